@@ -56,6 +56,9 @@ class FakeGuest:
         self.name = name
         self.number = 1
         self.state = 1
+        self.reason = 0
+        self.told: int | None = None
+        """The size that libvirt tells of it, where that is not the one that it has."""
         self.model = "virtio"
         self.period = 2
         self.current = 1 << 20
@@ -99,11 +102,11 @@ class FakeGuest:
     @property
     def own_record(self) -> dict[str, object]:
         """What libvirtd knows without asking the guest."""
-        return {"state.state": self.state, "state.reason": 0}
+        return {"state.state": self.state, "state.reason": self.reason}
 
     @property
     def record(self) -> dict[str, object]:
-        sizes = {"balloon.current": self.current, "balloon.maximum": self.maximum}
+        sizes = {"balloon.current": self.current if self.told is None else self.told, "balloon.maximum": self.maximum}
         return {**self.own_record, **sizes, **self.statistics}
 
 

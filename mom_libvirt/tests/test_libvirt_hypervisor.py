@@ -1,10 +1,11 @@
 """Guests, fields and controls on a libvirtd in memory."""
 
+import mmap
 import threading
 from collections.abc import Sequence
 
 import pytest
-from fake_libvirt import FakeGuest, impatient
+from fake_libvirt import FakeDomain, FakeGuest, impatient
 
 from mom_core import (
     BalloonControl,
@@ -229,6 +230,80 @@ def test_a_guest_is_left_alone_while_libvirt_works_on_it(libvirtd, hypervisor, o
     assert listed(hypervisor, guest).blocked == {}
     hypervisor.set_balloon(guest.entity, 1 << 19)
     assert guest.current == 1 << 19
+
+
+class QemuMonitor:
+    """Takes the place of the module `libvirt_qemu`."""
+
+    def __init__(self) -> None:
+        self.answer = '{"return":{},"id":"libvirt-9"}'
+        self.asked: list[str] = []
+
+    def qemuMonitorCommand(self, domain: FakeDomain, command: str, flags: int) -> str:  # noqa: N802  # libvirt's name
+        self.asked.append(command)
+        return self.answer
+
+
+def test_a_guest_that_is_moved_away_gets_memory_back_and_gives_none(libvirtd, hypervisor, guest):
+    monitor = hypervisor._qemu = QemuMonitor()
+    guest.current = 1 << 19
+    hypervisor.guests()
+    guest.job = {"type": 2, "operation": 5}
+    with pytest.raises(GuestBusy, match="being migrated out"):
+        hypervisor.set_balloon(guest.entity, (1 << 19) - 1)
+    hypervisor.set_balloon(guest.entity, 1 << 20)
+    assert monitor.asked == ['{"execute": "balloon", "arguments": {"value": 1073741824}}']
+    assert libvirtd.calls["setMemoryFlags"] == 0, "libvirt would make it wait for the end of that"
+    monitor.answer = '{"error":{"class":"GenericError","desc":"no"},"id":"libvirt-9"}'
+    with pytest.raises(HypervisorError, match="GenericError"):
+        hypervisor.set_balloon(guest.entity, 1 << 20)
+    guest.job = {"type": 2, "operation": 2}  # it is being saved
+    with pytest.raises(GuestBusy, match="being saved"):
+        hypervisor.set_balloon(guest.entity, 1 << 20)
+
+
+@pytest.mark.parametrize(("state", "reason"), [(3, 2), (3, 11), (1, 10)], ids=["paused", "begins", "post-copy"])
+def test_the_size_of_a_guest_that_was_moved_here_is_qemus_until_libvirt_tells_the_same(libvirtd, hypervisor, guest, state, reason):
+    guest.state, guest.reason, guest.told = state, reason, 1 << 20
+    guest.current = 1 << 19
+
+    def size() -> object:
+        return hypervisor.fields(hypervisor.guests())[guest.uuid].get("balloon_cur")
+
+    assert size() == 1 << 20
+    assert libvirtd.calls["memoryStats"] == 0, "libvirt would let it wait until the guest is here"
+    guest.state, guest.reason = 1, 2
+    assert size() == 1 << 19
+    guest.reason = 5
+    assert size() == 1 << 19, "also when it was paused and goes on"
+    assert hypervisor.balloon_sizes([guest.entity]) == {guest.uuid: 1 << 19}
+    guest.told = None
+    assert size() == 1 << 19
+    asked = libvirtd.calls["memoryStats"]
+    guest.current = 1 << 18
+    assert size() == 1 << 18
+    assert hypervisor.balloon_sizes([guest.entity]) == {guest.uuid: 1 << 18}
+    assert libvirtd.calls["memoryStats"] == asked, "libvirt is believed again"
+
+
+def test_the_size_of_a_guest_that_was_moved_here_is_unknown_while_qemu_does_not_say_it(libvirtd, hypervisor, guest, monkeypatch):
+    guest.reason, guest.told, guest.current = 2, 1 << 20, 1 << 19
+    with monkeypatch.context() as broken:
+        broken.setattr(FakeDomain, "memoryStats", lambda _: {})
+        (found,) = hypervisor.guests()
+        assert "balloon_cur" not in hypervisor.fields([found])[guest.uuid]
+        assert hypervisor.balloon_sizes([guest.entity]) == {}
+    assert hypervisor.fields(hypervisor.guests())[guest.uuid]["balloon_cur"] == 1 << 19
+    libvirtd.calls.clear()
+    other = libvirtd.add("never moved")
+    without = libvirtd.add("without a balloon")
+    without.reason, without.model = 2, "none"
+    assert hypervisor.fields(hypervisor.guests())[without.uuid]["balloon_cur"] == without.current
+    assert libvirtd.calls["memoryStats"] == 1, "others are not asked"
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection):
+        assert hypervisor.balloon_sizes([guest.entity, other.entity]) == {other.uuid: other.current}, "nor do they suffer from it"
+    guest.hangs.set()
 
 
 def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(guest, hypervisor):
@@ -530,11 +605,14 @@ def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(guest, make_h
     (tmp_path / "pids").mkdir()
     (tmp_path / "pids" / "g.pid").write_text("42")
     (process / "cmdline").write_text(f"qemu\0-uuid\0{guest.uuid}\0")
-    (process / "stat").write_text("42 (qemu) S 1 7 7 0 -1 4194560 130 0 5 0 100 200 0 0 20 0 5 0 99\n")
+    (process / "stat").write_text("42 (qemu) S 1 7 7 0 -1 4194560 130 0 5 0 100 200 0 0 20 0 5 0 99 4096 30\n")
     (process / "status").write_text("Name:\tqemu\nVmSwap:\t     2048 kB\n")
     hypervisor = make_hypervisor()
     assert listed(hypervisor, guest).properties["pid"] == 42
-    assert hypervisor.fields(hypervisor.guests())[guest.uuid]["host_swap"] == 2048
+    fields = hypervisor.fields(hypervisor.guests())[guest.uuid]
+    assert (fields["host_swap"], fields["rss"]) == (2048, 30 * mmap.PAGESIZE >> 10), "libvirt does not tell the size of one that comes"
+    guest.statistics["balloon.rss"] = 5
+    assert hypervisor.fields(hypervisor.guests())[guest.uuid]["rss"] == 5
     assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties
 
 

@@ -1,6 +1,7 @@
 """Stopping guests and letting them go on, and moving them: on a fake libvirtd."""
 
 import threading
+import time
 
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, impatient
@@ -195,6 +196,18 @@ def test_of_what_does_not_come_back_though_it_was_given_up_it_is_not_said_that_t
             hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
     finally:
         guest.job_goes_on.set()
+
+
+def test_the_way_to_the_other_host_stays_open_for_as_long_as_a_move_uses_it(hypervisor, libvirtd, guest, monkeypatch):
+    monkeypatch.setattr("mom_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 1_000_000
+    with pytest.raises(TimeoutError):
+        hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
+    (other,) = (one for one in libvirtd.connections if one.uri == "qemu://h2/system")
+    time.sleep(0.1)
+    assert not other.closed, "libvirt's client would crash"
+    guest.job_goes_on.set()
+    wait_until(lambda: other.closed, "it is not needed any more")
 
 
 def test_after_a_job_that_did_not_come_back_the_next_one_has_its_whole_time(hypervisor, libvirtd, guest, monkeypatch):

@@ -1,9 +1,12 @@
 """Limits of guests on a libvirtd in memory: what is read, how often, and what is refused before libvirt hears of it."""
 
+import threading
+
 import pytest
-from fake_libvirt import OPERATION_TIMEOUT, FakeDomain, FakeError, FakeGuest, FakeLibvirtd
+from fake_libvirt import OPERATION_TIMEOUT, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, impatient
 
 from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, Scope
+from mom_devkit import wait_until
 
 DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"
 INTERFACE = "<interface><target dev='vnet0'/><bandwidth><inbound average='100'/></bandwidth></interface>"
@@ -38,7 +41,13 @@ def test_however_no_limit_is_said_it_is_minus_one(hypervisor, guest, quota, know
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].quota_us == known
 
 
+def test_a_quota_that_libvirt_does_not_tell_is_unknown(hypervisor, guest):
+    guest.scheduler = {"cpu_shares": 1024}
+    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(None, None, 1024, 100.0)
+
+
 def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
+    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(-1, 100_000, 1024, 100.0)
     hypervisor.set_cpu_tune(guest.entity, 50_000, 200_000, 512)
     assert guest.tuned == [({"vcpu_quota": 50_000, "vcpu_period": 200_000, "cpu_shares": 512},)]
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(50_000, 200_000, 512, 100.0)
@@ -54,6 +63,7 @@ def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
         (lambda h, g: h.set_cpu_pin(g, 2, {0}), "no vCPU 2; it has 0 to 1"),
         (lambda h, g: h.set_cpu_pin(g, 0, {2}), "it has 0 to 1"),
         (lambda h, g: h.set_cpu_pin(g, 0, set()), "it has 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 0, {-1, 0}), "it has 0 to 1"),
         (lambda h, g: h.set_node_tune(g, set()), "name all nodes"),
     ],
 )
@@ -122,6 +132,10 @@ def test_without_a_cpu_controller_the_controls_are_blocked_and_libvirt_is_not_as
         clock.now += 5
     reason = "CPU time cannot be limited: Requested operation is not valid: cgroup CPU controller is not mounted"
     assert {found.blocked["vcpu_quota"] for found in hypervisor.guests()} == {reason}
+    late = libvirtd.add("late")
+    late.scheduler = None
+    hypervisor.cpu_tunes([one.entity for one in hypervisor.guests()])
+    assert {found.blocked["vcpu_quota"] for found in hypervisor.guests()} == {reason}, "also for one that has come since"
     assert libvirtd.calls["schedulerParametersFlags"] == 2
     other.scheduler = guest.scheduler = {"cpu_shares": 1, "vcpu_period": 2, "vcpu_quota": 3}
     clock.now += 300
@@ -157,6 +171,71 @@ def test_a_guest_without_a_cpu_group_that_comes_later_is_its_own_matter(libvirtd
     hypervisor.cpu_tunes([guest.entity, late.entity])
     blocked = {one.id: "vcpu_quota" in one.blocked for one in hypervisor.guests()}
     assert blocked == {guest.uuid: False, late.uuid: True}
+
+
+def busy_for(monkeypatch, call, *names):
+    """Have libvirt tell of these guests that it is busy with them."""
+    really = getattr(FakeDomain, call)
+
+    def answer(domain, flags=0):
+        if domain.name() in names:
+            raise FakeError("cannot acquire state change lock", OPERATION_TIMEOUT)
+        return really(domain, flags)
+
+    monkeypatch.setattr(FakeDomain, call, answer)
+
+
+def test_a_guest_that_libvirt_is_busy_with_is_not_taken_for_one_without_a_cpu_group_because_another_is(
+    libvirtd, hypervisor, guest, monkeypatch
+):
+    guest.scheduler = None
+    busy = libvirtd.add("two")
+    with monkeypatch.context() as meanwhile:
+        busy_for(meanwhile, "schedulerParametersFlags", "two")
+        hypervisor.cpu_tunes([guest.entity, busy.entity])
+    assert {one.id: "vcpu_quota" in one.blocked for one in hypervisor.guests()} == {guest.uuid: True, busy.uuid: False}
+    assert hypervisor.cpu_tunes([busy.entity])[busy.uuid].shares == 1024
+
+
+def test_vcpus_of_a_guest_that_libvirt_is_busy_with_are_not_said_to_be_none(hypervisor, guest, monkeypatch):
+    with monkeypatch.context() as meanwhile:
+        busy_for(meanwhile, "vcpuPinInfo", guest.name)
+        assert hypervisor.cpu_pins([guest.entity]) == {}
+        with pytest.raises(GuestBusy, match="cannot acquire state change lock"):
+            hypervisor.set_cpu_pin(guest.entity, 0, {0})
+    hypervisor.set_cpu_pin(guest.entity, 0, {0})
+    assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0}, {0, 1}]
+
+
+@pytest.mark.parametrize(("call", "look"), [("schedulerParametersFlags", "cpu_tunes"), ("vcpuPinInfo", "cpu_pins")])
+def test_what_costs_a_call_is_read_for_half_a_second_of_a_cycle_and_the_rest_in_the_next(
+    libvirtd, hypervisor, clock, monkeypatch, call, look
+):
+    really, guests = getattr(FakeDomain, call), [libvirtd.add(str(number)).entity for number in range(4)]
+
+    def slowly(domain, flags=0):
+        clock.now += 0.3
+        return really(domain, flags)
+
+    monkeypatch.setattr(FakeDomain, call, slowly)
+    for read in (2, 4, 4):
+        getattr(hypervisor, look)(guests)
+        assert libvirtd.calls[call] == read
+
+
+@pytest.mark.parametrize(("call", "look"), [("schedulerParametersFlags", "cpu_tunes"), ("vcpuPinInfo", "cpu_pins")])
+def test_a_guest_that_owes_an_answer_is_not_asked_for_what_stands(libvirtd, hypervisor, guest, call, look):
+    hypervisor.guests()
+    hypervisor.io_tunes([guest.entity])
+    guest.hangs = threading.Event()
+    try:
+        with impatient(hypervisor._connection):
+            for _ in range(3):
+                getattr(hypervisor, look)([guest.entity])
+        wait_until(lambda: libvirtd.calls[call] > 0)
+        assert libvirtd.calls[call] == 1
+    finally:
+        guest.hangs.set()
 
 
 def test_guests_that_are_gone_are_absent_and_cannot_be_limited(hypervisor, guest):

@@ -17,7 +17,13 @@ def tuned(text: str) -> Tuning:
 
 
 @pytest.mark.parametrize(
-    ("limit", "percent"), [("50", 50.0), (" 12.5 ", 12.5), *((wrong, None) for wrong in ("0", "-3", "nan", "inf", "much", "", "9" * 400))]
+    ("limit", "percent"),
+    [
+        ("50", 50.0),
+        (" 12.5 ", 12.5),
+        ("12.500000000000000000", 12.5),
+        *((wrong, None) for wrong in ("0", "-3", "nan", "inf", "much", "", "9" * 400)),
+    ],
 )
 def test_the_agreed_limit_of_cpu_time_is_a_number_or_unknown(limit: str, percent: float | None) -> None:
     assert tuned(QOS.format(f"<ovirt-tune:vcpuLimit>{limit}</ovirt-tune:vcpuLimit>")).user_limit_percent == percent
@@ -32,18 +38,27 @@ def test_disks_come_with_their_limits_and_what_was_agreed_by_path_or_by_name() -
     io = """<ovirt-tune:ioTune>
       <ovirt-tune:device name="vdx" path="/a.img"><ovirt-tune:maximum><ovirt-tune:total_bytes_sec>5000</ovirt-tune:total_bytes_sec>
         <ovirt-tune:read_iops_sec>x</ovirt-tune:read_iops_sec></ovirt-tune:maximum></ovirt-tune:device>
+      <ovirt-tune:device name="vdn" path="/n"><ovirt-tune:maximum><ovirt-tune:total_iops_sec>8</ovirt-tune:total_iops_sec>
+      </ovirt-tune:maximum></ovirt-tune:device>
       <ovirt-tune:device name="vdb"><ovirt-tune:guaranteed><ovirt-tune:total_iops_sec>7</ovirt-tune:total_iops_sec></ovirt-tune:guaranteed>
       </ovirt-tune:device></ovirt-tune:ioTune>"""
-    devices = """<devices>
+    devices = f"""<devices>
       <disk type='file' device='disk'><source file='/a.img'/><target dev='vda'/><iotune><write_bytes_sec>9</write_bytes_sec></iotune></disk>
       <disk type='network'><source protocol='rbd' name='pool/image'/><target dev='vdb'/></disk>
       <disk type='block'><source dev='/dev/c'/><target dev='vdx'/></disk>
+      <disk type='nvme'><source type='pci'/><target dev='vdn'/></disk>
       <disk type='file' device='cdrom'><target dev='hdc'/></disk>
+      <disk type='file' device='cdrom'><source file='/i.iso'/><target dev='hdd'/>
+        <iotune><read_iops_sec>{"9" * 19}</read_iops_sec></iotune></disk>
+      <disk type='file' device='disk'><target dev='vdq'/></disk>
       <disk type='file'/></devices>"""
     assert tuned(QOS.format(io) + devices).disks == (
         DiskTune("vda", "/a.img", {**NONE, "write_bytes_sec": 9}, {"total_bytes_sec": 5000}, None),
         DiskTune("vdb", "pool/image", NONE, None, {"total_iops_sec": 7}),
         DiskTune("vdx", "/dev/c", NONE),  # of that name, but another path was meant
+        DiskTune("vdn", "", NONE, {"total_iops_sec": 8}),  # without a path it is the name that says which
+        DiskTune("hdd", "/i.iso", NONE),
+        DiskTune("vdq", "", NONE),
     )
 
 
@@ -59,3 +74,4 @@ def test_interfaces_come_with_their_limits() -> None:
 def test_nodes_come_with_their_mode() -> None:
     assert tuned("<numatune><memory mode='interleave' nodeset='0,2-3'/></numatune>").nodes == NodeTune("interleave", frozenset({0, 2, 3}))
     assert tuned("").nodes == NodeTune("strict", frozenset())
+    assert tuned("<numatune><memory mode='strict' nodeset='some'/></numatune>").nodes == NodeTune("strict", frozenset())

@@ -23,6 +23,8 @@ UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
 SIZE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>1048576</currentMemory>"
 VIRTIO = "<memballoon model='virtio'/>"
 PLUGGABLE = "<memory model='virtio-mem'><target><size unit='KiB'>2097152</size><requested unit='KiB'>0</requested></target></memory>"
+NOT_TOLD = PLUGGABLE.replace("<requested unit='KiB'>0</requested>", "")
+GIVEN_BACK = PLUGGABLE.replace("<requested", "<current unit='KiB'>1048576</current><requested")
 REQUESTED = PLUGGABLE.replace(">0<", ">1048576<")
 NVDIMM = "<memory model='nvdimm'><source><path>/srv/n</path></source><target><size unit='KiB'>1048576</size></target></memory>"
 WHOLE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>4194304</currentMemory>"
@@ -43,6 +45,9 @@ def domain(memory: str = SIZE, devices: str = VIRTIO, name: str = "web", more: s
         (domain(devices=f"{VIRTIO}<hostdev mode='subsystem' type='pci'/>"), 4096),
         (domain(more="<memoryBacking><locked/></memoryBacking>"), 4096),
         (domain(more="<memoryBacking><allocation mode='immediate'/></memoryBacking>"), 4096),
+        (domain(more="<memoryBacking><allocation mode='ondemand'/></memoryBacking>"), 1024),
+        (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + NOT_TOLD), 2048),
+        (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + GIVEN_BACK), 3072),
         (domain(more="<launchSecurity type='sev'/>"), 4096),
         (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + PLUGGABLE), 2048),
         (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + REQUESTED), 3072),
@@ -80,7 +85,9 @@ def test_huge_pages_for_some_nodes_of_a_guest_are_not_enough() -> None:
         "<network><name>default</name></network>",
         domain(memory=""),
         domain(memory="<memory unit='parsec'>4</memory>"),
+        domain(memory="<memory unit='TiB'>999999999999999999</memory>"),
         domain(name=""),
+        domain().replace("<name>web</name>", ""),
         "<!DOCTYPE domain [<!ENTITY a 'aaaa'>]>" + domain(name="&a;"),
         domain()[:-4],
         domain(more="<metadata>" + "x" * (9 << 20) + "</metadata>"),
@@ -88,6 +95,12 @@ def test_huge_pages_for_some_nodes_of_a_guest_are_not_enough() -> None:
 )
 def test_what_describes_no_guest_is_none(text: str) -> None:
     assert LibvirtLaunches().read(text, "") is None
+
+
+@pytest.mark.parametrize("uuid", ["", "<uuid/>", "<uuid>the third</uuid>"])
+def test_a_guest_without_a_uuid_needs_its_memory_all_the_same(uuid: str) -> None:
+    found = LibvirtLaunches().read(domain().replace(f"<uuid>{UUID}</uuid>", uuid), "")
+    assert found == LaunchedGuest("web", 1024 * MIB, "")
 
 
 def test_a_name_may_hold_anything_that_xml_can() -> None:

@@ -652,6 +652,34 @@ def test_a_guest_that_was_migrated_within_the_host_is_the_one_that_runs_while_it
     assert [known.path for known in hypervisor.seen()] == [str(new.path)]
 
 
+def test_a_guest_that_is_migrated_away_gets_memory_back_and_gives_none(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    guest = host.add("web", size=600 * MIB, migration="active")
+    (web,) = hypervisor.guests()
+    assert web.blocked == {"*": "the guest is being migrated"}
+    with pytest.raises(GuestBusy, match="being migrated"):
+        hypervisor.set_balloon(web.entity, 500 * MIB)
+    hypervisor.set_balloon(web.entity, 1024 * MIB)
+    assert guest.size == 1024 * MIB
+    guest.status = "postmigrate"
+    hypervisor.guests()
+    with pytest.raises(GuestBusy, match="migrated out"):
+        hypervisor.set_balloon(web.entity, 1024 * MIB)
+
+
+def test_a_mom_that_begins_while_a_guest_is_migrated_within_the_host_knows_the_one_that_runs(host: FakeHost) -> None:
+    new = host.add("a-new", status="inmigrate")
+    old = host.add("web", uuid=new.uuid, migration="active")
+    hypervisor = host.hypervisor()
+    hypervisor.guests()
+    next(known for known in hypervisor._guests.values() if known.path == str(old.path)).process = 1  # it is another process
+    hypervisor._index()
+    assert [known.path for known in hypervisor.seen()] == [str(old.path)], "it may be shrunk, and its entries in the ledger are of it"
+    for known in hypervisor._guests.values():
+        known.status = "postmigrate" if known.path == str(old.path) else "inmigrate"
+    hypervisor._index()
+    assert [known.path for known in hypervisor.seen()] == [str(new.path)]
+
+
 def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: FakeHost, clock: HandClock) -> None:
     hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
     guest = host.add("web")

@@ -85,6 +85,7 @@ class PlainHost:
         options: Sequence[str] = (),
         vmid: str = "",
         *,
+        identity: str = "",
         balloon: bool = True,
         balloon_options: str = "",
     ) -> PlainGuest:
@@ -93,9 +94,10 @@ class PlainHost:
         :param arguments: more for its kernel's command line
         :param options: more of QEMU's
         :param balloon_options: more of the balloon device's, each after a comma
+        :param identity: its UUID; without one, a new one
         :param vmid: start it as Proxmox VE starts the guest with this number
         """
-        identity = str(uuid.uuid4())
+        identity = identity or str(uuid.uuid4())
         name = vmid or name
         who = ["-smbios", f"type=1,uuid={identity}"] if vmid else ["-uuid", identity]
         qmp = f"{self.folder}/{name}.qmp,server=on,wait=off"

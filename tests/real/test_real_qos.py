@@ -198,7 +198,10 @@ def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, grouped:
         guest.domain.setBlockIoTune("vda", {"total_bytes_sec": MOST_DISK_LIMIT + 1}, LIVE)
     hypervisor.set_io_tune(guest.entity, "vda", {"total_bytes_sec": MOST_DISK_LIMIT})
     assert qemus_disk(guest) == {**DISK_BEFORE, "bps": MOST_DISK_LIMIT}
-    assert [disk.name for disk in hypervisor.io_tunes([guest.entity])[guest.uuid]] == ["vda"], "an empty drive cannot be limited"
+    limited = [disk.name for disk in hypervisor.io_tunes([guest.entity])[guest.uuid]]
+    assert limited in (["vda"], ["vda", "hdc"]), "older versions cannot limit an empty drive"
+    for drive in limited[1:]:
+        hypervisor.set_io_tune(guest.entity, drive, {"total_bytes_sec": MOST_DISK_LIMIT})
 
 
 def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:

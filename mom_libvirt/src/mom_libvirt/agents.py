@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
-from mom_core import Entity, HypervisorError, NotSupported
+from mom_core import Entity, HypervisorError
+from mom_libvirt.api import qemu_binding
 from mom_libvirt.connection import Connection
 from mom_libvirt.spare_connections import SpareConnections
 
@@ -69,17 +69,9 @@ class AgentCommands(SpareConnections):
         """
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
-        qemu = self._binding(doing)
+        qemu = self._qemu = self._qemu or qemu_binding(doing)
         with self.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
             answer: object = connection.call(doing, guest.id, lambda domain: qemu.qemuAgentCommand(domain, command, seconds, 0))
         if not isinstance(answer, str):
             raise HypervisorError(f"{doing}: libvirt gave no answer")
         return answer
-
-    def _binding(self, doing: str) -> Any:
-        if self._qemu is None:
-            try:
-                self._qemu = importlib.import_module("libvirt_qemu")
-            except ImportError as error:
-                raise NotSupported(f"{doing}: libvirt's Python binding has no part for QEMU: {error}") from error
-        return self._qemu

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from mom_core import HypervisorError
+from mom_core import HypervisorError, NotSupported
 
 _WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system; for one of its own, pip builds libvirt-python"
 
@@ -74,6 +75,17 @@ def binding() -> Any:
         raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=_WITHOUT_BINDING) from error
     libvirt.registerErrorHandler(_silent, None)
     return libvirt
+
+
+def qemu_binding(doing: str) -> Any:
+    """The module libvirt_qemu. Raises `NotSupported` where it is missing.
+
+    :param doing: what it is needed for, for error messages
+    """
+    try:
+        return importlib.import_module("libvirt_qemu")
+    except ImportError as error:
+        raise NotSupported(f"{doing}: libvirt's Python binding has no part for QEMU: {error}") from error
 
 
 def _silent(context: object, error: object) -> None:

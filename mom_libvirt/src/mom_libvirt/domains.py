@@ -20,7 +20,7 @@ from mom_libvirt.connection import Connection, GuestRecord
 from mom_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_libvirt.events import EventBook
 from mom_libvirt.fields import PLUG_LIMIT
-from mom_libvirt.states import PAUSED, job_name, state_name, why_left_alone
+from mom_libvirt.states import PAUSED, has_come, job_name, may_come, state_name, why_left_alone
 from mom_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_libvirt.uri import is_local
 from mom_toolkit import GuestDescription, PlatformProperties
@@ -34,6 +34,9 @@ whether the operator has switched them off, long before they are stale."""
 
 _DESCRIBE_SECONDS = 0.5
 """How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
+
+SIZES_SECONDS = 0.3
+"""How much of a cycle asking for the sizes of guests that were moved here may take; those of the rest are unknown in it."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
 """A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
@@ -84,6 +87,10 @@ class KnownDomain(SeenGuest):
     """Monotonic seconds at which it is read again though no event has told of a change."""
     prompt: bool = False
     """Its statistics came when they were due."""
+    doubted: bool | None = None
+    """It was moved here, and libvirt may be wrong about its size: it goes on telling the one that the guest had when its move began, until
+    its balloon moves once more. One whose balloon moved in between, as after mom has given it its memory back, has another. False: they
+    were seen to agree; None: there was no reason to ask."""
     untunable: str = ""
     """Why its CPU time cannot be limited; empty if it can, or it was not looked for."""
     untunable_since: float = 0.0
@@ -117,6 +124,20 @@ class KnownDomain(SeenGuest):
         if not what.balloon and (what.resizable_kib or what.no_ram_kib):
             self.fields["balloon_cur"] = most
         self.fields["balloon_max"] = possible_maximum(most, self.size)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Its size is doubted, and QEMU can be asked."""
+        return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
+
+    def see_size(self, size: int | None) -> None:
+        """It has so many KiB, by QEMU's word; None: that is unknown, and so is what it has."""
+        if size is not None and size == self.size:
+            self.doubted = False
+        elif size is None:
+            self.fields.pop("balloon_cur", None)
+        else:
+            self.fields["balloon_cur"] = size
 
     def left_alone(self) -> str:
         """By libvirt's state and reason."""
@@ -167,6 +188,7 @@ class Domains(SeenGuests[KnownDomain]):
             due = [known for known in self._seen.values() if known.describe]
         due.sort(key=lambda known: (known.description is not None, not known.asked))
         self._describe(due, min(end, self._monotonic() + _DESCRIBE_SECONDS))
+        self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
         """A look has brought nothing, as libvirtd did not answer: what is known of its guests grows older."""
@@ -194,6 +216,26 @@ class Domains(SeenGuests[KnownDomain]):
             if self._host_side is not None:
                 self._host_side.follow((known.id, known.name, known.start) for known in self._seen.values())
 
+    def _ask_sizes(self, end: float) -> None:
+        """Have QEMU's word of the sizes of guests of which libvirt's is doubted; what there is no time for until `end` is unknown."""
+        for known in self.seen():
+            if known.is_doubtful:
+                size = self._true_size(known, end)
+                with self._lock:
+                    known.see_size(size)
+
+    def _true_size(self, known: KnownDomain, end: float) -> int | None:
+        """The size by QEMU's word, which is asked for until `end` (monotonic seconds); None: unknown, which is this guest's matter."""
+        if self._monotonic() < end and not self._owes_an_answer(known.id):
+            with suppress(HypervisorError):
+                return self._size_by_qemu(known)
+        return None
+
+    def _size_by_qemu(self, known: KnownDomain) -> int | None:
+        said = self._ask(known, f"asking the balloon of {printable(known.name)}", lambda domain: domain.memoryStats())
+        size = whole(said.get("actual"))
+        return None if size is None else size + known.plugged_kib
+
     def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
         status, before, size, fresh = known.status, known.reading, known.size, known.fresh
         known.status, known.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
@@ -202,6 +244,8 @@ class Domains(SeenGuests[KnownDomain]):
             known.since = monotonic
         known.take(record, wall, monotonic, self._stale_after)
         known.fit_sizes()
+        if known.doubted is None and (may_come(known.status, known.reason) or has_come(known.status, known.reason)):
+            known.doubted = True
         age = known.reading.age(monotonic) if known.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * known.period
         # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
@@ -307,6 +351,8 @@ class Domains(SeenGuests[KnownDomain]):
             described[GIVE_BACK] = why
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
+        if process and self._host_side is not None and (held := self._host_side.resident_kib(seen.id)) is not None:
+            described["rss"] = seen.fields.get("rss", held)  # where libvirt does not tell it, as of a guest that is moved here, or hangs
         return {**seen.fields, **described, **process}
 
     def _obstacle(self, seen: KnownDomain) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
-from mom_core import Clock, Entity, NotSupported
+from mom_core import Clock, Entity, GuestBusy, HypervisorError, NotSupported, printable
 from mom_guests import Record
 from mom_libvirt.agents import AgentCommands
+from mom_libvirt.api import qemu_binding
 from mom_libvirt.connection import Connection
-from mom_libvirt.domains import SamplingSettings, whole
+from mom_libvirt.domains import SIZES_SECONDS, KnownDomain, SamplingSettings, whole
 from mom_libvirt.lifecycle import LongJobs, MovableGuests
+from mom_libvirt.states import MOVES_AWAY
 from mom_libvirt.tunes import TunableGuests
 
 
@@ -27,6 +31,7 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         super().__init__(connection, settings, log, clock)
         self._agents = AgentCommands(connection, log)
         self._jobs = LongJobs(connection, log)
+        self._qemu: Any = None
 
     @property
     def library_version(self) -> int:
@@ -44,7 +49,10 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed."""
+        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
+
+        A guest that is moved away gets memory back all the same, such as its headroom after a sweep: a move may last for hours.
+        """
         known = self._ready(guest)
         if known.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
             self._describe_now(known)
@@ -52,7 +60,21 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         asked = known.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
         # The events that this causes tell of the balloon's part alone.
         self._resizes.resizing(known.id, None if known.size is None else known.size - known.plugged_kib, asked)
-        self._change(known, f"setting the balloon of {guest}", lambda domain, live: domain.setMemoryFlags(asked, live))
+        doing = f"setting the balloon of {guest}"
+        try:
+            self._change(known, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
+        except GuestBusy:
+            if known.job != MOVES_AWAY or known.size is None or target_kib < known.size:
+                raise
+            self._give_by_qemu(known, doing, asked)
+
+    def _give_by_qemu(self, known: KnownDomain, doing: str, kib: int) -> None:
+        """libvirt's own call would wait for the end of the move; what is for QEMU's monitor does not."""
+        qemu = self._qemu = self._qemu or qemu_binding(doing)
+        command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
+        answer = self._ask(known, doing, lambda domain: str(qemu.qemuMonitorCommand(domain, command, 0)), known.start)
+        if '"error"' in answer:
+            raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """The sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
@@ -62,14 +84,13 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
     def size_now(self, guest: Entity) -> float | None:
         """See `SeenGuests`: by QEMU's word, as libvirt itself hears of a balloon that moves once a second."""
-        known = self._ready(guest)
-        said = self._ask(known, f"asking the balloon of {guest}", lambda domain: domain.memoryStats())
-        size = whole(said.get("actual"))
-        return None if size is None else size + known.plugged_kib
+        return self._size_by_qemu(self._ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
-        return self._connection.of(guests)
+        records, end = self._connection.of(guests), self._monotonic() + SIZES_SECONDS
+        doubted = [known for known in self.seen() if known.id in records and known.is_doubtful]
+        return {**records, **{known.id: {**records[known.id], "balloon.current": self._true_size(known, end)} for known in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
         """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""

@@ -39,6 +39,10 @@ _REACH_SECONDS = 10.0
 class _Unanswered(GuestBusy):
     """The call has not come back, though its time is over: it may still take effect."""
 
+    def __init__(self, message: str, call: Future[Any]) -> None:
+        super().__init__(message)
+        self.call = call
+
 
 class LongJobs(SpareConnections):
     """Calls on guests that take long.
@@ -73,7 +77,7 @@ class LongJobs(SpareConnections):
                 connection.call(doing, guest.id, function, left.append, number)
         except HypervisorError as error:
             if left:
-                raise _Unanswered(error.message) from error
+                raise _Unanswered(error.message, left[0]) from error
             if given_up.is_set():
                 raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
             raise
@@ -107,9 +111,15 @@ class LongJobs(SpareConnections):
         except module.libvirtError as error:
             raise translated(error, doing) from error
 
-    def part_from(self, reached: Any) -> None:
-        """Close a connection to another libvirt, in a thread, as that may hang."""
-        self._callers.start(lambda: _closed(reached))
+    def part_from(self, reached: Any, after: Future[Any] | None) -> None:
+        """Close a connection to another libvirt, in a thread, as that may hang.
+
+        :param after: a call that uses it still: libvirt's client would crash without it, and the guest be lost there. None: there is none
+        """
+        if after is None:
+            self._callers.start(lambda: _closed(reached))
+        else:
+            after.add_done_callback(lambda _: self.part_from(reached, None))
 
 
 class MovableGuests(Domains):
@@ -181,12 +191,14 @@ class MovableGuests(Domains):
             persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
             return domain.migrate3(reached, parameters, flags | persistent)
 
+        left: Future[Any] | None = None
         try:
             self._jobs.do(doing, guest, timeout_seconds, move, number)
         except _Unanswered as error:  # no HypervisorError, as those say that the guest is still here
+            left = error.call
             raise TimeoutError(error.message) from error
         finally:
-            self._jobs.part_from(reached)
+            self._jobs.part_from(reached, left)
 
 
 def _standing(domain: Domain) -> GuestState:

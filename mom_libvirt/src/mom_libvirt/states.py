@@ -22,8 +22,14 @@ _PAUSED = {
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
 """Reasons why a guest runs in which its memory is partly on another host: what is taken from it there would be lost."""
 
+_MOVED, _STARTING_UP = 2, 11
+"""Reasons: of a guest that runs here since it was moved, and of one that is paused for that, on either side; of one whose QEMU begins."""
+
+MOVES_AWAY = "being migrated out"
+"""Libvirt's job with a guest that runs here still."""
+
 _JOBS = {
-    1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: "being migrated out", 6: "being snapshotted",
+    1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: MOVES_AWAY, 6: "being snapshotted",
     7: "being reverted to a snapshot", 8: "being dumped",
 }  # fmt: skip
 """virDomainJobOperation, without those (backups) during which libvirt lets a guest be changed."""
@@ -41,6 +47,16 @@ def why_left_alone(state: int, reason: int) -> str:
         return f"the guest is {why}" if why else ""
     why = _PAUSED.get(reason, "") if state == PAUSED else ""
     return f"the guest is {_STATES.get(state, 'in an unknown state')}" + (f", {why}" if why else "")
+
+
+def may_come(state: int, reason: int) -> bool:
+    """True for a guest that is perhaps not all here yet: libvirt lets questions wait that reach it."""
+    return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
+
+
+def has_come(state: int, reason: int) -> bool:
+    """True for a guest that was moved here, unless it was paused since."""
+    return state == RUNNING and reason == _MOVED
 
 
 def job_name(statistics: Mapping[str, object]) -> str:

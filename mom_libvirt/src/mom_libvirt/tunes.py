@@ -151,23 +151,22 @@ class TunableGuests(Domains):
         for known in self._described(guests):
             pins = known.pins
             if pins is None and not self._owes_an_answer(known.id) and self._monotonic() < end:
-                pins = self._read_pins(known)
+                with suppress(HypervisorError):  # this guest's matter only, as above
+                    pins = self._read_pins(known)
             if pins is not None:
                 found[known.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
         return found
 
-    def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]] | None:
+    def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]]:
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
-        try:
-            known.pins = pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
-        except HypervisorError:  # this guest's matter only, as above
-            return None
+        pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
+        known.pins = pins
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Let that vCPU (from 0) run on these CPUs only."""
         known = self._ready(guest)
-        rows = known.pins or self._read_pins(known) or ()
+        rows = known.pins or self._read_pins(known)
         if not 0 <= vcpu < len(rows):
             raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
         count = len(rows[vcpu])

@@ -61,7 +61,7 @@ def _user_limit(agreed: Element | None) -> float | None:
     if text is None:
         return NO_LIMIT_PERCENT
     try:
-        percent = float(text) if len(text) <= _LONGEST_NUMBER else math.nan
+        percent = float(text)
     except ValueError:
         return None
     return percent if math.isfinite(percent) and percent > 0 else None

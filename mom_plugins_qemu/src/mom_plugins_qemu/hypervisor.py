@@ -73,8 +73,12 @@ class QemuHypervisor(Sampler):
     # --- what can be changed -----------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed."""
-        known, description = self._ready(guest)
+        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
+
+        A guest that is moved away gets memory back by its balloon all the same, such as its headroom after a sweep: a move may last for
+        hours.
+        """
+        known, description = self._ready(guest, target_kib)
         way = known.way
         if way is None:
             if known.virtio_mem:  # what it has given or taken since the last look is not to be asked of the balloon
@@ -238,7 +242,8 @@ class QemuHypervisor(Sampler):
         if known is not None and not self._resizes.is_own(known.id, (actual >> 10) + known.plugged_kib) and self._resizes.may_tell():
             self.heard(process, "was resized by another process")
 
-    def _ready(self, guest: Entity) -> tuple[MonitoredGuest, Description]:
+    def _ready(self, guest: Entity, size_kib: int | None = None) -> tuple[MonitoredGuest, Description]:
+        """:param size_kib: the size that it is to be asked for; None: something else is"""
         if self._settings.readonly:
             raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
         self._look_first()
@@ -249,7 +254,8 @@ class QemuHypervisor(Sampler):
             description = known.description
             if description is None or known.failure:
                 raise GuestBusy(f"{guest}: {known.failure or 'it has not been described yet'}")
-            why = known.obstacle(while_paused=True)
+            gives = size_kib is not None and known.size is not None and size_kib >= known.size and known.way is None
+            why = known.obstacle(while_paused=True, while_moved=gives)
             if why:
                 raise GuestBusy(f"{guest}: {why}")
             return known, description

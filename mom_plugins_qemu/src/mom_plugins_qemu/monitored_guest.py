@@ -137,10 +137,11 @@ class MonitoredGuest(SeenGuest):
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
         return larger or (self.reading is not None and bool(self.reading.impossible))
 
-    def obstacle(self, *, while_paused: bool = False) -> str:
+    def obstacle(self, *, while_paused: bool = False, while_moved: bool = False) -> str:
         """Why nothing can be changed of it now; empty where something can.
 
         :param while_paused: that it is paused is in the way of nothing
+        :param while_moved: nor is that it is being migrated, as long as it runs here
         """
         if self.defined is not None and self.defined.wrong:
             return f"the guest's definition is wrong, so what it is promised is not known: {self.defined.wrong}"
@@ -148,7 +149,8 @@ class MonitoredGuest(SeenGuest):
             return f"Proxmox VE has locked the guest: {printable(self.definition.lock)[:40]}"
         if self.number and self.definition is None:
             return "the guest's definition cannot be read, so what it is promised is not known"
-        return self.failure or why_left_alone("running" if while_paused and self.status == PAUSED else self.status, self.migration)
+        status = "running" if while_paused and self.status == PAUSED else self.status
+        return self.failure or why_left_alone(status, "" if while_moved else self.migration)
 
     def all_fields(self) -> dict[str, Value]:
         """Its fields by its monitor and its definition."""

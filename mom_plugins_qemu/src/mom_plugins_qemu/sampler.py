@@ -19,7 +19,7 @@ from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
 from mom_plugins_qemu.monitors import listeners_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
-from mom_plugins_qemu.states import MOVED_AWAY, state_name
+from mom_plugins_qemu.states import COMING, MOVED_AWAY, state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
 from mom_toolkit import PlatformProperties, root_cure
@@ -373,13 +373,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
 
     def _index(self) -> None:
         """Guests by their ids; of two monitors that say they are of one guest, the one stays whose QEMU was started with that id, or else
-        the one known first; but not one that was migrated away from, which its management has not ended yet. Of two that one QEMU has, it
-        is one that answers: another client may hold the first."""
+        the one known first; but not one that was migrated away from, which its management has not ended yet, nor, as long as there is the
+        other, one to which it is to be migrated. Of two that one QEMU has, it is one that answers: another client may hold the first."""
         self._guess()
         self._give_definitions()
         found: dict[str, MonitoredGuest] = {}
         self.doubles = {}
-        for known in sorted(self._guests.values(), key=lambda known: (known.id != known.identity.uuid, known.status == MOVED_AWAY)):
+        for known in sorted(self._guests.values(), key=_precedence):
             if not known.id:
                 continue
             known.name = (known.defined.guest.name if known.defined is not None else "") or known.own_name or known.id
@@ -457,6 +457,11 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _process_of(self, name: str, uuid: str) -> int | None:
         known = self._seen.get(uuid)
         return known.process or None if known is not None else None
+
+
+def _precedence(known: MonitoredGuest) -> tuple[bool, bool, bool]:
+    """Of two that say they are of one guest, the lower one is believed."""
+    return known.id != known.identity.uuid, known.status == MOVED_AWAY, known.status == COMING
 
 
 def _turn_of(known: MonitoredGuest | None) -> tuple[int, float]:

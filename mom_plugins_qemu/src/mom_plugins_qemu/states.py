@@ -7,13 +7,16 @@ from typing import Final
 MOVED_AWAY: Final = "postmigrate"
 """QEMU's word for a guest that goes on in another QEMU, perhaps on this host."""
 
+COMING: Final = "inmigrate"
+"""QEMU's word for a guest that waits for another QEMU's, or comes from there."""
+
 _STATES: Final = {
     "running": ("running", ""),
     "paused": ("paused", "the guest is paused"),
     "suspended": ("suspended", "the guest is suspended"),
     "shutdown": ("shutting down", "the guest is shutting down"),
     "prelaunch": ("paused", "the guest is paused, starting up"),
-    "inmigrate": ("paused", "the guest is being migrated in"),
+    COMING: ("paused", "the guest is being migrated in"),
     MOVED_AWAY: ("paused", "the guest was migrated out"),
     "finish-migrate": ("paused", "the guest is being migrated out"),
     "restore-vm": ("paused", "the guest is being restored from a snapshot"),
