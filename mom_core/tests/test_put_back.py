@@ -400,6 +400,28 @@ def test_what_another_process_has_set_stays_its_own_where_mom_failed_to_change_i
     assert host.read("a", SIZE) == 1600
 
 
+@pytest.mark.parametrize("fate", ["", "failed"])
+def test_what_another_process_has_set_once_mom_had_given_it_back_is_what_stood_before_moms_next_change(tmp_path: Path, fate: str) -> None:
+    def both(size: int) -> dict[tuple[str, str], Value]:
+        return {("a", SIZE): size, ("a", LIMITS): [{"name": "x", "limit": size}]}
+
+    host, wanted = Host(), both(200)
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        engine.cycle()
+        wanted.update(both(1000))
+        engine.cycle()
+        host.become_theirs(("a", SIZE, ""), 1600)
+        host.become_theirs(("a", LIMITS, "x"), 1600)
+        wanted.clear()
+        engine.cycle()
+        assert (host.read("a", SIZE), host.values["a", LIMITS, "x"]) == (1600, 1600)
+        wanted.update(both(304))
+        host.fates += [fate] * 2 if fate else []
+        engine.cycle()
+        assert (host.read("a", SIZE), host.values["a", LIMITS, "x"]) == ((1600, 1600) if fate else (304, 304))
+    assert (host.read("a", SIZE), host.values["a", LIMITS, "x"]) == (1600, 1600)
+
+
 def test_what_came_back_by_itself_to_what_mom_had_set_before_is_still_moms_own(tmp_path: Path) -> None:
     """As a guest does after a sweep."""
 

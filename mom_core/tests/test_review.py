@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Source, Unit, Value
-from mom_core.engine.review import Proposal, apply_revisions, review
+from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Source, Unit, Value, as_items
+from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 
 GUEST = Guest("a", "a")
 SNAPSHOT = Snapshot(guests={"a": GUEST})
@@ -26,7 +26,7 @@ CHOICES = ControlSpec("odd", Unit.COUNT, Scope.GUEST, "0: stop, 1: run, 2: unmer
         *((CHOICES, one, None) for one in (7, -1, 1.5, math.nan, "1")),
         *((FLAG, one, kept) for one, kept in ((1, 1), (False, 0), (7, None), (-1, None))),
         *((LIST, one, one) for one in ([{"name": "vda", "limit": 5}], ())),
-        *((LIST, one, None) for one in ("vda", None, 5, [5], {"name": "vda"})),
+        *((LIST, one, None) for one in ("vda", "", b"", None, 5, [5], {"name": "vda"})),
         *((TEXT, one, kept) for one, kept in (("0-3", "0-3"), (3, "3"), (-1, "-1"), (True, None), (1.5, None), (None, None))),
     ],
 )
@@ -74,3 +74,58 @@ def test_what_a_controls_reviewer_has_said_without_sense_keeps_the_decision_from
     else:
         dropped = any(value is None and why for value, why in revisions)
         assert bool(decisions) is not dropped, "of another one's control it has only what it says with sense"
+
+
+def test_what_is_no_revision_of_a_decision_that_stands_changes_nothing() -> None:
+    decision = Decision(GUEST.entity, "odd", 50, source=Source("x"))
+    declared = Declarations(controls={"odd": SIZE}, control_owners={"odd": "another"})
+    stale: Any = [Revision(replace(decision, value=40), None, "never"), Revision("rubbish", None, "never"), "rubbish"]  # type: ignore[arg-type]  # on purpose
+    decisions, accepted, problems = apply_revisions([decision], stale, "reviewer", SNAPSHOT, declared)
+    assert (decisions, accepted) == ([decision], [])
+    assert [one.message for one in problems] == [
+        "mom_review: it revises a decision on odd of a that does not stand",
+        "mom_review: the before of a Revision should be a Decision and is str 'rubbish'",
+        "mom_review: it returned a str where a Revision belongs",
+    ]
+
+
+DISKS = replace(LIST, key="name")
+
+
+@pytest.mark.parametrize(
+    ("second", "kept_as", "whats_left"),
+    [
+        ([("b", 7)], [("a", 5), ("b", 7)], "all"),
+        ([("a", 5), ("b", 7)], [("a", 5), ("b", 7)], "all"),
+        ([("a", 9), ("b", 7)], [("a", 5), ("b", 7)], [("b", 7)]),
+        ([("a", 9)], [("a", 5)], None),
+        ([("a", 5)], [("a", 5)], "all"),
+        ([], [("a", 5)], "all"),
+    ],
+)
+@pytest.mark.parametrize("acts", ["first", "second"])
+def test_of_an_evaluators_list_and_an_acts_the_first_has_the_items_that_both_name_and_each_has_its_others(
+    acts: str, second: Any, kept_as: Any, whats_left: Any
+) -> None:
+    def wants(items: Any) -> Decision:
+        return Decision(GUEST.entity, "odd", [{"name": name, "limit": limit} for name, limit in items])
+
+    def told(decision: Decision) -> list[object]:
+        return [tuple(item.values()) for item in as_items(decision.value) or ()]
+
+    given = [Proposal("first", [wants([("a", 5)])], acts == "first"), Proposal("second", [wants(second)], acts == "second")]
+    (kept,), revisions, problems = review(SNAPSHOT, given, Declarations(controls={"odd": DISKS}), Claims(["first", "second"]))
+    assert told(kept) == kept_as
+    of_second = [one for one in revisions if told(one.before) == second]
+    if whats_left == "all":
+        assert of_second == []
+    else:
+        assert [one.after and told(one.after) for one in of_second] == [whats_left]
+    assert len(problems) == (whats_left != "all" and acts == "second")
+
+
+def test_of_two_evaluators_lists_the_first_has_all() -> None:
+    """Which of them is silent in a cycle would decide on the rest."""
+    first, second = (Decision(GUEST.entity, "odd", [{"name": name}]) for name in "ab")
+    kept, _, _ = review(SNAPSHOT, [Proposal("x", [first]), Proposal("y", [second])], Declarations(controls={"odd": DISKS}))
+    assert [one.value for one in kept] == [first.value]

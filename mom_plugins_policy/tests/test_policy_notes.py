@@ -16,11 +16,10 @@ from mom_toolkit import NoteStore, PolicyTexts
 COUNT = '(with Guests g { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Control "n" (g.Recall "n")) })'
 
 
-def guests(*names: str, incarnation: str = "") -> Snapshot:
+def guests(*names: str, incarnation: str = "", seconds: float = 0.0) -> Snapshot:
     made = snapshot(guests={name: {"size": 1} for name in names})
-    return dataclasses.replace(
-        made, guests={identity: dataclasses.replace(guest, incarnation=incarnation) for identity, guest in made.guests.items()}
-    )
+    told = {identity: dataclasses.replace(guest, incarnation=incarnation) for identity, guest in made.guests.items()}
+    return dataclasses.replace(made, guests=told, monotonic=seconds)
 
 
 def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
@@ -61,9 +60,21 @@ def test_where_a_new_start_can_be_told_a_guest_may_be_away_for_a_while(tmp_path:
     counted(it, guests())
     assert counted(it, guests("a", incarnation="pid 1")) == {"a": 2}
     assert counted(it, guests("a", incarnation="pid 2")) == {"a": 1}
-    for _ in range(60):
-        counted(it, guests())
-    assert counted(it, guests("a", incarnation="pid 2")) == {"a": 1}
+    for seconds in range(1, 3000, 5):
+        counted(it, guests("b", seconds=seconds))
+    assert counted(it, guests("a", incarnation="pid 2", seconds=3000.0)) == {"a": 2}
+    for seconds in (3600, 7300):
+        counted(it, guests("b", seconds=seconds))
+    assert counted(it, guests("a", incarnation="pid 2", seconds=7300.0)) == {"a": 1}
+
+
+def test_notes_stay_for_as_long_as_a_hypervisor_is_away_and_lists_no_guest(tmp_path: Path) -> None:
+    it = plugin(tmp_path)
+    counted(it, guests("a", "b", incarnation="1"))
+    for hours in range(24):
+        counted(it, guests(seconds=3600.0 * hours))
+    assert counted(it, guests("a", incarnation="1", seconds=90_000.0)) == {"a": 2}
+    assert counted(it, guests("a", "b", incarnation="1", seconds=91_000.0)) == {"a": 3, "b": 2}, "its list may have been short"
 
 
 def test_nil_forgets(tmp_path: Path) -> None:

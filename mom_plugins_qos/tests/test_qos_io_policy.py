@@ -1,61 +1,80 @@
 """Limits of disks in the YAML file beside those that were agreed: each disk is a matter of its own, whichever comes first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from qos_fake import NONE, NotingHypervisor
+from qos_lives import Life
 
-from mom_core import Decision, DiskTune, Entity, Guest, Hypervisor, PluginContext, PluginSettings, Scope, Snapshot, Value, hookimpl
-from mom_devkit import run_plugins
-from mom_plugins_qos import QosPlugin
-from mom_plugins_qos.review import reviewed
-
-VM = Entity(Scope.GUEST, "vm", "vm")
+from mom_core import DiskTune
 
 
-def disk(name: str, iops: int) -> dict[str, Value]:
-    return {"name": name, **NONE, "total_iops_sec": iops}
+@pytest.fixture
+def world() -> NotingHypervisor:
+    made = NotingHypervisor()
+    made.add("vm")
+    return made
+
+
+def limits(world: NotingHypervisor) -> list[int | None]:
+    """The operations a second that the guest's disks are limited to."""
+    return [disk.current.get("total_iops_sec") for disk in world.known["vm"].disks]
 
 
 @pytest.mark.parametrize("order", [("policy", "qos"), ("qos", "policy")])
-def test_a_disk_that_the_file_limits_leaves_others_what_was_agreed_for_them(tmp_path: Path, order: Sequence[str]) -> None:
-    world = NotingHypervisor()
-    world.add("vm")
+def test_a_disk_that_the_file_limits_leaves_others_what_was_agreed_for_them(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
+) -> None:
+    world.known["vm"].disks = (DiskTune("vda", "/a", NONE, {"total_iops_sec": 100}), DiskTune("vdb", "/b", NONE))
+    life = Life(tmp_path, world, order, partial(limits, world))
+    assert life.goes_on(4, {"disk_limits": {"vdb": {"total_iops_sec": 7}}}, io_limits=True) == [[100, 7]] * 4
+    assert life.problems == []
+
+
+@pytest.mark.parametrize("order", [("policy", "qos"), ("qos", "policy")])
+@pytest.mark.parametrize("silent", [False, True])
+def test_disks_that_the_file_does_not_name_are_as_a_policy_of_the_operators_says(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str], silent: bool
+) -> None:
+    """Also one that is silent while that stands."""
+    tell = "(disk.setTotalIopsSec 100)"
+    tell = f"(if (== disk.current.total_iops_sec 100) nil {tell})" if silent else tell
+    text = f'(with Guests guest (with guest.io_tune disk (if (== disk.name "vda") {tell} nil)))'
+    life = Life(tmp_path, world, order, partial(limits, world), {"60_mine": text})
+    assert life.goes_on(4, {"disk_limits": {"vdb": {"total_iops_sec": 7}}}) == [[100, 7]] * 4
+    assert life.problems == []
+    assert life.goes_on(3) == [[100, 0]] * 3
+    assert life.ends() == [0, 0]
+
+
+@pytest.mark.parametrize("order", [("policy", "qos"), ("qos", "policy")])
+def test_what_a_policy_wants_in_vain_of_one_disk_costs_the_others_none_of_their_limits(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
+) -> None:
+    text = '(with Guests guest (with guest.io_tune disk (if (== disk.name "vda") (disk.setTotalIopsSec -5) nil)))'
+    life = Life(tmp_path, world, order, partial(limits, world), {"60_mine": text})
+    assert life.goes_on(3, {"disk_limits": {"vdb": {"total_iops_sec": 7}}}) == [[0, 7]] * 3
+
+
+@pytest.mark.parametrize("order", [("policy", "qos"), ("qos", "policy")])
+def test_a_disk_in_whose_place_the_file_names_one_that_is_not_there_is_as_it_was(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
+) -> None:
+    life = Life(tmp_path, world, order, partial(limits, world))
+    assert life.goes_on(2, {"disk_limits": {"vdb": {"total_iops_sec": 7}}})[-1] == [0, 7]
+    assert life.goes_on(2, {"disk_limits": {"vdz": {"total_iops_sec": 7}}})[-1] == [0, 0]
+
+
+@pytest.mark.parametrize("order", [("policy", "qos"), ("qos", "policy")])
+def test_a_disk_for_which_nothing_is_agreed_any_more_is_as_it_was(tmp_path: Path, world: NotingHypervisor, order: Sequence[str]) -> None:
     one = world.known["vm"]
-    one.disks = (DiskTune("vda", "/a", NONE, {"total_iops_sec": 100}), DiskTune("vdb", "/b", NONE))
-    seen: list[list[int | None]] = []
-
-    class Plugin:
-        def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-            pass
-
-        @hookimpl
-        def mom_hypervisor(self) -> Hypervisor:
-            return world
-
-    def between(number: int) -> None:
-        seen.append([disk.current.get("total_iops_sec") for disk in one.disks])
-
-    named: dict[str, Mapping[str, object]] = {"qos": {"io_limits": True}, "policy": {}}
-    plugins: dict[str, type | Mapping[str, object]] = {"world": Plugin, **{name: named[name] for name in order}}
-    run = run_plugins(tmp_path, plugins, cycles=4, between=between, guests={"vm": {"disk_limits": {"vdb": {"total_iops_sec": 7}}}})
-    assert seen[1:] == [[100, 7]] * 3
-    assert run.problems == []
-
-
-def test_what_the_file_has_let_go_of_goes_back_beside_what_a_policy_that_comes_first_wants_of_other_disks() -> None:
-    now = [disk("vda", 100), disk("vdb", 7), disk("vdc", 5)]
-    snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"io_tune_current": now})})
-    wanted = Decision(VM, "io_tune", [disk("vda", 100)])
-    (revision,) = reviewed(snapshot, [wanted], {("vm", "io_tune"): [disk("vda", 0), disk("vdb", 0)]})
-    assert revision.after is not None
-    assert revision.after.value == [disk("vda", 100), disk("vdb", 0)]
-    gone = {("vm", "io_tune"): [disk("vdz", 0)]}
-    assert list(reviewed(snapshot, [wanted], gone)) == [], "what is wrong with ours is no matter of the policy's"
-
-
-def test_what_the_file_wanted_in_an_earlier_cycle_counts_no_more(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
-    snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"io_tune_current": [disk("vda", 100), disk("vdb", 7)]})})
-    plugin._lists = Snapshot(), {("vm", "io_tune"): [disk("vdb", 0)]}
-    assert list(plugin.mom_review(snapshot, [Decision(VM, "io_tune", [disk("vda", 100)])])) == []
+    agreed = {"total_iops_sec": 100}
+    one.disks = (DiskTune("vda", "/a", {**NONE, "total_iops_sec": 500}, agreed), DiskTune("vdb", "/b", NONE, agreed))
+    life = Life(tmp_path, world, order, partial(limits, world))
+    assert life.goes_on(2, io_limits=True)[-1] == [100, 100]
+    one.disks = (replace(one.disks[0], maximum=None), one.disks[1])
+    assert life.goes_on(2, io_limits=True)[-1] == [500, 100]
+    assert life.goes_on(2, io_limits=False)[-1] == [500, 0], "the policy is switched off"

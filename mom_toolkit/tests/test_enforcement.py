@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Problem, Scope, Snapshot, Unit, Value
+from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Problem, Scope, Snapshot, Source, Unit, Value
 from mom_toolkit import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
@@ -124,6 +125,7 @@ def test_items_that_came_later_are_undone_as_the_ledger_has_them(tmp_path: Path)
     context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=ledger))
     enforcement = Enforcement(context, [PORTS])
     assert decided(enforcement, {"ports": [{"name": "a", "limit": 9}]}, ports=[{"name": "a", "limit": 5}])
+    assert decided(enforcement, {"ports": set_to}, ports=before)
     ledger.append(noted("ports", before, set_to))
     assert decided(enforcement, ports=set_to) == [("ports", before)]
     assert decided(enforcement, ports=before) == []
@@ -147,6 +149,55 @@ def test_an_item_that_settings_name_no_more_is_undone_while_they_name_others(tmp
     assert decided(enforcement, {"ports": only}, ports=set_to) == [("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 9}])]
     assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 5}, {"name": "b", "limit": 9}]) == [("ports", only)]
     assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]) == [("ports", only)]
+
+
+def test_an_item_that_settings_never_named_is_not_theirs_to_undo(tmp_path: Path) -> None:
+    """A policy has set it, and is silent as it stands."""
+    stands: Value = [{"name": "a", "limit": 100}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 0}, {"name": "b", "limit": 0}], stands))
+    only: Value = [{"name": "b", "limit": 9}]
+    assert decided(enforcement, {"ports": only}, ports=stands) == [("ports", only)]
+    assert decided(enforcement, ports=stands) == [("ports", [{"name": "b", "limit": 0}])]
+
+
+@pytest.mark.parametrize(
+    ("control", "before", "ours", "theirs"),
+    [("weight", 100, 50, 30), ("ports", [{"name": "a", "limit": 0}], [{"name": "a", "limit": 9}], [{"name": "a", "limit": 7}])],
+)
+def test_nothing_is_said_against_another_evaluator_that_has_what_is_set_no_more(
+    tmp_path: Path, control: str, before: Value, ours: Value, theirs: Value
+) -> None:
+    enforcement = enforcing(tmp_path, noted(control, before, ours)._replace(earlier=theirs))
+    stands: dict[str, Any] = {"weight_now" if control == "weight" else control: theirs}
+    assert decided(enforcement, {control: ours}, **stands) == [(control, ours)]
+    other = Decision(Guest("1", "vm").entity, control, theirs, source=Source("60_mine", 3, 1))
+    assert decided(enforcement, **stands) == [(control, before)]
+    for _ in range(2):
+        enforcement.hear([other])
+        assert decided(enforcement, **stands) == []
+    enforcement.hear([])
+    assert decided(enforcement, **stands) == [(control, before)], "once nobody wants anything, what stood before does"
+
+
+def test_what_policies_set_as_it_was_agreed_is_undone_when_it_is_agreed_no_more(tmp_path: Path) -> None:
+    stands: Value = [{"name": "a", "limit": 100}, {"name": "b", "limit": 9}]
+    ledger = noted("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}], stands)
+    guest = Guest("1", "vm", {"ports": stands})
+
+    def cycle(enforcement: Enforcement, agreed: Value, wanted: Value = None) -> list[Value]:
+        values = {"1": {"ports": SetValue(wanted)}} if wanted else {}
+        found = enforcement.decide(Snapshot(guests={"1": guest}), values, {"1": {"ports": agreed}})
+        return [one.value for one in found if isinstance(one, Decision)]
+
+    both: Value = [{"name": "a"}, {"name": "b"}]
+    enforcement = enforcing(tmp_path, ledger)
+    assert cycle(enforcement, both) == []
+    assert cycle(enforcement, None) == [], "what was agreed is unknown for a moment"
+    assert cycle(enforcement, [{"name": "b"}], [{"name": "a", "limit": 7}]) == [[{"name": "a", "limit": 7}]], "the file has it now"
+    assert cycle(enforcement, both) == [[{"name": "a", "limit": 5}]], "that is taken out of the file"
+    again = enforcing(tmp_path, ledger)
+    undone: Value = [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}]
+    assert cycle(again, [{"name": "a"}]) == [undone], "the mom before this one has noted what it had begun to undo, and what was agreed"
 
 
 def test_what_another_process_has_set_meanwhile_is_left_alone_when_settings_ask_for_it_no_more(tmp_path: Path) -> None:

@@ -17,24 +17,27 @@ def decide(host: Host, guests: Iterable[Guest]) -> Iterator[Decision]:
     cpus = host.number("cpu_count")
     for guest in guests:
         limit, vcpus = guest.number("vcpu_user_limit"), guest.number("vcpu_count")
-        now = quota, period = guest.number("vcpu_quota"), guest.number("vcpu_period")
+        quota, period = guest.number("vcpu_quota"), guest.number("vcpu_period")
         if cpus is None or limit is None or not vcpus or quota is None or period is None:
             continue
         share = limit / 100 * cpus / vcpus  # of each vCPU
         if limit < 100 and share < 1:
-            guest.notes.setdefault("py_cpu_before", [quota, period])
             # A small share needs a longer period, so that the quota is not too small.
             held = min(LONGEST, max(PERIOD, LEAST / share if share else LONGEST))
+            asked = max(LEAST, share * held)
+            # Where the very limit stands, mom has set it, such as on another host: then there was none.
+            stands = abs(quota / period - asked / held) < 0.01 * asked / held
+            guest.notes.setdefault("py_cpu_before", [-1, PERIOD] if stands else [quota, period])
             because = f"{limit:g} % of the host's CPU time was agreed for it, which is {share:.0%} of each of its vCPUs"
-            yield from changed(guest, now, max(LEAST, share * held), held, because)
+            yield from both(guest, asked, held, because)
         elif before := guest.notes.get("py_cpu_before"):
             if [quota, period] == before:
                 del guest.notes["py_cpu_before"]
-            yield from changed(guest, now, *before, "what was agreed for it is no limit any more, so it gets back what it had")
+            else:
+                yield from both(guest, *before, "what was agreed for it is no limit any more, so it gets back what it had")
 
 
-def changed(guest: Guest, now: tuple[float, float], quota: float, period: float, because: str) -> Iterator[Decision]:
-    """Both where one differs: they are one limit. A fraction of a microsecond is no change."""
-    if max(abs(now[0] - quota), abs(now[1] - period)) >= 1:
-        yield guest.set("vcpu_quota", quota, because=because)
-        yield guest.set("vcpu_period", period, because=because)
+def both(guest: Guest, quota: float, period: float, because: str) -> Iterator[Decision]:
+    """They are one limit, and decided in each cycle, also where they stand: else it would be another's turn in the next one."""
+    yield guest.set("vcpu_quota", quota, because=because)
+    yield guest.set("vcpu_period", period, because=because)

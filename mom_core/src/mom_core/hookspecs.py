@@ -184,8 +184,9 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
     """Changes to what the evaluators decided, each with its reason; what is not mentioned stands.
 
     Reviewers are called one after the other in the YAML order, each with what the ones before it left. The core's own review comes
-    first (unknown entities and controls, impossible values, two decisions on one control: the first plugin in the YAML order wins) and
-    checks the bounds again at the end.
+    first (unknown entities and controls, impossible values, two decisions on one control: the first plugin in the YAML order wins; of
+    an evaluator's list and one of `mom_act`, whose items stand for themselves, those items that both name) and checks the bounds
+    again at the end.
     """
 
 

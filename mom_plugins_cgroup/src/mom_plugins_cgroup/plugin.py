@@ -114,6 +114,7 @@ class CgroupPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse what makes no sense, and push no guest below its need."""
+        self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
         page_kib = os.sysconf("SC_PAGE_SIZE") >> 10
         host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of, self._swap_limits_of)

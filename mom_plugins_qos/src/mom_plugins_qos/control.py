@@ -35,7 +35,7 @@ _DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burs
 # No bounds here: a quota or period that is moved to a bound by itself would be another limit than was meant. Such values are refused.
 _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
-    (PERIOD, Unit.MICROSECONDS, f"the period that the quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
+    (PERIOD, Unit.MICROSECONDS, f"the period that vcpu_quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short: 2 to 262144 with cgroups v1, 1 to 10000 with v2"),
     (DISKS, Unit.LIST, f"limits of disks: for each `name`, and any of {', '.join(f'`{key}`' for key in DiskTune.LIMITS)}; 0: no limit"),
     (INTERFACES, Unit.LIST, f"limits of network interfaces: for each `name`, and {_DIRECTIONS}"),

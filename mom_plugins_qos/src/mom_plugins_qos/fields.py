@@ -21,7 +21,7 @@ _NET_ABOUT = "for each network interface `name`, `inbound` and `outbound`: `aver
 
 _FIELDS = (
     (QUOTA, Unit.MICROSECONDS, "CPU time that each vCPU may use in every period; -1: no limit", _CPU_SOURCE),
-    (PERIOD, Unit.MICROSECONDS, "the period that the quota is for", _CPU_SOURCE),
+    (PERIOD, Unit.MICROSECONDS, "the period that vcpu_quota is for", _CPU_SOURCE),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short", _CPU_SOURCE),
     (USER_LIMIT, Unit.PERCENT, "CPU time that was agreed for the guest, of all the host's CPUs; 100: nothing was agreed", _USER_SOURCE),
     (DISKS, Unit.LIST, _DISKS_ABOUT, _AGREED_SOURCE),

@@ -11,11 +11,8 @@ from mom_plugins_qos.settings import NetLimits, QosGuestSettings
 from mom_toolkit import SetValue
 
 
-def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None, *, agreed: bool = False) -> dict[str, Value]:
-    """The settings' limits of this guest, by control; None for those that cannot be known now.
-
-    :param agreed: with limits that were agreed for its other disks: a policy that sets those is not heard where this comes first
-    """
+def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
+    """The settings' limits of this guest, by control; None for those that cannot be known now."""
     wanted: dict[str, Value] = {}
     vcpus = guest.number(VCPUS)
     if settings.cpu_limit is not None:
@@ -24,22 +21,23 @@ def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None,
     if settings.cpu_shares is not None:
         wanted[CPU_SHARES] = settings.cpu_shares
     if settings.io_limit is not None or settings.disk_limits is not None:
-        limits = _agreed(guest) if agreed else {}
-        now = [(item, limits.get(str(item["name"])) or settings.disk(str(item["name"]))) for item in guest.items(DISKS_NOW) or ()]
-        wanted[DISKS] = [{**item, **own} for item, own in now if own]
+        disks = guest.items(DISKS_NOW)
+        now = [(item, settings.disk(str(item["name"]))) for item in disks or ()]
+        wanted[DISKS] = None if disks is None else [{**item, **own} for item, own in now if own]
     if settings.net_limit is not None:
-        wanted[INTERFACES] = [_limited(item, settings.net_limit) for item in guest.items(INTERFACES) or ()]
-    return {control: None if value == [] else value for control, value in wanted.items()}
+        interfaces = guest.items(INTERFACES)
+        wanted[INTERFACES] = None if interfaces is None else [_limited(item, settings.net_limit) for item in interfaces]
+    return wanted
 
 
-def _agreed(guest: Guest) -> dict[str, Mapping[str, Value]]:
-    """The limits of disks that were agreed, by their names, with those of the settings."""
-    found: dict[str, Mapping[str, Value]] = {}
-    for item in guest.items(DISKS) or ():
-        maximum = item.get("maximum")
-        if isinstance(maximum, Mapping):
-            found[str(item["name"])] = {key: limit for key, limit in maximum.items() if limit is not None}
-    return found
+def agreed_of(guest: Guest) -> Value:
+    """The disks for which limits were agreed; None: that is unknown now."""
+    disks = guest.items(DISKS)
+    return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
+
+
+def _is_agreed(maximum: Value) -> bool:
+    return isinstance(maximum, Mapping) and any(limit is not None for limit in maximum.values())
 
 
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
@@ -52,18 +50,13 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
     return limited
 
 
-def wanted_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], *, agreed: bool = False) -> dict[str, dict[str, SetValue]]:
+def wanted_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
     """The settings' limits of all guests, by id and control.
 
     :param settings: by guest id; a guest for which nothing is set may be absent
-    :param agreed: as `wanted_of`
     """
     host_cpus = snapshot.host.number(HOST_CPUS)
-    wanted = {
-        guest.id: wanted_of(guest, settings[guest.id], host_cpus, agreed=agreed)
-        for guest in snapshot.guests.values()
-        if guest.id in settings
-    }
+    wanted = {guest.id: wanted_of(guest, settings[guest.id], host_cpus) for guest in snapshot.guests.values() if guest.id in settings}
     return {identity: {control: SetValue(value) for control, value in values.items()} for identity, values in wanted.items()}
 
 

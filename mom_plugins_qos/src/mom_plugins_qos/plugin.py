@@ -29,9 +29,9 @@ from mom_core import (
 )
 from mom_plugins_qos import control
 from mom_plugins_qos.control import CONTROLS
-from mom_plugins_qos.fields import FIELDS, INTERFACES, cpu_fields, disk_fields
+from mom_plugins_qos.fields import DISKS, FIELDS, INTERFACES, cpu_fields, disk_fields
 from mom_plugins_qos.findings import findings
-from mom_plugins_qos.limits import mistakes_in, wanted_of_all
+from mom_plugins_qos.limits import agreed_of, mistakes_in, wanted_of_all
 from mom_plugins_qos.lists import present_interfaces
 from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
@@ -50,8 +50,6 @@ class QosPlugin:
         self._settings = settings
         self._context = context
         self._enforcement = Enforcement(context, CONTROLS)
-        self._lists: tuple[Snapshot, Mapping[tuple[str, str], Value]] = (Snapshot(), {})
-        """The limits of disks and interfaces that settings have decided in the cycle of that snapshot, by guest id and control."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -93,19 +91,18 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """Decide on the limits that the YAML file sets for single guests."""
+        """Decide on the limits that the YAML file sets for single guests, and undo those that are set or agreed no more."""
         set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
-        decided = [*self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for, agreed=self._settings.io_limits))]
-        made = [one for one in decided if isinstance(one, Decision)]
-        self._lists = snapshot, {(one.entity.id, one.control): one.value for one in made if isinstance(one.value, list)}
-        yield from decided
+        listed = snapshot.guests.values() if self._settings.io_limits else ()
+        agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
+        yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for), agreed)
         yield from mistakes_in(snapshot, set_for, Source(self._context.name))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse what no hypervisor takes, with the bounds, and complete lists, whatever plugin decided."""
-        of, lists = self._lists
-        return reviewed(snapshot, decisions, lists if of is snapshot else {})
+        self._enforcement.hear(decisions)
+        return reviewed(snapshot, decisions)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

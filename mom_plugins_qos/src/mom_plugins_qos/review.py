@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from mom_core import Decision, Refused, Revision, Snapshot, Value, as_whole
+from mom_core import Decision, Refused, Revision, Snapshot, Value, as_items, as_whole
 from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, named
+from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces
 
 _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, completed_interfaces)}
 
 
-def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], ours: Mapping[tuple[str, str], Value]) -> Iterable[Revision]:
-    """The revisions of these decisions; those on other plugins' controls are left alone.
-
-    :param ours: what the settings of guests have this plugin decide in this cycle, by guest id and control
-    """
+def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+    """The revisions of these decisions; those on other plugins' controls are left alone."""
     pairs: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.control in {QUOTA, PERIOD}:
@@ -28,7 +24,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], ours: Mapping[tu
             if complaint:
                 yield Revision(decision, None, complaint)
         elif decision.control in _LISTS:
-            revision = _reviewed_list(snapshot, decision, ours.get((decision.entity.id, decision.control)))
+            revision = _reviewed_list(snapshot, decision)
             if revision is not None:
                 yield revision
     for pair in pairs.values():
@@ -45,9 +41,8 @@ def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
             yield Revision(decision, replace(decision, value=NO_QUOTA), "any negative quota is no limit")
 
 
-def _reviewed_list(snapshot: Snapshot, decision: Decision, ours: Value) -> Revision | None:
-    """Each disk and interface is a matter of its own: those that a decision does not name are as this plugin's has them, where the other
-    came first."""
+def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
+    """Each disk and interface is a matter of its own: what is impossible of one is no matter of the others."""
     field, complete = _LISTS[decision.control]
     guest = snapshot.guests.get(decision.entity.id)
     present = None if guest is None else guest.fields.get(field)
@@ -56,14 +51,16 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision, ours: Value) -> Revis
     if decision.value == present:  # as it is in most cycles
         return None
     items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
-    try:
-        wanted = complete(decision.value, items)
-    except Refused as error:
-        return Revision(decision, None, str(error))
-    spoken_of = named(wanted)
-    with suppress(Refused):  # what is wrong with ours is no matter of the other's
-        wanted += [item for item in complete(ours, items) if item["name"] not in spoken_of]
-    if wanted == decision.value:
-        return None
-    more = ", and with what the YAML file says of others" if len(wanted) > len(spoken_of) else ""
-    return Revision(decision, replace(decision, value=wanted), f"completed with what stays as it is{more}")
+    possible: list[Mapping[str, Value]] = []
+    complaints: list[str] = []
+    for item in as_items(decision.value) or ():
+        try:
+            complete([*possible, item], items)
+        except Refused as error:
+            complaints.append(str(error))
+        else:
+            possible.append(item)
+    wanted = complete(possible, items)
+    if complaints:
+        return Revision(decision, replace(decision, value=wanted) if wanted else None, "; ".join(complaints))
+    return None if wanted == decision.value else Revision(decision, replace(decision, value=wanted), "completed with what stays as it is")

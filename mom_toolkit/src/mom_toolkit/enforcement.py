@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeAlias
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -32,8 +33,21 @@ and the guests that it lists then have what was set for them: taken for what sto
 _NAMED: Final = 5
 """So many guests are named on which a control cannot be set."""
 
-_Key: TypeAlias = tuple[str, str, str]
-"""A guest's id, its incarnation, and a control."""
+_SET: Final = "set"
+_AGREED: Final = "agreed"
+_WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AGREED: "no longer agreed for this guest"}
+
+
+class _Key(NamedTuple):
+    """What is asked of a control of a guest, by settings (`by` is `_SET`) or by what was agreed. `item` is the name of an item of a list
+    whose items stand for themselves; empty: it is the whole control."""
+
+    guest: str
+    incarnation: str
+    control: str
+    item: str
+    by: str
+
 
 _FORM: Final = TypeAdapter(set[_Key])
 
@@ -54,11 +68,11 @@ class Enforcement:
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
     always after it, as the order of the plugins says, and what another process has reset is set again. While it is unknown what stands,
-    nothing is decided. Of a list, that holds for each item: settings may no longer name one, and go on to name others. What another process
-    has set by the time that settings ask for it no more is left alone, as when mom ends. What stood before the first one is what the
-    ledger says; where that has nothing, nothing was changed. The ledger
-    forgets a guest that a few lists lack, so that it is remembered what it said of that one. What was set is noted on disk: settings may
-    be removed while mom does not run, or with a reload that makes the plugin anew.
+    nothing is decided. Of a list, that holds for each item: settings may no longer name one, and go on to name others; one that they have
+    never named is a matter of who sets it. What another process has set by the time that settings ask for it no more is left alone, as when
+    mom ends, and so is what another evaluator wants then, for as long as it does. What stood before the first one is what the ledger says;
+    where that has nothing, nothing was changed. The ledger forgets a guest that a few lists lack, so that it is remembered what it said of
+    that one. What was set is noted on disk: settings may be removed while mom does not run, or with a reload that makes the plugin anew.
 
     :param context: the plugin's, which is the source of what is decided
     :param controls: those that settings set
@@ -74,41 +88,59 @@ class Enforcement:
         self._kept: Set[_Key] | None = None
         """What stands in the file; None: it was not read yet."""
         self._set: set[_Key] = set()
-        """What settings asked for and is not undone."""
+        """What was asked for and is not undone."""
         self._absent: dict[_Key, float] = {}
         """Since when guests of these are not listed: monotonic time of the snapshot."""
         self._stood_then: dict[_Key, LedgerEntry] = {}
         """What the ledger said of guests that a list has lacked."""
+        self._undoing: dict[_Key, Value] = {}
+        """What is to stand again of what is not asked for any more."""
+        self._overruled: Set[_Key] = frozenset()
+        """Those of them of which another evaluator wants something else."""
 
-    def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Iterable[Decision | Problem]:
+    def decide(
+        self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
+    ) -> Iterable[Decision | Problem]:
         """Decisions for all guests; and one problem for all guests on which a control cannot be set for the same reason.
 
         :param wanted: by guest id and control; a guest for which nothing is set may be absent
+        :param agreed: the same of what policies set as it was agreed for guests: that is not decided here, but undone when it is agreed no
+            more, and no policy can know what stood before
         """
-        keys: set[_Key] = set()
         if self._kept is None:
             self._kept = self._file.read() or set()
-            self._set = {key for key in self._kept & self._stood().keys() if key[2] in self._specs}
+            noted = self._stood()
+            self._set = {key for key in self._kept if key[:3] in noted and key.control in self._specs}
+        keys: set[_Key] = set()
+        unknown: set[tuple[str, str, str, str]] = set()
+        decided: dict[tuple[str, str], Decision] = {}
         hindered: dict[tuple[str, str], list[Entity]] = {}
-        noted = self._stood() if any(self._specs[name].key for values in wanted.values() for name in values) else {}
         for identity, values in wanted.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
                 continue
             for control, one in values.items():
-                key = guest.id, guest.incarnation, control
-                keys.add(key)
-                self._absent.pop(key, None)
                 if one.value is None:
+                    unknown.add((guest.id, guest.incarnation, control, _SET))
                     continue
-                now = guest.fields.get(self._specs[control].field)
+                if not (mine := self._keys(guest, control, one.value, _SET)):
+                    continue
+                keys |= mine
                 reason = self._hindrance(guest, control)
                 if reason:
                     hindered.setdefault((control, reason), []).append(guest.entity)
-                elif "*" not in guest.blocked and (key in self._set or now is not None):
-                    self._set.add(key)
-                    value = _with_unnamed(self._specs[control], one.value, noted[key], now) if key in noted else one.value
-                    yield Decision(guest.entity, control, value, one.reason, self._source)
+                elif "*" not in guest.blocked and (mine <= self._set or guest.fields.get(self._specs[control].field) is not None):
+                    self._set |= mine
+                    decided[guest.id, control] = Decision(guest.entity, control, one.value, one.reason, self._source)
+        for identity, lists in (agreed or {}).items():
+            guest = snapshot.guests[identity]
+            for control, value in lists.items():
+                if value is None:
+                    unknown.add((guest.id, guest.incarnation, control, _AGREED))
+                else:
+                    keys |= self._keys(guest, control, value, _AGREED)
+        self._set |= {key for key in keys if key.by == _AGREED}
+        self._absent = {key: since for key, since in self._absent.items() if key.guest not in snapshot.guests}
         for (control, reason), guests in hindered.items():
             # Names of many change as guests come and go, and each time it would be another problem, and another line in the log.
             whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
@@ -116,41 +148,79 @@ class Enforcement:
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
         if self._context.observes:
             self._stood_then.clear()  # all is put back, and what is set by hand from now on will have stood before
-        removed = sorted(self._set - keys)
-        stood = self._stood() if any(key[0] in snapshot.guests or key not in self._absent for key in removed) else {}
-        for key in removed:
-            yield from self._undone(snapshot, key, _joined(self._stood_then.get(key), stood.get(key)))
+        self._set -= {key for key in self._set - keys if key._replace(by=_SET) in keys}  # agreed no more, and set all the same
+        removed = [key for key in self._set - keys if (*key[:3], key.by) not in unknown]
+        self._undo(snapshot, sorted(removed, reverse=True), decided)
+        yield from decided.values()
         if self._context.serves and self._kept != self._set:
             # Where it cannot be written mom says so, and its ledger could not be either.
             with suppress(StateError):
                 self._file.write(sorted(self._set))
                 self._kept = set(self._set)
 
-    def _stood(self) -> Mapping[_Key, LedgerEntry]:
+    def hear(self, decisions: Iterable[Decision]) -> None:
+        """Take in the decisions of a cycle, for `mom_review`: what is to be undone is not decided while another evaluator wants something
+        else there, as that would be said in each cycle to be a contest."""
+        theirs = {(one.entity.id, one.control): one.value for one in decisions if one.source.name != self._source.name}
+        self._overruled = {
+            key
+            for key, value in self._undoing.items()
+            if (where := (key.guest, key.control)) in theirs and not _stands(self._specs[key.control], value, theirs[where])
+        }
+
+    def _keys(self, guest: Guest, control: str, value: Value, by: str) -> set[_Key]:
+        """One; of a list whose items stand for themselves, one for each."""
+        spec = self._specs[control]
+        names = [str(item[spec.key]) for item in as_items(value) or () if spec.key in item] if _by_item(spec) else [""]
+        return {_Key(guest.id, guest.incarnation, control, name, by) for name in names}
+
+    def _stood(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
         """What stood before mom set anything, by the ledger."""
         changes = self._context.engine_state().changes
         return {(one.entity.id, one.incarnation, one.control): one for one in changes if one.before is not None}
 
-    def _undone(self, snapshot: Snapshot, key: _Key, noted: LedgerEntry | None) -> Iterable[Decision]:
-        """Decide what stood before until it stands, or what another process has set.
+    def _undo(self, snapshot: Snapshot, removed: Sequence[_Key], decided: dict[tuple[str, str], Decision]) -> None:
+        """Decide that what stood before these stands again; of a list, their items, before those that are decided already."""
+        self._undoing = {}
+        stood = self._stood() if any(key.guest in snapshot.guests or key not in self._absent for key in removed) else {}
+        for key in removed:
+            value = self._undone(snapshot, key, _joined(self._stood_then.get(key), stood.get(key[:3])))
+            if value is None:
+                continue
+            self._undoing[key] = value
+            if key in self._overruled:
+                continue
+            where = key.guest, key.control
+            there = as_items(decided[where].value) or () if where in decided else ()
+            more = [one for one in as_items(value) or () if one not in there]
+            entity = snapshot.guests[key.guest].entity
+            undone = Decision(entity, key.control, [*more, *there] if key.item else value, _WHY_UNDONE[key.by], self._source)
+            decided[where] = replace(decided[where], value=undone.value) if where in decided else undone
+
+    def _undone(self, snapshot: Snapshot, key: _Key, noted: LedgerEntry | None) -> Value:
+        """What is to stand again, until it does, or another process has set something else; None: nothing.
 
         :param noted: None: mom has changed nothing
         """
-        identity, incarnation, control = key
-        guest, spec = snapshot.guests.get(identity), self._specs[control]
+        guest, spec = snapshot.guests.get(key.guest), self._specs[key.control]
         if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
             if noted is not None:
                 self._stood_then[key] = noted
-            return
+            return None
         self._absent.pop(key, None)
-        now = None if guest is None else guest.fields.get(spec.field)
-        if guest is not None and guest.incarnation == incarnation and noted is not None and not _is_anothers(spec, noted, now):
-            value = _as_it_stood(spec, noted, now)
-            if not _stands(spec, value, now):
-                yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)
-                return
+        if guest is not None and guest.incarnation == key.incarnation and noted is not None:
+            now = guest.fields.get(spec.field)
+            value = _as_it_stood(spec, noted, now, key.item)
+            if value is not None and not _stands(spec, value, now):
+                return value
         self._set.remove(key)
         self._stood_then.pop(key, None)
+        return None
+
+
+def _by_item(spec: ControlSpec) -> bool:
+    """True for a list whose items stand for themselves: what it does not name is not spoken of."""
+    return bool(spec.key) and spec.absent is None
 
 
 def _joined(then: LedgerEntry | None, noted: LedgerEntry | None) -> LedgerEntry | None:
@@ -160,48 +230,30 @@ def _joined(then: LedgerEntry | None, noted: LedgerEntry | None) -> LedgerEntry 
     return noted._replace(before=then.before, attempted=(*noted.attempted, noted.before))
 
 
-def _with_unnamed(spec: ControlSpec, value: Value, noted: LedgerEntry, now: Value) -> Value:
-    """A list with those items, too, that settings have named before and name no more: as they stood before mom, until they stand so."""
-    if not spec.key or spec.absent is not None:
-        return value
-    wanted = as_items(value) or ()
-    named = {item.get(spec.key) for item in wanted}
-    return [*(item for item in _ours(spec, noted, now) if item.get(spec.key) not in named and not _stands(spec, [item], now)), *wanted]
+def _as_it_stood(spec: ControlSpec, noted: LedgerEntry, now: Value, item: str) -> Value:
+    """The value to decide so that what stood before stands again; None: another process has set what stands, or it is gone.
 
-
-def _is_anothers(spec: ControlSpec, noted: LedgerEntry, now: Value) -> bool:
-    """True if another process has set what stands. The items of a list are looked at one by one."""
-    return not spec.key and now is not None and not noted.explains(now, spec.tolerance)
-
-
-def _ours(spec: ControlSpec, noted: LedgerEntry, now: Value) -> list[Mapping[str, Value]]:
-    """The items of a list as they stood before mom, without those that are gone, and those that another process has set since."""
-    there = {item.get(spec.key): item for item in as_items(now) or ()}
-    ours = [item for value in noted.ours for item in as_items(value) or ()]
-    found = []
-    for stood in as_items(noted.before) or ():
-        name = stood.get(spec.key)
-        mine = [{key: item[key] for key in stood if key in item} for item in ours if item.get(spec.key) == name]
-        if name in there and any(_stands(spec, [item], now) for item in mine):
-            found.append(stood)
-    return found
-
-
-def _as_it_stood(spec: ControlSpec, noted: LedgerEntry, now: Value) -> Value:
-    """The value to decide so that what stood before stands again.
-
-    Of a list, items that are gone, or that another process has set since, are left out; or, where absence has a meaning, items that were
-    not listed then are named, too.
+    Of a list, that is this item; or, where absence has a meaning, all of it, and items that were not listed then are named, too.
     """
     listed = as_items(now)
+    if _by_item(spec):
+        stood, there = _named(spec, noted.before, item), _named(spec, now, item)
+        ours = [
+            {key: one[key] for key in then if key in one} for then in stood for set_to in noted.ours for one in _named(spec, set_to, item)
+        ]
+        is_ours = listed is None or (there and any(_stands(spec, [one], now) for one in ours))
+        return stood if stood and is_ours else None
     if not spec.key or listed is None:
-        return noted.before
-    if spec.absent is None:
-        return _ours(spec, noted, now)
-    stood = as_items(noted.before) or ()
-    named = {item.get(spec.key) for item in stood}
-    new = [item[spec.key] for item in listed if spec.key in item and item[spec.key] not in named]
-    return [*({spec.key: name, **spec.absent} for name in new), *stood]
+        return noted.before if spec.key or now is None or noted.explains(now, spec.tolerance) else None
+    listed_then = as_items(noted.before) or ()
+    named = {one.get(spec.key) for one in listed_then}
+    new = [one[spec.key] for one in listed if spec.key in one and one[spec.key] not in named]
+    return [*({spec.key: name, **(spec.absent or {})} for name in new), *listed_then]
+
+
+def _named(spec: ControlSpec, value: Value, item: str) -> list[Mapping[str, Value]]:
+    """The items of a list with this name."""
+    return [one for one in as_items(value) or () if str(one.get(spec.key)) == item]
 
 
 def _stands(spec: ControlSpec, value: Value, now: Value) -> bool:

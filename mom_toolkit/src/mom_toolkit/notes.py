@@ -10,20 +10,18 @@ from typing import Any, ClassVar, Final
 from pydantic import TypeAdapter, ValidationError
 
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value
-
-_ABSENCES: Final = 60
-"""Evaluations for which the notes on an absent guest are kept where its return can be told from a new start (five minutes at 5 s)."""
+from mom_toolkit.enforcement import GONE_SECONDS
 
 Scalar = bool | int | float | str | None
 
 
 @dataclass(slots=True)
 class KeptNotes:
-    """The notes on one entity: on which incarnation of it, for how many evaluations it has been absent, and their bytes."""
+    """The notes on one entity: on which incarnation of it, since when it has been absent (monotonic seconds), and their bytes."""
 
     incarnation: str
     values: dict[str, Scalar | list[Scalar]]
-    absent: int = field(default=0, init=False)
+    absent: float | None = field(default=None, init=False)
     size: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +51,7 @@ class NoteStore:
     """Notes in memory and, from one cycle to the next, in a file of state.
 
     The notes on a guest go with it: when it is started anew (another `incarnation`), or when it is not there. If the hypervisor tells
-    incarnations, a guest may be away for a while (as all are while the hypervisor restarts) and is still the same when it returns.
+    incarnations, a guest may be away for an hour, and all for as long as the hypervisor is, and is still the same when it returns.
 
     All notes together are bounded, as each cycle may write them, and as the file must be read again.
 
@@ -109,13 +107,16 @@ class NoteStore:
         found: dict[str, dict[str, Any]] = {}
         for identity, one in list(self._kept.items()):
             if self._incarnations.get(identity) == one.incarnation:
-                one.absent = 0
+                one.absent = None
                 found[identity] = one.values
                 continue
-            one.absent += 1
-            if identity in self._incarnations or not one.incarnation or one.absent >= _ABSENCES:
-                self._size -= self._kept.pop(identity).size
-                self._unwritten = True
+            if identity not in self._incarnations and one.incarnation:
+                # A list without any guest tells of none that it is gone: the hypervisor may be away.
+                one.absent = None if not snapshot.listed else snapshot.monotonic if one.absent is None else one.absent
+                if one.absent is None or snapshot.monotonic - one.absent < GONE_SECONDS:
+                    continue
+            self._size -= self._kept.pop(identity).size
+            self._unwritten = True
         return found
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:

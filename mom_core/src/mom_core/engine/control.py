@@ -119,8 +119,10 @@ class _Owners:
                     which = "its present value" if can_be_kept(value) else "the new value"
                     plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, f"{which} is {NOT_KEPT}"))
                     continue
-                here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
-                plan.entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))
+                here = LedgerEntry(entity, control, stands, value, plugin, snapshot.time, incarnation)
+                if noted is not None and _was_given_back(spec, noted, stands):
+                    here, noted = here._replace(in_doubt=True), None
+                plan.entries.append(here if noted is None else _next(spec, noted, value, stands))
             if noted is not None and not noted.explains(stands, spec.tolerance):
                 plan.foreign.add(target)
             plan.due.append(decision)
@@ -167,11 +169,18 @@ class _Owners:
         return next(said, f"the plugin {name} did not say what came of it")
 
 
+def _was_given_back(spec: ControlSpec, noted: LedgerEntry, stands: Value) -> bool:
+    """True if mom itself had set again what stood there before, and another process has set something since: that is what stands before mom
+    now."""
+    certain = not (spec.key or spec.gradual or noted.attempted or noted.in_doubt or noted.found is not None)
+    return certain and noted.applied == noted.before and stands is not None and not noted.explains(stands, spec.tolerance)
+
+
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
     """The entry when another value is about to be set.
 
-    A list may speak of other items than the one before it, which stay mom's. Of an item that mom has not set yet, what stands now is what
-    stood there before mom.
+    A list may speak of other items than the one before it, which stay mom's. Of an item that mom has not set yet, or had set again as it
+    stood before, what stands now is what stood there before mom.
     """
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
@@ -180,6 +189,10 @@ def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) ->
     if not spec.key or spec.absent is not None:
         return entry
     mine = {name for one in (noted.applied, noted.earlier, *noted.attempted) for name in items(spec, one)}
+    if not (noted.attempted or noted.in_doubt):
+        then, last = items(spec, noted.before), {**items(spec, noted.earlier), **items(spec, noted.applied)}
+        back = {name for name, item in then.items() if name in last and same(spec, [item], [last[name]])}
+        mine -= {name for name in back if not same(spec, [then[name]], stands)}
     new = [item for name, item in items(spec, spoken_of(spec, value, stands)).items() if name not in mine]
     before = joined(spec, noted.before, new) if new and can_be_kept(new) else noted.before
     # A mom that was cut off may not have set all that it was about to: what it had set before that stands then.

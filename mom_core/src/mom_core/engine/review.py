@@ -13,6 +13,7 @@ from mom_core.context import Declarations
 from mom_core.engine.answers import contained, why_nonsense
 from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value, shown
 from mom_core.units import Unit
+from mom_core.values import as_items
 
 REVIEWER = "core"
 
@@ -129,9 +130,19 @@ def review(
             revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
         elif winner[1].value != decision.value:  # where they agree, none has lost
             first = winner[0]
+            acts = first.acts or proposal.acts
+            more, is_lost = _beside(declarations.controls[decision.control], winner[1].value, decision.value) if acts else ([], True)
+            if more:
+                both = replace(winner[1], value=[*(as_items(winner[1].value) or ()), *more])
+                kept[key] = first, both
+                revisions.append(Revision(winner[1], both, f"with what {plugin} decided of others", REVIEWER))
+            if not is_lost:
+                return
             if not first.acts:
                 claims.contest(first.plugin, plugin, decision)
-            revisions.append(Revision(decision, None, f"the plugin {first.plugin} comes before {plugin} and decided it too", REVIEWER))
+            rest = replace(decision, value=more) if more else None
+            which = "the others" if more else "it too"
+            revisions.append(Revision(decision, rest, f"the plugin {first.plugin} comes before {plugin} and decided {which}", REVIEWER))
 
     for proposal in proposals:
         for item in proposal.items:
@@ -139,6 +150,17 @@ def review(
                 take(proposal, item)
     problems.extend(claims.problems(snapshot))
     return [decision for _, decision in kept.values()], revisions, problems
+
+
+def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
+    """Of two lists whose items stand for themselves, those items of the second that the first does not name; and whether any is lost, as
+    the first has another one of that name."""
+    if not spec.key or spec.absent is not None:
+        return [], True
+    there = {str(item.get(spec.key)): item for item in as_items(first) or ()}
+    theirs = as_items(second) or ()
+    more = [item for item in theirs if spec.key in item and str(item[spec.key]) not in there]
+    return more, any(item not in more and there.get(str(item.get(spec.key))) != item for item in theirs)
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:

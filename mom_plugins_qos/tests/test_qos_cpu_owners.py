@@ -1,0 +1,84 @@
+"""Limits of a guest's CPU time of which the YAML file, its metadata and policies each have their say: who has it, and what stands when they
+go, whichever comes and goes first."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from qos_fake import FREE, NotingHypervisor
+from qos_lives import Life
+
+ORDERS = [("policy", "qos"), ("qos", "policy")]
+NO_LIMIT, HALF = (-1, 100_000), (50_000, 100_000)
+"""A quarter of eight CPUs is half a CPU for each of four vCPUs."""
+
+
+@pytest.fixture
+def world() -> NotingHypervisor:
+    made = NotingHypervisor()
+    made.add("vm")
+    return made
+
+
+def quota(world: NotingHypervisor) -> tuple[int | None, int | None]:
+    return world.known["vm"].cpu.quota_us, world.known["vm"].cpu.period_us
+
+
+def shares(world: NotingHypervisor) -> int | None:
+    return world.known["vm"].cpu.shares
+
+
+def agree(world: NotingHypervisor, percent: float) -> None:
+    world.known["vm"].cpu = replace(world.known["vm"].cpu, user_limit_percent=percent)
+
+
+@pytest.mark.parametrize(("order", "stands"), [(ORDERS[0], (10_000, 20_000)), (ORDERS[1], HALF)])
+def test_one_share_with_two_periods_is_the_first_ones_in_each_cycle_and_goes_away(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str], stands: tuple[int, int]
+) -> None:
+    life = Life(tmp_path, world, order, partial(quota, world), {"10_period": "(defvar cpu_limit_period 20000)"})
+    assert life.goes_on(4, {"cpu_limit": "25%"}, cpu_limits=True) == [stands] * 4
+    assert life.goes_on(3, cpu_limits=True)[-1] == NO_LIMIT
+    assert life.problems == []
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_limit_that_is_taken_out_of_the_file_is_no_contest_with_what_was_agreed(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
+) -> None:
+    agree(world, 25.0)
+    life = Life(tmp_path, world, order, partial(quota, world))
+    assert life.goes_on(2, {"cpu_limit": "12.5%"}, cpu_limits=True) == [(25_000, 100_000)] * 2
+    assert life.goes_on(4, cpu_limits=True)[-1] == HALF
+    assert life.problems == []
+    agree(world, 100.0)
+    assert life.goes_on(3, cpu_limits=True)[-1] == NO_LIMIT
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_weight_that_is_taken_out_of_the_file_is_no_contest_with_a_policys(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
+) -> None:
+    text = '(with Guests guest (guest.Control "cpu_shares" 300))'
+    life = Life(tmp_path, world, order, partial(shares, world), {"60_mine": text})
+    assert life.goes_on(2, {"cpu_shares": 512}) == [300 if order[0] == "policy" else 512] * 2
+    assert life.goes_on(4)[-1] == 300
+    assert life.problems == []
+    assert life.ends() == FREE.shares
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_another_process_sets_while_the_file_says_nothing_stands_again_when_it_says_nothing_any_more(
+    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
+) -> None:
+    life = Life(tmp_path, world, order, partial(quota, world))
+    theirs = (77_000, 100_000)
+    for stands in (NO_LIMIT, theirs):
+        world.known["vm"].cpu = replace(world.known["vm"].cpu, quota_us=stands[0])
+        assert life.goes_on(2, cpu_limits=True) == [stands] * 2
+        assert life.goes_on(2, {"cpu_limit": "25%"}, cpu_limits=True) == [HALF] * 2
+        assert life.goes_on(3, cpu_limits=True)[-1] == stands
+    life.goes_on(1, {"cpu_limit": "25%"}, cpu_limits=True)
+    assert life.ends() == theirs
