@@ -101,6 +101,10 @@ def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path) -
     assert untrusted(tmp_path / "link/deep") == ""
     assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "link/deep", looking(tmp_path / "real", owner=OTHER))
     assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "link/deep", looking(tmp_path / "link", owner=OTHER))
+    (tmp_path / "far").symlink_to(tmp_path / "link")
+    assert untrusted(tmp_path / "far/deep") == ""
+    for on_the_way in ("far", "link", "real", "real/deep"):
+        assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "far/deep", looking(tmp_path / on_the_way, owner=OTHER))
     (tmp_path / "round").symlink_to("round")
     assert "leads in a circle" in untrusted(tmp_path / "round")
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
@@ -45,6 +46,7 @@ from mom_core import (
     ShadowDecisions,
     Snapshot,
     Source,
+    StateFile,
     Status,
     Target,
     Unit,
@@ -785,7 +787,7 @@ UNHASHABLE: Any = []
         (sized(lambda one: Problem(Source("x"), "m", ODD)), "the entity of a Problem should be an Entity or None and is int 5"),
         (sized(lambda one: Problem(Source("x"), "m", severity=ODD)), "the severity of a Problem should be a Severity and is int 5"),
         (actor(lambda snapshot: [Problem(Source("x"), ODD)]), "mom_act: its answer makes no sense: the message of a Problem"),
-        (actor(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_act: its answer makes no sense: TypeError: unhashable"),
+        (actor(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_act: its answer makes no sense: TypeError"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
         (reviewer(lambda one: Revision(one, ODD, "more")), "mom_review: the after of a Revision should be a Decision or None and is int 5"),
         (plugin_of(mom_review=fails_without_words), "mom_review: SaysNothing"),
@@ -1835,6 +1837,46 @@ def test_a_plugin_that_hangs_when_it_leaves_is_torn_down_once_its_call_is_back(
         release.set()
         assert ended.wait(60)
         wait_until(lambda: "plugin bad: mom_teardown: ValueError: nobody hears this" in caplog.text)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_comes_back_late_of_a_plugin_that_is_not_in_use_writes_no_file_of_the_one_that_is(tmp_path: Path, *, refused: bool) -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    class Keeps(Base):
+        kept, hangs = "in use", False
+
+        def __init__(self, settings: PluginSettings, context: Any) -> None:
+            super().__init__(settings, context)
+            self.file = context.state_file("kept.json", "what is kept", list)
+
+        @hookimpl
+        def mom_report(self) -> None:
+            if self.hangs:
+                release.wait(600)
+            self.file.write([self.kept])
+
+        @hookimpl
+        def mom_teardown(self) -> None:
+            try:
+                self.file.write([self.kept])
+            finally:
+                ended.set()
+
+    class Leaves(Keeps):
+        kept, hangs = "not in use", not refused
+
+    bad = {"bad": plugin_of(mom_setup=lambda self: 1 / 0)}
+    first, second = (Keeps, Leaves) if refused else (Leaves, Keeps)
+    with Engine(config_of(tmp_path, {"kept": first}, {"kept": {"deadline": "100ms"}})) as engine:
+        engine.cycle()
+        with pytest.raises(MomError) if refused else nullcontext():
+            engine.reload(config_of(tmp_path, {"kept": second, **(bad if refused else {})}))
+        if not refused:
+            engine.cycle()
+        release.set()
+        assert ended.wait(60)
+        assert StateFile(tmp_path / "state/kept/kept.json", "what is kept", list).read() == ["in use"]
 
 
 def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

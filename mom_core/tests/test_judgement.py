@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from mom_core import (
     Change,
     ControlSpec,
+    Decision,
     Entity,
     Guest,
     GuestGone,
     HypervisorError,
     InTransition,
     LedgerEntry,
+    NoChangeNeeded,
     NotSupported,
     Outcome,
     Refused,
@@ -27,7 +29,7 @@ from mom_core import (
     Unit,
     Value,
 )
-from mom_core.engine.judgement import Controller, judged
+from mom_core.engine.judgement import Controller, came_of_it, came_of_putting_back, judged, without_writing
 
 if TYPE_CHECKING:
     from mom_core import Hypervisor
@@ -59,6 +61,19 @@ def test_a_guest_that_stands_still_away_from_both_sizes_is_never_moms(before: in
     assert (judged(SIZE, entry(SIZE, before, applied), size).status is not Status.LEFT_ALONE) == near
 
 
+def test_a_guest_that_has_not_begun_to_follow_is_asked_to_stay_as_it_was() -> None:
+    judgement = judged(SIZE, entry(SIZE, 2 * GIB, GIB), 2 * GIB)
+    assert (judgement.status, judgement.value) == (None, 2 * GIB), "else it would follow when no mom is there any more"
+    assert judged(SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB).status is Status.UNCHANGED
+
+
+def test_it_is_said_what_another_process_has_set_and_what_a_guest_was_asked_for() -> None:
+    asked = ", not to the 1.00 GiB that mom had asked for"
+    assert judged(SIZE, entry(SIZE, 2 * GIB, GIB), 900 * MIB).reason == f"another process has set it to 900 MiB{asked}"
+    limit = ControlSpec("limit", Unit.KIB, Scope.GUEST, "a limit", "limit")
+    assert judged(limit, entry(limit, 2 * GIB, GIB), -1).reason == "another process has set it to -1"
+
+
 def test_a_guest_that_is_on_its_way_is_moms_wherever_it_is() -> None:
     assert judged(SIZE, entry(SIZE, 2 * GIB, GIB), InTransition(1536 * MIB)).value == 2 * GIB
 
@@ -77,6 +92,18 @@ def test_a_guest_that_is_on_its_way_is_moms_wherever_it_is() -> None:
 )
 def test_a_knob_of_the_host_is_put_back_where_it_is_moms(found: Value | HypervisorError, status: Status | None) -> None:
     assert judged(COUNT, entry(COUNT, 5, 7), found).status is status
+
+
+def test_what_the_ledger_cannot_say_is_not_put_back() -> None:
+    nothing, senseless = (judged(COUNT, entry(COUNT, before, 7), 7) for before in (None, "much"))
+    assert (nothing.status, nothing.reason) == (Status.FAILED, "the ledger does not say what stood there before")
+    assert (senseless.status, senseless.reason) == (Status.FAILED, "'much' is nothing that count can have stood at")
+
+
+def test_what_differs_by_less_than_counts_is_as_before_but_a_guest_gets_the_very_size() -> None:
+    near = ControlSpec("near", Unit.COUNT, Scope.HOST, "a knob", "near", tolerance=2)
+    assert judged(near, entry(near, 5, 9), 6).status is Status.UNCHANGED
+    assert judged(SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB - 8 * MIB).value == 2 * GIB
 
 
 def test_what_may_yet_take_effect_is_asked_for_again_though_it_stands_as_before() -> None:
@@ -99,6 +126,32 @@ def test_an_item_that_another_process_has_changed_stays_and_the_others_are_put_b
     found = judged(DISKS, entry(DISKS, disks(a=1, b=2), disks(a=10, b=20)), disks(a=10, b=99))
     assert found.value == disks(a=1)
     assert found.reason == "another process has changed b"
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "reason"),
+    [
+        (disks(a=99), Status.LEFT_ALONE, "another process has changed a"),
+        (disks(a=1), Status.UNCHANGED, ""),
+        (disks(b=7), Status.UNCHANGED, ""),
+    ],
+)
+def test_where_no_item_is_to_be_put_back_nothing_is_written(now: Value, status: Status, reason: str) -> None:
+    judgement = judged(DISKS, entry(DISKS, disks(a=1), disks(a=10)), now)
+    assert (judgement.status, judgement.reason) == (status, reason)
+
+
+def test_an_item_that_has_come_or_gone_since_keeps_no_other_from_being_put_back() -> None:
+    noted = entry(DISKS, disks(a=1, b=2), disks(a=10, b=20))
+    stands: list[Value] = [disks(a=10), disks(a=10, c=5), [{"limit": 7}, {"name": "a", "limit": 10}]]
+    for now in stands:
+        found = judged(DISKS, noted, now)
+        assert (found.status, found.value, found.reason) == (None, disks(a=1), "")
+
+
+def test_an_item_that_stood_at_what_is_not_listed_is_put_back_to_that() -> None:
+    pins = ControlSpec("pins", Unit.LIST, Scope.GUEST, "limits", "pins", key="name", absent={"limit": 0})
+    assert judged(pins, entry(pins, [], disks(a=10)), disks(a=10, b=5)).value == [{"name": "a", "limit": 0}, {"name": "b", "limit": 5}]
 
 
 def test_an_item_that_was_asked_and_never_answered_is_asked_for_again_though_it_stands_as_before() -> None:
@@ -128,6 +181,14 @@ def test_what_the_kernel_made_of_a_late_command_is_put_back_and_nothing_else(bef
     assert (judgement.status is None and judgement.value == before) == mine
 
 
+def test_what_is_no_whole_amount_is_not_taken_for_a_rounded_one() -> None:
+    share = ControlSpec("share", Unit.RATIO, Scope.HOST, "a share", "share")
+    assert judged(share, entry(share, 0.5, 0.5, attempted=(0.7,)), 0.25).status is Status.LEFT_ALONE
+    assert judged(COUNT, entry(COUNT, 1000, 1000, attempted=("max",)), 700).status is Status.LEFT_ALONE
+    late = entry(SIZE, 2 * GIB, GIB, attempted=(3 * GIB,))
+    assert judged(SIZE, late, 3 * GIB + 256 * MIB).status is Status.LEFT_ALONE, "a guest goes to where it was asked to"
+
+
 def test_a_switch_does_not_round() -> None:
     switch = ControlSpec("run", Unit.COUNT, Scope.HOST, "a switch", "run", choices=(0, 1, 2))
     assert judged(switch, entry(switch, 0, 0, attempted=(1,)), 2).status is Status.LEFT_ALONE
@@ -141,6 +202,132 @@ def test_whatever_a_kernel_rounds_to_a_late_command_is_moms(grain: int, before: 
     rounded = (asked // grain + up) * grain
     noted = entry(COUNT, before * grain, applied * grain, attempted=(asked,))
     assert judged(COUNT, noted, rounded).status is not Status.LEFT_ALONE or (up and asked % grain == 0)
+
+
+# --- what came of a change -----------------------------------------------------------------------------------------------------------
+
+SWITCH = ControlSpec("run", Unit.COUNT, Scope.HOST, "a switch", "run", choices=(0, 1, 2))
+
+
+RENEWED = ControlSpec("hold", Unit.COUNT, Scope.HOST, "a knob that holds for one cycle", "hold", renewed=True)
+
+
+def a_change(spec: ControlSpec, found: Value, wanted: Value) -> Change:
+    return Change(Target(Entity(spec.scope, "a", "a"), spec.name), wanted, found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "stands", "said", "expected"),
+    [
+        (COUNT, 5, 5, NoChangeNeeded("it is quiet"), (Status.UNCHANGED, 5, "it is quiet")),
+        (SIZE, 5, 5, GuestGone("gone"), (Status.GONE, None, "gone")),
+        (SIZE, 5, GuestGone("gone"), None, (Status.GONE, None, "gone")),
+        (COUNT, 5, 5, Refused("no"), (Status.REFUSED, 5, "no")),
+        (COUNT, 5, None, Refused("no"), (Status.REFUSED, 5, "no")),
+        (COUNT, None, 7, Refused("no"), (Status.REFUSED, None, "no")),
+        (COUNT, 5, 7, Refused("no"), (Status.FAILED, 7, "no")),  # half of it was done
+        (SIZE, 5 * GIB, 7 * GIB, Refused("no"), (Status.REFUSED, 5 * GIB, "no")),  # it moves all the time
+        (COUNT, 5, 5, HypervisorError("lost"), (Status.FAILED, 5, "lost")),
+        (COUNT, 5, None, HypervisorError("lost"), (Status.FAILED, None, "lost")),
+        (COUNT, 5, 399, HypervisorError("lost"), (Status.APPLIED, 399, "")),  # only its answer was
+        (SIZE, 5, 399, HypervisorError("lost"), (Status.FAILED, None, "lost")),  # it may be on its way
+        (COUNT, 5, 399, "slowly", (Status.APPLIED, 399, "slowly")),
+        (COUNT, 5, None, "slowly", (Status.APPLIED, None, "slowly")),
+        (COUNT, 5, None, None, (Status.APPLIED, None, "it was set, but what stands now is unknown")),
+        (COUNT, 5, HypervisorError("busy"), None, (Status.APPLIED, None, "it was set, but what stands now is unknown: busy")),
+        (COUNT, None, 392, None, (Status.APPLIED, 392, "")),
+        (COUNT, 399, 399, None, (Status.APPLIED, 399, "")),
+        (RENEWED, 399, 399, None, (Status.UNCHANGED, 399, "")),
+        (RENEWED, 5, 399, None, (Status.APPLIED, 399, "")),
+    ],
+)
+def test_what_was_said_of_a_change_and_what_stands_then_say_together_what_came_of_it(
+    spec: ControlSpec, found: Value, stands: Any, said: Any, expected: object
+) -> None:
+    assert came_of_it(spec, a_change(spec, found, 399), stands, said) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "stands", "said", "status"),
+    [
+        (COUNT, 7, 7, NoChangeNeeded("it is quiet"), Status.LEFT_ALONE),
+        (COUNT, 5, 5, None, Status.UNCHANGED),
+        (COUNT, 5, None, None, Status.APPLIED),
+        (COUNT, 5, 9, None, Status.FAILED),
+        (COUNT, None, 5, None, Status.APPLIED),
+        (COUNT, 7, 5, None, Status.APPLIED),
+        (COUNT, 7, 6, None, Status.APPLIED),  # rounded
+        (COUNT, 7, 9, None, Status.FAILED),  # farther off
+        (COUNT, 7, 7, Refused("no"), Status.FAILED),  # it stays in the ledger
+        (SIZE, 5, 5, None, Status.APPLIED),  # as the last word
+        (SIZE, 5 * GIB, 6 * GIB, None, Status.APPLIED),  # it has not begun to follow
+    ],
+)
+def test_what_was_not_put_back_has_failed_whatever_was_said(
+    spec: ControlSpec, found: Value, stands: Value, said: Any, status: Status
+) -> None:
+    assert came_of_putting_back(spec, a_change(spec, found, 5), stands, said)[0] is status
+
+
+ROUNDED = entry(COUNT, 5, 399)._replace(found=392)
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "noted", "status"),
+    [
+        (COUNT, HypervisorError("busy"), None, Status.FAILED),
+        (SIZE, GuestGone("gone"), None, Status.GONE),
+        (COUNT, Refused("no"), None, Status.REFUSED),
+        (COUNT, None, None, Status.REFUSED),  # it could not be put back
+        (COUNT, None, ROUNDED, None),
+        (COUNT, 5, None, None),
+        (COUNT, 399, None, Status.UNCHANGED),
+        (COUNT, InTransition(399), None, None),
+        (SIZE, 399, None, None),  # its controller says
+        (RENEWED, 399, None, None),
+        (COUNT, 392, None, None),
+        (COUNT, 392, ROUNDED, Status.UNCHANGED),  # the kernel would make the same of it again
+        (COUNT, 384, ROUNDED, None),
+        (COUNT, 392, ROUNDED._replace(in_doubt=True), None),
+        (COUNT, 392, ROUNDED._replace(attempted=(399,)), None),
+        (COUNT, 392, ROUNDED._replace(applied=398), None),
+    ],
+)
+def test_nothing_is_written_where_that_would_change_nothing_or_could_not_be_put_back(
+    spec: ControlSpec, found: Any, noted: LedgerEntry | None, status: Status | None
+) -> None:
+    decision = Decision(Entity(spec.scope, "a", "a"), spec.name, 399)
+    outcome = without_writing(spec, decision, found, noted)
+    assert (None if outcome is None else outcome.status) is status
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "wanted", "stands", "status"),
+    [
+        (COUNT, 5, 399, 392, Status.APPLIED),  # the kernel rounds
+        (COUNT, 5, 399, 5, Status.FAILED),
+        (COUNT, 5, 399, None, Status.APPLIED),
+        (SWITCH, 0, 1, 1, Status.APPLIED),
+        (SWITCH, 0, 1, 2, Status.FAILED),
+        (DISKS, disks(a=1), disks(a=10), disks(a=10, b=5), Status.APPLIED),
+        (DISKS, disks(a=1), disks(a=10), disks(a=8), Status.FAILED),
+        (DISKS, disks(a=1), disks(a=10), disks(b=5), Status.FAILED),  # it is gone
+    ],
+)
+def test_a_change_that_was_taken_without_a_word_is_judged_by_what_stands_then(
+    spec: ControlSpec, found: Value, wanted: Value, stands: Value, status: Status
+) -> None:
+    assert came_of_it(spec, a_change(spec, found, wanted), stands, None)[0] is status
+
+
+def test_a_guest_of_which_a_value_is_not_told_is_gone_only_if_it_is_not_listed() -> None:
+    told, silent, gone = (Target(Entity(Scope.GUEST, name, name), COUNT.name) for name in ("told", "silent", "gone"))
+    host = Guests(5)
+    host.lists = [[Guest("silent", "silent")]]
+    controller = Controller({COUNT.name: COUNT}, cast("Hypervisor", host), lambda _: {told: 7}, host.write)
+    found = controller.read([told, silent, gone])
+    assert (found[told], found[silent]) == (7, None), "it was started since, or is busy"
+    assert isinstance(found[gone], GuestGone)
 
 
 # --- what is not told at once --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
 from mom_plugins_fleet.metrics_file import write_metrics
-from mom_plugins_fleet.plan import ATTEMPTS
+from mom_plugins_fleet.plan import ATTEMPTS, places
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     Arrival,
@@ -236,6 +236,38 @@ async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_
         await store.put(ORDERS, "h1", before.data or b"")
     await one._change(store, "h1", lambda orders: orders)
     assert orders_of(store, "h1").moves == (move,)
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["started again", "another one that has waited"])
+async def test_the_room_of_a_move_stays_taken_where_servers_and_a_coordinator_have_lost_its_orders(tmp_path, store, another):
+    def made(name: str) -> Coordinator:
+        revisions = SeenRevisions(StateFile(tmp_path / f"{name}.json", "seen", FORM), at_once=False)
+        revisions.load()
+        return Coordinator(Access(["nats://localhost:1"]), name, LOG, OPERATOR, [OPERATOR.public], revisions)
+
+    one, waiting = made("c1"), made("c2")
+    await drained(store, one)
+    await one._decide(store)
+    one._keep()
+    (move,) = orders_of(store, "h1").moves
+    await waiting.view.load(store)
+    waiting._keep()
+    await store.remove(ORDERS, "h1")
+    later = waiting if another else made("c1")
+    later.epoch, later._sure_until, later._revision = one.epoch, one._sure_until, one._revision
+    await later.view.load(store)
+    later.view.states.records.update(one.view.states.records)
+    later.view.states.heard.update(one.view.states.heard)
+    later._keep()
+    assert places(later.view)[move.to].coming == move.takes
+    await later._decide(store)
+    assert orders_of(store, "h1").moves == (move,)
+    for bucket in (ROSTER, ORDERS):
+        await store.remove(bucket, "h1")
+    await later.view.load(store)
+    later._keep()
+    assert not later.view.orders.records, "a host that was taken out of the fleet has none"
+    assert not later._given
 
 
 async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, one):
@@ -736,6 +768,19 @@ async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_n
     answers[0] = ""
     await agent._take_orders(store, Member(group="g", draining=True))
     assert [move.number for move in agent.moves().values()] == [1]
+
+
+async def test_a_move_for_balance_that_could_not_be_noted_is_accepted_with_the_next_look(agent, store, monkeypatch):
+    member, orders = Member(group="g1", balance=True), with_move(5, MOVE.model_copy(update={"balance": True}))
+
+    def full(_moves: object) -> None:
+        raise StateError("no space left")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(agent._revisions, "note", full)
+        with pytest.raises(LinkError, match="no space left: nothing more is moved"):
+            await told(agent, store, orders, member)
+    assert await told(agent, store, orders, member) == {"a": MoveState.ACCEPTED}
 
 
 async def test_a_coordinator_that_takes_over_fences_hosts_that_guests_may_leave_for_balance(store, one):

@@ -29,7 +29,7 @@ class Drained(FleetAgent):
         self.taken = None
 
 
-PROMISED = {Promises: (FakePromises("mem_promised"),)}
+OFFERS = {Promises: (FakePromises("mem_promised"),), GuestMoves: (FakeMoves(),)}
 
 
 def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Guest]:
@@ -47,7 +47,7 @@ def state_of(
     swap_usage: int | None = None,
     reserved: int | None = None,
 ) -> HostState:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED, monotonic=HandClock()))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=OFFERS, monotonic=HandClock()))
     plugin._agent = Drained(draining=draining)
     memory = {"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "mem_reserved": reserved}
     taken = snapshot(host={**memory, "swap_usage": swap_usage})

@@ -11,7 +11,7 @@ from mom_core import Condition, Decision, Entity, Outcome, PluginContext, Proble
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
-from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, STILL_HERE_CYCLES
+from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, NO_MOVER, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 from mom_toolkit import Destination, GuestMoves
 
@@ -21,7 +21,7 @@ class OrdersOnly(FleetAgent):
 
     def __init__(self, moves: Mapping[str, Move]) -> None:
         self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
-        self.trouble, self.draining, self.balance = "", True, False
+        self.trouble, self.draining, self.balance, self.taken = "", True, False, None
         self.looks = 0
 
     def moves(self) -> dict[str, Move]:
@@ -37,10 +37,10 @@ class OrdersOnly(FleetAgent):
 class Host:
     """A plugin and its cycles, with one guest that is to leave."""
 
-    def __init__(self, *, mover: bool = True) -> None:
+    def __init__(self, *, mover: bool = True, leave: bool = True) -> None:
         services = {GuestMoves: (FakeMoves(),)} if mover else {}
         context = PluginContext(name="fleet", offers=services)
-        self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
+        self.plugin = FleetPlugin(FleetPlugin.Settings(leave=leave), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
         self.agent = OrdersOnly(
             {self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)}
@@ -220,3 +220,13 @@ def test_a_guest_that_is_moved_already_is_not_taken_for_one_that_goes_where_the_
     host.cycle(there=False)
     assert host.agent.looks == 1
     assert host.plugin._accepts(move) == "the guest is not here"
+
+
+@pytest.mark.parametrize(("leave", "why"), [(False, "the host's configuration says leave: false"), (True, NO_MOVER)])
+def test_guests_of_a_host_that_moves_none_are_told_to_stay_so_that_no_attempt_is_used_up(leave: bool, why: str) -> None:
+    host = Host(mover=not leave, leave=leave)
+    host.cycle()
+    state = host.plugin._state()
+    assert state is not None
+    assert {guest.stays for guest in state.guests} == {why}
+    assert host.plugin._accepts(host.agent.orders[host.uuid]) == why

@@ -76,6 +76,20 @@ def _orders(view: FleetView, host: str) -> tuple[Orders, dict[str, str]]:
     return next_orders(view, host, 7, places(view))
 
 
+def test_the_guests_of_a_host_are_gone_through_once_each_time_that_it_tells_of_them():
+    """Not for each guest of the fleet that has left, of which any host may tell."""
+    view = _view({"a": [guest("1")], "b": [guest("2")]})
+    before = view.guests("a")
+    places(view)
+    assert view.guests("a") is before
+    view.host("a", [guest("3")])
+    assert view.guests("a").keys() == {guest("3").id}
+    del view.states.records["a"]
+    places(view)
+    assert not view.guests("a")
+    assert view._guests_of.keys() <= {"b"}, "nothing is kept of a host that is gone"
+
+
 def test_a_drained_host_loses_a_few_guests_at_a_time():
     view = _view({"a": [guest(str(n)) for n in range(5)], "b": [], "c": []}, draining=["a"])
     orders, stuck = _orders(view, "a")

@@ -19,3 +19,17 @@ from mom_plugins_ksm.overview import ksm_parts
 def test_it_is_said_whether_pages_are_merged(fields: dict[str, Value], said: list[str]) -> None:
     taken = snapshot(host=fields)
     assert [part.text for part in ksm_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == said
+
+
+@pytest.mark.parametrize(
+    ("mode", "suggested", "said"),
+    [
+        ("enforce", 1, "KSM on: it looks for what is new"),
+        ("enforce", None, "KSM on: it looks for what is new"),
+        ("enforce", 0, "KSM on"),
+        ("observe", 1, "KSM on"),
+    ],
+)
+def test_the_laws_reason_is_told_only_where_ksm_goes_by_it(mode: str, suggested: int | None, said: str) -> None:
+    taken = snapshot(host={"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": suggested})
+    assert [part.text for part in ksm_parts(Report(1, 0.0, mode, taken, (), (), (), (), (), 0.01))] == [said]

@@ -21,14 +21,15 @@ CONTENTS: Final[Mapping[str, Any]] = {
     },
     "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
-    "cgroup/enforced.json": [[GUEST, "1", "cgroup_memory_high"]],
-    "qos/enforced.json": [[GUEST, "1", "vcpu_quota"]],
+    "cgroup/enforced.json": [[GUEST, "1", "cgroup_memory_high", "", "set"]],
+    "qos/enforced.json": [[GUEST, "1", "vcpu_quota", "", "set"], [GUEST, "1", "io_tune", "vda", "agreed"]],
     "eviction/jobs.json": [
         {"guest": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "state": "done", "time": 1e9},
         {"guest": "2", "name": "vm2", "step": "migrate", "state": "lost", "mover": "cluster", "destination": "host://h2", "move": "aa",
          "seconds": 600.0, "reference": "task", "lost": "it tells nothing", "time": 1e9},
     ],
     "eviction/recent.json": {"moves": [1e9, 1e9 + 60], "gone": [["3", 1e9]], "spared": [[GUEST, "save", 1e9], [GUEST, "shut down", 1e9]]},
+    "ksm/unmerging.json": 1,
     "ksm/law.json": {
         "short": True, "looks": False, "begun": 3, "until": 6, "since": 90.0, "base": 4096.0, "held": 1e6, "rest": 600.0, "wait": 600.0,
         "paid": True, "alone": None, "seen": [GUEST],

@@ -91,6 +91,8 @@ class StateFile(Generic[Content]):
         """What to do about `damage`."""
         self.write_error = ""
         """Why the content is not on disk, empty if it is."""
+        self.left = False
+        """Nothing is written any more, whatever comes back late: the file belongs to the one in the owner's place. Set by any thread."""
         self._what = what
         self._form = form
         self.loss = loss
@@ -176,6 +178,7 @@ class StateFile(Generic[Content]):
 
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
         """The same, of a content that is made to JSON by this function, on one line; it raises `OSError` if it cannot be."""
+        self._refuse_if_left()
         try:
             framed = self._framed(body())
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -201,6 +204,7 @@ class StateFile(Generic[Content]):
 
     def remove(self) -> None:
         """Have no content, for good. Raises `StateError`."""
+        self._refuse_if_left()
         try:
             self._move_aside()
             self.path.unlink(missing_ok=True)
@@ -216,6 +220,10 @@ class StateFile(Generic[Content]):
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
+
+    def _refuse_if_left(self) -> None:
+        if self.left:
+            raise StateError(f"{self._what} {self.path} is not written: what wants to write it was replaced", hint="see what it waited for")
 
     def _framed(self, body: str) -> Sequence[bytes]:
         encoded = body.encode()

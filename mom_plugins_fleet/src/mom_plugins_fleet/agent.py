@@ -305,6 +305,7 @@ class FleetAgent:
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return  # no coordinator has said anything
+        balanced_at = self._balanced_at
         try:
             orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, await self._orderers(store)).record
             before = self._revisions.moves
@@ -314,6 +315,7 @@ class FleetAgent:
             told = [one for one in found if one is not None]
             self._revisions.note(told)
         except MomError as error:
+            self._balanced_at = balanced_at  # what could not be noted is not begun
             raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
         accepted = {one.guest for one in told if one.state is MoveState.ACCEPTED}
         self._keep({move.guest: move for move in orders.moves if move.guest in accepted})

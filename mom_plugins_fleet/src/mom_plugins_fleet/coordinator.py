@@ -73,8 +73,9 @@ class Coordinator:
         """Why no guest was moved for balance when that was looked at last, by group."""
         self._balanced: dict[str, float] = {}
         """When balance was looked at last, by group, in the loop's seconds."""
-        self._given: dict[str, tuple[int, Orders]] = {}
-        """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
+        self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
+        """The orders of members as they stood last, with the revision, whoever has written them: servers that are set back to a backup have
+        others."""
         self._trouble = ""
         self._failing: set[str] = set()
         """The hosts' orders, and what else is done for each by itself, that went wrong the last time."""
@@ -97,12 +98,23 @@ class Coordinator:
 
     def _keep(self) -> None:
         """Keep what was seen for the next run: where it cannot be kept, this one works all the same, and says so once."""
+        self._remember_orders()
         try:
             self.view.revisions.save()
         except StateError as error:
             if not self._unkept:
                 self._log.warning("%s; after its next start this coordinator may take records of the fleet's that are over", shown(error))
             self._unkept = True
+
+    def _remember_orders(self) -> None:
+        """Know the orders that the servers have lost until they are given again: guests that go by them need the room all the same."""
+        orders, members = self.view.orders.records, self.view.members
+        there = members.records.keys() | members.damaged.keys()
+        lost = {host: one for host, one in self._given.items() if host in there - orders.keys() and one[0] == self._newest(host)}
+        orders.update(lost)
+        self._given = {host: one for host, one in orders.items() if host in there}
+        bare = {host: (revision, one.model_copy(update={"entries": {}})) for host, (revision, one) in self._given.items() if one.moves}
+        self.view.revisions.keep_orders(bare)
 
     def _newest(self, host: str) -> int:
         return self.view.revisions.newest(ORDERS, host, self.view.orderers)
@@ -261,12 +273,12 @@ class Coordinator:
 
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
+        self._remember_orders()
         moving = {host for host, (_, orders) in self.view.orders.records.items() if orders.moves}
         # Also those whose orders are of a coordinator that is authorized no more: their hosts would say for ever that they follow none.
         moving |= self.view.orders.damaged.keys()
         concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or host in moving]
         known = places(self.view) if concerned else {}  # a look at all hosts, which nothing needs while all is calm
-        self._given = {host: given for host, given in self._given.items() if host in self.view.members.records}
         self._stuck = {host: names for host, names in self._stuck.items() if host in concerned}
         for host in sorted(concerned):
             stuck: dict[str, str] = {}

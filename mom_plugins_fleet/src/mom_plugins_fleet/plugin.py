@@ -87,6 +87,9 @@ STILL_HERE_CYCLES: Final = 5
 NO_MOVER: Final = "no plugin on the host can move guests"
 """Why a move is not accepted, and one that was has failed."""
 
+LEAVES_NONE: Final = "the host's configuration says leave: false"
+"""Why no move is accepted."""
+
 GRAIN_KIB: Final = 16 << 10
 """A host rounds its sizes to this, so that it tells nothing as long as nothing has happened."""
 
@@ -345,7 +348,7 @@ class FleetPlugin:
     def _accepts(self, move: Move) -> str | None:
         """Why that guest does not leave now; empty: it does; None: that is not known before a later cycle, and no attempt is used up."""
         if not self._settings.leave:
-            return "the host's configuration says leave: false"
+            return LEAVES_NONE
         mover = self._context.service(GuestMoves)
         if mover is None:
             return NO_MOVER
@@ -377,7 +380,7 @@ class FleetPlugin:
         promises, mover = self._context.service(Promises) or NO_PROMISES, self._context.service(GuestMoves)
         metrics = self._context.service(HostMetrics)
         swapped = _kib(host.get("swap_usage"), 1)
-        guests = listed(_guest(guest, promises, mover, swapped) for guest in all_guests.values())
+        guests = listed(_guest(guest, promises, self._why_stays(guest, mover), swapped) for guest in all_guests.values())
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
@@ -405,6 +408,12 @@ class FleetPlugin:
             promise_broken=_seconds(host.get("promise_broken_today")),
             killed=_kib(host.get("killed_today"), 1),
         )
+
+    def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:
+        """Why whatever is ordered does not move that guest: a coordinator then orders nothing, and uses up none of the guest's attempts."""
+        if not self._settings.leave:
+            return LEAVES_NONE
+        return guest.blocked.get("*") or NO_MOVER if mover is None else mover.why_stays(guest)
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 
@@ -455,7 +464,7 @@ def _is_moving(guest: Guest, mover: GuestMoves) -> bool:
     return found is not None and found.moving
 
 
-def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None, host_swapped: int | None) -> HostedGuest:
+def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | None) -> HostedGuest:
     fields = guest.fields
     return HostedGuest(
         id=guest.id,
@@ -465,7 +474,7 @@ def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None, host_swap
         held=_held(fields, host_swapped),
         working=_kib(fields.get("working_set"), GRAIN_KIB),
         guarantee=_promised(guest, promises),
-        stays=(guest.blocked.get("*", "") if mover is None else mover.why_stays(guest))[:200],
+        stays=stays[:200],
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from mom_core import MomError, StateError, StateFile, lasting
-from mom_plugins_fleet.records import MOST_MOVES, OrderProgress, Read
+from mom_plugins_fleet.records import MOST_MOVES, OrderProgress, Orders, Read
 from mom_plugins_fleet.signatures import Opened, opened
 
 FILE: Final = "revisions.json"
@@ -28,10 +28,12 @@ REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class RevisionsContent:
-    """The newest revision of each record, with a digest, by who has signed it; and how far moves are."""
+    """The newest revision of each record, with a digest, by who has signed it; how far moves are; and of a coordinator hosts' orders, with
+    their revisions."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
+    orders: Mapping[str, tuple[Annotated[int, Field(ge=0)], Orders]] = field(default_factory=dict)
 
 
 FORM: Final = TypeAdapter(RevisionsContent)
@@ -61,13 +63,15 @@ class SeenRevisions:
         self._file, self._at_once, self._is_saved = file, at_once, True
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
+        self.orders: Mapping[str, tuple[int, Orders]] = {}
+        """What `keep_orders` was given last, also in an earlier run."""
         self._noted: set[str] = set()
 
     def load(self) -> None:
         """Read what the last run has left."""
         content = None if self._file is None else self._file.read()
         if content is not None:
-            self._newest, self._moves = dict(content.newest), content.moves
+            self._newest, self._moves, self.orders = dict(content.newest), content.moves, content.orders
 
     @property
     def moves(self) -> Mapping[tuple[str, int], OrderProgress]:
@@ -144,6 +148,11 @@ class SeenRevisions:
                 self._moves = before
                 raise
 
+    def keep_orders(self, orders: Mapping[str, tuple[int, Orders]]) -> None:
+        """Have these in the file, by host, once it is saved."""
+        if orders != self.orders:
+            self.orders, self._is_saved = orders, False
+
     def _changed(self) -> None:
         self._is_saved = False
         if self._at_once:
@@ -152,5 +161,7 @@ class SeenRevisions:
     def save(self) -> None:
         """Have on disk what was noted. Raises `StateError`."""
         if self._file is not None and not self._is_saved:
-            self._file.write({"newest": self._newest, "moves": [asdict(one) for one in self._moves]})  # as `RevisionsContent` is
+            moves = [asdict(one) for one in self._moves]
+            orders = {host: (revision, one.model_dump(mode="json", exclude_defaults=True)) for host, (revision, one) in self.orders.items()}
+            self._file.write({"newest": self._newest, "moves": moves, "orders": orders})  # as `RevisionsContent` is
         self._is_saved = True

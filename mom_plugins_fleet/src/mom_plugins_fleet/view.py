@@ -169,6 +169,8 @@ class FleetView:
     """The coordinator's, as it was loaded."""
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Since when guests are known to have left a host, and were not seen where they went to; monotonic seconds by host and guest."""
+    _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
+    """Those of each host by id, with what they were told in: a guest that has left is looked for on all hosts."""
 
     def __post_init__(self) -> None:
         for bucket in self.buckets:
@@ -303,8 +305,12 @@ class FleetView:
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
         """The guests that a host tells about, by id."""
-        state = self.states.get(host)
-        return {} if state is None else {guest.id: guest for guest in state.guests}
+        state, known = self.states.get(host), self._guests_of.get(host)
+        if state is None:
+            return {}
+        if known is None or known[0] is not state:
+            known = self._guests_of[host] = state, {guest.id: guest for guest in state.guests}
+        return known[1]
 
     def is_coming(self, host: str, move: Move) -> bool:
         """True for a guest that left `host` and has yet to be seen where it went to. One that has ended since is not waited for."""
@@ -334,7 +340,8 @@ class FleetView:
         return self.is_fresh(teller) and self.states.heard.get(teller, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Forget since when guests have left whose moves are over: they may leave again."""
+        """Forget since when guests have left whose moves are over: they may leave again; and the guests of hosts that are gone."""
+        self._guests_of = {host: known for host, known in self._guests_of.items() if host in self.states.records}
         done = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in done}
 

@@ -7,8 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final
 
-from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
+from pydantic import Field, TypeAdapter
+
+from mom_core import (
+    Change,
+    ControlSpec,
+    GuestBusy,
+    HypervisorError,
+    NotSupported,
+    Refused,
+    Scope,
+    StateError,
+    StateFile,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+)
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE, FOLDER
 
@@ -39,6 +56,10 @@ _BUSY_PAUSE = 0.05
 """After everything was unmerged the kernel may hold a few shared pages for a moment; half a second is plenty for that."""
 
 
+UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
+"""The content of the file that notes what `run` stood at."""
+
+
 def knob_of(control: str) -> str:
     """The file in /sys/kernel/mm/ksm that a control sets."""
     return control.removeprefix("ksm_")
@@ -53,6 +74,8 @@ class KsmKnobs:
     :param page_size: bytes
     :param spare_kib: gives the memory that unmerging may take, or None where that is unknown; None itself: that is another host's concern
     :param folder: where the kernel has the knobs' files; None: they are no files of this host
+    :param unmerging: the file that notes what `run` stood at while all is unmerged for a moment, as `run` may not be in the ledger; None:
+        it is not noted
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
@@ -60,6 +83,7 @@ class KsmKnobs:
     page_size: int
     spare_kib: Callable[[], int | None] | None
     folder: Path | None = None
+    unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """The present values. Raises `HypervisorError`."""
@@ -137,6 +161,11 @@ class KsmKnobs:
                 raise
             if hindrance:
                 raise HypervisorError(f"{error}; {hindrance}") from error
+            try:
+                if self.unmerging is not None:
+                    self.unmerging.write(run)
+            except StateError as unnoted:
+                raise HypervisorError(f"{error}; {unnoted.message}") from error
         else:
             return
         try:  # where it fails the kernel may have stopped KSM, or, where only the answer was lost, unmerge all the same
@@ -149,6 +178,23 @@ class KsmKnobs:
             self.ksm_write(knob)
         finally:
             self.ksm_write({RUN: run})
+            if self.unmerging is not None:
+                with suppress(StateError):  # it does no harm: `run` is not 2
+                    self.unmerging.remove()
+
+    def end_unmerging(self) -> int | None:
+        """Let `run` stand again at what it did, where mom was cut off while all was unmerged for a moment; what that is, None: nothing was
+        done. Raises `MomError`."""
+        stood = None if self.unmerging is None else self.unmerging.read()
+        if self.unmerging is None or stood is None:
+            return None
+        now = self.ksm_read().get(RUN)
+        if now is None:
+            raise HypervisorError("what KSM does is unknown")
+        if now == UNMERGED:
+            self.ksm_write({RUN: stood})
+        self.unmerging.remove()
+        return stood if now == UNMERGED else None
 
 
 def _turn(change: Change) -> int:

@@ -25,5 +25,6 @@ def ksm_parts(report: Report) -> Iterator[StatusPart]:
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:
         pages = f", {shared:,} pages shared" if isinstance(shared, int | float) else ""
-        reason = REASONS.get(str(fields.get("ksm_reason")), "")
+        done = report.mode == "enforce" and fields.get("ksm_suggested_run") in (None, run)  # else it is not so for the law's reason
+        reason = REASONS.get(str(fields.get("ksm_reason")), "") if done else ""
         yield StatusPart("host", f"KSM {'on' if run == 1 else 'off'}{pages}{': ' * bool(reason)}{reason}", 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mom_core import (
     HypervisorError,
     KsmControl,
     KsmWriter,
+    MomError,
     PluginContext,
     PluginSettings,
     Problem,
@@ -34,7 +36,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_ksm.another_hand import AnotherHand
-from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, KsmKnobs, knob_of
+from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmKnobs, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import ONE_OF_TWO, knobs_finding, law_findings, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
@@ -63,6 +65,10 @@ class KsmPlugin:
         self._yield = Yield()
         file = context.state_file("law.json", "what the KSM law remembers", FORM, loss="KSM looks anew for what can be merged")
         self._suggested = KsmSuggestions(settings.law, file)
+        stopped = "KSM may stand still since mom was cut off: see /sys/kernel/mm/ksm/run"
+        self._unmerging = context.state_file("unmerging.json", "the file of what KSM did before all was unmerged", UNMERGING, loss=stopped)
+        self._may_be_cut_off = True
+        """Whether a mom, also this one, may have left all unmerged that was to be so for a moment."""
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand(context.root / "proc")
 
@@ -83,6 +89,8 @@ class KsmPlugin:
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
         """KSM now; empty where there is none."""
+        if self._context.serves:
+            self._end_unmerging(hypervisor)
         found = self._knobs(hypervisor).ksm_read()
         now = self._context.monotonic()
         self._other.see(found, now)
@@ -124,6 +132,7 @@ class KsmPlugin:
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """The present values of the knobs."""
+        self._end_unmerging(hypervisor)  # before anything is put back
         return self._knobs(hypervisor).read(targets)
 
     @hookimpl
@@ -139,7 +148,17 @@ class KsmPlugin:
             self._other.set_by_mom(knob, None if change.back or error is not None else value)
             if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # for which `run` was set, too
                 self._other.set_by_mom(RUN, None)
+                self._may_be_cut_off = True
         return errors
+
+    def _end_unmerging(self, hypervisor: object) -> None:
+        if not self._may_be_cut_off:
+            return
+        with suppress(MomError):  # tried again with the next look; mom says what is wrong with the file
+            run = self._knobs(hypervisor).end_unmerging()
+            self._may_be_cut_off = False
+            if run is not None:
+                self._context.log.warning("ksm_run stands at %d again: mom was cut off while all was unmerged for a moment", run)
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 
@@ -161,6 +180,7 @@ class KsmPlugin:
         """The kernel's knobs, which the hypervisor may write; or those of the hypervisor, where it has a KSM of its own."""
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
         if isinstance(hypervisor, KsmControl):  # what memory it has to unmerge into is its own concern
-            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None)
+            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None, unmerging=self._unmerging)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
-        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._sysfs.spare_kib, self._sysfs.folder)
+        spare, folder = self._sysfs.spare_kib, self._sysfs.folder
+        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, spare, folder, self._unmerging)

@@ -161,6 +161,13 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
     return [plugin.name for plugin in every if not plugin.worker.close(until)]
 
 
+def leave_files(plugins: Iterable[Plugin]) -> None:
+    """Have nothing of these plugins write files of state any more: what comes back late would be older than what others have written."""
+    for plugin in plugins:
+        for file in plugin.context.state_files:
+            file.left = True
+
+
 def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
     begun = []
     for plugin in plugins:
@@ -224,6 +231,7 @@ def build_plugins(
         raise_all(errors)
         hypervisor, owner = _find_hypervisor(plugins)
     except BaseException:
+        leave_files(fresh)
         close_plugins(fresh, 1.0)
         for context, was in before:
             _become(context, was)
