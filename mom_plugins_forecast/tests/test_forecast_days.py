@@ -70,6 +70,19 @@ def test_on_the_third_day_a_rise_is_expected_before_it_begins() -> None:
     assert see(days, 2, 31.5, 33)["mem_rises_in"] is None, "it has risen"
 
 
+def test_what_the_sum_was_wrong_by_is_no_rise_while_no_guest_is_expected_to_rise() -> None:
+    days = after(2)
+    see(days, 2, 9, 11)
+    days.margin = 500.0 * MIB
+    assert days.rise_expected(SLOT) < 100 * MIB
+    assert days.rise_expected(10 * SLOT) < 100 * MIB
+    assert days.rise_expected(30 * SLOT) > 1600 * MIB, "by then it rises"
+    see(days, 2, 29, 31.5)
+    days.margin = 500.0 * MIB
+    assert days.rise_expected(SLOT) == pytest.approx(1700 * MIB, rel=0.1)
+    assert days.rise_expected(0.1) < 100 * MIB, "within this slot, nothing rises"
+
+
 def test_a_rise_is_expected_also_of_a_guest_that_does_not_tell_what_it_uses_for_a_moment() -> None:
     days = after(2)
     see(days, 2, 29, 31.2)
@@ -424,3 +437,10 @@ def test_whatever_comes_what_is_told_is_a_size_and_can_be_kept(cycles: list[tupl
         assert days.rise_expected(3 * SLOT) >= 0
     kept = json.loads(json.dumps(content_of(days), allow_nan=False))
     assert json.loads(json.dumps(content_of(days_from(kept)))) == kept
+
+
+def test_what_was_learned_of_guests_that_have_gone_is_not_added_to_what_the_others_are_expected_to_take() -> None:
+    days = after(4)
+    days.margin = days.usual = 50_000.0 * MIB  # of a guest with odd days, which has left
+    see(days, 4, 27, 31.5)
+    assert number(days.host_fields()["host_rise_expected"]) < 2000 * MIB, "the desktop cannot take more than 4 GiB"

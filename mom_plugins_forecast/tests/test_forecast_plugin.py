@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -24,8 +26,8 @@ from mom_plugins_forecast.past import FIRST_DAY, past_from
 from mom_plugins_forecast.past import LEARNED as LEARNED_PAST
 from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import FILE, LEARNED, days_from
-from mom_plugins_forecast.stored import StoredPast
-from mom_plugins_forecast.verbs import forecast
+from mom_plugins_forecast.stored import StoredDays, StoredPast
+from mom_plugins_forecast.verbs import _named, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -191,6 +193,23 @@ def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp
     assert past_days(tmp_path) == 3
 
 
+@pytest.mark.parametrize("cycles", [True, False])
+def test_what_the_plugin_before_a_reload_has_learned_is_not_lost_with_it(tmp_path: Path, cycles: bool) -> None:
+    """It writes when it ends, once the one that takes its place has read the files."""
+    before, _ = started(tmp_path)
+    for one in snapshots(USES, range(2)):
+        before.mom_report(report(one))
+    plugin, _ = started(tmp_path)
+    before.mom_teardown()
+    if cycles:
+        goes_on(plugin, lambda: learned_of(plugin) == learned_of(before))
+    else:
+        plugin.mom_report(report(one_snapshot(USES, FIRST + 2 * DAY)))
+    plugin.mom_teardown()
+    assert learned_of(started(tmp_path)[0]) == learned_of(before) > 150
+    assert past_days(tmp_path) == 2
+
+
 def test_what_is_learned_anew_before_the_last_was_kept_is_not_lost(tmp_path: Path) -> None:
     lived(tmp_path / "other", range(1))
     lived(tmp_path / "more", range(2))
@@ -295,6 +314,26 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(MomError, match="no days of a guest dekstop"):
         run("show", "dekstop", "-c", config)
     assert "no pattern" in run("show", "desktop", "-c", config)
+    mistyped = CliRunner().invoke(forecast, ["show", "--file", str(tmp_path / "nowhere")])
+    assert mistyped.exit_code == 2
+
+
+def test_of_two_guests_that_had_one_name_the_verb_asks_which_is_meant() -> None:
+    found: Any = {identity: SimpleNamespace(name="web") for identity in ("old", "new")}
+    assert _named(found, "new") is found["new"]
+    with pytest.raises(MomError, match="2 guests are called web"):
+        _named(found, "web")
+
+
+def test_days_that_another_users_mom_keeps_are_said_to_be_closed_to_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    monkeypatch.setattr("mom_core.state_files.read_file", denied)
+    for opened in (StoredDays, StoredPast):
+        with pytest.raises(MomError, match=f"{tmp_path} cannot be read: Permission denied"):
+            opened(tmp_path)
 
 
 def test_a_day_whose_slots_are_shorter_than_cycles_is_refused() -> None:

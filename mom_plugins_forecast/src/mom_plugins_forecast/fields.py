@@ -13,10 +13,10 @@ FIELDS: Final = (
         FieldSpec(name, unit, _G, description, _DAYS)
         for name, unit, description in (
             ("mem_used_expected", Unit.KIB, "what the guest usually uses at this time of day and week; unknown without a pattern"),
-            ("mem_used_expected_soon", Unit.KIB, "the most that it is expected to use soon, with what its forecast was wrong by"),
-            ("mem_rises_in", Unit.SECONDS, "in how long a rise begins that is expected soon; unknown: none is"),
-            ("mem_expected_weight", Unit.RATIO, "how much its forecast counts, 0 to 1: less on a day that differs"),
-            ("mem_expected_error", Unit.KIB, "what the forecast of its next hour was wrong by lately"),
+            ("mem_used_expected_soon", Unit.KIB, "the most that the guest is expected to use soon, with what its forecast was wrong by"),
+            ("mem_rises_in", Unit.SECONDS, "in how long the guest will begin to use more, where that is expected soon; unknown: it is not"),
+            ("mem_expected_weight", Unit.RATIO, "how much the guest's forecast counts, 0 to 1: less on a day that differs"),
+            ("mem_expected_error", Unit.KIB, "what the forecast of the guest's next hour was wrong by lately"),
         )
     ),
     *(
@@ -28,8 +28,8 @@ FIELDS: Final = (
                 Unit.KIB,
                 "what guests with a pattern are expected to use soon, more than now, together; 0: no rise is expected",
             ),
-            ("forecast_error", Unit.KIB, "what the forecasts of their next hour were wrong by lately, in all"),
-            ("forecast_error_unlearned", Unit.KIB, "what it would have been if they had been expected to stay as they are"),
+            ("forecast_error", Unit.KIB, "what the forecasts of guests' next hour were wrong by lately, in all"),
+            ("forecast_error_unlearned", Unit.KIB, "what forecast_error would have been if guests had been expected to stay as they are"),
         )
     ),
     *(FieldSpec.reads(name, Unit.KIB, _G) for name in USED_FIELDS),

@@ -80,6 +80,7 @@ class KnownGuest:
     :param first: of which slot the first of `expected` is
     :param weight: how much its forecast counts now; below `LEAST_WEIGHT`, it is not told
     :param middles: what is expected of it in the middle, in the slots that are told; none: nothing is told
+    :param rises: the slot in which the rise begins that is expected of it; None: none is
     """
 
     id: str
@@ -101,6 +102,7 @@ class KnownGuest:
     expected: Sequence[SlotExpected] = ()
     weight: float = 0.0
     middles: Sequence[float] = ()
+    rises: int | None = None
 
     def told(self, index: int) -> SlotExpected | None:
         """What was forecast for a slot; None: nothing that counts."""
@@ -326,11 +328,11 @@ class HostDays:
         columns[3][place] = round(guest.weight, 2) if days.has_pattern else None
         if guest.weight < LEAST_WEIGHT or isnan(soon) or isnan(window[0].usual):
             columns[0][place] = columns[1][place] = columns[2][place] = None
-            guest.middles = ()
+            guest.middles, guest.rises = (), None
             return
         guest.middles = () if guest.pinned else tuple([one.middle for one in window])
         columns[0][place], columns[1][place] = int(window[0].usual), math.ceil(max(window[0].usual, soon))
-        columns[2][place] = None if guest.pinned else self._rises_in(guest, window)
+        columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
         """How much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses less may
@@ -376,6 +378,8 @@ class HostDays:
         # Of a slot that was not seen on any day, nothing is expected, whatever pattern the guest has.
         counted = [(guest, told) for guest, told in expected if not isnan(guest.used + told.middle)]
         self._sums = (index, [guest for guest, _ in counted], sum(told.middle for _, told in counted), -math.inf) if counted else None
+        if counted:  # they are not more wrong together than each by itself: what was learned of guests that have gone is over
+            self.margin = min(self.margin, sum(told.most + told.margin - told.middle for _, told in counted))
 
     # --- tell --------------------------------------------------------------------------------------------------------------------
 
@@ -421,14 +425,18 @@ class HostDays:
         count, index = self._window(seconds), self._index
         counted = [guest for guest in list(self._present) if guest.middles]
         if count <= self._reach:
-            told = [(guest.used, guest.middles) for guest in counted]
+            told, rises = [(guest.used, guest.middles) for guest in counted], [guest.rises for guest in counted]
         else:
-            told = [(guest.used, tuple([one.middle for one in guest.days.ahead(index, count)])) for guest in counted]
+            ahead = [guest.days.ahead(index, count) for guest in counted]
+            told = [(guest.used, tuple([one.middle for one in window])) for guest, window in zip(counted, ahead, strict=True)]
+            rises = [self._rises_in(guest, window) for guest, window in zip(counted, ahead, strict=True)]
+        first = min((slot - index for slot in rises if slot is not None), default=count)  # before that, there is no rise to be wrong by
         known = [(used, middles) for used, middles in told if not isnan(used + sum(middles))]
         used = sum([used for used, _ in known])
         sums = [sum(column) for column in zip(*[middles for _, middles in known], strict=False)]
-        rises = (whole - used + self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) for place, whole in enumerate(sums[:count]))
-        return max(0, math.ceil(max(rises, default=0.0)))
+        margins = (self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) if place >= first else 0.0 for place in range(count))
+        more = (whole - used + margin for whole, margin in zip(sums, margins, strict=False))
+        return max(0, math.ceil(max(more, default=0.0)))
 
     def days(self, uuid: str) -> Days | None:
         """As `Forecasts`; from any thread."""

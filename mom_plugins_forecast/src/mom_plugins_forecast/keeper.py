@@ -74,7 +74,7 @@ def _for_its_owner(path: str, flags: int) -> int:
 
 
 class _Found(NamedTuple):
-    """What was found in a file of `mom forecast learn`; None: nothing that can be used."""
+    """What was found in a file that another has left; None: nothing that can be used."""
 
     kept: _Kept
     version: tuple[int, int]
@@ -95,11 +95,15 @@ class DaysKeeper:
         self._writes: list[Future[None]] = []
         self._reads: Future[Sequence[_Found]] | None = None
         self._taken: dict[Path, tuple[int, int]] = {}
+        """Which files all is known of: those that were taken in, and those that were written here."""
         self._looked = context.monotonic()
         for kept in self._files:
+            version = _version(kept.file.path)
             if (content := self._usable(kept)) is not None:
                 kept.kind.merge(kept.kind.part(days), content)
-        self._take_in(days, self._read(self._left()))
+            if version is not None:
+                self._taken[kept.file.path] = version
+        self._take_in(days, self._read(self._left(self._learned)))
         days.know_of_past()
 
     def go_on(self, days: HostDays, time: float, *, due: bool) -> None:
@@ -113,9 +117,14 @@ class DaysKeeper:
             self._reads = None
             self._take_in(days, reads.result())
             days.forget(time)
-        elif reads is None and self._context.monotonic() - self._looked >= LOOKS_EVERY:
-            self._looked = self._context.monotonic()
-            if left := self._left():
+        elif reads is None:
+            # The plugin of before a reload writes when it ends, which is after this one has read.
+            is_written = self._round is None and all(one.done() for one in self._writes)
+            left = [*self._left(self._files)] if is_written else []
+            if self._context.monotonic() - self._looked >= LOOKS_EVERY:
+                self._looked = self._context.monotonic()
+                left += self._left(self._learned)
+            if left:
                 self._reads = self._callers.start(partial(self._read, left))
         if due:
             days.forget(time)
@@ -129,6 +138,8 @@ class DaysKeeper:
         """Write all that was learned, None: nothing, and end the thread."""
         self._round = None
         if days is not None:
+            with suppress(StateError):  # as too many files are open: what is known here is written all the same
+                self._take_in(days, self._read(self._left(self._files)))
             for _ in self._made(days):
                 pass
         if self._writes and not Callers.came_back(self._writes[-1], PATIENCE):
@@ -154,17 +165,18 @@ class DaysKeeper:
             self._writes.append(self._callers.start(partial(self._write, kept, kept.kind.head_text(content), texts)))
         self._writes.append(self._callers.start(self._remove_taken))
 
-    @staticmethod
-    def _write(kept: _Kept, head: str, texts: _Texts) -> None:
+    def _write(self, kept: _Kept, head: str, texts: _Texts) -> None:
         with suppress(StateError):  # the file says it, in each cycle
             kept.file.write_json(lambda: kept.kind.text(head, [texts.read()]))
+            if (version := _version(kept.file.path)) is not None:
+                self._taken[kept.file.path] = version
         texts.remove()
 
-    # --- what `mom forecast learn` has left ---------------------------------------------------------------------------------------
+    # --- what others have left: `mom forecast learn`, and the plugin of before a reload --------------------------------------------
 
-    def _left(self) -> Sequence[tuple[_Kept, tuple[int, int]]]:
-        """The files that it has left, but for those that were taken in and not removed yet, and which they are."""
-        versions = [(kept, _version(kept.file.path)) for kept in self._learned]
+    def _left(self, files: Sequence[_Kept]) -> Sequence[tuple[_Kept, tuple[int, int]]]:
+        """Those of these files that others have left, but for those that were taken in already, and which they are."""
+        versions = [(kept, _version(kept.file.path)) for kept in files]
         return [(kept, version) for kept, version in versions if version is not None and version != self._taken.get(kept.file.path)]
 
     def _read(self, left: Sequence[tuple[_Kept, tuple[int, int]]]) -> Sequence[_Found]:
@@ -181,6 +193,8 @@ class DaysKeeper:
     def _take_in(self, days: HostDays, found: Sequence[_Found]) -> None:
         for kept, version, content in found:
             if content is None:
+                if kept in self._files:  # one that can neither be used nor set aside is not looked at again
+                    self._taken[kept.file.path] = version
                 continue
             count = kept.kind.merge(kept.kind.part(days), content)
             self._context.log.info("took in the days of %d guests of %s", count, kept.file.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -81,7 +82,7 @@ class KeptKind(Generic[Content]):
         :raises MomError: there is nothing, a file is damaged, or cannot be read
         """
         found: Content | None = None
-        for file in (path / self.file, path / self.learned) if path.is_dir() else (path,):
+        for file in (path / self.file, path / self.learned) if is_folder(path) else (path,):
             content = StateFile(file, self.what, self.form, loss=self.loss, sets_aside=False).look()
             if content is None or (calendar is not None and not content.calendar.same_as(calendar)):
                 continue
@@ -92,6 +93,13 @@ class KeptKind(Generic[Content]):
         if found is None:
             raise MomError(f"{self.nothing} in {path} yet", hint=self.hint)
         return found
+
+
+def is_folder(path: Path) -> bool:
+    """True if it is one. Where this user may not look, whoever reads it says so."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def _guest_of_days(days: HostDays, identity: str) -> Sequence[Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mom_plugins_forecast.host_days import days_of
-from mom_plugins_forecast.kept import DAYS, PAST
+from mom_plugins_forecast.kept import DAYS, PAST, is_folder
 from mom_plugins_forecast.slots import Calendar
 from mom_toolkit import Days, PastGuest
 
@@ -27,7 +27,7 @@ class StoredPast:
     """`PastDays`. Raises `MomError` where there are none, or they cannot be read."""
 
     def __init__(self, path: Path, calendar: Calendar | None = None) -> None:
-        self.where = str(path / PAST.file if path.is_dir() else path)
+        self.where = str(path / PAST.file if is_folder(path) else path)
         self._past = PAST.at_rest(path, calendar)
         self.host = self._past.host or path.parent.name
         """The host's name; where that was not known, that of the folder of its file."""

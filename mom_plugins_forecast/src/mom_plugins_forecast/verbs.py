@@ -14,7 +14,7 @@ import click
 
 from mom_cli import NoSuchGuest, TableColumn, find_guest, print_table, recording, short, sparkline
 from mom_core import Config, Guest, MomError, format_kib, printable
-from mom_daemon import config_option, json_option, load_as_owner, print_prose, progress
+from mom_daemon import ExistingPath, config_option, json_option, load_as_owner, print_prose, progress
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.kept import KINDS
@@ -39,7 +39,7 @@ def forecast() -> None:
 
 @forecast.command("show")
 @click.argument("guest", required=False)
-@click.option("--file", type=click.Path(path_type=Path), help="This file of days, or folder of such; without it, those of this host's mom.")
+@click.option("--file", type=ExistingPath(), help="This file of days, or folder of such; without it, those of this host's mom.")
 @config_option
 @json_option
 def show_command(guest: str | None, file: Path | None, config_path: str | None, as_json: bool) -> None:
@@ -65,7 +65,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
 
 @forecast.command("learn")
-@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("recordings", nargs=-1, required=True, type=ExistingPath())
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not see them first: for forecasts, and for
@@ -124,6 +124,8 @@ def _named(found: Mapping[str, Days], wanted: str) -> Days:
     try:
         return found[find_guest({identity: Guest(identity, days.name) for identity, days in found.items()}, wanted).id]
     except NoSuchGuest as error:
+        if any(days.name == wanted for days in found.values()):  # of several: one that is gone may have had the name, too
+            raise
         hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists those whose days are known"
         raise MomError(f"no days of a guest {printable(wanted)} are known", hint=hint) from None
 
