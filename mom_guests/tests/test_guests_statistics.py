@@ -178,6 +178,13 @@ def test_a_guest_that_says_what_cannot_be_is_not_believed_at_all(lie: dict[str, 
     assert fields["stats_rejected"] == 1
 
 
+def test_of_figures_that_change_within_a_second_none_is_believed_where_one_cannot_be() -> None:
+    fields, reading = convert({**RECORDED, "balloon.usable": 223_633}, FIRST, wall=WALL + 0.5, monotonic=50.5, stale_after=10.0)
+    assert not {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches"} & fields.keys()
+    fields, _ = convert(RECORDED, reading, wall=WALL + 1, monotonic=51.0, stale_after=10.0)
+    assert fields["mem_usable"] == 137_584
+
+
 def test_a_counter_that_leaps_is_a_lie() -> None:
     leaps = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.swap_in": 1 << 61}
     fields, reading = convert(leaps, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)

@@ -230,6 +230,17 @@ def test_growth_of_all_guests_together_within_seconds_is_remembered(guest: Watch
     assert guest.learning.growth_kib == 350 * MIB
 
 
+def test_what_a_guest_takes_frees_and_takes_again_within_a_moment_counts_once(guest: Watched) -> None:
+    for number in range(40):
+        guest.says(100 * MIB, after=0.5, rss=(100 + 600 * (number % 2)) * MIB)
+    assert guest.learning.growth_kib == 600 * MIB, "it cannot take more at once than it can have"
+    guest.says(100 * MIB, after=10.0, rss=100 * MIB)
+    guest.says(100 * MIB, after=1.0, rss=500 * MIB)
+    guest.says(100 * MIB, after=1.0, rss=50 * MIB)
+    guest.says(100 * MIB, after=1.0, rss=850 * MIB)
+    assert guest.learning.growth_kib == 800 * MIB
+
+
 def test_what_a_guest_could_take_is_what_the_host_has_not_backed(guest: Watched) -> None:
     guest.says(100 * MIB, rss=int(PROCESS_KIB + 300 * MIB))
     assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB

@@ -692,6 +692,7 @@ class LooksAt:
 
     def __init__(self, hypervisor, snapshot: Snapshot) -> None:
         self._hypervisor, self._snapshot = hypervisor, snapshot
+        self.uri = str(hypervisor.uri)
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         self._hypervisor.set_balloon(guest, target_kib)

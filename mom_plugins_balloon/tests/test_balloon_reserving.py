@@ -1,5 +1,6 @@
 """Reservations: never more is promised than can be had, nobody pays with what they need, and a launch gets what was kept for it."""
 
+import fnmatch
 import json
 import logging
 import math
@@ -32,6 +33,23 @@ from mom_toolkit import Admission, Admissions, Forecasts, ReservationRefused, Re
 @pytest.fixture
 def host(tmp_path: Path) -> KeptReservation:
     return KeptReservation(tmp_path)
+
+
+def test_a_guests_whole_name_is_no_pattern_to_be_remembered(host: KeptReservation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform that reserves for each of its guests has 32,768 different ones before long, and so many are remembered."""
+    patterns, matches = list[str](), fnmatch.fnmatchcase
+
+    def noted(name: str, pattern: str) -> bool:
+        patterns.append(pattern)
+        return matches(name, pattern)
+
+    monkeypatch.setattr(fnmatch, "fnmatchcase", noted)
+    host.see(8 * GIB, a_guest("other"))
+    made = host.kept.reserve(GIB, 600, name="vm-17")
+    host.see(8 * GIB, a_guest("other"), a_guest("vm-1", GIB))
+    assert (host.taker(made), patterns) == ("", [])
+    host.see(8 * GIB, a_guest("other"), a_guest("vm-1", GIB), a_guest("vm-17", GIB))
+    assert (host.taker(made), patterns) == ("vm-17", [])
 
 
 class TestWhatCanBeHad:
@@ -448,6 +466,16 @@ class TestHowItEnds:
         assert host.kept.reserved_kib() == 3 * GIB, "its deadline is over, but it was taken in time"
         host.see(8 * GIB, new)
         assert host.one(made.id).note == "guest new has what it wanted; 3.00 GiB were not touched"
+
+    def test_what_a_guest_that_is_moved_here_lacks_still_is_kept_for_as_long_as_its_memory_arrives(self, host: KeptReservation) -> None:
+        made = host.reserved(4 * GIB, seconds=10)
+        comes = {"*": "the guest is paused, being migrated"}
+        for number in range(1, 8):
+            host.see(8 * GIB, replace(a_guest("new", rss=number * GIB // 4), blocked=comes), after=20)
+        assert host.kept.reserved_kib() == 4 * GIB - 7 * GIB // 4
+        for _ in range(2):  # it does not arrive any more
+            host.see(8 * GIB, replace(a_guest("new", rss=7 * GIB // 4), blocked=comes), after=35)
+        assert host.one(made.id).state is ReservationState.USED
 
     @pytest.mark.parametrize(("incarnation", "taker"), [("1", ""), ("2", "old")])
     def test_a_guest_that_was_there_takes_none_unless_it_is_started_anew(self, host: KeptReservation, incarnation: str, taker: str) -> None:

@@ -132,6 +132,22 @@ def test_a_guest_that_gives_nothing_to_a_hypervisor_that_sweeps_by_itself_is_pas
     assert ("sweep_rest" in plugin.mom_collect_guests(list(snapshot.guests.values()))) is rests
 
 
+def test_a_guest_that_is_swept_in_vain_for_long_keeps_others_from_being_swept_seldom(hypervisor, seen_by, context) -> None:
+    now = time.monotonic()
+    context = replace(context, monotonic=lambda: now)
+    plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
+    gives: list[int] = [0, 0, 0, 0, 0, 300 * MIB, 0]
+    rests: list[object] = []
+    hypervisor.sweep_balloon = lambda guest, bottom: gives[len(rests)]
+    for _ in gives:
+        snapshot = seen_at(hypervisor, seen_by, context)
+        write(plugin, hypervisor, snapshot)
+        columns = plugin.mom_collect_guests(list(snapshot.guests.values()))
+        rests.append(columns["sweep_rest"][0] if "sweep_rest" in columns else 0)
+        now += 50.0 if rests[-1] != 120 else 200.0
+    assert rests == [2, 2, 2, 120, 120, 0, 2], "a burst is over sooner"
+
+
 def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, hypervisor, seen_by, context) -> None:
     said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=1.1))
     assert isinstance(said, NoChangeNeeded)

@@ -82,6 +82,14 @@ def test_a_guests_name_cannot_break_the_text(name: str) -> None:
     assert [value for key, value in found.items() if key[0] == "mom_guest_vcpus"] == [2]
 
 
+def test_no_guests_name_can_be_the_label_of_another() -> None:
+    report = cycle({identity: {"balloon_cur": 1} for identity in ("1", "2", "3")})
+    names = {"1": "db", "2": "db", "3": "db (2)"}
+    guests = {one.id: replace(one, name=names[one.id]) for one in report.snapshot.guests.values()}
+    found = samples(exposition(view(replace(report, snapshot=replace(report.snapshot, guests=guests))), GuestSelection()))
+    assert sorted(name for metric, *name in found if metric == "mom_guest_memory_bytes") == [["db"], ["db (2)"], ["db (2) (3)"]]
+
+
 def test_ten_thousand_guests_are_bounded_by_number_and_pattern_and_sums_count_all() -> None:
     report = cycle({f"{'ci' if n % 2 else 'db'}-{n:05}": {"vcpu_count": 1, "balloon_cur": 1} for n in range(10_000)})
     found = samples(exposition(view(report), GuestSelection(100, ("ci-*",))))

@@ -511,6 +511,14 @@ def test_a_disk_that_stays_full_costs_old_hours_and_no_memory_without_end(tmp_pa
     assert len(keeper._unwritten) == MOST_UNWRITTEN
 
 
+def test_a_guest_that_counts_beyond_all_numbers_keeps_no_hour_from_being_written(path: Path) -> None:
+    host, (liar, other) = hour()
+    liar.killed = 3 << 62
+    file_at(path).write([(host, [liar, other])])
+    assert [row.killed for row in read_guests(path, 0, float("inf"))] == [(1 << 63) - 1, 0]
+    assert [row.guests_killed for row in read_hosts(path, EPOCH, EPOCH)] == [(1 << 63) - 1]
+
+
 def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(path: Path) -> None:
     first = kept(file_at(path, run=1), EPOCH)
     first.add(cycle(0, {"a": {**KNOWN, "mem_promised": 4 * GIB}}), None)

@@ -147,6 +147,14 @@ class TestWhoIsAboutToUseMore:
         assert GIB < found.target <= 2 * GIB
         assert sizes({"mem_really_available": WANTED - 50 * MIB}, calm=idle(), lean=lean | rises(1200 * MIB))["lean"].target is None
 
+    def test_others_fill_their_caches_only_with_what_is_not_kept_for_it(self) -> None:
+        lean = a_known_guest(GIB, NEED, peak=GIB, cache=400 * MIB)
+        host = {"mem_really_available": WANTED + GIB}
+        assert sizes(host, calm=lean)["calm"].code is ReasonCode.FILLS
+        found = sizes(host | {"host_rise_expected": 1200 * MIB}, calm=lean, rising=lean | rises(1200 * MIB))
+        assert (found["calm"].target, found["rising"].code) == (None, ReasonCode.RISES)
+        assert (found["rising"].target or 0) > GIB
+
 
 def test_an_operator_can_have_nothing_go_by_what_is_expected() -> None:
     crowd = {"rising": idle(900 * MIB) | rises(GIB), "calm": idle()}

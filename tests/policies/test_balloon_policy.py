@@ -158,6 +158,13 @@ def test_below_the_low_watermark_guests_grow_to_what_they_are_promised() -> None
     assert targets(LOW - 1, promised) == dict.fromkeys("abc", GIB + 200 * MIB)
 
 
+def test_what_the_host_gives_to_one_as_it_is_promised_is_not_given_to_another_too() -> None:
+    needy = {"b": a_guest(size=GIB, need=GIB - 10 * MIB)}
+    assert targets(LOW + 100 * MIB, needy, a=a_guest(size=GIB, need=GIB - 10 * MIB))["b"] > GIB
+    promised = targets(LOW + 100 * MIB, needy, a=a_guest(size=GIB, need=600 * MIB, guest_guarantee=1536 * MIB))
+    assert promised == {"a": 1536 * MIB, "b": GIB}
+
+
 class TestWhenTheHostLacksMemory:
     def test_guests_give_in_proportion_to_what_they_can_spare_beyond_their_comfort(self) -> None:
         decided = targets(TARGET - 300 * MIB, idle=a_guest(need=400 * MIB), busy=a_guest(need=800 * MIB))
@@ -207,6 +214,14 @@ class TestWhenTheHostLacksMemory:
 
     def test_when_it_is_hard_up_one_that_waits_for_its_disk_gives_what_one_that_swaps_does_not(self) -> None:
         assert targets(0, a=a_guest(major_fault=900), b=a_guest(swap_in=5000)).keys() == {"a"}
+        waiting = NEED + 130 * MIB
+        assert targets(0, a=a_guest(waiting, major_fault=900))["a"] < waiting, "also what it would get if the host had it"
+
+    def test_below_the_low_watermark_all_is_taken_at_once_and_above_it_what_is_lacking(self) -> None:
+        many = {f"g{n:02d}": a_guest(need=100 * MIB, mem_unused=50 * MIB) for n in range(20)}
+        given = {available: sum(2 * GIB - size for size in targets(available, many).values()) for available in (LOW, LOW - 1)}
+        assert given[LOW] == pytest.approx(TARGET - LOW, rel=0.02)
+        assert given[LOW - 1] > 2 * (TARGET - LOW)
 
     def test_small_shares_are_given_by_those_that_can_spare_most(self) -> None:
         many = {f"g{n:02d}": a_guest(need=512 * MIB) for n in range(20)}
@@ -352,6 +367,10 @@ class TestSweeps:
         guests = {"a": idle(100 * MIB), "b": idle(400 * MIB), "c": idle(380 * MIB)}
         assert targets(TARGET - 350 * MIB, guests).keys() == {"b"}
         assert targets(TARGET - 700 * MIB, guests).keys() == {"b", "c"}
+
+    def test_of_those_with_as_much_the_one_gives_first_that_has_freed_it_last(self) -> None:
+        guests = {"a": idle(mem_freed_age=90.0), "b": idle(mem_freed_age=40.0), "c": idle(mem_freed_age=None)}
+        assert targets(TARGET - 300 * MIB, guests).keys() == {"b"}
 
     @pytest.mark.parametrize("hollow", [0, GIB, 60 * GIB])
     def test_a_large_one_gives_what_its_balloon_moves_in_a_cycle_whatever_that_goes_through(self, hollow: int) -> None:
@@ -584,6 +603,16 @@ def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_b
             longest = max(longest, short[identity])
     assert shrinks > 20
     assert seed != 4 or longest <= 2, "cycles in which a guest has less than it needs"
+
+
+def test_nobody_gives_for_what_a_guest_holds_already_and_says_that_its_balloon_has() -> None:
+    """What its balloon leaves a guest is its driver's word, and what its process holds the host sees."""
+    others = {f"g{n}": a_known_guest(2 * GIB, 600 * MIB, cache=900 * MIB, mem_cache_share=0.9) for n in range(8)}
+    held = {"balloon_max": 8 * GIB, "rss": 8 * GIB, "rss_before": 8 * GIB, "mem_cache_share": 0.9}
+    liar = a_known_guest(GIB, GIB - 10 * MIB, peak=8 * GIB) | held
+    assert targets(TARGET + 100 * MIB, others | {"liar": liar}).keys() <= {"liar"}
+    honest = liar | {"rss": GIB, "rss_before": GIB}
+    assert targets(TARGET + 100 * MIB, others | {"honest": honest}).keys() > {"honest"}
 
 
 CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}

@@ -102,7 +102,7 @@ _SEEN: Final = (
     _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads, 100 being one host CPU", "stat"),
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
-    _process("host_ksm_profit", Unit.KIB, "what KSM saves there, less its own costs; may be negative", "ksm_stat ksm_process_profit"),
+    _process("host_ksm_profit", Unit.KIB, "what KSM saves of the guest, less its costs; may be negative", "ksm_stat ksm_process_profit"),
     FieldSpec(
         LIMIT_ROOM,
         Unit.KIB,

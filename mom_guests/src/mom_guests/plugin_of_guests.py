@@ -158,18 +158,15 @@ class PluginOfGuests(Generic[H]):
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:
             return
-        lies = {
-            uuid: f"the guest reports what cannot be true ({', '.join(names)}): nothing of it is believed"
-            for uuid, names in self._hypervisor.impossible().items()
-        }
-        for told, hint in (
-            (self._hypervisor.silent(), _SILENT_CURE),
-            (lies, "its balloon driver is broken, or lies"),
-            (self._hypervisor.garbled(), self._garbled_cure),
-        ):
-            for uuid, message in told.items():
-                if uuid in snapshot.guests:
-                    yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
+        told = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
+        for uuid, names in self._hypervisor.impossible().items():
+            # What it is stands in the hint: a guest that finds a new lie each time must not make a new problem each time.
+            hint = f"its balloon driver is broken, or lies: {', '.join(names)}"
+            told.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
+        told += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
+        for uuid, message, hint in told:
+            if uuid in snapshot.guests:
+                yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,8 @@ class LearntNeeds:
     `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most, as a
     mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst` what its
     use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its process to
-    hold less; a guest that is new may just have done so. `kills` is how often its kernel had killed programs, as it told last.
+    hold less; a guest that is new may just have done so. `kills` is how often its kernel had killed programs, as it told last. Its process
+    `grew` by so much since `grows_since`, from the least that it has held since then, `grows_from`.
     """
 
     said: float
@@ -149,6 +150,9 @@ class LearntNeeds:
     counts_all: bool = False
     ballooned: float = 0.0
     kills: float | None = None
+    grows_since: float = -math.inf
+    grows_from: float = 0.0
+    grew: float = 0.0
 
 
 @dataclass(slots=True)
@@ -156,8 +160,8 @@ class BalloonedGuest:
     """One incarnation of a guest: whether mom has seen it come, and when it was started then; from when on it is no longer new; whether its
     balloon still fills after its start, when its kernel was started again since, what was asked of it, whether its size is mom's, the sizes
     that it had (with since when), what its kernel does not count as its own, and the maximum when that was learnt, whether it gives, what
-    it has taught, and its sweeps: the last one, until when there is no other, what they missed and since when, and what its balloon costs;
-    and how many lists have lacked it since it was listed."""
+    it has taught, and its sweeps: the last one, until when there is no other, since when all were in vain, what they missed and since
+    when, and what its balloon costs; and how many lists have lacked it since it was listed."""
 
     incarnation: str
     came: bool = False
@@ -175,6 +179,7 @@ class BalloonedGuest:
     learnt: LearntNeeds | None = None
     sweep: SweepOutcome | None = None
     rests_until: float = -math.inf
+    in_vain_since: float = math.inf
     missed: float = 0.0
     missed_since: float = -math.inf
     sweep_cost: SweepCost | None = None

@@ -8,8 +8,16 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, Aside, BalloonedGuest,
 PATIENCE_SECONDS = 20.0
 """s. A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""
 
+PATIENCE_AGAIN_SECONDS = 8.0
+"""s. The same for one that was set aside before and is tried again: a balloon that works by now moves GiB in that time, and while it is
+waited for it is counted on, so that others are not asked."""
+
 PROGRESS_KIB = 1024
-"""KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB."""
+PROGRESS_SHARE = 0.02
+PROGRESS_MOST_KIB = 256 * 1024
+"""KiB, a ratio of what it owes, and KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB. One that gives a
+MiB now and then would be counted on for ever: of nine simulated guests, one that did so cost the others a minute of their work each in a
+quarter of an hour."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
@@ -44,17 +52,18 @@ def _judge(memory: BalloonedGuest, request: SizeRequest, size: float, now: float
     trial = memory.trial
     if trial is None:
         trial = memory.trial = GivingTrial(max(size, request.began_at), request.asked)
-    if size <= trial.size - PROGRESS_KIB:
+    if size <= trial.size - max(PROGRESS_KIB, min(PROGRESS_SHARE * (trial.size - request.target), PROGRESS_MOST_KIB)):
         trial.size, trial.since, trial.gave = size, now, True
-    if now - trial.since < PATIENCE_SECONDS:
+    before = memory.aside
+    patience = PATIENCE_SECONDS if before is None else PATIENCE_AGAIN_SECONDS
+    if now - trial.since < patience:
         return
     if request.in_doubt:  # it was not asked, as it seems
         memory.request = memory.trial = None
         return
-    before = memory.aside
     rest = FIRST_REST_SECONDS if before is None or trial.gave else min(2 * before.rest, LAST_REST_SECONDS)
     reason = (
         f"set aside for {format_duration(rest)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
-        f"{format_kib(size)} for {PATIENCE_SECONDS:.0f} s"
+        f"{format_kib(size)} for {patience:.0f} s"
     )
     memory.aside, memory.trial = Aside(reason, now + rest, rest), None

@@ -206,7 +206,7 @@ class HostReservations:
         if one.launch and self.context.monotonic() < one.launch_until:
             return one.launch in {guest.id, guest.name}
         if one.name:
-            return any(fnmatch.fnmatchcase(called, one.name) for called in (guest.name, guest.id) if called)
+            return any(_matches(called, one.name) for called in (guest.name, guest.id) if called)
         return size is not None and size <= one.memory_kib
 
     def _room_for(self, memory_kib: int, seconds: float) -> Room:
@@ -412,6 +412,9 @@ class HostReservations:
             return False
         before, now = dict(self._kept), self.context.monotonic()
         for identity, one in before.items():
+            if self._still_comes(one, snapshot):
+                self._kept[identity] = replace(one, taken_at=now)
+                continue
             memory = self.guests.of(one.guest)  # also where one or two lists lack the guest
             if one.taken_at is None or not snapshot.guests or (memory is not None and memory.incarnation == one.incarnation):
                 continue
@@ -434,6 +437,15 @@ class HostReservations:
         takers = [(one.guest, snapshot.guests.get(one.guest) or self._takers.get(one.guest)) for one in self._kept.values()]
         self._takers = {identity: guest for identity, guest in takers if guest is not None}
         return self._kept != before
+
+    def _still_comes(self, one: KeptReservation, snapshot: Snapshot) -> bool:
+        """True if the guest that has come for it is not all here: it is moved to this host, which may take minutes, and its memory still
+        arrives. Nothing can be changed of it until it runs."""
+        guest, before = snapshot.guests.get(one.guest), None if one.taken_at is None else self._takers.get(one.guest)
+        if guest is None or before is None or not guest.blocked.get("*") or guest.incarnation != one.incarnation:
+            return False
+        held, had = guest.number("rss"), before.number("rss")
+        return held is not None and had is not None and held > had
 
     def _is_for(self, one: KeptReservation, guest: Guest, memory: BalloonedGuest) -> bool:
         """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest.
@@ -512,6 +524,12 @@ def _usual_rise_kib(guest: Guest) -> float:
     numbers = [guest.number(name) for name in (EXPECTED, "mem_available", "balloon_cur", "mem_usable")]
     expected, total, size, usable = (number or 0.0 for number in numbers)
     return 0.0 if None in numbers else max(0.0, expected - (min(total, size) - usable))
+
+
+def _matches(called: str, pattern: str) -> bool:
+    """Whether a name or id matches. `fnmatch` remembers 32,768 patterns, some 40 MiB: a platform that reserves for each guest by its name
+    would fill that, and a plain name needs none of it."""
+    return fnmatch.fnmatchcase(called, pattern) if glob.has_magic(pattern) else called == pattern
 
 
 def _pattern_of(guest: LaunchedGuest) -> str:

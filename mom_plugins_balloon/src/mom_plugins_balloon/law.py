@@ -654,7 +654,8 @@ def share(
     # Those that keep their size, or get at once what costs nothing, leave it to the others what there is.
     places = [place for place, ask in enumerate(asks) if not ask.keeps and not ask.full]
     weighed, those = [asks[place] for place in places], [guests[place] for place in places]
-    grows, eases = sum([one.grows for one in weighed]), sum([one.eases for one in weighed])
+    grows = sum([min(one.grows, _unbacked(guest)) for one, guest in zip(weighed, those, strict=True) if one.grows])
+    eases = sum([min(one.eases, _unbacked(guest)) for one, guest in zip(weighed, those, strict=True) if one.eases])
     lacks = high + (grows + eases) - free
     offers, ahead = _spared(host, weighed, lacks, step)
     growth, growth_left = _growth(host, weighed, p, grows, eases, ahead), max(0.0, host.available)
@@ -676,12 +677,12 @@ def share(
             continue
         if ask.grows:
             change = _in_turn(growth.grows, ask.grows, step, growing)
-            growing -= change
+            growing -= min(change, _unbacked(guest))
             if ask.code is ReasonCode.PROMISED:  # that holds below the low watermark, too
                 change = max(change, min(guest.guarantee, guest.maximum) - size)
         elif ask.eases and growth.eases > 0:
             change = _in_turn(growth.eases, ask.eases, step, easing)
-            easing -= change
+            easing -= min(change, _unbacked(guest))
         elif number in swept:
             change, code, gain = -offer.depth, ReasonCode.SWEEP, offer.sweep
         elif offer.trims and left > 0:
@@ -737,6 +738,13 @@ def _known(guest: LawGuest, size: float) -> KnownMemory:
     swapping = max(guest.swap_in or 0.0, guest.swap_out or 0.0)
     known = (size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
     return KnownMemory(*known, least=guest.least)
+
+
+def _unbacked(guest: LawGuest) -> float:
+    """What the host has not backed yet of all that a guest can have. What its balloon leaves a guest is the guest's word: what it holds
+    already, nobody has to give for it, whatever it wants."""
+    rss, overhead, maximum = guest.rss, guest.overhead, guest.maximum
+    return math.inf if rss is None or overhead is None or maximum is None else max(0.0, maximum - (rss - overhead))
 
 
 def _ratio(there: float, wanted: float) -> float:

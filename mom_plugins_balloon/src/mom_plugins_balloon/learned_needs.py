@@ -127,7 +127,7 @@ class Learning:
                 before = known.rss
                 if rss is not None and before is not None:
                     if rss > before:
-                        grown += rss - before
+                        grown += _taken(known, now, before, rss)
                     elif before - rss > STRAY_KIB:
                         known.freed_at = now
                 self._hear(known, now, numbers, memory.request)
@@ -332,6 +332,20 @@ def _follow(known: LearntNeeds, total: float, size: float | None, request: SizeR
         known.ballooned = total - had
     known.size_told, known.total_told = size, total
     return had
+
+
+def _taken(known: LearntNeeds, now: float, before: float, rss: float) -> float:
+    """What a guest has taken from the host since the look before. What it takes, frees and takes again within the time of a reaction counts
+    once: it would seem to take more at once than it can have.
+
+    :param before: KiB that its process held then, less than the `rss` of now
+    """
+    if now - known.grows_since > REACTION_SECONDS:
+        known.grows_since, known.grows_from, known.grew = now, before, 0.0
+    known.grows_from = min(known.grows_from, before)
+    taken = max(0.0, rss - known.grows_from - known.grew)
+    known.grew += taken
+    return taken
 
 
 def _had(known: LearntNeeds, total: float, size: float | None, request: SizeRequest | None, *, stays: bool) -> float | None:

@@ -67,7 +67,7 @@ class LawParameters(StrictModel):
 
     # --- how memory moves
 
-    shrink_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    shrink_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
     """Ratio of what a guest can spare: it gives no more in a cycle. Even by statistics from before its last step, which promise too much by
     that step, it gives no more than it can spare."""
     step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20

@@ -30,6 +30,11 @@ MISSED_SECONDS: Final = 600.0
 """s. For so long a guest is not swept again for what its sweeps went down for and did not get: its kernel has that where the balloon does
 not come to, or QEMU holds it. Such a sweep lasts a second, so that a guest has its headroom in 599 of 600."""
 
+IN_VAIN_SHARE: Final = 0.25
+IN_VAIN_SECONDS: Final = 120.0
+"""Ratio of what the host was to get, and s. A guest of which it has got less for so long is not swept for as long: it may seem to have
+freed memory, and be at work, whenever it is looked at. What is counted on of it, no other guest is swept for. Bursts are over sooner."""
+
 LATELY_SECONDS: Final = 15.0
 """s. The slowest reaction of so long counts, and the smallest slices. Bursts that keep the host's CPUs busy last seconds; and where the
 reaction was slow few guests are swept, so that no further sweep may show that this is over."""
@@ -159,7 +164,7 @@ class SweptGuests:
             back = SizeRequest(size, lowest, ended) if outcome.is_back else SizeRequest(math.ceil(lowest), size, ended)
             memory.request = None if outcome.end is SweepEnd.GONE else back
         memory.sweep, memory.sweep_cost = outcome, outcome.cost
-        memory.rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
+        memory.rests_until = outcome.ended + _rest_after(outcome, memory)
         learnt = memory.learnt is not None and learn_from_sweep(memory.learnt, outcome)
         if outcome.missed and not learnt:
             if (now := self._context.monotonic()) - memory.missed_since >= MISSED_SECONDS:
@@ -232,3 +237,15 @@ class SweptGuests:
     def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:
         """Note on disk what is under way, with what was cut off and is not back yet. Raises `StateError`."""
         self._file.write({**self._cut_off_before(), **under_way}, durable=False)
+
+
+def _rest_after(outcome: SweepOutcome, memory: BalloonedGuest) -> float:
+    """For how many seconds a guest is not swept again after that."""
+    rest = REST_SECONDS.get(outcome.end, 0.0)
+    if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:
+        memory.in_vain_since = math.inf
+    elif rest:
+        memory.in_vain_since = min(memory.in_vain_since, outcome.ended)
+        if outcome.ended - memory.in_vain_since >= IN_VAIN_SECONDS:
+            rest = max(rest, IN_VAIN_SECONDS)
+    return rest

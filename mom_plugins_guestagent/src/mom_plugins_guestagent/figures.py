@@ -26,6 +26,11 @@ _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
+_KILLS: Final = "guest_oom_kills"
+_MOST_KILLS: Final = 1000.0
+"""In a second: before each, a kernel looks through all of its tasks. What all guests' kernels have killed is added up for weeks: a count
+that leaps must not be in it."""
+
 _LEAST_SECONDS: Final = 0.5
 """Over less than this, the growth of a count says nothing."""
 
@@ -38,7 +43,7 @@ class AgentSample:
 
     `monotonic` is in seconds; `counts` are those since boot, whose growth is among the `fields` of the next sample. `of_memory`: it said
     something of its memory, believed or not, and not only how busy it is. `lies` say why some of it is not here, and hold no number or text
-    of the guest's.
+    of the guest's. `kills` is how often its kernel had killed, as was believed last; None: it never told.
     """
 
     monotonic: float
@@ -46,6 +51,7 @@ class AgentSample:
     counts: Mapping[str, float] = field(default_factory=dict)
     of_memory: bool = True
     lies: tuple[str, ...] = ()
+    kills: float | None = None
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
@@ -75,8 +81,12 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
     if any(rate > _GROWTH_OF[name] for name, rate in growth.items()):
         lies.append("its counts grow faster than any machine could make them")
         growth = {}
+    kills = None if previous is None else previous.kills
+    if previous is not None and kills is not None and numbers.get(_KILLS, 0) - kills > _MOST_KILLS * (monotonic - previous.monotonic):
+        lies.append("its kernel kills more often than any could")
+        del numbers[_KILLS]
     of_memory = any(not name.startswith("load_") for name in said)
-    return AgentSample(monotonic, {**numbers, **growth}, counts, of_memory, tuple(lies))
+    return AgentSample(monotonic, {**numbers, **growth}, counts, of_memory, tuple(lies), numbers.get(_KILLS, kills))
 
 
 def _number(value: object) -> float | None:

@@ -272,7 +272,9 @@ def _domains(guests: Sequence[Guest]) -> list[str]:
     seen: set[str] = set()
     labels = []
     for guest in guests:
-        name = guest.name if guest.name not in seen else f"{guest.name} ({guest.id})"
-        seen.add(guest.name)
+        name = guest.name
+        while name in seen:  # it may be called as another one is with its id
+            name = f"{name} ({guest.id})"
+        seen.add(name)
         labels.append(f'{{domain="{_label(name)}"}}')
     return labels

@@ -53,6 +53,9 @@ ANEW: Final = "move it away, and mom begins the accounts anew"
 _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
 
+_LARGEST: Final = (1 << 63) - 1
+"""The largest number that SQLite takes."""
+
 _COLUMNS: Final[Mapping[type, Mapping[str, str]]] = {
     kind: {one.name: {"int": "INTEGER", "float": "REAL"}.get(str(one.type), "TEXT") for one in fields(kind) if one.name != "properties"}
     for kind in (HostHour, GuestHour)
@@ -412,6 +415,8 @@ def _stored(value: object, kind: str) -> object:
         return json.dumps({str(number): round(seconds, 3) for number, seconds in value.items()}, separators=(",", ":"))
     if isinstance(value, int | float) and kind == "REAL":
         return round(float(value), 3) + 0.0 if math.isfinite(value) else 0.0  # SQLite has no -0.0
+    if isinstance(value, int):
+        return min(value, _LARGEST)  # one guest's count must not keep the others' hours from being written
     return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
 
 
