@@ -66,6 +66,25 @@ def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 2
     return ["".join(text for text, _ in line) for line in lines]
 
 
+class AddingId(str):
+    """A guest's id at whose comparison another outcome is heard of, as by the thread that listens."""
+
+    feed: Feed
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.feed._last |= {f"new-{len(self.feed._last)}": Happening(0.0, "new", "")}
+        return str.__eq__(self, other)
+
+
+def test_what_is_heard_while_a_picture_is_made_does_not_end_it() -> None:
+    AddingId.feed = feed = Feed(Client(path=None), lambda: None)  # type: ignore[arg-type]  # it is never started
+    feed._last |= {name: Happening(0.0, name, "") for name in ("a", "b", "gone")}
+    document = {**picture().report, "guests": {"columns": ["id", "name", "blocked"], "rows": [[AddingId(name), name, {}] for name in "ab"]}}
+    feed._picture(cast(ReportDocument, {**document, "guest_columns": []}))
+    assert "gone" not in feed._last
+
+
 def test_a_name_cannot_write_on_the_terminal() -> None:
     table = {"columns": ["id", "name", "blocked", "kind"], "rows": [["1", "a\x1b[2Jb\nc", {"x": "\x1b]0;title\x07"}, "\x1b[1m"]]}
     document = {**picture().report, "guests": table, "guest_columns": [column("kind", "text")]}

@@ -457,6 +457,26 @@ def test_of_a_guest_that_will_use_more_before_long_cold_memory_goes_only_when_th
     assert takers(Bench(["busy"]), much, {"busy": SOON}) == {"busy"}, "a forecast forbids nothing"
 
 
+class CountedId(str):
+    """An id that counts how often one is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedId.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_of_many_guests_that_will_use_more_before_long_none_is_compared_with_all_others() -> None:
+    names = [f"vm{number}" for number in range(200)]
+    bench = Bench([])
+    bench.hypervisor.known |= {name: FakeGuest(name, CountedId(name)) for name in names}
+    CountedId.compared = 0
+    assert len(bench.cycle({**SHORT, "mem_really_available": 1.9 * GIB}, dict.fromkeys(names, SOON))) > 10
+    assert CountedId.compared < 20 * len(names)
+
+
 def test_a_host_that_is_hard_up_goes_by_no_forecast() -> None:
     """What fits in swap is little: the first one gives all of it."""
     stores = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, 6 * GIB // 20 + 400)]

@@ -1,6 +1,7 @@
 """Checks: what is found in policies before they go live, and what is not."""
 
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -302,3 +303,26 @@ def test_a_remark_names_what_was_written_and_what_to_write(text: str, said: str)
 )
 def test_numbers_that_no_float_can_hold_are_checked_like_any(text: str, said: str) -> None:
     assert any(said in remark.message for remark in remarks_on(text))
+
+
+def calls_of_a_check(policies: int) -> int:
+    """How many functions are called to check so many policies, each of which has a helper of the same name."""
+    text = """(def helper (g x) (if (> x {0}) x (- g.balloon_cur {0})))
+        (with Guests g (if (and (valid g.mem_usable) (> (helper g g.balloon_cur) {0})) (g.Control "balloon_target" {0}) nil))"""
+    texts = {f"60_mine_{number:03}": text.format(number) for number in range(policies)}
+    calls = 0
+
+    def count(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        check(texts)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_check_of_twice_as_many_policies_takes_twice_as_long() -> None:
+    assert calls_of_a_check(120) < 2.3 * calls_of_a_check(60)

@@ -39,12 +39,12 @@ def _host(name: str, unit: Unit, description: str, source: str = "mom") -> Field
 
 FIELDS: Final = (
     _guest(WORKING_SET, Unit.KIB, "what the guest was last seen to get along with in the host's memory; it may need less"),
-    _guest(WORKING_SET_AGE, Unit.SECONDS, "how long ago that was"),
-    _guest(COLD, Unit.KIB, "what the guest has beyond that: in the host's swap already, or to go there"),
+    _guest(WORKING_SET_AGE, Unit.SECONDS, "how long ago working_set was seen"),
+    _guest(COLD, Unit.KIB, "what the guest has beyond its working_set: in the host's swap already, or to go there"),
     _guest(REFAULTS, Unit.KIB_PER_SECOND, "what comes back from the host's swap because the guest touches it", "memory.stat pgmajfault"),
-    _guest(OFFLOAD, Unit.KIB_PER_SECOND, "how fast its cold memory goes to the host's swap; negative: comes back; 0: neither"),
-    _guest(OFFLOADED, Unit.KIB, "what went so since mom knows the guest"),
-    _guest(STATE, Unit.TEXT, "why nothing of it goes to swap now; unknown if something does"),
+    _guest(OFFLOAD, Unit.KIB_PER_SECOND, "how fast the guest's cold memory goes to the host's swap; negative: comes back; 0: neither"),
+    _guest(OFFLOADED, Unit.KIB, "cold memory of the guest that mom has let go to the host's swap since it knows the guest"),
+    _guest(STATE, Unit.TEXT, "why nothing of the guest goes to swap now; unknown if something does"),
     _host(ROOM, Unit.KIB, "guests' memory that the host's swap still takes, less a twentieth that is kept", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
     _host(NET, Unit.KIB, "what cold memory gave in the last cycle: what went, less what came back and what it takes compressed"),

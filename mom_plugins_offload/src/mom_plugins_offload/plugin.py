@@ -217,7 +217,7 @@ class OffloadPlugin:
                 offers[guest.id] = allowed
         room = room_of(self._stores, self._budget.left(now))
         wanted, why = self._wanted(need, room.kib, room.why)
-        spared = [identity for identity in offers if need.urgency <= 1 and _rises(snapshot.guests[identity])]
+        spared = {identity for identity in offers if need.urgency <= 1 and _rises(snapshot.guests[identity])}
         paces = chosen(offers, wanted, cycle, spared) if wanted > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
         for identity in offers:

@@ -31,6 +31,10 @@ KILL_SECONDS: Final = 20.0
 KEPT_OUTPUT: Final = 2000
 """Bytes at the end of what a command says that are kept, for its error."""
 
+KEPT_ENDED: Final = 20
+"""Commands that have ended and are remembered, the newest: it may be that nobody has looked yet at what came of them. A move whose guest
+has gone is never looked at again."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
 """The names and ids that can be an argument: no option, no path, nothing that is split or expanded."""
 
@@ -121,6 +125,9 @@ class CommandMover:
         except (OSError, ValueError) as error:
             raise HypervisorError(f"{printable(arguments[0], 100)} cannot be started: {error}") from None
         with self._lock:
+            ended = [move for move, run in self._runs.items() if run.process.poll() is not None]
+            for move in ended[:-KEPT_ENDED]:
+                del self._runs[move]
             self._runs[job.id] = _Run(process)
         return f"{process.pid} {self._started(process.pid)}"
 

@@ -217,7 +217,7 @@ class Feed:
 
     def _picture(self, report: ReportDocument) -> Picture:
         here = {row[0] for row in report["guests"]["rows"]}
-        for gone in [one for one in self._last if one not in here]:
+        for gone in self._last.keys() - here:  # at once: the other thread may add to it meanwhile
             self._last.pop(gone, None)
         return picture_of(report, self._last, common_problems(problems_of(report)))
 

@@ -70,6 +70,8 @@ class Program:
     """By a form's index: what the parts of a special form are to it. None of one that is not built as it has to be."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
     """The words that a list may begin with, if no variable has the name: all but extensions that the program defines."""
+    _changing: set[str] | None = None
+    """The functions that do something beside giving a value, once that was asked for."""
 
     def functions(self) -> Iterator[Definition]:
         """All definitions."""
@@ -98,19 +100,36 @@ class Program:
 
     def changes(self, form: Form) -> bool:
         """True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
-        todo, seen = [form], set[str]()
+        if self._changing is None:
+            self._changing = self._find_changing()
+        return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
+
+    def _does(self, form: Form) -> bool:
+        """True if a form does so itself, without what is inside it and what it calls."""
+        roles, method = self.roles.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
+        return (roles is not None and bool(roles.assigned)) or (method is not None and method.writes and method.store != "memory")
+
+    def _find_changing(self) -> set[str]:
+        """The functions whose bodies, or what they call, do so."""
+        callers: dict[str, list[str]] = {}
+        found: set[str] = set()
+        for definition in self.functions():
+            for item in all_in([definition.body]):
+                if self._does(item):
+                    found.add(definition.name)
+                elif _head(item) in self.definitions:
+                    callers.setdefault(_head(item), []).append(definition.name)
+        todo = [*found]
         while todo:
-            item = todo.pop()
-            roles = self.roles.get(item.index)
-            head = item.items[0].name if item.items else ""
-            method = ENTITY_METHODS.get(head.rpartition(".")[2])
-            if (roles is not None and roles.assigned) or (method is not None and method.writes and method.store != "memory"):
-                return True
-            if head in self.definitions and head not in seen:
-                seen.add(head)
-                todo.extend(definition.body for definition in self.definitions[head])
-            todo.extend(item.items)
-        return False
+            new = {*callers.pop(todo.pop(), ())} - found
+            found |= new
+            todo += new
+        return found
+
+
+def _head(form: Form) -> str:
+    """The name that a list begins with; empty for anything else."""
+    return form.items[0].name if form.items else ""
 
 
 def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
