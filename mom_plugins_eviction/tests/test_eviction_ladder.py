@@ -48,7 +48,7 @@ def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_tha
     assert needs(Step.SAVE, 500, host_swap=None) == 1500, "what is there may be the guest's"
     assert needs(Step.SAVE, 9000, host_swap=None) == needs(Step.SAVE, host_swap=None) == 4000, "it has no more than its size"
     assert needs(Step.SAVE, 500, host_swap=None, rss=4200) == 4200
-    assert needs(Step.SAVE, rss=None) == 4000, "what is not known is as large as it can be"
+    assert needs(Step.SAVE, rss=None) == needs(Step.SAVE, rss=None, host_swap=None) == 4000, "what is not known is as large as it can be"
     assert needs(Step.SAVE, rss=None, balloon_cur=None, balloon_max=None) is None
     assert needs(Step.SHUT_DOWN, rss=9000, host_swap=500) == 9500
 
@@ -66,6 +66,7 @@ def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_tha
         (HostPressure(6.0, TOTAL, 100_000), False, False),
         (HostPressure(6.0, TOTAL, 100_000), True, True),  # it ends a little later than it begins
         (HostPressure(0.0, TOTAL, 25_000), True, True),
+        (HostPressure(0.0, TOTAL, 25_000), False, False),
         (HostPressure(0.0, TOTAL, 35_000), True, False),
         (HostPressure(6.0, TOTAL, 100_000, "hard"), False, True),
         (HostPressure(0.0, TOTAL, 100_000, "hard"), False, False),  # balloons work, and nobody waits
@@ -86,6 +87,7 @@ def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_wait
     assert is_calm(HostPressure(0.0, TOTAL, 300_000), SETTINGS, 150_000)
     assert not is_calm(HostPressure(0.0, TOTAL, 300_000), SETTINGS, 150_001)
     assert not is_calm(HostPressure(2.0, TOTAL, 300_000), SETTINGS, 0)
+    assert is_calm(HostPressure(None, TOTAL, 300_000), SETTINGS, 0), "of a kernel that does not tell who waits"
     assert not is_calm(HostPressure(0.0, TOTAL, 300_000, "hard"), SETTINGS, 0)
     assert not is_calm(HostPressure(0.0, None, 300_000), SETTINGS, 0)
     assert not is_calm(HostPressure(), SETTINGS, 0)
@@ -137,6 +139,9 @@ def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough
     assert candidate_of(replace(there, blocked={"guest_save": "no"}), True) is None
     moves = snapshot(guests={"vm": {"rss": 1, "may_migrate": 1}}).guests["vm"]
     assert candidate_of(moves, can_migrate=False) is None
+    assert a_guest(rss=None) == replace(one, frees=2000.0), "of a guest whose process is not known, its size"
+    assert a_guest(priority=70.0, reclaim_cost=4.0) == replace(one, priority=70, cost=4.0)
+    assert a_guest(priority=None, reclaim_cost=None) == replace(one, priority=50, cost=1.0)
 
 
 # --- over time ------------------------------------------------------------------------------------------------------------------------
@@ -181,6 +186,34 @@ def test_what_is_wanted_is_not_any_more_when_the_host_is_well_or_unknown_or_the_
         assert ladder.chosen == ("vm", Step.SAVE)
         assert wanted(ladder, 70, pressure, [one] if there else []) is None
         assert bool(wanted(ladder, 95, FULL, [one])) is not there, "pressure must last anew"
+
+
+def test_what_was_announced_stays_though_another_guest_would_be_chosen_by_now() -> None:
+    ladder, first, cheaper = Ladder(SETTINGS), guest("first", Step.SAVE, priority=50), guest("cheaper", Step.SAVE, priority=10)
+    assert [wanted(ladder, now, FULL, [first]) for now in (0, 60)] == [None, ("first", Step.SAVE)]
+    assert wanted(ladder, 65, FULL, [first, cheaper]) == ("first", Step.SAVE)
+    assert wanted(ladder, 70, FULL, [cheaper]) == ("cheaper", Step.SAVE), "the first one is gone"
+
+
+def test_the_smallest_guest_is_chosen_that_gives_what_the_host_lacks() -> None:
+    sizes = [guest(name, Step.SAVE, frees=frees) for name, frees in (("s", 100_000), ("m", 150_000), ("l", 900_000))]
+    ladder = Ladder(SETTINGS)
+    assert [wanted(ladder, now, FULL, sizes) for now in (0, 60)] == [None, ("m", Step.SAVE)], "0.15 of its memory, less 5,000"
+
+
+def test_after_a_step_none_is_even_announced_until_its_effect_could_be_seen() -> None:
+    ladder, one = Ladder(SETTINGS), guest("vm", Step.SAVE)
+    wanted(ladder, 0, FULL, [one])
+    ladder.takes(60)
+    assert [wanted(ladder, now, FULL, [one]) for now in (60, 119, 120)] == [None, None, ("vm", Step.SAVE)]
+
+
+@pytest.mark.parametrize(("gone", "moved", "step"), [(2, 0, Step.MIGRATE), (0, 2, Step.SAVE), (2, 2, None), (0, 0, Step.MIGRATE)])
+def test_where_no_more_may_stop_or_leave_the_other_is_still_done(gone: int, moved: int, step: Step | None) -> None:
+    ladder, one = Ladder(SETTINGS), guest("vm", Step.MIGRATE, Step.SAVE)
+    for now in (0, 60):
+        climb(ladder, now, FULL, [one], [], 8, gone=gone, moved=moved)
+    assert ladder.chosen == (None if step is None else ("vm", step))
 
 
 def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() -> None:

@@ -83,6 +83,9 @@ class MovingBench(Bench):
     def moving(self, name: str) -> str:
         return str(self.cycle().snapshot.guests[self.identity(name)].fields["guest_eviction"])
 
+    def error(self, name: str) -> str:
+        return str(self.cycle().snapshot.guests[self.identity(name)].fields["guest_eviction_error"])
+
     def crash(self, destination: str = "host://spare") -> None:
         """This mom does nothing more, and tells nobody; the next one starts."""
         self.plugin.jobs.close()
@@ -224,6 +227,35 @@ def test_a_guest_of_which_the_mover_says_that_it_has_moved_has_not_before_it_is_
     assert len(bench.mover.jobs) == 2, "neither is moved again"
     bench.hypervisor.known.pop("vm2")
     bench.until(lambda: bench.kept == [])
+
+
+def test_what_takes_minutes_is_waited_for_as_long_as_it_may_take(bench: MovingBench) -> None:
+    bench.plugin.mom_teardown()
+    bench.start(destination="host://spare", timeout="10m")
+    goes_on = threading.Event()
+
+    def fails(guest: Entity, timeout_seconds: float) -> None:
+        goes_on.wait(30)
+        raise HypervisorError("the disk is full")
+
+    bench.hypervisor.save = fails  # type: ignore[method-assign]  # it takes long
+    bench.drain("vm1")
+    bench.until(lambda: bench.mover.looked)
+    bench.cycles(40, ("vm2", "guest_save", 1))
+    bench.clock.now += 90
+    bench.cycles(10)
+    assert [bench.moving(name) for name in ("vm1", "vm2")] == ["being moved to host://spare", "being saved"]
+    assert ([one["lost"] for one in bench.kept], bench.mover.cancelled) == (["", ""], [])
+    goes_on.set()
+    bench.until(lambda: bench.error("vm2") == "the disk is full")
+
+
+@pytest.mark.parametrize(("said", "told"), [("the disk is local", "the disk is local"), ("", "the mover cluster says that it has failed")])
+def test_why_a_move_has_failed_is_told_in_its_movers_words_if_it_has_some(bench: MovingBench, said: str, told: str) -> None:
+    bench.mover.says = MoveReport(MoveStanding.FAILED, said)
+    bench.drain("vm1")
+    bench.until(lambda: bench.error("vm1"))
+    assert (bench.error("vm1"), bench.kept) == (told, [])
 
 
 def test_the_moves_of_the_last_guests_end_too_but_not_while_the_guests_are_unknown(

@@ -63,6 +63,7 @@ def test_without_a_job_the_machine_itself_says_it_and_that_it_is_still_there_say
         ({"status": "migrating", "host": {"id": "x"}}, "running"),
         ({"status": "up", "host": {"id": HOST}}, "done"),
         ({"status": "up", "host": {"id": "another"}}, "unknown"),
+        ({"status": "unassigned", "host": {"id": HOST}}, "unknown"),
         ({"status": "down"}, "unknown"),
         ([], "unknown"),
     ):

@@ -89,6 +89,7 @@ def test_the_guest_of_that_uuid_is_moved_while_it_runs_by_one_task(server: Serve
         ({"status": "stopped", "exitstatus": "migration aborted"}, "failed"),
         ({"status": "stopped"}, "unknown"),
         ({"status": "stopped", "exitstatus": 0}, "unknown"),
+        ({"status": "queued", "exitstatus": "OK"}, "unknown"),
         (None, "unknown"),
         ([], "unknown"),
     ],
@@ -105,6 +106,8 @@ def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(ser
     assert mover.look(JOB).standing is MoveStanding.RUNNING
     query = parse_qs(urlsplit(next(path for _, path in server.asked if "/tasks?" in path)).query)
     assert query == {"typefilter": ["qmigrate"], "vmid": ["101"], "since": ["1700000000"], "source": ["all"]}
+    cluster.tasks = [5, {}, {"upid": 5}, {"upid": UPID.replace("qmigrate", "qmstart")}, {"upid": f"{UPID}/../.."}, {"upid": UPID}]
+    assert mover.look(JOB).standing is MoveStanding.RUNNING, "the others are none that move a guest"
     cluster.tasks = [{"upid": UPID}, {"upid": UPID.replace("618C1D55", "618C1D66")}]
     assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "which of both is not known"
 
@@ -112,6 +115,51 @@ def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(ser
 def test_a_move_is_given_up_by_ending_its_task(server: Server, mover: ProxmoxMover) -> None:
     mover.cancel(BEGUN)
     assert [(method, unquote(path)) for method, path in server.asked] == [("DELETE", f"/api2/json/nodes/pve1/tasks/{UPID}")]
+
+
+def test_of_a_move_whose_task_is_not_known_none_is_ended(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
+    mover.cancel(JOB)
+    assert "DELETE" not in {method for method, _ in server.asked}
+    cluster.tasks = [{"upid": UPID}]
+    mover.cancel(JOB)
+    assert [unquote(path) for method, path in server.asked if method == "DELETE"] == [f"/api2/json/nodes/pve1/tasks/{UPID}"]
+
+
+@pytest.mark.parametrize("unclear", ["/qemu", "/config", "/migrate"])
+def test_where_what_is_asked_before_has_no_clear_answer_nothing_was_begun(
+    server: Server, cluster: Cluster, mover: ProxmoxMover, unclear: str
+) -> None:
+    server.answer = lambda request: (502, b"") if urlsplit(request.path).path.endswith(unclear) else cluster.answer(request)
+    with pytest.raises(HypervisorError, match="answers 502"):
+        mover.begin(JOB)
+    assert "POST" not in {method for method, _ in server.asked}
+
+
+@pytest.mark.parametrize(
+    ("guests", "config"),
+    [
+        (None, None),
+        ({"vmid": 101, "name": "web"}, None),
+        (["web", {"vmid": 101}, {"name": "web"}, {"vmid": [101], "name": "web"}, {"vmid": "1/../101", "name": "web"}], None),
+        ([{"vmid": 101, "name": "web"}], []),
+        ([{"vmid": 101, "name": "web"}], {"smbios1": 5}),
+        ([{"vmid": 101, "name": "web"}], {"smbios1": "family=x"}),
+    ],
+)
+def test_a_guest_that_the_cluster_does_not_tell_of_as_it_should_is_not_moved(
+    server: Server, mover: ProxmoxMover, guests: object, config: object
+) -> None:
+    server.answer = lambda request: (200, json.dumps({"data": guests if request.path.endswith("/qemu") else config}).encode())
+    with pytest.raises(HypervisorError, match="no guest web on pve1"):
+        mover.begin(JOB)
+    assert {path for _, path in server.asked} <= {f"/api2/json/nodes/pve1/qemu{end}" for end in ("", "/101/config")}
+
+
+def test_the_node_is_this_host_by_its_short_name(server: Server, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "PVE7.example.org")
+    settings = ProxmoxMoverPlugin.Settings(url=server.url, token=secret)
+    mover = ProxmoxMoverPlugin(settings, PluginContext(name="proxmox_mover")).mom_services()[Mover]
+    assert mover.why_not(Destination.parse("host://pve7")) == "the guest is on that node already"
 
 
 @pytest.mark.long

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from movers_server import Server
 from pydantic import TypeAdapter, ValidationError
+from stand_in_kubelet import Authority
 
-from mom_core import HypervisorError, PluginContext, Severity
+from mom_core import HypervisorError, MomError, PluginContext, Severity
 from mom_plugins_eviction.movers.ovirt import OvirtMoverPlugin
 from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
 from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
@@ -104,7 +105,10 @@ def test_nobody_there_is_told_apart_from_no_answer() -> None:
         api("http://127.0.0.1:1").ask("GET", "/")
 
 
-@pytest.mark.parametrize("url", ["http://cloud.example.org/x", "ftp://h/x", "https://user:word@h/x", "https:///x", "https://h/ x"])
+WRONG = ["http://cloud.example.org/x", "ftp://h/x", "https://user:word@h/x", "https://user@h/x", "https://:word@h/x", "https:///x"]
+
+
+@pytest.mark.parametrize("url", [*WRONG, "https://h/ x", "https://h\t.example.org/x"])
 def test_a_server_is_reached_by_https_but_on_this_host(url: str) -> None:
     for allowed in ("https://cloud.example.org/x", "http://127.0.0.1:8080/x"):
         assert TypeAdapter(WebUrl).validate_python(allowed) == allowed
@@ -120,6 +124,27 @@ def test_credentials_that_others_can_read_are_not_sent(server: Server, secret: P
     with pytest.raises(HypervisorError, match="is no secret"):
         one.ask("GET", "/")
     assert len(server.got) == 1
+
+
+@pytest.mark.parametrize("text", ["", " \n", "mom@pve!mover=\u00e9", "mom@pve!mover=1\nX-More: 2"])
+def test_what_is_no_line_of_text_is_no_credentials(secret: Path, text: str) -> None:
+    secret.write_text(text)
+    with pytest.raises(MomError, match="are none") as caught:
+        credentials(secret, "make one")
+    assert caught.value.hint == "make one"
+
+
+def test_a_server_is_trusted_by_the_certificates_that_are_named_and_no_others(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    one = ServerApi("cloud", "https://cloud.example.org", dict, ca)
+    for content in (None, "no certificate"):
+        if content is not None:
+            ca.write_text(content)
+        with pytest.raises(MomError, match=f"the certificates {ca} cannot be read"):
+            one.check()
+    ca.write_bytes(Authority("ours").pem)
+    one.check()
+    assert [found["subject"] for found in one._trusted().get_ca_certs()] == [((("commonName", "ours"),),)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_
     command = "/usr/bin/kubelet\0--config\0/etc/kubernetes/kubelet.conf\0--hostname-override=n1\0--tls-cert-file=/pki/own.crt\0"
     pod = "0::/../../kubepods-pod17470c02_2435_410d_824b_5e7f833ec65a.slice/cri-containerd-c.scope\n"
     files = {
+        "proc/30/comm": "kubelet\n", "proc/30/cgroup": "0::/user.slice\n", "proc/30/cmdline": "kubelet\0--config=/none\0",
         "proc/40/comm": "kubelet\n", "proc/40/cgroup": "0::/../docker-1.scope\n", "proc/40/cmdline": "kubelet\0--config=/none\0",
         "proc/50/comm": "kubelet\n", "proc/50/cgroup": pod, "proc/50/cmdline": "kubelet\0--eviction-hard=memory.available<90%\0",
         "proc/70/comm": "kubelet\n", "proc/70/cgroup": "0::/system.slice/kubelet.service\n", "proc/70/cmdline": command,
@@ -119,14 +121,26 @@ def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_
         "proc/80/comm": "bash\n",
     }  # fmt: skip
     root = host_of(tmp_path, files)
-    for pid, namespace in ((1, "pid:[1]"), (40, "pid:[40]"), (50, "pid:[1]"), (70, "pid:[1]")):
+    for pid, namespace in ((1, "pid:[1]"), (30, "pid:[1]"), (40, "pid:[40]"), (50, "pid:[1]"), (70, "pid:[1]")):
         (root / f"proc/{pid}/ns").mkdir(parents=True, exist_ok=True)
         (root / f"proc/{pid}/ns/pid").symlink_to(namespace)
+    os.chown(root / "proc/30", 12345, 12345)
     process = running(root)
     assert process is not None
     config = config_of(root, process)
     assert (config.hard, config.node, config.certificate) == (Threshold(kib=300 * MIB), "n1", "/pki/own.crt")
     assert config.by == "/etc/kubernetes/kubelet.conf"
+
+
+def test_a_command_line_is_read_as_go_reads_it_and_counts_before_the_files(tmp_path: Path) -> None:
+    assert flags_of(b"kubelet\0run\0--a\0--b=1\0--c\0" + b"2\0--d=\0x=y\0--e") == {"a": "", "b": "1", "c": "2", "d": "", "e": ""}
+    files = "port: 1\nreadOnlyPort: 2\nenforceNodeAllocatable: [pods]\n"
+    by_files = configured(tmp_path, files)
+    assert (by_files.port, by_files.read_only_port, by_files.holds_pods) == (1, 2, True)
+    flags = configured(tmp_path, files, "--port=11 --read-only-port=12 --enforce-node-allocatable=none")
+    assert (flags.port, flags.read_only_port, flags.holds_pods) == (11, 12, False)
+    wrong = configured(tmp_path, files, "--port=99999 --read-only-port=much --enforce-node-allocatable=pods,system-reserved")
+    assert (wrong.port, wrong.read_only_port, wrong.holds_pods) == (1, 2, True)
 
 
 # --- arithmetic ----------------------------------------------------------------------------------------------------------------------
@@ -152,8 +166,9 @@ def test_all_pods_together_count_too_where_something_is_reserved_for_the_system(
     assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
 
 
-def test_what_cannot_be_seen_is_unknown(tmp_path: Path) -> None:
-    assert memory(tmp_path, {"proc/meminfo": "MemTotal: 5 kB\n"}) is None
+@pytest.mark.parametrize("missing", ["MemTotal", "MemFree", "MemAvailable"])
+def test_what_cannot_be_seen_is_unknown(tmp_path: Path, missing: str) -> None:
+    assert memory(tmp_path, {"proc/meminfo": MEMINFO.replace(missing, "MemOther")}) is None
 
 
 def test_the_line_is_where_the_kernels_figure_would_be_when_the_kubelet_evicts() -> None:
@@ -173,6 +188,8 @@ def test_the_nearest_of_all_thresholds_counts() -> None:
     assert pods is not None
     assert pods.threshold == pytest.approx(0.6 * GIB)
     assert pods.pods
+    full = room_of(seen._replace(pods_available=0), KubeletConfig(hard=Threshold(share=0.01)))
+    assert [one.why.partition(" 0 ")[0] for one in conditions(full)] == ["all pods together have"]
     alone = room_of(seen, KubeletConfig(hard=Threshold(share=0.01), holds_pods=False))
     assert alone is not None
     assert not alone.pods

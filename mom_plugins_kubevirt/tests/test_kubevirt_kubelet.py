@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from stand_in_kubelet import NODE, TOKEN, Behaviour, StandInKubelet, kubelet, pod
 
-from mom_devkit import wait_until
+from mom_devkit import host_of, wait_until
+from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
-from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
+from mom_plugins_kubevirt.kubelet_watch import KubeletWatch, doors_of
 from mom_plugins_kubevirt.requests import PodRequest
 
 GIB = 1 << 20
@@ -86,6 +87,45 @@ def test_a_certificate_that_the_cluster_signed_is_known_by_the_nodes_name(tmp_pa
         assert "not the node's" in asked(one, node="node8").told.error
     with kubelet(tmp_path / "other", own_certificate=False, name="node8") as one:
         assert "not the node's" in asked(one).told.error, "another node of the cluster answers there"
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "configured", "door"),
+    [
+        ({"address": "10.0.0.1", "port": 1, "node": "a"}, {"HOST_IP": "10.0.0.2", "NODE_NAME": "b"}, "c", ("10.0.0.1", 1, "a")),
+        ({}, {"HOST_IP": "10.0.0.2", "NODE_NAME": "b"}, "c", ("10.0.0.2", 2, "b")),
+        ({}, {}, "c", ("127.0.0.1", 2, "c")),
+        ({}, {}, "", None),
+    ],
+    ids=["settings", "variables", "the kubelet's own", "nothing says which node it is"],
+)
+def test_where_it_is_and_what_its_certificate_must_say(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    environment: dict[str, str],
+    configured: str,
+    door: tuple[str, int, str] | None,
+) -> None:
+    for name in ("HOST_IP", "NODE_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    account = "var/run/secrets/kubernetes.io/serviceaccount"
+    root = host_of(tmp_path, {f"{account}/token": TOKEN, f"{account}/ca.crt": "of the cluster"})
+    found = doors_of(root, KubeletSettings.model_validate(settings), KubeletConfig(port=2, node=configured), None)
+    assert [(one.host, one.port, one.names) for one in found] == ([] if door is None else [door])
+
+
+def test_that_a_guest_is_about_to_be_moved_is_told_once(own: StandInKubelet) -> None:
+    heard: list[str] = []
+    found = watch(own, heard.append)
+    found.want({UID, "second"})
+    for leaves in ((False, None), (True, None), (True, None), (True, True), (True, False)):
+        own.pods = [pod(uid, "2Gi", leaves=one) for uid, one in zip((UID, "second"), leaves, strict=True) if one is not None]
+        found.ask()
+    told = "a guest is about to be migrated"
+    assert heard == ["the kubelet says what new pods request", told, told], "the second leaves when it is first seen"
 
 
 @pytest.mark.parametrize("target", ["/var/lib/kubelet/pki/kubelet-server-1.pem", "kubelet-server-1.pem"])

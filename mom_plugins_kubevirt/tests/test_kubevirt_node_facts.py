@@ -165,6 +165,11 @@ def test_without_the_kubelet_the_control_group_says_it_and_else_a_setting_and_el
     fields = node.guest(node.facts(percentage=200))
     assert fields["pod_request_by"] == "its control group"
     assert fields["pod_request"] == 3 * GIB
+    node.kubelet.behaviour, node.kubelet.pods = Behaviour.WELL, [pod(UID, None)]
+    facts = node.facts(percentage=200)
+    facts.ask()
+    assert facts.why_unknown == ""
+    assert node.guest(facts) == fields, "the kubelet knows the pod, and of no request"
 
 
 PRESSURE = "some avg10={}.00 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -240,8 +245,9 @@ def test_of_many_pods_some_are_looked_at_in_each_cycle_and_none_is_left_out(node
         ({"give_back": LEAVES, "balloon_cur": GIB}, "high", True, []),
         ({"balloon_cur": GIB}, "high", False, []),
         ({"give_back": LEAVES}, "high", False, []),
+        ({"give_back": LEAVES, "balloon_cur": GIB, "balloon_max": None}, "high", False, []),
     ],
-    ids=["smaller", "whole", "short", "by mom here", "left alone by nobody", "unknown"],
+    ids=["smaller", "whole", "short", "by mom here", "left alone by nobody", "unknown", "unknown most"],
 )
 def test_a_guest_that_came_smaller_from_another_node_gets_all_before_it_is_changed(
     node: Node, fields: dict[str, Value], state: str, taken: bool, decided: list[int]
@@ -272,6 +278,8 @@ def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(n
     list(facts.findings([]))
     assert facts.host_fields() == {}
     assert list(facts.conditions()) == []
+    (node.root / "proc/meminfo").unlink()
+    assert node.facts(every="0s").host_fields() == {}
 
 
 def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) -> None:
@@ -287,6 +295,8 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     assert ill.severity is Severity.WARNING
     assert "guests are promised nothing" in ill.message
     assert "nodes/pods" in ill.cure
+    node.kubelet.behaviour = Behaviour.GARBAGE
+    assert "memory_overcommit_percentage of the plugin kubevirt" in next(iter(node.facts().findings([node.pod]))).cure
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """Which pods of KubeVirt are on a node, by its /proc: with both of kubelet's ways to name control groups, from within a container, and
 where what runs in pods is not what it says."""
 
+import os
 from pathlib import Path
 
 import pytest
 from kubernetes_node import Node
 
-from mom_devkit import HandClock
+from mom_devkit import HandClock, host_of
+from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
+from mom_plugins_kubevirt.pod_groups import container_group
+from mom_plugins_kubevirt.pod_libvirt import _is_of
 from mom_plugins_kubevirt.pods import Pods
 
 SYSTEMD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice"
@@ -139,6 +143,106 @@ def test_the_guests_process_is_one_of_its_own_pod_only(node, pods):
     node.ends(qemu)
     pods.scan()
     assert pods.guest_process(mine, uuid) is None
+
+
+def test_what_a_process_says_of_its_guest_counts_only_as_a_uuid_and_in_its_own_pod(node, pods):
+    mine, others = node.pod(), node.pod("other", "virt-launcher-evil-11111")
+    uuid = "6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b11"
+    node.process("qemu-kvm", in_container(mine), "-uuid", f"{uuid}/../x")
+    node.process("qemu-kvm", in_container(mine), "-name", uuid)
+    moved = node.process("qemu-kvm", in_container(mine), "-uuid", uuid)
+    pods.scan()
+    assert pods.guest_process(mine, uuid) == moved
+    (node.root / f"proc/{moved}/cgroup").write_text(f"0::{in_container(others)}\n")
+    assert (pods.guest_process(mine, uuid), pods.guest_of(mine)) == (None, "")
+
+
+def test_a_pod_with_more_processes_than_any_has_and_more_pods_than_any_node_has_are_not_followed(node, pods, monkeypatch):
+    monkeypatch.setattr("mom_plugins_kubevirt.pods._MOST_PROCESSES", 2)
+    monkeypatch.setattr("mom_plugins_kubevirt.pods.MOST_PODS", 2)
+    uuids = [f"6f2c7c1e-8a54-4c8e-9a37-0d6a6f3d2b1{number}" for number in range(4)]
+    first, second, third = (node.pod("prod", f"virt-launcher-db-{number}") for number in range(3))
+    for uid in (first, second, third):
+        for _ in range(3):
+            node.process("virtqemud", in_container(uid))
+    for uuid in uuids:
+        node.process("qemu-kvm", in_container(first), "-uuid", uuid)
+    pods.scan()
+    assert pods.pods.keys() == {first, second}
+    assert [pods.guest_process(first, uuid) is not None for uuid in uuids] == [True, True, False, False]
+
+
+listed = os.listdir
+
+
+def not_allowed(path):
+    if "log/pods" in str(path):
+        raise PermissionError(13, "Permission denied")
+    return listed(path)
+
+
+def test_all_are_nameless_only_where_names_cannot_be_read_and_none_is_known(node, pods, clock, monkeypatch):
+    uid = node.pod(named=False)
+    assert (pods.all_nameless, pods.why_nameless) == (False, ("", ""))
+    node.process("virtqemud", in_container(uid))
+    pods.scan()
+    assert pods.all_nameless, "there is no folder of logs"
+    why = "whose 1 pods with a libvirt are cannot be said, so they are left alone: "
+    assert pods.why_nameless == (f"{why}they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir")
+    with monkeypatch.context() as denied:
+        denied.setattr("os.listdir", not_allowed)
+        clock.now += 2
+        pods.scan()
+    assert pods.why_nameless == (f"{why}mom may not look into {pods._logs[0]}", RIGHTS)
+    known = node.pod()
+    clock.now += 2
+    pods.scan()
+    assert not pods.all_nameless, "there is one, and this pod has none yet"
+    node.process("virtqemud", in_container(known))
+    pods.scan()
+    node.logs.rename(node.root / "away")
+    clock.now += 2
+    pods.scan()
+    assert (list(pods.nameless), list(pods.pods), pods.all_nameless) == ([uid], [known], False)
+
+
+LONG = "a-guest-with-a-name-of-more-than-thirty-characters"
+
+
+@pytest.mark.parametrize(
+    ("pod", "domain", "own"),
+    [
+        ("virt-launcher-db-x7k2p", "prod_db", True),
+        ("virt-launcher-db-x7k2p", "test_db", False),
+        ("virt-launcher-db-x7k2p", "prod_web", False),
+        ("virt-launcher-db-x7k2p", "prod_d", False),
+        ("virt-launcher-db-x7k2p", "prod_", False),
+        ("virt-launcher-db-x7k2p", "db", False),
+        ("virt-launcher-db-x7k2p", "", False),
+        (f"virt-launcher-{LONG[:40]}-x7k2p", f"prod_{LONG}", True),
+        (f"virt-launcher-{LONG[:40]}-x7k2p", f"prod_{LONG[:10]}-another-name-of-more-than-thirty", False),
+    ],
+)
+def test_a_guest_is_its_pods_own_by_the_namespace_and_the_name_that_the_node_tells_of_it(pod, domain, own):
+    assert _is_of(LauncherPod(1, 7, "uid", "", "sock", "prod", pod), domain) is own
+
+
+@pytest.mark.parametrize(
+    ("line", "inside"),
+    [
+        ("0::/kubepods/pod/cri-1.scope", "cri-1.scope"),
+        ("0::/../../pod/cri-1.scope/inner", "cri-1.scope/inner"),
+        ("0::/kubepods/pod/../../../etc", ""),
+        ("1:memory:/kubepods/pod/cri-1.scope", ""),
+        ("0::/kubepods/another/cri-1.scope", ""),
+        ("", ""),
+    ],
+)
+def test_the_group_of_a_container_is_one_below_its_pods(tmp_path, line, inside):
+    host_of(tmp_path, {"proc/7/cgroup": f"{line}\n"})
+    group = f"{tmp_path}/sys/fs/cgroup/kubepods/pod"
+    found = container_group(LauncherPod(7, 1, "uid", group, "sock"), tmp_path / "proc")
+    assert found == (f"{group}/{inside}" if inside else "")
 
 
 def test_a_node_that_cannot_be_read_keeps_what_was_known(node, pods):

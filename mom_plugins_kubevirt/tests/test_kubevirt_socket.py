@@ -100,6 +100,15 @@ def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen):
         connects(node, pod)
 
 
+@pytest.mark.parametrize("status", ["", "Name:\tvirtqemud\n", "Name:\tx\nUid:\t0\n", "Name:\tx\nUid:\t0\troot\t0\t0\n"])
+def test_a_daemon_of_which_the_kernel_does_not_tell_whose_it_is_is_not_entered(node, listen, status):
+    pod = launcher(node)
+    listen(root_of(node, pod) / pod.socket)
+    (node.root / f"proc/{pod.pid}/status").write_text(status)
+    with pytest.raises(HypervisorError, match="its user is unknown"):
+        connects(node, pod)
+
+
 def test_a_process_that_has_the_number_of_one_that_ended_is_not_entered(node, listen):
     pod = launcher(node)
     listen(root_of(node, pod) / pod.socket)

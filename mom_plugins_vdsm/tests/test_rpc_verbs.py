@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import loads as xmlrpc_loads
 
 import pytest
 from click.testing import CliRunner
 from rpc_peer import Serving, client, report
 
-from mom_core import Problem, Severity, Value
+from mom_core import Problem, Scope, Severity, Value
 from mom_core.testing import snapshot
 from mom_plugins_vdsm.rpc_client import rpc_client
+from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer
 from mom_toolkit import PolicyTexts
 
 FIRST = {"00-defines": "(defvar True 1) (defvar x 0)", "01-parameters": "# nothing", "02-use": "(+ x 1)"}
@@ -33,12 +35,19 @@ def mom(serving: Serving) -> Iterator[ServerProxy]:
         yield one
 
 
-def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving, mom):
+def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving, caplog, mom):
     needed = {"ksm_run": 0, "ksm_merge_across_nodes": 0, "ksm_pages_to_scan": 0, "ksm_pages_sharing": 0, "ksmd_cpu_usage": 0}
     assert mom.getStatistics() == {"host": needed, "guests": {}}
+    assert mom.getActiveGuests() == []
+    assert not caplog.records
     serving.report({"ksm_run": 1, "ksm_pages_sharing": None, "ksmd_cpu_usage": 12.6, "mem_free": 5})
     host = mom.getStatistics()["host"]
     assert host == {**needed, "ksm_run": 1, "ksmd_cpu_usage": 13, "mem_free": 5}
+    for senseless in (float("nan"), float("inf"), "much", [5]):
+        serving.report({"ksm_run": 1, "ksmd_cpu_usage": senseless})
+        assert mom.getStatistics()["host"] == {**needed, "ksm_run": 1}
+    serving.report({"ksm_run": 1, "ksmd_cpu_usage": 12.6, "mem_free": 5})
+    host = mom.getStatistics()["host"]
     assert all(type(host[name]) is int for name in needed)
 
 
@@ -77,8 +86,13 @@ def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path):
     disks: list[Value] = [
         {"name": "vda", "path": "/a", "current": now, "maximum": {**unknown, "total_iops_sec": 5}, "guaranteed": unknown},
         {"name": "vdb", "path": "/b", "current": now, "maximum": unknown, "guaranteed": unknown},  # of which nothing was agreed
+        {"name": "vdc", "path": "/c", "current": now, "maximum": unknown, "guaranteed": {**unknown, "read_iops_sec": 9}},
     ]
-    present: list[Value] = [{"name": "vda", "path": "/a", **now}, {"name": "vdb", "path": "/b", **now}]
+    present: list[Value] = [
+        {"name": "vda", "path": "/a", **now},
+        {"name": "vdb", "path": "/b", **now},
+        {"name": "vdc", "path": "/c", **now},
+    ]
     with Serving(tmp_path) as serving, client(serving.socket) as mom:
         told: dict[str, Value] = {"mem_available": 5, "swap_total": None, "io_tune": disks, "io_tune_current": present}
         serving.report({}, {"vm1": told, "vm2": {"io_tune": [], "io_tune_current": []}, "vm3": {"mem_available": 5, "swap_usage": 3}})
@@ -87,9 +101,12 @@ def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path):
     assert "swap_total" not in guests["vm2"]
     assert (guests["vm3"]["swap_total"], guests["vm3"]["swap_usage"]) == (0, 3)
     assert guests["vm1"]["io_tune"] == [
-        {"name": "vda", "path": "/a", "guaranteed": {"vals": {}}, "maximum": {"vals": {"total_iops_sec": 5}}, "current": {"vals": now}}
+        {"name": "vda", "path": "/a", "guaranteed": {"vals": {}}, "maximum": {"vals": {"total_iops_sec": 5}}, "current": {"vals": now}},
+        {"name": "vdc", "path": "/c", "guaranteed": {"vals": {"read_iops_sec": 9}}, "maximum": {"vals": {}}, "current": {"vals": now}},
     ]
-    assert guests["vm1"]["io_tune_current"] == [{"name": "vda", "path": "/a", "ioTune": now}]
+    assert guests["vm1"]["io_tune_current"] == [
+        {"name": "vda", "path": "/a", "ioTune": now}, {"name": "vdc", "path": "/c", "ioTune": now}
+    ]  # fmt: skip
     assert (guests["vm2"]["io_tune"], guests["vm2"]["io_tune_current"]) == (None, None)
 
 
@@ -101,6 +118,36 @@ def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_a
     serving.plugin.mom_report(report(replace(taken, guests=guests)))
     assert mom.getActiveGuests() == ["vm2", "vm3"]
     assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3", "vm4"]
+
+
+def test_guests_whose_vcpus_no_plugin_counts_are_active(serving, mom):
+    del serving.context.declarations.fields[Scope.GUEST, "vcpu_count"]
+    serving.report({}, {"vm1": {"balloon_cur": 1}})
+    assert mom.getActiveGuests() == ["vm1"]
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        *((one, f"<int>{one}</int>") for one in (0, (1 << 31) - 1, -(1 << 31))),
+        *((one, f"<i8>{one}</i8>") for one in (1 << 31, -(1 << 31) - 1, (1 << 63) - 1, -(1 << 63))),
+        *((one, f"<double>{float(one)!r}</double>") for one in (1 << 63, -(1 << 63) - 1)),
+    ],
+)
+def test_an_integer_is_written_in_the_kind_that_holds_it(number, written):
+    assert f"<value>{written}</value>".encode() in write_answer(number, nil=True)
+
+
+@pytest.mark.parametrize("nil", [True, False])
+def test_what_is_unknown_in_a_list_keeps_its_place(nil):
+    assert xmlrpc_loads(write_answer([None, float("nan"), 5], nil=nil))[0][0] == ([None, None, 5] if nil else ["", "", 5])
+
+
+@pytest.mark.parametrize("many", ["<array><data><value>" * 10, "<array><data></data></array>" * 500])
+def test_a_call_that_is_deeper_or_longer_than_any_is_not_read_on(many):
+    body = f"<methodCall><methodName>ping</methodName><params><param><value>{many}"
+    with pytest.raises(RefusedRequestError, match="more than 32 levels or 1000 elements"):
+        read_call(body.encode())
 
 
 def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving, mom):
@@ -252,6 +299,7 @@ def test_without_an_evaluator_policies_are_a_fault_and_statistics_are_not(tmp_pa
         with pytest.raises(Fault, match="no plugin evaluates policies"):
             mom.setPolicy("1")
         assert mom.getStatistics()["guests"] == {}
+        assert mom.ping() is True
 
 
 CHANGES: list[Any] = [
@@ -279,6 +327,7 @@ def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(tm
             assert mom.getNamedPolicies() == FIRST
         assert policies.state() is before
     assert "changes something, and nothing can be changed over TCP" in caplog.text
+    assert "setPolicy by 127.0.0.1 port" in caplog.text
     assert "changes_over_tcp: true" in caplog.text
 
 

@@ -64,7 +64,18 @@ def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(first: str, host: 
     assert host.mark(120) == first
     host.marks.follow([])
     host.clock.now += 20
-    assert host.mark(3) != first
+    anew = host.mark(3)
+    assert anew != first
+    host.clock.now += 20
+    assert host.mark(23) == anew, "and stays that one"
+
+
+def test_a_guest_of_which_vdsm_does_not_say_at_first_for_how_long_it_runs_is_the_same(host: Host) -> None:
+    mark = host.mark(None)
+    host.clock.now += 20
+    assert host.mark(5000) == mark
+    host.clock.now += 6
+    assert host.mark(1) != mark, "it ran for longer than mom has known it"
 
 
 @pytest.mark.parametrize("set_by", [-90, -16, 16, 3600])
@@ -93,7 +104,9 @@ def test_a_guest_that_was_started_anew_while_the_wall_clock_was_set_is_another(f
     assert host.mark(20 + set_by) != first
 
 
-@pytest.mark.parametrize(("boot", "elapsed", "same"), [("boot-1", 601, True), ("boot-1", 450, False), ("boot-2", 601, False)])
+@pytest.mark.parametrize(
+    ("boot", "elapsed", "same"), [("boot-1", 601, True), ("boot-1", 450, False), ("boot-1", 490, False), ("boot-2", 601, False)]
+)
 def test_a_mom_that_was_restarted_knows_the_guests_that_were_not(first: str, host: Host, boot: str, elapsed: float, same: bool) -> None:
     host.clock.now += 500
     host.boot = boot

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_vdsm.jsonrpc import AnswerError, JsonRpcAnswer, parsed, request
+from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, parsed, request
 
 
 def test_every_request_has_an_id_of_its_own_and_is_no_list() -> None:
@@ -46,6 +46,34 @@ def test_a_message_is_not_told_when_it_is_no_answer() -> None:
 
 def test_a_result_of_null_is_a_result() -> None:
     assert parsed(b'{"id": "x", "result": null}') == JsonRpcAnswer("x", None)
+    assert parsed(b'{"id": "x", "error": null, "result": 5}') == JsonRpcAnswer("x", 5)
+
+
+@pytest.mark.parametrize(("params", "told"), [({"a": {"status": "Up"}}, {"a": {"status": "Up"}}), (["a"], {}), (None, {})])
+def test_what_vdsm_tells_all_its_clients_is_an_event(params: object, told: object) -> None:
+    assert parsed(json.dumps({"method": "|virt|VM_status|a", "params": params, "id": 5}).encode()) == Event("|virt|VM_status|a", told)  # type: ignore[arg-type]  # a mapping
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({}, "the answer has neither a result nor an error"),
+        ({"method": 5}, "the answer has neither a result nor an error"),
+        ({"error": "broken"}, "broken (vdsm's code 0)"),
+        ({"error": {"code": "1", "message": "broken"}}, "broken (vdsm's code 0)"),
+        ({"error": {"code": 53, "message": ["x"]}}, "['x'] (vdsm's code 53)"),
+        ({"error": {}}, "None (vdsm's code 0)"),
+    ],
+)
+def test_an_answer_of_another_shape_is_an_error_of_its_request(answer: dict[str, object], said: str) -> None:
+    message = parsed(json.dumps({"id": "x", **answer}).encode())
+    assert isinstance(message, JsonRpcAnswer)
+    assert (message.id, message.error and message.error.message) == ("x", said)
+
+
+@pytest.mark.parametrize("identity", [None, 5, ["x"]])
+def test_an_id_that_is_none_of_moms_names_no_request(identity: object) -> None:
+    assert parsed(json.dumps({"id": identity, "result": 1}).encode()) == JsonRpcAnswer("", 1)
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,56 @@ def test_statistics_that_vdsm_only_repeats_as_libvirt_does_not_answer_say_nothin
     assert vm(monitorResponse="0").reports
 
 
+def test_a_guest_without_memory_statistics_reports_nothing_whatever_else_vdsm_says() -> None:
+    assert not vm(without=("memoryStats",)).reports
+    assert not vm(without=("memoryStats", "memUsage")).reports
+
+
+@pytest.mark.parametrize(
+    ("missing", "gone"),
+    [
+        ("mem_total", {"mem_available"}),
+        ("mem_unused", {"mem_unused", "mem_usable", "mem_disk_caches"}),
+        ("mem_free", {"mem_free", "mem_disk_caches"}),
+        ("swap_in", {"swap_in"}),
+        ("minflt", {"minor_fault"}),
+    ],
+)
+def test_what_an_old_agent_leaves_out_is_unknown_and_the_rest_is_told(missing: str, gone: set[str]) -> None:
+    partly = {name: value for name, value in stats().items() if name != missing}
+    assert vm().fields.keys() - vm(memoryStats=partly).fields.keys() == gone
+    with_cache = vm(cache=True, memoryStats=partly).fields
+    assert with_cache.get("mem_usable") == (1900000 if missing == "mem_free" else 2400000)
+
+
+def test_a_guest_that_says_it_has_no_memory_at_all_is_believed_the_rest() -> None:
+    fields = vm(memoryStats=stats(mem_total="0")).fields
+    assert "mem_available" not in fields
+    assert fields["mem_unused"] == 1900000
+
+
+@pytest.mark.parametrize("count", ["0", None, "many"])
+def test_how_many_vcpus_a_guest_has_is_unknown_where_vdsm_tells_none(count: object) -> None:
+    assert "vcpu_count" not in vm(vcpuCount=count).fields
+    assert "vcpu_count" not in vm(without=("vcpuCount",)).fields
+
+
+@pytest.mark.parametrize(
+    ("value", "known"), [(2.5, 2.5), (0.0, 0.0), ("3", 3), (float("nan"), None), (float("inf"), None), (-0.5, None), (1e300, None)]
+)
+def test_a_rate_may_be_a_fraction_and_is_unknown_where_it_makes_no_sense(value: object, known: float | None) -> None:
+    assert vm(memoryStats=stats(swap_in=value)).fields.get("swap_in") == known
+
+
 def test_a_balloon_of_0_is_unknown_and_a_guarantee_of_0_is_none() -> None:
     fields = vm(balloonInfo={"balloon_cur": "0", "balloon_max": "4194304", "balloon_min": "0"}).fields
     assert "balloon_cur" not in fields
     assert fields["balloon_min"] == 0
+    assert "balloon_min" not in vm(balloonInfo={"balloon_cur": "5"}).fields, "none is not told"
 
 
 def test_more_than_the_guest_has_is_not_believed() -> None:
+    assert "mem_disk_caches" not in vm(memoryStats=stats(mem_free="1899999")).fields, "less with its page cache than without"
     fields = vm(memoryStats=stats(mem_unused="9999999")).fields
     assert not {"mem_unused", "mem_usable", "mem_disk_caches"} & fields.keys()
 
@@ -131,7 +174,15 @@ def test_the_last_phase_of_a_migration_looks_like_a_pause() -> None:
     assert vm(status="Paused", migrationProgress=99).blocked == "the guest is being migrated"
 
 
+@pytest.mark.parametrize("code", ["NOERR", "a (b)", "", 7, None])
+def test_a_pause_is_told_without_a_reason_where_vdsm_has_none(code: object) -> None:
+    assert vm(status="Paused", pauseCode=code).blocked == "the guest is paused"
+    assert vm(status="Saving State", pauseCode="EIO").blocked == "the guest is being saved"
+
+
 def test_a_name_that_is_missing_is_the_last_one_or_the_id() -> None:
+    for none in ("", 7):
+        assert vm(vm(), vmName=none).name == "full"
     assert vm(without=("vmName",)).name == "a"
     assert vm(vm(), without=("vmName",)).name == "full"
 
@@ -169,7 +220,7 @@ def test_a_target_that_mom_itself_has_set_is_no_new_sample() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"), [("12", 12), (12, 12), (12.0, 12), ("x", None), ("", None), (True, None), (None, None), ("²", None), (-1, None),
-                            ("-1", None), ("9" * 30, None), (1 << 63, None), (float("nan"), None), ([], None)]
+                            ("-1", None), ("9" * 5000, None), (1 << 63, None), (float("nan"), None), ([], None)]
 )  # fmt: skip
 def test_a_number_is_what_is_one(value: object, expected: int | None) -> None:
     assert number(value) == expected

@@ -60,6 +60,18 @@ def test_frames_are_as_the_specification_has_them(data: bytes, frames: list[tupl
     assert found[0].headers.get("version", "1.2") == "1.2", "the first of repeated headers counts"
 
 
+def test_frames_may_come_byte_by_byte() -> None:
+    reader = FrameReader(1000)
+    got = [frame.body for byte in WELCOME + ANSWER for frame in reader.feed(bytes([byte]))]
+    assert got == [b"", b"{}"]
+
+
+def test_a_body_without_a_length_may_come_in_pieces() -> None:
+    reader = FrameReader(1000)
+    assert list(reader.feed(b"ERROR\n\nVersion ")) == []
+    assert [frame.body for frame in reader.feed(b"unsupported\0")] == [b"Version unsupported"]
+
+
 def test_what_must_be_escaped_is() -> None:
     frame = StompFrame("SEND", {"a:b": "c\\d\ne\rf"})
     assert frame.encode() == b"SEND\na\\cb:c\\\\d\\ne\\rf\n\n\0"
@@ -77,7 +89,8 @@ def test_what_must_be_escaped_is() -> None:
         b"MESSAGE\ncontent-length:-1\n\n\0",
         b"MESSAGE\ncontent-length:x\n\n\0",
         b"MESSAGE\ncontent-length:1\n\nab\0",
-        b"MESSAGE\ncontent-length:" + b"9" * 30 + b"\n\n\0",
+        b"MESSAGE\ncontent-length:" + b"9" * 5000 + b"\n\n\0",
+        "MESSAGE\ncontent-length:\u00b2\n\n\0".encode(),
         b"CONNECTED\n" + b"a:b\n" * (MOST_HEADERS + 1) + b"\n\0",
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import DiskTune, StateFile
+from mom_core import DiskTune, NotSupported, StateFile
 from mom_devkit import HandClock
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
@@ -28,14 +28,15 @@ def test_what_was_agreed_is_found_by_path_and_by_name_where_a_path_is_missing() 
         {"path": "/b", "name": "vda", "maximum": {"total_bytes_sec": 5_000_000_000}},
         {"name": "vdc", "maximum": {"total_bytes_sec": 3}, "guaranteed": {"total_iops_sec": 1}},
         {"maximum": {"total_bytes_sec": 9}},
+        {"name": "vdd", "path": "/d", "maximum": {"total_bytes_sec": 4}},
     ]
-    first, second, third = disk_tunes(
-        {"policy": policy, "current_values": [current("vda", "/a"), current("vdb", "/b"), current("vdc", "")]}
-    )
+    disks = [current("vda", "/a"), current("vdb", "/b"), current("vdc", ""), current("vdd", "")]
+    first, second, third, fourth = disk_tunes({"policy": policy, "current_values": disks})
     assert first.maximum is None
     assert second.maximum == {"total_bytes_sec": 5_000_000_000}
     assert third.maximum == {"total_bytes_sec": 3}
     assert third.guaranteed == {"total_iops_sec": 1}
+    assert fourth.maximum == {"total_bytes_sec": 4}
 
 
 @pytest.mark.long
@@ -52,6 +53,11 @@ def test_limits_may_come_as_text() -> None:
     assert "read_bytes_sec" not in tune.current
 
 
+@pytest.mark.parametrize(("name", "path", "called"), [("", "/p", "/p"), ("vda", "", "vda"), ("vda", "/p", "vda")])
+def test_a_disk_of_which_not_all_is_told_is_known_by_what_is(name: str, path: str, called: str) -> None:
+    assert disk_tunes({"current_values": [{"name": name, "path": path}, {}]}) == (DiskTune(called, path, {}),)
+
+
 def test_only_the_given_limits_are_told_as_vdsm_keeps_the_others() -> None:
     disk = DiskTune("vda", "/path/vda", {**NOTHING, "total_iops_sec": 9})
     assert tunable(disk, {"total_bytes_sec": 5, "other": 1}) == {"name": "vda", "path": "/path/vda", "ioTune": {"total_bytes_sec": 5}}
@@ -65,18 +71,50 @@ class Vdsm:
 
     def __init__(self) -> None:
         self.limit = 5
+        self.asked = 0
 
     def call(self, method: str, params: object, timeout: float, doing: str, late: object = None) -> object:
         if method == "Host.getAllVmStats":
-            return [{"vmId": "a", "vmName": "a", "status": "Up", "vcpuCount": "1"}]
+            self.asked += 1
+            return [{"vmId": "a", "vmName": "a", "status": "Up", "vcpuCount": "1", "vcpuQuota": str(1000 * self.limit)}]
         return {"a": {"current_values": [current("vda", "/a", total_bytes_sec=self.limit)]}}
+
+
+def hypervisor_on(vdsm: Vdsm, clock: HandClock, folder: Path) -> VdsmHypervisor:
+    marks = Incarnations(StateFile(folder / "guests.json", "guests' starts", FORM), "boot", clock)
+    settings = HypervisorSettings(statistics_kept=5.0)
+    return VdsmHypervisor(cast(VdsmConnection, vdsm), settings, marks, logging.getLogger("test"), clock)
+
+
+def test_statistics_are_the_same_for_a_while_and_then_read_anew_and_at_once_of_a_guest_that_was_changed(tmp_path: Path) -> None:
+    clock, vdsm = HandClock(100.0), Vdsm()
+    hypervisor = hypervisor_on(vdsm, clock, tmp_path)
+    entities = [guest.entity for guest in hypervisor.guests()]
+
+    def quota() -> int | None:
+        return hypervisor.cpu_tunes(entities)["a"].quota_us
+
+    vdsm.limit = 7
+    clock.now += 4.9
+    assert (quota(), vdsm.asked) == (5000, 1)
+    clock.now += 0.1
+    assert [quota(), quota(), vdsm.asked] == [7000, 7000, 2]
+    vdsm.limit = 9
+    hypervisor.set_cpu_tune(entities[0], quota_us=9000)
+    assert [quota(), quota(), vdsm.asked] == [9000, 9000, 3]
+
+
+@pytest.mark.parametrize("size", [True, 0, -1, 1.5, "5", None])
+def test_what_is_no_size_is_refused_before_vdsm_hears_of_it(tmp_path: Path, size: object) -> None:
+    hypervisor = hypervisor_on(Vdsm(), HandClock(100.0), tmp_path)
+    (guest,) = hypervisor.guests()
+    with pytest.raises(NotSupported, match="KiB is no size for"):
+        hypervisor.set_balloon(guest.entity, cast(int, size))
 
 
 def test_limits_that_the_engine_has_changed_are_read_as_soon_as_statistics_are(tmp_path: Path) -> None:
     clock, vdsm = HandClock(100.0), Vdsm()
-    marks = Incarnations(StateFile(tmp_path / "guests.json", "guests' starts", FORM), "boot", clock)
-    settings = HypervisorSettings(statistics_kept=5.0)
-    hypervisor = VdsmHypervisor(cast(VdsmConnection, vdsm), settings, marks, logging.getLogger("test"), clock)
+    hypervisor = hypervisor_on(vdsm, clock, tmp_path)
     entities = [guest.entity for guest in hypervisor.guests()]
 
     def limit() -> int:

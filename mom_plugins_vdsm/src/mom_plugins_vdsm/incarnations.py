@@ -24,21 +24,16 @@ from mom_plugins_vdsm.statistics import Vm
 _SLACK_SECONDS = 30.0
 """By how much a guest may have been running shorter than expected and still be the same: clocks are set, and answers are cached."""
 
-_SET_SECONDS = 1.0
-"""By less than this, the wall clock was not set, but goes on a little faster or slower: the file need not be written anew."""
-
 _KEPT_SECONDS = 600.0
 """How long a guest that is not listed is remembered: vdsm may be restarted, and be wrong for a moment."""
 
 
 @dataclass(slots=True)
 class _GuestRun:
-    """One run of a guest: its mark, since when it runs and when it was last seen, in seconds since the host was started, and for how long
-    it had been running then."""
+    """One run of a guest: its mark, since when it runs and when it was last seen, in seconds since the host was started."""
 
     mark: str
     started: float
-    elapsed: float
     seen: float
 
 
@@ -83,7 +78,7 @@ class Incarnations:
         self._rebooted = kept is not None and kept.boot != self.boot
         if kept is not None and not self._rebooted:
             now = self.since_boot()
-            self._runs = {identity: _GuestRun(mark, started, 0.0, now) for identity, (mark, started) in kept.guests.items()}
+            self._runs = {identity: _GuestRun(mark, started, now) for identity, (mark, started) in kept.guests.items()}
             self._boot_time = self._boot_time if kept.boot_time is None else kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
@@ -96,12 +91,12 @@ class Incarnations:
         for vm in vms:
             run = before.get(vm.id)
             started = None if vm.elapsed is None else now - vm.elapsed
-            if run is None or _is_new(run, vm.elapsed, started):
+            if run is None or (started is not None and started > run.started + _SLACK_SECONDS):
                 mark = self._mark_of_same(vm, in_ledger.get(vm.id)) if run is None else ""
-                run = _GuestRun(mark or uuid.uuid4().hex[:12], now if started is None else started, vm.elapsed or 0.0, now)
+                run = _GuestRun(mark or uuid.uuid4().hex[:12], now if started is None else started, now)
                 self._written = False
-            elif vm.elapsed is not None and started is not None:
-                run.elapsed, run.started = vm.elapsed, started
+            elif started is not None:
+                run.started = started
             run.seen = now
             runs[vm.id] = run
         marks = {identity: run.mark for identity, run in runs.items()}
@@ -118,8 +113,7 @@ class Incarnations:
         boot_time = self.wall() - now
         set_by, self._boot_time = boot_time - self._boot_time, boot_time
         for run in self._runs.values():
-            run.elapsed, run.started = run.elapsed + set_by, run.started - set_by
-        self._written = self._written and abs(set_by) < _SET_SECONDS
+            run.started -= set_by
 
     def _in_ledger(self) -> dict[str, LedgerEntry]:
         """The last change that mom made to each guest, by the guest's id; nothing when the host was started anew since."""
@@ -141,9 +135,3 @@ class Incarnations:
         with suppress(StateError):
             self.file.write(asdict(KeptIncarnations(self.boot, guests, self._boot_time)), durable=False)
             self._written = True
-
-
-def _is_new(run: _GuestRun, elapsed: float | None, started: float | None) -> bool:
-    if elapsed is None or started is None:
-        return False
-    return elapsed < run.elapsed - _SLACK_SECONDS or started > run.started + _SLACK_SECONDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -210,5 +209,5 @@ def number(value: object, *, negative: bool = False) -> int | None:
 def _rate(value: object) -> float | None:
     """A number that may be fractional; None when it is none, or negative."""
     if type(value) is float:
-        return value if math.isfinite(value) and 0 <= value < _LARGEST else None
+        return value if 0 <= value < _LARGEST else None
     return number(value)
