@@ -367,6 +367,7 @@ def test_init_refuses_nicely_what_cannot_be_written(mom, with_acme, target):
     code, _, err = mom("config", "init", "-o", target, "--force")
     assert code == 1
     assert "Traceback" not in err
+    assert "exists already" not in err
     assert "-o names another file" in err
 
 
@@ -496,7 +497,7 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
     for kind, said in (((), "say what it is, with --from KIND"), (("--from", "other"), "no installed plugin imports 'other'")):
         code, _, err = mom("config", "import", *kind, tmp_path / "old")
-        assert code == 1
+        assert code == 2, "misuse"
         assert f"{said} (the installed plugins import: acme, what Acme has (acme-acme); `mom plugin list` says" in err
     only_shelf.add_plugin(
         "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES

@@ -1,5 +1,7 @@
 """What plugins declare can be known without running any of them."""
 
+import re
+
 import pytest
 
 from mom_cli import declarations_of
@@ -64,3 +66,12 @@ def test_the_bounds_of_a_control_are_told_as_they_are():
     assert _bounds(spec) == " (from 1 to 1,000,000)"
     spec = ControlSpec("quota", Unit.MICROSECONDS, Scope.GUEST, "how long", "quota", maximum=17_592_186_044_415)
     assert _bounds(spec) == " (to 17,592,186,044,415)"
+
+
+def test_what_a_field_is_is_said_without_what_stands_beside_it_elsewhere():
+    """`mom fields` and the reference list them by their names."""
+    pointing = re.compile(
+        r"^(the same|of that|of it)\b|\b(ago that was|such a step|saves there|why that ended|that left)\b|^what (they|it would)\b"
+    )
+    specs = declarations_of().fields.values()
+    assert [spec.name for spec in specs if pointing.search(spec.description) or spec.source == "the same"] == []

@@ -347,6 +347,10 @@ def test_review_problems_and_trials_are_told_with_the_units_of_the_plugin() -> N
 def test_a_guest_that_is_not_there_gets_near_names() -> None:
     guests = snapshot(guests={"web-1": {}, "web-2": {}, "db": {}}).guests
     assert find_guest(guests, "db").name == "db"
+    twins = {one: Guest(one, "web") for one in ("u1", "u2")}
+    assert find_guest(twins, "u2").id == "u2"
+    with pytest.raises(MomError, match=r"2 guests are called web \(say which, by its id: u1, u2\)"):
+        find_guest(twins, "web")
     for wrong in ("web-3", "WEB"):
         with pytest.raises(MomError) as caught:
             find_guest(guests, wrong)

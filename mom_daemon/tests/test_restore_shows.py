@@ -70,3 +70,10 @@ def test_a_damaged_ledger_is_not_nothing_to_put_back(config: Config, mom: Verb, 
     code, out, err = mom("restore", *way, *form)
     assert (code, out) == (1, said)
     assert "is damaged" in err
+
+
+def test_a_program_is_told_in_json_also_where_nothing_is_put_back(config: Config, mom: Verb) -> None:
+    for options in ((), ("--dry-run",), ("--if-unclean",)):
+        code, out, _ = mom("restore", *options, "--json")
+        assert (code, out.strip()) == (0, "[]")
+    assert mom("restore", "--if-unclean")[1:] == ("Nothing to put back.\n", "")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mom_cli.tables import print_table
 from mom_core import MomError, printable_lines
-from mom_daemon import print_text
+from mom_daemon import print_text, write_output
 from mom_daemon.cli import frame
 from mom_daemon.cli.terminal import TerminalStream, safe_terminals
 
@@ -159,3 +159,24 @@ def test_print_text_adds_a_line_end_for_a_person_only(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "stdout", screen)
     print_text("(+ 1 2)")
     assert screen.getvalue() == "(+ 1 2)\n"
+
+
+def test_what_is_written_to_a_named_file_takes_the_place_of_a_file_and_of_nothing_else(tmp_path):
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    write_output(file, "old")
+    before = file.stat().st_ino
+    write_output(file, "new")
+    assert (file.read_text(), file.stat().st_ino != before) == ("new", True)
+    link.symlink_to(file)
+    write_output(link, "through the link")
+    assert link.is_symlink(), "as /dev/stdout is"
+    assert file.read_text() == "through the link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, "as a device stays one")
+    assert os.read(reader, 100) == b"as a device stays one"
+    os.close(reader)
+    assert pipe.is_fifo()
+    for wrong in (tmp_path, tmp_path / "none" / "file"):
+        with pytest.raises(MomError, match="cannot write"):
+            write_output(wrong, "text")

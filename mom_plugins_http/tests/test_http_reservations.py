@@ -1,18 +1,25 @@
 """Reservations through the API: what cannot be had is refused at once with all figures, what can is kept, watched and given up."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
 from mom_devkit import wait_until
+from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
+from mom_plugins_http.cli.reserve_verbs import _memory_kib, reserve_command
 from mom_plugins_http.routes.news import Item, News
 from mom_toolkit import Admission, Admissions, PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
+
+GIB = 1 << 20
 
 
 @pytest.fixture
@@ -57,6 +64,29 @@ def test_a_mom_that_observes_promises_only_what_is_there(served: Served) -> None
     assert (room["can_free_kib"], room["why"]) == (0, "mom only observes")
     assert ask(served, memory=room["free_kib"], deadline=60)["state"] == "ready"
     assert "(mom only observes)" in ask(served, 409, memory="1GiB", deadline=60)["hint"]
+
+
+def test_no_more_can_be_reserved_than_promises_to_guests_allow(serve: Serve) -> None:
+    served = serve(cycles=3, plugins={"sim": {"guests": 6, "sold": 0.5}, "sla": {"default": "platinum"}})
+    room = served.get("/v1/reservations")["room"]
+    assert GIB < room["most_kib"] < _memory_kib(room)
+    refused = ask(served, 409, memory=room["most_kib"] + (64 << 10), deadline="10m")
+    assert "it would break a promise to others" in refused["detail"]
+    assert ask(served, memory=room["most_kib"], deadline="10m")["state"] == "ready"
+    with pytest.raises(ApiRefusedError, match="there is no class platinam") as misused:
+        Client(served.path).get("/v1/admission?memory=8GiB&class=platinam")
+    assert isinstance(misused.value, ValueError), "a class that is mistyped is misuse, and not a guest that does not fit"
+
+
+def test_the_list_says_what_keeps_memory_from_being_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = dict.fromkeys(("host_keeps_kib", "returning_kib", "rising_kib", "reserved_kib", "can_offload_kib"), 0)
+    room |= {"available_kib": 4 * GIB, "can_free_kib": GIB, "most_kib": 2 * GIB, "free_kib": 2 * GIB}
+    found: dict[str, Any] = {"items": [], "room": {**room, "why": "", "rise": ""}}
+    monkeypatch.setattr(Client, "configured", lambda *_: SimpleNamespace(get=lambda _: found))
+    said = CliRunner().invoke(reserve_command, ["list"]).output
+    assert said.startswith("2.00 GiB can be reserved, 2.00 GiB of that at once; memory would do for more, which would break a promise")
+    found["room"]["most_kib"] = 5 * GIB
+    assert "promise" not in CliRunner().invoke(reserve_command, ["list"]).output
 
 
 def test_what_is_reserved_is_a_figure_of_the_host(served: Served) -> None:
@@ -280,3 +310,9 @@ def test_what_has_changed_once_more_is_told_next_time_and_once(served: Served, m
         told += news.gather()
     told += news.gather()
     assert [len(one.content["items"]) for one in told] == [1, 1]
+
+
+def test_a_name_that_is_no_text_or_empty_is_asked_for_as_it_was_typed_or_refused() -> None:
+    assert coded(os.fsdecode(b"a/\xff")) == "a%2F%FF"
+    with pytest.raises(ApiRefusedError, match="an empty text names nothing"):
+        coded("")

@@ -286,7 +286,7 @@ def test_help_lists_all_verbs_without_importing_them() -> None:
     [
         (("eval", "--live", "--snapshot", "x.json"), 2, "exclude each other"),
         (("eval", "-", "--snapshot", "-"), 2, "cannot both come from the standard input"),
-        (("defaults", "50_baloon"), 1, "did you mean 50_balloon?"),
+        (("defaults", "50_baloon"), 2, "did you mean 50_balloon?"),
     ],
 )
 def test_what_cannot_be_meant_is_told(arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -297,6 +297,7 @@ def test_what_cannot_be_meant_is_told(arguments: tuple[str, ...], code: int, sai
 def test_forms_are_read_from_the_standard_input() -> None:
     done = mom_policy("eval", "-", given="(defvar y 4)\n(+ y\n  3)\n")
     assert (done.code, done.out.splitlines()[0]) == (0, "7")
+    assert mom_policy("eval", "-", given=b"\xff").code == 2, "what is no text is misuse"
 
 
 AWAY = """

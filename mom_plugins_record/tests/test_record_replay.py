@@ -197,6 +197,19 @@ def test_a_time_without_cycles_is_said(recording: Path) -> None:
     assert run(recording, "--fail-on", "rain").exit_code == 2
 
 
+def test_what_is_no_recording_is_misuse_and_not_an_answer(recording: Path, tmp_path: Path) -> None:
+    for arguments in ((tmp_path / "nowhere",), (recording, "--policy", tmp_path / "nowhere")):
+        mistyped = run(*arguments)
+        assert mistyped.exit_code == 2
+        assert f"there is no file or folder {tmp_path}/nowhere" in " ".join(mistyped.output.split())
+    (tmp_path / "other").write_text("rain")
+    nothing = ((tmp_path, "there is no recording in"), (tmp_path / "other", "is no recording of mom"), ("/dev/null", "is no file"))
+    for path, said in nothing:
+        other = run(path)
+        assert said in str(other.exception)
+        assert isinstance(other.exception, ValueError), "of which mom makes exit code 2"
+
+
 def test_where_nothing_could_be_compared_nothing_is_fine(recording: Path, tmp_path: Path) -> None:
     middle = [*Recording(recording).cycles()][35:45]
     rewritten(tmp_path / "cut", middle)

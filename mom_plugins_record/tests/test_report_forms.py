@@ -163,6 +163,9 @@ def test_a_tenant_may_be_a_project(of_projects: Path, tmp_path: Path) -> None:
     page_at = tmp_path / "report.html"
     assert run(of_projects, "--tenant", "project=acme", "--by", "project", "--html", page_at).exit_code == 0
     assert "guests project=acme" in page_at.read_text()
+    (tmp_path / "link").symlink_to(page_at)
+    assert run(of_projects, "--html", tmp_path / "link").exit_code == 0
+    assert (tmp_path / "link").is_symlink(), "as /dev/stdout is one"
 
 
 @pytest.mark.parametrize(

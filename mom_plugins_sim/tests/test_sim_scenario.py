@@ -318,8 +318,14 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert "quiet-night" in listed
     assert "12 guests, 20 min\n" in listed, "and not a third of an hour"
     assert run().exit_code == 2
-    assert "there is no scenario rain" in str(run("rain").exception)
-    assert "there is no file" in str(run(tmp_path / "away.yaml").exception)
+    for name, said in (("rain", "there is no scenario rain"), (tmp_path / "away.yaml", "there is no file")):
+        mistyped = run(name)
+        assert said in str(mistyped.exception)
+        assert isinstance(mistyped.exception, ValueError), "of which mom makes exit code 2"
+    assert run("leak", "--policy", tmp_path / "away.policy").exit_code == 2
+    (tmp_path / "60_bad.policy").write_text("(with")
+    refused = str(run("leak", "--policy", tmp_path / "60_bad.policy", "--hours", 0.05).exception)
+    assert " 60_bad.policy:1:1: " in refused, "and not the copy that is gone"
     assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
     mistyped = run("sold-month", "--compare", "nothing", "defults")
     assert mistyped.exit_code == 2, "before minutes of the first run are over"

@@ -1,6 +1,7 @@
 """`mom explain` and the verbs that ask a running mom: through its socket, from its status file, or from a recording."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -183,6 +184,8 @@ def test_a_recording_says_why_in_the_words_of_the_running_mom_and_where_it_ends(
     assert last.returncode == 0, last.stderr
     assert "\nWhy " in last.stdout, last.stdout
     assert simulated("explain", "nobody", "--at", "1s ago").returncode == 1
+    assert simulated("explain", os.fsdecode(b"\xff")).returncode == 1, "no name of a guest, and no mistake of mom"
+    assert simulated("explain", name, "--recording", str(simulated.directory / "nowhere")).returncode == 2
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "5 ago", "2026-13-01", "-5m ago", "99999999999d ago"])

@@ -38,6 +38,8 @@ def test_the_past_of_the_host_what_came_of_decisions_and_what_happens_are_told(m
         assert numbers[0] < numbers[1] < numbers[2]
         mom.started[-1].terminate()
         assert following.wait(60) == 1, "the stream has ended"
+        assert following.stderr is not None
+        assert "has ended" in following.stderr.read()
 
 
 def test_a_file_that_cannot_be_used_any_more_blinds_nobody_while_mom_runs(mom: Mom) -> None:

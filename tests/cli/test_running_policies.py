@@ -97,6 +97,7 @@ def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
     assert simulated("reserve", "release", made["id"]).returncode == 1
     assert simulated("reserve", "much").returncode == 2
     assert simulated("reserve", "1GiB", "--for", "ever").returncode == 2
+    assert simulated("reserve", "1GiB", "--for", "0s").returncode == 2, "what mom refuses as making no sense is misuse, too"
 
 
 GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.balloon_max)))\n'

@@ -18,11 +18,12 @@ plugins:
   ksm: {{}}
   qos: {{}}
   sla: {{default: gold}}
+  eviction: {{}}
   policy: {{}}
 """
 
 TYPED = """guests, doctor, status, fields, config show, config check, plugin list, restore --dry-run, policy eval --live, policy check,
-policy explain --live, simulate, history host, nonsense"""
+policy explain --live, simulate, history host, eviction, eviction --json, nonsense"""
 VERBS = [verb.split() for verb in TYPED.split(",")]
 
 

@@ -20,7 +20,9 @@ MOM = str(BIN / "mom")
 
 
 def demo(*options: str) -> str:
-    return subprocess.run([MOM, "demo", *options], capture_output=True, text=True, check=True, timeout=300).stdout
+    done = subprocess.run([MOM, "demo", *options], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stderr == "", "a figure of which it is not known of which host it is"
+    return done.stdout
 
 
 @cache
@@ -87,7 +89,7 @@ def test_the_same_seed_tells_the_same_story_and_another_seed_another(shown: tupl
 def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str, Path]) -> None:
     text, folder = shown
     lines = text.replace(str(folder), "~/demo").splitlines()  # how long the name of a test's folder is depends on how many there were
-    assert len([line for line in lines if re.match(r" *\d+:\d\d  available", line)]) == CYCLES // 5
+    assert len([line for line in lines if re.match(r" *\d+:\d\d  with mom: available .* \| without mom: available ", line)]) == CYCLES // 5
     assert all(len(line) <= 130 and line.isprintable() for line in lines)
 
 

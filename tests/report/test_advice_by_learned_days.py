@@ -78,9 +78,11 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
         (["--risk", "150%"], "is no risk between 0 and 100 %"),
         (["--risk", "little"], "is no risk between 0 and 100 %"),
         (["--class", "gold"], "are for a RECORDING, which is not named"),
-        (["rec", "--risk", "1%", "--class", "gold"], "leave RECORDING out"),
-        (["rec"], "--class is missing"),
-        (["--days", "a/past.json", "--days", "b/past.json", "--placement", "-"], "--placement is for one host"),
+        ([".", "--risk", "1%", "--class", "gold"], "leave RECORDING out"),
+        (["."], "--class is missing"),
+        (["nowhere", "--class", "gold"], "there is no file or folder nowhere"),
+        (["--days", "nowhere"], "there is no file or folder nowhere"),
+        (["--days", ".", "--days", ".", "--placement", "-"], "--placement is for one host"),
     ],
 )
 def test_what_does_not_go_together_is_said(arguments: Sequence[str], message: str) -> None:
@@ -94,5 +96,6 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     damaged = asked("--days", tmp_path / "past.json")
     assert damaged.exit_code != 0
     assert "the file of guests' past days" in str(damaged.exception)
+    (tmp_path / "other.json").write_text("{}")
     other = asked("--days", tmp_path / "other.json")
     assert "no installed plugin reads days of guests from" in str(other.exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -338,10 +339,11 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text, durable=True, mode=mode, replace=replace, owner=owner)
-    except FileExistsError:
-        raise _exists(path) from None
     except OSError as error:
-        raise MomError(f"{path} cannot be written: {error.strerror or error}", hint="-o names another file; /etc needs root") from error
+        if isinstance(error, FileExistsError) and os.path.lexists(path):
+            raise _exists(path) from None
+        why = f"{path.parent} is no folder" if isinstance(error, FileExistsError) else error.strerror or error
+        raise MomError(f"{path} cannot be written: {why}", hint="-o names another file; /etc needs root") from error
 
 
 def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
@@ -371,4 +373,4 @@ def _tell_how_to_act(path: Path | str) -> None:
 
 def _naming(path: Path | str) -> str:
     """The option by which verbs take this file, where they do not by themselves."""
-    return "" if Path(path) == DEFAULT_CONFIG else f" -c {path}"
+    return "" if Path(path) == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"

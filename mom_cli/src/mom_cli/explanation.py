@@ -32,6 +32,7 @@ from mom_core import (
     Value,
     Verdict,
     as_number,
+    first_names,
     format_duration,
     printable,
 )
@@ -266,9 +267,13 @@ def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None
     """
     if unknown := guests_unknown(guests, verdict):
         raise MomError(unknown.message, hint=unknown.cure)
-    found = guests.get(wanted) or next((guest for guest in guests.values() if guest.name == wanted), None)
+    named = [guest for guest in guests.values() if guest.name == wanted]
+    found = guests.get(wanted) or (named[0] if len(named) == 1 else None)
     if found is not None:
         return found
+    if named:
+        hint = f"say which, by its id: {first_names([guest.id for guest in named])}"
+        raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
     names = [guest.name for guest in guests.values()]
     alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
     alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)

@@ -7,6 +7,7 @@ cannot make it fail: what cannot be read is not shown.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
     """The command that starts mom with that configuration, or with the usual one: systemd where it has mom's unit, which runs that one."""
     if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
         return "systemctl start mom"
-    return "mom run" if config_path is None else f"mom run -c {config_path}"
+    return "mom run" if config_path is None else f"mom run -c {shlex.quote(config_path)}"
 
 
 def _has_unit(root: Path) -> bool:

@@ -32,7 +32,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """The importer of a kind; of the one that is assumed, for None. Raises `MomError` that says which there are."""
+    """The importer of a kind; of the one that is assumed, for None. Raises `click.UsageError` that says which there are."""
     brought = installed_importers()
     meant = [one for name, (one, _) in brought.items() if (one.assumed if kind is None else name == kind)]
     if len(meant) == 1:
@@ -40,9 +40,9 @@ def importer_of(kind: str | None) -> Importer:
     what = "say what it is, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
     alike = suggestion(kind or "", brought)
     if alike:
-        raise MomError(what, hint=f"did you mean {alike!r}?")
+        raise click.UsageError(f"{what} (did you mean {alike!r}?)")
     kinds = "; ".join(f"{name}, {one.what} ({distribution})" for name, (one, distribution) in brought.items()) or "none"
-    raise MomError(what, hint=f"the installed plugins import: {kinds}; `mom plugin list` says how to have more")
+    raise click.UsageError(f"{what} (the installed plugins import: {kinds}; `mom plugin list` says how to have more)")
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:

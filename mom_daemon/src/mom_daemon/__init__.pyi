@@ -1,11 +1,13 @@
 from .cli.frame import run_program as run_program
 from .cli.moments import moment as moment
 from .cli.options import (
+    ExistingPath as ExistingPath,
     FiniteRange as FiniteRange,
     config_argument as config_argument,
     config_option as config_option,
     json_option as json_option,
 )
+from .cli.output import write_output as write_output
 from .cli.prose import brief as brief, print_prose as print_prose
 from .cli.terminal import print_text as print_text, progress as progress
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup

@@ -62,19 +62,19 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         become_owner(as_left)  # what was left there is that user's word
     left = as_left is not None and (as_left / IN_FORCE).exists()
     if if_unclean and as_left is not None and config_path is None and not left:
-        print_prose(NOTHING, 2)  # a mom that leaves anything leaves the copy, too
+        _tell_nothing(NOTHING, as_json=as_json)  # a mom that leaves anything leaves the copy, too
         return
     try:
         config = _config(config_path, as_left if left else None)
     except MomError:
         if as_left is None or not _holds_nothing(Config().state_directory):
             raise
-        print_prose(NOTHING, 2)  # as where the configuration was removed before the package is
+        _tell_nothing(NOTHING, as_json=as_json)  # as where the configuration was removed before the package is
         return
     become_owner(config.state_directory, config.run_directory, made=None if dry_run else config.run_directory)
     reason = _why_not(config, look=dry_run) if if_unclean else ""
     if reason:
-        print_prose(reason, 2)
+        _tell_nothing(reason, as_json=as_json)
         return
     with nullcontext() if dry_run else RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory, look=dry_run)
@@ -187,6 +187,13 @@ def _with_only(config: Config, names: Collection[str]) -> Config:
 
 def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:
     click.echo(json.dumps([{"entity": entity.name, "id": entity.id, **row} for entity, row in rows], indent=2))
+
+
+def _tell_nothing(why: str, *, as_json: bool) -> None:
+    """Say why nothing is put back; to a program, that nothing is."""
+    print_prose(why, 2, err=as_json)
+    if as_json:
+        _print_json([])
 
 
 def _show_unknown(as_json: bool) -> None:

@@ -38,10 +38,10 @@ def _field(name: str, description: str, source: str) -> FieldSpec:
 
 FIELDS: Final = (
     _field(CURRENT, "host memory that the guest's cgroup holds: guest, QEMU and caches", "memory.current"),
-    _field(ANON, "of that, anonymous memory, as a guest's usually is", "memory.stat anon"),
-    _field(FILE, "of that, page cache", "memory.stat file"),
-    _field(SHMEM, "of that page cache, shared memory, which needs swap to be taken", "memory.stat shmem"),
-    _field(LOCKED, "what of it cannot be taken, such as what devices were given to the guest for", "memory.stat unevictable"),
+    _field(ANON, "anonymous memory of cgroup_memory_current, as a guest's usually is", "memory.stat anon"),
+    _field(FILE, "page cache of cgroup_memory_current", "memory.stat file"),
+    _field(SHMEM, "shared memory of cgroup_memory_file, which needs swap to be taken", "memory.stat shmem"),
+    _field(LOCKED, "what of cgroup_memory_current cannot be taken, such as memory that devices access directly", "memory.stat unevictable"),
     _field(SWAP, "memory of the guest's cgroup that is in the host's swap", "memory.swap.current"),
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )

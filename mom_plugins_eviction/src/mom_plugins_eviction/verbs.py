@@ -32,7 +32,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
         return
     jobs = _jobs(_folder(load_as_owner(config_path)))
     if as_json:
-        click.echo(FORM.dump_json(tuple(jobs), indent=2))
+        click.echo(FORM.dump_json(tuple(jobs), indent=2).decode())
         return
     stopped = [one for one in jobs if not one.is_move]
     if stopped:

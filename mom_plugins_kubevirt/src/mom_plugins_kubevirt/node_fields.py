@@ -18,6 +18,7 @@ GIVE_BACK: Final = "give_back"
 """Declared with the other fields of libvirt's guests."""
 
 _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
+_EVICTION: Final = "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods"
 FIELDS: Final = (
     FieldSpec(
         PROMISE,
@@ -39,8 +40,8 @@ FIELDS: Final = (
         _KIB,
         _H,
         "with less available (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not, for want of memory",
-        "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods",
+        _EVICTION,
     ),
-    FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", "the same"),
-    FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", "the same"),
+    FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", _EVICTION),
+    FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", _EVICTION),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from mom_core import MomError, PluginContext, Snapshot, printable
+from mom_core import MomError, PluginContext, Snapshot, UnitError, printable
 from mom_plugins_sla.admission import MOST_COUNTED, Wanted, about_moving, admission_of, figures_of
 from mom_plugins_sla.classes import ServiceClass
 from mom_toolkit import NO_PROMISES, Admission, GuestMoves, Promises, Reservations, seen_lately
@@ -14,6 +14,10 @@ from mom_toolkit import NO_PROMISES, Admission, GuestMoves, Promises, Reservatio
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
 """KiB of a guest's memory: 1 MiB and 1 PiB. What is less or more is a mistake in a unit."""
+
+
+class NoSuchClass(MomError, ValueError):
+    """A service class that there is not."""
 
 
 class HostAdmissions:
@@ -40,10 +44,10 @@ class HostAdmissions:
 
     def _wanted(self, memory_kib: int, sla_class: str, count: int) -> Wanted:
         if not LEAST_KIB <= memory_kib <= MOST_KIB:
-            raise MomError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
+            raise UnitError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
-            raise MomError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
+            raise UnitError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
         name, classes = sla_class or self._default or "", self.classes
         if name and name not in classes:
-            raise MomError(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(classes)}")
+            raise NoSuchClass(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(classes)}")
         return Wanted(count, memory_kib, name, classes.get(name) or ServiceClass())

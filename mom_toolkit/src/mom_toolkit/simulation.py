@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Protocol, runtime_checkable
 
-from mom_core import Clock, Engine, MomError, Report, Value, load_config
+from mom_core import Clock, Engine, MomError, PluginError, Report, Value, load_config
 
 LOOK_SECONDS: Final = 1.0
 """How often it is looked whether a guest needs a cycle before the next is due: as often as guests send statistics at best."""
@@ -86,7 +86,7 @@ def run_simulation(
     Raises `MomError` when plugins are missing, or policies are wrong.
     """
     now = 0.0
-    with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
         config = load_config(_configuration(sim, setup, interval, record, Path(folder)))
         with Engine(config, Clock(lambda: now, lambda: setup.BEGINS + now)) as engine:
             hypervisor = engine.hypervisor
@@ -124,6 +124,17 @@ def _configuration(
         "plugins": plugins,
         "guests": dict(setup.guests or {}),
     }
+
+
+@contextmanager
+def _named_as_given(folder: Path) -> Iterator[None]:
+    """What is wrong with policies is told by their own names: their copies in this folder are gone then."""
+    try:
+        yield
+    except PluginError as error:
+        for one in (error, *error.errors):
+            one.message = one.message.replace(f"{folder}/", "")
+        raise
 
 
 def _must_be_empty(folder: Path) -> Path:

@@ -19,7 +19,8 @@ from typing import Final
 import click
 
 from mom_core import ConfigError, MomError, PluginError, __version__
-from mom_core.plugins.bounded import may_pass
+from mom_core.plugins.bounded import describe, may_pass
+from mom_daemon.cli import terminal
 from mom_daemon.cli.hints import begin
 from mom_daemon.cli.prose import print_prose
 from mom_daemon.cli.terminal import safe_terminals
@@ -159,6 +160,8 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
     except _NoReaderError:
         raise
     except OSError as error:
+        if _is_of_output(error):
+            raise
         where = f"{error.filename}: " if error.filename else ""
         _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
@@ -169,12 +172,18 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             _tell_traceback(error)
             return EXIT_NO
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-        kind = " ".join(traceback.format_exception_only(error)[-1].split())
-        _tell(f"mom: a mistake in mom or in a plugin, at {frames[-1].filename}:{frames[-1].lineno}: {kind} (MOM_DEBUG=1 shows more)")
+        where = f"{frames[-1].filename}:{frames[-1].lineno}"
+        _tell(f"mom: a mistake in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
         return EXIT_BROKEN
     # click returns the exit code when a command ended its context, and else what the command returned.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def _is_of_output(error: OSError) -> bool:
+    """True if it was raised where something is printed, and is about no file."""
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return error.filename is None and raised_in in {click.utils.__file__, terminal.__file__}
 
 
 def _colours() -> bool | None:
@@ -188,9 +197,22 @@ def _tell_misuse(error: click.ClickException) -> None:
         _tell(context.get_help())  # a group without a verb
         return
     message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and context is not None and (where := _where_it_stands(error.option_name, context)):
+        message = f"{message.removesuffix('.')} ({where})"
     _tell(f"mom: {message[:1].lower()}{message[1:]}")
     if context is not None:
         _tell(f"{context.command_path} --help says what there is")
+
+
+def _where_it_stands(option: str, context: click.Context) -> str:
+    """Where an option is taken that is not taken here; empty where that is not known."""
+    above = context.parent
+    while above is not None:
+        if any(option in one.opts for one in above.command.params):
+            verb = context.command_path.removeprefix(f"{above.command_path} ")
+            return f"it stands before the verb: {above.command_path} {option} … {verb}"
+        above = above.parent
+    return "options of a verb stand behind it" if isinstance(context.command, click.Group) else ""
 
 
 def _tell_error(error: MomError) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from mom_core import printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon.cli.hints import note_config
 
@@ -24,6 +27,24 @@ class FiniteRange(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r} is no number.", param, ctx)
         return number
+
+
+class ExistingPath(click.Path):
+    """A file or folder that is named, and has to be there: one that is not is misuse. Whether it can be read, its reader says."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Ends the verb as misused where nothing is there."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            self.fail(f"there is no file or folder {printable(str(path), 300)}", param, ctx)
+        except OSError:
+            pass  # as above
+        return path
 
 
 def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:

@@ -23,14 +23,15 @@ def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config
     """Say whether more guests fit on this host without breaking a promise to those that are there, and what would have to give.
 
     It asks the running mom, which needs the plugins sla and http. What is reserved for launches counts; nothing is kept for the guests by
-    asking: that is `mom reserve`. Exit code 1 when they do not fit.
+    asking: that is `mom reserve`. Exit code 1 when they do not fit, and when mom cannot say: it does not run, or knows too little yet.
     """
     try:
         parse_size(memory)
     except UnitError as error:
         raise click.UsageError(f"--memory: {error}") from None
     asked = {"memory": memory, "count": count, **({"class": sla_class} if sla_class else {})}
-    found = Client.configured(config_path).get(f"/v1/admission?{urlencode(asked)}")
+    query = urlencode(asked, errors="surrogateescape")
+    found = Client.configured(config_path).get(f"/v1/admission?{query}")
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from mom_cli import NoSuchGuest, NotRunning
 from mom_core import ConfigError, MomError, load_config
@@ -29,6 +30,13 @@ READ_SECONDS: Final = 10.0
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""
+
+
+def coded(name: str) -> str:
+    """A name as a part of a path, whatever bytes were typed. Raises `ApiMisusedError` for an empty one."""
+    if not name:
+        raise ApiMisusedError(400, "an empty text names nothing", "")
+    return quote(name, safe="", errors="surrogateescape")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -61,6 +69,10 @@ class ApiRefusedError(MomError):
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+class ApiMisusedError(ApiRefusedError, ValueError):
+    """What was asked makes no sense to mom."""
 
 
 class Client:
@@ -173,4 +185,4 @@ def refusal(status: int, body: bytes) -> MomError:
         return PolicyRefused([PolicyProblem(**one) for one in problem["problems"]], hint=hint or message)
     if status == 404 and message.startswith("there is no guest"):
         return NoSuchGuest(message, hint=hint.partition("; GET ")[0])
-    return ApiRefusedError(status, message, hint)
+    return (ApiMisusedError if status == 400 else ApiRefusedError)(status, message, hint)

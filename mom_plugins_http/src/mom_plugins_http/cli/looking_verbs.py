@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
 
 import click
 
 from mom_cli import TableColumn, guests_unknown, print_table, verdict_of
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
 from mom_daemon import amount, brief, print_prose
-from mom_plugins_http.cli.client import READ_SECONDS, Client
+from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options
 from mom_plugins_http.report_changes import with_changes
@@ -45,7 +44,7 @@ _SHOWN_PAST: Final = 20
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
-    path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{quote(whose, safe='')}/history"
+    path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
     found = client.get(f"{path}?limit={cycles}")["items"]
     if as_json:
         click.echo(json.dumps(found))
@@ -92,9 +91,9 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
                 click.echo(json.dumps({"event": name, **content}))
             else:
                 print_prose(_cycle_line(report) if name in {"report", "cycle"} else _event_line(name, content), 4)
-            sys.stdout.flush()
             if not follow:
                 return
+        click.echo("mom: mom has ended the connection (it stops, or is reloaded)", err=True)
     except MomError as error:
         click.echo(f"mom: {error}", err=True)
     finally:
@@ -103,7 +102,7 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
 
 
 def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
-    path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{quote(str(guest), safe='')}"
+    path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{coded(str(guest))}"
     answer = client.get(path)
     found = [one for one in answer["outcomes"] if guest != HOST_ID or one["entity"]["scope"] == HOST_ID]
     if as_json:

@@ -8,13 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import click
 
 from mom_core import MomError, UnitError, first_names, format_duration, parse_duration, printable
 from mom_daemon import config_option, json_option, print_prose, print_text
-from mom_plugins_http.cli.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client
+from mom_plugins_http.cli.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client, coded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -84,7 +83,7 @@ def _running_trial(client: Client) -> Any:
 @common_options
 def show_command(name: str, as_json: bool, config_path: str | None) -> None:
     """Print the policy NAME as it is in force in the running mom."""
-    found = Client.configured(config_path).get(f"/v1/policies/{quote(name, safe='')}")
+    found = Client.configured(config_path).get(f"/v1/policies/{coded(name)}")
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -134,7 +133,8 @@ def set_command(
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MomError(f"{printable(file.name)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
+        what = f"{printable(file.name)} is no text in UTF-8: byte {error.start} (save it as UTF-8)"
+        raise click.BadParameter(what, param_hint="FILE") from None
     client = Client.configured(config_path)
     changes: dict[str, object] = {"changes": {name: text}}
     if only_check:
@@ -228,7 +228,7 @@ def _show_canary(found: Any, *, as_json: bool) -> None:
 @common_options
 def remove_command(name: str, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Remove the policy NAME from the running mom, also one from a file or a default one, until `mom policy reset`."""
-    _changed(Client.configured(config_path), "DELETE", f"/v1/policies/{quote(name, safe='')}", None, version, as_json)
+    _changed(Client.configured(config_path), "DELETE", f"/v1/policies/{coded(name)}", None, version, as_json)
 
 
 @click.command("reset", short_help="Forget what was changed at run time.")

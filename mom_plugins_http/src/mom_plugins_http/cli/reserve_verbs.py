@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
 from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
 from mom_daemon import print_prose
-from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client
+from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
 from mom_plugins_http.cli.policy_verbs import common_options
 
 _POLL_SECONDS: Final = 1.0
@@ -101,7 +100,7 @@ def _waited(client: Client, made: Any, *, quiet: bool) -> Any:
             said = text
         time.sleep(_POLL_SECONDS)
         try:
-            made = client.get(f"/v1/reservations/{quote(made['id'], safe='')}")
+            made = client.get(f"/v1/reservations/{coded(made['id'])}")
             silent_since = None
         except ApiRefusedError as error:
             if error.status != 503:
@@ -125,7 +124,7 @@ def _rest(one: Any) -> str:
 
 
 def _release(client: Client, identity: str) -> Any:
-    return client.ask("DELETE", f"/v1/reservations/{quote(identity, safe='')}")
+    return client.ask("DELETE", f"/v1/reservations/{coded(identity)}")
 
 
 @contextmanager
@@ -176,11 +175,20 @@ def list_command(as_json: bool, config_path: str | None) -> None:
         print_prose("Nothing can be reserved: mom does not know what is available on the host now.", 2)
         return
     figures = f"{format_kib(room['free_kib'])} of that at once"
+    if room["most_kib"] < _memory_kib(room):
+        figures += "; memory would do for more, which would break a promise to guests (`mom admit --memory SIZE` says which)"
     if room["why"]:
         figures += f"; guests give nothing: {printable(room['why'])}"
     if room["rise"]:
         figures += f"; {printable(room['rise'])}"
     print_prose(f"{format_kib(room['most_kib'])} can be reserved{' besides' if found['items'] else ''}, {figures}.", 2)
+
+
+def _memory_kib(room: Any) -> int:
+    """The largest reservation, as far as memory goes."""
+    kept = sum(room[name] for name in ("host_keeps_kib", "returning_kib", "rising_kib", "reserved_kib"))
+    had: int = room["available_kib"] + room["can_free_kib"] + room["can_offload_kib"] - kept
+    return had
 
 
 @reserve_command.command("release", short_help="Give a reservation up.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from mom_plugins_http.cli.client import READ_SECONDS, Client
+from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
 from mom_toolkit import PolicyText
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class SocketMom:
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
         """Why a guest is as it is. Raises `MomError`, `NoSuchGuest` where there is none."""
-        found: Mapping[str, Any] = self._client.get(f"/v1/guests/{quote(guest, safe='')}/explanation")
+        found: Mapping[str, Any] = self._client.get(f"/v1/guests/{coded(guest)}/explanation")
         return found
 
     def configuration(self) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
-from mom_core import MomError, PluginContext, UnitError, printable
+from mom_core import MomError, PluginContext, printable
 from mom_daemon import json_text
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
@@ -84,7 +84,7 @@ class Api:
         except ProblemError as error:
             return error.response()
         except MomError as error:
-            return ProblemError(400 if isinstance(error, UnitError) else 409, error.message, error.hint).response()
+            return ProblemError(400 if isinstance(error, ValueError) else 409, error.message, error.hint).response()
         except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()

@@ -49,6 +49,12 @@ IDENTITY: Final = Parameter("id", "What the platform calls the guest, where its 
 _LOOK_SECONDS: Final = 0.1
 """How often it is looked whether the memory for a launch is there."""
 
+LEAST_KIB: Final = 1024
+"""Of a guest, and of a reservation."""
+
+_PARTS: Final = 1024
+"""The largest reservation that promises allow is found to such a part of what memory allows."""
+
 _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
 
@@ -56,7 +62,7 @@ class StartingGuestModel(StrictModel):
     """A guest that is about to be started."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    memory: Annotated[Size, size_schema(minimum=1024, maximum=MOST_KIB)]
+    memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
     """What it will have when it starts."""
     id: Annotated[str, Field(max_length=200)] = ""
     """The id that it will have, such as libvirt's UUID."""
@@ -65,7 +71,7 @@ class StartingGuestModel(StrictModel):
 class WantedModel(StrictModel):
     """Memory that is to be kept."""
 
-    memory: Annotated[Size, size_schema(minimum=1024, maximum=MOST_KIB)]
+    memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
     deadline: Annotated[Span, span_schema("From now, with a unit, as `10m`.", minimum=1, maximum=86400)]
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
     """A pattern for the name or id of the guest that it is for, such as `db-*`."""
@@ -89,7 +95,7 @@ class RoomModel(TypedDict):
     """The same for people; empty: nothing is expected."""
     guaranteed_kib: int
     most_kib: int
-    """The largest reservation that can be had."""
+    """The largest reservation that can be had, as far as memory and promises to guests allow."""
     free_kib: int
     """The part of that which is there already."""
     why: str
@@ -196,15 +202,33 @@ class LaunchRoutes:
         if kept is None:  # there are none, which is no mistake of the client's
             return {"room": None, "items": [], "ended": []}
         read = self._reading
-        known = await self._run(
-            lambda: asked(self._context, Reservations, lambda each: sound(Room, each.room())), worker=read
-        )  # None: nothing is known
+        room = await self._run(self._room, worker=read)
         found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=read)
         return {
-            "room": None if known is None else told(RoomModel, known),
+            "room": room,
             "items": [as_object(one) for one in found if one.state.lasts],
             "ended": [as_object(one) for one in reversed(found) if not one.state.lasts],
         }
+
+    def _room(self) -> RoomModel | None:
+        """What can be reserved, by all that `reserve` goes by; None: nothing is known."""
+        known = asked(self._context, Reservations, lambda each: sound(Room, each.room()))
+        if known is None:
+            return None
+        most = refused = known.most_kib
+        if self._breaks_a_promise(most):
+            most, step = 0, max(LEAST_KIB, known.most_kib // _PARTS)
+            while refused - most > step:
+                middle = (most + refused) // 2
+                most, refused = (most, middle) if self._breaks_a_promise(middle) else (middle, refused)
+        return told(RoomModel, known, most_kib=most, free_kib=min(most, known.free_kib))
+
+    def _breaks_a_promise(self, memory_kib: int) -> bool:
+        """True if it is known that a guest of so much memory could not be started without that."""
+        if memory_kib < LEAST_KIB:
+            return False
+        answer = asked(self._context, Admissions, lambda each: sound(Admission, each.admission(memory_kib)))
+        return answer is not None and not answer.admitted
 
     async def reservation(self, call: ApiCall) -> object:
         """One reservation, also one that has ended lately."""

@@ -8,7 +8,7 @@ from itertools import dropwhile, takewhile
 import click
 
 from mom_cli import TableColumn, declarations_of, print_table
-from mom_core import MomError
+from mom_core import printable
 from mom_daemon import config_option, json_option, print_text
 from mom_plugins_policy.cli.inputs import configured, live_snapshot
 from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json, did_you_mean
@@ -30,7 +30,8 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
     """
     policies = declarations_of(configured(config_path)).policies
     if name is not None and name not in policies:
-        raise MomError(f"no plugin brings a policy named {name}", hint=did_you_mean(name, policies) or f"there are: {', '.join(policies)}")
+        advice = did_you_mean(name, policies) or f"there are: {', '.join(policies)}"
+        raise click.UsageError(f"no plugin brings a policy named {printable(name)} ({advice})")
     if as_json:
         click.echo(json.dumps(dict(policies) if name is None else policies[name], indent=2))
     elif name is not None:

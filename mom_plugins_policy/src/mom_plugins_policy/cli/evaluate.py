@@ -12,7 +12,9 @@ from mom_cli import print_table
 from mom_daemon import config_option, json_option
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
+from mom_plugins_policy.language.limits import DEFAULT_LIMITS
 from mom_plugins_policy.language.policy import Result
+from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
 """The name of a policy that the command line holds. It sorts behind the names of policies in files, so that it can use what they define."""
@@ -42,7 +44,7 @@ def eval_command(
     if Path("-") in paths:
         if snapshot_path == Path("-"):
             raise click.UsageError("policies and the snapshot cannot both come from the standard input: give one of them as a file")
-        expressions = (*expressions, sys.stdin.read())
+        expressions = (*expressions, text_of(Path("-"), 4 * DEFAULT_LIMITS.text, "a policy is a text"))
         paths = tuple(path for path in paths if path != Path("-"))
     given = given_policies(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:

@@ -209,7 +209,7 @@ class TriedPolicies(ChangingPolicies):
         if share is not None and not 0 < share <= 1:
             raise UnitError(f"{share:g} is no share of the guests", hint="write it like 10%, up to 100%")
         if not 0 < seconds <= LONGEST_TRIAL_SECONDS:
-            raise UnitError(f"a trial does not last {seconds:g} s", hint=f"at most {format_duration(LONGEST_TRIAL_SECONDS)}")
+            raise UnitError(f"a trial does not last {format_duration(seconds)}", hint=f"at most {format_duration(LONGEST_TRIAL_SECONDS)}")
         interval = self._context.interval
         if seconds < LEAST_CYCLES * interval:
             takes = f"{LEAST_CYCLES} cycles, one every {format_duration(interval)}, take {format_duration(LEAST_CYCLES * interval)}"

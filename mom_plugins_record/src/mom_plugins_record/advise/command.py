@@ -15,8 +15,8 @@ from typing import Final
 import click
 
 from mom_cli import TableColumn, past_days, print_table
-from mom_core import MomError, UnitError, format_duration, load_config, parse_duration, parse_size, printable, replace_file
-from mom_daemon import FiniteRange, json_option, print_prose, progress
+from mom_core import UnitError, format_duration, load_config, parse_duration, parse_size, printable
+from mom_daemon import ExistingPath, FiniteRange, json_option, print_prose, progress, write_output
 from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK
@@ -25,7 +25,7 @@ from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
 from mom_toolkit import quiet
 
-_PATH: Final = click.Path(path_type=Path)
+_PATH: Final = ExistingPath()
 
 
 @click.command()
@@ -168,10 +168,7 @@ def _placement(trials: Trials, host: str, fits: int | None) -> PlacementAdvice |
 
 def _hand_out(text: str, file: str, *, printed: bool) -> None:
     if file != "-":
-        try:
-            replace_file(Path(file), text, durable=False, mode=0o755)
-        except OSError as error:
-            raise MomError(f"cannot write {file}: {error.strerror}") from error
+        write_output(Path(file), text, 0o755)
         click.echo(file, err=not printed)
     elif printed:
         click.echo(text, nl=False)

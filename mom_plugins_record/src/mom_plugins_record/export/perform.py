@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, Value
+from mom_core import MomError, Value, printable
 from mom_plugins_record.export.files import CsvFile, ParquetFile
 from mom_plugins_record.export.tables import Tables
 from mom_plugins_record.recording.reader import Recording, nothing_in, rarely_collected
@@ -84,6 +84,9 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
             table.flush()
     if not cycles:
         raise nothing_in(recording)
+    if guests and not files["guests"].rows:
+        named = ", ".join(map(printable, guests))
+        raise MomError(f"no guest that was recorded then is named {named}", hint="without --guest, all are written")
     return {name: table.rows for name, table in files.items()}
 
 

@@ -57,8 +57,8 @@ class Corrupt(MomError):
     """Bytes that no recorder has written."""
 
 
-class NoRecording(MomError):
-    """Nothing in a file is a recording's."""
+class NoRecording(MomError, ValueError):
+    """Nothing in a file, or in a folder, is a recording's: another one was meant."""
 
 
 class GroupPacker:
@@ -174,12 +174,12 @@ def why_too_large(text: bytes) -> str:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, open. Raises `OSError`, and `MomError` when it is something else, such as a pipe, which may have no end."""
+    """The file, open. Raises `OSError`, and `NoRecording` when it is something else, such as a pipe, which may have no end."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
     os.close(number)
-    raise MomError(f"{path} is no file", hint=f"name a folder with files *{SUFFIX}, or one such file")
+    raise NoRecording(f"{path} is no file", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
 
 def _groups_in(source: BinaryIO) -> tuple[list[int], int]:

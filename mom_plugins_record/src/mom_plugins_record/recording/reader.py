@@ -94,7 +94,7 @@ class Recording:
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
         if not self.files:
-            raise MomError(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
+            raise NoRecording(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
     @property
     def where(self) -> str:

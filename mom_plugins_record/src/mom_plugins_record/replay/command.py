@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from mom_core import printable
-from mom_daemon import brief, json_option, print_prose
+from mom_daemon import ExistingPath, brief, json_option, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import moment_of, shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
@@ -26,7 +26,7 @@ SHOWN: Final = 10
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
 
-_PATH: Final = click.Path(path_type=Path)
+_PATH: Final = ExistingPath()
 _INSTEAD: Final = "Use these policies instead of the recorded ones; may be repeated."
 _STAY: Final = "Whether recorded policies that --policy does not replace stay."
 _FOLLOWED: Final = "With --policy: simulate what would have followed, too."

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable, replace_file
-from mom_daemon import config_option, json_option
+from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable
+from mom_daemon import ExistingPath, config_option, json_option, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.accounts import HOUR
@@ -26,7 +26,7 @@ from mom_toolkit import PointsAsked
 
 
 @click.command()
-@click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="[FILE]", required=False, type=ExistingPath())
 @click.option("--last", default="30d", show_default=True, metavar="TIME", help="The last so many days, such as 7d, or hours, such as 12h.")
 @click.option(
     "--by",
@@ -76,11 +76,8 @@ def report(
     elif as_csv:
         click.echo(table(summary), nl=False)
     elif html is not None:
-        try:
-            replace_file(html, page(summary), durable=False, mode=0o644)
-        except OSError as error:
-            raise MomError(f"cannot write {html}: {error.strerror}") from error
-        click.echo(str(html))
+        write_output(html, page(summary))
+        click.echo(str(html), err=html.is_symlink() or not html.is_file())  # which may be the standard output itself
     else:
         print_report(summary)
 

@@ -7,7 +7,8 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -25,11 +26,27 @@ CYCLES_A_LINE = 5
 """Where the output is no terminal, or one that knows no bars, a line is printed for so many cycles."""
 
 
+@contextmanager
+def _without_verdicts() -> Iterator[None]:
+    """No verdict is logged meanwhile, as a decorator: it does not say of which of the two hosts it is, and what is shown does."""
+    log = logging.getLogger("mom.engine")
+    log.addFilter(_is_no_verdict)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_no_verdict)
+
+
+def _is_no_verdict(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("verdict: ")
+
+
 @click.command()
 @click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
+@_without_verdicts()
 def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host: nothing real is touched.
 
@@ -63,7 +80,7 @@ def _line(moment: Moment) -> str:
         for report in (moment.report, moment.alone)
     )
     return (
-        f"{clock(moment.time):>5}  available {available:>8}  ballooned {size(taken):>8}  cold {cold:>8}"
+        f"{clock(moment.time):>5}  with mom: available {available:>8}  ballooned {size(taken):>8}  cold {cold:>8}"
         f"  | without mom: available {alone:>8}, swap {swapped:>8}"
     )
 

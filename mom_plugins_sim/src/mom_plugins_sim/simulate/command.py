@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mom_core import lasting, printable
-from mom_daemon import FiniteRange, json_option, print_prose, progress
+from mom_daemon import ExistingPath, FiniteRange, json_option, print_prose, progress
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
@@ -20,9 +20,7 @@ from mom_toolkit import RunSummary, SimulationSetup, quiet
 @click.command()
 @click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
-@click.option(
-    "--policy", "policies", multiple=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER", help="Policies beside the defaults."
-)
+@click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies beside the defaults.")
 @click.option("--compare", nargs=2, metavar="A B", help="Run it twice: policies, 'defaults', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="How long is simulated.  [default: as the scenario says]")
 @click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")

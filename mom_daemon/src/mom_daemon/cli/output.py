@@ -1,0 +1,23 @@
+"""What a verb writes to the file that the operator has named: in one step, and never in the place of what is no file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mom_core import MomError, replace_file
+
+
+def write_output(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a text to a file, which holds the old text or the new one. What is no regular file, such as a device, a pipe or a link, stays
+    what it is, and is written to: root could replace /dev/stdout, and /dev/null, too.
+
+    :param mode: of the file's permissions, where it is replaced
+    :raises MomError: it cannot be written
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+        else:
+            replace_file(path, text, durable=False, mode=mode)
+    except OSError as error:
+        raise MomError(f"cannot write {path}: {error.strerror}") from error
