@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from mom_core import PluginContext, StateError, StateFile, read_file
+from mom_core import PluginContext, StateError, StateFile, is_there, read_file
 from mom_core.state_files import MOST_SET_ASIDE, LaterVersionError, UnreadableError, set_aside_below
 
 
@@ -297,3 +297,13 @@ def test_a_folder_in_a_files_place_is_no_file_and_stays_open_nowhere(tmp_path: P
         with pytest.raises(IsADirectoryError):
             read_file(tmp_path, 100)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_what_cannot_be_known_to_be_there_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert is_there(tmp_path / "file")
+    for absent in ("other", "file/below", "loop"):
+        assert not is_there(tmp_path / absent)
+    with pytest.raises(OSError, match="too long"):
+        is_there(tmp_path / ("x" * 300))

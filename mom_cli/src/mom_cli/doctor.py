@@ -30,6 +30,7 @@ from mom_core import (
     PluginError,
     Severity,
     StateError,
+    is_there,
     lasting,
     load_config,
     printable,
@@ -176,7 +177,7 @@ def _is_watched(pid: int) -> bool:
 def _exists(path: Path) -> bool:
     """True if it is there; what is in a folder into which this user cannot look is taken to be."""
     try:
-        return path.exists()
+        return is_there(path)
     except PermissionError:
         return True
 

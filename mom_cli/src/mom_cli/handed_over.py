@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mom_cli.declared import declarations_of
-from mom_core import Config, MomError, Scope, untrusted
+from mom_core import Config, MomError, Scope, is_there, untrusted
 from mom_core.ledger import FILE, Ledger
 from mom_helper.before import Before
 
@@ -20,7 +20,7 @@ def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
     :raises MomError: the ledger is no more root's word than anything that a user may write, or the folder cannot be written
     """
     ledger = config.state_directory / FILE
-    if not ledger.exists():
+    if not is_there(ledger):
         return
     if reason := untrusted(ledger):
         raise MomError(f"{ledger} is not handed over: {reason}", hint="a mom that was root keeps a ledger that is root's")

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import click
 
-from mom_core import MomError, format_kib
+from mom_core import MomError, format_kib, is_there
 from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
@@ -194,6 +194,6 @@ def _exists(path: Path) -> bool:
 def _may_exist(path: Path) -> bool:
     """True unless it is known that it is not there: this user may not look into every folder."""
     try:
-        return path.exists()
+        return is_there(path)
     except OSError:
         return True

@@ -18,7 +18,7 @@ from .errors import (
     UnitError as UnitError,
     NoChangeNeeded as NoChangeNeeded,
 )
-from .files import read_file as read_file, replace_file as replace_file
+from .files import is_there as is_there, read_file as read_file, replace_file as replace_file
 from .guest_patterns import GuestPattern as GuestPattern, GuestPatterns as GuestPatterns
 from .hookspecs import hookimpl as hookimpl
 from .hypervisor import (

@@ -28,6 +28,18 @@ def read_file(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
+def is_there(path: Path) -> bool:
+    """True if something is there. Raises `OSError` where that cannot be known, as without permission: from Python 3.14 on, `Path.exists`
+    takes that for nothing."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return False
+        raise
+    return True
+
+
 def replace_file(
     path: Path,
     content: str | bytes | Sequence[bytes],

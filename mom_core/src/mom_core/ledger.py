@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core.errors import StateError
+from mom_core.files import is_there
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 from mom_core.ownership import advice_when_denied, refuse_untrusted
 from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
@@ -58,7 +59,7 @@ class Ledger:
         with suppress(OSError):
             ledger.boot = BOOT_ID.read_text("ascii", "replace").strip()
         try:
-            if look and not directory.exists():
+            if look and not is_there(directory):
                 return ledger
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
             refuse_untrusted(directory, "state_directory")

@@ -23,6 +23,7 @@ from mom_core import (
     PluginContext,
     PluginError,
     Status,
+    is_there,
     load_config,
 )
 from mom_core.engine.restore import restore
@@ -110,7 +111,7 @@ def _config(config_path: str | None, as_left: Path | None) -> Config:
 def _holds_nothing(state: Path) -> bool:
     """True if a ledger is there, and has no change in it."""
     become_owner(state)
-    if not (state / FILE).exists():
+    if not is_there(state / FILE):
         return False
     ledger = Ledger.open(state, look=True)
     return not ledger.entries and not ledger.damage

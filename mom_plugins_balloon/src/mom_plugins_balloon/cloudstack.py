@@ -11,7 +11,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, as_number, first_names, format_kib, printable, read_file
+from mom_core import (
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    Severity,
+    Value,
+    as_number,
+    first_names,
+    format_kib,
+    is_there,
+    printable,
+    read_file,
+)
 from mom_plugins_balloon.ballooned_guests import SAME_SIZE_KIB
 from mom_plugins_balloon.guarantees import AT_START, Written
 from mom_plugins_balloon.started_sizes import StartedSizes
@@ -57,7 +70,7 @@ class GuestFields(Protocol):
 def is_here(root: Path) -> bool:
     """True if CloudStack's agent is on the host with these files."""
     try:
-        return (root / AGENT).exists()
+        return is_there(root / AGENT)
     except PermissionError:  # of its folder: it is there
         return True
 

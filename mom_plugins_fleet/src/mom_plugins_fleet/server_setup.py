@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from mom_core import MomError, printable, replace_file
+from mom_core import MomError, is_there, printable, replace_file
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, resolver, write_secret
 from mom_plugins_fleet.addresses import not_safe
 from mom_plugins_fleet.signatures import Signer
@@ -80,16 +80,16 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     try:
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         made = home / SERVERS
-        if made.exists() and made.read_text().split() != urls:
+        if is_there(made) and made.read_text().split() != urls:
             raise MomError(
                 f"{home} has a fleet with other servers: {' '.join(made.read_text().split())}", hint="--home names another folder"
             )
-        if not made.exists():  # the root key of a fleet may be kept elsewhere: no other one takes its place
+        if not is_there(made):  # the root key of a fleet may be kept elsewhere: no other one takes its place
             _make_keys(home)
         _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
         parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
-            if not (home / name).exists():
+            if not is_there(home / name):
                 replace_file(home / name, text.format(port=urlsplit(urls[0]).port or 4222, **parts), durable=True, mode=0o644)
         replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # at last: from now on the folder is one of a fleet
     except OSError as error:
@@ -118,9 +118,9 @@ def make_operator(path: Path, root: FleetRoot | None) -> str:
 
 
 def _make_keys(home: Path) -> None:
-    if not (home / ROOT).exists():
+    if not is_there(home / ROOT):
         FleetRoot.make(home / ROOT)
-    if not (home / OPERATOR).exists():
+    if not is_there(home / OPERATOR):
         make_operator(home / OPERATOR, FleetRoot(home / ROOT))
     write_accounts(FleetRoot(home / ROOT))
 
@@ -140,7 +140,7 @@ def _make_certificates(home: Path, names: Sequence[str]) -> None:
 
 
 def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequence[str] = ()) -> None:
-    if path.exists():
+    if is_there(path):
         return
     key, new = path.with_name(f"{path.stem}-key.pem"), path.with_name(f".{path.stem}.new")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=mom fleet"]

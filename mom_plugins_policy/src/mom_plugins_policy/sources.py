@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core import ConfigError, ConfigProblem, printable, read_file, untrusted
+from mom_core import ConfigError, ConfigProblem, is_there, printable, read_file, untrusted
 from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
@@ -51,7 +51,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
     """True if nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
     try:
-        reason = untrusted(path) if path.exists() else ""
+        reason = untrusted(path) if is_there(path) else ""
     except OSError as error:
         problems.append(_problem(path, f"cannot be read: {error.strerror}"))
         return False

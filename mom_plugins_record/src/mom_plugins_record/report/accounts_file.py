@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
-from mom_core import MomError, printable
+from mom_core import MomError, is_there, printable
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
 from mom_toolkit import PointsAsked, RecordedPoint
@@ -127,7 +127,7 @@ class AccountsFile:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            if not self.path.exists():
+            if not is_there(self.path):
                 self._make()
                 return ""
         except (OSError, sqlite3.Error) as error:
@@ -161,7 +161,7 @@ class AccountsFile:
     def is_away(self) -> bool:
         """True if the file was moved away, or deleted."""
         with suppress(OSError):  # which is said when the file is written
-            return not self.path.exists()
+            return not is_there(self.path)
         return False
 
     def set_aside(self, why: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable
+from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
 from mom_daemon import ExistingPath, config_option, json_option, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import shown
@@ -90,7 +90,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     """
     try:
         accounts = path / NAME if path.is_dir() else path
-        there = accounts.exists()
+        there = is_there(accounts)
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
     if not there:
