@@ -1,5 +1,6 @@
 """`mom` without arguments: what it sees of a host, and what it says comes next."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,14 +55,14 @@ def test_what_cannot_be_read_is_unknown_and_not_none_at_all(tmp_path: Path) -> N
 
 def test_a_configuration_that_this_user_may_not_look_for_is_not_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `mom config grant` leaves a folder that was closed."""
-    real = Path.exists
+    real = Path.stat
 
-    def denied(path: Path) -> bool:
+    def denied(path: Path, **named: bool) -> os.stat_result:
         if "etc/mom" in str(path):
             raise PermissionError(13, "Permission denied")
-        return real(path)
+        return real(path, **named)
 
-    monkeypatch.setattr(Path, "exists", denied)
+    monkeypatch.setattr(Path, "stat", denied)
     assert look(host(tmp_path)).configured
 
 

@@ -215,14 +215,14 @@ def test_a_file_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_does_not_say_what_is_there_refuses_what_is_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory, there = folder(tmp_path, {"10_a.policy": ""}), Path.exists
+    directory, there = folder(tmp_path, {"10_a.policy": ""}), Path.stat
 
-    def broken(path: Path) -> bool:
+    def broken(path: Path, **named: bool) -> os.stat_result:
         if path.name == "10_a.policy":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return there(path)
+        return there(path, **named)
 
-    monkeypatch.setattr(Path, "exists", broken)
+    monkeypatch.setattr(Path, "stat", broken)
     ((found, *_, message),) = refusal(plugin(tmp_path, directory=directory))
     assert (found, message) == ("10_a.policy", "cannot be read: Input/output error")
 
