@@ -1,6 +1,7 @@
 """Guests, fields and controls on a libvirtd in memory."""
 
 import mmap
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -244,8 +245,9 @@ class QemuMonitor:
         return self.answer
 
 
-def test_a_guest_that_is_moved_away_gets_memory_back_and_gives_none(libvirtd, hypervisor, guest):
-    monitor = hypervisor._qemu = QemuMonitor()
+def test_a_guest_that_is_moved_away_gets_memory_back_and_gives_none(libvirtd, hypervisor, guest, monkeypatch):
+    monitor = QemuMonitor()
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", monitor)
     guest.current = 1 << 19
     hypervisor.guests()
     guest.job = {"type": 2, "operation": 5}

@@ -79,9 +79,8 @@ def test_no_more_can_be_reserved_than_promises_to_guests_allow(serve: Serve) -> 
 
 
 def test_the_list_says_what_keeps_memory_from_being_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = dict.fromkeys(("host_keeps_kib", "returning_kib", "rising_kib", "reserved_kib", "can_offload_kib"), 0)
-    room |= {"available_kib": 4 * GIB, "can_free_kib": GIB, "most_kib": 2 * GIB, "free_kib": 2 * GIB}
-    found: dict[str, Any] = {"items": [], "room": {**room, "why": "", "rise": ""}}
+    room = dataclasses.asdict(Room(4 * GIB, 0, 0, GIB, 0)) | {"rise": "", "most_kib": 2 * GIB, "free_kib": 2 * GIB}
+    found: dict[str, Any] = {"items": [], "room": room}
     monkeypatch.setattr(Client, "configured", lambda *_: SimpleNamespace(get=lambda _: found))
     said = CliRunner().invoke(reserve_command, ["list"]).output
     assert said.startswith("2.00 GiB can be reserved, 2.00 GiB of that at once; memory would do for more, which would break a promise")

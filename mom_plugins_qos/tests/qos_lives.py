@@ -9,6 +9,33 @@ from mom_devkit import HandClock, config_of, host_of
 INTERVAL = 5.0
 
 
+def world_of(hypervisor: Hypervisor) -> type:
+    """A plugin with this hypervisor on a host with 8 CPUs, whose guests have four vCPUs each."""
+
+    class World:
+        def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+            pass
+
+        @hookimpl
+        def mom_declare(self) -> Iterable[Declaration]:
+            yield FieldSpec("cpu_count", Unit.COUNT, Scope.HOST, "CPUs", "the test")
+            yield FieldSpec("vcpu_count", Unit.COUNT, Scope.GUEST, "vCPUs", "the test")
+
+        @hookimpl
+        def mom_hypervisor(self) -> Hypervisor:
+            return hypervisor
+
+        @hookimpl
+        def mom_collect_host(self) -> Mapping[str, Value]:
+            return {"cpu_count": 8}
+
+        @hookimpl
+        def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+            return {guest.id: {"vcpu_count": 4} for guest in guests}
+
+    return World
+
+
 class Life:
     """One guest `vm` of a host with 8 CPUs, which it has four vCPUs for, as plugins and policies have it. `problems` are those of the last
     cycle.
@@ -27,28 +54,7 @@ class Life:
         self._engine: Engine | None = None
         host_of(folder / "policy.d", {"README": "", **{f"{name}.policy": text for name, text in (texts or {}).items()}})
 
-        class World:
-            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-                pass
-
-            @hookimpl
-            def mom_declare(self) -> Iterable[Declaration]:
-                yield FieldSpec("cpu_count", Unit.COUNT, Scope.HOST, "CPUs", "the test")
-                yield FieldSpec("vcpu_count", Unit.COUNT, Scope.GUEST, "vCPUs", "the test")
-
-            @hookimpl
-            def mom_hypervisor(self) -> Hypervisor:
-                return hypervisor
-
-            @hookimpl
-            def mom_collect_host(self) -> Mapping[str, Value]:
-                return {"cpu_count": 8}
-
-            @hookimpl
-            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-                return {guest.id: {"vcpu_count": 4} for guest in guests}
-
-        self._world = World
+        self._world = world_of(hypervisor)
 
     def goes_on(self, cycles: int, said: Mapping[str, object] | None = None, **qos: object) -> list[object]:
         """What stands after each of so many cycles, with these settings of the guest and of the plugin, which are read before the first."""

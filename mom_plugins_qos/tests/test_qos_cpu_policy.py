@@ -1,42 +1,30 @@
 """The policy that holds guests to the CPU time that was agreed for them, from cycle to cycle."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mom_core import (
-    CpuTune,
-    Declaration,
-    FieldSpec,
-    Guest,
-    Hypervisor,
-    HypervisorError,
-    PluginContext,
-    PluginSettings,
-    Scope,
-    Unit,
-    Value,
-    hookimpl,
-)
+from qos_lives import INTERVAL, world_of
+
+from mom_core import CpuTune, Guest
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+from mom_toolkit.enforcement import GONE_SECONDS
 
 FREE, HELD, AGREED = (-1, 100_000), (50_000, 100_000), 25.0
-FORGOTTEN = 70
-"""Cycles without any guest after which what was remembered of them is forgotten."""
+FORGOTTEN = int(GONE_SECONDS / INTERVAL) + 10
+"""Cycles without a guest, while others are there, after which what was remembered of it is forgotten."""
 
 
 class World(FakeHypervisor):
-    """A guest for which a quarter of the host's CPU time was agreed, and a hypervisor that may be away."""
+    """A guest for which a quarter of the host's CPU time was agreed, and which may be away; and another one."""
 
     def __init__(self, stands: tuple[int, int] = FREE) -> None:
         self.guest_there = FakeGuest("vm", "vm", cpu=CpuTune(*stands, 100, AGREED))
-        super().__init__([self.guest_there])
+        super().__init__([self.guest_there, FakeGuest("other", "other")])
         self.away = False
 
     def guests(self) -> Sequence[Guest]:
-        if self.away:
-            raise HypervisorError("it does not answer")
-        return super().guests()
+        return [guest for guest in super().guests() if not self.away or guest.id != self.guest_there.id]
 
     def agree(self, percent: float) -> None:
         self.guest_there.cpu = replace(self.guest_there.cpu, user_limit_percent=percent)
@@ -44,34 +32,12 @@ class World(FakeHypervisor):
     def limits_seen(self, folder: Path, cycles: int, change: Callable[[int], object]) -> list[tuple[int | None, int | None]]:
         """Quota and period after each cycle; `change` is called before each."""
         seen: list[tuple[int | None, int | None]] = []
-        world = self
-
-        class Plugin:
-            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-                pass
-
-            @hookimpl
-            def mom_declare(self) -> Iterable[Declaration]:
-                yield FieldSpec("cpu_count", Unit.COUNT, Scope.HOST, "CPUs", "the test")
-                yield FieldSpec("vcpu_count", Unit.COUNT, Scope.GUEST, "vCPUs", "the test")
-
-            @hookimpl
-            def mom_hypervisor(self) -> Hypervisor:
-                return world
-
-            @hookimpl
-            def mom_collect_host(self) -> Mapping[str, Value]:
-                return {"cpu_count": 8}
-
-            @hookimpl
-            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-                return {guest.id: {"vcpu_count": 4} for guest in guests}
 
         def between(number: int) -> None:
             seen.append((self.guest_there.cpu.quota_us, self.guest_there.cpu.period_us))
             change(number)
 
-        plugins: dict[str, type | Mapping[str, object]] = {"world": Plugin, "qos": {"cpu_limits": True}, "policy": {}}
+        plugins: dict[str, type | Mapping[str, object]] = {"world": world_of(self), "qos": {"cpu_limits": True}, "policy": {}}
         run_plugins(folder, plugins, cycles=cycles + 1, between=between)
         return seen[1:]
 

@@ -69,7 +69,7 @@ class AgentCommands(SpareConnections):
         """
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
-        qemu = self._qemu = self._qemu or qemu_binding(doing)
+        qemu = self._qemu or qemu_binding(doing)
         with self.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
             answer: object = connection.call(doing, guest.id, lambda domain: qemu.qemuAgentCommand(domain, command, seconds, 0))
         if not isinstance(answer, str):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
 
 from mom_core import Clock, Entity, GuestBusy, HypervisorError, NotSupported, printable
 from mom_guests import Record
@@ -31,7 +30,6 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         super().__init__(connection, settings, log, clock)
         self._agents = AgentCommands(connection, log)
         self._jobs = LongJobs(connection, log)
-        self._qemu: Any = None
 
     @property
     def library_version(self) -> int:
@@ -70,7 +68,7 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
     def _give_by_qemu(self, known: KnownDomain, doing: str, kib: int) -> None:
         """libvirt's own call would wait for the end of the move; what is for QEMU's monitor does not."""
-        qemu = self._qemu = self._qemu or qemu_binding(doing)
+        qemu = qemu_binding(doing)
         command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
         answer = self._ask(known, doing, lambda domain: str(qemu.qemuMonitorCommand(domain, command, 0)), known.start)
         if '"error"' in answer:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, Final
 
 import click
@@ -16,6 +17,7 @@ from mom_core import MomError, UnitError, format_duration, format_kib, parse_dur
 from mom_daemon import print_prose
 from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
 from mom_plugins_http.cli.policy_verbs import common_options
+from mom_toolkit import Room
 
 _POLL_SECONDS: Final = 1.0
 """How often it is looked whether the memory is there; it changes from cycle to cycle, which are seconds."""
@@ -186,9 +188,7 @@ def list_command(as_json: bool, config_path: str | None) -> None:
 
 def _memory_kib(room: Any) -> int:
     """The largest reservation, as far as memory goes."""
-    kept = sum(room[name] for name in ("host_keeps_kib", "returning_kib", "rising_kib", "reserved_kib"))
-    had: int = room["available_kib"] + room["can_free_kib"] + room["can_offload_kib"] - kept
-    return had
+    return Room(**{one.name: room[one.name] for one in fields(Room)}).most_kib
 
 
 @reserve_command.command("release", short_help="Give a reservation up.")
