@@ -116,3 +116,17 @@ def test_a_guest_that_cannot_give_has_no_share_and_the_others_give_what_the_host
     host = Host(fields={"mem_available": 16_000, "mem_really_available": 400, "mem_watermark_hard": 1000})
     found = fairness_of(Snapshot(host, guests), None, 0.75, NO_PROMISES)
     assert found.shares == pytest.approx({"a": 1700, "b": 1700})
+
+
+def test_what_a_guest_holds_is_not_shared_out_so_that_others_give_where_it_cannot() -> None:
+    mib = 1024
+    dear: dict[str, Value] = {"balloon_cur": 1000 * mib, "balloon_max": 1000 * mib, "mem_usable": 700 * mib, "reclaim_cost": 8.0}
+    cheap: dict[str, Value] = {"balloon_cur": 2000 * mib, "balloon_max": 2000 * mib, "mem_usable": 200 * mib, "reclaim_cost": 1.0}
+    silent: dict[str, Value] = {"balloon_cur": 500 * mib, "balloon_max": 2000 * mib}
+    guests = {name: Guest(name, name, fields) for name, fields in (("dear", dear), ("cheap", cheap), ("silent", silent))}
+    host = Host(fields={"mem_available": 4000 * mib, "mem_really_available": 0, "mem_watermark_hard": 500 * mib})
+    found = fairness_of(Snapshot(host, guests), None, 0.75, NO_PROMISES)
+    assert found.shares["cheap"] >= 1800 * mib, "it uses that"
+    assert found.shares["silent"] >= 500 * mib, "nobody knows what of it is used"
+    assert found.shares["dear"] < 700 * mib, "what it does not use is all that there is"
+    assert sum(found.shares.values()) == pytest.approx(3000 * mib)

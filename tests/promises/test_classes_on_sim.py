@@ -106,7 +106,7 @@ def asked(policy: Policy, host: Mapping[str, Any], **guest: Any) -> dict[str, An
 
 
 SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
-GUEST = {"balloon_cur": 4 << 20, "balloon_max": 8 << 20}
+GUEST = {"balloon_cur": 4 << 20, "balloon_max": 8 << 20, "balloon_reason": None}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,13 @@ def test_guests_are_held_to_fair_shares_while_the_host_is_short(lack: int | None
     first = {} if law is None else {"50_law": f'(with Guests g (g.Control "balloon_target" {law}))'}
     found = asked(Policy.compile({**first, **texts}), {"fair_share_lack": lack}, **GUEST, fair_share=share)
     assert found == ({} if wanted is None else {"balloon_target": wanted})
+
+
+@pytest.mark.parametrize(("reason", "wanted"), [("sweep", 3 << 20), ("trim-empty", 3 << 20), ("trim-cache", 4 << 20), (None, 4 << 20)])
+def test_a_guest_below_its_fair_share_gives_only_what_holds_nothing(reason: str | None, wanted: int) -> None:
+    texts = {"50_law": f'(with Guests g (g.Control "balloon_target" {3 << 20}))', **default_policies(fair_share=True)}
+    found = asked(Policy.compile(texts), {"fair_share_lack": 1 << 20}, **{**GUEST, "balloon_reason": reason}, fair_share=5 << 20)
+    assert found == {"balloon_target": wanted}
 
 
 @pytest.mark.parametrize(("ordinary", "now", "share", "wanted"), [(100, 100, 400, 400), (1024, 1024, 50, 512), (100, 200, 200, 200)])

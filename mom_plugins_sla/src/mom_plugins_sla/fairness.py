@@ -12,6 +12,9 @@ from mom_toolkit import Promises
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
 """A guest wants this at hand above what it holds: the margin of the default balloon policy. Without it, every burst hurts."""
 
+KEPT_SHARE, KEPT_KIB = 0.05, 32 << 10
+"""A guest that is shrunk keeps this above what it holds, the larger of the two: the reserve of the balloon plugin."""
+
 
 _SIZE, _OBSTACLE = "balloon_target", "balloon_obstacle"
 """The control of a guest's size, and the field by which its plugin says why the guest cannot be counted on to give memory."""
@@ -49,8 +52,9 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
         if size is None or maximum is None or guest.why_blocked(_SIZE) or guest.text(_OBSTACLE):
             continue
         together += size
-        guaranteed, cost = _guaranteed_kib(promises, guest), guest.number("reclaim_cost") or 1.0
-        claims[identity] = Claim(guaranteed, used_kib(guest, size), maximum, cost)
+        # What nobody takes of a guest is not shared out: others would keep theirs for a share to which it cannot be brought.
+        least, cost = max(_guaranteed_kib(promises, guest), _kept_kib(guest, size)), guest.number("reclaim_cost") or 1.0
+        claims[identity] = Claim(least, used_kib(guest, size), maximum, cost)
     shares = fair_shares(list(claims.values()), max(0.0, together - lack), idle_tax)
     return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))
 
@@ -69,8 +73,16 @@ def _guaranteed_kib(promises: Promises, guest: Guest) -> float:
 
 def used_kib(guest: Guest, size: float) -> float:
     """The memory that the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
+    held = _held_kib(guest, size)
+    return size if held is None else held * (1 + AT_HAND_SHARE) + AT_HAND_KIB
+
+
+def _kept_kib(guest: Guest, size: float) -> float:
+    """The memory that nobody takes of the guest, in KiB: all that it has, as long as it does not tell."""
+    held = _held_kib(guest, size)
+    return size if held is None else min(size, held + max(KEPT_SHARE * held, KEPT_KIB))
+
+
+def _held_kib(guest: Guest, size: float) -> float | None:
     usable = guest.number("mem_usable")
-    if usable is None:
-        return size
-    held = max(0.0, size - usable)
-    return held * (1 + AT_HAND_SHARE) + AT_HAND_KIB
+    return None if usable is None else max(0.0, size - usable)

@@ -33,6 +33,7 @@ FIELDS = (
     _guest("leave_warning", Unit.SECONDS, "how long before the guest is moved or stopped it is warned; unknown if nothing may be done"),
     _guest("comes_back", Unit.FLAG, "whether a guest that was stopped comes back later; unknown if nothing may be done"),
     FieldSpec.reads("mem_promised_stopped", Unit.KIB, Scope.HOST),
+    FieldSpec.reads("balloon_reason", Unit.TEXT, Scope.GUEST),
     FieldSpec("classes_file_wrong", Unit.TEXT, Scope.HOST, _WRONG, "classes_file"),
     FieldSpec("fair_share_lack", Unit.KIB, Scope.HOST, _LACK, "mem_really_available"),
     _guest("fair_share", Unit.KIB, "the guest's fair share of what guests can have together; as of the last cycle", "all guests' needs"),
