@@ -237,12 +237,11 @@ def _with_columns(snapshot: Snapshot) -> Snapshot:
     """As the engine makes it: what a field is of all guests is at hand."""
     from mom_core.model import GuestTable
 
-    places = {identity: place for place, identity in enumerate(snapshot.guests)}
     columns = snapshot.columns
     for name in columns:
         columns.types(name)
     listed = [Guest(one.id, one.name, incarnation="1") for one in snapshot.guests.values()]
-    return Snapshot(snapshot.host, GuestTable(listed, places, columns), snapshot.time, snapshot.monotonic)
+    return Snapshot(snapshot.host, GuestTable(listed, columns), snapshot.time, snapshot.monotonic)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mom_core import Clock, Report
+from mom_core import PluginContext, Report
 
 HERE = Path(__file__).parent
 ANSWER = HERE / "answer.json"
@@ -155,7 +155,8 @@ def listing(many: int) -> list[float]:
     log = logging.getLogger("bench")
     connection = Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module)
     clock = [1000.0]
-    hypervisor = LibvirtHypervisor(connection, SamplingSettings(), log, Clock(lambda: clock[0], lambda: base + clock[0] - 999))
+    sampling = SamplingSettings(wall=lambda: base + clock[0] - 999)
+    hypervisor = LibvirtHypervisor(connection, sampling, PluginContext("libvirt", monotonic=lambda: clock[0]))
     for _ in range(20):
         hypervisor.guests()
     assert sum(guest.description is not None for guest in hypervisor.seen()) == many

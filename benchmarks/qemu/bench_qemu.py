@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)
+    from mom_core import PluginContext
     from mom_plugins_qemu.hypervisor import QemuHypervisor
     from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
@@ -45,7 +46,7 @@ def main() -> int:
                 assert stand_in.stdout is not None
                 assert stand_in.stdout.readline() == b"ready\n"
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), logging.getLogger("bench"))
+                hypervisor = QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), PluginContext("qemu"))
                 cpu, wall, seen = [], [], []
                 for _ in range(arguments.rounds + 1):
                     began, started = time.process_time(), time.monotonic()

@@ -105,6 +105,7 @@ def because_of_mom(wait: Wait, stays: Sequence[tuple[float, float]]) -> float:
 
 def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
     """Measure, print, and say whether the target was met."""
+    from mom_core import PluginContext
     from mom_plugins_qemu import sampler
     from mom_plugins_qemu.hypervisor import QemuHypervisor
     from mom_plugins_qemu.visits import Visit, visit_all
@@ -118,7 +119,7 @@ def measure(paths: Sequence[str], options: argparse.Namespace) -> bool:
 
     patch.object(sampler, "visit_all", noted).start()  # for as long as this program runs
     alone = waits_of(paths, options.alone)
-    hypervisor = QemuHypervisor(sampler.QemuHypervisorSettings(sockets=tuple(paths)), logging.getLogger("bench"))
+    hypervisor = QemuHypervisor(sampler.QemuHypervisorSettings(sockets=tuple(paths)), PluginContext("qemu"))
     stopping = threading.Event()
     failed = {"cycles": 0, "without an answer": 0}
 

@@ -77,21 +77,23 @@ class Setting:
         from vdsm_pki import make_ca, write_pki
         from vdsm_process import Vdsm
 
-        from mom_core import StateFile
+        from mom_core import PluginContext, StateFile
         from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.tls import TlsFiles
+        from mom_toolkit import Address
 
         pki = write_pki(folder / "pki", make_ca())
         self.vdsm = Vdsm("--pki", str(pki), "--sample-every", "0")
         self.vdsm.add(*machines(guests))
         log = logging.getLogger("bench")
         files = TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-        self.connection = VdsmConnection(VdsmConnectionSettings("127.0.0.1", self.vdsm.port, files, 64 << 20), log)
+        self.connection = VdsmConnection(VdsmConnectionSettings(Address(host="127.0.0.1", port=self.vdsm.port), files), log)
         self.connection.start()
         marks = Incarnations(StateFile(folder / "guests.json", "guests' starts", FORM), "", time.monotonic)
-        self.hypervisor = VdsmHypervisor(self.connection, HypervisorSettings(answer_timeout=30.0, statistics_kept=0.0), marks, log)
+        settings = HypervisorSettings(answer_timeout=30.0, statistics_kept=0.0)
+        self.hypervisor = VdsmHypervisor(self.connection, settings, marks, PluginContext("vdsm"))
 
     def cycle(self) -> int:
         """List the guests and map their fields, as one cycle does; how many there are."""

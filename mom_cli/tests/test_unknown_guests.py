@@ -66,7 +66,7 @@ def test_guests_that_are_listed_again_are_found_though_the_condition_stands_for_
 
 @pytest.mark.parametrize(("conditions", "told"), [([UNKNOWN], "guests unknown; decided"), ([], "0 guests; decided")])
 def test_the_status_counts_no_unknown_guests(conditions: Sequence[Condition], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _show(Config(), RunningStatus(document(*conditions), 1, 0.0), "here")
+    _show(Config(), RunningStatus(document(*conditions), 1, 0.0, "here"))
     assert told in capsys.readouterr().out
 
 

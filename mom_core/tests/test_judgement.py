@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ from mom_core import (
 from mom_core.engine.judgement import Controller, came_of_it, came_of_putting_back, judged, without_writing
 
 if TYPE_CHECKING:
-    from mom_core import Hypervisor
+    from mom_core.plugins.registry import Hooks
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -41,6 +42,17 @@ TOLERANCE = 16 * MIB
 SIZE = ControlSpec("size", Unit.KIB, Scope.GUEST, "a guest's size", "size", tolerance=TOLERANCE, gradual=512)
 COUNT = ControlSpec("count", Unit.COUNT, Scope.HOST, "a knob", "count")
 DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name")
+
+
+def controller(
+    hypervisor: Any,
+    read: Callable[[Any], object],
+    write: Callable[[Any], object],
+    sleep: Callable[[float], None] = time.sleep,
+    spec: ControlSpec = COUNT,
+) -> Controller:
+    hooks: Hooks = {"mom_read": lambda given: read(given["targets"]), "mom_write": lambda given: write(given["changes"])}
+    return Controller({spec.name: spec}, hooks, hypervisor, sleep)
 
 
 def entry(spec: ControlSpec, before: Value, applied: Value, attempted: tuple[Value, ...] = ()) -> LedgerEntry:
@@ -324,8 +336,7 @@ def test_a_guest_of_which_a_value_is_not_told_is_gone_only_if_it_is_not_listed()
     told, silent, gone = (Target(Entity(Scope.GUEST, name, name), COUNT.name) for name in ("told", "silent", "gone"))
     host = Guests(5)
     host.lists = [[Guest("silent", "silent")]]
-    controller = Controller({COUNT.name: COUNT}, cast("Hypervisor", host), lambda _: {told: 7}, host.write)
-    found = controller.read([told, silent, gone])
+    found = controller(host, lambda _: {told: 7}, host.write).read([told, silent, gone])
     assert (found[told], found[silent]) == (7, None), "it was started since, or is busy"
     assert isinstance(found[gone], GuestGone)
 
@@ -347,17 +358,16 @@ def test_what_a_busy_hypervisor_does_not_tell_at_once_is_asked_for_again_before_
     def write(changes: Sequence[Change]) -> None:
         stands.update((change.target, change.value) for change in changes)
 
-    hypervisor = cast("Hypervisor", None)  # a control of the host: no guest is looked for
-    outcomes = Controller({COUNT.name: COUNT}, hypervisor, lambda _: dict(stands), write, pause).put_back([noted])
+    # Of a control of the host, no guest is looked for.
+    outcomes = controller(None, lambda _: dict(stands), write, pause).put_back([noted])
     assert [(outcome.status, outcome.after) for outcome in outcomes] == [(Status.APPLIED, 5)]
     assert len(asked) == 2
 
 
 def test_what_stays_unknown_is_not_put_back_blindly() -> None:
-    hypervisor = cast("Hypervisor", None)  # as above
     written: list[Sequence[Change]] = []
     asked: list[float] = []
-    outcomes = Controller({COUNT.name: COUNT}, hypervisor, lambda _: {}, written.append, asked.append).put_back([entry(COUNT, 5, 7)])
+    outcomes = controller(None, lambda _: {}, written.append, asked.append).put_back([entry(COUNT, 5, 7)])
     assert [outcome.status for outcome in outcomes] == [Status.FAILED]
     assert not written
     assert sum(asked) < 2
@@ -394,7 +404,7 @@ class Guests:
 
     def put_back(self, noted: LedgerEntry, spec: ControlSpec = SIZE) -> Outcome:
         read = lambda targets: dict.fromkeys(targets, self.size)  # noqa: E731  # a hook
-        (outcome,) = Controller({spec.name: spec}, cast("Hypervisor", self), read, self.write, self.wait).put_back([noted])
+        (outcome,) = controller(self, read, self.write, self.wait, spec).put_back([noted])
         return outcome
 
 

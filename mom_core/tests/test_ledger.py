@@ -201,12 +201,12 @@ def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt(ledger: Ledger, t
     with monkeypatch.context() as patch:
         fill_the_disk(patch)
         ledger.settle([outcome("a", Status.APPLIED, 50, after=48)])
-    assert "No space left on device" in ledger.write_error
+    assert "No space left on device" in ledger.file.write_error
     for one in (ledger, Ledger.open(tmp_path)):
         assert one.entries[A].explains(48)
     ledger.record([])
     assert Ledger.open(tmp_path).entries == ledger.entries
-    assert ledger.write_error == ""
+    assert ledger.file.write_error == ""
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None
 
 def test_who_only_looks_at_a_damaged_ledger_says_so_and_leaves_it(tmp_path: Path) -> None:
     (tmp_path / "ledger.json").write_text("{")
-    assert "is damaged" in Ledger.open(tmp_path, look=True).damage
+    assert "is damaged" in Ledger.open(tmp_path, look=True).file.damage
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
 
 
@@ -309,7 +309,7 @@ def test_an_entry_of_other_types_is_damage_though_the_checksum_is_right(tmp_path
     content = json.loads(path.read_text())["content"]
     content[0][field] = value
     StateFile(path, "the ledger", list).write(content)
-    assert Ledger.open(tmp_path, look=True).damage
+    assert Ledger.open(tmp_path, look=True).file.damage
 
 
 @pytest.mark.parametrize(
@@ -333,11 +333,11 @@ def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(ledger: Ledg
         fill_the_disk(patch)
         with pytest.raises(StateError, match="No space left on device"):
             ledger.record([entry("b")])
-    assert ledger.write_error
-    for one in (ledger, Ledger.open(ledger.path.parent)):
+    assert ledger.file.write_error
+    for one in (ledger, Ledger.open(ledger.file.path.parent)):
         assert list(one.entries.values()) == [in_doubt("a")]
     ledger.record([entry("a")])
-    assert ledger.write_error == ""
+    assert ledger.file.write_error == ""
 
 
 def test_the_file_is_not_for_everybody(tmp_path: Path) -> None:

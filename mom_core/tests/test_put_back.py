@@ -225,8 +225,8 @@ class PutBackMachine(RuleBasedStateMachine):
         self.crash_in: int | None = None
         self.patched = patch.object(StateFile, "write_json", self.written(StateFile.write_json))
         self.patched.start()
-        of = Controller.of
-        self.clock = patch.object(Controller, "of", lambda *plugin: replace(of(*plugin), sleep=self.host.pass_time))
+        patient = lambda *plugin: replace(Controller(*plugin), sleep=self.host.pass_time)  # noqa: E731  # in the place of a class
+        self.clock = patch("mom_core.engine.restore.Controller", patient)
         self.clock.start()
         self.open()
 

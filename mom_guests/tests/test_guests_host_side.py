@@ -1,5 +1,6 @@
 """What the host sees of its guests, in folders that look like /proc and /sys/fs/cgroup."""
 
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from mom_core import Value
 from mom_guests import Cgroups, CpuCounters, HostSide, MergedPages, cgroups_of, huge_kib, swapped_kib, times_of
+from mom_toolkit import Hierarchies
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -94,6 +96,7 @@ def test_a_guests_process_and_group_are_read(host: HostFiles) -> None:
     assert host.properties == {"pid": 4711, "cgroups": {"": SCOPE}}
     first = host.fields()
     assert first == {
+        "rss": 2 * mmap.PAGESIZE >> 10,
         "host_swap": 2048, "host_ksm_merged": 1024, "host_ksm_profit": 1024,
         "host_psi_memory_some_avg10": 12.34, "host_psi_memory_full_avg10": 5.0, "host_psi_cpu_some_avg10": 12.34,
         "host_psi_cpu_full_avg10": 5.0, "host_psi_io_some_avg10": 12.34, "host_psi_io_full_avg10": 5.0,
@@ -204,11 +207,11 @@ def test_where_cgroups_are_of_both_versions_each_is_found(tmp_path: Path) -> Non
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "unified/a/memory.pressure").write_text(PRESSURE)
     (tmp_path / "cpuacct/a/cpuacct.usage").write_text("3000000000\n")
-    groups = Cgroups(tmp_path)
+    groups = Cgroups(tmp_path, Hierarchies(tmp_path))
     own = {"": "/a", "cpuacct": "/a"}
     assert groups.pressure(own) == {"memory_some": 12.34, "memory_full": 5.0}
     assert groups.cpu(own) == CpuCounters(3.0, None)
-    assert groups.cpu({"memory": "/a"}) is None
+    assert groups.cpu({"memory": "/a"}) == CpuCounters(None, None)
 
 
 def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostFiles) -> None:
@@ -326,7 +329,7 @@ def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
     for name in ("cgroup", "cpu.stat", "memory.pressure", "memory.stat", "cpuacct.usage", "stat", "status", "smaps_rollup", "ksm_stat",
                  "ksm_merging_pages"):  # fmt: skip
         (tmp_path / name).write_bytes(content)
-    groups = Cgroups(tmp_path)
+    groups = Cgroups(tmp_path, Hierarchies(tmp_path))
     own = groups.own(1, cgroups_of(str(tmp_path)))
     groups.pressure(own | {"": ""})
     groups.cpu(own | {"": ""})

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mom_core import Clock, Entity, Scope
+from mom_core import Entity, PluginContext, Scope
 from mom_devkit import HandClock
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, ConnectionSettings
@@ -447,9 +447,9 @@ def hypervisor_on(
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     find = partial(pid_of, folder / "pids", folder / "proc")
-    sampling = SamplingSettings(stale_after or None, find, folder, platforms, longest_xml=longest_xml, asked_seconds=asked_seconds)
+    sampling = SamplingSettings(stale_after or None, find, platforms, None, longest_xml, asked_seconds, clock.wall)
     try:
-        yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
+        yield LibvirtHypervisor(connection, sampling, PluginContext("libvirt", root=folder, monotonic=clock))
     finally:
         connection.close()
 

@@ -57,11 +57,13 @@ def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("mom_libvirt.agents._SLACK_SECONDS", LONG_SECONDS)
     log = logging.getLogger("mom.plugin.libvirt")
     libvirtd.add("a")
-    made = AgentCommands(Connection(ConnectionSettings("fake:///system"), log, libvirtd), log, qemu)
+    monkeypatch.setattr("mom_libvirt.agents.qemu_binding", lambda doing: qemu)
+    made = AgentCommands(Connection(ConnectionSettings("fake:///system"), log, libvirtd))
     yield made
     if qemu.hangs is not None:
         qemu.hangs.set()
-    made.close()()
+    for thread in made.close():
+        thread.join()
 
 
 def devices(xml: str) -> ElementTree.Element:
@@ -136,7 +138,7 @@ def test_commands_use_a_few_connections_of_their_own_and_keep_them(commands: Age
 
 
 def test_after_the_end_nobody_is_asked(commands: AgentCommands, qemu: FakeQemu) -> None:
-    commands.close()()
+    commands.close()
     with pytest.raises(HypervisorError, match="closed"):
         commands.command(A, "{}", 1)
     assert qemu.asked == []

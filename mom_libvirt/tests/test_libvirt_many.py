@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
-from mom_core import HypervisorError, NotSupported
+from mom_core import HypervisorError, NotSupported, PluginContext
 from mom_devkit import wait_until
 from mom_libvirt import CallPatience, Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_libvirt.events import GuestEvent
@@ -128,7 +128,7 @@ def test_one_that_tells_of_too_many_events_is_given_up_and_heard_again_on_the_ne
 
 
 def test_a_crowd_where_there_is_room_for_one_is_not_looked_into(libvirtd: FakeLibvirtd, make: Make) -> None:
-    hypervisor = LibvirtHypervisor(make(), SamplingSettings(most_guests=1), LOG)
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(most_guests=1), PluginContext("libvirt"))
     only = libvirtd.add("only")
     assert [found.id for found in hypervisor.guests()] == [only.uuid]
     libvirtd.add("another")
@@ -137,7 +137,7 @@ def test_a_crowd_where_there_is_room_for_one_is_not_looked_into(libvirtd: FakeLi
 
 
 def test_a_longer_description_than_there_is_room_for_is_not_read(libvirtd: FakeLibvirtd, make: Make) -> None:
-    hypervisor = LibvirtHypervisor(make(), SamplingSettings(longest_xml=1000), LOG)
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(longest_xml=1000), PluginContext("libvirt"))
     guest = libvirtd.add("g")
     hypervisor.guests()
     assert hypervisor.garbled() == {}
@@ -148,7 +148,7 @@ def test_a_longer_description_than_there_is_room_for_is_not_read(libvirtd: FakeL
 
 
 def test_what_one_said_last_grows_older_when_it_is_not_answering(libvirtd: FakeLibvirtd, make: Make) -> None:
-    hypervisor = LibvirtHypervisor(make(), SamplingSettings(), LOG)
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(), PluginContext("libvirt"))
     libvirtd.add("g")
     guests = hypervisor.guests()
     assert hypervisor.fields(guests)[guests[0].id]["balloon_cur"]

@@ -140,6 +140,6 @@ class TestDoctor:
             hypervisor = Instances({"i-2-7-VM": (size, 4)})
             fields = {**hypervisor.fields(hypervisor.guests())["i-2-7-VM"], "stats_age": 1.0}
             guests = {"i-2-7-VM": Guest("i-2-7-VM", "i-2-7-VM", fields, incarnation="1")}
-            list(running.mom_act(Snapshot(guests=guests, monotonic=5.0 * cycle), ()))
+            list(running.mom_act(Snapshot(guests=guests, monotonic=5.0 * cycle)))
         _, found = said(host, hypervisor)
         assert "i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message

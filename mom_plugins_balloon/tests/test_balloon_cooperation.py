@@ -25,7 +25,6 @@ class Loop:
         self.now = 0.0
         self.changes = {}
         self.problems = []
-        self.history = []
 
     def cycle(self, wanted=None):
         """One cycle in which somebody wants guest a to have so much; what came of the decisions, by control's value."""
@@ -35,8 +34,7 @@ class Loop:
         collected = self.plugin.mom_collect_guests(listed).rows()
         guests = {g.id: replace(g, fields={**g.fields, **row}) for g, row in zip(listed, collected, strict=True)}
         snapshot = Snapshot(guests=guests, monotonic=self.now)
-        items = list(self.plugin.mom_act(snapshot, self.history))
-        self.history.append(snapshot)
+        items = list(self.plugin.mom_act(snapshot))
         self.problems = [item for item in items if isinstance(item, Problem)]
         decisions = [item for item in items if isinstance(item, Decision)]
         if wanted is not None and not decisions:
@@ -62,7 +60,7 @@ def test_a_guest_is_still_set_aside_when_the_hypervisor_has_been_away(loop, hype
     hypervisor.speed = 0
     cycles(loop, 7, GIB)
     assert loop.fields["balloon_rest"] is not None
-    list(loop.plugin.mom_act(Snapshot(monotonic=loop.now + 1), loop.history))
+    list(loop.plugin.mom_act(Snapshot(monotonic=loop.now + 1)))
     loop.cycle()
     assert loop.fields["balloon_obstacle"].startswith("set aside for 1m, as it was asked to go to")
 
@@ -194,8 +192,8 @@ def test_a_guest_that_was_started_anew_has_a_clean_slate(loop, hypervisor):
 STALE = {"balloon_target": GIB, "stats_age": 40.0}
 
 
-def stops(plugin, snapshot, *history):
-    return [(decision.value, decision.reason) for decision in plugin.mom_act(snapshot, history)]
+def stops(plugin, snapshot):
+    return [(decision.value, decision.reason) for decision in plugin.mom_act(snapshot)]
 
 
 def test_a_shrink_under_way_is_stopped_when_statistics_cease_though_nobody_decides_anything(plugin, hypervisor, seen_by):
@@ -209,13 +207,26 @@ def test_a_shrink_under_way_is_stopped_when_statistics_cease_though_nobody_decid
     assert "it lacks memory" in reason
 
 
-def test_a_guest_that_arrived_and_was_resized_by_somebody_else_is_not_stopped(plugin, hypervisor, seen_by):
-    hypervisor.sizes["a"] = GIB
-    there = seen_by(hypervisor, now=5, a={"balloon_target": GIB})
+def falls_silent(loop, hypervisor):
+    """Guest a has the size that it has now, and its statistics are old."""
+    size = hypervisor.sizes["a"]
+    loop.changes = {"fields": {"balloon_cur": size, "balloon_max": 2 * GIB, "mem_usable": size - 600 * MIB, "stats_age": 40.0}}
+    return size
+
+
+def test_a_guest_that_arrived_and_was_resized_by_somebody_else_is_not_stopped_until_it_is_asked_again(loop, hypervisor):
+    cycles(loop, 3, GIB)
+    assert hypervisor.sizes["a"] == GIB
+    hypervisor.targets.clear()
     hypervisor.sizes["a"] = 2 * GIB
-    assert stops(plugin, seen_by(hypervisor, now=10, a=STALE), there) == []
-    before = seen_by(hypervisor, now=0, a={"balloon_target": GIB + 100 * MIB})
-    assert len(stops(plugin, seen_by(hypervisor, now=10, a=STALE), there, before)) == 1, "asked anew since"
+    falls_silent(loop, hypervisor)
+    assert [loop.cycle() for _ in range(12)] == [[]] * 12, "however long ago it arrived"
+    loop.changes, hypervisor.speed = {}, 100 * MIB
+    loop.cycle(GIB)
+    size = falls_silent(loop, hypervisor)
+    (outcome,) = loop.cycle()
+    assert "the shrink under way is stopped" in outcome.decision.reason
+    assert hypervisor.commands[-1] == ("a", size)
 
 
 def test_a_guest_whose_memory_was_pinned_while_it_was_small_gets_it_back(loop, hypervisor):

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Host, Portion, Snapshot
-from mom_plugins_balloon import BalloonPlugin
+from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
 from mom_plugins_balloon.guarantees import Guarantees, Promise, kept
 
 MIB = 1024
@@ -19,18 +18,21 @@ promises = st.dictionaries(
 rooms = st.floats(0, 1 << 44)
 
 
+def guarantees(written="", reserve="0%"):
+    """Those of a host whose YAML file promises this to each guest."""
+    portion = Portion.parse(written) if written else None
+    return Guarantees(PluginContext(), lambda guest: portion, Portion.parse(reserve))
+
+
 def standing(host=64 * GIB, written="", reserve="0B", **guests):
     """How promises stand for guests of 8 GiB with these fields (and properties, as text)."""
-    settings = BalloonPlugin.GuestSettings(guarantee=Portion.parse(written) if written else None)
     found = {}
     for name, known in guests.items():
         fields = {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB} | {
             key: value for key, value in known.items() if not isinstance(value, str)
         }
         found[name] = Guest(name, name, fields, {key: value for key, value in known.items() if isinstance(value, str)})
-    return Guarantees(lambda one: settings.guarantee, Portion.parse(reserve)).look(
-        Snapshot(Host(fields={"mem_available": host}), found), lambda guest: settings
-    )
+    return guarantees(written, reserve).look(Snapshot(Host(fields={"mem_available": host}), found))
 
 
 class TestWhatIsPromised:
@@ -75,42 +77,46 @@ class TestWhatIsPromised:
         assert (guest.name, bool(error.hint)) == ("vm", True)
 
     def test_a_share_of_a_maximum_that_is_not_known_now_is_one_of_that_which_was(self):
-        book = Guarantees(lambda settings: Portion.parse("50%"), Portion.parse("0%"))
-        settings = BalloonPlugin.GuestSettings()
+        book = guarantees("50%")
         for maximum, size, holds in ((8 * GIB, 8 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB)):
             snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"balloon_cur": size, "balloon_max": maximum})})
-            assert book.look(snapshot, lambda guest: settings).holds == {"vm": holds}
-        book.look(Snapshot(), lambda guest: settings)  # the hypervisor is away
-        assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
+            assert book.look(snapshot).holds == {"vm": holds}
+        book.look(Snapshot())  # the hypervisor is away
+        assert book.look(snapshot).holds == {"vm": 4 * GIB}
 
     def test_a_share_of_a_maximum_that_was_never_known_is_one_of_what_the_guest_has(self):
         assert standing(written="50%", vm={"balloon_max": None}).holds == {"vm": 4 * GIB}
 
     def test_the_larger_of_what_the_file_and_the_metadata_promise_holds_before_sizes_are_collected(self):
-        book, settings = Guarantees(lambda settings: Portion.parse("4GiB"), Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        book = guarantees("4GiB")
         guests = [Guest(size, size, properties={"mem_guarantee": size}) for size in ("2GiB", "6GiB")]
-        assert book.own(guests, lambda guest: settings) == {"2GiB": 4 * GIB, "6GiB": 6 * GIB}
+        assert book.own(guests) == {"2GiB": 4 * GIB, "6GiB": 6 * GIB}
 
     def test_a_promise_of_more_than_a_guest_can_have_costs_the_others_nothing_while_its_maximum_is_not_known(self):
-        book, settings = Guarantees(lambda settings: None, Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        book = guarantees()
         other = Guest("b", "b", {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}, {"mem_guarantee": "6GiB"})
         for maximum in (4 * GIB, None):
             greedy = Guest("a", "a", {"balloon_cur": 4 * GIB, "balloon_max": maximum}, {"mem_guarantee": "100GiB"})
-            found = book.look(Snapshot(Host(fields={"mem_available": 32 * GIB}), {"a": greedy, "b": other}), lambda guest: settings)
+            found = book.look(Snapshot(Host(fields={"mem_available": 32 * GIB}), {"a": greedy, "b": other}))
             assert found.holds == {"a": 4 * GIB, "b": 6 * GIB}
             assert found.excessive[0].maximum == 4 * GIB
-            assert book.columns([greedy], lambda guest: settings)["balloon_min"] == [4 * GIB]
+            assert book.columns([greedy])["balloon_min"] == [4 * GIB]
 
     def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
-        silent, promised = BalloonPlugin.GuestSettings(), BalloonPlugin.GuestSettings(guarantee=Portion.parse("2GiB"))
-        book = Guarantees(lambda settings: promised.guarantee if settings is promised else None, Portion.parse("0%"))
-        before, after = (lambda guest: silent), (lambda guest: promised)
+        silent, promising, context = GuestSettings(), GuestSettings(), PluginContext()
+
+        def own(guest):
+            return Portion.parse("2GiB") if context.guest_settings(guest) is promising else None
+
+        book = Guarantees(context, own, Portion.parse("0%"))
+        context.guest_settings = lambda guest: silent
         plain, written = Guest("vm", "vm"), Guest("vm", "vm", properties={"mem_guarantee": "1GiB"})
-        assert [book.own((plain,), before) for _ in range(2)] == [{}, {}]
-        assert book.own((written,), before) == {"vm": GIB}, "another guest was given the id, or its metadata changed"
-        assert book.own((written,), after) == {"vm": 2 * GIB}, "the configuration was read again"
-        assert book.own((), after) == {}
-        assert book.own((plain,), after) == {"vm": 2 * GIB}
+        assert [book.own((plain,)) for _ in range(2)] == [{}, {}]
+        assert book.own((written,)) == {"vm": GIB}, "another guest was given the id, or its metadata changed"
+        context.guest_settings = lambda guest: promising
+        assert book.own((written,)) == {"vm": 2 * GIB}, "the configuration was read again"
+        assert book.own(()) == {}
+        assert book.own((plain,)) == {"vm": 2 * GIB}
 
 
 class TestMoreThanTheHostHas:
@@ -130,16 +136,16 @@ class TestMoreThanTheHostHas:
         )
 
     def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):
-        book, settings = Guarantees(lambda settings: Portion.parse("75%"), Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        book = guarantees("75%")
         guests = {name: Guest(name, name, {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
-        book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests), lambda guest: settings)
-        told = book.columns(list(guests.values()), lambda guest: settings)
+        book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))
+        told = book.columns(list(guests.values()))
         assert told == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}
 
     def test_an_oversold_host_gives_nothing_back_while_its_memory_is_not_known(self):
-        book, settings = Guarantees(lambda settings: Portion.parse("100%"), Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        book = guarantees("100%")
         guests = {name: Guest(name, name, {"balloon_cur": 4 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
-        found = [book.look(Snapshot(Host(fields={"mem_available": kib}), guests), lambda guest: settings) for kib in (8 * GIB, None)]
+        found = [book.look(Snapshot(Host(fields={"mem_available": kib}), guests)) for kib in (8 * GIB, None)]
         assert [one.holds for one in found] == [{"a": 4 * GIB, "b": 4 * GIB}] * 2
 
     def test_a_host_of_unknown_memory_keeps_all(self):

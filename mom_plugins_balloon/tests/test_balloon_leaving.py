@@ -112,8 +112,7 @@ class Bench:
 
     @property
     def leaving(self) -> MovePreparation:
-        found = self.plugin.mom_services()[MovePreparation]
-        assert isinstance(found, MovePreparation)
+        found: MovePreparation = self.plugin.mom_services()[MovePreparation]
         return found
 
     def taken_before(self, size: int, before: int) -> None:
@@ -138,7 +137,7 @@ class Bench:
         seen = self.snapshot()
         guest = seen.guests["a"]
         self.plugin.mom_collect_guests([guest])
-        acts = [one for one in self.plugin.mom_act(seen, []) if isinstance(one, Decision)]
+        acts = [one for one in self.plugin.mom_act(seen) if isinstance(one, Decision)]
         decisions = acts or [Decision(guest.entity, "balloon_target", size, "", POLICY) for size in wanted]
         self.decided += acts
         revisions = list(self.plugin.mom_review(seen, decisions))
@@ -234,7 +233,7 @@ def test_it_is_not_swept_where_nothing_is_known_of_the_host(bench: Bench) -> Non
 
 def test_nobody_waits_for_a_guest_that_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def cycle() -> None:
-        list(bench.plugin.mom_act(Snapshot(host=Host(fields=ROOMY), monotonic=bench.context.monotonic()), []))
+        list(bench.plugin.mom_act(Snapshot(host=Host(fields=ROOMY), monotonic=bench.context.monotonic())))
 
     assert bench.prepared(cycle=cycle) == "it is not there any more"
 

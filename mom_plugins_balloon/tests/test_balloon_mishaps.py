@@ -77,7 +77,7 @@ class Host:
         asked = {name: values[0] for name, values in told.items()}
         snapshot = self.snapshot(**{**asked, **fields})
         guest = snapshot.guests["a"]
-        decided = [one for one in self.plugin.mom_act(snapshot, []) if isinstance(one, Decision)]
+        decided = [one for one in self.plugin.mom_act(snapshot) if isinstance(one, Decision)]
         if wanted is not None:
             decided.append(Decision(guest.entity, "balloon_target", wanted, "", Source("50_balloon")))
         revisions = list(self.plugin.mom_review(snapshot, decided))
@@ -97,7 +97,7 @@ class Host:
             self.clock.now += 5
             other = Guest("b", "name-b", incarnation="1")
             self.plugin.mom_collect_guests([other])
-            list(self.plugin.mom_act(Snapshot(guests={"b": other}, monotonic=self.clock.now), []))
+            list(self.plugin.mom_act(Snapshot(guests={"b": other}, monotonic=self.clock.now)))
 
     def sweeps(self) -> None:
         """A sweep has begun."""
@@ -206,7 +206,7 @@ class TestSweeps:
         host.hypervisor.sizes["a"] = 1500 * MIB
         snapshot = host.snapshot(swap_out=4000.0, balloon_target=BOTTOM)
         host.swept()
-        assert [one for one in host.plugin.mom_act(snapshot, []) if isinstance(one, Decision)] == []
+        assert [one for one in host.plugin.mom_act(snapshot) if isinstance(one, Decision)] == []
 
     def test_what_became_of_a_sweep_does_not_hide_what_was_asked_since(self, host: Host) -> None:
         host.sweeps()
@@ -272,20 +272,21 @@ class TestWhatIsMissing:
         host.without_it(LISTS_UNTIL_GONE)
         assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
 
-    def test_what_a_plugin_promised_last_holds_while_it_says_nothing(self, host: Host) -> None:
-        host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=0.75), host.context.guest_settings)
-        silent = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
-        assert silent.holds == {"a": 1536 * MIB}
-        host.plugin._guarantees.look(Snapshot(), host.context.guest_settings)
-        again = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
-        assert (again.holds, again.unheard) == ({"a": 1536 * MIB}, set()), "also where the hypervisor was away meanwhile"
-        assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings, by_class=False).holds == {}
-
     @pytest.fixture
     def by_class(self, host: Host) -> Host:
         """A host with a plugin that makes promises by guests' classes."""
         host.context.declarations = Declarations({(Scope.GUEST, "mem_guarantee"): FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "")})
         return host
+
+    def test_what_a_plugin_promised_last_holds_while_it_says_nothing(self, by_class: Host) -> None:
+        look = by_class.plugin._guarantees.look
+        look(by_class.snapshot(mem_guarantee_share=0.75))
+        assert look(by_class.snapshot()).holds == {"a": 1536 * MIB}
+        look(Snapshot())
+        again = look(by_class.snapshot())
+        assert (again.holds, again.unheard) == ({"a": 1536 * MIB}, set()), "also where the hypervisor was away meanwhile"
+        by_class.context.declarations = Declarations()
+        assert look(by_class.snapshot()).holds == {}, "there is no such plugin any more"
 
     def test_a_guest_of_whose_class_nothing_was_heard_yet_may_grow_and_is_not_made_smaller(self, by_class: Host) -> None:
         by_class.hypervisor.sizes["a"] = 1500 * MIB
@@ -306,24 +307,24 @@ class TestWhatIsMissing:
         after.cycle()
         assert by_class.hypervisor.commands[-1] == ("a", 1700 * MIB)
 
-    def test_of_a_guest_that_comes_or_is_started_anew_while_a_plugin_is_silent_nothing_was_heard(self, host: Host) -> None:
-        look, settings = host.plugin._guarantees.look, host.context.guest_settings
-        look(host.snapshot(mem_guarantee_share=0.75), settings)
-        known = host.snapshot().guests["a"]
-        silent = look(Snapshot(guests={"a": known, "b": Guest("b", "name-b", incarnation="1")}), settings)
+    def test_of_a_guest_that_comes_or_is_started_anew_while_a_plugin_is_silent_nothing_was_heard(self, by_class: Host) -> None:
+        look = by_class.plugin._guarantees.look
+        look(by_class.snapshot(mem_guarantee_share=0.75))
+        known = by_class.snapshot().guests["a"]
+        silent = look(Snapshot(guests={"a": known, "b": Guest("b", "name-b", incarnation="1")}))
         assert (silent.unheard, silent.holds) == ({"b"}, {"a": 1536 * MIB})
-        anew = look(Snapshot(guests={"a": replace(known, incarnation="2")}), settings)
+        anew = look(Snapshot(guests={"a": replace(known, incarnation="2")}))
         assert (anew.unheard, anew.holds) == ({"a"}, {"a": 1536 * MIB}), "what was promised before holds until then"
-        assert look(host.snapshot(mem_guarantee_share=None), settings).unheard == set()
+        assert look(by_class.snapshot(mem_guarantee_share=None)).unheard == set()
 
-    def test_a_plugin_may_promise_sizes_alone(self, host: Host) -> None:
-        host.plugin._guarantees.look(host.snapshot(mem_guarantee=GIB), host.context.guest_settings)
-        assert host.plugin._guarantees.look(host.snapshot(mem_guarantee=1536 * MIB), host.context.guest_settings).holds == {"a": 1536 * MIB}
+    def test_a_plugin_may_promise_sizes_alone(self, by_class: Host) -> None:
+        by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee=GIB))
+        assert by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee=1536 * MIB)).holds == {"a": 1536 * MIB}
 
-    def test_a_promise_that_is_taken_back_is_gone(self, host: Host) -> None:
-        host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=0.75), host.context.guest_settings)
-        assert host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=None), host.context.guest_settings).holds == {}
-        assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings).holds == {}
+    def test_a_promise_that_is_taken_back_is_gone(self, by_class: Host) -> None:
+        by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee_share=0.75))
+        assert by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee_share=None)).holds == {}
+        assert by_class.plugin._guarantees.look(by_class.snapshot()).holds == {}
 
     def test_promises_that_cannot_be_looked_at_fail_in_review_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         def look(*args: object, **more: object) -> None:
@@ -332,7 +333,7 @@ class TestWhatIsMissing:
         monkeypatch.setattr(host.plugin._guarantees, "look", look)
         snapshot = host.snapshot()
         with pytest.raises(ArithmeticError):
-            list(host.plugin.mom_act(snapshot, []))
+            list(host.plugin.mom_act(snapshot))
         with pytest.raises(ArithmeticError):
             host.plugin.mom_review(snapshot, [])
 

@@ -16,8 +16,8 @@ HOST = {"mem_available": 64 * GIB, "mem_really_available": 6 * GIB}
 
 def state_with(plugin, seen_by, hypervisor, line):
     host = {**HOST, "mem_evicts_below": line}
-    plugin.mom_act(Snapshot(Host(fields=host), seen_by(hypervisor).guests, monotonic=1.0), [])
-    list(plugin.mom_act(Snapshot(Host(fields=host), seen_by(hypervisor).guests, monotonic=2.0), []))
+    plugin.mom_act(Snapshot(Host(fields=host), seen_by(hypervisor).guests, monotonic=1.0))
+    list(plugin.mom_act(Snapshot(Host(fields=host), seen_by(hypervisor).guests, monotonic=2.0)))
     return plugin.mom_collect_host()
 
 

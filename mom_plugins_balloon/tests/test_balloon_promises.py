@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import Guest, Portion, Snapshot, Value
-from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.guarantees import Guarantees, HeldPromises, PromisesKept
+from mom_core import Guest, PluginContext, Portion, Snapshot, Value
+from mom_plugins_balloon.guarantees import Guaranteed, Guarantees, PromisesKept
 from mom_toolkit import Promises
+
+
+def guarantees(written: Guaranteed | None = None) -> Guarantees:
+    """Those of a host whose YAML file promises this to each guest."""
+    return Guarantees(PluginContext(), lambda guest: written, Portion.parse("0%"))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,7 @@ from mom_toolkit import Promises
     ],
 )
 def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
-    promises: Promises = HeldPromises(PromisesKept)
+    promises: Promises = guarantees()
     guest = Guest("1", "vm", fields)
     assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)
 
@@ -47,8 +51,9 @@ def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value],
 def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
     fields: Mapping[str, Value], guaranteed: float, promised: float
 ) -> None:
-    standing = PromisesKept(promised={"1": 300}, holds={"1": 200}, incarnations={"1": ""})
-    promises: Promises = HeldPromises(lambda: standing)
+    book = guarantees()
+    book.standing = PromisesKept(promised={"1": 300}, holds={"1": 200}, incarnations={"1": ""})
+    promises: Promises = book
     assert (promises.guaranteed_kib(Guest("1", "vm", fields)), promises.promised_kib(Guest("1", "vm", fields))) == (guaranteed, promised)
     assert promises.guaranteed_kib(Guest("2", "other", {})) is None
     anew = Guest("1", "vm", incarnation="2")
@@ -56,15 +61,10 @@ def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
 
 
 def test_what_was_promised_to_a_guest_says_nothing_of_the_one_that_is_started_anew() -> None:
-    half = BalloonPlugin.GuestSettings(guarantee=Portion.parse("50%"))
-    book = Guarantees(lambda settings: half.guarantee, Portion.parse("0%"))
-
-    def settings_of(guest: Guest) -> BalloonPlugin.GuestSettings:
-        return half
-
+    book = guarantees(Portion.parse("50%"))
     before, anew = (Guest("1", "vm", {"balloon_max": size, "balloon_cur": size}, incarnation=str(size)) for size in (400, 1600))
-    book.look(Snapshot(guests={"1": before}), settings_of)
-    assert book.columns([before], settings_of) == {"balloon_min": [200], "guest_guarantee": [200], "mem_promised": [200]}
-    assert {name: values for name, values in book.columns([anew], settings_of).items() if any(values)} == {}
-    book.look(Snapshot(guests={"1": anew}), settings_of)
-    assert book.columns([anew], settings_of) == {"balloon_min": [800], "guest_guarantee": [800], "mem_promised": [800]}
+    book.look(Snapshot(guests={"1": before}))
+    assert book.columns([before]) == {"balloon_min": [200], "guest_guarantee": [200], "mem_promised": [200]}
+    assert {name: values for name, values in book.columns([anew]).items() if any(values)} == {}
+    book.look(Snapshot(guests={"1": anew}))
+    assert book.columns([anew]) == {"balloon_min": [800], "guest_guarantee": [800], "mem_promised": [800]}

@@ -71,7 +71,7 @@ class Guests:
             fields = {name: value for name, value in {**row, **told}.items() if value is not None}
             guests[guest.id] = Guest(guest.id, guest.name, fields, incarnation=guest.incarnation)
         self.snapshot = Snapshot(Host(fields={"mem_available": 64 * GIB}), guests, monotonic=self.now)
-        list(self.plugin.mom_act(self.snapshot, ()))
+        list(self.plugin.mom_act(self.snapshot))
         return guests
 
     def started(self, name: str, gib: float, maximum: float | None = 4, run: str = "1") -> None:
@@ -214,7 +214,7 @@ class TestWhatItStartedWith:
         guests.started("vm", 1)
         assert guests.holds() == {}
         listed = [Guest("vm", "vm", properties={"mem_guarantee": "start"}, incarnation="1")]
-        assert guests.plugin._guarantees.own(listed, guests.context.guest_settings) == {"vm": GIB}
+        assert guests.plugin._guarantees.own(listed) == {"vm": GIB}
 
 
 class TestAfterARestart:

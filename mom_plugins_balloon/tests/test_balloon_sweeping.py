@@ -182,19 +182,19 @@ def test_what_a_crash_cut_off_is_known_and_given_back(plugin, hypervisor, seen_b
     hypervisor.sizes["a"] = size
     target = Target(snapshot.guests["a"].entity, "balloon_target")
     assert after.mom_read(hypervisor, [target]) == {target: InTransition(size)}, "mom's own doing, so that it is put back"
-    acts = list(after.mom_act(seen_at(hypervisor, seen_by, context), []))
+    acts = list(after.mom_act(seen_at(hypervisor, seen_by, context)))
     [back] = [act for act in acts if isinstance(act, Decision)]
     assert (back.entity.id, back.value) == ("a", SIZE)
-    unknown = list(after.mom_act(seen_at(hypervisor, seen_by, context, balloon_cur=None), []))
+    unknown = list(after.mom_act(seen_at(hypervisor, seen_by, context, balloon_cur=None)))
     assert not [act for act in unknown if isinstance(act, Decision)]
-    assert back in list(after.mom_act(seen_at(hypervisor, seen_by, context), [])), "until it is asked for it"
+    assert back in list(after.mom_act(seen_at(hypervisor, seen_by, context))), "until it is asked for it"
     after.mom_write(hypervisor, [Change(target, SIZE, size)])
     assert hypervisor.commands == [("a", SIZE)]
-    assert not [act for act in after.mom_act(seen_at(hypervisor, seen_by, context), []) if isinstance(act, Decision)]
+    assert not [act for act in after.mom_act(seen_at(hypervisor, seen_by, context)) if isinstance(act, Decision)]
     third = BalloonPlugin(BalloonPlugin.Settings(), context)
     hypervisor.targets, hypervisor.sizes["a"] = {}, (BOTTOM + SIZE) // 2
     assert third.mom_read(hypervisor, [target]) == {target: (BOTTOM + SIZE) // 2}, "by now that is what another process has set"
-    assert not [act for act in third.mom_act(seen_at(hypervisor, seen_by, context), []) if isinstance(act, Decision)]
+    assert not [act for act in third.mom_act(seen_at(hypervisor, seen_by, context)) if isinstance(act, Decision)]
 
 
 def test_a_size_that_no_sweep_explains_is_somebody_elses(plugin, hypervisor, seen_by, context) -> None:

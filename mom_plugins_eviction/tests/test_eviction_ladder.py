@@ -8,24 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, LedgerEntry, PluginContext, Scope, Value
+from mom_core import EngineState, Entity, LedgerEntry, PluginContext, Scope, Value
 from mom_core.testing import snapshot
 from mom_plugins_eviction.jobs import Job, Jobs, JobState
 from mom_plugins_eviction.ladder import Announcements, Ladder, climb
 from mom_plugins_eviction.recent_steps import RecentSteps
 from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import (
-    EvictionCandidate,
-    HostPressure,
-    Step,
-    candidate_of,
-    choose,
-    is_calm,
-    is_hard,
-    most_stopped,
-    needs_of,
-    warning_of,
-)
+from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, candidate_of, choose, most_stopped, needs_of, warning_of
 
 TOTAL = 1_000_000.0
 FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_000.0)
@@ -80,17 +69,17 @@ def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_tha
     ],
 )
 def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: HostPressure, already: bool, hard: bool | None) -> None:
-    assert is_hard(pressure, SETTINGS, already) is hard
+    assert pressure.is_hard(SETTINGS, already) is hard
 
 
 def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_waits() -> None:
-    assert is_calm(HostPressure(0.0, TOTAL, 300_000), SETTINGS, 150_000)
-    assert not is_calm(HostPressure(0.0, TOTAL, 300_000), SETTINGS, 150_001)
-    assert not is_calm(HostPressure(2.0, TOTAL, 300_000), SETTINGS, 0)
-    assert is_calm(HostPressure(None, TOTAL, 300_000), SETTINGS, 0), "of a kernel that does not tell who waits"
-    assert not is_calm(HostPressure(0.0, TOTAL, 300_000, "hard"), SETTINGS, 0)
-    assert not is_calm(HostPressure(0.0, None, 300_000), SETTINGS, 0)
-    assert not is_calm(HostPressure(), SETTINGS, 0)
+    assert HostPressure(0.0, TOTAL, 300_000).is_calm(SETTINGS, 150_000)
+    assert not HostPressure(0.0, TOTAL, 300_000).is_calm(SETTINGS, 150_001)
+    assert not HostPressure(2.0, TOTAL, 300_000).is_calm(SETTINGS, 0)
+    assert HostPressure(None, TOTAL, 300_000).is_calm(SETTINGS, 0), "of a kernel that does not tell who waits"
+    assert not HostPressure(0.0, TOTAL, 300_000, "hard").is_calm(SETTINGS, 0)
+    assert not HostPressure(0.0, None, 300_000).is_calm(SETTINGS, 0)
+    assert not HostPressure().is_calm(SETTINGS, 0)
 
 
 # --- whom ---------------------------------------------------------------------------------------------------------------------------
@@ -331,7 +320,7 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
         if taken:
             one = running.pop(taken[0])
             assert taken[1] in one.allowed
-            assert is_hard(pressure, SETTINGS, already=True)
+            assert pressure.is_hard(SETTINGS, already=True)
             assert now >= announced.pop(taken) + warning[one.identity]
             assert not steps or now - steps[-1] >= settings.apart
             steps.append(now)
@@ -344,7 +333,7 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
             assert moves <= most_stopped(guests, share)
         if undo:
             assert undo.guest in done
-            assert is_calm(pressure, SETTINGS, 0.0)
+            assert pressure.is_calm(SETTINGS, 0.0)
             assert not steps or now - steps[-1] >= settings.apart
             steps.append(now)
             done.remove(undo.guest)
@@ -371,9 +360,9 @@ def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_
     path.write_text(text, "latin-1")
     controls = {"guest_pause": 1, "guest_save": 1, "balloon_target": 1}
     entries = [LedgerEntry(Entity(Scope.GUEST, control, "vm"), control, 0, one, "any", 7.0) for control, one in controls.items()]
-    context = PluginContext(name="eviction", state_directory=tmp_path)
+    context = PluginContext(name="eviction", state_directory=tmp_path, engine_state=lambda: EngineState(changes=entries))
     jobs = Jobs(context, 60.0, RecentSteps(context))
-    jobs.load(entries)
+    jobs.load()
     assert jobs.stopped == [Job("guest_pause", "vm", Step.PAUSE, JobState.DONE, 7.0)]
     assert "start them by hand" in context.state_files[-1].damage
     assert path.with_name("jobs.json.damaged-1").read_bytes() == text.encode("latin-1")

@@ -44,6 +44,7 @@ from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
 from mom_plugins_eviction import EvictionPlugin
 from mom_plugins_eviction.jobs import FORM, WHAT, Job
+from mom_plugins_eviction.requests import request
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.verbs import eviction
@@ -835,7 +836,7 @@ def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A guest that the operator has let go on, and mom is started anew."""
     bench = paused(tmp_path)
     monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", bench.clock.wall)
-    bench.plugin._requests.ask(bench.identity("vm1"), lambda: True, 1.0)
+    request(bench.plugin._requests, bench.identity("vm1"), lambda: True, 1.0)
     bench.cycle()
     assert bench.remembered == []
     bench.start()
@@ -845,7 +846,7 @@ def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_a_mom_that_only_observes_lets_no_guest_go_on_though_the_operator_asks_for_it(tmp_path: Path) -> None:
     bench = paused(tmp_path)
     bench.mode = "observe"
-    bench.plugin._requests.ask(bench.identity("vm1"), lambda: True, 1.0)
+    request(bench.plugin._requests, bench.identity("vm1"), lambda: True, 1.0)
     bench.cycle()
     assert bench.remembered == ["vm1: pause"]
     assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.PAUSED

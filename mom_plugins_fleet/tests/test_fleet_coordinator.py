@@ -634,7 +634,7 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch, agent):
     mistakes = iter([KeyError("nobody"), KeyError("again")])
     monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
 
-    async def belong(_dirty: asyncio.Event) -> None:
+    async def belong() -> None:
         raise next(mistakes, MomError("all is as it should be"))
 
     monkeypatch.setattr(agent, "_belong", belong)
@@ -935,5 +935,5 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(st
 
 async def test_a_host_without_operators_follows_nothing_and_says_so():
     agent = an_agent(operators=())
-    await until(lambda: agent.trouble, agent._follow(Memory(), asyncio.Event()))
+    await until(lambda: agent.trouble, agent._follow(Memory()))
     assert "no key of an operator" in agent.trouble

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import MomError
-from mom_plugins_fleet.placement import Leaver
-from mom_plugins_fleet.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, leaver_of, next_orders, places
+from mom_plugins_fleet.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, needs_of, next_orders, places
 from mom_plugins_fleet.plan_verb import planned, print_plan
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
@@ -109,9 +108,9 @@ def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_so
 
 
 def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold():
-    assert leaver_of(guest("x", 70)) == Leaver("id-x", 70 * GIB)
-    assert leaver_of(guest("x", 70, held=3, working=9)) == Leaver("id-x", 9 * GIB)
-    assert leaver_of(HostedGuest(id="x", name="x")) is None
+    assert needs_of(guest("x", 70)) == 70 * GIB
+    assert needs_of(guest("x", 70, held=3, working=9)) == 9 * GIB
+    assert needs_of(HostedGuest(id="x", name="x")) is None
 
 
 def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less(fleet):

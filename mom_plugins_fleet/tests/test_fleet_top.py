@@ -90,6 +90,9 @@ def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_t
     assert any(line.startswith("h2 ") and "not believed to be in the fleet: it is not signed" in line for line in shown)
     assert any(line.startswith("h3 ") and "not in the fleet: ignored" in line for line in shown)
     assert all(line.isprintable() for line in shown)
+    opened = "\n".join(lines(view, (160, 24), "", "enter"))
+    assert "h2  (Esc: back)" in opened
+    assert "not believed to be in the fleet: it is not signed" in opened
 
 
 def test_servers_that_are_lost_are_said_where_the_last_picture_stays():

@@ -26,7 +26,7 @@ from mom_plugins_forecast.past import FIRST_DAY, past_from
 from mom_plugins_forecast.past import LEARNED as LEARNED_PAST
 from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import FILE, LEARNED, days_from
-from mom_plugins_forecast.stored import StoredDays, StoredPast
+from mom_plugins_forecast.stored import StoredPast, days_at
 from mom_plugins_forecast.verbs import _named, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
@@ -89,10 +89,10 @@ def test_what_was_learned_outlives_a_restart_and_is_written_while_mom_runs(tmp_p
         plugin.mom_report(report(one))
     for name in (FILE, PAST):
         wait_until((tmp_path / "forecast" / name).exists, f"{name} is written, though mom was not stopped")
-    before = plugin.days("desktop")
+    before = plugin._days.days("desktop")
     plugin.mom_teardown()
     again, _ = started(tmp_path)
-    after = again.days("desktop")
+    after = again._days.days("desktop")
     assert before is not None
     assert after is not None
     assert after.learned_slots == before.learned_slots
@@ -105,13 +105,13 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path, d
     file = tmp_path / "forecast" / FILE
     file.write_bytes(file.read_bytes()[:500] + damage)
     plugin, context = started(tmp_path)
-    assert plugin.days("desktop") is None
+    assert plugin._days.days("desktop") is None
     assert context.state_files[0].damage
     assert file.with_name(f"{FILE}.damaged-1").exists()
     for one in snapshots(USES, range(1, 2)):
         plugin.mom_report(report(one))
     plugin.mom_teardown()
-    assert started(tmp_path)[0].days("desktop") is not None
+    assert started(tmp_path)[0]._days.days("desktop") is not None
 
 
 def test_past_days_of_a_guest_that_is_off_are_kept_where_the_other_file_was_damaged(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_days_of_another_length_are_not_used_and_not_overwritten(tmp_path: Path)
     context = PluginContext("forecast", state_directory=tmp_path)
     plugin = ForecastPlugin(ForecastPlugin.Settings(), context)
     plugin.mom_setup()
-    assert plugin.days("desktop") is None
+    assert plugin._days.days("desktop") is None
     assert "another length" in context.state_files[0].damage
     assert (tmp_path / "forecast" / f"{FILE}.unused-1").exists()
 
@@ -160,7 +160,7 @@ def learned_for(folder: Path, of: Path) -> Sequence[Path]:
 
 def learned_of(plugin: ForecastPlugin) -> int:
     """How many slots of the guest are known."""
-    found = plugin.days("desktop")
+    found = plugin._days.days("desktop")
     return 0 if found is None else found.learned_slots
 
 
@@ -185,7 +185,7 @@ def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp
     else:
         plugin, _ = started(tmp_path, clock)
     goes_on(plugin, lambda: learned_of(plugin))
-    found = plugin.days("desktop")
+    found = plugin._days.days("desktop")
     assert found is not None
     assert found.has_pattern
     goes_on(plugin, lambda: not any(one.exists() for one in files))
@@ -260,7 +260,7 @@ def test_of_more_guests_than_a_file_may_hold_those_seen_last_are_kept(
     plugin.mom_teardown()
     again, context = started(tmp_path / ("kept" if by_verb else "lived"))
     assert not any(one.damage for one in context.state_files)
-    found = [number for number in range(5) if again.days(f"guest-{number}") is not None]
+    found = [number for number in range(5) if again._days.days(f"guest-{number}") is not None]
     assert len(found) == 3
     assert 0 not in found
 
@@ -331,7 +331,7 @@ def test_days_that_another_users_mom_keeps_are_said_to_be_closed_to_this_one(tmp
 
     monkeypatch.setattr(Path, "is_dir", denied)
     monkeypatch.setattr("mom_core.state_files.read_file", denied)
-    for opened in (StoredDays, StoredPast):
+    for opened in (days_at, StoredPast):
         with pytest.raises(MomError, match=f"{tmp_path} cannot be read: Permission denied"):
             opened(tmp_path)
 

@@ -62,7 +62,7 @@ def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = T
     """True if one look of the watch has CPUs asked for what they keep; `saw` is what another plugin tells of a host that it simulates."""
     caplog.set_level(logging.DEBUG)
     settings = HostSettings.model_validate({"watch_available": "1GiB", "take_back": take_back})
-    watch = HostWatch(settings, root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
+    watch = HostWatch(settings, PluginContext(root=root), lambda: 100.0)
     if saw is not None:
         watch.saw(*saw)
     watch.look()

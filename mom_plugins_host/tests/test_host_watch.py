@@ -1,6 +1,5 @@
 """The watch for memory pressure: what wakes mom and what does not, on plain numbers, on a folder of files, and on the real host."""
 
-import logging
 import os
 import re
 import threading
@@ -66,18 +65,18 @@ class TestAvailableMemory:
 
 class TestStalls:
     def test_waiting_is_counted_over_the_last_window(self) -> None:
-        gauge = StallGauge(1.0)
+        gauge = StallGauge()
         looks = ((0.0, 0), (0.2, 20_000), (0.4, 30_000), (1.5, 30_000), (2.5, 30_000))
         seen = [gauge.stalled(1_000_000 + total, now) for now, total in looks]
         assert seen == pytest.approx([0.0, 0.02, 0.03, 0.0, 0.0])
 
     def test_a_long_time_between_two_looks_makes_no_pressure(self) -> None:
-        gauge = StallGauge(1.0)
+        gauge = StallGauge()
         gauge.stalled(0, 0.0)
         assert gauge.stalled(100_000, 10.0) == pytest.approx(0.01)
 
     def test_a_counter_that_goes_back_begins_anew(self) -> None:
-        gauge = StallGauge(1.0)
+        gauge = StallGauge()
         gauge.stalled(500_000, 0.0)
         assert gauge.stalled(100, 0.2) == 0.0
 
@@ -303,7 +302,7 @@ class TestTheKernelsTrigger:
 
         make.events = 1  # type: ignore[attr-defined]  # stands in for a class
         monkeypatch.setattr("mom_plugins_host.watch.StallTrigger", make)
-        watch = HostWatch(HostSettings.model_validate({"watch": "10s"}), root, woken, logging.getLogger("test"), monotonic=lambda: 0.0)
+        watch = HostWatch(HostSettings.model_validate({"watch": "10s"}), PluginContext(root=root, wake=woken), lambda: 0.0)
         watch.start()
         try:
             assert watch.how == "by a trigger of the kernel, and by what is available, every 10s"
@@ -324,7 +323,7 @@ class TestTheKernelsTrigger:
     ) -> None:
         monkeypatch.setattr("mom_plugins_host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
         put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
-        assert HostWatch(HostSettings(), root, woken, logging.getLogger("test")).look() == rest
+        assert HostWatch(HostSettings(), PluginContext(root=root, wake=woken)).look() == rest
 
     def test_this_kernel_takes_one_or_says_why_not(self, mom_power: MomPower) -> None:
         why = ""

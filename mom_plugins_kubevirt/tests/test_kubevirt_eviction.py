@@ -53,13 +53,13 @@ def test_a_threshold_is_a_size_or_a_share_and_nothing_and_all_switch_it_off(text
 def configured(folder: Path, text: str, flags: str = "", drop_ins: dict[str, str] | None = None, said: object = None) -> KubeletConfig:
     files = {CONFIG: text, **{f"etc/kubelet.d/{name}": content for name, content in (drop_ins or {}).items()}}
     root = host_of(folder, files)
-    process = KubeletProcess(root, flags_of(b"kubelet\0" + "\0".join(flags.split()).encode())) if flags else None
+    process = KubeletProcess(root, flags_of(b"kubelet\0" + "\0".join(flags.split()).encode()))
     return config_of(root, process, said if isinstance(said, dict) else None)
 
 
 def test_a_kubelet_that_was_told_nothing_evicts_below_100_mib(tmp_path: Path) -> None:
-    assert config_of(tmp_path, None).hard == Threshold(kib=100 * MIB)
-    assert config_of(tmp_path, None).by == ""
+    assert config_of(tmp_path, KubeletProcess(tmp_path, {})).hard == Threshold(kib=100 * MIB)
+    assert config_of(tmp_path, KubeletProcess(tmp_path, {})).by == ""
 
 
 BOMB = "a: &a [x]\n" + "".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghi"))
@@ -126,7 +126,6 @@ def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_
         (root / f"proc/{pid}/ns/pid").symlink_to(namespace)
     os.chown(root / "proc/30", 12345, 12345)
     process = running(root)
-    assert process is not None
     config = config_of(root, process)
     assert (config.hard, config.node, config.certificate) == (Threshold(kib=300 * MIB), "n1", "/pki/own.crt")
     assert config.by == "/etc/kubernetes/kubelet.conf"

@@ -14,7 +14,6 @@ from fake_libvirt import LONG_SECONDS, FakeConnection, FakeGuest, FakeLibvirtd
 from kubernetes_node import Node
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, PluginContext, Scope, Value
-from mom_libvirt import CallPatience
 from mom_plugins_kubevirt import hypervisor as module
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
@@ -50,7 +49,7 @@ class PodsNode:
     def restart(self) -> None:
         """Another mom."""
         context = PluginContext("kubevirt", root=self.node.root, monotonic=lambda: self.now)
-        means = Means(context, self.daemons, None, self.callers, CallPatience(), LONG_SECONDS, False, None)
+        means = Means(context, self.daemons, None, LONG_SECONDS, False, None, self.callers)
         self.hypervisor = KubevirtHypervisor(Pods(self.node.root, Path("/var/log/pods"), lambda: self.now), means)
 
     def start(self, name: str) -> str:
@@ -93,7 +92,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsNode]:
 def test_a_guest_is_known_by_its_pod_and_the_begin_of_its_process(node: PodsNode) -> None:
     identity = node.start("db")
     guest = node.guests()[identity]
-    (pod,) = node.hypervisor.pods
+    (pod,) = node.hypervisor.node.pods
     assert guest.name == "prod/db"
     assert guest.incarnation.startswith(f"{7 * node.processes[identity]}.{pod}@")
     assert guest.blocked == {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ from typing import Any
 import pytest
 from stand_in_kubelet import NODE, TOKEN, Behaviour, StandInKubelet, kubelet, pod
 
+from mom_core import PluginContext
 from mom_devkit import host_of, wait_until
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig
+from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch, doors_of
 from mom_plugins_kubevirt.requests import PodRequest
@@ -31,7 +30,7 @@ def own(tmp_path: Path) -> Iterator[StandInKubelet]:
 
 def watch(one: StandInKubelet, tell: Callable[[str], None] = lambda what: None, **settings: Any) -> KubeletWatch:
     made = KubeletSettings.model_validate({"timeout": "30s", **settings})
-    return KubeletWatch(one.folder, made, logging.getLogger("test"), time.monotonic, tell)
+    return KubeletWatch(PluginContext("kubevirt", root=one.folder, wake=tell), made)
 
 
 def asked(one: StandInKubelet, **settings: Any) -> KubeletWatch:
@@ -113,7 +112,7 @@ def test_where_it_is_and_what_its_certificate_must_say(
         monkeypatch.setenv(name, value)
     account = "var/run/secrets/kubernetes.io/serviceaccount"
     root = host_of(tmp_path, {f"{account}/token": TOKEN, f"{account}/ca.crt": "of the cluster"})
-    found = doors_of(root, KubeletSettings.model_validate(settings), KubeletConfig(port=2, node=configured), None)
+    found = doors_of(root, KubeletSettings.model_validate(settings), KubeletConfig(port=2, node=configured), KubeletProcess(root, {}))
     assert [(one.host, one.port, one.names) for one in found] == ([] if door is None else [door])
 
 

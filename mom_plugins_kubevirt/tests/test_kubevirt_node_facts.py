@@ -58,10 +58,10 @@ def running(node: Node) -> Iterator[NodeFacts]:
     """Facts that the kubelet is asked for."""
     node.kubelet.pods = [pod(UID, "2300Mi")]
     facts = node.facts()
-    facts.start()
+    facts.kubelet.start()
     wait_until(lambda: "balloon_min" in node.guest(facts), lambda: facts.why_unknown, 60)
     yield facts
-    facts.stop()
+    facts.kubelet.stop()
 
 
 def test_a_guest_is_promised_what_its_pod_requests_without_kubevirts_own(node: Node, running: NodeFacts) -> None:
@@ -75,7 +75,7 @@ def test_a_guest_is_promised_what_its_pod_requests_without_kubevirts_own(node: N
 def test_what_is_promised_stays_while_the_kubelet_does_not_answer(node: Node, running: NodeFacts) -> None:
     before = node.guest(running)
     node.kubelet.behaviour = Behaviour.FORBIDDEN
-    running.ask()
+    running.kubelet.ask()
     assert "403" in running.why_unknown
     assert node.guest(running) == before
 
@@ -102,13 +102,13 @@ def test_until_the_kubelet_has_answered_once_after_a_start_a_guest_keeps_its_siz
     node.kubelet.pods = [pod(UID, "2300Mi")]
     node.kubelet.behaviour = Behaviour.FORBIDDEN if how == "forbidden" else Behaviour.WELL
     facts = node.facts(percentage)
-    facts.start()
+    facts.kubelet.start()
     fields = node.guest(facts, balloon_cur=3 * GIB)
     assert (fields["balloon_min"], fields["pod_request_by"]) == (3 * GIB, ASKING)
     assert "pod_request" not in fields
     may_answer.set()
     wait_until(lambda: node.guest(facts, balloon_cur=3 * GIB).get("pod_request_by") == by, lambda: facts.why_unknown, 60)
-    facts.stop()
+    facts.kubelet.stop()
     assert bool(facts.why_unknown) == (how != "well")
 
 
@@ -128,9 +128,9 @@ def test_a_guest_that_comes_later_keeps_its_size_until_the_kubelet_was_asked_for
     monkeypatch.setattr(kubelet_watch, "_SOONEST_SECONDS", 0.05)
     node.kubelet.pods = [pod("another", "1Gi")]
     facts = node.facts(percentage=200.0)
-    facts.start()
+    facts.kubelet.start()
     try:
-        wait_until(lambda: facts._watch.told.asked, "the kubelet has answered once", 60)
+        wait_until(lambda: facts.kubelet.told.asked, "the kubelet has answered once", 60)
         node.kubelet.pods += [pod(UID, memory) for memory in requests]
         fields = node.guest(facts, balloon_cur=3 * GIB)
         assert (fields["balloon_min"], fields["pod_request_by"]) == (3 * GIB, ASKING)
@@ -138,20 +138,20 @@ def test_a_guest_that_comes_later_keeps_its_size_until_the_kubelet_was_asked_for
         wait_until(lambda: node.guest(facts, balloon_cur=3 * GIB).get("pod_request_by") == by, lambda: facts.why_unknown, 60)
     finally:
         may_answer.set()
-        facts.stop()
+        facts.kubelet.stop()
 
 
 def test_a_guest_keeps_nothing_by_a_kubelet_that_is_not_asked(node: Node) -> None:
     facts = node.facts(every="0s")
-    facts.start()
+    facts.kubelet.start()
     assert "balloon_min" not in node.guest(facts, balloon_cur=3 * GIB)
-    facts.stop()
+    facts.kubelet.stop()
     assert "balloon_min" not in node.guest(node.facts(), balloon_cur=3 * GIB), "of a mom that only takes a look"
 
 
 def test_a_guest_that_is_about_to_be_moved_is_told(node: Node, running: NodeFacts) -> None:
     node.kubelet.pods = [pod(UID, "2300Mi", leaves=True)]
-    running.ask()
+    running.kubelet.ask()
     assert node.guest(running)["give_back"] == LEAVES
 
 
@@ -167,7 +167,7 @@ def test_without_the_kubelet_the_control_group_says_it_and_else_a_setting_and_el
     assert fields["pod_request"] == 3 * GIB
     node.kubelet.behaviour, node.kubelet.pods = Behaviour.WELL, [pod(UID, None)]
     facts = node.facts(percentage=200)
-    facts.ask()
+    facts.kubelet.ask()
     assert facts.why_unknown == ""
     assert node.guest(facts) == fields, "the kubelet knows the pod, and of no request"
 

@@ -195,4 +195,4 @@ def test_several_starts_of_one_guest_are_counted(launches: LibvirtLaunches) -> N
 
 def test_the_plugin_reads_descriptions_for_who_asks() -> None:
     plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext(name="libvirt"))
-    assert isinstance(plugin.mom_services()[LaunchReader], LaunchReader)
+    assert isinstance(plugin.mom_services()[LaunchReader], LibvirtLaunches)

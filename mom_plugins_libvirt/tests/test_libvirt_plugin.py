@@ -39,7 +39,7 @@ PATIENT = {"call_timeout": f"{LONG_SECONDS:.0f}s", "deadline": f"{3 * LONG_SECON
 
 @pytest.fixture
 def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakePlugin]:
-    monkeypatch.setattr(connection_module, "binding", lambda: libvirtd)
+    monkeypatch.setattr("mom_libvirt.binding", lambda: libvirtd)
     monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
     monkeypatch.setattr("mom_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
     made: list[LibvirtPlugin] = []

@@ -57,7 +57,6 @@ def test_nonsense_is_refused_with_what_could_be_meant(uri, said):
         ("qemu+libssh://other/system", False, "", "ssh other true"),
         ("qemu://other/system", False, "", "certificate"),
         ("qemu+tcp://other/system", False, "", "listens"),
-        ("//[", False, "", ""),
     ],
 )
 def test_only_local_guests_have_processes_here_only_ssh_asks_questions_and_each_transport_has_its_cure(uri, local, opened, cure):

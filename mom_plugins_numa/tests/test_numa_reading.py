@@ -106,7 +106,6 @@ def test_vcpus_are_found_by_their_threads_names(tmp_path: Path) -> None:
     process = Process(root / "proc/1000")
     vcpus = process.vcpus()
     assert [(one.number, one.cpu, format_list(one.allowed), one.seconds) for one in vcpus] == [(0, 1, "0-3", 7.0), (1, 5, "4-7", 0.5)]
-    assert process.started() == 4711
 
 
 def test_a_sample_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:

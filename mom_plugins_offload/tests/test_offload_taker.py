@@ -32,7 +32,7 @@ def ordered(taker: ReclaimTaker, pid: int, ways: Sequence[str] = WAYS) -> Sequen
     taker.send(requests, 5.0, 5.0)
     until = time.monotonic() + 20
     while taker.busy and time.monotonic() < until:
-        list(taker.answers())
+        taker.answers()
         time.sleep(0.01)
     return [one.why for one in requests]
 
@@ -65,8 +65,8 @@ def test_one_that_was_ended_is_followed_by_another(mom_power: MomPower, guest: S
 def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: StandInGuest) -> None:
     taker = ReclaimTaker()
     assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
-    assert taker.pid is not None
-    os.kill(taker.pid, signal.SIGKILL)
+    assert taker._process is not None
+    os.kill(taker._process.pid, signal.SIGKILL)
     ordered(taker, guest.pid, WAYS[:1])
     assert not taker.busy
     assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
@@ -76,10 +76,10 @@ def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: Stand
 def test_one_that_does_not_answer_keeps_nobody_waiting(guest: StandInGuest) -> None:
     taker = ReclaimTaker()
     ordered(taker, guest.pid, WAYS[3:])
-    assert taker.pid is not None
-    os.kill(taker.pid, signal.SIGSTOP)
+    assert taker._process is not None
+    os.kill(taker._process.pid, signal.SIGSTOP)
     taker.send([ReclaimRequest("guest", "v2", 8 << 10, guest.pid, 1)], 5.0, 5.0)
-    assert list(taker.answers()) == []
+    assert taker.answers() == ()
     assert taker.busy
     taker.close()
     assert not taker.busy
@@ -91,15 +91,15 @@ def test_one_that_waits_for_the_kernel_without_an_end_is_said_and_no_more_is_dec
     host = Host(tmp_path, {CONTAINER: ("max", 0)})
     taker = host.plugin._taker
     ordered(taker, guest.pid, WAYS[3:])
-    assert taker.pid is not None
-    os.kill(taker.pid, signal.SIGSTOP)
+    assert taker._process is not None
+    os.kill(taker._process.pid, signal.SIGSTOP)
     taker.send([ReclaimRequest("guest", "v2", 8 << 10, guest.pid, 1)], 1.0, 5.0)
     assert all(host.paces()), "it may answer yet"
     monkeypatch.setattr("mom_plugins_offload.requests._STUCK_SECONDS", -1.0)
     assert not any(host.paces())
     assert host.why == "the process that takes memory waits for the kernel: a disk with swap may not answer"
     assert [one.message for one in host.problems] == [f"no cold memory moves: {host.why}"]
-    os.kill(taker.pid, signal.SIGCONT)
+    os.kill(taker._process.pid, signal.SIGCONT)
     wait_until(lambda: not taker.why_stuck)
     assert all(host.paces())
     assert host.problems == []

@@ -62,8 +62,7 @@ def check(text: str) -> None:
 
 
 def every_function_stands_alone(whole: Program, order: object, largest: int) -> int:
-    for definition in whole.functions():
-        definition.inline = False
+    whole.alone.update(whole.definitions)
     return 0
 
 

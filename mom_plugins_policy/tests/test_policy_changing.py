@@ -70,7 +70,6 @@ def test_remarks_are_of_what_changes_and_of_what_that_causes_elsewhere(running: 
     (running.folder / "20_old.policy").write_text("(nosuch 1)")  # a file that was there at the start
     running = Running(running.folder.parent)
     running.policies.change({"10_words": "(def twice (x) (* 2 x))", "30_uses": "(twice 3)"}, who="a test")
-    assert isinstance(running.policies, PolicyTexts)
     assert running.policies.remarks({"60_new": "(+ 1 2)"}) == ()  # what 20_old fails with, it failed with before
     found = running.policies.remarks({"60_new": "(other 1)", "10_words": None})
     assert [(one.name, one.kind, one.severity) for one in found] == [

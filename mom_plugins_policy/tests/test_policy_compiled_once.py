@@ -24,7 +24,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real = compiled_policies.Compiled
 
     def noted(program: object, *more: object, **options: object) -> object:
-        found.append(" ".join(text.name for text in program.texts))  # type: ignore[attr-defined]  # a Program
+        found.append(" ".join(form.text.name for form in program.forms))  # type: ignore[attr-defined]  # a Program
         return real(program, *more, **options)  # type: ignore[arg-type]  # as it is given
 
     compiled_policies._code.cache_clear()

@@ -34,7 +34,7 @@ def samples(well: int = 0, unhealthy: int = 0, silent: int = 0, killed: int = 0)
     return tally
 
 
-def after(*cycles: WatchedCycle, before: Tally | None = None) -> Evidence:
+def after(*cycles: WatchedCycle, before: Tally) -> Evidence:
     evidence = Evidence(before)
     for cycle in cycles:
         evidence.add(cycle)
@@ -161,7 +161,7 @@ class TestTheVerdict:
 
     @given(cycles=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=20), left=st.floats(0, 600))
     def test_it_always_ends_at_the_end_and_never_promotes_before(self, cycles: list[tuple[int, int, int]], left: float) -> None:
-        evidence = after(*(WatchedCycle(samples(*one), samples(9), "") for one in cycles))
+        evidence = after(*(WatchedCycle(samples(*one), samples(9), "") for one in cycles), before=samples())
         verdict = judge(evidence, left)
         assert (verdict.state is CanaryState.PROMOTED) <= (left == 0)
         assert (verdict.state is CanaryState.RUNNING) <= (left > 0)

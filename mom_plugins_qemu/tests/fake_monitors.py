@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import logging
 import mmap
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mom_core import Clock
+from mom_core import PluginContext
 from mom_devkit import HandClock
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -131,13 +131,12 @@ class FakeHost:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def hypervisor(self, *, readonly: bool = False, **clock: Callable[[], float]) -> QemuHypervisor:
-        """The plugin's own, on these monitors.
-
-        :param clock: what `Clock` takes
-        """
-        settings = QemuHypervisorSettings(Path("/"), [f"{self.folder}/*.qmp"], readonly=readonly)
-        return QemuHypervisor(settings, logging.getLogger("mom.plugin.qemu"), Clock(**clock))
+    def hypervisor(
+        self, *, readonly: bool = False, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> QemuHypervisor:
+        """The plugin's own, on these monitors."""
+        settings = QemuHypervisorSettings([f"{self.folder}/*.qmp"], readonly=readonly)
+        return QemuHypervisor(settings, PluginContext("qemu", monotonic=monotonic), wall)
 
     def add(self, name: str, **more: Any) -> FakeGuest:
         """Start a guest."""

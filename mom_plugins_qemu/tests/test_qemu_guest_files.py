@@ -1,7 +1,6 @@
 """Guests that the operator defines in a folder of files."""
 
 import contextlib
-import logging
 import os
 import re
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_core import GuestBusy, HypervisorError, PermissionDenied
+from mom_core import GuestBusy, HypervisorError, PermissionDenied, PluginContext
 from mom_devkit import wait_until
 from mom_devkit.without_root import another_user
 from mom_plugins_qemu.doctor import examined
@@ -26,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hypervisor(folder: Path) -> QemuHypervisor:
-    return QemuHypervisor(QemuHypervisorSettings(sockets=("/nowhere/*.qmp",), guest_files=folder), logging.getLogger("test"))
+    return QemuHypervisor(QemuHypervisorSettings(sockets=("/nowhere/*.qmp",), guest_files=folder), PluginContext("qemu"))
 
 
 def test_a_guest_is_found_by_its_file_with_what_it_is_promised(host: FakeHost, hypervisor: QemuHypervisor, folder: Path) -> None:
@@ -100,7 +99,7 @@ def test_a_file_that_was_never_right_makes_all_guests_unknown(host: FakeHost, hy
 
 def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_defines(host: FakeHost, folder: Path) -> None:
     settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
     web, db = host.add("web"), host.add("db")
     (folder / "web.yaml").write_text(f"monitor: {web.path}\nguarantee: 700MiB\n")
     assert [guest.blocked for guest in hypervisor.guests()] == [{}, {}]
@@ -115,7 +114,7 @@ def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_
     said = [one.message for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition"]
     assert sorted(one.partition(" is left alone")[0] for one in said) == ["db", "new"]
     with pytest.raises(HypervisorError, match="a guest's definition is wrong"):
-        QemuHypervisor(settings, logging.getLogger("test")).guests()
+        QemuHypervisor(settings, PluginContext("qemu")).guests()
     (folder / "db.yaml").write_text(f"monitor: {db.path}\nguarantee: 300MiB\n")
     promised = {guest.name: guest.properties.get("mem_guarantee") for guest in hypervisor.guests() if not guest.blocked}
     assert promised == {"web": "700MiB", "db": "300MiB", "new": None}
@@ -126,7 +125,7 @@ def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promise
     host: FakeHost, folder: Path, missing: str
 ) -> None:
     settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
     guest = host.add("web")
     file = folder / "web.yaml"
     file.write_text(f"monitor: {guest.path}\nguarantee: 700MiB\n")
@@ -137,7 +136,7 @@ def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promise
         folder.rmdir()
     else:
         file.symlink_to("nowhere.yaml")
-    for one in (hypervisor, QemuHypervisor(settings, logging.getLogger("test"))):
+    for one in (hypervisor, QemuHypervisor(settings, PluginContext("qemu"))):
         with pytest.raises(HypervisorError, match=rf"{re.escape(str(gone))} cannot be read: No such file") as raised:
             one.guests()
         assert "make it, or take `guest_files`" in (raised.value.hint or "")
@@ -150,7 +149,7 @@ def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promise
 @pytest.mark.parametrize("defined", ["web", "web2"])
 def test_what_a_guest_is_promised_holds_whichever_of_its_monitors_answers(host: FakeHost, folder: Path, defined: str) -> None:
     settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
     first = host.add("web")
     host.add("web2", uuid=first.uuid)
     hypervisor.guests()

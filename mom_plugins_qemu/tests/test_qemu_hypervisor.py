@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import logging
 import os
 import resource
 import socket
@@ -28,6 +27,7 @@ from mom_core import (
     MomError,
     NotSupported,
     PermissionDenied,
+    PluginContext,
     Scope,
     Value,
 )
@@ -159,9 +159,9 @@ def test_monitors_of_qemus_own_user_are_used_where_the_operator_names_it(host: F
     os.chown(host.folder, 1, 1)
     sockets = (f"{host.folder}/*.qmp",)
     with pytest.raises(PermissionDenied, match="belongs to the user 1"):
-        QemuHypervisor(QemuHypervisorSettings(sockets=sockets), logging.getLogger("test")).guests()
+        QemuHypervisor(QemuHypervisorSettings(sockets=sockets), PluginContext("qemu")).guests()
     users = trusted_users(["daemon"])
-    assert list(listed(QemuHypervisor(QemuHypervisorSettings(sockets=sockets, users=users), logging.getLogger("test")))) == ["web"]
+    assert list(listed(QemuHypervisor(QemuHypervisorSettings(sockets=sockets, users=users), PluginContext("qemu")))) == ["web"]
     with pytest.raises(MomError, match="there is no user nobody-here"):
         trusted_users(["nobody-here"])
 
@@ -331,7 +331,7 @@ def test_nothing_is_taken_of_memory_that_nothing_else_can_use(
         (process / file).write_bytes(Path(f"/proc/self/{file}").read_bytes())
     (process / "status").write_text(f"Name:\tqemu\n{held}Threads:\t1\n")
     host.add("web", devices=devices)
-    (web,) = QemuHypervisor(QemuHypervisorSettings(host.folder, ["/*.qmp"]), logging.getLogger("test")).guests()
+    (web,) = QemuHypervisor(QemuHypervisorSettings(["/*.qmp"]), PluginContext("qemu", root=host.folder)).guests()
     assert (web.properties.get("pinned"), web.blocked) == (pinned, {"balloon_target": pinned} if pinned else {})
 
 

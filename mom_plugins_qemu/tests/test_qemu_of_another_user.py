@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import PermissionDenied
+from mom_core import PermissionDenied, PluginContext
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
 from mom_plugins_qemu.events import EventMonitors
@@ -47,7 +47,7 @@ def monitor(mom_open_folder: Path) -> Iterator[tuple[Path, StandInGuest]]:
 
 def hypervisor(path: Path) -> QemuHypervisor:
     settings = QemuHypervisorSettings(sockets=[str(path.parent / "*.qmp")], users=USERS)
-    return QemuHypervisor(settings, logging.getLogger("qemu"))
+    return QemuHypervisor(settings, PluginContext("qemu"))
 
 
 def test_a_guest_is_found_by_its_monitor(monitor: tuple[Path, StandInGuest], mom_power: MomPower) -> None:

@@ -212,4 +212,4 @@ class TestLaunches:
         assert ProxmoxLaunches().read(text, number) is None
 
     def test_the_plugin_reads_them_for_who_asks(self, tmp_path: Path) -> None:
-        assert isinstance(Node(tmp_path).plugin.mom_services()[LaunchReader], LaunchReader)
+        assert isinstance(Node(tmp_path).plugin.mom_services()[LaunchReader], ProxmoxLaunches)

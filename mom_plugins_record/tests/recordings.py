@@ -37,14 +37,14 @@ def opened(folder: Path, limits: RecordingLimits = LIMITS, session: RecordedSess
     return writer
 
 
-def rewritten(folder: Path, cycles: Iterable[RecordedCycle], reasons: Mapping[int, Reasons | None] | None = None) -> RecordingWriter:
+def rewritten(folder: Path, cycles: Iterable[RecordedCycle], reasons: Mapping[int, Reasons | None] | None = None) -> Path:
     """The same cycles with other reasons, by their numbers."""
     writer = opened(folder)
     for one in cycles:
         writer.session(one.session)
         writer.cycle(one.report, reasons=(reasons or {}).get(one.report.number))
     writer.close()
-    return writer
+    return folder
 
 
 def written(folder: Path, reports: list[Report], limits: RecordingLimits = LIMITS, session: RecordedSession = SESSION) -> Path:

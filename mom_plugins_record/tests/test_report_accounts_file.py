@@ -108,16 +108,6 @@ def test_what_is_said_of_guests_that_come_and_go_for_ever_takes_no_memory_withou
     assert [said for _, _, said in properties(path)] == [{"flavor": "small"}] * 5
 
 
-def test_accounts_of_a_mom_that_kept_no_properties_are_read_and_get_them(path: Path) -> None:
-    file_at(path).write([with_properties(0, flavor="small")])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DROP TABLE guest_properties")
-    assert properties(path) == [(0, "g0", {})]
-    assert file_at(path).open() == ""
-    file_at(path).write([with_properties(1, flavor="small")])
-    assert properties(path)[-1] == (1, "g0", {"flavor": "small"})
-
-
 @pytest.mark.parametrize("damaged", ["", "7", "{", '{"flavor": "large"}', "[" * 100_000])
 def test_properties_that_mom_has_not_written_are_an_error(path: Path, damaged: str) -> None:
     file_at(path).write([with_properties(0, flavor="small")])
@@ -399,11 +389,12 @@ def test_accounts_that_a_disk_does_not_give_for_a_while_are_not_taken_for_damage
 
 
 def test_sound_accounts_are_not_taken_for_damaged_on_a_full_disk(path: Path) -> None:
-    file_at(path).write([hour()])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DROP TABLE guest_properties")  # which is to be made
-    with largest_file(10), pytest.raises(AccountsError, match="cannot be used"):
-        file_at(path).open()
+    file = file_at(path)
+    file.write([hour()])
+    with largest_file(10):
+        assert file_at(path).open() == ""
+        with pytest.raises(AccountsError, match="cannot be written"):
+            file.write([hour(1_000_001)])
     assert file_at(path).open() == ""
     assert len(read_hosts(path, 0, float("inf"))) == 1
     assert list(path.parent.glob("*.damaged-*")) == []

@@ -2,22 +2,16 @@
 
 import pytest
 
-from mom_plugins_sim.host import MIB, HostMemory
+from mom_plugins_sim.guest import MIB
+from mom_plugins_sim.host import HostMemory
 from mom_plugins_sim.host_swap import disk
-from mom_plugins_sim.workload import HostLoad, HostLoads
+from mom_plugins_sim.workload import HostLoad
 
 GIB = 1024 * MIB
 
 
 def a_host(**known):
-    usual = {
-        "total": 32.0 * GIB,
-        "swap": disk(8.0 * GIB),
-        "base": 1.0 * GIB,
-        "reserve": 256.0 * MIB,
-        "cache": 2.0 * GIB,
-        "load": HostLoads(),
-    }
+    usual = {"total": 32.0 * GIB, "swap": disk(8.0 * GIB), "base": 1.0 * GIB, "reserve": 256.0 * MIB, "cache": 2.0 * GIB, "loads": ()}
     return HostMemory(**usual | known)  # type: ignore[arg-type]  # each is of its own type
 
 
@@ -63,7 +57,7 @@ def test_when_swap_is_full_too_everybody_waits():
 
 
 def test_a_program_takes_its_memory_gradually_and_gives_it_back():
-    load = HostLoads((HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB),))
+    load = HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB)
     assert [load.wanted(t) for t in (0, 10, 12, 50, 109, 110, 500)] == [0, 0, 2 * GIB, 6 * GIB, 6 * GIB, 0, 0]
-    host = run(a_host(load=load), 60, 20 * GIB)
+    host = run(a_host(loads=[load]), 60, 20 * GIB)
     assert host.available == 5 * GIB - 256 * MIB

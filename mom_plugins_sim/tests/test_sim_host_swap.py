@@ -8,7 +8,7 @@ from mom_plugins_sim.guest import MIB, new_guest
 from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, held_by, take
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
-from mom_plugins_sim.workload import Bursty, Constant, HostLoad, HostLoads, Workload
+from mom_plugins_sim.workload import Bursty, Constant, HostLoad, Workload
 from mom_plugins_sim.world import World
 from mom_toolkit import StoreKind
 
@@ -46,8 +46,8 @@ def a_world(seconds=5, *, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests
     demand = Bursty(600 * MIB, burst, 60, 0.5, 30) if burst else Constant(600 * MIB)
     workload = Workload(demand, cold=cold, warms=warms)
     scenes = [GuestScene(f"u{n}", f"g{n}", GIB, workload, statistics_period=1.0) for n in range(guests)]
-    loads = HostLoads((HostLoad(load, 10, 1e6, 50 * MIB),))
-    return pass_time(World(Scene(memory, scenes, host_zram=zram, host_swap=swap, load=loads, base=512 * MIB)), seconds)
+    loads = [HostLoad(load, 10, 1e6, 50 * MIB)]
+    return pass_time(World(Scene(memory, scenes, host_zram=zram, host_swap=swap, loads=loads, base=512 * MIB)), seconds)
 
 
 def pass_time(world, seconds):

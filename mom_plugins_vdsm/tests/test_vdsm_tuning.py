@@ -1,6 +1,5 @@
 """Limits of disks: pairing and merging."""
 
-import logging
 import time
 from pathlib import Path
 from typing import cast
@@ -9,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import DiskTune, NotSupported, StateFile
+from mom_core import DiskTune, NotSupported, PluginContext, StateFile
 from mom_devkit import HandClock
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tunables import disk_tunes, tunable
+from mom_toolkit import Address
 
 NOTHING = dict.fromkeys(DiskTune.LIMITS, 0)
 
@@ -66,7 +66,7 @@ def test_only_the_given_limits_are_told_as_vdsm_keeps_the_others() -> None:
 class Vdsm:
     """Stands in for the connection to one with a guest that has one disk."""
 
-    settings = VdsmConnectionSettings("127.0.0.1", 1, None)
+    settings = VdsmConnectionSettings(Address(host="127.0.0.1", port=1), None)
     on_event: object = None
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Vdsm:
 def hypervisor_on(vdsm: Vdsm, clock: HandClock, folder: Path) -> VdsmHypervisor:
     marks = Incarnations(StateFile(folder / "guests.json", "guests' starts", FORM), "boot", clock)
     settings = HypervisorSettings(statistics_kept=5.0)
-    return VdsmHypervisor(cast(VdsmConnection, vdsm), settings, marks, logging.getLogger("test"), clock)
+    return VdsmHypervisor(cast(VdsmConnection, vdsm), settings, marks, PluginContext("vdsm", monotonic=clock))
 
 
 def test_statistics_are_the_same_for_a_while_and_then_read_anew_and_at_once_of_a_guest_that_was_changed(tmp_path: Path) -> None:

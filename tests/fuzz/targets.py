@@ -358,7 +358,7 @@ def kept_files() -> Mapping[str, StateFile[Any]]:
     """The files of state of a mom with all plugins that keep some on a simulated host, by their places below the state directory."""
     with tempfile.TemporaryDirectory() as folder, Engine(load_config(keeping(folder))) as engine:
         files = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
-        return {str(file.path.relative_to(folder)): file for file in [*files, Ledger(Path(folder, "ledger.json"))._file]}
+        return {str(file.path.relative_to(folder)): file for file in [*files, Ledger(Path(folder, "ledger.json")).file]}
 
 
 def keeping(folder: str) -> dict[str, object]:

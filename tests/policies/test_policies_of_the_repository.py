@@ -37,14 +37,14 @@ def test_it_is_as_expected(case: PolicyTest) -> None:
 
 
 def test_every_example_and_every_default_policy_has_tests() -> None:
-    tested = {text.name for case in CASES for text in case.policy.program.texts}
+    tested = {form.text.name for case in CASES for form in case.policy.program.forms}
     examples = {path.name.removesuffix(".policy") for path in EXAMPLES.glob("*.policy")}
     assert examples | set(INSTALLED.policies) <= tested
 
 
 def test_every_rule_is_on_the_page_errors_first_and_nothing_else() -> None:
     assert sorted(SECTIONS) == sorted(RULES)
-    errors = [rule for rule in RULES if RULES[rule].severity == "error"]
+    errors = [rule for rule in RULES if RULES[rule] == "error"]
     assert set(list(SECTIONS)[: len(errors)]) == set(errors)
 
 

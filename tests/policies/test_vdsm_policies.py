@@ -29,6 +29,7 @@ def decided(policy: Policy, taken: Snapshot) -> dict[tuple[str, str], object]:
 
 def test_without_a_space_too_many_they_decide_the_same() -> None:
     for case in read_cases(FOLDER / "tests/vdsm.yaml", declarations_of()):
-        tight = {text.name: squeezed(text.text) for text in case.policy.program.texts}
+        texts = {form.text for form in case.policy.program.forms}
+        tight = {text.name: squeezed(text.text) for text in texts}
         assert all("}{" in text and "(if(" in text for name, text in tight.items() if name == "02-balloon")
         assert decided(Policy.compile(tight, case.policy.declarations), case.taken) == decided(case.policy, case.taken), case.name

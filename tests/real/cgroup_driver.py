@@ -315,7 +315,7 @@ def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
     answers: list[ReclaimRequest] = []
 
     def all_answered() -> bool:
-        answers.extend(one for some in taker.answers() for one in some)
+        answers.extend(taker.answers())
         return not taker.busy
 
     until(all_answered, 60)

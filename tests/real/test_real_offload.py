@@ -141,8 +141,8 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
     for number in range(12):
         worker.send([order_of(guest, "v1", 4)], 2.0, 2.0)
         time.sleep(0.005 * number)
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
+        assert worker._process is not None
+        os.kill(worker._process.pid, signal.SIGKILL)
         assert limits(guest) == before
         worker.close()
     worker.send([order_of(guest, "v1", 8)], 5.0, 5.0)
@@ -182,7 +182,7 @@ def waited(worker: ReclaimTaker, seconds: float) -> Sequence[ReclaimRequest] | N
     """The next answer, waited for; None when none came in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        for batch in worker.answers():
+        if batch := worker.answers():
             return batch
         time.sleep(0.01)
     return None

@@ -1,6 +1,5 @@
 """The plugin qemu on real guests that no libvirt knows: measured, resized, put back, and no other client kept waiting."""
 
-import logging
 import shutil
 import socket
 import time
@@ -14,7 +13,7 @@ from mom_run import MomRun
 from plain_qemu import PlainHost, ask, plain_host
 from real_guests import not_here
 
-from mom_core import Value
+from mom_core import PluginContext, Value
 from mom_devkit import wait_until
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -44,7 +43,7 @@ def mom(host: PlainHost) -> Iterator[MomRun]:
 
 
 def plugin_on(host: PlainHost) -> QemuHypervisor:
-    return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), logging.getLogger("test"))
+    return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",)), PluginContext("qemu"))
 
 
 def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
@@ -184,13 +183,13 @@ def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: Plain
         return int(device["data"]["size"]) >> 20
 
     wait_until(lambda: plugged() == 256, "it is plugged in")
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
     (web,) = hypervisor.guests()
     fields = hypervisor.fields([web])[web.id]
     assert (fields["sized_by"], fields["balloon_cur"], fields["balloon_max"]) == ("virtio-mem", 512 * KIB_IN_MIB, 512 * KIB_IN_MIB)
     hypervisor.set_balloon(web.entity, 384 * KIB_IN_MIB)
     wait_until(lambda: plugged() == 128, "it is unplugged")
     assert hypervisor.balloon_sizes([web.entity]) == {web.id: 384 * KIB_IN_MIB}
-    after_a_crash = QemuHypervisor(settings, logging.getLogger("test"))
+    after_a_crash = QemuHypervisor(settings, PluginContext("qemu"))
     after_a_crash.set_balloon(web.entity, 512 * KIB_IN_MIB)
     wait_until(lambda: plugged() == 256, "it has its memory back")

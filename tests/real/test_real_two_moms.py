@@ -1,7 +1,6 @@
 """Real guests that leave the host of one mom for that of another, whatever becomes of the moms and of the move meanwhile."""
 
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from plain_qemu import plain_host
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
-from mom_core import GuestBusy
+from mom_core import GuestBusy, PluginContext
 from mom_devkit import wait_until
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -277,7 +276,7 @@ def test_a_guest_of_plain_qemu_that_is_moved_within_the_host_is_managed_before_a
         new = host.start("a-new", options=waits, identity=old.uuid)
 
         def mom() -> QemuHypervisor:
-            return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), logging.getLogger("test"))
+            return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{folder}/*.qmp",)), PluginContext("qemu"))
 
         before = mom()  # it begins while the other one waits already
         (guest,) = before.guests()

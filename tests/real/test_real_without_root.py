@@ -1,6 +1,5 @@
 """A real guest whose QEMU is another user's, with mom as root, and as a user without power that has a mom-helper."""
 
-import logging
 import os
 import pwd
 import shutil
@@ -14,7 +13,7 @@ from guest_image import CannotBuild, build
 from plain_qemu import PlainGuest, PlainHost
 from real_guests import not_here
 
-from mom_core import Value
+from mom_core import PluginContext, Value
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest
 from mom_plugins_numa.process import Process
@@ -63,7 +62,7 @@ def test_it_is_measured_and_resized(guest: PlainGuest, mom_power: MomPower) -> N
     settings = QemuHypervisorSettings(sockets=[str(guest.monitor)], users={USER.pw_uid})
     guest.monitor.chmod(0o600)
     with mom_power(StandInGuest.DECLARATION):
-        hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+        hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
         (found,) = hypervisor.guests()
         assert (found.name, found.properties["pid"]) == ("web", guest.pid)
         hypervisor.set_stats_period(found.entity, 1)

@@ -41,7 +41,7 @@ def files(folder: Path) -> Mapping[str, StateFile[Any]]:
     config = {"state_directory": str(folder), "run_directory": str(folder / "run"), "plugins": plugins}
     with Engine(load_config(config)) as engine:
         found = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
-    return {str(file.path.relative_to(folder)): file for file in (*found, Ledger(folder / "ledger.json")._file)}
+    return {str(file.path.relative_to(folder)): file for file in (*found, Ledger(folder / "ledger.json").file)}
 
 
 def main(folder: Path) -> None:

@@ -76,7 +76,7 @@ class AnySequence(RuleBasedStateMachine):
         self.theirs: set[Part] = set()
         """What another process has set since mom last did."""
         self.how: dict[str, Any] = {"plugins": CONTROLLERS, "mode": "enforce", "guest": {}}
-        write_state, write_file, of = StateFile.write_json, mom_toolkit.kernel_files._write, Controller.of
+        write_state, write_file = StateFile.write_json, mom_toolkit.kernel_files._write
 
         def write_json(file: StateFile, *what: Any, **how: Any) -> None:
             host.count_write()
@@ -93,7 +93,7 @@ class AnySequence(RuleBasedStateMachine):
             patch.object(StateFile, "write_json", write_json),
             patch.object(mom_toolkit.kernel_files, "_write", write),
             patch.object(mom_core.ledger, "BOOT_ID", boot_id),
-            patch.object(Controller, "of", lambda *plugin: replace(of(*plugin), sleep=self.sleep)),
+            patch("mom_core.engine.restore.Controller", lambda *plugin: replace(Controller(*plugin), sleep=self.sleep)),
         ):
             self.after.enter_context(one)
         self.boot()
@@ -281,7 +281,7 @@ class AnySequence(RuleBasedStateMachine):
             ledger = Ledger.open(self.folder / "state")
             if not (entries := list(ledger.entries.values())):
                 return
-            changes = EngineState(to_put_back=len(entries), changes=entries)
+            changes = EngineState(changes=entries)
             plugins = set_up(self.config(), entries, PluginContext(serves=False, engine_state=lambda: changes))
             try:
                 restore(plugins, ledger, 60.0, sleep=self.sleep)

@@ -31,7 +31,7 @@ CURVE: Final = "gESARIBE" * 32
 """Of 96 sizes of 1 MiB, as two bytes each."""
 
 BESIDE: Final[Mapping[str, Any]] = {
-    "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}},
+    "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}, "boot_time": 1_700_000_000.0},
     "fleet/group.json": {
         "group": "g1",
         "signed": '{"by": "U", "revision": 3, "signature": ""}\n{"policies": {"60_fleet_a": "(defvar a 1)"}}',

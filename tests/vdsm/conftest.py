@@ -10,11 +10,12 @@ import pytest
 from vdsm_pki import Ca, make_ca, write_pki
 from vdsm_process import Vdsm
 
-from mom_core import StateFile
+from mom_core import PluginContext, StateFile
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tls import TlsFiles
+from mom_toolkit import Address
 
 LOG = logging.getLogger("mom.plugin.vdsm")
 
@@ -53,9 +54,9 @@ def connect() -> Iterator[Callable[..., VdsmConnection]]:
     """Make a connection to a peer; it connects when it is first used."""
     with ExitStack() as made:
 
-        def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> VdsmConnection:
+        def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20) -> VdsmConnection:
             files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-            connection = VdsmConnection(VdsmConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
+            connection = VdsmConnection(VdsmConnectionSettings(Address(host="127.0.0.1", port=vdsm.port), files, largest), LOG)
             connection.start()
             made.callback(connection.close, 60.0)
             return connection
@@ -68,4 +69,4 @@ def hypervisor(vdsm: Vdsm, connect: Callable[..., VdsmConnection], tmp_path: Pat
     """A hypervisor on the vdsm without TLS, that keeps nothing longer than it must."""
     marks = Incarnations(StateFile(tmp_path / "guests.json", "guests' starts", FORM), "boot", time.monotonic)
     settings = HypervisorSettings(answer_timeout=60.0, call_timeout=60.0, statistics_kept=600.0)
-    return VdsmHypervisor(connect(vdsm, events=True), settings, marks, LOG)
+    return VdsmHypervisor(connect(vdsm), settings, marks, PluginContext("vdsm"))

@@ -179,8 +179,8 @@ def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor
     hypervisor.guests()
     hypervisor.io_tunes([ONE])
     vdsm.add({**A, "disks": [{"name": "vda", "path": "/p/snapshot"}]})
-    later = hypervisor.monotonic() + hypervisor.settings.statistics_kept
-    monkeypatch.setattr(hypervisor, "monotonic", lambda: later)
+    later = hypervisor.context.monotonic() + hypervisor.settings.statistics_kept
+    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: later)
     hypervisor.set_io_tune(ONE, "vda", {"total_iops_sec": 9})
     assert vdsm.do("machines")["a"]["disks"]["vda"]["total_iops_sec"] == 9
 
@@ -291,8 +291,8 @@ def test_a_guest_that_hangs_is_not_asked_again_over_a_new_connection_for_a_minut
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(ONE, 3_000_000)
     assert len(vdsm.calls("VM.setBalloonTarget")) == 1
-    later = hypervisor.monotonic() + 60.0
-    monkeypatch.setattr(hypervisor, "monotonic", lambda: later)
+    later = hypervisor.context.monotonic() + 60.0
+    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: later)
     hypervisor.set_balloon(ONE, 3_000_000)
     assert len(vdsm.calls("VM.setBalloonTarget")) == 1
 
@@ -301,7 +301,7 @@ def test_however_many_guests_hang_they_cost_a_controller_about_two_of_the_time_o
     vdsm.add(*({**A, "id": str(number), "name": str(number)} for number in range(12)))
     guests = [guest.entity for guest in hypervisor.guests()]
     monkeypatch.setattr(hypervisor, "settings", replace(hypervisor.settings, call_timeout=2.0))
-    monkeypatch.setattr(hypervisor, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: 1000.0)
     waits: list[float] = []
     answered: set[str] = set()
 
@@ -319,7 +319,7 @@ def test_however_many_guests_hang_they_cost_a_controller_about_two_of_the_time_o
     answered.update(guest.id for guest in guests)
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(guests[10], 3_000_000)
-    monkeypatch.setattr(hypervisor, "monotonic", lambda: 1005.0)
+    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: 1005.0)
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(guests[11], 3_000_000)
     assert waits[10:] == [2.0, 2.0], "once the others have answered, or after a while"
@@ -339,8 +339,8 @@ def test_what_hangs_about_the_host_is_not_asked_again_meanwhile_and_holds_no_sec
     monkeypatch.setattr(hypervisor, "settings", patient)
     assert [verb for verb, _ in vdsm.calls(*calls)] == list(calls)
     hypervisor.ksm_write({"run": 1})  # KSM need not stay unmerged as an unmerging takes long
-    later = hypervisor.monotonic() + 60.0
-    monkeypatch.setattr(hypervisor, "monotonic", lambda: later)
+    later = hypervisor.context.monotonic() + 60.0
+    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: later)
     for call in calls.values():
         call()
     assert [verb for verb, _ in vdsm.calls(*calls)] == ["Host.setKsmTune", *calls]
@@ -352,7 +352,7 @@ def test_what_hangs_about_the_host_is_not_asked_again_meanwhile_and_holds_no_sec
 def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm, hypervisor):
     vdsm.add(A)
     heard: list[str] = []
-    hypervisor.tell = heard.append
+    hypervisor.context.wake = heard.append
     hypervisor.guests()
     vdsm.do("event", identity="a", status="Up")  # nothing new
     vdsm.add({"id": "b", "name": "two"})

@@ -8,7 +8,8 @@ from .explainer import (
     Sentence as Sentence,
     SentencePlace as SentencePlace,
 )
-from .explanation import Explainers as Explainers, find_guest as find_guest, guests_unknown as guests_unknown
+from .explanation import Explainers as Explainers
+from .named_guests import find_guest as find_guest, guests_unknown as guests_unknown
 from .imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
 from .running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom
 from .sources import ask as ask, newest as newest, past_days as past_days, recording as recording

@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -49,7 +50,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        problems = [{"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in error.problems]
+        problems = [asdict(problem) for problem in error.problems]
         click.echo(json.dumps({"fine": False, "problems": problems, "warnings": []}, indent=2))
         sys.exit(2)
     if as_json:
@@ -75,19 +76,17 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 
     config = load_as_owner(path)  # whose files plugins believe, and with whose rights they read them, is as in the daemon
     checked = check_plugins(config)
-    wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
-    for name, finding in checked.findings:
-        if finding.severity is Severity.ERROR:
-            wrong.append((name, f"plugin {name!r}: {finding.message}", finding.cure))
     file = config.file or "configuration"
-    missing = [
+    wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
+    bad = [(name, finding) for name, finding in checked.findings if finding.severity is Severity.ERROR]
+    wrong += [(name, f"plugin {name!r}: {finding.message}", finding.cure) for name, finding in bad]
+    problems = [ConfigProblem(file, *config.places.get(("plugins", name), (0, 0)), *said) for name, *said in wrong]
+    problems += [
         ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "create it, or name another file")
         for place, why in missing_files(config)
     ]
-    if wrong or missing:
-        places = [config.places.get(("plugins", name), (0, 0)) for name, _, _ in wrong]
-        raised = [ConfigProblem(file, *place, *said) for place, (_, *said) in zip(places, wrong, strict=True)]
-        raise ConfigError(sorted([*missing, *raised]))
+    if problems:
+        raise ConfigError(sorted(problems))
     warnings = [("core", finding) for finding in about_enabled(config)]
     return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
 

@@ -6,9 +6,9 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import click
 
@@ -16,25 +16,11 @@ from mom_cli.declared import findings_in
 from mom_cli.draft import draft_config, fitting
 from mom_cli.enabled_plugins import about_enabled
 from mom_cli.helper_findings import helper_findings
+from mom_cli.here import may_exist
 from mom_cli.marks import mark
+from mom_cli.pattern_findings import guests_of, pattern_findings
 from mom_cli.status_file import read_status
-from mom_core import (
-    Config,
-    ConfigError,
-    Finding,
-    Guest,
-    GuestPattern,
-    GuestPatterns,
-    Hypervisor,
-    MomError,
-    PluginError,
-    Severity,
-    StateError,
-    is_there,
-    lasting,
-    load_config,
-    printable,
-)
+from mom_core import Config, ConfigError, Finding, MomError, PluginError, Severity, StateError, lasting, load_config
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -42,19 +28,11 @@ from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
-from mom_core.plugins.discovery import suggestion
-from mom_core.plugins.registry import Plugin, PluginSet, build_plugins
+from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 from mom_daemon import become_owner, brief, config_argument, config_of_running, json_option, print_prose
 
 Said: TypeAlias = "tuple[str, Finding]"
-
-DESCRIBED_IN_A_LOOK: Final = 100
-MOST_LOOKS: Final = 30
-"""Of so many guests at least each look reads the descriptions, also on a slow host; and how often doctor looks, for half a second each."""
-
-PATTERNS_SHOWN: Final = 10
-"""Doctor names so many patterns that match no guest, and counts the rest."""
 
 
 @click.command("doctor")
@@ -130,7 +108,7 @@ def _core(config: Config) -> Iterable[Finding]:
             Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run `mom doctor` as the user that mom runs as"
         )
     for directory in (config.state_directory, config.run_directory):
-        there = next(path for path in (directory, *directory.parents) if _exists(path))
+        there = next(path for path in (directory, *directory.parents) if may_exist(path))
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             cure = f"{advice_when_denied(there, directory)}; or give another folder in the configuration"
             yield Finding(Severity.ERROR, "files", f"{there} is not writable", cure)
@@ -174,14 +152,6 @@ def _is_watched(pid: int) -> bool:
         return True
 
 
-def _exists(path: Path) -> bool:
-    """True if it is there; what is in a folder into which this user cannot look is taken to be."""
-    try:
-        return is_there(path)
-    except PermissionError:
-        return True
-
-
 def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     for path in set_aside_below(config.state_directory):
         if path.name.startswith(f"{LEDGER}."):
@@ -194,8 +164,8 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     except MomError as error:
         yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
         return
-    if ledger.damage:
-        yield Finding(Severity.ERROR, "ledger", ledger.damage, "look at it for what mom had changed, and put that back by hand")
+    if ledger.file.damage:
+        yield Finding(Severity.ERROR, "ledger", ledger.file.damage, "look at it for what mom had changed, and put that back by hand")
     if ledger.entries and not running:
         text = f"{len(ledger.entries)} changes of an earlier run were not put back"
         yield Finding(Severity.WARNING, "ledger", text, "`mom restore`")
@@ -221,7 +191,7 @@ def _build(config: Config, findings: list[Said]) -> PluginSet | None:
             errors = error.errors
             findings.extend((e.plugin, Finding(Severity.ERROR, "plugin", e.message, e.hint)) for e in errors)
             bad = {e.plugin for e in errors}
-            config = dataclasses.replace(config, plugins={n: p for n, p in config.plugins.items() if n not in bad})
+            config = config.with_only(config.plugins.keys() - bad)
         except MomError as error:
             findings.append(("core", Finding(Severity.ERROR, "plugins", error.message, error.hint)))
             return None
@@ -232,14 +202,14 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:
-            guests = _guests_of(owner, plugins.hypervisor, config)
+            guests = guests_of(owner, plugins.hypervisor, config)
         except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
             if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:
             hypervisor = plugins.hypervisor
-            yield from (("core", finding) for finding in _without_guests(config, guests))
+            yield from (("core", finding) for finding in pattern_findings(config, guests))
     for hook, arguments in (("mom_check", {}), ("mom_doctor", {"hypervisor": hypervisor})):
         for plugin in plugins.having(hook):
             try:
@@ -248,49 +218,6 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
                 yield plugin.name, Finding(Severity.ERROR, "plugin", f"{hook} failed: {describe(error)}")
             else:
                 yield from ((plugin.name, item) for item in findings_in(hook, answer))
-
-
-def _guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
-    """The guests there are. A hypervisor of many reads their descriptions in several looks: it is asked again where patterns go by these.
-
-    :raises BaseException: whatever the plugin raises
-    """
-    by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
-    looks = 0
-    while True:
-        answer = owner.worker.call("guests", hypervisor.guests)
-        guests = [guest for guest in answer if isinstance(guest, Guest)] if isinstance(answer, Iterable) else []
-        looks += 1
-        if by_property <= _matched(config, guests) or looks >= min(MOST_LOOKS, len(guests) / DESCRIBED_IN_A_LOOK):
-            return guests
-
-
-def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
-    """The places of the patterns of the section `guests` that match one of these guests."""
-    patterns = GuestPatterns([rule.pattern for rule in config.guests])
-    return {number for guest in guests for number in patterns.matching(guest)}
-
-
-def _without_guests(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Patterns of the section `guests` that match none of these guests; none where there is no guest at all."""
-    matched = _matched(config, guests)
-    unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
-    for pattern in unmatched[:PATTERNS_SHOWN]:
-        place = config.places.get(("guests", pattern))
-        line = f"line {place.line}: " if place is not None else ""
-        cure = _cure_of_pattern(GuestPattern.of(pattern), guests)
-        yield Finding(Severity.WARNING, "guests", f"{line}{printable(pattern, 60)} matches no guest here", cure)
-    if len(unmatched) > PATTERNS_SHOWN:
-        yield Finding(Severity.WARNING, "guests", f"{len(unmatched) - PATTERNS_SHOWN} more patterns match no guest here")
-
-
-def _cure_of_pattern(pattern: GuestPattern, guests: Sequence[Guest]) -> str:
-    if any(pattern.texts(guest) for guest in guests):
-        return "correct it, if some are meant"
-    known = sorted({name for guest in guests for name, value in guest.properties.items() if isinstance(value, str | list | tuple)})
-    meant = suggestion(pattern.property, known)
-    instead = f"did you mean {meant}?" if meant else f"there are: {', '.join(known)}"
-    return f"no guest here has the property {pattern.property} ({instead}); properties come from a plugin of the platform, such as nova"
 
 
 def _show(findings: list[Said], as_json: bool) -> None:

@@ -11,10 +11,7 @@ from mom_daemon import lacking
 
 def about_enabled(config: Config) -> Iterator[Finding]:
     """Several hypervisors, of which one is asked; several evaluators, before they contest a control; what no enabled plugin does."""
-    hypervisors, evaluators = (
-        [name for name, plugin in config.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)]
-        for hook in ("mom_hypervisor", "mom_evaluate")
-    )
+    hypervisors, evaluators = list(config.having("mom_hypervisor")), config.having("mom_evaluate")
     if len(hypervisors) > 1:
         names, first = ", ".join(hypervisors), hypervisors[0]
         text = f"several plugins provide a hypervisor: {names}; only the first that is there is asked: guests of others are not seen"

@@ -14,14 +14,15 @@ from typing import Any, Final
 
 import click
 
-from mom_cli.explanation import Explainers, find_guest
+from mom_cli.explanation import Explainers
 from mom_cli.here import how_to_start
+from mom_cli.named_guests import find_guest
 from mom_cli.sources import ask, newest, recording, running_mom, told
 from mom_cli.status_file import LATE_CYCLES, instead, read_status, reported
 from mom_core import Config, MomError, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_daemon import STATUS_FILE, ExistingPath, config_option, json_option, load_to_look, moment
+from mom_daemon import ExistingPath, config_option, json_option, load_to_look, moment
 from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_toolkit import PastCycle, PastCycles
@@ -88,7 +89,6 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     config = load_to_look(config_path)
-    file = config.run_directory / STATUS_FILE
     answer = ask(config, lambda running: running.explanation(guest), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
@@ -107,13 +107,13 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     if "record" in config.plugins:
         missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
     remarks = [missing] if status.trouble is None else [f"{status.trouble.message}.", missing]
-    return _FoundExplanation(content, str(file), remarks, status.age, "sim" not in config.plugins)
+    return _FoundExplanation(content, status.where, remarks, status.age, "sim" not in config.plugins)
 
 
 def _late(config: Config, age: float, interval: float | None) -> list[str]:
     """That mom hangs, in the words of `mom status`: a cycle that took long began long ago, too, and so did one before the clock was set."""
     found = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
-    trouble = None if found is None else found.status.trouble
+    trouble = None if found is None else found.trouble
     return [] if trouble is None else [f"{trouble.message}."]
 
 

@@ -19,7 +19,7 @@ import click
 from mom_core import MomError, format_kib, is_there
 from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.ledger import Ledger
+from mom_core.ledger import changes_left
 from mom_core.lock import holder
 from mom_daemon import become_owner, print_prose
 from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
@@ -107,7 +107,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         total_kib=memory.get("MemTotal"),
         available_kib=memory.get("MemAvailable"),
         file=file,
-        configured=_may_exist(config),
+        configured=may_exist(config),
         observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
         unit=file == DEFAULT_CONFIG and _has_unit(root),  # which runs mom with that one
         pid=_known(lambda: holder(run)) or 0,
@@ -178,20 +178,12 @@ def _qemu_processes(proc: Path) -> int | None:
     return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 
 
-def changes_left(state: Path) -> int:
-    """How many changes a mom that is gone has left. Raises `MomError` where its ledger is damaged or cannot be read: that is unknown."""
-    ledger = Ledger.open(state, look=True)
-    if ledger.damage:
-        raise MomError(ledger.damage)
-    return len(ledger.entries)
-
-
 def _exists(path: Path) -> bool:
     """True if it is there; what is in a folder into which this user cannot look is taken not to be."""
     return bool(_known(path.exists))
 
 
-def _may_exist(path: Path) -> bool:
+def may_exist(path: Path) -> bool:
     """True unless it is known that it is not there: this user may not look into every folder."""
     try:
         return is_there(path)

@@ -8,25 +8,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from mom_cli.class_hooks import having, offered
 from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
 from mom_cli.status_file import RunningStatus, expect_format, instead, read_status
 from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_daemon import STATUS_FILE, print_prose
+from mom_daemon import print_prose
 from mom_toolkit import PastCycle, PastCycles, PastDays
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind")
-
-
-class LocatedStatus(NamedTuple):
-    """The status of a running mom, and how it was asked."""
-
-    status: RunningStatus
-    where: str
 
 
 def running_mom(config: Config) -> RunningMom | None:
@@ -57,60 +50,58 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
         return None
 
 
-def told(config: Config) -> LocatedStatus | None:
+def told(config: Config) -> RunningStatus | None:
     """The running mom's status; None when none runs. Raises `MomError`."""
     answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
         expect_format(content, where)
         age = max(0.0, time.monotonic() - float(content["monotonic_seconds"]))
-        answered = LocatedStatus(RunningStatus(content, int(content["pid"]), age), where)
-        return (answered.status.late and _of_file_in_time(config)) or answered
-    return _of_file(config)
+        answered = RunningStatus(content, int(content["pid"]), age, where)
+        return (answered.late and _of_file_in_time(config)) or answered
+    return read_status(config.run_directory)
 
 
-def _of_file(config: Config) -> LocatedStatus | None:
-    status = read_status(config.run_directory)
-    return None if status is None else LocatedStatus(status, str(config.run_directory / STATUS_FILE))
-
-
-def _of_file_in_time(config: Config) -> LocatedStatus | None:
+def _of_file_in_time(config: Config) -> RunningStatus | None:
     """The status file's word, if that is not late: what answers may have got no reports for a while, as a plugin that is set aside, and
     mom works all the same."""
     with suppress(MomError):
-        found = _of_file(config)
-        return None if found is None or found.status.late else found
+        found = read_status(config.run_directory)
+        return None if found is None or found.late else found
     return None
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
     """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
-    if config is not None and (enabled := _of_enabled(PastCycles, config, path)) is not None:
-        return enabled
-    if path is None:
-        raise MomError(
-            "there is no recording to look at: the configuration enables no plugin that records",
-            hint="add `record: {}` to `plugins`, or name one with --recording",
-        )
-    for one in having("mom_source").values():
-        if (found := _source(PastCycles, one, Config(), None, path)) is not None:
-            return found
-    raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
+    nothing = "there is no recording to look at: the configuration enables no plugin that records"
+    cure = "add `record: {}` to `plugins`, or name one with --recording"
+    unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
+    return _stored(PastCycles, config, path, MomError(nothing, hint=cure), unread)
 
 
 def past_days(config: Config | None, path: Path | None) -> PastDays:
     """Days of guests as they were: of the file at this path, or of a mom with this configuration. Raises `MomError`."""
-    if path is None and config is not None and (enabled := _of_enabled(PastDays, config)) is not None:
+    nothing = "no days of guests are learned: the configuration enables no plugin that does"
+    cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate"
+    hint = "it is a file past.json below mom's folder of state"
+    unread = MomError(f"no installed plugin reads days of guests from {path}", hint=hint)
+    return _stored(PastDays, config, path, MomError(nothing, hint=cure), unread)
+
+
+def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None, nothing: MomError, unread: MomError) -> Kind:
+    """What an enabled plugin has of this kind, or else any installed one has at this path.
+
+    :param nothing: is raised where no path is named, and no enabled plugin has any
+    :param unread: is raised where no plugin reads what is at the path
+    """
+    if config is not None and (enabled := _of_enabled(kind, config, path)) is not None:
         return enabled
     if path is None:
-        raise MomError(
-            "no days of guests are learned: the configuration enables no plugin that does",
-            hint="add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate",
-        )
+        raise nothing
     for one in having("mom_source").values():
-        if (found := _source(PastDays, one, Config(), None, path)) is not None:
+        if (found := _source(kind, one, Config(), None, path)) is not None:
             return found
-    raise MomError(f"no installed plugin reads days of guests from {path}", hint="it is a file past.json below mom's folder of state")
+    raise unread
 
 
 def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = None) -> Kind | None:

@@ -13,12 +13,13 @@ import click
 from mom_cli import StatusPart
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import mistake, offered
-from mom_cli.explanation import guests_unknown
-from mom_cli.here import changes_left, how_to_start
+from mom_cli.here import how_to_start
 from mom_cli.marks import mark
+from mom_cli.named_guests import guests_unknown
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported, verdict_of
 from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
+from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import amount, brief, config_argument, json_option, lacking, load_to_look, print_prose
 
@@ -36,8 +37,8 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     (WRONG; a warning is not), and when mom does not run, or hangs.
     """
     config = load_to_look(config_path)
-    found = told(config)
-    if found is None:
+    status = told(config)
+    if status is None:
         try:
             left, unknown = changes_left(config.state_directory), ""
         except MomError as error:
@@ -52,14 +53,13 @@ def status_command(config_path: str | None, as_json: bool) -> None:
             if unknown:
                 print_prose(f"What an earlier mom has changed is unknown: {unknown}", 2)
         sys.exit(1)
-    status = found.status
     if as_json:
         from mom_daemon import verdict_model  # only programs need it
 
         said = {**status.content, "verdict": verdict_model(status.verdict)}
-        click.echo(json.dumps({"running": True, "from": found.where, "age": status.age, "late": status.late, **said}))
+        click.echo(json.dumps({"running": True, "from": status.where, "age": status.age, "late": status.late, **said}))
     else:
-        _show(config, status, found.where)
+        _show(config, status)
     if status.verdict.is_bad:
         sys.exit(1)
 
@@ -72,11 +72,11 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     config = load_to_look(config_path)
     found = told(config)
     if found is not None:
-        content = found.status.content
+        content = found.content
         if unknown := guests_unknown(content["guests"]["rows"], verdict_of(content)):
             raise MomError(unknown.message, hint=unknown.cure)
-        late = ", and is late: mom hangs" if found.status.late else ", and could not be written since" if found.status.unwritten else ""
-        origin = f"as of {found.status.age:.1f} s ago{late}, from {found.where}"
+        late = ", and is late: mom hangs" if found.late else ", and could not be written since" if found.unwritten else ""
+        origin = f"as of {found.age:.1f} s ago{late}, from {found.where}"
     else:
         from mom_cli.live import look  # a running mom that answers needs no engine here
 
@@ -114,7 +114,7 @@ def _rows(content: ReportDocument) -> list[dict[str, Any]]:
 _MODES: Final = {"observe": "observe (nothing is touched; `mom doctor` says how to have it act)"}
 
 
-def _show(config: Config, status: RunningStatus, where: str) -> None:
+def _show(config: Config, status: RunningStatus) -> None:
     content = status.content
     cycle = content["cycle"]
     for line in _verdict(status.verdict, len(content["problems"])):
@@ -131,7 +131,7 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
-    print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {where}", 2)
+    print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {status.where}", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
     guests = "guests unknown" if guests_unknown(content["guests"]["rows"], status.verdict) else f"{len(content['guests']['rows'])} guests"
     print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)

@@ -113,7 +113,7 @@ def _verdict(content: VerdictModel) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """The content of a status file, with the process that wrote it and its age in seconds.
+    """The content of a status file, or what a mom has answered, with its process, its age in seconds, and where it is from.
 
     `unwritten` is that mom has completed cycles since, of which the status could not be written.
     """
@@ -121,6 +121,7 @@ class RunningStatus:
     content: ReportDocument
     pid: int
     age: float
+    where: str = ""
     unwritten: bool = False
 
     @property
@@ -215,4 +216,4 @@ def read_status(directory: Path) -> RunningStatus | None:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error
     unwritten = age > limit and abs(time.time() - touched) <= limit
-    return RunningStatus(content, pid, max(0.0, age), unwritten)
+    return RunningStatus(content, pid, max(0.0, age), str(path), unwritten)

@@ -71,7 +71,7 @@ from .model import (
     printable as printable,
     printable_lines as printable_lines,
 )
-from .ownership import read_secret as read_secret, untrusted as untrusted
+from .ownership import read_secret as read_secret, untrusted as untrusted, user_name as user_name
 from .settings import (
     Duration as Duration,
     ExistingFile as ExistingFile,

@@ -30,6 +30,16 @@ class Hypervisor(Protocol):
         """
 
 
+class NoHypervisor:
+    """Stands in when no enabled plugin provides a hypervisor: a host without guests, whose own memory can still be managed."""
+
+    uri = "none"
+
+    def guests(self) -> list[Guest]:
+        """No guests."""
+        return []
+
+
 @runtime_checkable
 class BalloonControl(Protocol):
     """Can resize guests with a memory balloon. All sizes in KiB of guest memory."""

@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core.errors import StateError
+from mom_core.errors import MomError, StateError
 from mom_core.files import is_there
 from mom_core.model import Entity, LedgerEntry, Outcome, Scope, Status, Value
 from mom_core.ownership import advice_when_denied, refuse_untrusted
 from mom_core.state_files import LaterVersionError, StateFile, UnreadableError
+from mom_core.values import is_usual_number
 
 LOG = logging.getLogger("mom.ledger")
 
@@ -33,15 +34,12 @@ Key = tuple[str, str]
 class Ledger:
     """The entries, in memory and in a file of state."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.damage = ""
-        """What was wrong with the ledger that was found, until the next start; empty if nothing was."""
-        self.write_error = ""
+    def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
         """Which boot of this host it is: the incarnation of the host's entries; empty: unknown."""
         loss = "what it held is not put back by itself"
-        self._file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG)
+        self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
+        """Its `damage` and `write_error` say what is wrong with it."""
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._texts: dict[Key, tuple[LedgerEntry, str]] = {}
@@ -50,12 +48,12 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """The ledger in that folder; empty when there is none yet, or when it is damaged, which `damage` says.
+        """The ledger in that folder; empty when there is none yet, or when it is damaged, which `file.damage` says.
 
         :param look: set nothing aside: for who does not hold mom's lock
         :raises StateError: it cannot be read at all (no permission), or a later mom wrote it: that one can put back what it holds
         """
-        ledger = cls(directory / FILE)
+        ledger = cls(directory / FILE, look=look)
         with suppress(OSError):
             ledger.boot = BOOT_ID.read_text("ascii", "replace").strip()
         try:
@@ -63,21 +61,17 @@ class Ledger:
                 return ledger
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
             refuse_untrusted(directory, "state_directory")
-            entries = ledger._file.look()
+            entries = ledger.file.look()
         except OSError as error:
             denied = isinstance(error, PermissionError)
-            hint = advice_when_denied(ledger.path, directory) if denied else "repair the file system, or set state_directory"
-            raise StateError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
+            hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set state_directory"
+            raise StateError(f"the ledger {ledger.file.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
             raise StateError(error.message, hint="upgrade, or restore with that one") from error
         except UnreadableError:
             raise
-        except StateError as error:
-            entries = None
-            ledger.damage = f"{error.message}; what it held is not put back by itself"
-            if not look:
-                ledger._file.read()
-                ledger.damage = ledger._file.damage
+        except StateError:
+            entries = ledger.file.read()  # which says what is wrong with it, and gives none
         if entries is not None:
             ledger._written = entries
             ledger._entries = ledger._of_this_boot(entries)
@@ -193,15 +187,13 @@ class Ledger:
 
     def _write(self, entries: dict[Key, LedgerEntry], *, durable: bool = True) -> None:
         """Have these entries in memory and in the file. Raises `StateError`."""
-        if entries == self._written and not self.write_error:
+        if entries == self._written and not self.file.write_error:
             self._entries = entries
             return
         try:
-            self._file.write_json(lambda: self._as_json(entries), durable=durable)
+            self.file.write_json(lambda: self._as_json(entries), durable=durable)
         except StateError as error:
-            self.write_error = error.message
             raise StateError(error.message, hint="free space or repair the disk; mom changes nothing that it could not put back") from error
-        self.write_error = ""
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
@@ -213,10 +205,18 @@ class Ledger:
         return f"[{','.join(text for _, text in self._texts.values())}]"
 
 
+def changes_left(directory: Path) -> int:
+    """How many changes a mom that is gone has left. Raises `MomError` where its ledger is damaged or cannot be read: that is unknown."""
+    ledger = Ledger.open(directory, look=True)
+    if ledger.file.damage:
+        raise MomError(ledger.file.damage)
+    return len(ledger.entries)
+
+
 def can_be_kept(value: Value) -> bool:
     """True if a value can stand in the ledger: not every plugin keeps to what a `Value` may be, or to a size that leaves room."""
-    if type(value) in (int, float) and -1e18 < value < 1e18:  # type: ignore[operator]  # a number by then
-        return True  # a usual one, as nearly all values are: JSON takes ten times as long to say that it can have it
+    if is_usual_number(value):
+        return True  # JSON takes ten times as long to say that it can have it
     if isinstance(value, str) and len(value) > LARGEST_VALUE:
         return False
     try:

@@ -102,15 +102,14 @@ class GuestTable(Mapping[str, Guest]):
     May be read from several threads at once.
 
     :param listed: the guests without fields, in the order of the columns
-    :param places: where each is among them, by id
     """
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
-    def __init__(self, listed: Sequence[Guest], places: Mapping[str, int], columns: Columns) -> None:
+    def __init__(self, listed: Sequence[Guest], columns: Columns) -> None:
         self.listed = listed
         self.columns = columns
-        self._places = places
+        self._places = {guest.id: place for place, guest in enumerate(listed)}
         self._made: dict[str, Guest] = {}
         self._all_made = False
 
@@ -708,14 +707,13 @@ class Report:
 class EngineState:
     """The knowledge of an engine besides its reports.
 
-    `started_at` is in seconds since the epoch, `to_put_back` counts changes, `problems` are those that stand, `file` is the
+    `started_at` is in seconds since the epoch, `problems` are those that stand, `file` is the
     configuration's (None: it came from a program), `distributions` gives each plugin's distribution and its version by the plugin's
     name, `changes` is what the ledger holds.
     """
 
     hypervisor: str = ""
     started_at: float = 0.0
-    to_put_back: int = 0
     problems: Sequence[Problem] = ()
     file: str | None = None
     distributions: Mapping[str, tuple[str, str]] = _field(default_factory=dict)

@@ -31,12 +31,18 @@ class Unit(StrEnum):
     LIST = "list"
 
     @property
+    def is_number(self) -> bool:
+        """True unless it is of texts or lists."""
+        return self not in _NO_NUMBERS
+
+    @property
     def is_whole(self) -> bool:
         """True if a control of this unit takes integers: a number with a fraction is cut to one, towards zero."""
         return self not in _NOT_WHOLE
 
 
-_NOT_WHOLE = frozenset({Unit.TEXT, Unit.LIST, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
+_NO_NUMBERS = frozenset({Unit.TEXT, Unit.LIST})
+_NOT_WHOLE = _NO_NUMBERS | {Unit.RATIO, Unit.PERCENT, Unit.SECONDS}
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {

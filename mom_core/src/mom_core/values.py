@@ -20,6 +20,11 @@ def are_within_bounds(numbers: Iterable[Any]) -> bool:
         return False
 
 
+def is_usual_number(value: object) -> bool:
+    """True for an integer or float that can be written anywhere, as nearly all values are."""
+    return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number by then
+
+
 def number_wanted(given: object) -> str:
     """What belongs where this is no number of a host: words for an error."""
     return "a number below 2**63" if isinstance(given, int | float) else "a number"

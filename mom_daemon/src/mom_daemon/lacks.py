@@ -25,5 +25,5 @@ _NEEDED = (
 def lacking(config: Config) -> Iterator[Lack]:
     """The tasks that no plugin of this configuration does."""
     for lack in _NEEDED:
-        if not any(hasattr(plugin.loaded.plugin_class, lack.hook) for plugin in config.plugins.values()):
+        if not config.having(lack.hook):
             yield lack

@@ -325,7 +325,7 @@ def report_document(
         "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
         "cycle": cycle_model(report),
         "verdict": None if report.verdict is None else verdict_model(report.verdict),
-        "to_put_back": state.to_put_back,
+        "to_put_back": len(state.changes),
         "plugins": [_plugin(plugin, state) for plugin in report.plugins],
         "problems": [problem_model(one) for one in standing_problems(report, state)],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},

@@ -27,7 +27,7 @@ from mom_core import (
     load_config,
 )
 from mom_core.engine.restore import restore
-from mom_core.ledger import FILE, Ledger
+from mom_core.ledger import FILE, Ledger, changes_left
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
 from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
@@ -79,15 +79,18 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         return
     with nullcontext() if dry_run else RunLock(config.run_directory, RESTORE_SECONDS):
         ledger = Ledger.open(config.state_directory, look=dry_run)
-        if ledger.damage:
-            print_prose(f"mom: {ledger.damage}", 2, err=True)
-            _show_unknown(as_json)
+        if ledger.file.damage:
+            print_prose(f"mom: {ledger.file.damage}", 2, err=True)
+            if as_json:
+                click.echo("null")
+            else:
+                print_prose(UNKNOWN, 2)
             sys.exit(1)
         entries = list(ledger.entries.values())
         if dry_run or not entries:
             _show_entries(config, entries, as_json)
             return
-        changes = EngineState(to_put_back=len(entries), changes=entries)
+        changes = EngineState(changes=entries)
         plugins = set_up(config, entries, PluginContext(serves=False, engine_state=lambda: changes))
         try:
             outcomes = restore(plugins, ledger, timeout)
@@ -114,7 +117,7 @@ def _holds_nothing(state: Path) -> bool:
     if not is_there(state / FILE):
         return False
     ledger = Ledger.open(state, look=True)
-    return not ledger.entries and not ledger.damage
+    return not ledger.entries and not ledger.file.damage
 
 
 def _why_not(config: Config, *, look: bool) -> str:
@@ -126,12 +129,10 @@ def _why_not(config: Config, *, look: bool) -> str:
     if pid:
         return f"mom runs as process {pid}, and takes care of it."
     kept = not look and take_keep(config.run_directory)
-    ledger = Ledger.open(config.state_directory, look=True)
-    if ledger.damage:
-        raise MomError(ledger.damage)
-    if not ledger.entries:
+    left = changes_left(config.state_directory)
+    if not left:
         return NOTHING
-    return f"{len(ledger.entries)} changes are kept for the next mom; `mom restore` puts them back now." if kept else ""
+    return f"{left} changes are kept for the next mom; `mom restore` puts them back now." if kept else ""
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
@@ -144,12 +145,12 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
     config = _with_those_left_out(config, entries)
     wanted = {entry.control for entry in entries}
     owners = {entry.plugin for entry in entries}
-    knowing = _having(config, "mom_hypervisor")
-    needed_names = owners | knowing | (_having(config, "mom_services") & _having(config, "mom_declare"))
-    with constructed(_with_only(config, _having(config, "mom_declare") - needed_names), []) as looked_at:
+    knowing = config.having("mom_hypervisor")
+    needed_names = owners | knowing | (config.having("mom_services") & config.having("mom_declare"))
+    with constructed(config.with_only(config.having("mom_declare") - needed_names), []) as looked_at:
         declared = joined((plugin for plugin in looked_at if plugin.declared), [])
     owners |= {name for control, name in declared.control_owners.items() if control in wanted}
-    needed = _with_only(config, needed_names | owners)
+    needed = config.with_only(needed_names | owners)
     while True:
         try:
             return build_plugins(needed, template, declared=Declarations(declared.fields)).plugins
@@ -158,7 +159,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
             if broken & knowing or not needed.plugins.keys() & owners - broken:
                 raise
             print_prose(f"mom: {error}", 2, err=True)
-            needed = _with_only(needed, needed.plugins.keys() - broken)
+            needed = needed.with_only(needed.plugins.keys() - broken)
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
@@ -167,23 +168,15 @@ def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Co
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config
-    with constructed(_with_only(config, _having(config, "mom_declare")), []) as plugins:
+    with constructed(config.with_only(config.having("mom_declare")), []) as plugins:
         there = {control for plugin in plugins for control in plugin.controls}
     added = dict(config.plugins)
     for name in sorted({entry.plugin for entry in lost if entry.control not in there}):
         with suppress(MomError):  # it is not installed, or cannot do without settings
             found = load_config({"plugins": {name: {}}})
-            if not _having(found, "mom_hypervisor"):  # there can be only one
+            if not found.having("mom_hypervisor"):  # there can be only one
                 added |= found.plugins
     return dataclasses.replace(config, plugins=added)
-
-
-def _having(config: Config, hook: str) -> set[str]:
-    return {name for name, plugin in config.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}
-
-
-def _with_only(config: Config, names: Collection[str]) -> Config:
-    return dataclasses.replace(config, plugins={name: plugin for name, plugin in config.plugins.items() if name in names})
 
 
 def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:
@@ -197,13 +190,6 @@ def _tell_nothing(why: str, *, as_json: bool) -> None:
         _print_json([])
 
 
-def _show_unknown(as_json: bool) -> None:
-    if as_json:
-        click.echo("null")
-    else:
-        print_prose(UNKNOWN, 2)
-
-
 def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> None:
     if as_json:
         names = ("control", "before", "applied", "found", "in_doubt")
@@ -213,7 +199,7 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         print_prose(NOTHING, 2)
         return
     config = _with_those_left_out(config, entries)
-    with constructed(_with_only(config, _having(config, "mom_declare")), []) as plugins:
+    with constructed(config.with_only(config.having("mom_declare")), []) as plugins:
         declared = joined((plugin for plugin in plugins if plugin.declared), [])
     for entry in entries:
         unit = _unit(declared, entry.control)

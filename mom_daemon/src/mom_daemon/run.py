@@ -127,7 +127,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             status.remove()
             supervision.ended(engine)
     log.tell_repeats()
-    left = engine.state().to_put_back
+    left = len(engine.state().changes)
     if left:  # what was put back is among it where the ledger could not be written
         restore = with_config("`mom restore`")
         LOG.info("ended; the ledger lists %d changes: the next mom takes over what stands of them, or %s puts it back", left, restore)

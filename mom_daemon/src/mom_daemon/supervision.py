@@ -87,7 +87,7 @@ class Supervision:
             self._keep(engine.config, wanted=False)
         copy = engine.config.run_directory / IN_FORCE
         try:
-            if not engine.state().to_put_back:
+            if not engine.state().changes:
                 copy.unlink(missing_ok=True)
         except OSError as error:
             LOG.error("cannot remove %s: %s", copy, error.strerror)

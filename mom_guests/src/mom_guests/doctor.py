@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from mom_core import Finding, Severity, Value, as_number, first_names, format_duration
+from mom_core import Finding, Guest, Severity, Value, as_number, first_names, format_duration
 from mom_guests.fields import AUTODEFLATE, HUGE_PAGES, REPORTING
 from mom_guests.huge_pages import NEVER
+from mom_guests.reporting_hypervisor import ReportingHypervisor
 from mom_guests.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10
@@ -31,32 +32,28 @@ class Cures(NamedTuple):
     """A hypervisor's ways to give guests a balloon device, to switch on their statistics, free page reporting and autodeflate, and to have
     KSM leave them out.
 
-    An empty one: there is none. In `statistics`, `{}` stands for the seconds.
+    An empty one: there is none. In `statistics`, `{}` stands for the seconds. `plugin` is the name of its plugin.
     """
 
+    plugin: str
     balloon: str
-    statistics: str
-    reporting: str
-    autodeflate: str
-    unmerged: str
+    statistics: str = ""
+    reporting: str = ""
+    autodeflate: str = ""
+    unmerged: str = ""
 
 
 def examined(
-    guests: Sequence[SeenGuest],
-    fields: Mapping[str, Mapping[str, Value]],
-    cures: Cures,
-    plugin: str,
-    *,
-    acts: bool,
-    stats_period: float,
-    huge_pages: str,
+    hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
 ) -> Iterable[Finding]:
     """Findings about guests whose devices are known, and those whose descriptions cannot be understood.
 
+    :param listed: all guests, as the hypervisor has just listed them
+    :param guests: those that are examined, as it has seen them
     :param acts: mom may change something
     :param stats_period: at which mom switches statistics on
-    :param huge_pages: as `SeenGuests.huge_pages`
     """
+    fields = hypervisor.fields(listed)
     for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
         garbled = [guest.name for guest in guests if guest.garbled == reason]
         text = f"{told(garbled, ' with a description that cannot be understood')}: {reason}; their balloons are left alone"
@@ -74,11 +71,11 @@ def examined(
         cure = cures.statistics.format(max(1, round(stats_period)))
         yield Finding(Severity.OK, "guest statistics", text, cure and f"to see what mom would do while it only observes: {cure}")
     elif off:
-        cure = f"set stats_period for the plugin {plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
+        cure = f"set stats_period for the plugin {cures.plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
         yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
     workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
     yield from _could_have(workable, cures.reporting, cures.autodeflate)
-    yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], huge_pages, cures.unmerged)
+    yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, cures.unmerged)
     waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
     if waiting:
         cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"

@@ -49,34 +49,25 @@ def _paths(content: bytes) -> Mapping[str, str]:
         if not colon or not path.startswith("/") or controllers.startswith("name="):
             continue
         for controller in controllers.split(","):
-            found[controller] = _whole_guest(path)
+            found[controller] = path.removesuffix("/emulator").removesuffix("/libvirt")
     return found
-
-
-def _whole_guest(path: str) -> str:
-    return path.removesuffix("/emulator").removesuffix("/libvirt")
 
 
 class Cgroups:
     """Where the hierarchies are mounted, below a folder such as /sys/fs/cgroup.
 
-    :param hierarchies: knows where groups are whose paths lead up out of a container first; None: they are not reached
+    :param hierarchies: knows where groups are whose paths lead up out of a container first
     """
 
-    def __init__(self, root: Path, hierarchies: Hierarchies | None = None) -> None:
+    def __init__(self, root: Path, hierarchies: Hierarchies) -> None:
         self._root = str(root)
         self._unified = str(root if (root / "cgroup.controllers").exists() else root / "unified")
         self._hierarchies = hierarchies
 
-    def keep_fresh(self) -> None:
-        """Look again where they are mounted, if that was long ago."""
-        if self._hierarchies is not None:
-            self._hierarchies.keep_fresh()
-
     def folder(self, controller: str, path: str) -> str:
         """The folder of a group; empty where it cannot be reached."""
         if ".." in path.split("/"):
-            return (self._hierarchies.folder(controller, path) or "") if self._hierarchies is not None else ""
+            return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
@@ -107,24 +98,22 @@ class Cgroups:
         folder = "" if path == "/" else self.folder(UNIFIED, path)
         if not folder:
             return None
-        top = self._hierarchies.top(UNIFIED) if self._hierarchies is not None and ".." in path.split("/") else self._unified
+        top = self._hierarchies.top(UNIFIED) if ".." in path.split("/") else self._unified
         return GroupLimit.of_memory(folder, top or self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """As `pressure_in`, of this group."""
         return pressure_in(self.folder(UNIFIED, own[UNIFIED])) if UNIFIED in own else {}
 
-    def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
-        """The CPU time of this group; None where it is not counted."""
-        if UNIFIED in own:
-            counts = self._counts(UNIFIED, own, "cpu.stat")
-            used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
-            if used is not None:
-                return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
+    def cpu(self, own: Mapping[str, str]) -> CpuCounters:
+        """The CPU time of this group."""
+        counts = self._counts(UNIFIED, own, "cpu.stat")
+        used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
+        if used is not None:
+            return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
         if "cpuacct" in own:
             used = _whole(read_kernel_file(f"{self.folder('cpuacct', own['cpuacct'])}/cpuacct.usage", _FILE_BYTES).strip())
-            return None if used is None else CpuCounters(used / 1e9, None)
-        return None
+        return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
         """KiB of this group in transparent huge pages, anonymous and shared ones, which the kernel counts as they come and go; None where

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from mom_core import Value
 from mom_guests.fields import HUGE_PAGES, LIMIT_ROOM
-from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
+from mom_guests.guest_cgroup import Cgroups, cgroups_of
 from mom_guests.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
 from mom_guests.qemu_process import MergedPages, swapped_kib, times_of
+from mom_guests.statistics import UNKNOWN_RATE, GrowthRate
 from mom_toolkit import Hierarchies, ProcessStat
 
 _IN_TURN = 100
@@ -26,30 +26,6 @@ _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
 """How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes its file late."""
 
-_SHORTEST_SECONDS = 0.5
-"""The kernel counts CPU time in steps of 10 ms; over less than this, its growth says nothing."""
-
-
-@dataclass(slots=True)
-class _Growth:
-    """How fast a counter of seconds grows: in percent of the time, between two looks that are long enough apart; None: unknown."""
-
-    looked: float | None = None
-    counted: float = 0.0
-    percent: float | None = None
-
-    def take(self, counted: float | None, now: float) -> float | None:
-        """The growth until now; unknown where it went back, as it does when what is counted was made anew."""
-        if counted is None:
-            self.looked = self.percent = None
-        elif self.looked is None:
-            self.looked, self.counted = now, counted
-        elif now - self.looked >= _SHORTEST_SECONDS:
-            grown = counted - self.counted
-            self.percent = round(grown / (now - self.looked) * 100, 2) if grown >= 0 else None
-            self.looked, self.counted = now, counted
-        return self.percent
-
 
 @dataclass(slots=True)
 class _Process:
@@ -63,9 +39,9 @@ class _Process:
     search_after: float = _FIRST_SEARCH_SECONDS
     cgroups: Mapping[str, str] = field(default_factory=dict)
     times: ProcessStat | None = None
-    cpu: _Growth = field(default_factory=_Growth)
-    group_used: _Growth = field(default_factory=_Growth)
-    group_throttled: _Growth = field(default_factory=_Growth)
+    cpu: GrowthRate = UNKNOWN_RATE
+    group_used: GrowthRate = UNKNOWN_RATE
+    group_throttled: GrowthRate = UNKNOWN_RATE
     closely: dict[str, Value] = field(default_factory=dict)
     """By the last close look."""
     fits: int | None = None
@@ -92,7 +68,8 @@ class HostSide:
         self._find = find
         self._root = root
         self._proc = root / "proc"
-        self._cgroups = Cgroups(root / "sys/fs/cgroup", Hierarchies(root))
+        self._hierarchies = Hierarchies(root)
+        self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
         self.huge_pages = ""
         """Which memory the kernel had in transparent huge pages at the last sample, as `mode_of` says."""
         self._walks = HugePageWalks(monotonic)
@@ -106,7 +83,7 @@ class HostSide:
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
         """These are the guests now: UUID, name, and what is another one after each start."""
         now = self._monotonic()
-        self._cgroups.keep_fresh()
+        self._hierarchies.keep_fresh()
         before, self._processes = self._processes, {}
         for uuid, name, start in guests:
             process = before.get(uuid)
@@ -135,11 +112,6 @@ class HostSide:
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
-
-    def resident_kib(self, uuid: str) -> int | None:
-        """KiB of the host's memory that this guest's process held when its fields were last read; None: unknown."""
-        process = self._processes.get(uuid)
-        return None if process is None or process.times is None else process.times.resident_kib
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
         """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
@@ -170,12 +142,10 @@ class HostSide:
                 fields[HUGE_PAGES] = process.walk.kib
 
     def _whose_turn(self) -> set[str]:
-        count = len(self._processes)
-        if count <= _IN_TURN:
-            return set(self._processes)
-        first = self._turn % count
+        uuids = list(self._processes)
+        first = self._turn % max(1, len(uuids))
         self._turn = first + _IN_TURN
-        return {*islice(self._processes, first, self._turn), *islice(self._processes, max(0, self._turn - count))}
+        return set([*uuids[first:], *uuids[:first]][:_IN_TURN])
 
     def _fields_of(self, uuid: str, process: _Process, close: bool, now: float) -> dict[str, Value]:
         folder = f"{self._proc}/{process.pid}"
@@ -188,16 +158,16 @@ class HostSide:
             process.closely = self._looked_closely(process, folder, now)
             room = process.closely.get(LIMIT_ROOM)
             process.fits = room + times.resident_kib if isinstance(room, int) and times.resident_kib is not None else None
-        fields = dict(process.closely)
+        fields: dict[str, Value] = {**process.closely, "rss": times.resident_kib}
         if process.fits is not None and times.resident_kib is not None:
             fields[LIMIT_ROOM] = max(0, process.fits - times.resident_kib)
         process.times = times
         if before is not None:
             fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)
             fields["host_major_faults"] = max(0, times.major_faults - before.major_faults)
-        usage = process.cpu.take(times.cpu_seconds, now)
-        if usage is not None:
-            fields["host_cpu_usage"] = usage
+        process.cpu = process.cpu.until(times.cpu_seconds, now)
+        if process.cpu.percent is not None:
+            fields["host_cpu_usage"] = process.cpu.percent
         return fields
 
     def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
@@ -206,7 +176,9 @@ class HostSide:
         limit = self._cgroups.limit(groups)
         may_read = process.merged.is_open or self._monotonic() < self._opens_until
         shared = process.merged.read() if may_read else None
-        counters = self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
+        counters = self._cgroups.cpu(process.cgroups)
+        process.group_used = process.group_used.until(counters.used, now)
+        process.group_throttled = process.group_throttled.until(counters.throttled, now)
         found = {
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,
@@ -214,7 +186,7 @@ class HostSide:
             LIMIT_ROOM: None if limit is None else limit.room,
             HUGE_PAGES: self._cgroups.huge_kib(process.cgroups) if self._has_huge_pages else None,
             **{f"host_psi_{name}_avg10": percent for name, percent in self._cgroups.pressure(process.cgroups).items()},
-            "host_cgroup_cpu_usage": process.group_used.take(counters.used, now),
-            "host_cgroup_throttled": process.group_throttled.take(counters.throttled, now),
+            "host_cgroup_cpu_usage": process.group_used.percent,
+            "host_cgroup_throttled": process.group_throttled.percent,
         }
         return {name: value for name, value in found.items() if value is not None}

@@ -14,6 +14,11 @@ class ReportingHypervisor(Hypervisor, Protocol):
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
 
+    @property
+    def huge_pages(self) -> str:
+        """Which memory the host's kernel had in transparent huge pages when fields were last handed out: `always`, `madvise` or `never`;
+        empty where that is unknown, or the guests run on another host."""
+
     def silent(self) -> Mapping[str, str]:
         """The guests whose statistics ought to come, and have not for long, by id: in what way."""
 

@@ -261,8 +261,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @property
     def huge_pages(self) -> str:
-        """Which memory the host's kernel had in transparent huge pages when fields were last handed out: `always`, `madvise` or `never`;
-        empty where that is unknown, or the guests run on another host."""
+        """See `ReportingHypervisor`."""
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:

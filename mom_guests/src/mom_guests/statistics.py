@@ -28,27 +28,43 @@ _FASTEST = 1 << 30
 _CLOCK_SLACK_SECONDS = 2.0
 """`last-update` counts whole seconds, and may be rounded up."""
 
-_PACE_SECONDS = 0.5
+_SHORTEST_SECONDS = 0.5
 """CPU time may be counted in steps of 10 ms, and balloons move in bursts; over less than this, their growth says nothing."""
 
 _NEVER_FRESH = 1e9
 """An age in seconds that never counts as fresh: thirty years."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
-_NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
-class Pace(NamedTuple):
-    """CPU time (ns) and size (KiB) at a monotonic time, None: unknown; and how fast they grew until then.
+class GrowthRate(NamedTuple):
+    """How much something was at a monotonic time, and how fast it grew until then, between two looks that are long enough apart; None:
+    unknown."""
 
-    `usage` is in percent of one CPU, `rate` in KiB/s, negative while the guest shrinks.
-    """
+    looked: float | None = None
+    counted: float | None = None
+    per_second: float | None = None
 
-    looked: float
-    cpu_ns: int | None
-    size: int | None
-    usage: float | None = None
-    rate: float | None = None
+    def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
+        """The growth until now.
+
+        :param falls: it may become less; otherwise that means that it is counted anew, and how fast it grows is unknown
+        """
+        seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
+        if seconds < _SHORTEST_SECONDS:
+            return self
+        if counted is None or self.counted is None or (counted < self.counted and not falls):
+            return GrowthRate(now, counted)
+        return GrowthRate(now, counted, (counted - self.counted) / seconds)
+
+    @property
+    def percent(self) -> float | None:
+        """Of the time, of a counter of seconds."""
+        return None if self.per_second is None else round(self.per_second * 100, 2)
+
+
+UNKNOWN_RATE = GrowthRate()
+"""Of what was not looked at yet."""
 
 
 class Reading(NamedTuple):
@@ -57,8 +73,8 @@ class Reading(NamedTuple):
     `looked` is when a record told `last-update` last, be it 0 (there are no statistics yet), in monotonic seconds; None: none has.
     `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first seen, in monotonic seconds, and `age_then` how old
     it was at that moment. `counters` and `rates` are of that time, too, and so is `impossible`: the fields that could not be true.
-    `rejected` counts those since the guest was first seen. `maximum` is in KiB. `rebooted` is when it was first seen that the guest's
-    kernel counts from the beginning again, in monotonic seconds.
+    `rejected` counts those since the guest was first seen. `cpu` is its CPU time in ns, `size` and `maximum` are in KiB. `rebooted` is when
+    it was first seen that the guest's kernel counts from the beginning again, in monotonic seconds.
     """
 
     looked: float | None = None
@@ -66,8 +82,9 @@ class Reading(NamedTuple):
     seen: float = 0.0
     age_then: float = 0.0
     counters: Mapping[str, int] = _NONE
-    rates: Mapping[str, float] = _NO_RATES
-    pace: Pace | None = None
+    rates: Mapping[str, float] = _NONE
+    cpu: GrowthRate = UNKNOWN_RATE
+    size: GrowthRate = UNKNOWN_RATE
     maximum: int | None = None
     impossible: tuple[str, ...] = ()
     rejected: int = 0
@@ -103,11 +120,15 @@ def convert(
         number = _number(record, key)
         if number is not None:
             fields[name] = number
-    pace = _next_pace(_number(record, "cpu.time"), size, previous.pace if previous else None, monotonic)
-    fields.update({name: rate for name, rate in (("cpu_usage", pace.usage), ("balloon_rate", pace.rate)) if rate is not None})
+    before = previous or Reading()
+    cpu, growth = before.cpu.until(_number(record, "cpu.time"), monotonic), before.size.until(size, monotonic, falls=True)
+    if cpu.per_second is not None:
+        fields["cpu_usage"] = round(cpu.per_second / 1e7, 2)  # percent of one CPU's ns
+    if growth.per_second is not None:
+        fields["balloon_rate"] = round(growth.per_second, 1)
     updated = _number(record, "balloon.last-update")
     memory, lies = _memory(record, maximum, previous) if updated else ({}, ())
-    reading = _next_reading(record, previous, updated, lies, wall, monotonic)._replace(pace=pace, maximum=maximum)
+    reading = _next_reading(record, previous, updated, lies, wall, monotonic)._replace(cpu=cpu, size=growth, maximum=maximum)
     age = reading.age(monotonic)
     if age is not None:
         fields["stats_age"] = round(age, 3)
@@ -134,7 +155,7 @@ def possible_maximum(maximum: int, size: Value) -> int:
 def _next_reading(
     record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
 ) -> Reading:
-    """Without pace and maximum."""
+    """Without CPU time, size and maximum."""
     told = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
     looked = told if updated is None else monotonic
     if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # nothing new
@@ -142,7 +163,7 @@ def _next_reading(
     if not updated:
         return Reading(looked)
     counters = {name: count for name, _, _, key in COUNTERS if (count := _number(record, key)) is not None}
-    rates: Mapping[str, float] = _NO_RATES
+    rates: Mapping[str, float] = _NONE
     rebooted = None
     if previous is not None:
         rebooted = monotonic if _count_anew(previous.counters, counters) else previous.rebooted
@@ -201,20 +222,6 @@ def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tu
         else:
             lies += (name,)
     return known, lies
-
-
-def _next_pace(cpu_ns: int | None, size: int | None, previous: Pace | None, monotonic: float) -> Pace:
-    if previous is None:
-        return Pace(monotonic, cpu_ns, size)
-    seconds = monotonic - previous.looked
-    if seconds < _PACE_SECONDS:
-        return previous
-    usage = rate = None
-    if cpu_ns is not None and previous.cpu_ns is not None and cpu_ns >= previous.cpu_ns:
-        usage = round((cpu_ns - previous.cpu_ns) / seconds / 1e7, 2)
-    if size is not None and previous.size is not None:
-        rate = round((size - previous.size) / seconds, 1) if size != previous.size else 0.0
-    return Pace(monotonic, cpu_ns, size, usage, rate)
 
 
 def _number(record: Record, key: str) -> int | None:

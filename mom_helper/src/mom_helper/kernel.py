@@ -30,10 +30,10 @@ class opened:  # noqa: N801  # called as a function; a generator would take a tw
         os.close(self._file)
 
 
-def read_at(folder: int | None, name: str, most: int = MOST_BYTES) -> bytes:
+def read_at(folder: int, name: str) -> bytes:
     """What a file says, in one read. Raises `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
-        return os.read(file, most)
+        return os.read(file, MOST_BYTES)
 
 
 class Allowance:

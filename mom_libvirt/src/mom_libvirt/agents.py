@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 from xml.etree import ElementTree
 
 from mom_core import Entity, HypervisorError
 from mom_libvirt.api import qemu_binding
-from mom_libvirt.connection import Connection
 from mom_libvirt.spare_connections import SpareConnections
 
 LIBVIRTS_OWN = "org.qemu.guest_agent.0"
 """libvirt itself is connected to the socket of this channel, and QEMU serves one client at a time."""
-
-NO_CHANNELS: Mapping[str, str] = MappingProxyType({})
-
-_MOST_AT_ONCE = 8
-"""So many commands are under way at once. Each holds one of libvirtd's threads while it waits; by default libvirtd has 20."""
 
 _LONGEST_SECONDS = 60
 """More patience is not asked of libvirtd."""
@@ -47,19 +38,14 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
         listens = source is not None and source.get("mode") == "bind" and name != LIBVIRTS_OWN
         path = source.get("path", "") if source is not None and listens else ""
         found[name] = path if len(path) <= _LONGEST_TEXT else ""
-    return MappingProxyType(found) if found else NO_CHANNELS
+    return found
 
 
 class AgentCommands(SpareConnections):
-    """Passes commands to agents. One that is busy or dead keeps its call waiting.
+    """Passes commands to agents. One that is busy or dead keeps its call waiting."""
 
-    :param main: the connection that everything else goes through
-    :param qemu: the module `libvirt_qemu`, or what stands in for it
-    """
-
-    def __init__(self, main: Connection, log: logging.Logger, qemu: Any = None) -> None:
-        super().__init__(main, log, _MOST_AT_ONCE)
-        self._qemu = qemu
+    most = 8
+    """Each holds one of libvirtd's threads while it waits; by default libvirtd has 20."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """The agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
@@ -69,7 +55,7 @@ class AgentCommands(SpareConnections):
         """
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
-        qemu = self._qemu or qemu_binding(doing)
+        qemu = qemu_binding(doing)
         with self.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
             answer: object = connection.call(doing, guest.id, lambda domain: qemu.qemuAgentCommand(domain, command, seconds, 0))
         if not isinstance(answer, str):

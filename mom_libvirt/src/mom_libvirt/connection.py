@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
-from mom_libvirt.api import Domain, LibvirtConnection, Record, binding
+from mom_libvirt.api import Domain, LibvirtConnection, Record
 from mom_libvirt.event_loop import EventLoop
 from mom_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
 from mom_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
@@ -161,7 +161,7 @@ class Connection:
         self,
         settings: ConnectionSettings,
         log: logging.Logger,
-        module: Any = None,
+        module: Any,
         monotonic: Callable[[], float] = time.monotonic,
         held_up: Callable[[], Set[str]] = frozenset,
         callers: Callers | None = None,
@@ -177,8 +177,8 @@ class Connection:
         self.on_open: Callable[[], None] | None = None
         """Called each time that it was reached, after `on_return`."""
         self._too_many = f"libvirtd has not come back from {settings.most_open_calls} earlier calls"
-        self._log = log
-        self._module = module
+        self.log = log
+        self.module = module
         self._monotonic = monotonic
         self._held_up = held_up
         self._events = 0
@@ -186,8 +186,8 @@ class Connection:
         self._listed: set[str] | None = None
         """The guests of the last call about all of them, and those that were started since; None before the first."""
         self._changed = threading.Condition()
-        self._callers = callers or Callers("libvirt-call")
-        self._own_callers = self._callers if callers is None else None
+        self.callers = callers or Callers("libvirt-call")
+        self._own_callers = self.callers if callers is None else None
         self._patience = patience or CallPatience(monotonic)
         self._shares_patience = patience is not None
         self._loop: EventLoop | None = None
@@ -204,13 +204,6 @@ class Connection:
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
         self._closed = False
-
-    @property
-    def module(self) -> Any:
-        """libvirt's Python binding. Raises `HypervisorError` where it is missing."""
-        if self._module is None:
-            self._module = binding()
-        return self._module
 
     def start(self) -> None:
         """Start the event loop, for events. Connects nowhere yet, but comes back by itself from now on."""
@@ -237,7 +230,7 @@ class Connection:
                 live.given_up = True
             self._changed.notify_all()
         if live is not None and idle:
-            Callers.came_back(self._callers.start(live.close), _CLOSE_SECONDS)
+            Callers.came_back(self.callers.start(live.close), _CLOSE_SECONDS)
         if self._own_loop is not None:
             self._own_loop.stop(_CLOSE_SECONDS)
         if self._own_callers is not None:
@@ -328,7 +321,7 @@ class Connection:
         """
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
-        call = self._callers.start(lambda: self._used(live, ask, doing))
+        call = self.callers.start(lambda: self._used(live, ask, doing))
         if not self._came_back(call, patience, about_all=about_all):
             self._give_up(live, f"{doing}: no answer")
             self._left_behind(call, single=single)
@@ -457,7 +450,7 @@ class Connection:
         if self._pause() > 0 and self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
         try:
-            self._callers.start(partial(self._open, now))
+            self.callers.start(partial(self._open, now))
         except RuntimeError as error:
             why = "the system gives mom no more threads"
             raise HypervisorError(
@@ -475,7 +468,7 @@ class Connection:
         if self._own_loop is None or self._closed or self._coming_back:
             return
         self._coming_back = True
-        self._callers.start(self._come_back)
+        self.callers.start(self._come_back)
 
     def _come_back(self) -> None:
         with self._changed:
@@ -490,10 +483,9 @@ class Connection:
         uri = self.settings.uri
         live: _Live | None = None
         returned = False
-        refusal: HypervisorError | None = HypervisorError(f"{uri} cannot be reached")
+        refusal = HypervisorError(f"{uri} cannot be reached")
         try:
             live = self._opened()
-            refusal = None
         except self.module.libvirtError as error:
             refusal = translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error), uri))
         except HypervisorError as error:
@@ -515,7 +507,7 @@ class Connection:
                     self._retry_after = _FIRST_RETRY_SECONDS
                     self._live = live
                     self.opened += 1
-                    self._log.log(min(self.settings.lost_level, logging.INFO), "connected to %s", uri)
+                    self.log.log(min(self.settings.lost_level, logging.INFO), "connected to %s", uri)
                 self._changed.notify_all()
         if live is not None and not wanted:
             live.close()
@@ -553,9 +545,9 @@ class Connection:
         if self._live is live:
             self._live = None
             self._return()
-            self._log.log(self.settings.lost_level, "the connection to %s is given up: %s", self.settings.uri, why)
+            self.log.log(self.settings.lost_level, "the connection to %s is given up: %s", self.settings.uri, why)
         if not live.busy and not self._closed:
-            self._callers.start(live.close)
+            self.callers.start(live.close)
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
@@ -585,5 +577,5 @@ class Connection:
             self._listed.add(domain.UUIDString())
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
-        except Exception:  # noqa: BLE001  # containment: no caller is above this in libvirt's thread
-            self._log.exception("an event of a guest could not be used")
+        except Exception:  # containment: no caller is above this in libvirt's thread
+            self.log.exception("an event of a guest could not be used")

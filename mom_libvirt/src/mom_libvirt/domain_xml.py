@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 from xml.etree import ElementTree
 
-from mom_libvirt.agents import NO_CHANNELS, channels_of
+from mom_libvirt.agents import channels_of
 from mom_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
@@ -29,8 +29,6 @@ _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guaran
 _LONGEST_PROMISE = 100
 """Characters. Names of classes, and sizes, are shorter; what is longer is cut, and then not understood."""
 
-NO_PROPERTIES: Mapping[str, str] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
@@ -51,9 +49,9 @@ class DomainDescription:
     pinned: str = ""
     resizable_kib: int = 0
     plugged_kib: int = 0
-    channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
+    channels: Mapping[str, str] = field(default_factory=dict)
     tuning: Tuning = UNTUNED
-    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES)
+    properties: Mapping[str, str] = field(default_factory=dict)
     autodeflate: bool = False
     reports_free_pages: bool = False
     plugging_kib: int = 0
@@ -87,7 +85,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
         sum(min(one.current, one.size) for one in devices),
         channels_of(domain.find("devices")),
         tuning_of(domain),
-        {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)} or NO_PROPERTIES,
+        {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)},
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
         sum(abs(one.requested - one.current) for one in devices if one.requested is not None),
@@ -172,7 +170,7 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
     """
     element = domain.find(f"metadata/{{{_MOM_GUEST}}}guest")
     if element is None:
-        return NO_PROPERTIES
+        return {}
     return {name: text[:_LONGEST_PROMISE] for attribute, name in _PROPERTIES.items() if (text := element.get(attribute)) is not None}
 
 

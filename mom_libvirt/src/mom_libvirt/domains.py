@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import time
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
-from mom_core import Clock, CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
+from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
 from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, GuestRecord
@@ -51,7 +50,7 @@ SILENT = "the guest has not answered libvirt's last call"
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
     """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
-    certain (None: nothing is told of guests' processes); where /proc and /sys are found; what platforms say of guests (None: nothing).
+    certain (None: nothing is told of guests' processes); what platforms say of guests (None: nothing).
 
     An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into. So many seconds,
     `asked_seconds`, all calls together may read descriptions of guests whose limits are asked for, and for which no look had time: none in
@@ -59,11 +58,11 @@ class SamplingSettings:
 
     stale_after: float | None = None
     find: Callable[[str, str], int | None] | None = None
-    root: Path = Path("/")
     platforms: PlatformProperties | None = None
     most_guests: int | None = None
     longest_xml: int = LONGEST_XML
     asked_seconds: float = 0.0
+    wall: Callable[[], float] = time.time
 
 
 class ImpossibleAnswer(HypervisorError):
@@ -151,23 +150,17 @@ class Domains(SeenGuests[KnownDomain]):
     A guest that does not answer is not asked again while the question to it is still open.
     """
 
-    def __init__(self, connection: Connection, settings: SamplingSettings, log: logging.Logger, clock: Clock | None = None) -> None:
-        clock = clock or Clock()
+    def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         self.uri = connection.settings.uri
         """libvirt's."""
-        self._connection = connection
-        self._log = log
-        self._wall = clock.wall
+        self._connection, self._settings, self._log = connection, settings, context.log
         self._local = is_local(self.uri)
-        proc = settings.root / "proc"
         find = settings.find if self._local else None
-        host_side = None if find is None else HostSide(find, settings.root, clock.monotonic)
-        super().__init__(settings.stale_after, clock.monotonic, host_side, proc if self._local else None)
+        host_side = None if find is None else HostSide(find, context.root, context.monotonic)
+        super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
         """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
-        self._platforms = settings.platforms
-        self._most_guests, self._longest_xml = settings.most_guests, settings.longest_xml
         self._asked_seconds = settings.asked_seconds
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
@@ -181,8 +174,8 @@ class Domains(SeenGuests[KnownDomain]):
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
         asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON | module.VIR_DOMAIN_STATS_VCPU
         records = self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
-        if self._most_guests is not None and len(records) > self._most_guests:
-            raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._most_guests}")
+        if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
+            raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._settings.most_guests}")
         self._take(records)
         with self._lock:
             due = [known for known in self._seen.values() if known.describe]
@@ -192,18 +185,18 @@ class Domains(SeenGuests[KnownDomain]):
 
     def unanswered(self) -> None:
         """A look has brought nothing, as libvirtd did not answer: what is known of its guests grows older."""
-        wall, monotonic = self._wall(), self._monotonic()
+        wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for known in self._seen.values():
                 known.take({}, wall, monotonic, self._stale_after)
 
     def _take(self, records: Sequence[GuestRecord]) -> None:
-        wall, monotonic = self._wall(), self._monotonic()
+        wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             missed_events = self._opened != self._connection.opened
             self._opened = self._connection.opened
             changed = self._events.changed({found.uuid for found in records})
-            unasked = self._platforms is not None and self._platforms.have_changed()
+            unasked = self._settings.platforms is not None and self._settings.platforms.have_changed()
             before, self._seen = self._seen, {}
             self._late = {uuid: call for uuid, call in self._late.items() if not call.done()}
             for uuid, name, number, record in records:
@@ -267,19 +260,15 @@ class Domains(SeenGuests[KnownDomain]):
             if self._owes_an_answer(known.id):
                 continue
             try:
-                found = self._read_description(known)
+                self._describe_now(known)
             except GuestGone:
                 with self._lock:
                     self._seen.pop(known.id, None)
-                continue
             except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
                 self._log.debug("%s", error)
-                continue
-            with self._lock:
-                self._learn(known, *found)
 
-    def _read_description(self, known: KnownDomain) -> tuple[DomainDescription | None, str]:
-        """A description, or why it cannot be understood."""
+    def _describe_now(self, known: KnownDomain) -> None:
+        """Read its description, and why it cannot be understood. Raises `HypervisorError`."""
 
         def read(domain: Domain) -> str:
             known.job = self._job(domain)
@@ -293,13 +282,14 @@ class Domains(SeenGuests[KnownDomain]):
             with self._lock:
                 known.describe = True
             raise
-        if len(xml) > self._longest_xml:
-            return None, f"it has more than {self._longest_xml} characters"
-        description = described(xml, self._of_platform)
-        return description, "" if description is not None else "it is no XML of a domain"
+        too_long = len(xml) > self._settings.longest_xml
+        description = None if too_long else described(xml, self._of_platform)
+        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is no XML of a domain"
+        with self._lock:
+            self._learn(known, description, garbled if description is None else "")
 
     def _of_platform(self, domain: Element) -> Mapping[str, str]:
-        return {} if self._platforms is None else self._platforms.of(GuestDescription(domain=domain))
+        return {} if self._settings.platforms is None else self._settings.platforms.of(GuestDescription(domain=domain))
 
     def _job(self, domain: Domain) -> str:
         """Name what libvirt is doing with the guest that allows no change now."""
@@ -329,11 +319,6 @@ class Domains(SeenGuests[KnownDomain]):
         self._describe(due, began + self._asked_seconds)
         self._asked_seconds = max(0.0, self._asked_seconds - (self._monotonic() - began))
 
-    def _describe_now(self, known: KnownDomain) -> None:
-        found = self._read_description(known)
-        with self._lock:
-            self._learn(known, *found)
-
     def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
         if seen.description is None:
             return {}
@@ -351,9 +336,7 @@ class Domains(SeenGuests[KnownDomain]):
             described[GIVE_BACK] = why
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
-        if process and self._host_side is not None and (held := self._host_side.resident_kib(seen.id)) is not None:
-            described["rss"] = seen.fields.get("rss", held)  # where libvirt does not tell it, as of a guest that is moved here, or hangs
-        return {**seen.fields, **described, **process}
+        return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs
 
     def _obstacle(self, seen: KnownDomain) -> str:
         if self._connection.settings.readonly:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence, Set
 
-from mom_core import Clock, Entity, GuestBusy, HypervisorError, NotSupported, printable
+from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, PluginContext, printable
 from mom_guests import Record
 from mom_libvirt.agents import AgentCommands
 from mom_libvirt.api import qemu_binding
@@ -26,10 +25,10 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
     on or migrates, that another process resizes, or that has a device more or less.
     """
 
-    def __init__(self, connection: Connection, settings: SamplingSettings, log: logging.Logger, clock: Clock | None = None) -> None:
-        super().__init__(connection, settings, log, clock)
-        self._agents = AgentCommands(connection, log)
-        self._jobs = LongJobs(connection, log)
+    def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
+        super().__init__(connection, settings, context)
+        self._agents = AgentCommands(connection)
+        self._jobs = LongJobs(connection)
 
     @property
     def library_version(self) -> int:
@@ -39,10 +38,10 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
     def close(self) -> None:
         """Let all connections go, in well under half a second."""
-        waits = [self._agents.close(), self._jobs.close()]
+        closing = [*self._agents.close(), *self._jobs.close()]
         self._connection.close()
-        for wait in waits:
-            wait()
+        for thread in closing:
+            thread.join()
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 

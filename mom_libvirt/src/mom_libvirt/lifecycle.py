@@ -5,7 +5,6 @@ A connection carries one call at a time, so the long ones have connections of th
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
@@ -15,16 +14,12 @@ from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_libvirt.api import Domain
-from mom_libvirt.connection import Connection
 from mom_libvirt.domains import SILENT, Domains
 from mom_libvirt.failures import translated
 from mom_libvirt.spare_connections import SpareConnections
 from mom_libvirt.states import PAUSED
 from mom_libvirt.uri import without_questions
 from mom_toolkit import Callers, Destination, GuestState
-
-_MOST_AT_ONCE = 4
-"""Saving and moving are bound by the disk and the network: more at once make each slower."""
 
 _GIVE_UP_SECONDS = 5.0
 """How long libvirt may take to give a job up that has taken too long: it then lets the guest run on."""
@@ -45,19 +40,10 @@ class _Unanswered(GuestBusy):
 
 
 class LongJobs(SpareConnections):
-    """Calls on guests that take long.
+    """Calls on guests that take long. A migration that is under way at the end is given up by libvirt: the guest stays."""
 
-    :param main: the connection that everything else goes through
-    """
-
-    def __init__(self, main: Connection, log: logging.Logger) -> None:
-        super().__init__(main, log, _MOST_AT_ONCE)
-        self._callers = Callers("libvirt-destination")
-
-    def close(self) -> Callable[[], None]:
-        """As `SpareConnections.close`. A migration that is under way is given up by libvirt: the guest stays."""
-        self._callers.close(0)
-        return super().close()
+    most = 4
+    """Saving and moving are bound by the disk and the network: more at once make each slower."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
         """Make the call. Raises `GuestBusy` when it took too long, and what the call raises.
@@ -93,7 +79,7 @@ class LongJobs(SpareConnections):
             try:
                 self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), told.append, number)
             except HypervisorError as error:  # perhaps because it has just ended
-                self._log.info("%s", error)
+                self._main.log.info("%s", error)
             else:
                 return
             if told:  # it is under way, and does not come back; more of them would only hold up libvirtd
@@ -103,7 +89,7 @@ class LongJobs(SpareConnections):
     def reach(self, destination: Destination, doing: str) -> Any:
         """A connection to the other libvirt. Raises `HypervisorError`."""
         module, uri = self._main.module, without_questions(destination.uri)
-        call = self._callers.start(lambda: module.open(uri))
+        call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
             raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
         try:
@@ -117,7 +103,7 @@ class LongJobs(SpareConnections):
         :param after: a call that uses it still: libvirt's client would crash without it, and the guest be lost there. None: there is none
         """
         if after is None:
-            self._callers.start(lambda: _closed(reached))
+            self._main.callers.start(lambda: _closed(reached))
         else:
             after.add_done_callback(lambda _: self.part_from(reached, None))
 

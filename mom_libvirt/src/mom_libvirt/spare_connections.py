@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,13 +15,14 @@ from mom_libvirt.connection import CallPatience, Connection
 class SpareConnections:
     """Connections like the main one, opened when they are needed, and kept.
 
-    :param most: so many calls are under way at once
+    :param main: the connection that everything else goes through
     """
 
-    def __init__(self, main: Connection, log: logging.Logger, most: int) -> None:
+    most: int
+    """So many calls are under way at once."""
+
+    def __init__(self, main: Connection) -> None:
         self._main = main
-        self._log = log
-        self._most = most
         self._changed = threading.Condition()
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
@@ -40,8 +40,8 @@ class SpareConnections:
                 self._idle.append(connection)
                 self._changed.notify()
 
-    def close(self) -> Callable[[], None]:
-        """Begin to let the connections go; the result waits until they are gone, a fifth of a second at most."""
+    def close(self) -> Sequence[threading.Thread]:
+        """Begin to let the connections go, in threads that end in a fifth of a second at most."""
         with self._changed:
             self._closed = True
             connections = tuple(self._all)
@@ -49,12 +49,7 @@ class SpareConnections:
         threads = [threading.Thread(target=connection.close, name="libvirt-close", daemon=True) for connection in connections]
         for thread in threads:
             thread.start()
-
-        def wait() -> None:
-            for thread in threads:
-                thread.join()
-
-        return wait
+        return threads
 
     def _free(self, doing: str, patience: float) -> Connection:
         end = time.monotonic() + patience
@@ -64,9 +59,9 @@ class SpareConnections:
                     raise HypervisorError(f"{doing}: the connection to libvirt is closed")
                 if self._idle:
                     return self._idle.pop()
-                if len(self._all) < self._most:
+                if len(self._all) < self.most:
                     whole = CallPatience(lasts=0.0)  # each call has the time that it was given, however the one before it ended
-                    self._all.append(Connection(self._main.settings, self._log, self._main.module, patience=whole))
+                    self._all.append(Connection(self._main.settings, self._main.log, self._main.module, patience=whole))
                     return self._all[-1]
                 if not self._changed.wait(max(0.0, end - time.monotonic())):
-                    raise GuestBusy(f"{doing}: {self._most} such calls are under way already")
+                    raise GuestBusy(f"{doing}: {self.most} such calls are under way already")

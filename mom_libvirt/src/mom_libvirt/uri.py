@@ -29,36 +29,29 @@ def checked_uri(uri: str) -> str:
 
 def is_local(uri: str) -> bool:
     """Tell whether the guests behind this libvirt URI run on this host, so that their processes are in its /proc."""
-    parts = _parts(uri)
-    return parts is not None and not parts.netloc and _transport(parts) != "ext"
+    parts = urlsplit(uri)
+    return not parts.netloc and _transport(parts) != "ext"
 
 
 def without_questions(uri: str) -> str:
     """The URI to open in place of this one: with ssh forbidden to ask for passwords or about unknown hosts, as no person would answer."""
-    parts = _parts(uri)
-    if parts is None or _transport(parts) != "ssh" or "no_tty=" in parts.query:
+    parts = urlsplit(uri)
+    if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri
     return f"{uri}{'&' if parts.query else '?'}no_tty=1"
 
 
 def cure_for_transport(uri: str) -> str:
     """An operator's cure when libvirt on another host cannot be reached; empty for this host."""
-    parts = _parts(uri)
-    transport = _transport(parts) if parts is not None else ""
-    if parts is None or not parts.netloc:
+    parts = urlsplit(uri)
+    transport = _transport(parts)
+    if not parts.netloc:
         return ""
     if transport in {"ssh", "libssh", "libssh2"}:
         return f"mom's user must be able to log in there without being asked anything; try: ssh {parts.netloc} true"
     if transport in {"", "tls"}:
         return "libvirtd there must listen for TLS, and this host needs a certificate that it trusts"
     return "look whether libvirtd listens there"
-
-
-def _parts(uri: str) -> SplitResult | None:
-    try:
-        return urlsplit(uri)
-    except ValueError:
-        return None
 
 
 def _transport(parts: SplitResult) -> str:

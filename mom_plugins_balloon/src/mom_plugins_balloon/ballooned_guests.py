@@ -464,7 +464,7 @@ class BalloonedGuests:
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
             memory.overhead_by(total, moment, own_maximum), memory.most_since(moment, snapshot.monotonic), memory.pending,
-            self._obstacle(guest, memory) or self._why_new(memory), maximum != own_maximum,
+            self._obstacle(guest, memory) or (NEW if memory.came and self._rests(memory) else ""), maximum != own_maximum,
             None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden, least,
         )  # fmt: skip
 
@@ -477,10 +477,8 @@ class BalloonedGuests:
 
     def boots_again(self, memory: BalloonedGuest) -> bool:
         """True if a guest has rebooted and is new by that, and the host does not need what it would get back."""
-        rests = memory.rebooted_at > -math.inf and memory.start_rest(self._start_rest, self.snapshot.monotonic) > 0
-        return rests and not self._below_hard
+        return memory.rebooted_at > -math.inf and self._rests(memory)
 
-    def _why_new(self, memory: BalloonedGuest) -> str:
-        """Why a guest that has come is not to be shrunk yet: what its kernel tells says nothing of its programs; empty when it is."""
-        new = memory.came and not self._below_hard and memory.start_rest(self._start_rest, self.snapshot.monotonic) > 0
-        return NEW if new else ""
+    def _rests(self, memory: BalloonedGuest) -> bool:
+        """True if a guest was just started, and is not to be shrunk yet: what its kernel tells says nothing of its programs."""
+        return not self._below_hard and memory.start_rest(self._start_rest, self.snapshot.monotonic) > 0

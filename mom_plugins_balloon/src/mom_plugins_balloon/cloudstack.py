@@ -6,27 +6,15 @@ What CloudStack starts an instance of an over-provisioned cluster with, and why,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import (
-    Finding,
-    Guest,
-    Hypervisor,
-    HypervisorError,
-    Severity,
-    Value,
-    as_number,
-    first_names,
-    format_kib,
-    is_there,
-    printable,
-    read_file,
-)
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, first_names, format_kib, is_there, printable, read_file
 from mom_plugins_balloon.ballooned_guests import SAME_SIZE_KIB
-from mom_plugins_balloon.guarantees import AT_START, Written
+from mom_plugins_balloon.guarantees import AT_START, Guarantees
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"
@@ -75,47 +63,40 @@ def is_here(root: Path) -> bool:
         return True
 
 
-def findings(
-    root: Path, hypervisor: Hypervisor | None, promised_to: Callable[[Sequence[Guest]], Written], started: StartedSizes, *, by_class: bool
-) -> Iterable[Finding]:
-    """What there is to say on a host of CloudStack; nothing elsewhere.
-
-    :param promised_to: gives what guests are promised
-    :param by_class: another plugin makes promises, by guests' classes
-    """
+def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, started: StartedSizes) -> Iterable[Finding]:
+    """What there is to say on a host of CloudStack; nothing elsewhere."""
     if hypervisor is None or not isinstance(hypervisor, GuestFields) or not is_here(root):
         return
     try:
-        guests = hypervisor.guests()
-        fields = hypervisor.fields(guests)
+        listed = hypervisor.guests()
+        fields = hypervisor.fields(listed)
     except HypervisorError:  # which is said of balloons as a whole
         return
+    guests = [replace(one, fields=fields.get(one.id, {})) for one in listed]
     instances = [guest for guest in guests if _INSTANCE.fullmatch(guest.name)]
     system_vms = sum(_SYSTEM_VM.fullmatch(guest.name) is not None for guest in guests)
     yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {_count(instances)} and {system_vms} system VMs active")
     if _without_balloons(root):
         cure = "set it to false, restart cloudstack-agent, and stop and start the instances"
         yield Finding(Severity.WARNING, SUBJECT, f"vm.memballoon.disable=true in /{AGENT}: instances start without a balloon", cure)
-    yield from _sizes(instances, fields, promised_to(guests), started, by_class=by_class)
-    yield from _to_be_plugged(instances, fields)
+    yield from _sizes(instances, guarantees, started)
+    yield from _to_be_plugged(instances)
 
 
-def _sizes(
-    instances: Sequence[Guest], fields: Mapping[str, Mapping[str, Value]], promised: Written, started: StartedSizes, *, by_class: bool
-) -> Iterator[Finding]:
+def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedSizes) -> Iterator[Finding]:
     """Instances that were started with less than they can have, and whether they are promised that; and those that are promised all."""
+    promised = guarantees.written(instances)
     below: list[str] = []
     open_ones: list[str] = []
     whole: list[str] = []
     for guest in instances:
-        size, maximum = (as_number(fields.get(guest.id, {}).get(name)) for name in ("balloon_cur", "balloon_max"))
-        known, promises = started.of(guest), promised.get(guest.id, ())
-        had = size if known is None else float(known.size)
+        known, promises, maximum = started.of(guest), promised.get(guest.id, ()), guest.number("balloon_max")
+        had = guest.number("balloon_cur") if known is None else float(known.size)
         if had is None or maximum is None:
             continue
         if had < maximum - SAME_SIZE_KIB:
             below.append(f"{printable(guest.name, 40)} with {format_kib(had)} of {format_kib(maximum)}")
-            if not promises and not by_class:
+            if not promises and not guarantees.by_class:
                 open_ones.append(guest.name)
         elif AT_START in promises:
             whole.append(guest.name)
@@ -133,11 +114,11 @@ def _sizes(
         yield Finding(Severity.OK, SUBJECT, text, cure)
 
 
-def _to_be_plugged(instances: Sequence[Guest], fields: Mapping[str, Mapping[str, Value]]) -> Iterator[Finding]:
+def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
     """Instances of which a part of the memory is not there yet, and no balloon can give it to them."""
     found: list[str] = []
     for guest in instances:
-        maximum, limit = (as_number(fields.get(guest.id, {}).get(name)) for name in ("balloon_max", "mem_plug_limit"))
+        maximum, limit = guest.number("balloon_max"), guest.number("mem_plug_limit")
         if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
             found.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
     if found:

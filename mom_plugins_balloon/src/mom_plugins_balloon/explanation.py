@@ -55,14 +55,13 @@ class Since(NamedTuple):
 
 @dataclass(slots=True)
 class _Trace:
-    """What is remembered of one guest. `asked` is what mom last had it asked for, successfully, and from which size; `tried` the last thing
-    that came of a decision about its size and was not just left as it was; `missing`, how many lists in a row have lacked it."""
+    """What is remembered of one guest. `asked` is what mom last had it asked for, successfully; `tried` the last thing that came of a
+    decision about its size and was not just left as it was; `missing`, how many lists in a row have lacked it."""
 
     incarnation: str
     size: float | None = None
     since: Since | None = None
     asked: Outcome | None = None
-    asked_from: float | None = None
     tried: Outcome | None = None
     tried_at: float = 0.0
     obstacle: Value = None
@@ -96,7 +95,7 @@ class BalloonExplainer(Explainer):
             if outcome is not None and outcome.status is not Status.UNCHANGED:
                 trace.tried, trace.tried_at = outcome, report.time
                 if outcome.status is Status.APPLIED:
-                    trace.asked, trace.asked_from = outcome, trace.size
+                    trace.asked = outcome
         self._traces = kept
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
@@ -156,7 +155,7 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
     elif abs(size - before) >= SAME_SIZE_KIB:
         asked = trace.asked
         if asked is not None and _on_the_way(as_number(asked.decision.value), before, size):
-            trace.since = Since(now, "mom", trace.asked_from, asked.decision)
+            trace.since = Since(now, "mom", as_number(asked.before), asked.decision)
         elif _on_the_way(guest.number(CONTROL), before, size):  # a sweep ends without a decision
             trace.since = Since(now, "mom", before)
         else:

@@ -6,6 +6,7 @@ from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon import names
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
+from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.limits import MINIMUM_KIB
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
@@ -57,11 +58,15 @@ _FIELDS: Final = (
     (names.OBSTACLE, _TEXT, _G, "why the guest cannot be counted on to give memory; unknown if it can", _MOM),
     (names.START_REST, _S, _G, "for how long the guest, which was just started, gives nothing; unknown if it may", _MOM),
     (names.RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
+    (UNHEALTHY, _TEXT, _G, "why the guest is unhealthy, such as `short of memory`; empty if it is not", _MOM),
+    (KILLED, Unit.COUNT, _G, "programs that its kernel killed in the last 10 min for want of memory", "guest_oom_kills"),
+    (KILLED, Unit.COUNT, _H, "programs that all guests' kernels killed in the last 10 min for want of memory", "guest_oom_kills"),
 )
 _READ: Final = (
     *((name, _KIB, _G) for name in ("mem_unused", "mem_usable_soon", "rss", "host_swap")),
     *((name, _RATE, _G) for name in ("swap_in", "swap_out")),
     ("major_fault", Unit.PER_SECOND, _G),
+    ("guest_oom_kills", Unit.COUNT, _G),
     ("reclaim_cost", _RATIO, _G),
     (names.GROUP_ROOM, _KIB, _G),
     (names.LEAST, _KIB, _G),

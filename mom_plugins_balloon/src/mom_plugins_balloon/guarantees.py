@@ -9,7 +9,7 @@ from functools import lru_cache
 from operator import is_
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
+from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -23,11 +23,6 @@ AT_START: Final = "start"
 
 Guaranteed: TypeAlias = Portion | Literal["start"]
 """A guarantee as it is written: a size, a share of the maximum, or what the guest started with."""
-
-Written: TypeAlias = Mapping[str, Sequence[Guaranteed]]
-"""What guests are promised by mom's file and their metadata, by guest id; without those that are promised nothing by them."""
-
-_NOTHING: tuple[Sequence[Guaranteed], UnitError | None] = ((), None)
 
 HOLDS = "guest_guarantee"
 """The field with what holds: the largest promise, as far as the host can keep it."""
@@ -148,57 +143,55 @@ class PromisesKept:
         return f"{more_than}: guarantees shrink, those of the lowest priority first. What holds now: {first_names(named)}"
 
 
+@dataclass(eq=False)
 class Guarantees:
     """All promises: those that an operator wrote for a guest, those of its metadata, and those that other plugins collect.
 
     Every promise counts, so the largest holds; at most a guest's maximum, and at most what the host can promise.
 
-    :param own: gives what the YAML file promises a guest
-    :param host_reserve: what the host keeps for itself
-    :param started: gives what is guaranteed to a guest that is promised what it started with, in KiB, by its maximum; None: not known
+    Implements `Promises`: of a guest whose promise is missing from a snapshot, as this plugin was late or failed, what stood last holds.
     """
 
-    def __init__(
-        self,
-        own: Callable[[GuestSettings], Guaranteed | None],
-        host_reserve: Portion,
-        started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None,
-    ) -> None:
-        self._own = own
-        self._host_reserve = host_reserve
-        self._started = started
-        self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
-        self._maxima: dict[tuple[str, str], float] = {}
-        """As they were known last, by guest id and incarnation."""
-        self._host_kib: float | None = None
-        """The host's memory, as it was known last."""
-        self._told: dict[str, tuple[str, Sequence[float | None]]] = {}
-        """The last word of a plugin that makes promises, by guest id: incarnation, and KiB, share, priority. It may promise nothing."""
-        self.standing = PromisesKept()
-        """As of the last snapshot that was looked at."""
+    context: PluginContext
+    of_file: Callable[[Guest], Guaranteed | None]
+    """Gives what the YAML file promises a guest."""
+    host_reserve: Portion
+    """What the host keeps for itself."""
+    started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None
+    """Gives what is guaranteed to a guest that is promised what it started with, in KiB, by its maximum; None: not known."""
+    standing: PromisesKept = field(default_factory=PromisesKept)
+    """As of the last snapshot that was looked at."""
+    _own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
+    _maxima: dict[tuple[str, str], float] = field(default_factory=dict)
+    """As they were known last, by guest id and incarnation."""
+    _host_kib: float | None = None
+    """The host's memory, as it was known last."""
+    _told: dict[str, tuple[str, Sequence[float | None]]] = field(default_factory=dict)
+    """The last word of a plugin that makes promises, by guest id: incarnation, and KiB, share, priority. It may promise nothing."""
 
-    def look(self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings], *, by_class: bool = True) -> PromisesKept:
-        """How all promises stand in this snapshot.
+    @property
+    def by_class(self) -> bool:
+        """Whether a plugin makes promises to guests, such as by classes. Where it says nothing in a cycle, what it said last holds."""
+        return (Scope.GUEST, GUARANTEE) in self.context.declarations.fields
 
-        :param by_class: a plugin makes promises to guests; where it says nothing in this cycle, what it said last holds
-        """
+    def look(self, snapshot: Snapshot) -> PromisesKept:
+        """How all promises stand in this snapshot."""
         guests, sizes, maxima = snapshot.listed, snapshot.numbers("balloon_max"), self._maxima
         maxima.update(((guest.id, guest.incarnation), size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
-        own = {guest.id: (portions, error) for guest, portions, error in self._with_promises(guests, settings_of)}
-        by_plugin, unheard = self._told_by_class(snapshot, by_class=by_class)
+        by_guest = self._with_promises(guests)
+        own = {guest.id: portions for guest, portions, _ in by_guest}
+        unclear = [Unclear(guest, error) for guest, _, error in by_guest if error is not None]
+        by_plugin, unheard = self._told_by_class(snapshot)
         collected = [*by_plugin, *map(snapshot.numbers, (PLATFORMS_GUARANTEE, "balloon_cur"))]
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
-        unclear: list[Unclear] = []
         unsettled: set[str] = set()
         for guest, class_kib, share, priority, by_platform, size in zip(guests, *collected, strict=True):
             identity = guest.id
             if class_kib is None and by_platform is None and share is None and identity not in own:
                 continue  # as nearly all
-            portions, error = own.get(identity, _NOTHING)
-            if error is not None:
-                unclear.append(Unclear(guest, error))
-            if AT_START in portions and self._started(guest, None) is None:
+            portions = own.get(identity, ())
+            if AT_START in portions and self.started(guest, None) is None:
                 unsettled.add(identity)
             # What is not known now is what was known last: one guest's promise of more than it can have must not cost the others theirs.
             most = maxima.get((identity, guest.incarnation))
@@ -229,38 +222,38 @@ class Guarantees:
         self.standing = PromisesKept(all_kib, holds, room, shrunk, excessive, unclear, unsettled, unheard, incarnations)
         return self.standing
 
-    def _told_by_class(self, snapshot: Snapshot, *, by_class: bool) -> tuple[Sequence[Sequence[float | None]], Set[str]]:
+    def _told_by_class(self, snapshot: Snapshot) -> tuple[Sequence[Sequence[float | None]], Set[str]]:
         """What a plugin promises to guests, in their order: KiB, share, priority. One that promises nothing to any has to say that, by None
         for each; where it says nothing at all, as it failed or was late, what it said last holds. And the ids of guests of which it has
         said nothing yet; of one that was started anew, what was promised to it before holds until then."""
         guests, told = snapshot.listed, [snapshot.numbers(name) for name in (GUARANTEE, GUARANTEE_SHARE, PRIORITY)]
         rows = list(zip(guests, zip(*told, strict=True), strict=True))
-        if by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
+        if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
             last = [self._told.get(guest.id, (None, row)) for guest, row in rows]
             unheard = {guest.id for guest, (incarnation, _) in zip(guests, last, strict=True) if incarnation != guest.incarnation}
             return list(zip(*[row for _, row in last], strict=True)), unheard
         if guests:
-            self._told = {guest.id: (guest.incarnation, row) for guest, row in rows} if by_class else {}
+            self._told = {guest.id: (guest.incarnation, row) for guest, row in rows} if self.by_class else {}
         return told, frozenset()
 
-    def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
+    def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
 
         A share is one of the maximum that was known last, and no promise is more; a guest without a promise, or of which that is not known,
         has no place here, nor has one that is promised what it started with, where that is not known.
         """
         promised: dict[str, float] = {}
-        for guest, portions, _ in self._with_promises(guests, settings_of):
+        for guest, portions, _ in self._with_promises(guests):
             maximum = self._maxima.get((guest.id, guest.incarnation))
-            known = [kib for one in portions if (kib := self._kib(one, guest, maximum, None)) is not None]
-            if known:
-                promised[guest.id] = max(known) if maximum is None else min(max(known), maximum)
+            largest = _largest([self._kib(one, guest, maximum, None) for one in portions], maximum)
+            if largest is not None:
+                promised[guest.id] = largest
         return promised
 
-    def columns(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Sequence[Value]]:
+    def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """What is promised to these guests, and what holds of it as of the last snapshot; nothing where that is so of none."""
         holds, promised = self.standing.of(guests)
-        own = self.own(guests, settings_of)
+        own = self.own(guests)
         if self.standing.shrunk:
             own = {identity: min(kib, holds.get(identity, kib)) for identity, kib in own.items()}
         known = {PLATFORMS_GUARANTEE: own, HOLDS: holds, PROMISED: promised}
@@ -270,9 +263,19 @@ class Guarantees:
             if promises
         }
 
-    def written(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Written:
+    def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
         """What the YAML file and the metadata promise to these guests."""
-        return {guest.id: promises for guest, promises, _ in self._with_promises(guests, settings_of)}
+        return {guest.id: promises for guest, promises, _ in self._with_promises(guests)}
+
+    def guaranteed_kib(self, guest: Guest) -> float | None:
+        """The promise that holds, in KiB."""
+        told = guaranteed_kib(guest.fields)
+        return told if HOLDS in guest.fields else _largest((told, self.standing.of([guest])[0].get(guest.id)))
+
+    def promised_kib(self, guest: Guest) -> float | None:
+        """All that is promised, in KiB."""
+        told = promised_kib(guest.fields)
+        return told if PROMISED in guest.fields else _largest((told, self.standing.of([guest])[1].get(guest.id)))
 
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
         """A promise in KiB; None where that is not known. Where it is what the guest started with, and that is not known, it is what the
@@ -282,21 +285,20 @@ class Guarantees:
         """
         if isinstance(promise, Portion):
             return promise.kib_of(whole)
-        started = self._started(guest, self._maxima.get((guest.id, guest.incarnation)))
+        started = self.started(guest, self._maxima.get((guest.id, guest.incarnation)))
         return size if started is None else started
 
-    def _with_promises(
-        self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]
-    ) -> Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]:
+    def _with_promises(self, guests: Sequence[Guest]) -> Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]:
         """The guests to which the YAML file or the metadata promise something, which are few, what they do, and what is wrong with the
         metadata. They are looked for when the guests are not the very same as before, or the configuration is not."""
+        settings_of = self.context.guest_settings
         before, settings_before, promised = self._own_of
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
             promised = []
             for guest in guests:
                 text = guest.properties.get(METADATA)
                 metadata, error = _read(text) if isinstance(text, str) else (None, None)
-                written = self._own(settings_of(guest))
+                written = self.of_file(guest)
                 portions = [portion for portion in (written, metadata) if portion is not None]
                 if portions:
                     promised.append((guest, portions, error))
@@ -309,7 +311,7 @@ class Guarantees:
         self._host_kib = host_kib = self._host_kib if host_kib is None else host_kib
         if host_kib is None:
             return None
-        return max(0.0, host_kib - (self._host_reserve.kib_of(host_kib) or 0.0))
+        return max(0.0, host_kib - (self.host_reserve.kib_of(host_kib) or 0.0))
 
 
 @lru_cache(maxsize=1024)
@@ -324,7 +326,7 @@ def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
         return Portion(share=1.0), error
 
 
-# --- by fields alone, for other plugins ---------------------------------------------------------------------------------------------
+# --- by fields alone -----------------------------------------------------------------------------------------------------------------
 
 
 def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
@@ -335,34 +337,14 @@ def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
 
 def promised_kib(fields: Mapping[str, Value]) -> float | None:
     """The largest promise: see `Promises`."""
-    known = [kib for name in _PROMISES if (kib := as_number(fields.get(name))) is not None]
+    known = [as_number(fields.get(name)) for name in _PROMISES]
     maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
     if maximum is not None and share is not None:
         known.append(min(1.0, share) * maximum)
-    if not known:
-        return None
-    return max(known) if maximum is None else min(max(known), maximum)
+    return _largest(known, maximum)
 
 
-class HeldPromises:
-    """Implements `Promises`. Of a guest whose promise is missing from a snapshot, as this plugin was late or failed, what stood last holds.
-
-    :param standing: gives how all promises stand
-    """
-
-    def __init__(self, standing: Callable[[], PromisesKept]) -> None:
-        self._standing = standing
-
-    def guaranteed_kib(self, guest: Guest) -> float | None:
-        """The promise that holds, in KiB."""
-        told = guaranteed_kib(guest.fields)
-        return told if HOLDS in guest.fields else _larger(told, self._standing().of([guest])[0].get(guest.id))
-
-    def promised_kib(self, guest: Guest) -> float | None:
-        """All that is promised, in KiB."""
-        told = promised_kib(guest.fields)
-        return told if PROMISED in guest.fields else _larger(told, self._standing().of([guest])[1].get(guest.id))
-
-
-def _larger(one: float | None, other: float | None) -> float | None:
-    return max((kib for kib in (one, other) if kib is not None), default=None)
+def _largest(promises: Iterable[float | None], maximum: float | None = None) -> float | None:
+    """The largest of these promises, and no more than the guest can have; None where none of them is known."""
+    largest = max((kib for kib in promises if kib is not None), default=None)
+    return largest if largest is None or maximum is None else min(largest, maximum)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
-from mom_core import Condition, FieldSpec, Guest, GuestColumn, Metric, Scope, Severity, Snapshot, Unit, Value, first_names
+from mom_core import Condition, Guest, GuestColumn, Severity, Snapshot, Unit, Value, first_names
 
 KILLED_SECONDS: Final = 600.0
 """s. For so long it is told that a guest's kernel killed a program: an operator who is woken by an alert is there by then."""
@@ -16,20 +16,6 @@ NAMED: Final = 3
 
 UNHEALTHY: Final = "unhealthy"
 KILLED: Final = "killed_lately"
-
-FIELDS: Final = (
-    FieldSpec(UNHEALTHY, Unit.TEXT, Scope.GUEST, "why the guest is unhealthy, such as `short of memory`; empty if it is not", "mom"),
-    FieldSpec(KILLED, Unit.COUNT, Scope.GUEST, "programs that its kernel killed in the last 10 min for want of memory", "guest_oom_kills"),
-    FieldSpec(
-        KILLED,
-        Unit.COUNT,
-        Scope.HOST,
-        "programs that all guests' kernels killed in the last 10 min for want of memory",
-        "guest_oom_kills",
-        metric=Metric.GAUGE,
-    ),
-    FieldSpec.reads("guest_oom_kills", Unit.COUNT, Scope.GUEST),
-)
 
 COLUMNS: Final = (
     GuestColumn(

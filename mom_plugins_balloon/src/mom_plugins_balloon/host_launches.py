@@ -47,7 +47,7 @@ class HostLaunches:
         wait = min(self.settings.wait, patience)
         launch = Launch(guest, LaunchState.WAITING, until=self.context.monotonic() + wait)
         try:
-            kept = self.reservations.keep_for(guest, wait + COME_SECONDS, who=who)
+            kept = self.reservations.keep_for(guest, wait + COME_SECONDS, part_kib=guest.memory_kib, who=who)
         except ReservationRefused as error:
             return self._short(replace(launch, note=error.message, hint=error.hint), error.room, who)
         except MomError as error:
@@ -58,10 +58,7 @@ class HostLaunches:
         """The launch as it is by now."""
         if launch.state is not LaunchState.WAITING:
             return launch
-        try:
-            kept = next((one for one in self.reservations.reservations() if one.id == launch.reservation), None)
-        except MomError as error:
-            return self._decided(replace(launch, note=_unknown(error), hint=error.hint), may_refuse=False)
+        kept = next((one for one in self.reservations.reservations() if one.id == launch.reservation), None)
         if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
             return launch  # a reload has just made this plugin, and it has yet to read what is kept
         return self._judged(launch, kept)
@@ -85,7 +82,7 @@ class HostLaunches:
         parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, there + gives, there + gives // 2, there, 0)]
         for part in dict.fromkeys(parts):
             with contextlib.suppress(MomError):
-                kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, who=who, part_kib=part)
+                kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, part_kib=part, who=who)
                 return self._judged(replace(launch, reservation=kept.id), kept)
         return self._decided(launch)
 
@@ -103,7 +100,8 @@ class HostLaunches:
         try:
             self.reservations.room()
         except MomError as error:
-            return self._decided(replace(launch, note=_unknown(error), hint=error.hint), may_refuse=False)
+            note = f"what is there for it is not known: {error.message}"
+            return self._decided(replace(launch, note=note, hint=error.hint), may_refuse=False)
         when = kept.expected_in_seconds
         rest = "when the rest will be is unknown" if when is None else f"the rest is expected in some {max(when, 1):.0f} s"
         note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are there, {rest}"
@@ -139,7 +137,3 @@ class HostLaunches:
         if launch.note:
             self.context.log.warning("guest %s is started all the same: %s", name, launch.note)
         return replace(launch, state=LaunchState.STARTS)
-
-
-def _unknown(error: MomError) -> str:
-    return f"what is there for it is not known: {error.message}"

@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Final
 
@@ -25,6 +25,7 @@ from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.observed import rise_kib
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
@@ -131,8 +132,6 @@ class HostReservations:
     """Whether `load` has been called: until then, what an earlier run or the plugin of before a reload keeps is not known."""
     _followed: bool = False
     """Whether a cycle has ended since."""
-    _is_over: bool = False
-    """The plugin has ended: what is kept, and is on disk, is that of the one in its place."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
@@ -175,13 +174,13 @@ class HostReservations:
         self.context.wake(f"{size} were reserved")
         return made
 
-    def keep_for(self, guest: LaunchedGuest, seconds: float, *, who: str = "", part_kib: int | None = None) -> Reservation:
+    def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
         """Keep memory for a guest that is about to be started. What is kept for it already, or for any that fits, is for it alone now,
         and is enlarged where the guest is larger, until it has come.
 
         Raises as `reserve` does.
 
-        :param part_kib: how much of its memory is to be kept, beside what is kept for it already; None: all
+        :param part_kib: how much of its memory is to be kept, beside what is kept for it already
         """
         with self._in_force():
             until = self.context.monotonic() + seconds
@@ -189,9 +188,9 @@ class HostReservations:
             # One that was made for an earlier try of this launch comes before the operator's.
             one = min(fitting, key=lambda kept: (not kept.launched, *_particular(kept)), default=None)
             if one is None:
-                made = self.reserve(guest.memory_kib if part_kib is None else part_kib, seconds, name=_pattern_of(guest), who=who)
+                made = self.reserve(part_kib, seconds, name=_pattern_of(guest), who=who)
                 one = replace(self._kept[made.id], launched=True)
-            elif (lacks := min(guest.memory_kib - one.memory_kib, MOST_KIB if part_kib is None else part_kib)) >= LEAST_KIB:
+            elif (lacks := min(guest.memory_kib - one.memory_kib, part_kib)) >= LEAST_KIB:
                 self._room_for(lacks, seconds)
                 one = replace(one, memory_kib=one.memory_kib + lacks, asked_kib=one.asked_kib or one.memory_kib)
                 size = format_kib(one.memory_kib)
@@ -319,11 +318,9 @@ class HostReservations:
     def close(self) -> None:
         """Keep nothing more, and leave what is on disk to the plugin that has taken this one's place, or to the next mom."""
         with self._lock:
-            self._is_over = True
+            self._file.left = True
 
     def _write(self) -> None:
-        if self._is_over:
-            return
         guests, boot = self.guests.incarnations(), boot_id(self.context.root / "proc")
         written = _Written(boot, self.context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
@@ -337,7 +334,7 @@ class HostReservations:
     def _in_force(self) -> Iterator[None]:
         """With the lock held, by what lasts still. Raises `MomError` where whoever asks has this from before a reload."""
         with self._lock:
-            if self._is_over:
+            if self._file.left:
                 raise MomError("mom ends, or has taken another configuration: nothing has changed", hint="ask again in a moment")
             self._end_what_is_over()
             yield
@@ -521,9 +518,8 @@ def _particular(one: KeptReservation) -> tuple[bool, int]:
 
 def _usual_rise_kib(guest: Guest) -> float:
     """What a guest usually uses at this time beyond what it uses now; 0 where one of them is unknown."""
-    numbers = [guest.number(name) for name in (EXPECTED, "mem_available", "balloon_cur", "mem_usable")]
-    expected, total, size, usable = (number or 0.0 for number in numbers)
-    return 0.0 if None in numbers else max(0.0, expected - (min(total, size) - usable))
+    expected, total, size, usable = (guest.number(name) for name in (EXPECTED, "mem_available", "balloon_cur", "mem_usable"))
+    return rise_kib(soon=expected, expected=expected, rises_in=0.0, weight=None, total=total, size=size, usable=usable) or 0.0
 
 
 def _matches(called: str, pattern: str) -> bool:
@@ -551,13 +547,12 @@ def _sensible(memory_kib: int, seconds: float, name: str) -> None:
 
 def _too_much(memory_kib: int, room: Room) -> ReservationRefused:
     message = f"{format_kib(memory_kib)} cannot be had: at most {format_kib(room.most_kib)} can"
-    parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}"]
+    why = f" ({room.why})" if room.why else ""
+    parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}{why}"]
     if room.can_offload_kib:
         parts.append(f"{format_kib(room.can_offload_kib)} that they hardly touch can go to swap")
     if room.returning_kib:
         parts.append(f"{format_kib(room.returning_kib)} are kept for what guests may want back from swap")
-    if room.why:
-        parts[-1] += f" ({room.why})"
     if room.rise:
         parts.append(room.rise)
     parts += [f"the host keeps {format_kib(room.host_keeps_kib)}", f"{format_kib(room.reserved_kib)} are reserved already"]
@@ -570,6 +565,6 @@ def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Roo
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be had at once; or ask for longer")
 
 
-def policies_reserve(texts: Mapping[str, object]) -> bool:
+def policies_reserve(texts: Iterable[str]) -> bool:
     """True if any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
-    return any(isinstance(text, str) and (RESERVED in text or SUGGESTED in text) for text in texts.values())
+    return any(RESERVED in text or SUGGESTED in text for text in texts)

@@ -76,41 +76,35 @@ class _Wish:
         return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
 
 
+@dataclass(eq=False)
 class LeavingGuests:
-    """The balloon plugin's `MovePreparation`.
+    """The balloon plugin's `MovePreparation`."""
 
-    :param limits: gives what the operator allows
-    :param started: knows what guests would have without mom
-    """
-
-    def __init__(
-        self,
-        context: PluginContext,
-        law: LawParameters,
-        wanted: HostWanted,
-        records: BalloonedGuests,
-        limits: Callable[[], ShrinkLimits],
-        started: StartedSizes,
-    ) -> None:
-        self._context, self._law, self._wanted, self._records, self._limits = context, law, wanted, records, limits
-        self._started = started
-        self._lock = threading.Lock()
-        self._wishes: dict[str, _Wish] = {}
-        self._decided: dict[str, _Wish] = {}
-        """Those of which was decided in this cycle, by guest id."""
+    context: PluginContext
+    law: LawParameters
+    wanted: HostWanted
+    records: BalloonedGuests
+    limits: Callable[[], ShrinkLimits]
+    """Gives what the operator allows."""
+    started: StartedSizes
+    """Knows what guests would have without mom."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _wishes: dict[str, _Wish] = field(default_factory=dict)
+    _decided: dict[str, _Wish] = field(default_factory=dict)
+    """Those of which was decided in this cycle, by guest id."""
 
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, guest: Entity, seconds: float) -> str:
         """Sweep it, and give back what was taken from it."""
-        if self._context.observes:
+        if self.context.observes:
             raise MomError("mom only observes")
-        until, smaller = time.monotonic() + seconds, self._before_of(guest)
+        until, smaller = time.monotonic() + seconds, self._before(guest.id, self.started.changes())
         wish = self._asked(guest, _Wish(until, sweep=True))
         while wish.later and time.monotonic() + AGAIN_SECONDS < until:
             time.sleep(AGAIN_SECONDS)
             wish = self._asked(guest, _Wish(until, sweep=True))
-        if smaller is None and (wish.begun or self._before_of(guest) is None):
+        if smaller is None and (wish.begun or self._before(guest.id, self.started.changes()) is None):
             return wish.said
         back = self._asked(guest, _Wish(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
         return f"{wish.said}; {back.said}"
@@ -122,7 +116,7 @@ class LeavingGuests:
                 raise MomError("it is being prepared already")
             self._wishes[guest.id] = wish
         try:
-            self._context.wake(f"guest {guest} is to be moved")
+            self.context.wake(f"guest {guest} is to be moved")
             if not wish.wait():
                 wish.answer("there was no time for it")
         finally:
@@ -138,9 +132,9 @@ class LeavingGuests:
             wishes = dict(self._wishes)
         self._decided = {}
         changed = [(one, why) for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True) if isinstance(why, str) and why]
-        entries = self._entries() if changed else {}
-        for one, why in changed if changed and self._has_room(snapshot) else ():
-            before = None if one.id in wishes or one.why_blocked(CONTROL) else self._before(one.entity, entries.get(one.id))
+        entries = self.started.changes() if changed and self._has_room(snapshot) else {}
+        for one, why in changed:
+            before = None if one.id in wishes or one.why_blocked(CONTROL) else self._before(one.id, entries)
             if before is not None:
                 yield Decision(one.entity, CONTROL, before, f"{printable(why, 100)}: it gets back what was taken from it", source)
         for identity, wish in wishes.items():
@@ -160,12 +154,12 @@ class LeavingGuests:
 
     def _swept_size(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
         """The size down to which it is swept; None: it is not, and it was said why."""
-        host = law_host(snapshot, self._wanted, max(0.0, wish.until - time.monotonic()))
+        host = law_host(snapshot, self.wanted, max(0.0, wish.until - time.monotonic()))
         if host is None:
             wish.answer(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
         one = law_guests(snapshot)[next(place for place, there in enumerate(snapshot.listed) if there.id == guest.id)]
-        found = sweep_of(host, one, self._law, self._limits())
+        found = sweep_of(host, one, self.law, self.limits())
         if found.target is None or found.gain is None:
             nothing = "it has nothing now that is worth a sweep"
             wish.answer(nothing if found.code is ReasonCode.NOTHING_TO_GIVE else sentence(found.code, guest, snapshot.host))
@@ -175,7 +169,7 @@ class LeavingGuests:
 
     def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
         """The size that it had before mom, where the host lets it have that; None: it keeps the one that it has, and it was said why."""
-        before = self._before_of(guest.entity)
+        before = self._before(guest.id, self.started.changes())
         if before is None:
             wish.answer("nothing is taken from it")
         elif not self._has_room(snapshot):
@@ -186,30 +180,25 @@ class LeavingGuests:
 
     def _has_room(self, snapshot: Snapshot) -> bool:
         """Whether the host has enough for guests to get back what was taken from them."""
-        host = law_host(snapshot, self._wanted, self._context.interval)
-        return host is not None and gives_headroom_back(host, self._law)
+        host = law_host(snapshot, self.wanted, self.context.interval)
+        return host is not None and gives_headroom_back(host, self.law)
 
-    def _entries(self) -> Mapping[str, LedgerEntry]:
-        """What the ledger has of guests' sizes, by guest id."""
-        return {one.entity.id: one for one in self._context.engine_state().changes if one.control == CONTROL}
+    def _before(self, identity: str, entries: Mapping[str, LedgerEntry]) -> int | None:
+        """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's.
 
-    def _before_of(self, entity: Entity) -> int | None:
-        """As `_before`, of one guest."""
-        return self._before(entity, self._entries().get(entity.id))
-
-    def _before(self, entity: Entity, entry: LedgerEntry | None) -> int | None:
-        """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's."""
-        guest, record = self._records.snapshot.guests.get(entity.id), self._records.of(entity.id)
-        size, maximum = (None, None) if guest is None else (guest.number("balloon_cur"), guest.number("balloon_max"))
+        :param entries: what the ledger has of guests' sizes, by guest id
+        """
+        guest, record, entry = self.records.snapshot.guests.get(identity), self.records.of(identity), entries.get(identity)
+        size = None if guest is None else guest.number("balloon_cur")
         before = None if entry is None else as_number(entry.before)
         if guest is None or size is None or entry is None or before is None:
             return None
         pending = None if record is None else record.pending  # on its way to what mom asked for, it may have any size
-        tolerance, sizes = self._records.tolerance, {guest.id: int(size)}
-        moms = pending is not None or entry.explains(int(size), tolerance) or self._started.plugged({guest.id: guest}, sizes, tolerance)
+        tolerance, sizes = self.records.tolerance, {guest.id: int(size)}
+        moms = pending is not None or entry.explains(int(size), tolerance) or self.started.plugged({guest.id: guest}, sizes, tolerance)
         if entry.incarnation != guest.incarnation or not moms:
             return None
-        before = before if maximum is None else self._started.without_mom(guest, before, maximum)
+        before = self.started.without_mom(guest, before)
         return int(before) if before > (size if pending is None else pending) + tolerance else None
 
     # --- what is done --------------------------------------------------------------------------------------------------------------------
@@ -220,7 +209,7 @@ class LeavingGuests:
             return ""
         if why := guest.text(GIVE_BACK):
             return f"{printable(why, 100)}: it keeps its size"
-        moves = self._context.service(GuestMoves)
+        moves = self.context.service(GuestMoves)
         progress = None if moves is None else moves.progress(guest)
         return KEPT if progress is not None and progress.moving else ""
 

@@ -7,20 +7,9 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Snapshot
+from mom_plugins_balloon import names
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.limits import ShrinkLimits, most_kib
-from mom_plugins_balloon.names import (
-    EXPECTED,
-    EXPECTED_SOON,
-    GROUP_ROOM,
-    LEAST,
-    RISE,
-    RISES_IN,
-    START_REST,
-    STOPPED_BELOW,
-    SWEPT_NOW,
-    WEIGHT,
-)
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -33,7 +22,7 @@ _FIELDS: Final = (
     "mem_used_peak", "mem_used_before", "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "host_swap",
     "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost", "mem_growth_rate",
     "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow",
-    "sweep_missed", SWEPT_NOW, START_REST,
+    "sweep_missed", names.SWEPT_NOW, names.START_REST,
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`, up to its guarantee."""
 
@@ -55,7 +44,7 @@ def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limi
     host, guests = law_host(snapshot, wanted, interval), law_guests(snapshot, expecting=law.rise_share > 0)
     if host is None:
         return Suggested([SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(guests))
-    ahead = ahead_of(host, guests, snapshot.host.number(RISE) or 0.0, law)
+    ahead = ahead_of(host, guests, snapshot.host.number(names.RISE) or 0.0, law)
     return Suggested(decide(host._replace(ahead=ahead), guests, law, limits), ahead)
 
 
@@ -65,7 +54,7 @@ def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost
     total, available = host.number("mem_available"), host.number("mem_really_available")
     high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
     if total is not None and (high is None or hard is None or low is None):  # in the first cycle, before guests were seen
-        high, hard, low = wanted.reserve(total, stopped_below=host.number(STOPPED_BELOW) or 0.0)
+        high, hard, low = wanted.reserve(total, stopped_below=host.number(names.STOPPED_BELOW) or 0.0)
     if available is None or high is None or hard is None or low is None:
         return None
     known = LawHost(
@@ -84,22 +73,22 @@ def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGue
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
     guarantees = map(max, *promises)
     columns = [snapshot.numbers(name) for name in _FIELDS]
-    room = snapshot.numbers(GROUP_ROOM)
+    room = snapshot.numbers(names.GROUP_ROOM)
     if any(kib is not None for kib in room):  # as of few guests
         size, maximum, rss, beside = (columns[_FIELDS.index(name)] for name in ("balloon_cur", "balloon_max", "rss", "qemu_overhead"))
         columns[_FIELDS.index("balloon_max")] = list(map(most_kib, maximum, size, room, rss, beside))
     obstacles, rises = snapshot.column("balloon_obstacle"), _rises(snapshot) if expecting else [None] * len(snapshot.guests)
-    others = (guarantees, obstacles, rises, snapshot.numbers(LEAST))
+    others = (guarantees, obstacles, rises, snapshot.numbers(names.LEAST))
     return list(map(partial(tuple.__new__, LawGuest), zip(*columns, *others, strict=True)))
 
 
 def _rises(snapshot: Snapshot) -> Sequence[float | None]:
     """What each guest is expected to use more before long, as `LawGuest.rises`."""
-    soon = snapshot.numbers(EXPECTED_SOON)
+    soon = snapshot.numbers(names.EXPECTED_SOON)
     if soon.count(None) == len(soon):
         return soon
-    known = (soon, *(snapshot.numbers(name) for name in (EXPECTED, RISES_IN, WEIGHT, "mem_available", "balloon_cur", "mem_usable")))
-    return list(map(rise_kib, *known))
+    told = (names.EXPECTED, names.RISES_IN, names.WEIGHT, "mem_available", "balloon_cur", "mem_usable")
+    return list(map(rise_kib, soon, *map(snapshot.numbers, told)))
 
 
 def rise_kib(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,7 +54,7 @@ from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
-from mom_plugins_balloon.guarantees import GUARANTEE, Guaranteed, Guarantees, HeldPromises
+from mom_plugins_balloon.guarantees import Guaranteed, Guarantees
 from mom_plugins_balloon.host_launches import HostLaunches
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
@@ -159,7 +158,7 @@ class BalloonPlugin:
         self._killed = harm.KilledPrograms()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
         self._started = StartedSizes(context)
-        self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve, self._started.kib_of)
+        self._guarantees = Guarantees(context, self._guarantee_of, settings.host_reserve, self._started.kib_of)
         self._reservations = HostReservations(
             settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
         )
@@ -189,19 +188,18 @@ class BalloonPlugin:
 
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
         size = replace(TARGET, tolerance=self._guests.tolerance)
-        return (*FIELDS, *harm.FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
+        return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """Guests make room for launches, are held to what they are promised, and are swept before they are moved."""
-        launches: Mapping[type, Any] = {Reservations: self._reservations, Launches: self._launches}
-        return {**launches, Promises: HeldPromises(lambda: self._guarantees.standing), MovePreparation: self._leaving}
+        return {Reservations: self._reservations, Launches: self._launches, Promises: self._guarantees, MovePreparation: self._leaving}
 
     @hookimpl
     def mom_setup(self) -> None:
         """Take up what was reserved and changed before a restart."""
         changed = self._guests.changed_before = self._started.before_mom().keys()
-        self._guests.asked_before = {one: asked for one, asked in self._shrinks.before().items() if (one, asked[0]) in changed}
+        self._guests.asked_before = {one: asked for one, asked in self._shrinks.noted.items() if (one, asked[0]) in changed}
         if self._context.serves:
             self._reservations.load()
 
@@ -221,8 +219,7 @@ class BalloonPlugin:
     def _why_policies_take_none(self) -> str:
         """Why no policy has guests give memory by the balloon law; empty where one does, or where others decide."""
         policies = self._context.service(PolicyTexts)
-        texts = {} if policies is None else {name: policy.text for name, policy in policies.state().texts.items()}
-        if policies is None or policies_reserve(texts):
+        if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
             return ""
         return f"no policy in force reads {SUGGESTED}, which the balloon law suggests, or Host.{RESERVED}"
 
@@ -280,7 +277,7 @@ class BalloonPlugin:
                 **self._killed.columns(guests),
                 **self._guests.columns(guests, now),
                 **self._started.columns(guests),
-                **self._guarantees.columns(guests, self._context.guest_settings),
+                **self._guarantees.columns(guests),
             }
         )
 
@@ -290,8 +287,9 @@ class BalloonPlugin:
         process = ProcessStat.of(proc / str(pid)) if pid else None
         return None if process is None else process.age(proc)
 
-    def _guarantee_of(self, settings: mom_core.GuestSettings) -> Guaranteed | None:
-        """The promise of the YAML file, by these settings of a guest."""
+    def _guarantee_of(self, guest: Guest) -> Guaranteed | None:
+        """What the YAML file promises a guest."""
+        settings = self._context.guest_settings(guest)
         return settings.guarantee if isinstance(settings, self.GuestSettings) else None
 
     # --- act and review ----------------------------------------------------------------------------------------------------------
@@ -302,20 +300,15 @@ class BalloonPlugin:
             self._raised = {}
             self._guests.see(snapshot)
             self._started.see(self._guests)
-            self._guests.unheard = self._guarantees.look(snapshot, self._context.guest_settings, by_class=self._by_class).unheard
+            self._guests.unheard = self._guarantees.look(snapshot).unheard
             self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
-
-    @property
-    def _by_class(self) -> bool:
-        """Whether a plugin makes promises to guests, such as by their classes."""
-        return (Scope.GUEST, GUARANTEE) in self._context.declarations.fields
 
     def _known(self, guest: Guest) -> KnownMemory | None:
         """What the last snapshot and the past tell about the guest, with what holds of all promises to it."""
         return self._guests.known(guest, self._guarantees.standing.holds.get(guest.id))
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem | Condition]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
         """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use or broke a promise.
 
         A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was.
@@ -337,7 +330,7 @@ class BalloonPlugin:
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
         end_sweep, started = self._sweeps.sweeper.end_of, self._started
-        for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), end_sweep, started):
+        for guest, end in stopped_shrinks(self._guests, standing.holds, self._limits(), end_sweep, started):
             yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
             if memory.why_aside:
@@ -348,29 +341,24 @@ class BalloonPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Keep every guest within what is safe for it, whatever plugin decided."""
         self._see(snapshot)
-        limits, revisions = self._limits(), []
-        for decision in decisions:
-            guest = snapshot.guests.get(decision.entity.id) if decision.control == CONTROL else None
-            revision = None if guest is None else self._reviewed(guest, decision, limits)
-            if revision is not None:
-                revisions.append(revision)
-        return revisions
+        wanted = [(snapshot.guests.get(one.entity.id), one) for one in decisions if one.control == CONTROL]
+        revisions = [self._reviewed(guest, one) for guest, one in wanted if guest is not None]
+        return [revision for revision in revisions if revision is not None]
 
-    def _reviewed(self, guest: Guest, decision: Decision, limits: ShrinkLimits) -> Revision | None:
-        memory = self._known(guest)
-        if memory is None:
+    def _reviewed(self, guest: Guest, decision: Decision) -> Revision | None:
+        memory, past, now = self._known(guest), self._guests.of(guest.id), self._guests.snapshot.monotonic
+        if memory is None or past is None:
             return Revision(decision, None, "the guest's present size is unknown")
         if guest.id in self._guarantees.standing.unsettled:
             return Revision(decision, None, "what the guest was started with is promised to it, and not known yet")
-        past, now = self._guests.of(guest.id), self._guests.snapshot.monotonic
-        unsettled = "" if past is None or self._context.observes else past.why_unsettled(memory.current, guest.number("balloon_max"), now)
+        unsettled = "" if self._context.observes else past.why_unsettled(memory.current, guest.number("balloon_max"), now)
         if unsettled:
             return Revision(decision, None, unsettled)
-        passed = permitted(decision.value, memory, limits)
+        passed = permitted(decision.value, memory, self._limits())
         target = passed.target
         if target is not None and target != decision.value and is_sweep(guest, decision.value):
             self._raised[guest.id] = target  # the promises of this cycle may leave it more than those of the last
-        if target is not None and target < memory.current and past is not None:
+        if target is not None and target < memory.current:
             if why := self._leaving.why_kept(guest, target):
                 return Revision(decision, None, why)
             if past.gave_by(now - (memory.statistics_age or 0.0)):
@@ -454,7 +442,7 @@ class BalloonPlugin:
             fields, now = hypervisor.fields(guests), self._context.monotonic()
             snapshot = Snapshot(guests={one.id: replace(one, fields=fields.get(one.id, {})) for one in guests}, monotonic=now)
             self._guests.see(snapshot)
-            self._guarantees.look(snapshot, self._context.guest_settings)
+            self._guarantees.look(snapshot)
         except Exception as error:  # noqa: BLE001  # containment: the others get back what was taken from them
             self._context.log.warning("what guests use is not known: %s", error)
 
@@ -503,7 +491,7 @@ class BalloonPlugin:
         guest = self._guests.snapshot.guests.get(identity)
         memory = None if guest is None else self._known(guest)
         maximum = None if guest is None else guest.number("balloon_max")  # whatever its control group has room for: it had that before
-        target, note = int(before if guest is None or maximum is None else self._started.without_mom(guest, before, maximum)), ""
+        target, note = int(before if guest is None else self._started.without_mom(guest, before)), ""
         if target > before:
             note = f"memory was plugged into the guest since: asked for {format_kib(target)}"
         floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee or 0.0))
@@ -546,8 +534,7 @@ class BalloonPlugin:
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether guests can be resized, and which cannot; on a host of CloudStack, what its instances started with."""
         yield from findings(hypervisor)
-        written = partial(self._guarantees.written, settings_of=self._context.guest_settings)
-        yield from cloudstack.findings(self._context.root, hypervisor, written, self._started, by_class=self._by_class)
+        yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 
 
 def _kib(size: int | None) -> float | None:

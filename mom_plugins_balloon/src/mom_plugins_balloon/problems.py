@@ -40,7 +40,7 @@ def conditions(
     if state is MemoryState.LOW:
         cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
         message, why = f"the host is full: {format_kib(available)} of {format_kib(total)} available", oversold or _held(snapshot)
-        yield Condition(MEMORY, message, _joined(why, why_none_gives()), cure, after=RECLAIM_SECONDS)
+        yield Condition(MEMORY, message, "; ".join(filter(None, (why, why_none_gives()))), cure, after=RECLAIM_SECONDS)
     elif state is MemoryState.HARD:
         message = f"the host is short of memory: {format_kib(available)} of {format_kib(total)} available"
         why = f"its hard watermark is {format_kib(snapshot.host.number('mem_watermark_hard') or 0.0)}: guests give what they may miss"
@@ -50,10 +50,6 @@ def conditions(
         yield Condition(GROWTH, message, f"{format_kib(available)} are available", _FULL, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
         yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
-
-
-def _joined(*texts: str) -> str:
-    return "; ".join(text for text in texts if text)
 
 
 def _held(snapshot: Snapshot) -> str:

@@ -135,15 +135,14 @@ class ReasonFigures:
     @property
     def short(self) -> str:
         """That the host lacks memory."""
-        high = format_kib(self._wanted or 0.0)
         if self._free < 0:
-            text = f"{self.has}, which is to have {high} more"
+            text = f"{self.has}, which is to have {self.high} more"
         elif self._free < (self._wanted or 0.0):
-            text = f"{self.has}, less than the {high} that it is to have"
+            text = f"{self.has}, less than the {self.high} that it is to have"
         elif ahead := self._host.number(AHEAD):
-            text = f"{self.has}, of which guests are expected to take {format_kib(ahead)} before long, and is to have {high}"
+            text = f"{self.has}, of which guests are expected to take {format_kib(ahead)} before long, and is to have {self.high}"
         else:
-            text = f"guests lack memory, and {self.has}, of which it is to keep {high}"
+            text = f"guests lack memory, and {self.has}, of which it is to keep {self.high}"
         cold = self._host.number("offload_net") or 0.0
         return f"{text}; cold memory in swap gives {format_kib(cold)} in a cycle" if cold > 0 else text
 

@@ -7,8 +7,9 @@ to rest after its driver has answered, before mom first asks it for another; tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from functools import cached_property
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
@@ -64,13 +65,11 @@ class StartedSizes:
         self._context = context
         loss = "`guarantee: start` of a guest that mom has resized goes by the ledger, or by what the guest has now"
         self._file = context.state_file("starts.json", "the file of the sizes that guests started with", _FORM, loss=loss)
-        self._known: dict[str, StartedSize] | None = None
-        """By guest id; None: the file was not read yet."""
         self._is_written = True
 
     def see(self, records: BalloonedGuests) -> None:
         """Take in the last snapshot, before anything is asked of the guests in it. Without any guest the hypervisor is away."""
-        snapshot, known, guests = records.snapshot, self._notes(), records.snapshot.listed
+        snapshot, known, guests = records.snapshot, self._notes, records.snapshot.listed
         numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
         told = zip(guests, records.of_all(guests), *numbers, strict=True)
         open_ones = [one for one in told if (of_it := self.of(one[0])) is None or of_it.is_to_follow(*one[2:])]
@@ -107,7 +106,7 @@ class StartedSizes:
 
     def of(self, guest: Guest) -> StartedSize | None:
         """What the guest started with; None: not known, or not yet."""
-        one = self._notes().get(guest.id)
+        one = self._notes.get(guest.id)
         return one if one is not None and one.incarnation == guest.incarnation else None
 
     def kib_of(self, guest: Guest, maximum: float | None) -> float | None:
@@ -124,13 +123,13 @@ class StartedSizes:
             return float(one.size)
         return min(maximum, max(float(one.size), one.size * (maximum / one.maximum)))
 
-    def without_mom(self, guest: Guest, before: float, maximum: float) -> float:
-        """What a guest that had `before` KiB when mom first changed its size would have now: where that was what it was started with, or
-        all that it could have then, with what was plugged in since.
-
-        :param maximum: the most that the guest can have now, in KiB
+    def without_mom(self, guest: Guest, before: float) -> float:
+        """What a guest of a snapshot that had `before` KiB when mom first changed its size would have now: where that was what it was
+        started with, or all that it could have then, with what was plugged in since. While the most that it can have is unknown, the same.
         """
-        one = self.of(guest)
+        one, maximum = self.of(guest), guest.number("balloon_max")
+        if maximum is None:
+            return before
         more = 0.0 if one is None or not one.maximum or not one.had(before) else max(0.0, maximum - one.maximum)
         return min(before + more, maximum)
 
@@ -142,8 +141,8 @@ class StartedSizes:
         :param tolerance: KiB by which these may be off
         """
         found: set[str] = set()
-        for entry in self._changes():
-            size, guest = sizes.get(entry.entity.id), guests.get(entry.entity.id)
+        for identity, entry in self.changes().items():
+            size, guest = sizes.get(identity), guests.get(identity)
             if size is None or size == entry.applied or guest is None or guest.incarnation != entry.incarnation:
                 continue
             before, applied, maximum = as_number(entry.before), as_number(entry.applied), guest.number("balloon_max")
@@ -155,23 +154,23 @@ class StartedSizes:
                     continue
                 could = one.maximum
             if abs(maximum - could) >= tolerance and abs(applied + maximum - could - size) <= tolerance:
-                found.add(guest.id)
+                found.add(identity)
         return found
 
     def before_mom(self) -> dict[tuple[str, str], float]:
         """What guests had before mom touched their sizes, by the ledger: KiB by guest id and incarnation."""
         found: dict[tuple[str, str], float] = {}
-        for entry in self._changes():
+        for identity, entry in self.changes().items():
             before = as_number(entry.before)
             if before is not None and before > 0:
-                found[entry.entity.id, entry.incarnation] = before
+                found[identity, entry.incarnation] = before
         return found
 
-    def _changes(self) -> Iterator[LedgerEntry]:
-        """The ledger's entries of guests' sizes."""
-        return (entry for entry in self._context.engine_state().changes if entry.control == CONTROL)
+    def changes(self) -> dict[str, LedgerEntry]:
+        """The ledger's entries of guests' sizes, by guest id."""
+        return {entry.entity.id: entry for entry in self._context.engine_state().changes if entry.control == CONTROL}
 
+    @cached_property
     def _notes(self) -> dict[str, StartedSize]:
-        if self._known is None:
-            self._known = {identity: StartedSize(*one) for identity, one in (self._file.read() or {}).items()}
-        return self._known
+        """What is known, by guest id. The file is read when it is first wanted."""
+        return {identity: StartedSize(*one) for identity, one in (self._file.read() or {}).items()}

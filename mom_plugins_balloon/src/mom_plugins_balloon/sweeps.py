@@ -535,7 +535,7 @@ class Sweeper:
         self._log = log
         self._note = note
         self._ended = ended
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._under_way: dict[str, Sweep] = {}
         self._not_back: dict[str, tuple[str, int, int]] = {}
         """Guests that could not be given their headroom back, and have not been asked for another size since: as they are noted."""
@@ -561,7 +561,7 @@ class Sweeper:
                 thread.start()
             except (StateError, RuntimeError) as error:  # no thread can be started where the unit may have no more
                 del self._under_way[identity]
-                self._note_again()
+                self.note()
                 raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
             self._threads = [*(one for one in self._threads if one.is_alive()), thread]
 
@@ -577,7 +577,7 @@ class Sweeper:
         """A guest was asked for another size: it is no longer one that could not be given its headroom back."""
         with self._lock:
             if self._not_back.pop(identity, None) is not None:
-                self._note_again()
+                self.note()
 
     def end_of(self, identity: str) -> None:
         """Have the sweep of a guest end, if it has one; the guest gets its headroom back."""
@@ -610,16 +610,12 @@ class Sweeper:
         return self._not_back | {identity: one.noted for identity, one in self._under_way.items()}
 
     def note(self) -> None:
-        """Note what is under way once more, as what is noted with it has changed."""
+        """Note what is under way once more, as that has changed, or what is noted with it."""
         with self._lock:
-            self._note_again()
-
-    def _note_again(self) -> None:
-        """Note what has become of sweeps. The lock is held."""
-        try:
-            self._note(self._noted())
-        except StateError as error:
-            self._log.warning("what is swept cannot be noted: %s", error.message)
+            try:
+                self._note(self._noted())
+            except StateError as error:
+                self._log.warning("what is swept cannot be noted: %s", error.message)
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = None
@@ -634,7 +630,7 @@ class Sweeper:
             if outcome is None or (not outcome.is_back and outcome.end is not SweepEnd.TAKEN_OVER):
                 self._not_back[sweep.guest.id] = sweep.noted
             last = not self._under_way
-            self._note_again()
+            self.note()
         if outcome is not None:
             self._log.debug("sweep of %s: %s", sweep.guest, described(outcome))
             if sweep.told is not None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Annotated, Final, NamedTuple, Protocol, runtime_checkable
-
-from pydantic import Field, TypeAdapter
+from functools import cached_property, partial
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
@@ -17,6 +15,7 @@ from mom_plugins_balloon.limits import KnownMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
+from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
 from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 from mom_toolkit import pid_of, stale_seconds
 
@@ -44,9 +43,6 @@ REACTION_SECONDS: Final = 0.35
 
 RESIZE_SLACK_KIB: Final = 16 * 1024
 """KiB. As libvirt and QEMU tell sizes in steps of their own."""
-
-_Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
-_FORM: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])
 
 
 @runtime_checkable
@@ -92,11 +88,8 @@ class SweptGuests:
         self._context = context
         self._law = law
         self._records = records
-        self._file = context.state_file(
-            "sweeps.json", "the file of sweeps under way", _FORM, loss="a guest may keep less than its headroom"
-        )
-        self._cut_off: Mapping[str, tuple[str, int, int]] | None = None
-        """Sweeps by the mom before this one, by guest id: incarnation, least and former size; None: not looked at yet."""
+        loss = "a guest may keep less than its headroom"
+        self._file = context.state_file("sweeps.json", "the file of sweeps under way", TWO_SIZES, loss=loss)
         self.sweeper = Sweeper(context.log, self._note, context.wake)
         self._lately: deque[SweepOutcome] = deque()
 
@@ -136,7 +129,6 @@ class SweptGuests:
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
         command = partial(hypervisor.set_balloon, guest.entity)
         process = QemuProcess(pid, self._context.root / "proc")
-        self._cut_off_before()
         gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
         hollow, usable = max(0.0, size - target - gain), known.usable or 0.0
         within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
@@ -201,12 +193,12 @@ class SweptGuests:
 
     def was_swept_at(self, identity: str, size: int) -> bool:
         """True if a guest has this size because the mom before this one was cut off while it swept it."""
-        one = self._cut_off_before().get(identity)
+        one = self._cut_off.get(identity)
         return one is not None and one[1] - RESIZE_SLACK_KIB <= size <= one[2] + RESIZE_SLACK_KIB
 
     def ends_of_cut_off(self, source: Source) -> Sequence[Decision]:
         """What guests get back whose sweep was cut off, until they were asked to have it, or have another size."""
-        cut_off, guests = self._cut_off_before(), self._records.snapshot.guests
+        cut_off, guests = self._cut_off, self._records.snapshot.guests
         if not cut_off or not guests:
             return ()
         ends: list[Decision] = []
@@ -229,14 +221,15 @@ class SweptGuests:
             self.sweeper.note()  # or the next mom would take a size from then for one of that sweep's
         return ends
 
-    def _cut_off_before(self) -> Mapping[str, tuple[str, int, int]]:
-        if self._cut_off is None:
-            self._cut_off = self._file.read() or {}
-        return self._cut_off
+    @cached_property
+    def _cut_off(self) -> Mapping[str, tuple[str, int, int]]:
+        """Sweeps by the mom before this one whose guests are not known to have their headroom back: by guest id the incarnation, the least
+        and the former size."""
+        return self._file.read() or {}
 
     def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:
         """Note on disk what is under way, with what was cut off and is not back yet. Raises `StateError`."""
-        self._file.write({**self._cut_off_before(), **under_way}, durable=False)
+        self._file.write({**self._cut_off, **under_way}, durable=False)
 
 
 def _rest_after(outcome: SweepOutcome, memory: BalloonedGuest) -> float:

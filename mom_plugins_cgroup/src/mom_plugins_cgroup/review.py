@@ -129,7 +129,7 @@ def _high(guest: Guest, wanted: int, host: HostBounds, swap_max: int | None) -> 
     free = _free_swap(guest, host)
     if swap_max is not None:
         free = min(free, max(0, swap_max - int(guest.number(SWAP) or 0)))
-    room = _reclaimable(guest.fields, free)
+    room = _reclaimable(guest, free)
     if excess > room:
         return wanted, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
     step = _step(current)
@@ -148,7 +148,7 @@ def _raised(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]
     if not known or current is None or standing is None or NO_LIMIT in (wanted, standing):
         return None
     over = current - max(wanted, standing)
-    if over <= 0 or over <= _reclaimable(guest.fields, _free_swap(guest, host)):
+    if over <= 0 or over <= _reclaimable(guest, _free_swap(guest, host)):
         return None
     need = host.need_of(guest)
     # A step above what it holds: at just that, its next page would be held up.
@@ -166,7 +166,7 @@ def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
     if not lowers or current is None or high is None or high == NO_LIMIT:
         return ""
     above = int(current + (guest.number(SWAP) or 0) - high)
-    if above <= _reclaimable(guest.fields, 0) + swap_max:
+    if above <= _reclaimable(guest, 0) + swap_max:
         return ""
     return f"{format_kib(above)} of the guest has to be in swap, as it may not hold more than {format_kib(high)} (memory.high)"
 
@@ -200,14 +200,13 @@ def _to_swap(guest: Guest, wanted: int, value: int) -> int:
     current = guest.number(CURRENT)
     if wanted == NO_LIMIT or current is None or value >= current:
         return 0
-    return max(0, int(current) - wanted - _reclaimable(guest.fields, 0))
+    return max(0, int(current) - wanted - _reclaimable(guest, 0))
 
 
-def _reclaimable(fields: Mapping[str, object], swap_kib: int) -> int:
+def _reclaimable(guest: Guest, swap_kib: int) -> int:
     """How much of a guest's memory can go, in KiB: to the swap that is free for it unless it is locked, and by dropping caches."""
-    numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
-    cache = max(0, numbers.get(FILE, 0) - numbers.get(SHMEM, 0))
-    return int(cache + min(swap_kib, max(0, numbers.get(ANON, 0) + numbers.get(SHMEM, 0) - numbers.get(LOCKED, 0))))
+    file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
+    return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
 
 class _Protected:

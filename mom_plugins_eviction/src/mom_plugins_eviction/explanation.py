@@ -14,10 +14,9 @@ class EvictionExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest that stays."""
-        doing, error = (about.guest.fields.get(name) for name in (EVICTED, EVICTION_ERROR))
         said = []
-        if isinstance(doing, str) and doing:
+        if doing := about.guest.text(EVICTED):
             said.append(f"The host stays full, and this is done to it, or announced: {printable(doing, 200)}.")
-        if isinstance(error, str) and error:
+        if error := about.guest.text(EVICTION_ERROR):
             said.append(f"What was tried last to have it leave did not work: {printable(error, 300)}.")
         return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in said])

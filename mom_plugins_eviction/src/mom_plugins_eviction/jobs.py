@@ -15,19 +15,7 @@ from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
-from mom_core import (
-    Entity,
-    GuestBusy,
-    Hypervisor,
-    HypervisorError,
-    LedgerEntry,
-    MomError,
-    PluginContext,
-    Scope,
-    StateError,
-    format_duration,
-    printable,
-)
+from mom_core import Entity, GuestBusy, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
 from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
 from mom_plugins_eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_eviction.steps import Step
@@ -187,14 +175,11 @@ class Jobs:
         self._errors: dict[str, str] = {}
         self._unwritten = False
 
-    def load(self, changes: Collection[LedgerEntry]) -> None:
-        """Read what an earlier run has left.
-
-        :param changes: what the ledger holds: where there is no file, or none that can be used, it still knows whom mom has paused
-        """
+    def load(self) -> None:
+        """Read what an earlier run has left. Without a file that can be used, the ledger still knows whom mom has paused."""
         found = self._file.read()
         if found is None:
-            paused = [one for one in changes if one.control == Step.PAUSE.control and one.applied == 1]
+            paused = [one for one in self._context.engine_state().changes if one.control == Step.PAUSE.control and one.applied == 1]
             found = tuple(Job(one.entity.id, one.entity.name[:256], Step.PAUSE, JobState.DONE, one.time) for one in paused)
         self._jobs = {one.guest: one for one in found if one.state is not JobState.PREPARING}
         self._seen = {guest: _Seen(self._context.monotonic()) for guest in self._jobs}

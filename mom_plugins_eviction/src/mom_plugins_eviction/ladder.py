@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from mom_plugins_eviction.jobs import Job, JobState
 from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, choose, is_calm, is_hard, most_stopped
+from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, choose, most_stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,10 @@ class Announcements:
     def waiting(self) -> Sequence[Announced]:
         """First to last."""
         return tuple(self._waiting.values())
+
+    def waits(self, identity: str, step: Step) -> bool:
+        """True while a step that is wanted waits for its warning, or for its turn."""
+        return (identity, step) in self._waiting
 
     def ask(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
         """It is wanted now."""
@@ -100,7 +104,7 @@ def climb(
     """
     if busy:
         ladder.last_step = now
-    hard = is_hard(pressure, ladder.settings, already=ladder.hard_since is not None)
+    hard = pressure.is_hard(ladder.settings, already=ladder.hard_since is not None)
     if not hard:
         ladder.hard_since = None
     elif ladder.hard_since is None:
@@ -138,7 +142,7 @@ def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[
     lately = {guest: one for guest, one in ladder.returned.items() if guest not in still and now - one[1] < ladder.settings.calm_for}
     taken = sum(max(0.0, needs - held.get(guest, 0.0)) for guest, (needs, _) in lately.items())
     before = ladder.calm_since
-    calm = [one for one in returning if is_calm(pressure, ladder.settings, _lacks(one) + taken)]
+    calm = [one for one in returning if pressure.is_calm(ladder.settings, _lacks(one) + taken)]
     ladder.returned, ladder.calm_since = lately, {one.guest: before.get(one.guest, now) for one in calm}
     due = [one for one in returning if now - ladder.calm_since.get(one.guest, now) >= ladder.settings.calm_for]
     if not due or ladder.waits(now):

@@ -43,19 +43,9 @@ from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState, stand
 from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
 from mom_plugins_eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_eviction.recent_steps import RecentSteps
-from mom_plugins_eviction.requests import ResumeRequests
+from mom_plugins_eviction.requests import take_requests
 from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import (
-    STEP_OF,
-    EvictionCandidate,
-    HostPressure,
-    Step,
-    candidate_of,
-    has_time,
-    most_stopped,
-    needs_of,
-    warning_of,
-)
+from mom_plugins_eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
 from mom_toolkit import (
     NO_PROMISES,
     Destination,
@@ -88,13 +78,11 @@ class EvictionPlugin:
         self._announcements = Announcements()
         self._recent = RecentSteps(context)
         self.jobs = Jobs(context, settings.timeout, self._recent)
-        self._requests = ResumeRequests(context.state_directory / context.name / REQUESTS)
+        self._requests = context.state_directory / context.name / REQUESTS
         self._hypervisor: Hypervisor | None = None
         self._own: HypervisorMover | None = None
         self._snapshot = Snapshot()
         self._enforces = False
-        self._put_off: set[tuple[str, Step]] = set()
-        """Steps that wait for their warning, or for their turn."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -112,7 +100,7 @@ class EvictionPlugin:
     def mom_setup(self) -> None:
         """Find out whom an earlier run has stopped, and what it has done lately."""
         self._recent.load()
-        self.jobs.load(self._context.engine_state().changes)
+        self.jobs.load()
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -167,7 +155,7 @@ class EvictionPlugin:
 
     def _take_requests(self, hypervisor: Hypervisor) -> None:
         """`mom eviction undo` has looked whether they can be done."""
-        for guest in self._requests.take():
+        for guest in take_requests(self._requests):
             job = self.jobs.get(guest)
             if job is not None and job.lost:
                 self._context.log.warning("guest %s: the operator says that it is not being moved any more", printable(job.name))
@@ -261,7 +249,7 @@ class EvictionPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """For all evaluators: only what a guest's class allows, after the warning that it promises, and never too many."""
-        self._snapshot, self._put_off = snapshot, set()
+        self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
@@ -293,7 +281,6 @@ class EvictionPlugin:
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
         """Why what is wanted must wait; empty when its warning is over, and not too much is being done already."""
-        self._put_off.add((guest.id, step))
         announced = self._announcements.ask(guest.id, guest.name, step, now, warning_of(guest), self._snapshot.time)
         if now < announced.due:
             return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
@@ -303,7 +290,6 @@ class EvictionPlugin:
             if self._ladder.waits(now):
                 return "announced; the effect of the last step is waited for"
             self._ladder.takes(now)
-        self._put_off.discard((guest.id, step))
         self._announcements.taken(guest.id, step)
         return ""
 
@@ -396,8 +382,8 @@ class EvictionPlugin:
 
     def progress(self, guest: Guest) -> MoveProgress | None:
         """By the guest's fields; None where they are not known."""
-        doing, error = guest.fields.get(EVICTED), guest.fields.get(EVICTION_ERROR)
-        return MoveProgress(MOVED in doing, error if isinstance(error, str) else "") if isinstance(doing, str) else None
+        doing = guest.text(EVICTED)
+        return None if doing is None else MoveProgress(MOVED in doing, guest.text(EVICTION_ERROR) or "")
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -464,7 +450,7 @@ class EvictionPlugin:
             drained = self._is_drained(Decision(entity, change.control, change.value, source=change.source))
             move, seconds = secrets.token_hex(16), self._settings.timeout
             moved = replace(job, destination=destination, mover=mover.name, move=move, seconds=seconds, drained=drained)
-            waits = self._settings.sweep if has_time(HostPressure.of(self._snapshot), self._settings) else 0.0
+            waits = self._settings.sweep if HostPressure.of(self._snapshot).has_time(self._settings) else 0.0
             self.jobs.move(mover, moved, self._context.services(MovePreparation), waits)
             return
         needs = needs_of(guest, step, self._snapshot.host.number("swap_usage"))
@@ -484,7 +470,7 @@ class EvictionPlugin:
         for revision in report.revisions:
             entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
             is_own = step is not None and revision.after is None and revision.before.source == self._source
-            if step is not None and is_own and (entity.id, step) not in self._put_off:
+            if step is not None and is_own and not self._announcements.waits(entity.id, step):
                 self._recent.spare(entity.id, [step])
 
     def _cancelled(self, one: Announced, why: str) -> None:

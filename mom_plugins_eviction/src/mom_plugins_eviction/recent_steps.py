@@ -46,7 +46,6 @@ class RecentSteps:
         self._moves: Sequence[float] = ()
         self._gone: Mapping[str, float] = {}
         self._spared: Mapping[tuple[str, Step], float] = {}
-        self._unwritten = False
 
     def load(self) -> None:
         """Read what an earlier run has left. What lies ahead, as the clock was set back, counts as just now."""
@@ -90,7 +89,7 @@ class RecentSteps:
 
     def write_again(self) -> None:
         """Write what the disk has not taken."""
-        if self._unwritten:
+        if self._file.write_error:
             self._write()
 
     def _write(self) -> None:
@@ -104,10 +103,8 @@ class RecentSteps:
             tuple((guest, max(0.0, since + ahead)) for guest, since in self._gone.items()),
             tuple((guest, step, max(0.0, since + ahead)) for (guest, step), since in self._spared.items()),
         )
-        self._unwritten = True
         with suppress(StateError):
             self._file.write(_FORM.dump_python(kept, mode="json"), durable=False)  # no guest outlives the host
-            self._unwritten = False
 
     def _within(self, since: float, seconds: float) -> bool:
         return self._context.monotonic() - since < seconds

@@ -1,6 +1,6 @@
 """An operator's requests to a running mom, as files: who may write into mom's state directory may ask, and no socket is needed.
 
-A request is an empty file with a guest's id as its name; mom takes it away.
+A request is an empty file with a guest's id as its name; mom takes it away. The folder is made with the first request.
 """
 
 from __future__ import annotations
@@ -20,43 +20,33 @@ MOST: Final = 1000
 """Requests looked at in a cycle."""
 
 
-class ResumeRequests:
-    """Requests in a folder.
+def take_requests(folder: Path) -> Sequence[str]:
+    """The ids that were asked about; each only once."""
+    taken = []
+    with suppress(OSError):
+        for name in sorted(path.name for path in folder.iterdir() if _ID.fullmatch(path.name))[:MOST]:
+            (folder / name).unlink()
+            taken.append(name)
+    return taken
 
-    :param folder: made with the first request
-    """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def take(self) -> Sequence[str]:
-        """The ids that were asked about; each only once."""
-        taken = []
-        with suppress(OSError):
-            for name in sorted(path.name for path in self._folder.iterdir() if _ID.fullmatch(path.name))[:MOST]:
-                (self._folder / name).unlink()
-                taken.append(name)
-        return taken
-
-    def ask(self, identity: str, is_done: Callable[[], bool], seconds: float) -> None:
-        """Ask, and wait until it is done. Raises `MomError` when it is not in time; the request is taken back then."""
-        if not _ID.fullmatch(identity):
-            raise MomError("the guest's id is none that a file can have")
-        request = self._folder / identity
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            request.touch()
-            ends = time.monotonic() + seconds
-            while time.monotonic() < ends:
-                if is_done():
-                    return
-                time.sleep(_LOOK_SECONDS)
-            seen = not request.exists()
-            request.unlink(missing_ok=True)
-        except OSError as error:
-            raise MomError(f"mom cannot be asked: {self._folder}: {error.strerror}", hint="ask as root") from None
-        if seen:
-            raise MomError(f"it is not done after {seconds:g} s", hint="see mom's log, and `mom eviction`")
-        raise MomError(
-            f"no mom has taken the request within {seconds:g} s", hint="is mom running? If not, start the guest as you usually do"
-        )
+def request(folder: Path, identity: str, is_done: Callable[[], bool], seconds: float) -> None:
+    """Ask, and wait until it is done. Raises `MomError` when it is not in time; the request is taken back then."""
+    if not _ID.fullmatch(identity):
+        raise MomError("the guest's id is none that a file can have")
+    file = folder / identity
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        file.touch()
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            if is_done():
+                return
+            time.sleep(_LOOK_SECONDS)
+        seen = not file.exists()
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise MomError(f"mom cannot be asked: {folder}: {error.strerror}", hint="ask as root") from None
+    if seen:
+        raise MomError(f"it is not done after {seconds:g} s", hint="see mom's log, and `mom eviction`")
+    raise MomError(f"no mom has taken the request within {seconds:g} s", hint="is mom running? If not, start the guest as you usually do")

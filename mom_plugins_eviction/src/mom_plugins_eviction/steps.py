@@ -47,6 +47,16 @@ STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 """The step that a control does."""
 
 
+WAITS: Final = 0.5
+"""Of the setting `full`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
+
+NO_TIME: Final = "low"
+"""The state of a host that waits for nothing."""
+
+ROOM_TO_END: Final = 1.5
+"""Of the setting `least`: a full host stays so until this much is available. Else each page that moves would begin the wait anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostPressure:
     """The state of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
@@ -73,48 +83,35 @@ class HostPressure:
             return None
         return self.available / self.total
 
+    def is_hard(self, limits: EvictionSettings, already: bool = False) -> bool | None:
+        """True when the host is full. None: not enough is known to say so, which is no reason to do anything.
 
-WAITS: Final = 0.5
-"""Of the setting `full`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
+        :param already: whether it was full the last time, so that it takes a little more to end
+        """
+        share = self.share
+        if share is None:
+            return None
+        if share < limits.least * (ROOM_TO_END if already else 1.0):
+            return True
+        if share >= limits.calm:
+            return False  # waiting alone is not enough: a guest's own small cgroup can wait while the host has plenty
+        if self.state == NO_TIME:
+            return True
+        helped = already or self.state == "hard"
+        return self.full is not None and self.full > limits.full * (WAITS if helped else 1.0)
 
-NO_TIME: Final = "low"
-"""The state of a host that waits for nothing."""
+    def has_time(self, limits: EvictionSettings) -> bool:
+        """True when the host can wait some seconds before a guest that leaves is moved. What is not known does not hurry."""
+        return self.state != NO_TIME and (self.share is None or self.share >= limits.least)
 
-ROOM_TO_END: Final = 1.5
-"""Of the setting `least`: a full host stays so until this much is available. Else each page that moves would begin the wait anew."""
-
-
-def is_hard(pressure: HostPressure, limits: EvictionSettings, already: bool = False) -> bool | None:
-    """True when the host is full. None: not enough is known to say so, which is no reason to do anything.
-
-    :param already: whether it was full the last time, so that it takes a little more to end
-    """
-    share = pressure.share
-    if share is None:
-        return None
-    if share < limits.least * (ROOM_TO_END if already else 1.0):
-        return True
-    if share >= limits.calm:
-        return False  # waiting alone is not enough: a guest's own small cgroup can wait while the host has plenty
-    if pressure.state == NO_TIME:
-        return True
-    helped = already or pressure.state == "hard"
-    return pressure.full is not None and pressure.full > limits.full * (WAITS if helped else 1.0)
-
-
-def has_time(pressure: HostPressure, limits: EvictionSettings) -> bool:
-    """True when the host can wait some seconds before a guest that leaves is moved. What is not known does not hurry."""
-    return pressure.state != NO_TIME and (pressure.share is None or pressure.share >= limits.least)
-
-
-def is_calm(pressure: HostPressure, limits: EvictionSettings, needs: float) -> bool:
-    """True when there is room for a guest that takes `needs` KiB when it comes back, beside what is kept for launches, and the host is as
-    calm then as it should be."""
-    if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
-        return False
-    if pressure.full is not None and pressure.full > 0.1 * limits.full:
-        return False
-    return (pressure.available - pressure.reserved - needs) / pressure.total >= limits.calm
+    def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
+        """True when there is room for a guest that takes `needs` KiB when it comes back, beside what is kept for launches, and the host is
+        as calm then as it should be."""
+        if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
+            return False
+        if self.full is not None and self.full > 0.1 * limits.full:
+            return False
+        return (self.available - self.reserved - needs) / self.total >= limits.calm
 
 
 LEAST_KNOWN_WARNING: Final = 30.0

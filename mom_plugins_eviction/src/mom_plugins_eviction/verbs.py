@@ -14,7 +14,7 @@ from mom_core import Config, MomError, StateFile, format_kib, printable
 from mom_daemon import FiniteRange, config_option, json_option, load_as_owner, print_prose
 from mom_plugins_eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
-from mom_plugins_eviction.requests import ResumeRequests
+from mom_plugins_eviction.requests import request
 from mom_plugins_eviction.steps import Step
 
 _DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
@@ -65,7 +65,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
         raise MomError(f"guest {name} does not go on: {what}", hint="ask again when that has ended")
     if config.mode != "enforce" and not job.lost:
         raise MomError(f"guest {name} does not go on: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
-    ResumeRequests(folder / REQUESTS).ask(job.guest, lambda: all(one.guest != job.guest for one in _jobs(folder)), timeout)
+    request(folder / REQUESTS, job.guest, lambda: all(one.guest != job.guest for one in _jobs(folder)), timeout)
     print_prose(f"Guest {name} goes on.", 2)
 
 

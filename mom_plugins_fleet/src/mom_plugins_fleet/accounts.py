@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,14 +132,13 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
 
     def _connects(self, key: str) -> str:
-        raw = hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256")
-        return str(nkeys.encode_seed(raw, USER).decode())
+        return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256"))
 
     def revoke(self, key: str) -> None:
         """Let that key in no more: kept in the file, and for `fleet_account`. Raises `MomError`."""
         # Both: the one that signs connects nowhere, unless its owner has made credentials of it.
         revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
-        kept = RootFile(self._kept.operator, self._kept.system, self._kept.fleet, {**self._kept.revoked, **revoked})
+        kept = replace(self._kept, revoked={**self._kept.revoked, **revoked})
         replace_file(self.path, _FORM.dump_json(kept), durable=True, mode=0o600)
         self._kept = kept
 
@@ -151,7 +150,7 @@ class FleetRoot:
     async def give(self, store: Store, *accounts: str) -> None:
         """Give accounts to the servers, which take them at once. Raises `MomError`."""
         for one in accounts:
-            await _said(store, _UPDATE, one)
+            await _said(store, one)
 
     async def take(self, store: Store, account: str) -> None:
         """Let no key into an account any more, for good: who is connected by it is not any more. Raises `MomError`.
@@ -159,7 +158,7 @@ class FleetRoot:
         It is not deleted: a server that is away would still have it when it is back, and give it to the others again.
         """
         ended = {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}
-        await _said(store, _UPDATE, self._account(account, f"{FLEET_ACCOUNT}-ended", ended, _LAST))
+        await _said(store, self._account(account, f"{FLEET_ACCOUNT}-ended", ended, _LAST))
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
         return _jwt(self._operator, account, name, {"type": "account", "version": 2, **claims}, at)
@@ -193,9 +192,14 @@ def ticket(account: Any, user: str, host: str, ends: int) -> str:
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 
 
+def seed_of(secret: bytes, kind: int = USER) -> str:
+    """The seed of the key of that kind which 32 bytes make."""
+    return str(nkeys.encode_seed(secret, kind).decode())
+
+
 def new_seed(kind: int) -> str:
     """Of a new key of that kind."""
-    return str(nkeys.encode_seed(os.urandom(32), kind).decode())
+    return seed_of(os.urandom(32), kind)
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -206,8 +210,8 @@ def write_secret(path: Path, data: bytes) -> None:
         raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that is not there yet") from None
 
 
-async def _said(store: Store, subject: str, claims: str) -> None:
-    answer = await store.request(subject, claims.encode(), _ANSWER_SECONDS)
+async def _said(store: Store, claims: str) -> None:
+    answer = await store.request(_UPDATE, claims.encode(), _ANSWER_SECONDS)
     try:
         found = json.loads(answer)
         error = found.get("error") or ({} if found.get("data", {}).get("code") == 200 else found)

@@ -109,7 +109,7 @@ class FleetAgent:
         """When a guest was let go for balance last, in monotonic seconds."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._dirty: asyncio.Event | None = None
+        self._dirty = asyncio.Event()
         self._callers = Callers("mom fleet applies")
         self._application: Future[None] | None = None
         """The last record that was put in force; what has hung in that is not begun a second time."""
@@ -125,10 +125,8 @@ class FleetAgent:
 
     def close(self) -> None:
         """End, soon."""
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
-            with suppress(RuntimeError):  # it has ended already
-                loop.call_soon_threadsafe(task.cancel)
+        if self._task is not None:
+            self._soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
         self._callers.close(0)
 
@@ -145,10 +143,13 @@ class FleetAgent:
 
     def look(self) -> None:
         """Look at the orders again, soon."""
-        loop, dirty = self._loop, self._dirty
-        if loop is not None and dirty is not None:
+        self._soon(self._dirty.set)
+
+    def _soon(self, what: Callable[[], object]) -> None:
+        """Have that done in this agent's own thread."""
+        if self._loop is not None:
             with suppress(RuntimeError):  # it has ended
-                loop.call_soon_threadsafe(dirty.set)
+                self._loop.call_soon_threadsafe(what)
 
     # --- in its own ------------------------------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class FleetAgent:
             asyncio.run(self._main())
 
     async def _main(self) -> None:
-        self._loop, self._task, self._dirty = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._ready.set_result(None)
         resumed = False
         while True:
@@ -166,7 +167,7 @@ class FleetAgent:
                     self._revisions.load()
                     await self._resume()
                     resumed = True
-                await self._belong(self._dirty)
+                await self._belong()
             except MomError as error:  # such as a key that cannot be read: the operator may see to it while mom runs
                 self.connected = False
                 self._say(shown(error))
@@ -178,7 +179,7 @@ class FleetAgent:
                 self._say(said)
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _belong(self, dirty: asyncio.Event) -> None:
+    async def _belong(self) -> None:
         """Be connected, and do what a member does."""
         self._told_progress = None  # these may be other servers
         async with linked(self._access, self._host, self._log, patient=True, cannot=self._say) as store:
@@ -187,7 +188,7 @@ class FleetAgent:
             self._had_servers = True
             telling = asyncio.create_task(self._tell(store))
             try:
-                await self._follow(store, dirty)
+                await self._follow(store)
             finally:
                 telling.cancel()
                 with suppress(asyncio.CancelledError):
@@ -228,17 +229,17 @@ class FleetAgent:
             self._log.debug("what was to be put in force fails", exc_info=True)
             raise MomError(f"a plugin here fails: {type(error).__name__}: {error}", hint="tell its authors") from error
 
-    async def _follow(self, store: Store, dirty: asyncio.Event) -> None:
+    async def _follow(self, store: Store) -> None:
         """Do what stands in the buckets, whenever it changes and every now and then."""
         listening_to: set[str] = set()
 
         async def listen(bucket: str, key: str) -> None:
             if bucket + key not in listening_to:
-                await store.hear(bucket, key, dirty.set)
+                await store.hear(bucket, key, self._dirty.set)
                 listening_to.add(bucket + key)
 
         while True:
-            dirty.clear()
+            self._dirty.clear()
             try:
                 if not self._operators:
                     raise MomError(
@@ -261,15 +262,14 @@ class FleetAgent:
                     raise
                 self._say(shown(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self.connected else 2.0)  # noqa: S311  # spreads load
+                await asyncio.wait_for(self._dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self.connected else 2.0)  # noqa: S311  # spreads load
             await asyncio.sleep(_POLL_SECONDS * random.random())  # noqa: S311  # a change for all hosts does not bring all of them at once
 
     def _say(self, trouble: str) -> None:
         """Once for each thing that is wrong."""
-        if trouble != self.trouble:
-            self.trouble = trouble
-            if trouble:
-                self._log.warning("%s", trouble)
+        if trouble and trouble != self.trouble:
+            self._log.warning("%s", trouble)
+        self.trouble = trouble
 
     async def _member(self, store: Store) -> Member | None:
         kept = await store.read(ROSTER, self._host)
@@ -386,16 +386,14 @@ class FleetAgent:
         """Tell how this host is when that has changed, and as a sign of life."""
         told: HostState | None = None
         at = float("-inf")
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 state = self._state()
-                if state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS):
+                if state is not None and (state != told or time.monotonic() - at >= HEARTBEAT_SECONDS):
                     await store.put(STATES, self._host, state.packed())
-                    told, at = state, loop.time()
+                    told, at = state, time.monotonic()
             except LinkError as error:
                 self._log.debug("%s", shown(error))
             except Exception as error:  # noqa: BLE001  # too much for a message, or a mistake, also of other plugins: later it may be otherwise
-                why = str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}"
-                self._log.error("what this host is cannot be told to the fleet: %s", printable(why, 400))
+                self._log.error("what this host is cannot be told to the fleet: %s", shown(error))
             await asyncio.sleep(self._publish_seconds)

@@ -8,20 +8,18 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 from pydantic import ValidationError
 
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import ConflictError, Store
-from mom_plugins_fleet.records import NAME, FleetRecord, Group, first_wrong
+from mom_plugins_fleet.records import NAME, FleetRecord, Group, Kind, first_wrong
 from mom_plugins_fleet.revisions import off_clock
 from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
-
-Kind = TypeVar("Kind", bound=FleetRecord)
 
 _ATTEMPTS: Final = 20
 """How often a change is tried again when another client was faster."""

@@ -72,7 +72,7 @@ class Coordinator:
         self.unmoved: dict[str, str] = {}
         """Why no guest was moved for balance when that was looked at last, by group."""
         self._balanced: dict[str, float] = {}
-        """When balance was looked at last, by group, in the loop's seconds."""
+        """When balance was looked at last, by group, in monotonic seconds."""
         self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
         """The orders of members as they stood last, with the revision, whoever has written them: servers that are set back to a backup have
         others."""
@@ -82,7 +82,7 @@ class Coordinator:
         self._unkept = False
         self._revision = 0
         self._seen = 0, float("-inf")
-        """The revision of another one's lease, and since when it has it, in the loop's seconds."""
+        """The revision of another one's lease, and since when it has it, in monotonic seconds."""
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
@@ -122,7 +122,7 @@ class Coordinator:
     @property
     def works(self) -> bool:
         """True while this one has the lease, for certain."""
-        return asyncio.get_running_loop().time() < self._sure_until
+        return time.monotonic() < self._sure_until
 
     async def _work_if_alone(self, store: Store) -> None:
         self._keep()
@@ -133,17 +133,16 @@ class Coordinator:
         renewing = asyncio.create_task(self._renew(store))
         try:
             await self._fence(store)
-            loop = asyncio.get_running_loop()
-            knew = loop.time()
+            knew = time.monotonic()
             while self.works:
                 if self.view.current:
-                    knew = loop.time()
+                    knew = time.monotonic()
                     self._check()
                     await self._decide(store)
                     await self._balance(store)
                     await self._settle_trials(store)
                     self._keep()
-                elif loop.time() - knew > BLIND_SECONDS:
+                elif time.monotonic() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
                     return
                 await asyncio.sleep(LOOK_SECONDS)
@@ -177,7 +176,7 @@ class Coordinator:
 
     async def _acquire(self, store: Store) -> bool:
         kept = await store.read(LEASES, COORDINATOR)
-        began = asyncio.get_running_loop().time()
+        began = time.monotonic()
         if kept.data is not None:
             if kept.revision != self._seen[0]:
                 self._seen = kept.revision, began
@@ -192,10 +191,9 @@ class Coordinator:
         return True
 
     async def _renew(self, store: Store) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            began = loop.time()
+            began = time.monotonic()
             try:
                 self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), self._revision)
             except ConflictError:
@@ -265,8 +263,7 @@ class Coordinator:
             raise
         except Exception as error:  # noqa: BLE001  # also a mistake of ours: what one host tells must not end the coordinators of all
             if what not in self._failing:
-                why = shown(error) if isinstance(error, MomError) else printable(f"{type(error).__name__}: {error}", 400)
-                self._log.error("%s: %s: nothing is changed there", what, why, exc_info=not isinstance(error, MomError))
+                self._log.error("%s: %s: nothing is changed there", what, shown(error), exc_info=not isinstance(error, MomError))
             self._failing.add(what)
         else:
             self._failing.discard(what)
@@ -311,7 +308,7 @@ class Coordinator:
     async def _balance(self, store: Store) -> None:
         """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""
         groups = {member.group for _, member in self.view.members.records.values() if member.balance}
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._balanced = {group: self._balanced.get(group, now) for group in groups}
         for group in sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS):
             self._balanced[group] = now

@@ -9,9 +9,9 @@ put other operators in it.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
+import struct
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,14 +21,16 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import AfterValidator, Field
 
 from mom_core import MomError
-from mom_plugins_fleet.accounts import USER, pair, public, ticket
+from mom_plugins_fleet.accounts import pair, public, seed_of, ticket
 from mom_plugins_fleet.addresses import a_server
 from mom_plugins_fleet.link import NatsCredentials
 from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, read
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 
-_SIZES: Final = (4, 4, 32, 35, 64, 32)
-"""Bytes of a token: its checksum, its end, its secret, the account, a signature, the server's certificate; the host's name is the rest."""
+_FIXED: Final = struct.Struct(">I32s35s64s32s")
+"""A token behind its checksum: its end, its secret, the account, a signature, the server's certificate; the host's name is the rest."""
+
+_CHECKSUM_BYTES: Final = 4
 
 _BEGIN: Final = "mom-"
 _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
@@ -65,7 +67,7 @@ class Token:
         :param account_seed: of the host's account, which is forgotten after this
         """
         secret, ends, account = os.urandom(32), int(time.time()) + INVITED_SECONDS, pair(account_seed)
-        jwt = ticket(account, public(pair(_seed(secret))), host, ends)
+        jwt = ticket(account, public(pair(seed_of(secret))), host, ends)
         return Token(host, ends, secret, public(account), base64.urlsafe_b64decode(jwt.rpartition(".")[2] + "=="), certificate)
 
     @staticmethod
@@ -73,26 +75,23 @@ class Token:
         """The token in a text. Raises `MomError`."""
         try:
             encoded = text.removeprefix(_BEGIN)
-            rest = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
-            parts = []
-            for size in _SIZES:
-                parts.append(rest[:size])
-                rest = rest[size:]
-            checksum, ends, secret, account, signature, certificate = parts
-            if text.startswith(_BEGIN) and checksum == _checksum(*parts[1:], rest):
-                return Token(rest.decode(), int.from_bytes(ends), secret, base64.b32encode(account).decode(), signature, certificate)
-        except (binascii.Error, ValueError):
+            data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+            checksum, rest = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+            ends, secret, account, signature, certificate = _FIXED.unpack_from(rest)
+            if text.startswith(_BEGIN) and checksum == _checksum(rest):
+                return Token(rest[_FIXED.size :].decode(), ends, secret, base64.b32encode(account).decode(), signature, certificate)
+        except (struct.error, ValueError):
             pass
         raise MomError("that is no token of `mom fleet enroll --token`, or not all of it", hint="copy it whole, as one word")
 
     def __str__(self) -> str:
-        parts = [self.ends.to_bytes(4), self.secret, base64.b32decode(self.account), self.signature, self.certificate, self.host.encode()]
-        return _BEGIN + base64.urlsafe_b64encode(_checksum(*parts) + b"".join(parts)).rstrip(b"=").decode()
+        data = _FIXED.pack(self.ends, self.secret, base64.b32decode(self.account), self.signature, self.certificate) + self.host.encode()
+        return _BEGIN + base64.urlsafe_b64encode(_checksum(data) + data).rstrip(b"=").decode()
 
     @property
     def credentials(self) -> NatsCredentials:
         """Those with which the invitation can be taken."""
-        seed, signs = _seed(self.secret), SimpleNamespace(public_key=self.account.encode(), sign=lambda _: self.signature)
+        seed, signs = seed_of(self.secret), SimpleNamespace(public_key=self.account.encode(), sign=lambda _: self.signature)
         return NatsCredentials(seed, ticket(signs, public(pair(seed)), self.host, self.ends))
 
     def sealed(self, invitation: Invitation) -> bytes:
@@ -111,9 +110,5 @@ class Token:
         return hashlib.sha256(b"mom fleet seals\n" + self.secret).digest()
 
 
-def _seed(secret: bytes) -> str:
-    return str(nkeys.encode_seed(secret, USER).decode())
-
-
-def _checksum(*parts: bytes) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()[: _SIZES[0]]
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:_CHECKSUM_BYTES]

@@ -20,7 +20,6 @@ import nats
 import nats.errors
 import nats.js.errors
 import nkeys  # type: ignore[import-untyped]  # it has no types
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -127,7 +126,7 @@ class _Loaded(dict[str, StoredEntry]):
 class Store:
     """The fleet's buckets through a connection. All calls are bounded in time and raise `LinkError`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: FleetClient) -> None:
         self.client = client
         self.said: tuple[float, str] = (float("-inf"), "")
         """When the servers have complained last, and about what, such as a lack of permissions: they answer nothing to that request."""
@@ -185,10 +184,7 @@ class Store:
 
     async def clock(self) -> float:
         """The servers' time, in seconds since the epoch."""
-        for _ in range(LOAD_ATTEMPTS - 1):
-            with suppress(UnansweredError):
-                return await self._clock()
-        return await self._clock()
+        return await _of_several_attempts(self._clock)
 
     async def _clock(self) -> float:
         # They tell it of a consumer that they make; this one goes away by itself. Like a load's, it may be on a server that hangs.
@@ -211,10 +207,7 @@ class Store:
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
         """All keys of a bucket and what stands there."""
-        for _ in range(LOAD_ATTEMPTS - 1):
-            with suppress(UnansweredError):
-                return await self._load(bucket)
-        return await self._load(bucket)
+        return await _of_several_attempts(lambda: self._load(bucket))
 
     async def _load(self, bucket: str) -> Mapping[str, StoredEntry]:
         found, whole = _Loaded(), asyncio.Event()
@@ -234,11 +227,6 @@ class Store:
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
         """The answer on a subject. Raises `LinkError`."""
         return (await self._asked(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
-
-    @property
-    def certificate(self) -> bytes:
-        """The SHA-256 of the certificate of the server that this is connected to; empty where there is no TLS."""
-        return self.client.certificate if isinstance(self.client, FleetClient) else b""
 
     async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
         """Set a key so that the first client that takes it gets it, and no other."""
@@ -302,13 +290,21 @@ class Store:
             if self.lost_at and not self.connected:
                 why = f"NATS is not reachable since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.lost_at))}"
             elif not isinstance(error, TimeoutError):
-                why = str(error) or type(error).__name__
+                why = _why(error)
             elif "permissions violation" in why.lower():
                 raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
             raise LinkError(f"cannot {what}: {printable(why, 200)}", hint=unanswered) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library believes what it is answered
             why = printable(f"{type(error).__name__}: {error}", 200)
             raise LinkError(f"cannot {what}: the servers' answer makes no sense: {why}") from None
+
+
+async def _of_several_attempts(what: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What is answered at last: each attempt may come to a server that hangs. Raises `LinkError`."""
+    for _ in range(LOAD_ATTEMPTS - 1):
+        with suppress(UnansweredError):
+            return await what()
+    return await what()
 
 
 @asynccontextmanager
@@ -408,7 +404,7 @@ def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], 
         raise LinkError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
 
 
-async def _end_tasks(client: Client) -> None:
+async def _end_tasks(client: FleetClient) -> None:
     """End what the library still does: one that connects again when it is closed may miss that, and go on with tasks begun after it."""
     for _ in range(3):
         tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
@@ -425,7 +421,7 @@ def _why(error: Exception) -> str:
     return str(error) or ("they did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
-def _hang_up(client: Client) -> None:
+def _hang_up(client: FleetClient) -> None:
     if client._transport is not None:
         client._transport.close()  # type: ignore[no-untyped-call]  # it has no types
 

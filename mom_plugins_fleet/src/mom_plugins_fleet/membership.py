@@ -52,11 +52,9 @@ def join(config: Path, address: str, token: Token) -> None:
     try:
         data = ask(access, JOINING, LOG, lambda store: _taken(store, token))
     except LinkError as error:
-        over = (
-            f"by this host's clock the token was good until {time.ctime(token.ends)}: {_another(token)}"
-            if time.time() > token.ends
-            else error.hint
-        )
+        if time.time() <= token.ends:
+            raise
+        over = f"by this host's clock the token was good until {time.ctime(token.ends)}: {_another(token)}"
         raise MomError(error.message, hint=over) from None
     invitation = token.opened(data)
     files = {config.with_name("fleet.key"): (invitation.key, 0o600)}

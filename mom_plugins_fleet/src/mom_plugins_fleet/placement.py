@@ -64,20 +64,6 @@ class TargetHost:
         return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
 
 
-@dataclass(frozen=True, slots=True)
-class Leaver:
-    """A guest that must leave: what comes with it, and what was promised to it."""
-
-    guest: str
-    takes: int
-    guarantee: int = 0
-
-    @property
-    def needs(self) -> int:
-        """Memory that must be there for it: its promise holds from the first moment on."""
-        return max(self.takes, self.guarantee)
-
-
 def foremost(places: Iterable[TargetHost], group: str, within: str = "") -> dict[str, TargetHost]:
     """Of all places, those of which `choose` takes one whatever the guest: no other of the group has more room and can promise as much.
 
@@ -94,12 +80,14 @@ def foremost(places: Iterable[TargetHost], group: str, within: str = "") -> dict
 
 
 def choose(
-    leaver: Leaver, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset(), within: str = ""
+    needs: int, guarantee: int, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset(), within: str = ""
 ) -> TargetHost | str:
     """The host that has the most room left when the guest has come; or why there is none.
 
     The most room, not the least that is enough: hosts that are filled to the brim are those that must squeeze guests next.
 
+    :param needs: memory that must be there for the guest
+    :param guarantee: what of it is promised to it, or 0
     :param group: only hosts of this group run the guest under the same promises
     :param avoid: hosts where it did not work before
     :param within: only between these hosts its mover moves it; empty: between any
@@ -110,13 +98,13 @@ def choose(
     same = [place for place in same if within in ("", place.within)]
     if not same:
         return f"its mover moves guests within {within} only, where no other host can take guests now"
-    promising = [place for place in same if leaver.guarantee <= place.unpromised]
+    promising = [place for place in same if guarantee <= place.unpromised]
     if not promising:
-        return f"no host of the group {group} could keep its promise of {leaver.guarantee} KiB"
+        return f"no host of the group {group} could keep its promise of {guarantee} KiB"
     best = max(promising, key=lambda place: (place.room, place.name))
-    if best.room < leaver.needs:
+    if best.room < needs:
         room = max(0, best.room)
-        return f"it needs {leaver.needs} KiB there at once, and the most that a host of the group {group} has room for is {room} KiB"
+        return f"it needs {needs} KiB there at once, and the most that a host of the group {group} has room for is {room} KiB"
     return best
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost, leaving_order
+from mom_plugins_fleet.placement import TargetHost, choose, foremost, leaving_order
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 from mom_toolkit import Destination
@@ -108,7 +108,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         state.total,
         state.available - state.reserved,
         promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
-        within=_within(state.mover),
+        within=mover_of(state).within,
         said=member.memory,
         works=_works(state),
         promisable=None if state.promisable is None else state.promisable - state.reserved,
@@ -116,14 +116,9 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
     )
 
 
-def _mover(view: FleetView, host: str) -> MoverState | None:
-    state = view.states.get(host)
-    return None if state is None else state.mover
-
-
-def _within(mover: MoverState | None) -> str:
-    """Between which hosts a mover moves guests; empty: any."""
-    return "" if mover is None else mover.within
+def mover_of(state: HostState | None) -> MoverState:
+    """The mover of a host's guests: one without a name and abilities where nothing moves them, or that is not known."""
+    return MoverState(name="") if state is None or state.mover is None else state.mover
 
 
 def _works(state: HostState) -> int | None:
@@ -142,11 +137,11 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
     return found
 
 
-def leaver_of(guest: HostedGuest) -> Leaver | None:
-    """A guest with what must be there for it, by what its host holds of it and it works on; where that is not known, by what it was sold.
-    None: nothing of that is known."""
+def needs_of(guest: HostedGuest) -> int | None:
+    """Memory that must be there for a guest: what its host holds of it and it works on, or where that is not known, what it was sold; and
+    its promise, which holds from the first moment on. None: nothing of that is known."""
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
-    return None if brings is None else Leaver(guest.id, max(brings, guest.working or 0), guest.guarantee)
+    return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
 
 
 def _expect(found: dict[str, TargetHost], move: Move, leaves: str, *, told: int = 0) -> None:
@@ -206,8 +201,8 @@ def next_orders(
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
-    ways = _WaysOut(view, known, host, member.group, _mover(view, host), arriving_at_once)
     state, lost = view.states.get(host), _lost(view)
+    ways = _WaysOut(view, known, host, member.group, mover_of(state), arriving_at_once)
     observes = state is not None and state.mode != "enforce"
     others = ((other, orders.moves) for other, orders in view.all_ordered() if other != host and other not in lost)
     # A hypervisor lists a guest while it still comes, and cannot move it then: each try would count as one that has failed.
@@ -241,7 +236,7 @@ class _WaysOut:
     :param most: how many guests may be on their way to a host
     """
 
-    def __init__(self, view: FleetView, known: dict[str, TargetHost], host: str, group: str, mover: MoverState | None, most: int) -> None:
+    def __init__(self, view: FleetView, known: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
         self._view = view
         self._known, self._host, self._group, self._mover, self._most = known, host, group, mover, most
         self._look()
@@ -249,50 +244,50 @@ class _WaysOut:
     def _look(self) -> None:
         self._free = {name: place for name, place in self._known.items() if len(place.arriving) < self._most}
         full = (place for name, place in self._known.items() if name not in self._free)
-        self._best = foremost(self._free.values(), self._group, _within(self._mover))
-        self._full = foremost(full, self._group, _within(self._mover))
+        self._best = foremost(self._free.values(), self._group, self._mover.within)
+        self._full = foremost(full, self._group, self._mover.within)
 
     def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
         """The move of that guest, whose room is taken from now on; or why there is none."""
-        leaver, within = leaver_of(guest), _within(self._mover)
-        if leaver is None:
+        needs, within = needs_of(guest), self._mover.within
+        if needs is None:
             return "its size is not known"
         avoid = frozenset() if earlier is None else frozenset({earlier.to})
         # Without any foremost host there is none that it can go to: all of them say why.
-        place = choose(leaver, self._best if earlier is None and self._best else self._free, self._group, avoid, within=within)
+        among = self._best if earlier is None and self._best else self._free
+        place = choose(needs, guest.guarantee, among, self._group, avoid, within)
         if isinstance(place, str) and earlier is not None:
-            place = choose(leaver, self._best, self._group, within=within)
+            place = choose(needs, guest.guarantee, self._best, self._group, within=within)
         taken: frozenset[str] = frozenset()  # hosts that tell of a guest of the same id: it would be moved onto that
         while isinstance(place, TargetHost) and guest.id in self._view.guests(place.name):
             taken |= {place.name}
-            place = choose(leaver, self._free, self._group, taken, within=within)
+            place = choose(needs, guest.guarantee, self._free, self._group, taken, within)
         if isinstance(place, str) and taken:
             return f"a guest of the same id is on {', '.join(sorted(taken))}; elsewhere, {place}"
         if isinstance(place, str):
-            return self._waits_for(leaver) or place
-        made = _made(guest, leaver, place, self._mover, 1 if earlier is None else earlier.number + 1)
+            return self._waits_for(needs, guest.guarantee) or place
+        made = _made(guest, needs, place, self._mover, 1 if earlier is None else earlier.number + 1)
         _expect(self._known, made, self._host)
         self._look()
         return made
 
-    def _waits_for(self, leaver: Leaver) -> str:
+    def _waits_for(self, needs: int, guarantee: int) -> str:
         """The guests after which that one can go; empty: it cannot then either."""
-        place = choose(leaver, self._full, self._group, within=_within(self._mover))
+        place = choose(needs, guarantee, self._full, self._group, within=self._mover.within)
         if isinstance(place, str):
             return ""
         return f"it waits for guests of {', '.join(sorted({*place.arriving}))} that are on their way to {place.name}, {self._most} at once"
 
 
-def _made(guest: HostedGuest, leaver: Leaver, place: TargetHost, mover: MoverState | None, number: int) -> Move:
+def _made(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:
     # A mover that chooses is given a guest only where one host at least would keep all promises; which one it takes is its own affair.
-    destination = Destination.ANYWHERE if mover is not None and mover.chooses else place.address
     return Move(
         guest=guest.id,
         name=guest.name,
         to=place.name,
-        destination=destination,
-        takes=leaver.needs,
-        guarantee=leaver.guarantee,
+        destination=Destination.ANYWHERE if mover.chooses else place.address,
+        takes=needs,
+        guarantee=guest.guarantee,
         number=number,
     )
 
@@ -301,38 +296,37 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str) ->
     """The one move that would bring the hosts of a group nearest to balance by what their guests work on, with the host that it leaves; or
     why there is none. Each guest is moved once in a day, whatever came of it.
     """
-    of_group = [(name, place) for name, place in known.items() if place.group == group and place.has > 0]
-    places = {name: (place, place.works, place.works / place.has) for name, place in of_group if place.works is not None}
-    if len(places) < 2:
+    others = {name: place for name, place in known.items() if place.group == group and place.has > 0 and place.works is not None}
+    loads = {name: (place.works or 0) / place.has for name, place in others.items()}
+    if len(loads) < 2:
         return "what guests work on is known of fewer than two hosts that can take guests"
-    fullest, emptiest = (which(places, key=lambda name: (places[name][2], name)) for which in (max, min))
-    (full, works, high), low = places.pop(fullest), places[emptiest][2]
-    loads = f"guests work on {high:.0%} of the memory of {fullest}, and on {low:.0%} of that of {emptiest}"
+    fullest, emptiest = (which(loads, key=lambda name: (loads[name], name)) for which in (max, min))
+    full, high, low = others.pop(fullest), loads[fullest], loads[emptiest]
+    compared = f"guests work on {high:.0%} of the memory of {fullest}, and on {low:.0%} of that of {emptiest}"
     if high < BALANCE_FULL or high - low < BALANCE_BAND:
-        return f"no guest is moved: {loads}; from {BALANCE_FULL:.0%} and {BALANCE_BAND:.0%} of difference on, one is"
-    member, mover = view.members.get(fullest), _mover(view, fullest)
-    if member is None or mover is None or not mover.live or mover.chooses:
+        return f"no guest is moved: {compared}; from {BALANCE_FULL:.0%} and {BALANCE_BAND:.0%} of difference on, one is"
+    member, mover = view.members.get(fullest), mover_of(view.states.get(fullest))
+    if member is None or not mover.live or mover.chooses:
         return f"no guest is moved: what moves those of {fullest} may let them stand still, or chooses itself where they go"
     busy = _busy(view, group)
     if busy:
         return f"no guest is moved now: {busy}"
     lately = {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
-    others = {name: place for name, (place, _, _) in places.items()}
     best: tuple[float, Move] | None = None
     for guest in view.guests(fullest).values():
-        leaver = leaver_of(guest)
-        if leaver is None or guest.working is None or guest.stays or guest.id in lately:
+        needs = needs_of(guest)
+        if needs is None or guest.working is None or guest.stays or guest.id in lately:
             continue
-        there = choose(leaver, others, group, within=mover.within)
+        there = choose(needs, guest.guarantee, others, group, within=mover.within)
         if isinstance(there, str) or guest.id in view.guests(there.name):  # another one of its id is there
             continue
-        after = max((works - guest.working) / full.has, ((there.works or 0) + guest.working) / there.has)
+        after = max(((full.works or 0) - guest.working) / full.has, ((there.works or 0) + guest.working) / there.has)
         if after < high and (best is None or after < best[0]):
-            best = after, _made(guest, leaver, there, mover, 1).model_copy(update={"balance": True})
+            best = after, _made(guest, needs, there, mover, 1).model_copy(update={"balance": True})
     if best is None:
-        return f"{loads}; no guest of {fullest} may leave, was not moved within a day, fits elsewhere, and leaves both better off"
+        return f"{compared}; no guest of {fullest} may leave, was not moved within a day, fits elsewhere, and leaves both better off"
     move = best[1]
-    return (fullest, move) if member.balance else f"{loads}: `mom fleet balance {fullest}` lets {move.name} go to {move.to}"
+    return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` lets {move.name} go to {move.to}"
 
 
 def _busy(view: FleetView, group: str) -> str:

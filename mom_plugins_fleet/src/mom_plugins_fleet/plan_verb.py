@@ -12,8 +12,8 @@ from mom_cli import TableColumn, print_table
 from mom_core import MomError, format_kib, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.placement import TargetHost
-from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, OPEN, for_balance, next_orders, place_of, places
-from mom_plugins_fleet.records import MoverState, MoveState, Orders
+from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, OPEN, for_balance, mover_of, next_orders, place_of, places
+from mom_plugins_fleet.records import MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
             stay.append((host, "", "the host is silent: it is told nothing"))
         under_way = {move.guest for move in before.moves if move.state in OPEN}
         orders, stuck = next_orders(view, host, 0, targets, at_once=_ALL, arriving_at_once=_ALL)
-        mover = MoverState(name="") if state is None or state.mover is None else state.mover
+        mover = mover_of(state)
         by = {"host": host, "mover": mover.name, "chooses": mover.chooses}
         for move in orders.moves:
             if move.state is not MoveState.DONE:

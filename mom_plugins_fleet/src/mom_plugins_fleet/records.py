@@ -95,10 +95,10 @@ class FleetRecord(StrictModel):
         return data
 
 
-Read = TypeVar("Read", bound=FleetRecord)
+Kind = TypeVar("Kind", bound=FleetRecord)
 
 
-def read(kind: type[Read], data: bytes) -> Read:
+def read(kind: type[Kind], data: bytes) -> Kind:
     """The record that was packed. Raises `MomError` with the first thing that is wrong."""
     if len(data) > LARGEST_RECORD:
         raise MomError(f"a {kind.__name__} of {len(data)} bytes is too large")
@@ -366,6 +366,6 @@ class Lease(FleetRecord):
     holder: str
 
 
-def shown(error: MomError) -> str:
-    """An error in one line, for a record or a log."""
-    return printable(str(error), 400)
+def shown(error: Exception) -> str:
+    """An error in one line, for a record or a log; a mistake of a program's with its kind."""
+    return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from mom_core import MomError, StateError, StateFile, lasting
-from mom_plugins_fleet.records import MOST_MOVES, OrderProgress, Orders, Read
+from mom_plugins_fleet.records import MOST_MOVES, Kind, OrderProgress, Orders
 from mom_plugins_fleet.signatures import Opened, opened
 
 FILE: Final = "revisions.json"
@@ -78,7 +78,7 @@ class SeenRevisions:
         """By guest, and the revision of its orders."""
         return {(one.guest, one.order): one for one in self._moves}
 
-    def open(self, kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Read]:
+    def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
         """The record at a key, noted before it is used. Raises `MomError` for one that no trusted key has signed, that is older than one
         that was used here, another one of the same revision, or far ahead of the clock, and when it cannot be noted."""
         found = opened(kind, bucket, key, data, trusted)

@@ -80,12 +80,10 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     try:
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         made = home / SERVERS
-        if is_there(made) and made.read_text().split() != urls:
-            raise MomError(
-                f"{home} has a fleet with other servers: {' '.join(made.read_text().split())}", hint="--home names another folder"
-            )
         if not is_there(made):  # the root key of a fleet may be kept elsewhere: no other one takes its place
             _make_keys(home)
+        elif (others := made.read_text().split()) != urls:
+            raise MomError(f"{home} has a fleet with other servers: {' '.join(others)}", hint="--home names another folder")
         _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
         parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):

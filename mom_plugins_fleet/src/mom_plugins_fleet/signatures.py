@@ -16,7 +16,7 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import Field, StringConstraints
 
 from mom_core import MomError
-from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, PublicKey, Read, read
+from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Kind, PublicKey, read
 
 LARGEST_HEADER: Final = 400
 """Bytes of a signature, as it stands before its record."""
@@ -36,10 +36,10 @@ class Signature(FleetRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(Generic[Read]):
+class Opened(Generic[Kind]):
     """A record whose signature holds, its revision, the key that signed it, and a digest of the record."""
 
-    record: Read
+    record: Kind
     revision: int
     by: str
     digest: str = field(default="", compare=False)
@@ -67,7 +67,7 @@ def next_revision(before: int) -> int:
     return max(before + 1, int(time.time()))
 
 
-def opened(kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Read]:
+def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
     """The record that stands at a key. Raises `MomError` unless one of these keys has signed it, for just that key.
 
     :param trusted: public keys

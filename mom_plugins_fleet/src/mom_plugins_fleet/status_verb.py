@@ -73,9 +73,7 @@ def host_row(view: FleetView, name: str) -> dict[str, Any]:
         **{field + units.get(field, ""): getattr(state, field, None) for field in told},
         "guests": None if state is None else len(state.guests) + state.others,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
-        "problem": "" if state is None else state.problem,
-        "refused": "" if state is None else state.refused,
-        "classes_unused": "" if state is None else state.classes_unused,
+        **{field: getattr(state, field, "") for field in ("problem", "refused", "classes_unused")},
         "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
         "stay": [[g.name, g.stays] for g in state.guests if g.stays] if state is not None and member.draining else [],
     }

@@ -62,19 +62,15 @@ def metrics(view: FleetView, *, works: bool) -> str:
     labels = [one["labels"] for one in targets(view)]
     hosts = [{"host": one["host"], "group": one["group"]} for one in labels]
     without = [{**host, "why": one[WHY]} for host, one in zip(hosts, labels, strict=True) if WHY in one]
-    return "".join(
-        [
-            *_family("mom_fleet_coordinates", "1: this coordinator is the one that works.", [({}, works)]),
-            *_family("mom_fleet_view_current", "1: it hears of each change in the fleet.", [({}, view.current)]),
-            *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
-            *_family(
-                "mom_fleet_host_heard",
-                "1: the host has told how it is within the last 75 s.",
-                [(one, view.is_fresh(one["host"])) for one in hosts],
-            ),
-            *_family("mom_fleet_host_without_metrics", "Hosts of which Prometheus can have no metrics.", [(one, 1) for one in without]),
-        ]
-    )
+    heard = [(one, view.is_fresh(one["host"])) for one in hosts]
+    lines = [
+        *_family("mom_fleet_coordinates", "1: this coordinator is the one that works.", [({}, works)]),
+        *_family("mom_fleet_view_current", "1: it hears of each change in the fleet.", [({}, view.current)]),
+        *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
+        *_family("mom_fleet_host_heard", "1: the host has told how it is within the last 75 s.", heard),
+        *_family("mom_fleet_host_without_metrics", "Hosts of which Prometheus can have no metrics.", [(one, 1) for one in without]),
+    ]
+    return "".join(lines)
 
 
 def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]]) -> Iterator[str]:

@@ -236,9 +236,6 @@ def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
                 format_kib(value) if one["unit"] == Unit.KIB else f"{value:.0f} s" if one["unit"] == Unit.SECONDS else brief(str(value), 80)
             )
             out.append([(f"{one['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (one["about"], "dim")])
-    for line in more_of(picture.hosts.get(row.id, _NOTHING)):
+    for line in more_of(picture.hosts[row.id]) if row.id in picture.hosts else ():  # one that is not in the fleet has only its note
         out += wrapped(f"{row.name}{line}", width)
     return [*out, [], *wrapped("`mom top` on the host shows its guests.", width, "dim")]
-
-
-_NOTHING: Final = {"damaged": "", "refused": "", "classes_unused": "", "moves": (), "stay": ()}

@@ -64,7 +64,7 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
 
     async def begun(store: Store) -> tuple[FleetView, FleetView]:
         view = await where.view(store)
-        if not _hosts_of(view, named(group)):
+        if not view.hosts_of(named(group)):
             raise MomError(f"no host is in the group {group}", hint="`mom fleet status` shows which groups hosts are in")
         on = () if share is None else chosen(view, group, share)
         before = view.groups.get(group) or Group()
@@ -94,7 +94,7 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
         print_prose(f"{brief(one, 300)} (on {first_names(hosts, _SHOWN)})", 4)
     if _refused(asked, group):
         raise MomError("it is set nowhere, as hosts cannot use it", hint="see what they say above")
-    agreed, of = len(told(asked, group)), len(_hosts_of(asked, group))
+    agreed, of = len(told(asked, group)), len(asked.hosts_of(group))
     if not agreed:
         raise MomError(
             f"none of {of} hosts has said what is wrong with it: it is set nowhere", hint="`mom fleet status` shows how they are"
@@ -115,17 +115,13 @@ async def _answered(where: Where, store: Store, group: str, revision: int) -> Fl
         view = await where.view(store)
         if group not in view.groups.records or view.groups.records[group][0] != revision:
             raise _changed(group)
-        silent = sorted(host for host in _hosts_of(view, group) - told(view, group).keys() if view.is_fresh(host))
+        silent = sorted(host for host in {*view.hosts_of(group)} - told(view, group).keys() if view.is_fresh(host))
         if not silent:
             return view
         if time.monotonic() > ends:
             print_prose(f"{first_names(silent, _SHOWN)} did not say what is wrong with it within {ASKED_SECONDS:.0f} s.", 2)
             return view
         await asyncio.sleep(LOOK_SECONDS)
-
-
-def _hosts_of(view: FleetView, group: str) -> frozenset[str]:
-    return frozenset(host for host, (_, member) in view.members.records.items() if member.group == group)
 
 
 def _changed(group: str) -> MomError:

@@ -30,7 +30,7 @@ LATE_SECONDS: Final = VERDICT_SECONDS / 2
 
 def chosen(view: FleetView, group: str, share: float) -> tuple[str, ...]:
     """So large a share of a group's hosts, at least one, of those that can try something: the same ones each time. Raises `MomError`."""
-    hosts = [name for name, (_, member) in view.members.records.items() if member.group == group]
+    hosts = view.hosts_of(group)
     able = [name for name in hosts if _can_try(view, name)]
     if not able:
         raise MomError(
@@ -65,8 +65,7 @@ def with_followers(signer: Signer, group: str, record: Group, policies: Mapping[
 
 def told(view: FleetView, group: str) -> Mapping[str, TrialState]:
     """What hosts say of the trial of that group, or of its last one."""
-    members = [name for name, (_, member) in view.members.records.items() if member.group == group]
-    found = {name: state.trial for name in sorted(members) if (state := view.states.get(name)) is not None and state.trial is not None}
+    found = {name: state.trial for name in view.hosts_of(group) if (state := view.states.get(name)) is not None and state.trial is not None}
     revision, record = view.groups.records[group]
     newest = max((one.revision for one in found.values()), default=0) if record.trial is None else revision
     return {name: one for name, one in found.items() if one.revision == newest}

@@ -154,11 +154,10 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
     config, invited = Path(where.config or DEFAULT_CONFIG).absolute(), Token.parse(token)
     join(config, address, invited)
     print_prose(f"{invited.host} is a member of the fleet, by {config}. `mom doctor` says whether the servers answer.", 2)
-    again = "daemon-reload", "try-restart mom"
     if config != DEFAULT_CONFIG:
         print_prose(f"A mom that runs by {config} is in the fleet when it is started again.", 2)
         return
-    why = "it was not to be" if no_restart else server_setup.systemd_does(*again)
+    why = "it was not to be" if no_restart else server_setup.systemd_does("daemon-reload", "try-restart mom")
     if why:
         print_prose(f"mom is not started again ({why}): `systemctl daemon-reload && systemctl restart mom`.", 2)
 
@@ -275,14 +274,21 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
         if new_account:  # before the host hears of it: then it may read what it is told to
             where.give(new_account)
     try:
-        with _may_be_set(host, key_file):
-            token = where.ask(put)
+        token = where.ask(put)
     except _OtherWasFasterError:
+        if key_file is not None:
+            key_file.unlink(missing_ok=True)
         if credentials is not None:
             where.give(take=[account])
         elif new_account:
             _give_again(where, host, account, revision)
         raise
+    except MomError as error:
+        if key_file is None:
+            raise
+        # The file with the new key stays, as the host's record may name it by then: it is nowhere else.
+        message = f"{host} may have its new key, {key_file}, by now, and any old one lets it in as before: {error.message}"
+        raise MomError(message, hint="enroll it with another new key: that ends all before") from None
     if ended:  # not before their successor is there: which of them the host works with is not known
         _end(where, host, ended)
     return token
@@ -317,23 +323,6 @@ def _written(key_file: Path | None, key: str) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _may_be_set(host: str, key_file: Path | None) -> Iterator[None]:
-    """What fails now leaves the file with the new key, as the host's record may name it by then: it is nowhere else. Where another operator
-    was faster, it does not. Raises `MomError`."""
-    try:
-        yield
-    except _OtherWasFasterError:
-        if key_file is not None:
-            key_file.unlink(missing_ok=True)
-        raise
-    except MomError as error:
-        if key_file is None:
-            raise
-        message = f"{host} may have its new key, {key_file}, by now, and any old one lets it in as before: {error.message}"
-        raise MomError(message, hint="enroll it with another new key: that ends all before") from None
-
-
 def _end(where: Where, host: str, accounts: Sequence[str]) -> None:
     """End the accounts that a host had before. Raises `MomError`."""
     try:
@@ -345,7 +334,7 @@ def _end(where: Where, host: str, accounts: Sequence[str]) -> None:
 
 async def _invite(where: Where, store: Store, host: str, account_seed: str, key: str) -> Token:
     """Let a host take its key, once."""
-    access, token = where.access(), Token.made(host, account_seed, store.certificate)
+    access, token = where.access(), Token.made(host, account_seed, store.client.certificate)
     ca = access.ca.read_text() if access.ca else ""
     invitation = Invitation(key=key, operators=tuple(sorted(where.operators())), servers=tuple(access.servers), ca=ca)
     await store.lay_out(INVITATIONS, host, token.sealed(invitation))

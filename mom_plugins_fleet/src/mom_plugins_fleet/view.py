@@ -6,20 +6,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic
 
 from mom_core import MomError
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     AuthorizedKeys,
-    FleetRecord,
     Group,
     HostedGuest,
     HostState,
+    Kind,
     Member,
     Move,
     MoveState,
-    OrderProgress,
     Orders,
     Progress,
     read,
@@ -43,8 +42,6 @@ so long after it has come its memory counts as not seen there yet. Hosts tell ho
 
 AGAIN_SECONDS: Final = 1.0
 """How soon a watch that has ended is begun anew."""
-
-Kind = TypeVar("Kind", bound=FleetRecord)
 
 
 @dataclass(slots=True)
@@ -283,8 +280,9 @@ class FleetView:
         orders, told = self.orders.get(host), self.progress.get(host)
         if orders is None or told is None:
             return orders
-        by_move = {(one.guest, one.order): one for one in told.moves}
-        return orders.model_copy(update={"moves": tuple(_merged(move, by_move.get((move.guest, move.order))) for move in orders.moves)})
+        how_far = {(one.guest, one.order): {"state": one.state, "error": one.error} for one in told.moves}
+        moves = tuple(move.model_copy(update=how_far.get((move.guest, move.order))) for move in orders.moves)
+        return orders.model_copy(update={"moves": moves})
 
     def all_ordered(self) -> Iterator[tuple[str, Orders]]:
         """Of all hosts that have orders."""
@@ -292,6 +290,10 @@ class FleetView:
             orders = self.ordered(host)
             if orders is not None:
                 yield host, orders
+
+    def hosts_of(self, group: str) -> list[str]:
+        """The hosts of a group, by name."""
+        return sorted(name for name, (_, member) in self.members.records.items() if member.group == group)
 
     def is_fresh(self, host: str) -> bool:
         """True for a member that was heard of lately, and has said what can be read."""
@@ -344,7 +346,3 @@ class FleetView:
         self._guests_of = {host: known for host, known in self._guests_of.items() if host in self.states.records}
         done = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in done}
-
-
-def _merged(move: Move, told: OrderProgress | None) -> Move:
-    return move if told is None else move.model_copy(update={"state": told.state, "error": told.error})

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.link import Access, Store, ask, signing_seed
+from mom_plugins_fleet.link import Access, Answer, Store, ask, signing_seed
 from mom_plugins_fleet.records import whole_key
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
 from mom_plugins_fleet.server_setup import CA, OPERATOR, ROOT, SERVERS
@@ -21,8 +21,6 @@ from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.plugin import FleetPlugin
-
-Answer = TypeVar("Answer")
 
 LOG: Final = logging.getLogger("mom.fleet")
 

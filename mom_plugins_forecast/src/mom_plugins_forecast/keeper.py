@@ -73,12 +73,11 @@ def _for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-class _Found(NamedTuple):
-    """What was found in a file that another has left; None: nothing that can be used."""
+_Version = tuple[int, int]
+"""Which file one is: its inode, and when it was written."""
 
-    kept: _Kept
-    version: tuple[int, int]
-    content: Any
+_Found = tuple[_Kept, _Version, Any]
+"""A file that another has left, which one it is, and what is in it; None: nothing that can be used."""
 
 
 class DaysKeeper:
@@ -94,7 +93,7 @@ class DaysKeeper:
         self._round: Iterator[None] | None = None
         self._writes: list[Future[None]] = []
         self._reads: Future[Sequence[_Found]] | None = None
-        self._taken: dict[Path, tuple[int, int]] = {}
+        self._taken: dict[Path, _Version] = {}
         """Which files all is known of: those that were taken in, and those that were written here."""
         self._looked = context.monotonic()
         for kept in self._files:
@@ -174,13 +173,13 @@ class DaysKeeper:
 
     # --- what others have left: `mom forecast learn`, and the plugin of before a reload --------------------------------------------
 
-    def _left(self, files: Sequence[_Kept]) -> Sequence[tuple[_Kept, tuple[int, int]]]:
+    def _left(self, files: Sequence[_Kept]) -> Sequence[tuple[_Kept, _Version]]:
         """Those of these files that others have left, but for those that were taken in already, and which they are."""
         versions = [(kept, _version(kept.file.path)) for kept in files]
         return [(kept, version) for kept, version in versions if version is not None and version != self._taken.get(kept.file.path)]
 
-    def _read(self, left: Sequence[tuple[_Kept, tuple[int, int]]]) -> Sequence[_Found]:
-        return [_Found(kept, version, self._usable(kept)) for kept, version in left]
+    def _read(self, left: Sequence[tuple[_Kept, _Version]]) -> Sequence[_Found]:
+        return [(kept, version, self._usable(kept)) for kept, version in left]
 
     def _usable(self, kept: _Kept) -> Any:
         """What is in a file; None: nothing, or nothing that can be used, and then it is set aside."""
@@ -212,7 +211,7 @@ class DaysKeeper:
                     kept.file.remove()
 
 
-def _version(path: Path) -> tuple[int, int] | None:
+def _version(path: Path) -> _Version | None:
     """Which file this is, and when it was written; None: there is none."""
     try:
         found = path.stat()

@@ -37,7 +37,8 @@ class KeptKind(Generic[Content]):
     :param head: all of that but the guests
     :param guest: what is kept of the guest with this id; None: nothing
     :param merge: takes in what was learned elsewhere; gives of how many guests that was
-    :param hint: for whom there is none yet
+    :param nothing: that there is none yet, for messages
+    :param hint: what to do about that
     """
 
     file: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -27,13 +27,11 @@ from mom_core import (
 from mom_plugins_forecast.fields import FIELDS
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.keeper import DaysKeeper
-from mom_plugins_forecast.kept import DAYS, PAST
+from mom_plugins_forecast.kept import PAST
 from mom_plugins_forecast.overview import COLUMNS
 from mom_plugins_forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
-from mom_toolkit import Days, Forecasts, LearnedDays, PastDays, late_hook
-
-if TYPE_CHECKING:
-    from mom_plugins_forecast.stored import StoredDays, StoredPast
+from mom_plugins_forecast.stored import StoredPast
+from mom_toolkit import Forecasts, PastDays, late_hook
 
 
 class ForecastPlugin:
@@ -79,7 +77,7 @@ class ForecastPlugin:
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """Forecasts, for those that make room."""
-        return {Forecasts: self}
+        return {Forecasts: self._days}
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -119,20 +117,6 @@ class ForecastPlugin:
             text = f"nothing is learned: a slot of the day is {format_duration(slot)}, and mom looks each {format_duration(interval)}"
             yield Finding(Severity.ERROR, "guests' days", text, "make `day` longer, or `interval` shorter")
 
-    # --- Forecasts, from any thread ------------------------------------------------------------------------------------------------
-
-    def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """The most that the guest with this id is expected to use within so many seconds."""
-        return self._days.most_expected(uuid, seconds)
-
-    def rise_expected(self, seconds: float) -> int:
-        """What guests are expected to use more than now, together, within so many seconds."""
-        return self._days.rise_expected(seconds)
-
-    def days(self, uuid: str) -> Days | None:
-        """The days of the guest with this id."""
-        return self._days.days(uuid)
-
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     mom_status = late_hook("mom_plugins_forecast.overview:forecast_parts", "report")
@@ -153,16 +137,12 @@ class ForecastPlugin:
     @hookimpl
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
-    ) -> StoredDays | StoredPast | None:
-        """What a mom with these settings has learned; or what is in the file of days at the path."""
-        ours = DAYS if kind is LearnedDays else PAST if kind is PastDays else None
-        if ours is None or (path is not None and path.name not in {ours.file, ours.learned}):
+    ) -> StoredPast | None:
+        """Guests' past days, as a mom with these settings has learned them; or those that are in the file at the path."""
+        if kind is not PastDays or (path is not None and path.name not in {PAST.file, PAST.learned}):
             return None
-        calendar, where = None, path
-        if where is None and isinstance(settings, ForecastPlugin.Settings):
-            calendar, where = settings.calendar, state_directory / "forecast"
-        if where is None:
-            return None
-        from mom_plugins_forecast.stored import StoredDays, StoredPast
-
-        return StoredDays(where, calendar) if ours is DAYS else StoredPast(where, calendar)
+        if path is not None:
+            return StoredPast(path)
+        if isinstance(settings, ForecastPlugin.Settings):
+            return StoredPast(state_directory / "forecast", settings.calendar)
+        return None

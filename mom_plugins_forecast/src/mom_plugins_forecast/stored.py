@@ -11,16 +11,10 @@ from mom_plugins_forecast.slots import Calendar
 from mom_toolkit import Days, PastGuest
 
 
-class StoredDays:
-    """`LearnedDays`. Raises `MomError` where there are none, or they cannot be read."""
-
-    def __init__(self, path: Path, calendar: Calendar | None = None) -> None:
-        self.where = str(path)
-        self._days = DAYS.at_rest(path, calendar)
-
-    def all_days(self) -> Mapping[str, Days]:
-        """The days of all guests that were seen, by their ids."""
-        return {identity: days_of(guest) for identity, guest in self._days.known.items() if guest.days.slots}
+def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
+    """The days of all guests that were seen, by their ids. Raises `MomError` where there are none, or they cannot be read."""
+    known = DAYS.at_rest(path, calendar).known
+    return {identity: days_of(guest) for identity, guest in known.items() if guest.days.slots}
 
 
 class StoredPast:

@@ -20,7 +20,7 @@ from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.kept import KINDS
 from mom_plugins_forecast.plugin import ForecastPlugin
 from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar
-from mom_plugins_forecast.stored import StoredDays
+from mom_plugins_forecast.stored import days_at
 from mom_toolkit import Days
 
 BARS: Final = 48
@@ -48,8 +48,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
     Exit code 1 when no days are known, or none of that guest.
     """
-    stored = StoredDays(file) if file is not None else _stored(load_as_owner(config_path))
-    found = stored.all_days()
+    found = days_at(file) if file is not None else days_at(*_kept(load_as_owner(config_path)))
     if guest is not None:
         days = _named(found, guest)
         click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
@@ -74,9 +73,8 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     The mom that runs takes in, within a minute, the days of those guests of which it has seen less itself; one that does not run, when it
     starts.
     """
-    config = load_as_owner(config_path)
-    settings = _settings(config)
-    days = HostDays(settings.calendar, settings.calendar.slot_seconds)
+    folder, calendar = _kept(load_as_owner(config_path))
+    days = HostDays(calendar, calendar.slot_seconds)
     with progress(shown=True) as show:
         for path in recordings:
             _learn(days, path, show)
@@ -84,7 +82,7 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     if not known:
         raise MomError("nothing could be learned", hint="a recording must hold a whole slot at least, which are 15 minutes of a day")
     for kind in KINDS:
-        kind.leave(_folder(config), days)
+        kind.leave(folder, days)
     patterns = sum(one.days.has_pattern for one in known)
     most = max(one.days.slots for one in known) / SLOTS
     learned = f"Learned {most:.1f} days of {len(known)} guests, of which {patterns} have a pattern."
@@ -102,21 +100,12 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
 # --- where days are --------------------------------------------------------------------------------------------------------------------
 
 
-def _settings(config: Config) -> ForecastPlugin.Settings:
-    for plugin in config.plugins.values():
+def _kept(config: Config) -> tuple[Path, Calendar]:
+    """Where the mom with this configuration keeps what it learns, and how it divides time. Raises `MomError`."""
+    for name, plugin in config.plugins.items():
         if isinstance(plugin.settings, ForecastPlugin.Settings):
-            return plugin.settings
+            return config.state_directory / name, plugin.settings.calendar
     raise MomError("the configuration does not enable the plugin forecast", hint="add `forecast: {}` to `plugins`")
-
-
-def _folder(config: Config) -> Path:
-    name = next(name for name, one in config.plugins.items() if isinstance(one.settings, ForecastPlugin.Settings))
-    return config.state_directory / name
-
-
-def _stored(config: Config) -> StoredDays:
-    settings = _settings(config)
-    return StoredDays(_folder(config), settings.calendar)
 
 
 def _named(found: Mapping[str, Days], wanted: str) -> Days:
@@ -138,7 +127,7 @@ def _print_all(all_days: Sequence[Days]) -> None:
     for days in all_days:
         slot = _slot_now(days)
         today = _of_today(days.expected, days, slot)
-        most = max((value for value in _of_today(days.most, days, slot) if value is not None), default=None)
+        most = max(_known(_of_today(days.most, days, slot)), default=None)
         pattern = "-" if not days.has_pattern else "yes" if days.weight >= LEAST_WEIGHT else "differs"
         rows.append([
             printable(days.name), pattern, short(today[slot % days.slots]), short(most), short(days.error_kib), short(days.now_error_kib),
@@ -151,7 +140,8 @@ def _print_all(all_days: Sequence[Days]) -> None:
     )  # fmt: skip
     told = [days for days in all_days if days.has_pattern]
     if told:
-        by_hour = [_sum([days.errors_by_hour[hour] for days in told]) for hour in range(HOURS)]
+        errors = [_known([days.errors_by_hour[hour] for days in told]) for hour in range(HOURS)]
+        by_hour = [sum(known) if known else None for known in errors]
         click.echo()
         click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_ends(by_hour)}, all with a pattern")
         click.echo(f"{'':10}{_axis()}")
@@ -193,7 +183,8 @@ def _of_today(week: Sequence[float | None], days: Days, slot: int) -> Sequence[f
 
 def _halves(values: Sequence[float | None]) -> list[float | None]:
     """A bar for each two slots."""
-    return [_mean(values[place : place + 2]) for place in range(0, len(values), 2)]
+    pairs = [_known(values[place : place + 2]) for place in range(0, len(values), 2)]
+    return [sum(pair) / len(pair) if pair else None for pair in pairs]
 
 
 def _halved(hours: Sequence[float | None]) -> list[float | None]:
@@ -201,18 +192,12 @@ def _halved(hours: Sequence[float | None]) -> list[float | None]:
     return [value for value in hours for _ in range(BARS // HOURS)]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _ends(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return f"{short(min(known))} to {short(max(known))}" if known else "unknown"
 
 

@@ -139,7 +139,7 @@ class AgentCollector:
         self._log = log
         self.pass_on = pass_on
         """How commands reach agents behind the hypervisor; another one after a reload that made the hypervisor anew."""
-        self._loop = asyncio.new_event_loop()
+        self._loop, self._stopping = asyncio.new_event_loop(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="guestagent", daemon=True)
         self._callers = Callers("guestagent-call", _CALLS_AT_ONCE + _DOUBTFUL_CALLS_AT_ONCE)
         self._guests: dict[str, _Followed] = {}
@@ -147,7 +147,13 @@ class AgentCollector:
         self._maxima: Mapping[str, int] = {}
         self._known: AbstractSet[str] = frozenset()
         self._short: AbstractSet[str] = frozenset()
-        self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
+        self._lanes = {
+            (False, True): asyncio.Semaphore(_SOCKETS_AT_ONCE),
+            (False, False): asyncio.Semaphore(_DOUBTFUL_SOCKETS_AT_ONCE),
+            (True, True): asyncio.Semaphore(_CALLS_AT_ONCE),
+            (True, False): asyncio.Semaphore(_DOUBTFUL_CALLS_AT_ONCE),
+        }
+        """By whether the hypervisor is asked, and whether there was an answer last time."""
         self._stopped = False
 
     def start(self) -> None:
@@ -160,7 +166,7 @@ class AgentCollector:
             return
         self._stopped = True
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(patience / 2)
         else:
             self._loop.close()
@@ -204,18 +210,8 @@ class AgentCollector:
     # --- the loop ----------------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        for behind, places in ((False, (_SOCKETS_AT_ONCE, _DOUBTFUL_SOCKETS_AT_ONCE)), (True, (_CALLS_AT_ONCE, _DOUBTFUL_CALLS_AT_ONCE))):
-            self._lanes[behind, True], self._lanes[behind, False] = map(asyncio.Semaphore, places)
-        try:
-            self._loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._stopping.wait())  # its end cancels all tasks
 
     def _follow(self, wanted: Mapping[str, AgentTarget]) -> None:
         guests = {}

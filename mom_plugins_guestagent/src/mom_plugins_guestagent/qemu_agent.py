@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import secrets
 import time
@@ -285,7 +284,7 @@ def _decoded(encoded: Json) -> str:
         return ""
     try:
         return base64.b64decode(encoded, validate=True).decode("ascii", "replace")
-    except (ValueError, binascii.Error):
+    except ValueError:
         return ""
 
 

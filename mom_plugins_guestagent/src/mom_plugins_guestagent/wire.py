@@ -96,16 +96,14 @@ class Wire:
 
     def _taken(self) -> bytes | None:
         end = self._came.find(b"\n", self._looked)
+        if (len(self._came) if end < 0 else end) > self._most_line:
+            raise Misbehaves("it sends a line without end")
         if end < 0:
             self._looked = len(self._came)
-            if self._looked > self._most_line:
-                raise Misbehaves("it sends a line without end")
             return None
         line = bytes(self._came[:end])
         del self._came[: end + 1]
         self._looked = 0
-        if len(line) > self._most_line:
-            raise Misbehaves("it sends a line without end")
         return line
 
     async def _more(self) -> bool:

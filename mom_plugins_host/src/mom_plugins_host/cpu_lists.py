@@ -9,7 +9,6 @@ nothing else: guests would be asked for memory that has been given already.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mom_core import HypervisorError, format_kib
+from mom_plugins_host.memory import PAGE_KIB
 from mom_toolkit import why_not_writable, write_file
 
 REFRESH = "proc/sys/vm/stat_refresh"
@@ -36,18 +36,16 @@ one that holds less than that, and lists may be allowed ten times of what they h
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
 """One list in /proc/zoneinfo, in pages of the base size; `high_min` is what it may hold in quiet times. Kernels without it keep no more."""
 
-_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 
-
-def read_text(path: Path) -> str | None:
-    """The whole text of a file in /proc or /sys; None when it cannot be read, whatever the reason.
+def read_text(path: Path) -> str:
+    """The whole text of a file in /proc or /sys; empty when it cannot be read, whatever the reason.
 
     Bytes that are not ASCII become U+FFFD, which no parser here accepts as part of a number.
     """
     try:
         return path.read_bytes().decode("ascii", "replace")
     except OSError:
-        return None
+        return ""
 
 
 class KeptByCpus(NamedTuple):
@@ -63,7 +61,7 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
     if not lists:
         return None
     excess = sum(max(0, int(count) - int(usual)) for count, usual in lists if usual)
-    return KeptByCpus(sum(int(count) for count, _ in lists) * _PAGE_KIB, excess * _PAGE_KIB)
+    return KeptByCpus(sum(int(count) for count, _ in lists) * PAGE_KIB, excess * PAGE_KIB)
 
 
 class CpuLists:
@@ -87,8 +85,7 @@ class CpuLists:
 
     def kept(self) -> KeptByCpus | None:
         """The memory that CPUs keep now; None: unknown."""
-        text = read_text(self._zoneinfo)
-        return None if text is None else kept_by_cpus(text)
+        return kept_by_cpus(read_text(self._zoneinfo))
 
     def why_not(self) -> str:
         """Why lists are not emptied here; empty when they are."""

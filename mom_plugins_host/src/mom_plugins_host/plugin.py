@@ -24,13 +24,9 @@ class HostPlugin:
 
     def __init__(self, settings: HostSettings, context: PluginContext) -> None:
         self._context = context
-        self._vmstat = context.root / "proc/vmstat"
-        self._loadavg = context.root / "proc/loadavg"
-        self._cpus = context.root / "sys/devices/system/cpu/online"
-        self._pressure = tuple((resource, context.root / "proc/pressure" / resource) for resource in pressure.RESOURCES)
         self._swap_activity = swap.SwapActivity()
         self._collected_kib: int | None = None
-        self._watch = HostWatch(settings, context.root, context.wake, context.log, acts=self._acts)
+        self._watch = HostWatch(settings, context)
 
     @staticmethod
     @hookimpl
@@ -60,20 +56,18 @@ class HostPlugin:
     def mom_collect_host(self) -> Mapping[str, Value]:
         """All that can be read now; a file that is missing or malformed only costs its own fields."""
         fields: dict[str, Value] = {"page_size": memory.PAGE_KIB}
-        meminfo = read_meminfo(self._context.root)
+        root, meminfo = self._context.root, read_meminfo(self._context.root)
         fields.update(memory.memory_fields(meminfo))
         self._collected_kib = meminfo.get("MemTotal")
         fields.update(swap.swap_space_fields(meminfo))
         if (kept := self._watch.lists.kept()) is not None:
             fields["mem_pcp_free"] = kept.total
-        if (text := read_text(self._vmstat)) is not None:
-            fields.update(self._swap_activity.fields(swap.parse_swap_counters(text), self._context.monotonic()))
-        if (text := read_text(self._loadavg)) is not None:
-            fields.update(load.load_fields(text))
-        if (text := read_text(self._cpus)) is not None:
-            fields["cpu_count"] = len(parse_number_list(text) or ()) or None
-        for resource, path in self._pressure:
-            fields.update(pressure.pressure_fields(resource, Pressure.parse(read_kernel_file(path))))
+        fields.update(self._swap_activity.fields(swap.parse_swap_counters(read_text(root / "proc/vmstat")), self._context.monotonic()))
+        fields.update(load.load_fields(read_text(root / "proc/loadavg")))
+        fields["cpu_count"] = len(parse_number_list(read_text(root / "sys/devices/system/cpu/online")) or ()) or None
+        for resource in pressure.RESOURCES:
+            told = Pressure.parse(read_kernel_file(root / "proc/pressure" / resource))
+            fields.update(pressure.pressure_fields(resource, told))
         fields.update(clock.time_fields(time.time_ns()))
         return fields
 
@@ -85,9 +79,6 @@ class HostPlugin:
         self._watch.saw(available, total, wanted, self._collected_kib)
         yield from problems(known, self._context.name, self._watch.why_not)
         yield from conditions.conditions(known)
-
-    def _acts(self) -> bool:
-        return self._context.configuration().get("mode", "enforce") == "enforce"
 
     mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from mom_core import FieldSpec, Metric, Scope, Unit
 from mom_toolkit import Pressure
 
-_RESOURCES = {"memory": "memory", "cpu": "CPU", "io": "I/O"}
-RESOURCES = tuple(_RESOURCES)
+RESOURCES = {"memory": "memory", "cpu": "CPU", "io": "I/O"}
 _KINDS = {"some": "at least one task", "full": "all tasks that were not idle"}
 _AVERAGES = (10, 60, 300)  # seconds, as the kernel keeps them
 
@@ -17,7 +16,7 @@ def _specs(resource: str, kind: str) -> Iterator[FieldSpec]:
     # The kernel has no "full" for the CPU of a whole host; since 5.13 it writes zeros there, for the file's shape.
     remark = " (always 0 for a whole host)" if (resource, kind) == ("cpu", "full") else ""
     source, name = f"/proc/pressure/{resource} {kind}", f"psi_{resource}_{kind}"
-    waited = f"time that {_KINDS[kind]} waited for {_RESOURCES[resource]}"
+    waited = f"time that {_KINDS[kind]} waited for {RESOURCES[resource]}"
     for seconds in _AVERAGES:
         about = f"{waited}, average of {seconds} s{remark}"
         yield FieldSpec(f"{name}_avg{seconds}", Unit.PERCENT, Scope.HOST, about, f"{source} avg{seconds}")

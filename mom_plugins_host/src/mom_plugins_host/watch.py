@@ -7,7 +7,6 @@ more than could be taken until then.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import select
@@ -16,15 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import Duration, PluginSettings, Size, format_duration
+from mom_core import Duration, PluginContext, PluginSettings, Size, format_duration
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
-from mom_toolkit import AvailableGauge, read_kernel_file
+from mom_toolkit import AvailableGauge, Pressure, read_kernel_file
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
@@ -36,7 +34,6 @@ _MEMINFO_BYTES = 256
 
 _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
-_STALLED = re.compile(rb"^some .*total=([0-9]{1,18})", re.MULTILINE)
 
 _MOST_REST_SECONDS = 1.0
 """So often is a host with plenty of memory looked at: stalls, which the looks tell where the kernel takes no trigger, are counted over this
@@ -79,8 +76,7 @@ class HostSettings(PluginSettings):
 class StallGauge:
     """How long tasks have waited in the last window, from a counter that is looked at several times in it."""
 
-    def __init__(self, window: float = WINDOW_SECONDS) -> None:
-        self._window = window
+    def __init__(self) -> None:
         self._looks: deque[tuple[float, int]] = deque()
 
     def stalled(self, total: int, now: float) -> float:
@@ -93,11 +89,11 @@ class StallGauge:
         if looks and total < looks[-1][1]:
             looks.clear()
         looks.append((now, total))
-        while len(looks) > 2 and looks[1][0] <= now - self._window:
+        while len(looks) > 2 and looks[1][0] <= now - WINDOW_SECONDS:
             looks.popleft()
         since, before = looks[0]
-        elapsed = max(now - since, self._window)  # the first of them may be older than the window: then, its share
-        return (total - before) / 1e6 * self._window / elapsed
+        elapsed = max(now - since, WINDOW_SECONDS)  # the first of them may be older than the window: then, its share
+        return (total - before) / 1e6 * WINDOW_SECONDS / elapsed
 
 
 class Patience:
@@ -123,16 +119,11 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it runs low on memory."""
+    """A thread that looks at the host from `start` to `stop`, and wakes the engine when it runs low on memory."""
 
     settings: HostSettings
-    root: Path
-    """Where /proc is found."""
-    wake: Callable[[str], None]
-    log: logging.Logger
+    context: PluginContext
     monotonic: Callable[[], float] = time.monotonic
-    acts: Callable[[], bool] = lambda: True
-    """Whether mom does more than observe: then CPUs may be asked for what they keep."""
     how: str = "not at all"
     """How the host is watched, for people."""
     why_not: str = ""
@@ -148,10 +139,10 @@ class HostWatch:
     _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self._pressure_path = self.root / "proc/pressure/memory"
-        self._meminfo = self.root / "proc/meminfo"
+        self._pressure_path = self.context.root / "proc/pressure/memory"
+        self._meminfo = self.context.root / "proc/meminfo"
         self._most_kib = _TAKEN_KIB * (os.cpu_count() or 1)
-        self.lists = CpuLists(self.root, self.log, self.monotonic)
+        self.lists = CpuLists(self.context.root, self.context.log, self.monotonic)
         """The lists in which CPUs keep free memory of the host."""
 
     def start(self) -> None:
@@ -170,10 +161,10 @@ class HostWatch:
             self._close()
             self._trigger = None
             self.why_not = f"memory pressure is not watched between cycles: {error}"
-            self.log.error("%s", self.why_not)
+            self.context.log.error("%s", self.why_not)
             return
         self._thread = thread
-        self.log.info("memory pressure is watched %s", self.how)
+        self.context.log.info("memory pressure is watched %s", self.how)
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -208,23 +199,19 @@ class HostWatch:
                 return self._rest(float("inf"))
             text = read_kernel_file(self._meminfo, _MEMINFO_BYTES)
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
-            low = None if total is None else self._low(total)
-            why = "" if low is None or available is None else self._available.why(available, low)
+            why, headroom = "", 0.0
+            if total is not None and available is not None:
+                low = self._low(total)
+                why, headroom = self._available.why(available, low), available - AvailableGauge.FALL_BELOW * low
         if not why and self._trigger is None:
-            stalled = _number(_STALLED, read_kernel_file(self._pressure_path))
-            if stalled is not None:
-                self._judge(self._stalls.stalled(stalled, self.monotonic()))
+            some = Pressure.parse(read_kernel_file(self._pressure_path)).get("some")
+            if some is not None:
+                self._judge(self._stalls.stalled(some.total, self.monotonic()))
         if why:
-            self.wake(f"host memory pressure: {why}")
-        if (
-            self.settings.take_back
-            and low is not None
-            and available is not None
-            and available < AvailableGauge.FALL_BELOW * low
-            and self.acts()
-        ):
-            self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * available))
-        return self._rest(0.0 if low is None or available is None else available - AvailableGauge.FALL_BELOW * low)
+            self.context.wake(f"host memory pressure: {why}")
+        if self.settings.take_back and headroom < 0 and not self.context.observes:
+            self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * (available or 0)))
+        return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
         """Seconds that all CPUs need at least to take this much memory, in KiB."""
@@ -232,7 +219,7 @@ class HostWatch:
 
     def _judge(self, seconds: float) -> None:
         if seconds >= self.settings.watch_stall and self._patience.allows(self.monotonic()):
-            self.wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
+            self.context.wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
 
     def _low(self, total: int) -> float:
         if self.settings.watch_available is not None:
@@ -253,7 +240,7 @@ class HostWatch:
             try:
                 rest = self.look()
             except Exception as error:  # noqa: BLE001  # when memory runs out, anything may fail, and the watch matters most
-                self.log.warning("a look at the host failed: %r", error)
+                self.context.log.warning("a look at the host failed: %r", error)
                 rest = _MOST_REST_SECONDS
 
     def _told(self, poller: select.poll, fd: int, events: int) -> None:
@@ -264,9 +251,10 @@ class HostWatch:
                 self._trigger.close()
                 self._trigger = None
             self.how = f"every {format_duration(self.settings.watch)}; the kernel has ended its trigger"
-            self.log.warning("memory pressure is watched %s", self.how)
+            self.context.log.warning("memory pressure is watched %s", self.how)
         elif not self._another_host and self._patience.allows(self.monotonic()):
-            self.wake(f"host memory pressure: tasks waited {self.settings.watch_stall * 1000:.0f} ms and more within a second for memory")
+            waited = f"{self.settings.watch_stall * 1000:.0f} ms and more within a second"
+            self.context.wake(f"host memory pressure: tasks waited {waited} for memory")
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:

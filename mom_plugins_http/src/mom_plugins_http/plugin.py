@@ -87,12 +87,11 @@ class HttpPlugin:
         """What `mom_setup` would refuse of groups and of the files of `tcp`. A file that is missing is said by who calls this, or by
         `mom_doctor`."""
         subject = f"control socket {self._path}"
-        findings = [Finding(Severity.ERROR, subject, error.message, error.hint) for error in self._groups()[1]]
+        yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in self._groups()[1])
         for error in self._wrong_files():
             if not isinstance(error.__cause__, FileNotFoundError):
                 unknown = isinstance(error.__cause__, PermissionError) and not self._is_moms_user
-                findings.append(Finding(Severity.WARNING if unknown else Severity.ERROR, "tcp", error.message, error.hint))
-        return findings
+                yield Finding(Severity.WARNING if unknown else Severity.ERROR, "tcp", error.message, error.hint)
 
     def _groups(self) -> tuple[set[int], list[MomError]]:
         """The numbers of the groups of the socket; and of those that this host lacks, why not."""
@@ -133,16 +132,16 @@ class HttpPlugin:
         from mom_plugins_http.server.access import has_access_lists, may_give_to
 
         subject = f"control socket {self._path}"
-        findings = []
         groups, wrong = self._groups()
-        if not self._path.parent.is_dir() and self._path.parent != self._context.run_directory:
-            findings.append(Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "make it"))
         by_lists = len({self._settings.read_group, self._settings.change_group} - {None}) > 1 or not may_give_to(groups)
-        if not findings and by_lists and not has_access_lists(self._path.parent):
-            findings.append(Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX))
-        if not findings and not wrong:
-            findings.append(Finding(Severity.OK, subject, "can be listened on"))
-        return [*findings, *self._over_tcp(), *self._hooks()]
+        if not self._path.parent.is_dir() and self._path.parent != self._context.run_directory:
+            yield Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "make it")
+        elif by_lists and not has_access_lists(self._path.parent):
+            yield Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
+        elif not wrong:
+            yield Finding(Severity.OK, subject, "can be listened on")
+        yield from self._over_tcp()
+        yield from self._hooks()
 
     def _over_tcp(self) -> Iterable[Finding]:
         """Whether `tcp` can be served, beside what `mom_check` says."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NotRequired, TypeVar, cast
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
@@ -33,18 +33,13 @@ class OutcomeChangesModel(TypedDict):
     """Entity's id and control of what is decided no more."""
 
 
-class KeyedChanges(TypedDict, total=False):
-    """Members that are told of by parts."""
-
-    guests: GuestChangesModel
-    outcomes: OutcomeChangesModel
-
-
 @described
-class ReportChanges(KeyedChanges):
+class ReportChanges(TypedDict):
     """The difference from the document before: each member of `GET /v1/report` that does, whole, but for `guests` and `outcomes`, of which
     only the rows and outcomes that differ are told. `cycle` is always there."""
 
+    guests: NotRequired[GuestChangesModel]
+    outcomes: NotRequired[OutcomeChangesModel]
     cycle: CycleModel
 
 

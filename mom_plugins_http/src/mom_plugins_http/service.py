@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
-from mom_plugins_http.page import WebPage
+from mom_plugins_http.page.document import WebPage
 from mom_plugins_http.routes.answers import CycleAnswers
-from mom_plugins_http.routes.api import Api, Resource
+from mom_plugins_http.routes.api import Api
 from mom_plugins_http.routes.canary import CanaryRoutes
 from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
 from mom_plugins_http.routes.events import Events
@@ -26,9 +26,7 @@ from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.routes.published import Published
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
-from mom_plugins_http.server.protocol import ClientLimits
 from mom_plugins_http.server.server import Door, Server, Worker
-from mom_plugins_http.server.sites import own_names
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
 from mom_toolkit import Address, Callers, Listener, listen
 
@@ -55,31 +53,29 @@ class Service:
         self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory", MOST_REQUESTS)
         self._room_reading = Worker(f"mom-{context.name}-look", "questions about memory", MOST_REQUESTS)
         self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days", MOST_ASKED)
-        limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
         self._news_callers = Callers(f"mom-{context.name}-news", 1)
         self._gathering: Future[Sequence[Item]] | None = None
         self._events = Events(context, self._published, settings.clients // 4)
         tcp = settings.tcp
-        hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
-        self._api = Api(context, self._resources(), PageKeys(str(self._page_path() or "")), limits, hosts)
+        self._api = Api(context, self._routes(), PageKeys(str(self._page_path() or "")), settings)
         self._tls = None if tcp is None else tls_of(tcp)
         self._api.tokens = None if tcp is None else tokens_of(tcp)
-        self._server = Server(self._api.application, self._doors(), limits, context.log)
+        self._server = Server(self._api.application, self._doors(), settings, context.log)
 
-    def _resources(self) -> list[Resource]:
+    def _routes(self) -> list[Route]:
         settings, context = self._settings, self._context
         answers, policies = CycleAnswers(context, self._published), PolicyRoutes(context, self._worker, self._check_worker)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         return [
-            *([WebPage()] if settings.page else []),
-            CycleRoutes(answers, self._record_worker),
-            GuestRoutes(answers),
-            self._events,
-            MetricsRoutes(answers, selection),
-            policies,
-            CanaryRoutes(policies),
-            LaunchRoutes(context, self._room_worker, self._room_reading),
+            *(WebPage().routes() if settings.page else []),
+            *CycleRoutes(answers, self._record_worker).routes(),
+            *GuestRoutes(answers).routes(),
+            *self._events.routes(),
+            *MetricsRoutes(answers, selection).routes(),
+            *policies.routes(),
+            *CanaryRoutes(policies).routes(),
+            *LaunchRoutes(context, self._room_worker, self._room_reading).routes(),
         ]
 
     @property
@@ -96,7 +92,8 @@ class Service:
             doors.append(Door(lambda: self._listen(page, access), page, access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
-            doors.append(Door(lambda: listen(address, ours=self._replaces), tls=lambda: self._tls))
+            # A plugin of this process may still listen there: one that a reload replaces, which has the unix socket too.
+            doors.append(Door(lambda: listen(address, ours=self._server.waits), tls=lambda: self._tls))
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
@@ -118,11 +115,6 @@ class Service:
             return Path(Address.parse(str(path)).path)
         except ValueError:
             return None
-
-    @property
-    def _replaces(self) -> bool:
-        """True where a plugin of this process may still listen there: one that a reload replaces, which has the unix socket too."""
-        return self._server.waits
 
     def start(self) -> None:
         """Listen and serve. Raises `MomError`."""

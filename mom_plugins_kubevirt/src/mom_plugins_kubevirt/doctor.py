@@ -17,11 +17,9 @@ _MOST_TOLD: Final = 5
 """Pods that are told of one by one."""
 
 _CURES: Final = Cures(
+    plugin=SUBJECT,
     balloon="remove autoattachMemBalloon: false from their VirtualMachines, and start them anew",
-    statistics="",
     reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and start them anew",
-    autodeflate="",
-    unmerged="",
 )
 """By KubeVirt's own API: what is written into a pod's libvirt is gone with the pod."""
 
@@ -29,7 +27,7 @@ _CURES: Final = Cures(
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
     """Findings about the pods and their guests."""
     guests = hypervisor.guests()
-    yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.pods)} pods of KubeVirt; {count_of(guests)} active")
+    yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {count_of(guests)} active")
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom can watch guests and change nothing", "set readonly to false")
     troubles = hypervisor.troubles()
@@ -37,10 +35,7 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
         yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "look whether it hangs or ends; the others are managed")
     if len(troubles) > _MOST_TOLD:
         yield Finding(Severity.WARNING, SUBJECT, f"{len(troubles) - _MOST_TOLD} more pods cannot be managed")
-    nameless, cure = hypervisor.why_nameless
+    nameless, cure = hypervisor.node.why_nameless
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
-    seen, fields = hypervisor.seen(), hypervisor.fields(guests)
-    yield from examined_guests(
-        seen, fields, _CURES, SUBJECT, acts=not readonly, stats_period=stats_period, huge_pages=hypervisor.huge_pages
-    )
+    yield from examined_guests(hypervisor, guests, hypervisor.seen(), _CURES, acts=not readonly, stats_period=stats_period)

@@ -59,11 +59,9 @@ class KubevirtHypervisor:
     uri = "kubevirt"
 
     def __init__(self, pods: Pods, means: Means) -> None:
-        self._pods = pods
+        self.node = pods
+        """What is found of the node's pods."""
         self._means = means
-        self._log = means.context.log
-        self.tell: Callable[[str], None] = lambda what: None
-        """Called with what happened that needs a cycle, from any thread."""
         self._looking = threading.Lock()
         self._scanning = threading.Lock()
         self._lock = threading.Lock()
@@ -104,16 +102,16 @@ class KubevirtHypervisor:
                 self.scan()
                 for libvirt in self._all():
                     libvirt.connection.reach()
-            except Exception:  # noqa: BLE001  # containment: no pod must end the search for the others
-                self._log.exception("looking for pods failed")
+            except Exception:  # containment: no pod must end the search for the others
+                self._means.context.log.exception("looking for pods failed")
             self._stopping.wait(_SCAN_SECONDS)
 
     def scan(self) -> None:
         """Look for pods now."""
         with self._scanning:
-            if not self._pods.scan():
+            if not self.node.scan():
                 return
-            found, gone = self._pods.pods, []
+            found, gone = self.node.pods, []
             with self._lock:
                 before, self._libvirts = self._libvirts, {}
                 for uid, pod in found.items():
@@ -124,22 +122,12 @@ class KubevirtHypervisor:
                         continue
                     if known is not None:
                         gone.append(known)
-                    self._libvirts[uid] = PodLibvirt.of(pod, self._means, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
+                    self._libvirts[uid] = PodLibvirt(pod, self._means)
                 gone.extend(before.values())
         for libvirt in gone:
             self._means.callers.start(libvirt.hypervisor.close)
         if gone and self._watcher is not None:
-            self.tell(f"the pod {gone[0].pod.name} has ended" + (f" (and {len(gone) - 1} more)" if gone[1:] else ""))
-
-    @property
-    def pods(self) -> Mapping[str, LauncherPod]:
-        """The pods of KubeVirt on this node as of the last look for them, by uid."""
-        return self._pods.pods
-
-    @property
-    def why_nameless(self) -> tuple[str, str]:
-        """See `Pods`."""
-        return self._pods.why_nameless
+            self._means.context.wake(f"the pod {gone[0].pod.name} has ended" + (f" (and {len(gone) - 1} more)" if gone[1:] else ""))
 
     def _all(self) -> list[PodLibvirt]:
         with self._lock:
@@ -163,8 +151,8 @@ class KubevirtHypervisor:
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
-            if self._pods.all_nameless:
-                why, cure = self._pods.why_nameless
+            if self.node.all_nameless:
+                why, cure = self.node.why_nameless
                 raise HypervisorError(why, hint=cure)
             libvirts = self._all()
             due = sorted((one for one in libvirts if one.may_be_asked), key=lambda one: one.asked_at)  # where not all have their turn
@@ -225,7 +213,7 @@ class KubevirtHypervisor:
     def _not_told(self, libvirt: PodLibvirt) -> Sequence[Guest]:
         """The guest of a pod whose libvirt has not answered yet, by the pod's process: what an earlier mom has changed of it is still to be
         put back, so it must not seem to be gone."""
-        uuid = "" if libvirt.lies or not libvirt.trouble else self._pods.guest_of(libvirt.pod.pod_uid)
+        uuid = "" if libvirt.lies or not libvirt.trouble else self.node.guest_of(libvirt.pod.pod_uid)
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
 
@@ -235,15 +223,14 @@ class KubevirtHypervisor:
 
     def _process_of(self, name: str, uuid: str) -> int | None:
         held = self._held.get(uuid)
-        return None if held is None else self._pods.guest_process(held.libvirt.pod.pod_uid, uuid)
+        return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, uuid)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. What a process holds is by the kernel's word."""
         there = self._there(guest.id for guest in guests)
         with self._lock:  # another plugin's call may list the guests meanwhile
             of_hosts = self._host_side.fields(there)
-            resident = {uuid: self._host_side.resident_kib(uuid) for uuid in there}
-        return {uuid: {**held.libvirt.fields(held.guest), "rss": resident[uuid], **of_hosts.get(uuid, {})} for uuid, held in there.items()}
+        return {uuid: {**held.libvirt.fields(held.guest), "rss": None, **of_hosts.get(uuid, {})} for uuid, held in there.items()}
 
     def _too_large(self, guest: Guest, libvirt: PodLibvirt) -> str:
         """Why its size cannot be true: all memory that a guest may have is mapped by its process. Empty: it can, or is not known yet."""

@@ -89,15 +89,16 @@ class KubeletConfig:
 
 
 class KubeletProcess(NamedTuple):
-    """The kubelet that runs on this node: where its files are seen as it sees them, and the flags of its command line."""
+    """The kubelet that runs on this node: where its files are seen as it sees them, and the flags of its command line; where none is seen,
+    the node's own root, and no flags."""
 
     root: Path
     flags: Mapping[str, str]
 
 
-def running(root: Path) -> KubeletProcess | None:
-    """The kubelet's process; None where none is seen. Any process may call itself so: it is root's, in no pod, and has the process ids of
-    the node itself, as no container has.
+def running(root: Path) -> KubeletProcess:
+    """The kubelet's process. Any process may call itself so: it is root's, in no pod, and has the process ids of the node itself, as no
+    container has.
 
     :param root: where /proc is found
     """
@@ -113,7 +114,7 @@ def running(root: Path) -> KubeletProcess | None:
             continue
         if roots and _process_ids_of(folder) == nodes:
             return KubeletProcess(folder / "root", flags_of(read_kernel_file(f"{folder}/cmdline")))
-    return None
+    return KubeletProcess(root, {})
 
 
 def _process_ids_of(process: Path) -> str:
@@ -139,14 +140,13 @@ def flags_of(command: bytes) -> dict[str, str]:
     return found
 
 
-def config_of(root: Path, process: KubeletProcess | None, said: Mapping[str, Any] | None = None) -> KubeletConfig:
+def config_of(root: Path, process: KubeletProcess, said: Mapping[str, Any] | None = None) -> KubeletConfig:
     """The configuration in force.
 
-    :param root: of the node's files, where no process is seen
+    :param root: of the node's files
     :param said: the kubelet's own answer (`/configz`), which has all of it; None: it was not asked, or does not say
     """
-    flags = {} if process is None else process.flags
-    documents, by = _documents(root, process)
+    flags, (documents, by) = process.flags, _documents(root, process)
     port = _port(flags.get("port"), *(one.get("port") for one in reversed(documents)), usual=USUAL_PORT)
     read_only = _port(flags.get("read-only-port"), *(one.get("readOnlyPort") for one in reversed(documents)), usual=0)
     certificate = flags.get("tls-cert-file") or _text(documents, "tlsCertFile")
@@ -184,10 +184,9 @@ def _flag(flags: Mapping[str, str], name: str) -> dict[str, str]:
     return {signal.strip(): value.strip() for signal, less, value in pairs if less}
 
 
-def _documents(root: Path, process: KubeletProcess | None) -> tuple[Sequence[Mapping[str, Any]], str]:
+def _documents(root: Path, process: KubeletProcess) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The files of the configuration, in their order, and the name of the first."""
-    flags = {} if process is None else process.flags
-    within = root if process is None else process.root
+    within, flags = process
     files = [within / (flags.get("config") or USUAL_FILE).lstrip("/")]
     if not files[0].exists() and not flags.get("config"):
         files = [root / USUAL_FILE]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import MomError
+from mom_core import MomError, PluginContext
 from mom_plugins_kubevirt.kubelet_api import KubeletDoor, KubeletError, first_answer
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of, running
 from mom_plugins_kubevirt.kubelet_settings import ACCOUNT, KubeletSettings
@@ -46,21 +45,10 @@ class KubeletTold:
 
 
 class KubeletWatch:
-    """Asks the kubelet from `start` to `stop`; what it said is in `told`, for any thread.
+    """Asks the kubelet from `start` to `stop`; what it said is in `told`, for any thread. Wakes the engine for what needs a cycle."""
 
-    :param root: where the node's files are found
-    :param tell: called with what has changed that needs a cycle, from the thread
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        settings: KubeletSettings,
-        log: logging.Logger,
-        monotonic: Callable[[], float],
-        tell: Callable[[str], None] = lambda what: None,
-    ) -> None:
-        self._root, self._settings, self._log, self._monotonic, self._tell = root, settings, log, monotonic, tell
+    def __init__(self, context: PluginContext, settings: KubeletSettings) -> None:
+        self._context, self._settings, self._log = context, settings, context.log.getChild("kubelet")
         self.told = KubeletTold()
         self._said: Mapping[str, Any] | None = None
         self._said_at = -_CONFIG_SECONDS
@@ -111,31 +99,31 @@ class KubeletWatch:
     def ask(self) -> None:
         """Ask once, and take what it says. What it said before of pods stays where it says nothing now: requests hardly change, and a
         kubelet that has just started does not know all pods of its node yet."""
-        before, process, asked_for = self.told, running(self._root), self._wanted
-        config = config_of(self._root, process, self._said)
+        before, process, asked_for = self.told, running(self._context.root), self._wanted
+        config = config_of(self._context.root, process, self._said)
         if not self._settings.every:
             self.told = KubeletTold(config=config, asked=True)
             return
-        doors = list(doors_of(self._root, self._settings, config, process))
+        doors = list(doors_of(self._context.root, self._settings, config, process))
         try:
             door, answer = first_answer(doors, PODS, self._settings.timeout)
             pods, error, hint = pods_in(answer), "", ""
             self._missing -= pods.keys()
             pods = {uid: pod for uid, pod in before.pods.items() if uid in self._wanted} | pods
             self._ask_config(door)
-            config = config_of(self._root, process, self._said)
+            config = config_of(self._context.root, process, self._said)
         except MomError as failure:
             door, pods, error, hint = None, dict(before.pods), failure.message, failure.hint
             self._log.debug("the kubelet: %s", error)
             asked_for = self._wanted
         self.told = KubeletTold(pods, config, "" if door is None else str(door), error, hint, asked=True, asked_for=asked_for)
         if any(pod.leaves and not (before.pods.get(uid) or pod._replace(leaves=False)).leaves for uid, pod in pods.items()):
-            self._tell("a guest is about to be migrated")
+            self._context.wake("a guest is about to be migrated")
         elif pods.keys() - before.pods.keys():
-            self._tell("the kubelet says what new pods request")
+            self._context.wake("the kubelet says what new pods request")
 
     def _ask_config(self, door: KubeletDoor) -> None:
-        now = self._monotonic()
+        now = self._context.monotonic()
         if now - self._said_at < _CONFIG_SECONDS:
             return
         self._said_at = now
@@ -145,7 +133,7 @@ class KubeletWatch:
             self._log.debug("the kubelet: %s", error)
 
 
-def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess | None) -> Iterator[KubeletDoor]:
+def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess) -> Iterator[KubeletDoor]:
     """The ways to ask it, those that are checked first."""
     host = settings.address or os.environ.get("HOST_IP", "") or "127.0.0.1"
     port = settings.port or config.port
@@ -159,18 +147,17 @@ def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, proce
         yield KubeletDoor(host, config.read_only_port)
 
 
-def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess | None) -> Iterator[tuple[Path, str]]:
+def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess) -> Iterator[tuple[Path, str]]:
     """Certificates to trust, and whose name the kubelet's must bear; empty: it is the kubelet's own."""
     name = settings.node or os.environ.get("NODE_NAME", "") or config.node or _host_name(root, process)
     if settings.ca is not None:
         yield root / str(settings.ca).lstrip("/"), name
         return
-    within = root if process is None else process.root
     named = [config.certificate] if config.certificate else [f"{config.certificates}/{name}" for name in _OWN_CERTIFICATES]
-    own = [_there(place, path) for place in dict.fromkeys((within, root)) for path in named]
+    own = [_there(place, path) for place in dict.fromkeys((process.root, root)) for path in named]
     signed_by = [_there(root, one) for one in _AUTHORITIES]
     if config.authority:
-        signed_by.append(_there(within, config.authority))
+        signed_by.append(_there(process.root, config.authority))
     found = next((one for one in own if one is not None), None)
     if found is not None:
         yield found, ""
@@ -179,8 +166,8 @@ def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, proce
         yield authority, name
 
 
-def _host_name(root: Path, process: KubeletProcess | None) -> str:
-    for place in (process.root if process is not None else root, root):
+def _host_name(root: Path, process: KubeletProcess) -> str:
+    for place in (process.root, root):
         name = read_kernel_file(place / "etc/hostname").decode("ascii", "replace").strip().lower()
         if name:
             return name

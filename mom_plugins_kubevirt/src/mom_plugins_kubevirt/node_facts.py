@@ -7,17 +7,17 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from mom_core import Condition, Decision, Finding, PluginContext, Severity, Snapshot, Source, Value, as_number, format_kib, printable
+from mom_guests import BALLOON, GIVE_BACK
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
-from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, GIVE_BACK, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
+from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pod_groups import PodGroups
 from mom_plugins_kubevirt.requests import promise_of, protected_kib
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
 
-BALLOON: Final = "balloon_target"
 _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
 """How the host is off where no guest gets headroom back, as the balloon law has it."""
@@ -36,22 +36,8 @@ class NodeFacts:
         self._context, self._percentage = context, percentage
         self._groups = PodGroups(context.root / "proc")
         self._tops = [f"{context.root / place}" for place in _CONTROL_GROUPS]
-        log = context.log.getChild("kubelet")
-        self._watch = KubeletWatch(context.root, settings, log, context.monotonic, context.wake)
-        self._asks = bool(settings.every)
+        self.kubelet = KubeletWatch(context, settings)
         self._room: EvictionRoom | None = None
-
-    def start(self) -> None:
-        """Begin to ask the kubelet."""
-        self._watch.start()
-
-    def stop(self) -> None:
-        """Ask it no more."""
-        self._watch.stop()
-
-    def ask(self) -> None:
-        """Ask it now, and wait for what it says."""
-        self._watch.ask()
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
@@ -61,10 +47,10 @@ class NodeFacts:
         :param fields: by guest id, with `balloon_cur`, `balloon_max` and `vcpu_count` where they are known
         :param pods: by guest id
         """
-        self._watch.want({pod.pod_uid for pod in pods.values()})
+        self.kubelet.want({pod.pod_uid for pod in pods.values()})
         # Before `told`: or an answer that comes in between is missed.
-        awaited = {pod.pod_uid for pod in pods.values() if self._watch.awaits(pod.pod_uid)}
-        told = self._watch.told
+        awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
+        told = self.kubelet.told
         self._groups.look(fields, pods)
         for identity, known in fields.items():
             pod = pods.get(identity)
@@ -87,7 +73,7 @@ class NodeFacts:
     def host_fields(self) -> dict[str, Value]:
         """What the host's memory means to the kubelet; nothing where it does not evict, or that is not known."""
         memory = memory_of(self._context.root, self._tops)
-        self._room = room = None if memory is None else room_of(memory, self._watch.told.config)
+        self._room = room = None if memory is None else room_of(memory, self.kubelet.told.config)
         if room is None:
             return {}
         return {EVICTS_BELOW: math.ceil(room.evicts_below), ROOM: math.floor(room.room), THRESHOLD: math.ceil(room.threshold)}
@@ -114,18 +100,18 @@ class NodeFacts:
     @property
     def why_unknown(self) -> str:
         """Why the kubelet does not say what pods request; empty: it does, or is not to be asked."""
-        told = self._watch.told
-        return f"the kubelet does not say what pods request: {printable(told.error, 400)}" if told.asked and told.error else ""
+        told = self.kubelet.told
+        return f"the kubelet does not say what pods request: {printable(told.error, 400)}" if told.error else ""
 
     def findings(self, pods: Collection[LauncherPod]) -> Iterator[Finding]:
         """For `mom doctor`: how the kubelet is asked, and at what it evicts."""
-        if not self._watch.told.asked:
-            self.ask()
-        told, subject = self._watch.told, "kubelet"
+        if not self.kubelet.told.asked:
+            self.kubelet.ask()
+        told, subject = self.kubelet.told, "kubelet"
         unknown = [pod for pod in pods if pod.pod_uid not in told.pods]
         if told.error:
             yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._else()}", told.hint or _CURE)
-        elif self._asks:
+        elif told.door:
             text = f"it says by {told.door} what {len(told.pods)} pods request"
             yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are not among them")
         config = told.config

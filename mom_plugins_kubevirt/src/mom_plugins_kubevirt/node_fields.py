@@ -14,8 +14,6 @@ ASKING: Final = "nobody yet: the kubelet is being asked"
 EVICTS_BELOW: Final = "mem_evicts_below"
 ROOM: Final = "eviction_room"
 THRESHOLD: Final = "eviction_threshold"
-GIVE_BACK: Final = "give_back"
-"""Declared with the other fields of libvirt's guests."""
 
 _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
 _EVICTION: Final = "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods"

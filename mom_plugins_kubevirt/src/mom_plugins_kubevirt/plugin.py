@@ -97,34 +97,23 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def mom_setup(self) -> None:
         """Begin to look for pods. A command that only takes a look does so when it asks for the guests."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
-        from mom_libvirt import CallPatience, EventLoop, binding
+        from mom_libvirt import EventLoop, binding
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts
         from mom_plugins_kubevirt.pod_libvirt import Means
         from mom_plugins_kubevirt.pods import Pods
-        from mom_toolkit import Callers
 
         context, settings = self._context, self._settings
         module = binding()
         loop = EventLoop(module) if context.serves else None
-        means = Means(
-            context,
-            module,
-            loop,
-            Callers("kubevirt-call"),
-            CallPatience(context.monotonic),
-            settings.call_timeout,
-            settings.readonly,
-            settings.stale_after,
-        )
+        means = Means(context, module, loop, settings.call_timeout, settings.readonly, settings.stale_after)
         hypervisor = KubevirtHypervisor(Pods(context.root, Path(settings.pod_logs), context.monotonic), means)
-        hypervisor.tell = context.wake
         self._facts = facts = NodeFacts(context, settings.kubelet, settings.memory_overcommit_percentage)
         self._hypervisor = hypervisor
         _allow_files()
         if loop is not None:
             loop.start()
-            facts.start()
+            facts.kubelet.start()
             hypervisor.watch()
             if settings.watch:
                 self._watch_by(hypervisor)
@@ -134,7 +123,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         """Watch no longer, and let the connections go."""
         self._stop_watching()
         if self._facts is not None:
-            self._facts.stop()
+            self._facts.kubelet.stop()
         if self._hypervisor is not None:
             self._hypervisor.close()
 
@@ -169,7 +158,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
             yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")
         for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
             yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "look at the pod; the others are managed")
-        nameless, cure = self._hypervisor.why_nameless
+        nameless, cure = self._hypervisor.node.why_nameless
         if nameless:
             yield Problem(source, nameless, None, Severity.WARNING, cure)
 
@@ -182,7 +171,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
         yield from examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
         if self._facts is not None:
-            yield from self._facts.findings(list(hypervisor.pods.values()))
+            yield from self._facts.findings(list(hypervisor.node.pods.values()))
 
 
 def _allow_files() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, as_number
-from mom_guests import LIMIT_ROOM, pressure_in
+from mom_guests import LIMIT_ROOM, cgroups_of, pressure_in
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
-from mom_toolkit import GroupLimit, read_kernel_file
+from mom_toolkit import GroupLimit, Hierarchies
 
 _IN_TURN: Final = 50
 """How many pods' groups are looked at in one cycle, of which each takes a quarter of a millisecond: until a pod's turn comes, what the last
@@ -22,7 +22,6 @@ _TOLD: Final = "host_psi_memory_some_avg10"
 """Where this is known, the groups are seen by the usual way."""
 
 _TOP: Final = "/sys/fs/cgroup"
-_CGROUP_BYTES: Final = 16 << 10
 
 
 _RESIDENT: Final = "rss"
@@ -90,11 +89,8 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
     if not pod.cgroup:
         return ""
     name = pod.cgroup.rpartition("/")[2]
-    for line in read_kernel_file(f"{proc}/{pod.pid}/cgroup", _CGROUP_BYTES).decode("utf-8", "replace").splitlines():
-        _, found, inside = line.partition(f"/{name}/")
-        if line.startswith("0::") and found and ".." not in inside.split("/"):
-            return f"{pod.cgroup}/{inside}"
-    return ""
+    _, found, inside = cgroups_of(f"{proc}/{pod.pid}").get(Hierarchies.UNIFIED, "").partition(f"/{name}/")
+    return f"{pod.cgroup}/{inside}" if found and ".." not in inside.split("/") else ""
 
 
 def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:

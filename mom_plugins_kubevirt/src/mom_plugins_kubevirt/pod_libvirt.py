@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from mom_core import Clock, Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, printable
+from mom_core import Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, printable
 from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
@@ -53,7 +52,7 @@ _TOLD_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all pods' connections share: threads, the event loop, the patience; and how patient to be with one call (s).
+    """What all pods' connections share: the event loop, threads, the patience; and how patient to be with one call (s).
 
     :param module: libvirt's binding
     """
@@ -61,67 +60,53 @@ class Means:
     context: PluginContext
     module: Any
     loop: EventLoop | None
-    callers: Callers
-    patience: CallPatience
     call_timeout: float
     readonly: bool
     stale_after: float | None
+    callers: Callers = field(default_factory=lambda: Callers("kubevirt-call"))
+    patience: CallPatience = field(default_factory=CallPatience)
 
 
-@dataclass(eq=False)
 class PodLibvirt:
-    """The libvirt in one pod. `look` is called by one thread at a time; the rest belongs to the thread of the round."""
+    """The libvirt in one pod; made, it connects nowhere yet. `look` is called by one thread at a time; the rest belongs to the thread of
+    the round."""
 
-    pod: LauncherPod
-    connection: Connection
-    hypervisor: LibvirtHypervisor
-    tell: Callable[[str], None]
-    """Called with what happened that needs a cycle."""
-    listed: Sequence[Guest] = ()
-    """By its last answer."""
-    open_call: Future[Sequence[Guest]] | None = None
-    """A question that has not been answered yet."""
-    trouble: str = ""
-    """Why its last answer cannot be used, or did not come; empty: it can."""
-    asked_at: float = float("-inf")
-    """When it was asked last (monotonic seconds)."""
-    hangs: bool = False
-    lies: bool = False
-    """Its last answer was none that a pod's libvirt gives."""
-    _rest_until: float = float("-inf")
-    _rest: float = _FIRST_REST_SECONDS
-    _told: list[float] = field(default_factory=list)
-    """When it asked for cycles lately."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @classmethod
-    def of(cls, pod: LauncherPod, means: Means, tell: Callable[[str], None]) -> PodLibvirt:
-        """That of this pod; connects nowhere yet.
-
-        :param tell: called with what happened that needs a cycle
-        """
-        root: Path = means.context.root
+    def __init__(self, pod: LauncherPod, means: Means) -> None:
         settings = ConnectionSettings(
             uri=f"qemu+unix:///session?socket=/proc/{pod.pid}/root/{pod.socket}",
             readonly=means.readonly,
             call_timeout=means.call_timeout,
-            way=partial(reached, root / "proc", pod),
+            way=partial(reached, means.context.root / "proc", pod),
             longest_retry=_LONGEST_RETRY_SECONDS,
             most_open_calls=_MOST_OPEN_CALLS,
             most_opening=_MOST_OPENING,
             most_events=_MOST_EVENTS,
             lost_level=logging.DEBUG,
         )
-        log, monotonic = means.context.log, means.context.monotonic
-        connection = Connection(settings, log, means.module, callers=means.callers, patience=means.patience)
+        self.pod = pod
+        self.connection = Connection(settings, means.context.log, means.module, callers=means.callers, patience=means.patience)
+        self.connection.on_open = self._opened
         if means.loop is not None:
-            connection.join(means.loop)
-        sampling = SamplingSettings(means.stale_after, None, root, most_guests=1, longest_xml=_LONGEST_XML)
-        hypervisor = LibvirtHypervisor(connection, sampling, log, Clock(monotonic))
-        made = cls(pod, connection, hypervisor, tell)
-        hypervisor.tell = made._tell
-        connection.on_open = made._opened
-        return made
+            self.connection.join(means.loop)
+        sampling = SamplingSettings(means.stale_after, most_guests=1, longest_xml=_LONGEST_XML)
+        self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
+        self.hypervisor.tell = self._tell
+        self.listed: Sequence[Guest] = ()
+        """By its last answer."""
+        self.open_call: Future[Sequence[Guest]] | None = None
+        """A question that has not been answered yet."""
+        self.trouble = ""
+        """Why its last answer cannot be used, or did not come; empty: it can."""
+        self.asked_at = float("-inf")
+        """When it was asked last (monotonic seconds)."""
+        self.hangs = False
+        self.lies = False
+        """Its last answer was none that a pod's libvirt gives."""
+        self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
+        self._wake = means.context.wake
+        self._told: list[float] = []
+        """When it asked for cycles lately."""
+        self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
         """From any thread. A pod that would keep mom busy with cycles is heard in those that come anyway."""
@@ -131,7 +116,7 @@ class PodLibvirt:
             if len(self._told) >= _MOST_TOLD:
                 return
             self._told.append(now)
-        self.tell(what)
+        self._wake(what)
 
     def _opened(self) -> None:
         self.hangs = False  # it has just answered

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from mom_guests import times_of
+from mom_guests import cgroups_of, times_of
 from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
 from mom_toolkit import ProcessStat, read_kernel_file
 
@@ -59,7 +59,6 @@ _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{
 """By kubelet: NAMESPACE_POD_UID, none of which has an underscore."""
 
 _COMMAND_BYTES: Final = 256 << 10
-_CGROUP_BYTES: Final = 16 << 10
 _DEEPEST: Final = 3
 """Folders between the root of the control groups and that of a pod: kubepods.slice, and one for its class of service; one more where a
 node is itself a container."""
@@ -219,14 +218,13 @@ class Pods:
     # --- what the node says of a pod -----------------------------------------------------------------------------------------------
 
     def _pod_of(self, pid: int) -> tuple[str, str]:
-        """The uid of the pod that this process is in, and the path of its control group down to the pod's; empty: in none."""
-        lines = read_kernel_file(f"{self._proc}/{pid}/cgroup", _CGROUP_BYTES).decode(errors="replace").splitlines()
-        for line in sorted(lines, key=lambda line: not line.startswith("0::")):  # the group of v2 first
-            steps = line.split(":", 2)[-1].split("/")
+        """The uid of the pod that this process is in, and the path of its control group (v2) down to the pod's; empty: in none."""
+        for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # the group of v2 first, whose controller has no name
+            steps = path.split("/")
             for number, step in enumerate(steps):
                 match = _POD.search(step)
                 if match is not None:
-                    return match[1].replace("_", "-"), "/".join(steps[: number + 1]) if line.startswith("0::") else ""
+                    return match[1].replace("_", "-"), "" if controller else "/".join(steps[: number + 1])
         return "", ""
 
     def _cgroup(self, uid: str, group: str) -> str:

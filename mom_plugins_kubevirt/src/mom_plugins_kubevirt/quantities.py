@@ -6,8 +6,10 @@ import re
 from typing import Final
 
 _QUANTITY: Final = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
-_BINARY: Final = {f"{letter}i": 1 << 10 * place for place, letter in enumerate("KMGTPE", 1)}
-_DECIMAL: Final = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_SUFFIXES: Final = {
+    **{f"{letter}i": float(1 << 10 * place) for place, letter in enumerate("KMGTPE", 1)},
+    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+}  # fmt: skip
 _MOST_BYTES: Final = float(1 << 60)
 """An exbibyte. What says more is no size of memory."""
 
@@ -20,10 +22,5 @@ def quantity_kib(text: object) -> float | None:
     if match is None:
         return None
     number, suffix = float(match[1]), match[2] or ""
-    if suffix in _BINARY:
-        size = number * _BINARY[suffix]
-    elif suffix in _DECIMAL:
-        size = number * _DECIMAL[suffix]
-    else:
-        size = number * 10.0 ** int(suffix[1:])
+    size = number * (_SUFFIXES[suffix] if suffix in _SUFFIXES else 10.0 ** int(suffix[1:]))
     return size / 1024 if size <= _MOST_BYTES else None

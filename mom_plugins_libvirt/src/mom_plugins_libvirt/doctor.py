@@ -27,11 +27,8 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "the connection is read-only: mom can watch and change nothing", "set readonly to false")
     reporting = _switching("freePageReporting") if hypervisor.library_version >= _REPORTING_FROM else ""
-    cures = Cures(_BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"), _UNMERGED)
-    fields, acts = hypervisor.fields(guests), not readonly
-    yield from examined_guests(
-        hypervisor.seen(), fields, cures, "libvirt", acts=acts, stats_period=stats_period, huge_pages=hypervisor.huge_pages
-    )
+    cures = Cures(SUBJECT, _BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"), _UNMERGED)
+    yield from examined_guests(hypervisor, guests, hypervisor.seen(), cures, acts=not readonly, stats_period=stats_period)
 
 
 def _switching(attribute: str) -> str:

@@ -16,7 +16,9 @@ from mom_plugins_libvirt.launches import LibvirtLaunches
 from mom_toolkit import LaunchReader, PlatformProperties
 
 if TYPE_CHECKING:
-    from mom_libvirt import Connection, ConnectionSettings, LibvirtHypervisor
+    import logging
+
+    from mom_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
 """Of the deadline that a verb gives which only takes a look: two attempts of a call are less than it. A person waits longer."""
@@ -78,22 +80,19 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def mom_setup(self) -> None:
         """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
-        from mom_core import Clock
-        from mom_libvirt import Connection, LibvirtHypervisor, SamplingSettings, pid_of
+        from mom_libvirt import LibvirtHypervisor, SamplingSettings, pid_of
 
         root = self._context.root
-        pids = root / self._settings.pid_directory.lstrip("/")
-        find = partial(pid_of, pids, root / "proc")
+        find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
         asked = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # there is no next cycle
-        sampling = SamplingSettings(self._settings.stale_after, find, root, PlatformProperties(self._context), asked_seconds=asked)
-        connection = Connection(self._connection_settings(self._settings.readonly), self._context.log, held_up=self._launches.held_up)
-        hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
+        sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), asked_seconds=asked)
+        connection = self._connection(self._settings.readonly, self._context.log)
+        hypervisor = LibvirtHypervisor(connection, sampling, self._context)
         hypervisor.tell = self._context.wake
         connection.start()
         self._hypervisor = hypervisor
         if self._settings.watch:
-            log = self._context.log.getChild("watch")
-            self._watching = Connection(self._connection_settings(readonly=True), log, held_up=self._launches.held_up)
+            self._watching = self._connection(readonly=True, log=self._context.log.getChild("watch"))
             self._watch_by(self._watching)
 
     @hookimpl
@@ -104,13 +103,14 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
             if one is not None:
                 one.close()
 
-    def _connection_settings(self, readonly: bool) -> ConnectionSettings:
-        from mom_libvirt import ConnectionSettings
+    def _connection(self, readonly: bool, log: logging.Logger) -> Connection:
+        from mom_libvirt import Connection, ConnectionSettings, binding
 
         timeout = self._settings.call_timeout
         if not self._context.serves:
             timeout = max(timeout, _PATIENT_SHARE * self._settings.deadline)
-        return ConnectionSettings(self._settings.uri, readonly, timeout)
+        settings = ConnectionSettings(self._settings.uri, readonly, timeout)
+        return Connection(settings, log, binding(), held_up=self._launches.held_up)
 
     # --- surface ---------------------------------------------------------------------------------------------------------
 

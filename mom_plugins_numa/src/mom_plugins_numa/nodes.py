@@ -20,22 +20,18 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """One node. Sizes in KiB; `distances` by node, 10 being near."""
+    """One node. Sizes in KiB; `distances` by node, 10 being near.
+
+    `available` can be had there without swapping: what is free, and half of the page cache. The kernel estimates that for the whole host
+    only (MemAvailable), and takes it that half of the cache is worth keeping at most.
+    """
 
     number: int
     total: int
     free: int
-    file_cache: int
+    available: int
     cpus: frozenset[int] = frozenset()
     distances: Sequence[int] = ()
-
-    @property
-    def available(self) -> int:
-        """KiB that can be had there without swapping: what is free, and half of the page cache.
-
-        The kernel estimates that for the whole host only (MemAvailable), and takes it that half of the cache is worth keeping at most.
-        """
-        return self.free + self.file_cache // 2
 
 
 def read_nodes(root: Path) -> list[NumaNode]:
@@ -54,11 +50,11 @@ def _read_node(folder: Path, number: int, count: int) -> NumaNode | None:
     total, free = sizes.get(b"MemTotal"), sizes.get(b"MemFree")
     if total is None or free is None:
         return None
-    cache = sizes.get(b"Active(file)", 0) + sizes.get(b"Inactive(file)", 0)
+    available = free + (sizes.get(b"Active(file)", 0) + sizes.get(b"Inactive(file)", 0)) // 2
     cpus = parse_number_list(read_kernel_file(folder / "cpulist").decode("ascii", "replace")) or frozenset()
     words = read_kernel_file(folder / "distance").split()
     distances = [int(word) for word in words] if len(words) == count and all(word.isdigit() for word in words) else []
-    return NumaNode(number, total, free, cache, cpus, distances)
+    return NumaNode(number, total, free, available, cpus, distances)
 
 
 def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:

@@ -53,8 +53,7 @@ class NumaPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
         self._nodes: Sequence[NumaNode] = ()
-        self._nodes_of: Mapping[int, int] = {}
-        self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: self._nodes_of)
+        self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: cpus_to_nodes(self._nodes))
 
     @staticmethod
     @hookimpl
@@ -79,11 +78,10 @@ class NumaPlugin:
     def mom_collect_host(self) -> Mapping[str, Value]:
         """The nodes now."""
         self._nodes = read_nodes(self._context.root)
-        self._nodes_of = cpus_to_nodes(self._nodes)
         fields = node_fields(self._nodes)
         balancing = balancing_knob(self._context.root)
         with suppress(HypervisorError):  # a kernel without it: unknown
-            fields[balancing.name] = balancing.read()
+            fields[balancing.control.field] = balancing.read()
         return fields
 
     @hookimpl

@@ -47,11 +47,6 @@ class Process:
 
     folder: Path
 
-    def started(self) -> int | None:
-        """When it was started, in the kernel's ticks: with the process id, this is who it is. None when there is none."""
-        stat = ProcessStat.of(self.folder)
-        return None if stat is None else stat.started
-
     def memory(self) -> dict[int, int]:
         """Its KiB on each node; nothing where that may not be read. The kernel walks all of its page tables for it."""
         try:

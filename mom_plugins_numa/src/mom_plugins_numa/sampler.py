@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from mom_core import Value
 from mom_plugins_numa.numbers import format_list, remote_share, shares
 from mom_plugins_numa.process import Process, Vcpu
+from mom_toolkit import ProcessStat
 
 _SMOOTHING = 0.5
 """How much a new sample counts for where CPU time is spent: a vCPU is seen on one CPU at one moment, a few samples make an average."""
+
+_NEVER = float("-inf")
 
 _JOIN_SECONDS = 0.3
 """How long the end waits for a sample that has begun. It ends by itself, and is of a daemon thread."""
@@ -47,14 +49,14 @@ def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSamp
     :param nodes_of: on which node each CPU is
     :param before: the sample before this one
     """
-    started = process.started()
-    if started is None:
+    stat = ProcessStat.of(process.folder)
+    if stat is None:
         return None
-    if before is not None and before.started != started:
+    if before is not None and before.started != stat.started:  # another process with that number
         before = None
     vcpus = process.vcpus()
     cpus = _cpu_shares(vcpus, nodes_of, before)
-    return GuestSample(now, started, vcpus, cpus, _sample_fields(vcpus, cpus, process.memory(), nodes_of))
+    return GuestSample(now, stat.started, vcpus, cpus, _sample_fields(vcpus, cpus, process.memory(), nodes_of))
 
 
 def _sample_fields(
@@ -117,10 +119,9 @@ class NodeSampler:
         self._changed = threading.Condition()
         self._pids: Mapping[str, int] = {}
         self._samples: dict[str, GuestSample] = {}
-        self._untried: dict[str, None] = {}
-        """Those of which none was tried yet: it is their turn first."""
         self._tried: dict[str, float] = {}
-        """When one was tried of the others, the longest ago first: to look for it among 10,000 would take more than the samples do."""
+        """When one was tried of each, the longest ago first, and before them those of which none was: to look for the next among 10,000
+        would take more than the samples do."""
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0
@@ -134,7 +135,8 @@ class NodeSampler:
                     self._samples.pop(gone, None)
                     self._tried.pop(gone, None)
                 self._pids = dict(pids)
-                self._untried = {guest: None for guest in pids if guest not in self._tried}
+                tried = {guest: when for guest, when in self._tried.items() if when > _NEVER}
+                self._tried = {**{guest: _NEVER for guest in pids if guest not in tried}, **tried}
                 self._changed.notify()
             if self._thread is None and pids and not self._ended:
                 thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
@@ -159,7 +161,6 @@ class NodeSampler:
             with self._changed:
                 self.spent += took
                 if self._pids.get(guest) == pid:
-                    self._untried.pop(guest, None)
                     self._tried.pop(guest, None)
                     self._tried[guest] = time.monotonic()
                     if sample is None:
@@ -173,11 +174,11 @@ class NodeSampler:
         """The guest whose turn it is, when it has come; None at the end."""
         with self._changed:
             while not self._ended:
-                guest = next(chain(self._untried, self._tried), None)
+                guest = next(iter(self._tried), None)
                 if guest is None:
                     self._changed.wait()
                     continue
-                wait = self._tried.get(guest, float("-inf")) + self._every - time.monotonic()
+                wait = self._tried[guest] + self._every - time.monotonic()
                 if wait <= 0:
                     return guest, self._pids[guest], self._samples.get(guest)
                 self._changed.wait(wait)

@@ -59,11 +59,6 @@ class FollowedGuest:
     vain_pause: float = FIRST_PAUSE_SECONDS
     lists_without: int = 0
 
-    @property
-    def cold_kib(self) -> float | None:
-        """The guest's memory beyond its working set; None while that is unknown."""
-        return None if self.observed is None else cold_kib(self.observed, self.state)
-
     def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:
         """See how its memory is reached, and whether it can go anywhere."""
         way = way_to(guest, root, hierarchies)
@@ -114,7 +109,7 @@ class FollowedGuest:
         # Where only the hypervisor counts faults, what came back until the last decision.
         refaults = self.observed.refaults_kib if self.refaults is None and self.observed is not None else self.refaults
         found[REFAULTS] = None if refaults is None else round(refaults)
-        cold = self.cold_kib
+        cold = None if self.observed is None else cold_kib(self.observed, self.state)
         if cold is not None and self.state.working_set is not None:
             found |= {COLD: int(cold), WORKING_SET: int(self.state.working_set), WORKING_SET_AGE: round(now - self.state.learnt, 1)}
         return found

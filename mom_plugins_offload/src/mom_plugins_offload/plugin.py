@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -110,7 +109,6 @@ class OffloadPlugin:
         self._decided_at: float | None = None
         self._seconds = 0.0
         self._urgent = False
-        self._net_kib = 0.0
         self._moved_kib = 0
         self._own = False
 
@@ -139,13 +137,13 @@ class OffloadPlugin:
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
         came_back = self._seconds * sum(one.observed.refaults_kib or 0.0 for one in self._followed.values() if one.observed is not None)
-        self._net_kib = max(0.0, self._moved_kib - came_back) * net_share(self._stores)
+        net_kib = max(0.0, self._moved_kib - came_back) * net_share(self._stores)
         self._moved_kib = 0
         ratio = ratio_of(self._stores)
         return {
             ROOM: room_of(self._stores, self._budget.left(now)).kib,
             RATIO: None if ratio is None else round(ratio, 2),
-            NET: int(self._net_kib),
+            NET: int(net_kib),
             WRITTEN: int(self._budget.written(now)),
         }
 
@@ -164,7 +162,7 @@ class OffloadPlugin:
         return {identity: one.seen(None if self._own else self._context.root, now) for identity, one in self._followed.items()}
 
     def _read_answers(self) -> None:
-        for done in chain.from_iterable(self._taker.answers()):
+        for done in self._taker.answers():
             one = self._followed.get(done.guest) or self._unlisted.get(done.guest)
             if one is not None:
                 one.at = done.at

@@ -17,7 +17,7 @@ _LOCKED_KIB: Final = 64 << 10
 
 What VFIO holds the kernel counts as locked, and what iommufd holds as pinned (mm/util.c, drivers/iommu/iommufd/pages.c)."""
 
-_STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages|VmSwap|VmRSS):\s+([0-9]{1,18}) kB$", re.MULTILINE)
+_STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages):\s+([0-9]{1,18}) kB$", re.MULTILINE)
 _UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
 _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
 

@@ -66,15 +66,15 @@ class _Turn:
     """A request that is followed, piece by piece."""
 
     def __init__(self, request: ReclaimRequest) -> None:
-        self._request = request
+        self.request = request
         self._no_more = "there was no more in swap" if request.way == "recall" else "the kernel found no more to take"
-        self._steps: Iterator[tuple[int, int]] | None = None
+        self._walk = _walk(request, self._no_more)
         self._seconds = self._rate = 0.0
 
     def piece(self, ask: Callable[[Order], Answer], until: float) -> int:
         """Have one piece moved; the CPU time that it took, in microseconds. Raises `OSError` where there is nobody to ask."""
-        request, began = self._request, time.monotonic()
-        order = self._walk() if request.way in {"process", "recall"} else (request.left, int(self._bite(until - began) * 1e6))
+        request, began = self.request, time.monotonic()
+        order = next(self._walk, None) if request.way in {"process", "recall"} else (request.left, int(self._bite(until - began) * 1e6))
         if order is None:
             return 0
         answer = ask(Order(_WAYS[request.way], 0, *order, request.pid, request.started))
@@ -87,42 +87,28 @@ class _Turn:
             request.why = self._no_more
         return answer.c
 
-    @property
-    def goes_on(self) -> bool:
-        return self._request.left > 0 and not self._request.why
-
-    def out_of_time(self) -> None:
-        """Say so."""
-        self._request.why = OUT_OF_TIME
-
     def _bite(self, left: float) -> float:
         """How long the next piece may take."""
-        if self._request.way == "v2":
+        if self.request.way == "v2":
             return LONGEST_BITE_SECONDS
-        wanted = self._request.left / self._rate if self._rate > 0 else FIRST_BITE_SECONDS
+        wanted = self.request.left / self._rate if self._rate > 0 else FIRST_BITE_SECONDS
         bite = min(wanted, 2 * self._seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, left)
         return max(LEAST_BITE_SECONDS, bite)
 
-    def _walk(self) -> tuple[int, int] | None:
-        """How much, and from which address on, is next; None where nothing is, and then the request says why."""
-        request = self._request
-        try:
-            if self._steps is None:
-                areas = areas_of(f"/proc/{request.pid}")
-                request.why = "" if areas else "its process has no large memory"
-                self._steps = steps_of(areas, request.at)
-            address, length = next(self._steps)
-        except FileNotFoundError:
-            request.why = _ENDED
-            return None
-        except OSError as error:
-            request.why = _ERRORS.get(error.errno or 0) or os.strerror(error.errno or 0)
-            return None
-        except StopIteration:
-            request.why = request.why or self._no_more
-            return None
-        request.at += 1
-        return length >> 10, address
+
+def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
+    """How much is next, and from which address on, until nothing is, and the request says why."""
+    try:
+        areas = areas_of(f"/proc/{request.pid}")
+    except FileNotFoundError:
+        request.why = _ENDED
+    except OSError as error:
+        request.why = _ERRORS.get(error.errno or 0) or os.strerror(error.errno or 0)
+    else:
+        for address, length in steps_of(areas, request.at):
+            request.at += 1
+            yield length >> 10, address
+        request.why = no_more if areas else "its process has no large memory"
 
 
 def followed(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
@@ -137,10 +123,10 @@ def followed(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer],
     while turns:
         turn = turns.popleft()
         if time.monotonic() >= until or cpu_us <= 0:
-            turn.out_of_time()
+            turn.request.why = OUT_OF_TIME
             continue
         cpu_us -= turn.piece(ask, until)
-        if turn.goes_on:
+        if turn.request.left > 0 and not turn.request.why:
             turns.append(turn)
 
 
@@ -167,11 +153,6 @@ class ReclaimTaker:
         """True while it is at work on the last requests, and until their results were asked for."""
         return self._thread is not None
 
-    @property
-    def pid(self) -> int | None:
-        """The process, where this started it itself and it runs."""
-        return None if self._process is None else self._process.pid
-
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
         """Have these followed, all together in no more than that time, and with no more CPU time than that.
 
@@ -184,14 +165,15 @@ class ReclaimTaker:
         self._thread = threading.Thread(target=self._follow, args=work, name="mom-taker", daemon=True)
         self._thread.start()
 
-    def answers(self) -> Iterator[Sequence[ReclaimRequest]]:
-        """The results of the last requests, once all have come. A taker that has ended is started anew with the next request."""
+    def answers(self) -> Sequence[ReclaimRequest]:
+        """The results of the last requests, once all have come; until then, none. A taker that has ended is started anew with the next
+        request."""
         if self._thread is None or self._thread.is_alive():
-            return
+            return ()
         sent, self._thread, self._sent = self._sent, None, ()
         if self._has_ended:
             self.close()
-        yield sent
+        return sent
 
     def close(self) -> None:
         """End it. What it has taken stays; nothing else is left of it."""

@@ -51,11 +51,10 @@ def stores_of(root: Path) -> list[SwapStore]:
     :param root: where /proc and /sys are found
     """
     meminfo = read_meminfo(root)
-    cached = _is_cached(root) and "Zswap" in meminfo  # before 5.19 nobody sees how full its pool is: it counts as the disk behind
-    found: list[tuple[int, SwapStore]] = []
-    for name, is_file, size, used, priority in _areas(root):
-        found.append((-priority, _store(root, name, is_file, size, used, meminfo if cached else None)))
-    stores = [store for _, store in sorted(found, key=lambda one: one[0])]
+    # Before 5.19 nobody sees how full its pool is: it counts as the disk behind.
+    cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
+    areas = sorted(_areas(root), key=lambda area: -area[4])
+    stores = [_store(root, name, is_file, size, used, meminfo if cached else None) for name, is_file, size, used, _ in areas]
     return _within_pool(stores, _pool_kib(root, meminfo)) if cached else stores
 
 
@@ -94,10 +93,6 @@ def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
         if len(words) == 5 and words[2].isdigit() and words[3].isdigit() and words[4].lstrip("-").isdigit():
             name = _OCTAL.sub(lambda match: chr(int(match[1], 8)), words[0])
             yield name, words[1] == "file", int(words[2]), int(words[3]), int(words[4])
-
-
-def _is_cached(root: Path) -> bool:
-    return read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y"
 
 
 def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: dict[str, int] | None) -> SwapStore:

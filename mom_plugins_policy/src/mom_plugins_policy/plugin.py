@@ -159,24 +159,21 @@ class PolicyPlugin:
         if policy is None:
             return self._not_read
         trial = self._policies.trial
-        if trial is not None:
-            trial.prepare(self._policies.state())
+        trial.prepare(self._policies.state())
         result = self._notes.evaluate(policy, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        evaluated = EvaluatedSnapshot(snapshot, result)
         found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
-        if trial is not None:
-            tried, said, by_trial = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
-            ended = self._policies.settle(trial)
-            if ended is None or ended.state is CanaryState.PROMOTED:
-                evaluated = EvaluatedSnapshot(snapshot, result, trial, by_trial)
-                decisions = tried
-                found.extend(said)
-            else:  # what it has just decided does harm: this cycle is already by the policies in force
-                harm = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
-                found.append(Problem(Source(self._context.name), harm, severity=Severity.WARNING, hint="`mom policy history`"))
-        self._policies.evaluated = (evaluated, *self._policies.evaluated[:1])
+        tried, said, by_trial = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
+        ended = self._policies.settle(trial)
+        if ended is None or ended.state is CanaryState.PROMOTED:
+            decisions = tried
+            found.extend(said)
+        else:  # what it has just decided does harm: this cycle is already by the policies in force
+            by_trial = None
+            harm = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
+            found.append(Problem(Source(self._context.name), harm, severity=Severity.WARNING, hint="`mom policy history`"))
+        self._policies.evaluated = (EvaluatedSnapshot(snapshot, result, trial, by_trial), *self._policies.evaluated[:1])
         found.extend(decisions)
         return found
 
@@ -200,7 +197,7 @@ class PolicyPlugin:
             remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
             texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
             wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
-            if not (policy.program.texts or self._not_read):
+            if not (policy.program.forms or self._not_read):
                 wrong.append(Finding(Severity.WARNING, "policies", self._none(), _WRITE_SOME))
         except ConfigError as error:
             wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]

@@ -121,9 +121,9 @@ class _ReadableEntity:
         All policies share them. A guest's notes go when the guest does, or is started anew.
         """
         noted, identity = self._evaluation.notes, self.entity.id
-        return (
-            noted[identity] if identity in noted else noted.setdefault(identity, deepcopy(self._evaluation.known.notes.get(identity, {})))
-        )
+        if identity not in noted:
+            noted[identity] = deepcopy(self._evaluation.known.notes.get(identity, {}))
+        return noted[identity]
 
     def set(self, control: str, value: Value, *, because: str, least: float | None = None, most: float | None = None) -> Decision:
         """A value of a control, in the unit that `mom plugin info` tells. Nothing comes of it unless it is given with `yield`.

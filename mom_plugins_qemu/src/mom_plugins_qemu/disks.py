@@ -53,9 +53,5 @@ def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
 def throttling(disk: ThrottledDisk, limits: Mapping[str, int]) -> Question:
     """The command that sets all limits of this disk at once; its bursts stay, as far as they still have a limit to go beyond."""
     named = {theirs: limits.get(ours, 0) for ours, theirs in _NAMES.items()}
-    kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or _limited(key, named)}
+    kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or named.get(key.partition("_max")[0])}
     return Question("block_set_io_throttle", {**disk.address, **named, **kept})
-
-
-def _limited(burst: str, named: Mapping[str, int]) -> bool:
-    return bool(named.get(burst.partition("_max")[0]))

@@ -15,11 +15,11 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _CURES: Final = Cures(
-    "start them with -device virtio-balloon-pci",
-    "",
-    "free-page-reporting=on for the guest's -device virtio-balloon-pci",
-    "deflate-on-oom=on for the guest's -device virtio-balloon-pci",
-    "-machine mem-merge=off",
+    SUBJECT,
+    balloon="start them with -device virtio-balloon-pci",
+    reporting="free-page-reporting=on for the guest's -device virtio-balloon-pci",
+    autodeflate="deflate-on-oom=on for the guest's -device virtio-balloon-pci",
+    unmerged="-machine mem-merge=off",
 )
 
 
@@ -61,6 +61,4 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
-    described = [guest for guest in answering if guest.description is not None]
-    fields, acts = hypervisor.fields(guests), not readonly
-    yield from examined_guests(described, fields, _CURES, "qemu", acts=acts, stats_period=stats_period, huge_pages=hypervisor.huge_pages)
+    yield from examined_guests(hypervisor, guests, answering, _CURES, acts=not readonly, stats_period=stats_period)

@@ -135,11 +135,7 @@ class EventMonitors:
             self.log.debug("%s: %s", path, error)
             self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
             return
-        try:
-            peer = PeerCredentials.of(sock)
-        except BaseException:
-            sock.close()
-            raise
+        peer = PeerCredentials.of(sock)
         if peer.user in self.users:
             self._lines[path] = _Line(sock, peer.process)
         else:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_guests import GIVE_BACK, Record, wanted_limits
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, memory_devices, size_record
-from mom_plugins_qemu.disks import ThrottledDisk, disks_of, throttling
+from mom_plugins_qemu.disks import disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
 from mom_plugins_qemu.sampler import Sampler
@@ -49,7 +49,7 @@ class QemuHypervisor(Sampler):
         return "mom was told to change nothing here (readonly)" if self._settings.readonly else seen.obstacle()
 
     def _moved_by(self, seen: MonitoredGuest) -> str:
-        if not self._is_resized_by_proxmox(seen) or self._settings.observing():
+        if not self._is_resized_by_proxmox(seen) or self._context.observes:  # that is no reason not to say what mom would do
             return ""
         return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(seen.number)}"
 
@@ -66,8 +66,6 @@ class QemuHypervisor(Sampler):
             fields[GIVE_BACK] = why
         if "host_cpu_usage" in process:
             fields["cpu_usage"] = process["host_cpu_usage"]
-        if process:
-            fields["rss"] = self._processes.resident_kib(seen.id)
         return fields
 
     # --- what can be changed -----------------------------------------------------------------------------------------------------
@@ -82,11 +80,7 @@ class QemuHypervisor(Sampler):
         way = known.way
         if way is None:
             if known.virtio_mem:  # what it has given or taken since the last look is not to be asked of the balloon
-                listed = self._command(known, f"looking at the memory of {guest}", Question("query-memory-devices"))
-                try:
-                    known.virtio_mem = memory_devices(listed)[1]
-                except WireError as error:
-                    raise HypervisorError(f"{guest}: {error}") from error
+                _, known.virtio_mem = self._read(known, guest, "looking at the memory", "query-memory-devices", memory_devices)
             asked = known.balloon_request(target_kib, description.fixed_kib + known.plugged_kib)
             question = Question("balloon", {"value": asked << 10})
         else:
@@ -162,13 +156,14 @@ class QemuHypervisor(Sampler):
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
         known, _ = self._ready(guest)
-        disks = self._disks(known, guest)
+        disks = self._read(known, guest, "reading the limits of the disks", "query-block", disks_of)
         wanted = wanted_limits(guest, disk, [found.tune for found in disks.values()], limits)
         self._command(known, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], wanted))
 
-    def _disks(self, known: MonitoredGuest, guest: Entity) -> Mapping[str, ThrottledDisk]:
+    def _read(self, known: MonitoredGuest, guest: Entity, what: str, command: str, read: Callable[[Answer], T]) -> T:
+        """What is read in QEMU's answer to a command without arguments."""
         try:
-            return disks_of(self._command(known, f"reading the limits of the disks of {guest}", Question("query-block")))
+            return read(self._command(known, f"{what} of {guest}", Question(command)))
         except WireError as error:
             raise HypervisorError(f"{guest}: {error}") from error
 

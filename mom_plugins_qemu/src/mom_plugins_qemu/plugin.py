@@ -13,7 +13,7 @@ from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 from mom_plugins_qemu.proxmox import ProxmoxLaunches
-from mom_toolkit import LaunchReader, PlatformProperties, late_hook
+from mom_toolkit import LaunchReader, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_qemu.events import EventMonitors
@@ -85,7 +85,6 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     def mom_setup(self) -> None:
         """Make ready. Nothing is visited yet: guests may be started later."""
         # Loaded here, as commands that only list plugins are to be fast.
-        from mom_core import Clock
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -93,17 +92,9 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         settings, context = self._settings, self._context
         users = trusted_users(settings.users)
         sampling = QemuHypervisorSettings(
-            context.root,
-            settings.sockets,
-            settings.stale_after,
-            settings.readonly,
-            users,
-            settings.definitions,
-            settings.guest_files,
-            lambda: context.observes,
-            PlatformProperties(context),
+            settings.sockets, settings.stale_after, settings.readonly, users, settings.definitions, settings.guest_files
         )
-        self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, Clock(context.monotonic))
+        self._hypervisor = hypervisor = QemuHypervisor(sampling, context)
         if settings.event_sockets:
             hypervisor.tell = context.wake
             log = context.log.getChild("events")
@@ -122,10 +113,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
         """How many guests cannot be relied on, and how long another client of a monitor had to wait for mom."""
-        found = dict(super().mom_collect_host(hypervisor))
-        if self._hypervisor is not None and hypervisor is self._hypervisor:
-            found[LONGEST_STAY] = self._hypervisor.longest_stay()
-        return found
+        own = self._own(hypervisor)
+        return {} if own is None else {**super().mom_collect_host(hypervisor), LONGEST_STAY: own.longest_stay()}
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Value
 from mom_toolkit import GuestDescription, LaunchedGuest, PlatformProperties, read_kernel_file
@@ -166,62 +166,57 @@ class ProxmoxLaunches:
         """As above."""
 
 
+_Known: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
+"""Definitions by VMID, with when and how their files were when they were read."""
+
+
 class Definitions:
     """The definitions of a node's guests, each read again when its file has changed. Not to be used by two threads at a time.
 
     :param root: of the host's files
     :param folder: such as /etc/pve/qemu-server
-    :param platforms: what platforms say of guests; None: nothing
+    :param platforms: what platforms say of guests
     """
 
-    def __init__(self, root: Path, folder: Path, platforms: PlatformProperties | None = None) -> None:
+    def __init__(self, root: Path, folder: Path, platforms: PlatformProperties) -> None:
         self._platforms = platforms
         self._proc = root / "proc"
         self._sockets = str(root / SOCKETS.lstrip("/")) + "/"
         self._daemon = root / _DAEMON_FILE
         self._folder = root / str(folder).lstrip("/")
-        self._known: dict[str, tuple[tuple[int, int, int], GuestDefinition | None]] = {}
+        self._known: _Known = {}
 
-    def number(self, monitor: str) -> str:
+    def read(self, monitors: Iterable[str]) -> dict[str, tuple[str, GuestDefinition | None]]:
+        """The VMIDs and the definitions as they stand now, by monitor, of the guests behind these monitors that are Proxmox VE's. None: it
+        cannot be read or understood, or is another user's."""
+        # With other platforms, all is to be read again.
+        before: _Known = {} if self._platforms.have_changed() else self._known
+        self._known = {}
+        numbers = ((monitor, self._number(monitor)) for monitor in monitors)
+        return {monitor: (number, self._of(number, before)) for monitor, number in numbers if number}
+
+    def _number(self, monitor: str) -> str:
         """The VMID of the guest behind a monitor; empty where it is none of Proxmox VE's."""
         name = monitor.removeprefix(self._sockets)
         number = name.removesuffix(".qmp")
         return number if name != monitor and number.isascii() and number.isdigit() else ""
 
-    def file(self, number: str) -> Path:
-        """Where a guest's definition is."""
-        return self._folder / f"{number}.conf"
-
-    def of(self, number: str) -> GuestDefinition | None:
-        """A guest's definition as it stands now; None where it cannot be read or understood, or is another user's."""
-        path = self.file(number)
+    def _of(self, number: str, before: _Known) -> GuestDefinition | None:
+        path = self._folder / f"{number}.conf"
         try:
             status = os.stat(path)  # noqa: PTH116  # half the time of Path's, for each guest in each cycle
         except OSError:
-            self._known.pop(number, None)
             return None
         stamp = status.st_mtime_ns, status.st_size, status.st_ino
-        known = self._known.get(number)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        ours = status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022 and status.st_size <= _LARGEST_FILE
-        text = read_kernel_file(path, _LARGEST_FILE).decode(errors="replace") if ours else ""
-        if not text:  # what can be read later need not have changed
-            self._known.pop(number, None)
-            return None
-        found = parsed(text, self._platforms)
-        self._known[number] = stamp, found
-        return found
-
-    def ask_platforms(self) -> None:
-        """Where other platforms are enabled now, all is to be read again."""
-        if self._platforms is not None and self._platforms.have_changed():
-            self._known.clear()
-
-    def forget_others(self, numbers: set[str]) -> None:
-        """Only these guests are there."""
-        for number in self._known.keys() - numbers:
-            del self._known[number]
+        known = before.get(number)
+        if known is None or known[0] != stamp:
+            ours = status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022 and status.st_size <= _LARGEST_FILE
+            text = read_kernel_file(path, _LARGEST_FILE).decode(errors="replace") if ours else ""
+            if not text:  # what can be read later need not have changed
+                return None
+            known = stamp, parsed(text, self._platforms)
+        self._known[number] = known
+        return known[1]
 
     def daemon_runs(self) -> bool:
         """True if pvestatd runs, which resizes guests."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
 import uuid as uuids
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mom_core import Clock, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
 from mom_guests import HostSide, Record, SeenGuests, held_memory, mapped_kib, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, as_held, described, looked
@@ -47,9 +47,8 @@ _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
 
 @dataclass(frozen=True, slots=True)
 class QemuHypervisorSettings:
-    """Where monitors are, as patterns below `root`; `stale_after` in seconds (None: by each guest's own period)."""
+    """Patterns of where monitors are; `stale_after` in seconds (None: by each guest's own period)."""
 
-    root: Path = Path("/")
     sockets: Sequence[str] = ()
     stale_after: float | None = None
     readonly: bool = False
@@ -59,10 +58,6 @@ class QemuHypervisorSettings:
     """Proxmox VE's folder with the definitions of this node's guests."""
     guest_files: Path | None = None
     """A folder with a file for each guest that the operator defines."""
-    observing: Callable[[], bool] = lambda: False
-    """Tells if mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
-    platforms: PlatformProperties | None = None
-    """What platforms say of guests by their definitions."""
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
@@ -71,16 +66,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
     Safe to be used from several threads; one of them at a time visits monitors. A sample's visits take a second at most, whatever hangs.
     """
 
-    def __init__(self, settings: QemuHypervisorSettings, log: logging.Logger, clock: Clock | None = None) -> None:
-        clock = clock or Clock()
-        self._proc = settings.root / "proc"
-        host_side = HostSide(self._process_of, settings.root, clock.monotonic)
-        super().__init__(settings.stale_after, clock.monotonic, host_side, self._proc)
+    def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
+        self._proc = context.root / "proc"
+        self._processes = HostSide(self._process_of, context.root, context.monotonic)
+        super().__init__(settings.stale_after, context.monotonic, self._processes, self._proc)
         self.uri = "qmp:" + ",".join(settings.sockets)
         """The patterns by which monitors are found."""
-        self._settings = settings
-        self._log = log
-        self._wall = clock.wall
+        self._settings, self._context, self._log, self._wall = settings, context, context.log, wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
         self._ask_again_at = 0.0
@@ -93,13 +85,12 @@ class Sampler(SeenGuests[MonitoredGuest]):
         """The monitors that are there and were visited once."""
         self._definitions: Definitions | None = None
         if settings.definitions is not None:
-            self._definitions = Definitions(settings.root, settings.definitions, settings.platforms)
-        self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
+            self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
+        self._files = None if settings.guest_files is None else GuestFiles(context.root, settings.guest_files)
         self._defined: Mapping[str, Defined] = {}
         """The operator's definitions, by the monitors' paths."""
         self._undefined: Defined | None = None
         """As in `GuestFiles`."""
-        self._processes = host_side
         self.doubles: dict[str, str] = {}
         """Monitors whose guest says that it is another one that is there already, by path: which."""
         self.foreign: dict[str, str] = {}
@@ -114,7 +105,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._untold = None
         self.foreign = {}
         defined = {} if self._files is None else self._files.read()
-        paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
+        paths = monitors(self._context.root, self._settings.sockets, self._settings.users, defined)
         with self._lock:
             self._defined, self._undefined = defined, None if self._files is None else self._files.undefined
             due = self._begin(paths, now)
@@ -399,15 +390,11 @@ class Sampler(SeenGuests[MonitoredGuest]):
 
     def _define(self) -> None:
         """Read what Proxmox VE says of its guests. The lock is held."""
-        definitions = self._definitions
-        if definitions is None:
-            return
-        definitions.ask_platforms()
-        for known in self._guests.values():
-            known.number = definitions.number(known.path)
-            known.definition = definitions.of(known.number) if known.number else None
-        definitions.forget_others({known.number for known in self._guests.values()})
-        self.proxmox_resizes = definitions.daemon_runs()
+        if self._definitions is not None:
+            found = self._definitions.read(self._guests)
+            for path, known in self._guests.items():
+                known.number, known.definition = found.get(path, ("", None))
+            self.proxmox_resizes = self._definitions.daemon_runs()
 
     def _command(self, known: MonitoredGuest, doing: str, question: Question) -> Answer:
         """QEMU's answer to one command. Raises `HypervisorError` of the kind that says what became of it.

@@ -77,7 +77,6 @@ class Visit:
     expected: int = 0
     started: int = 0
     process: int = 0
-    greeted: bool = False
     answers: Sequence[Answer] | None = None
     failure: Failure | None = None
     why: str = ""
@@ -88,7 +87,6 @@ class Visit:
 
     def conversation(self) -> Conversation:
         """A fresh one, for those of this visit's questions that have no answer yet."""
-        self.greeted = False
         return Conversation(self.questions[1] - len(self._known), len(self._known))
 
     def to_send(self) -> bytes:
@@ -273,12 +271,11 @@ def _over(one: _Open, monotonic: Callable[[], float]) -> bool:
             visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, "the connection was closed")
             return True
         if conversation.feed(data):
-            if not visit.greeted:
+            if not one.greeted:
                 raise WireError("answers came to what was not asked yet")
             visit.finish(conversation.result())
             return True
-        if conversation.greeted and not visit.greeted:
-            visit.greeted = True
+        if conversation.greeted and not one.greeted:
             one.greeted = monotonic()
             asked = visit.to_send()
             if one.sock.send(asked) != len(asked):

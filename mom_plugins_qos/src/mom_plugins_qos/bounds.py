@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mom_core import Value, as_whole
+from mom_core import Refused, Value, as_whole
 
 # libvirt's VIR_CGROUP_CPU_QUOTA_MIN/MAX and VIR_CGROUP_CPU_PERIOD_MIN/MAX, QEMU's THROTTLE_VALUE_MAX, and an unsigned int of libvirt's
 # interface parameters. For shares the bounds of cgroups v1 and v2 together: the hypervisor knows which of them the host has.
@@ -36,13 +36,13 @@ def cpu_complaint(control: str, value: Value) -> str:
     return f"{control} cannot be {value!r:.40}: the hypervisor takes {least} to {most}{more}"
 
 
-def disk_complaint(disk: str, limits: dict[str, int]) -> str:
-    """Why these six limits cannot stand together on a disk; empty when they can."""
+def check_disk(disk: str, limits: dict[str, int]) -> None:
+    """Raises `Refused` where these six limits cannot stand together on a disk."""
     for key, limit in limits.items():
         if not 0 <= limit <= MOST_DISK_LIMIT:
-            return f"{key} of {disk} cannot be {limit}: the hypervisor takes 0 to {MOST_DISK_LIMIT}, 0 for no limit"
-    why = contradiction(limits)
-    return f"{disk}: {why}" if why else ""
+            raise Refused(f"{key} of {disk} cannot be {limit}: the hypervisor takes 0 to {MOST_DISK_LIMIT}, 0 for no limit")
+    if why := contradiction(limits):
+        raise Refused(f"{disk}: {why}")
 
 
 def contradiction(limits: Mapping[str, int | None]) -> str:
@@ -53,14 +53,14 @@ def contradiction(limits: Mapping[str, int | None]) -> str:
     return ""
 
 
-def bandwidth_complaint(interface: str, direction: str, limits: dict[str, int]) -> str:
-    """Why these limits cannot be set on one direction of a network interface; empty when they can."""
+def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> None:
+    """Raises `Refused` where these limits cannot be set on one direction of a network interface."""
     for key, limit in limits.items():
         if not 1 <= limit <= MOST_BANDWIDTH_KIB:
-            return f"{direction} {key} of {interface} cannot be {limit}: the hypervisor takes 1 to {MOST_BANDWIDTH_KIB} KiB/s (burst: KiB)"
+            bounds = f"the hypervisor takes 1 to {MOST_BANDWIDTH_KIB} KiB/s (burst: KiB)"
+            raise Refused(f"{direction} {key} of {interface} cannot be {limit}: {bounds}")
     if limits and not {"average", "floor"} & limits.keys():
-        return f"{interface}: {direction} peak and burst need an average"
-    return ""
+        raise Refused(f"{interface}: {direction} peak and burst need an average")
 
 
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:

@@ -21,11 +21,12 @@ from mom_core import (
     Target,
     Unit,
     Value,
+    as_items,
     as_whole,
 )
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
+from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, present_disks, present_interfaces
 from mom_toolkit import capable, read_together, set_each
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
@@ -103,15 +104,14 @@ def _set_cpu(hypervisor: Hypervisor, guest: Entity, wanted: Mapping[str, Change]
 
 def _set_list(hypervisor: Hypervisor, change: Change) -> None:
     """Set what differs: one disk that cannot be limited does not keep the others from it."""
-    present = [dict(item) for item in change.found if isinstance(item, Mapping)] if isinstance(change.found, Sequence) else []
+    present = [dict(item) for item in as_items(change.found) or ()]
     complete, set_one = (completed_disks, _set_disk) if change.control == DISKS else (completed_interfaces, _set_interface)
-    wanted, now = complete(change.value, present), named(present)
     errors: list[HypervisorError] = []
-    for name, item in named(wanted).items():
-        if item == now.get(name):
+    for item in complete(change.value, present):
+        if item in present:
             continue
         try:
-            set_one(hypervisor, change.entity, name, item)
+            set_one(hypervisor, change.entity, str(item["name"]), item)
         except GuestGone:
             raise
         except HypervisorError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import DiskTune, Value, printable
@@ -20,7 +20,7 @@ class LimitsExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest without limits."""
-        texts = (*_cpu(about), *_disks(about.guest.fields.get(DISKS_NOW)))
+        texts = (*_cpu(about), *_disks(about.guest.items(DISKS_NOW) or ()))
         return ExplanationPart([Sentence("limits", text, SentencePlace.PROMISED) for text in texts])
 
 
@@ -32,10 +32,8 @@ def _cpu(about: About) -> Iterator[str]:
         yield f"{agreed:g} % of the host's CPUs were agreed for it."
 
 
-def _disks(disks: Value) -> Iterator[str]:
-    for disk in disks if isinstance(disks, list | tuple) else ():
-        if not isinstance(disk, Mapping):
-            continue
+def _disks(disks: Sequence[Mapping[str, Value]]) -> Iterator[str]:
+    for disk in disks:
         limits = [f"{key} {value:,}" for key in DiskTune.LIMITS if isinstance(value := disk.get(key), int) and value > 0]
         if limits:
             yield f"Its disk {printable(str(disk.get('name')), 60)} is limited: {', '.join(limits)}."

@@ -66,13 +66,12 @@ def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], so
     if not snapshot.host.number(HOST_CPUS) and any(one.cpu_limit is not None for one in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
-    there: dict[str, bool] = {}
+    asked, there = set[str](), set[str]()
     for identity, own in settings.items():
         guest = snapshot.guests.get(identity)
         if own.disk_limits and guest is not None and (disks := guest.items(DISKS_NOW)) is not None:
-            names = {str(item["name"]) for item in disks}
-            for name in own.disk_limits:
-                there[name] = there.get(name, False) or name in names
-    for name in [name for name, found in there.items() if not found]:
+            asked |= own.disk_limits.keys()
+            there |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
+    for name in sorted(asked - there):
         message = f"disk_limits name {printable(name)}, and none of these guests has such a disk"
         yield Problem(source, message, severity=Severity.WARNING, hint="see mom guests --json")

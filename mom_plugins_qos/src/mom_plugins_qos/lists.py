@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DiskTune, NetTune, Refused, Value, as_whole, printable
-from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, bandwidth_complaint, disk_complaint
+from mom_core import DiskTune, NetTune, Refused, Value, as_items, as_whole, printable
+from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, check_bandwidth, check_disk
 
 Item = dict[str, Value]
 
@@ -32,7 +32,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
     :raises Refused: for what no disk has, and for limits that the hypervisor would not take
     """
     wanted, meant = [dict(item) for item in present], set()
-    for given in _mappings(value):
+    for given in as_items(value) or ():
         disk = _found(given, wanted, ("name", "path"), "disk")
         meant.add(disk["name"])
         for key, limit in given.items():
@@ -41,16 +41,14 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
             if key not in DiskTune.LIMITS:
                 raise Refused(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DiskTune.LIMITS)}")
             disk[key] = _number(limit, key)
-        complaint = disk_complaint(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
-        if complaint:
-            raise Refused(complaint)
+        check_disk(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
     return [item for item in wanted if item["name"] in meant]
 
 
 def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
     """As `completed_disks`, for `{name, inbound, outbound}`: a direction that is given stands for itself, an empty one for no limit."""
     wanted, meant = [dict(item) for item in present], set()
-    for given in _mappings(value):
+    for given in as_items(value) or ():
         interface = _found(given, wanted, ("name",), "network interface")
         meant.add(interface["name"])
         for key, limits in given.items():
@@ -62,22 +60,9 @@ def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
             if unknown:
                 raise Refused(f"{printable(str(unknown[0]))} is no limit of a network interface's {key} side")
             numbers = {name: _number(limit, f"{key} {name}") for name, limit in limits.items() if limit is not None}
-            complaint = bandwidth_complaint(printable(str(interface["name"])), key, numbers)
-            if complaint:
-                raise Refused(complaint)
+            check_bandwidth(printable(str(interface["name"])), key, numbers)
             interface[key] = dict(numbers)
     return [item for item in wanted if item["name"] in meant]
-
-
-def named(items: Value) -> dict[str, Mapping[str, Value]]:
-    """The limits in a list by the names of their disks or interfaces. Without paths: another disc in a drive changes no limit."""
-    return {str(item["name"]): {key: value for key, value in item.items() if key != "path"} for item in _mappings(items) if "name" in item}
-
-
-def _mappings(value: Value) -> Sequence[Mapping[str, Value]]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return ()
-    return [item for item in value if isinstance(item, Mapping)]
 
 
 def _found(given: Mapping[str, Value], wanted: Sequence[Item], keys: Sequence[str], what: str) -> Item:

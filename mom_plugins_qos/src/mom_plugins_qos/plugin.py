@@ -75,7 +75,7 @@ class QosPlugin:
         fields: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             settings = self._settings_of(guest)
-            own = cpu_fields(cpu.get(guest.id, _NOT_KNOWN), settings)
+            own = cpu_fields(cpu.get(guest.id) or CpuTune(), settings)
             if guest.id in disks:
                 own |= disk_fields(disks[guest.id], settings)
             if guest.id in interfaces:
@@ -124,6 +124,3 @@ class QosPlugin:
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Say which limits this host can set."""
         return findings(hypervisor)
-
-
-_NOT_KNOWN = CpuTune()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from mom_core import FieldSpec, Metric, Scope, Unit, Value
+from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value
 from mom_guests import guest_fields
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
@@ -64,6 +64,9 @@ _LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon
               "host_minor_faults", "host_major_faults")  # fmt: skip
 """Fields that the host sees of a guest, besides those that the guest tells."""
 
+_OF_GUESTS = (*SentFigures._fields, *_LOOKED_AT)
+_GONE = (None,) * len(_OF_GUESTS)
+
 _METRICS = {
     **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
     **dict.fromkeys(("swap_in", "swap_out", *(f"time_{part}" for part in _TIME)), Metric.NONE),
@@ -74,7 +77,7 @@ FIELDS = (
         FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE))
         for name, unit, text in (*(one[:3] for one in _HOST), *_COUNTED)
     ),
-    *(replace(spec, source=SOURCE) for spec in guest_fields(str) if spec.name in {*SentFigures._fields, *_LOOKED_AT}),
+    *(replace(spec, source=SOURCE) for spec in guest_fields(str) if spec.name in _OF_GUESTS),
     *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _SIMULATED),
 )
 
@@ -103,10 +106,10 @@ class HostSampler:
         return fields
 
 
-def guest_columns(guests: Sequence[SimulatedGuest], time: float) -> dict[str, Sequence[Value]]:
-    """The fields of guests now."""
-    rows = zip(*[_row(guest, time) for guest in guests], strict=True)
-    return dict(zip((*SentFigures._fields, *_LOOKED_AT), rows, strict=False))
+def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
+    """The fields of guests now; None: one that is not there any more, of which nothing is known."""
+    rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
+    return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 
 
 def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:

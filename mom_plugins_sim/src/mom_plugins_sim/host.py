@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mom_plugins_sim.host_swap import SwapDevice
-from mom_plugins_sim.workload import HostLoads
-
-MIB = 1024
+from mom_plugins_sim.workload import HostLoad, Trace
 
 WINDOWS = (10, 60, 300)
 """Seconds over which the kernel averages pressure."""
@@ -30,8 +29,8 @@ class SwapStep(NamedTuple):
 class HostMemory:
     """The host at one moment; `step` moves it on.
 
-    `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `load`
-    holds, and `others_swapped` what of `swapped` is of programs rather than in guests. `guests` is what guests have touched, less what is
+    `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `loads`
+    hold, and `others_swapped` what of `swapped` is of programs rather than in guests. `guests` is what guests have touched, less what is
     merged. The kernel begins to swap when less than `swaps_below` is available. `stall` is the ratio of time in which any task waits for
     memory: for pages to go out, a fifth of the time for pages that come back into room, most of it for those that have none, and all of it
     when not even swap is left.
@@ -42,7 +41,7 @@ class HostMemory:
     base: float
     reserve: float
     cache: float
-    load: HostLoads
+    loads: Sequence[HostLoad | Trace]
     swaps_below: float = 0.0
     other: float = 0.0
     guests: float = 0.0
@@ -84,7 +83,7 @@ class HostMemory:
         """Move on to `time + dt`, with so much touched by guests, who want so much back from swap."""
         swap = self.swap
         self.guests = guests
-        self.other = self.load.wanted(time)
+        self.other = sum(load.wanted(time) for load in self.loads)
         short = self.short
         gain = 1 - swap.ratio
         needed = out = back = 0.0

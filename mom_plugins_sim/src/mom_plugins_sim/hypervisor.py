@@ -241,14 +241,8 @@ class SimHypervisor:
             world = self.world
             if world.broken:
                 raise RuntimeError("the simulated collector is broken")
-            there = [one for guest in guests if (one := world.guests.get(guest.id)) is not None]
-            columns = guest_columns(there, world.time)
             self._asked.clear()
-            if len(there) < len(guests):
-                places = {one.listed.id: place for place, one in enumerate(there)}
-                at = [places.get(guest.id) for guest in guests]
-                columns = {name: [None if place is None else values[place] for place in at] for name, values in columns.items()}
-            return Columns(columns)
+            return guest_columns([world.guests.get(guest.id) for guest in guests], world.time)
 
 
 def _memory(size: float, usable: float, told: SentFigures) -> WatchedMemory:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from mom_core import Value
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.settings import SimSettings
-from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
+from mom_plugins_sim.workload import HostLoad, Trace, Workload, draw_workload
 from mom_toolkit import SimulationSetup
 
 FOREVER = float("inf")
@@ -86,13 +86,13 @@ class SceneFault:
 @dataclass(frozen=True, slots=True)
 class Scene:
     """All of it; the same scene gives the same simulation. `host_memory`, `host_swap` and `host_zram` in KiB: the host's swap is on a disk,
-    or compressed in its own memory."""
+    or compressed in its own memory. `loads` are programs beside the guests, or what was recorded of such over time."""
 
     host_memory: float
     guests: Sequence[GuestScene]
     seed: int = 1
     host_swap: float = 0.0
-    load: HostLoads = field(default_factory=HostLoads)
+    loads: Sequence[HostLoad | Trace] = ()
     faults: Sequence[SceneFault] = ()
     base: float | None = None
     """The memory that the host's own system holds, in KiB; None: as much as is usual for one of this size."""
@@ -135,7 +135,7 @@ def mixture(settings: SimSettings) -> Scene:
         )
     load = HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024)
     swap, zram = settings.host_swap // 1024, settings.host_zram // 1024
-    return Scene(float(host), guests, seed, float(swap), HostLoads((load,)), host_zram=float(zram))
+    return Scene(float(host), guests, seed, float(swap), [load], host_zram=float(zram))
 
 
 def draw_identity(source: random.Random) -> str:

@@ -6,7 +6,7 @@ import bisect
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 MIB = 1024  # KiB
@@ -216,16 +216,3 @@ class HostLoad:
         if running <= 0 or running >= self.lasts:
             return 0.0
         return min(self.peak, running * self.rate)
-
-
-@dataclass(frozen=True, slots=True)
-class HostLoads:
-    """Several of them, and what was recorded of others: `trace` is KiB over time."""
-
-    loads: Sequence[HostLoad] = field(default_factory=tuple)
-    trace: Trace | None = None
-
-    def wanted(self, time: float) -> float:
-        """The memory that they hold together."""
-        held = sum(load.wanted(time) for load in self.loads)
-        return held if self.trace is None else held + self.trace.wanted(time)

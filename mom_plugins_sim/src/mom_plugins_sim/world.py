@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from mom_core import Guest
-from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
+from mom_plugins_sim.guest import step as step_guest
 from mom_plugins_sim.host import HostMemory, SwapStep
 from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, take
 from mom_plugins_sim.ksm import Ksm
@@ -110,7 +110,7 @@ class World:
             reserve=min(0.01 * total, 256.0 * MIB),
             swaps_below=SWAPS_BELOW_SHARE * total if scene.host_zram else 0.0,
             cache=0.05 * total,
-            load=scene.load,
+            loads=scene.loads,
         )
         self._change(0.0)
         self.host.guests = sum(guest.memory.touched + guest.memory.beside for guest in self.guests.values())
@@ -131,7 +131,6 @@ class World:
         self.settle()
         if time >= self._next_change:
             self._change(time)
-        step_guest = guest_model.step
         after = time + dt
         swapping = self.host.swapped > 0
         due = touched = mergeable = beside = 0.0
@@ -214,11 +213,12 @@ class World:
             edges.append(self._coming[-1].arrives)
         self._next_change = min((edge for edge in edges if edge > time), default=FOREVER)
 
-    def leave(self, identity: str) -> None:
+    def leave(self, identity: str) -> SimulatedGuest:
         """A guest is not here any more; KeyError when there is no such guest."""
-        left = self.guests.pop(identity).memory
-        self.killed += left.killed
-        self.lost_seconds += left.lost_seconds
+        left = self.guests.pop(identity)
+        self.killed += left.memory.killed
+        self.lost_seconds += left.memory.lost_seconds
+        return left
 
     def standing(self, identity: str) -> GuestState | None:
         """How a guest is, or is about to be; None when there is no such guest."""
@@ -255,10 +255,7 @@ class World:
 
         :param keep: it goes on where it was when it is started; otherwise it boots
         """
-        guest = self.guests.pop(identity)
-        if not keep:
-            self.killed += guest.memory.killed
-            self.lost_seconds += guest.memory.lost_seconds
+        guest = self.guests.pop(identity) if keep else self.leave(identity)
         guest.swapped, guest.seen = SwappedGuest(), None
         self.stopped[identity] = guest if keep else guest.scene
 
@@ -309,7 +306,7 @@ class World:
         guest = self.guests[identity]
         memory = guest.memory
         grows = memory.workload.demand.wanted(self.time + TICK) - memory.anon - memory.swapped
-        if guest.hangs or guest.paused or memory.stuck or grows > guest_model.MIB:
+        if guest.hangs or guest.paused or memory.stuck or grows > MIB:
             return 0.0
         used = memory.size - memory.free
         gave = max(0.0, min(memory.touched - used, memory.size - bottom_kib, memory.balloon_rate * TICK) - guest.swept)

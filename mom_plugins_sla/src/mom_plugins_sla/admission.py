@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Entity, Guest, Snapshot, format_kib
+from mom_core import Entity, Guest, MomError, Snapshot, UnitError, format_kib, printable
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
-from mom_toolkit import UNDESCRIBED, Admission, Donor, GuestMoves, Promises, Reservation, Room
+from mom_toolkit import UNDESCRIBED, Admission, Donor, GuestMoves, Promises, Reservations, Room
 
 START_SHARE: Final = 0.25
 """A guest holds this soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
@@ -19,7 +19,15 @@ Of the simulator's usual mixture, which follows what clouds report, an idle gues
 MOST_COUNTED: Final = 10_000
 """Guests; no host has more, and one that is promised nothing would fit for ever."""
 
+LEAST_KIB: Final = 1024
+MOST_KIB: Final = 1 << 40
+"""KiB of a guest's memory: 1 MiB and 1 PiB. What is less or more is a mistake in a unit."""
+
 GIVERS_SHOWN: Final = 20
+
+
+class NoSuchClass(MomError, ValueError):
+    """A service class that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,17 @@ class Wanted:
     memory_kib: int
     name: str
     one: ServiceClass
+
+    @classmethod
+    def of(cls, count: int, memory_kib: int, name: str, classes: Mapping[str, ServiceClass]) -> Wanted:
+        """Guests of the class of that name, or of none where it is empty. Raises `MomError` for what makes no sense."""
+        if not LEAST_KIB <= memory_kib <= MOST_KIB:
+            raise UnitError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
+        if not 1 <= count <= MOST_COUNTED:
+            raise UnitError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
+        if name and name not in classes:
+            raise NoSuchClass(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(classes)}")
+        return cls(count, memory_kib, name, classes.get(name) or ServiceClass())
 
     @property
     def guarantee_kib(self) -> float:
@@ -65,12 +84,15 @@ class Figures:
     returning: float = 0.0
 
 
-def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation], promises: Promises) -> Figures | None:
-    """The figures of the last cycle; None while it is not known what the host can promise."""
+def figures_of(snapshot: Snapshot, kept: Reservations | None, promises: Promises) -> Figures:
+    """The figures of the last cycle. Raises `MomError` while it is not known what the host can promise."""
+    room = None if kept is None else kept.room()
+    reservations = () if kept is None else kept.reservations()
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
-        return None
+        hint = "it is from the second cycle on, with the plugin balloon, which holds promises, and one that knows the host's memory"
+        raise MomError("what the host can promise is not known", hint=hint)
     promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # those that are only listed have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has come for a reservation counts by its own promise.
@@ -132,17 +154,16 @@ def _about_promises(wanted: Wanted, figures: Figures, left: float) -> str:
 
 def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
     room = figures.room
-    made_of = (
-        f"{format_kib(figures.available)} are available"
-        if room is None
-        else f"{format_kib(room.free_kib)} are free and guests can give {format_kib(room.can_free_kib)}"
-    )
-    if room is not None and room.can_offload_kib:
-        made_of += f", {format_kib(room.can_offload_kib)} that they hardly touch can go to swap"
-    if room is not None and room.returning_kib:
-        made_of += f", {format_kib(room.returning_kib)} are kept for what guests may want back from swap"
-    if room is not None and room.rise:
-        made_of += f", {room.rise}"
+    if room is None:
+        made_of = f"{format_kib(figures.available)} are available"
+    else:
+        made_of = f"{format_kib(room.free_kib)} are free and guests can give {format_kib(room.can_free_kib)}"
+        if room.can_offload_kib:
+            made_of += f", {format_kib(room.can_offload_kib)} that they hardly touch can go to swap"
+        if room.returning_kib:
+            made_of += f", {format_kib(room.returning_kib)} are kept for what guests may want back from swap"
+        if room.rise:
+            made_of += f", {room.rise}"
     return (
         f"memory now: {made_of}, so {format_kib(max(0.0, at_once))} can be had; {wanted} would take"
         f" {format_kib(wanted.count * wanted.start_kib)} at once"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mom_core import Guest, GuestPatterns, GuestSettings, printable
@@ -12,9 +11,6 @@ from mom_plugins_sla.settings import class_in
 
 METADATA: Final = "sla_class"
 """The property of a guest with the class that its metadata, or the management system, says."""
-
-REMEMBERED: Final = 4096
-"""What was said of guests, and the class that follows from it, is remembered."""
 
 
 class Assigned(NamedTuple):
@@ -37,30 +33,26 @@ class ClassAssignment:
     """
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
-        self._classes = classes
+        self._classes, self._safest = classes, safest(classes)
         self._patterns = GuestPatterns(list(patterns))
-        self._named = [(name, f"patterns of the plugin sla ({printable(pattern, 60)})") for pattern, name in patterns.items()]
-        self._default = default
-        self._safest = safest(classes)
-        self._assigned = lru_cache(REMEMBERED)(self._find)
+        self._by_pattern = [
+            self._existing(name, f"patterns of the plugin sla ({printable(pattern, 60)})") for pattern, name in patterns.items()
+        ]
+        self._default = None if default is None else self._existing(default, "default of the plugin sla")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
         """The guest's class; None: it has none."""
-        metadata = guest.properties.get(METADATA)
-        return self._assigned(self._patterns.matching(guest)[-1:], class_in(settings), metadata if isinstance(metadata, str) else None)
+        written, metadata = class_in(settings), guest.properties.get(METADATA)
+        if written is not None:
+            return self._existing(written, "guests: in the YAML file")
+        if isinstance(metadata, str):
+            return self._existing(metadata, "the guest's metadata")
+        matching = self._patterns.matching(guest)
+        return self._by_pattern[matching[-1]] if matching else self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
         """The classes of all those that have one, by guest id."""
         return {guest.id: found for guest in guests if (found := self.of(guest, settings_of(guest))) is not None}
-
-    def _find(self, pattern: tuple[int, ...], written: str | None, metadata: str | None) -> Assigned | None:
-        if written is not None:
-            return self._existing(written, "guests: in the YAML file")
-        if metadata is not None:
-            return self._existing(metadata, "the guest's metadata")
-        if pattern:
-            return self._existing(*self._named[pattern[0]])
-        return None if self._default is None else self._existing(self._default, "default of the plugin sla")
 
     def _existing(self, name: str, by: str) -> Assigned:
         if name in self._classes:

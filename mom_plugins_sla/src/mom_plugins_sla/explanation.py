@@ -18,15 +18,14 @@ class ClassExplainer(Explainer):
 
 
 def _of_class(about: About) -> Iterator[str]:
-    fields = about.guest.fields
-    name, by = fields.get("sla_class"), fields.get("sla_class_by")
-    if not isinstance(name, str) or not name:
+    name, by = about.guest.text("sla_class"), about.guest.text("sla_class_by")
+    if not name:
         if any(one.fields.get("sla_class") for one in about.report.snapshot.guests.values()):
             yield "It is of no service class: nothing says one for it."
         return
-    why = f", by {printable(by, 200)}" if isinstance(by, str) and by else ""
+    why = f", by {printable(by, 200)}" if by else ""
     yield f"It is of the service class {printable(name, 60)}{why}."
-    may = [what for field, what in ALLOWED.items() if fields.get(field) == 1]
+    may = [what for field, what in ALLOWED.items() if about.guest.fields.get(field) == 1]
     if may:
         warning = about.number("leave_warning")
         when = "" if warning is None else f", {lasting(warning)} after that is announced"

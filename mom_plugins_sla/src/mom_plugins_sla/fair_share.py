@@ -10,6 +10,7 @@ section 6.5.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -60,18 +61,15 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
 
 def _level(claims: Sequence[Claim], turns: Sequence[float], full: Sequence[float], left: float, keeps: float) -> float:
     """How high the level rises until all shares together have risen by `left`: from one bend to the next, in their order."""
-    count = len(claims)
-    bends = [*turns, *full]
-    changes = [-claim.cost * (1.0 - keeps) for claim in claims]
-    changes.extend(-claim.cost * keeps for claim in claims)
+    bends = [(turn, -claim.cost * (1.0 - keeps)) for claim, turn in zip(claims, turns, strict=True)]
+    bends += [(end, -claim.cost * keeps) for claim, end in zip(claims, full, strict=True)]
     slope = sum(claim.cost for claim in claims)
     level = 0.0
-    for index in sorted(range(2 * count), key=bends.__getitem__):
-        bend = bends[index]
+    for bend, change in sorted(bends, key=itemgetter(0)):
         rises = slope * (bend - level)
         if rises >= left:
             break
         left -= rises
         level = bend
-        slope += changes[index]
+        slope += change
     return level + left / slope if slope > 0 else level

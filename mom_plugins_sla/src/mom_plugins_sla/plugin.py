@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -25,14 +26,14 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_plugins_sla.admission import Wanted, about_moving, admission_of, figures_of
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import ORDINARY, ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
-from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
-from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises, late_hook
+from mom_toolkit import NO_PROMISES, Admission, Admissions, ClassFiles, GuestMoves, Promises, Reservations, late_hook, seen_lately
 
 GUESTS_UNKNOWN: Final = "guests"
 """The name of the core's condition that the hypervisor has not listed its guests."""
@@ -52,7 +53,8 @@ class SlaPlugin:
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
-        self._admissions = HostAdmissions(self._classes, settings.default, context)
+        self._seen: Snapshot | None = None
+        """By this guests are admitted."""
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
@@ -81,7 +83,7 @@ class SlaPlugin:
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """Admission, and the file of classes."""
-        return {Admissions: self._admissions, ClassFiles: self}
+        return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
         """The policies that are switched on: those for CPUs and disks read fields that only the plugin qos has."""
@@ -101,7 +103,6 @@ class SlaPlugin:
             return
         self._classes = {**self._settings.all_classes, **self._shared.classes}
         self._assignment = ClassAssignment(self._classes, self._settings.patterns, self._settings.default)
-        self._admissions.classes = self._classes
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
     def _wrong_file(self) -> str:
@@ -139,8 +140,8 @@ class SlaPlugin:
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
             fields["fair_share_lack"] = math.ceil(lack)
-        if self._shared is not None:
-            fields["classes_file_wrong"] = f"there is no {self._settings.classes_file}" if self._shared.absent else self._wrong_file()
+        if (path := self._settings.classes_file) is not None:
+            fields["classes_file_wrong"] = self.why_unused(path)
         return fields
 
     @hookimpl
@@ -165,7 +166,18 @@ class SlaPlugin:
         """Note by what guests are admitted: not by a cycle in which the hypervisor has listed none, as if nothing were promised here."""
         conditions = () if report.verdict is None else report.verdict.conditions
         if report.snapshot.guests or not any(one.name == GUESTS_UNKNOWN and not one.over for one in conditions):
-            self._admissions.seen = report.snapshot
+            self._seen = report.snapshot
+
+    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
+        """`Admissions`: whether these guests fit, by the classes as they are now, and by what the last cycle has seen."""
+        wanted = Wanted.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
+        seen = seen_lately(self._seen, self._context, "nothing can be said")
+        promises = self._context.service(Promises) or NO_PROMISES
+        answer = admission_of(wanted, figures_of(seen, self._context.service(Reservations), promises), seen)
+        moves = self._context.service(GuestMoves)
+        if answer.admitted or moves is None:
+            return answer
+        return replace(answer, reasons=(*answer.reasons, about_moving(seen, moves)))
 
     def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:
         assigned = self._assignment.of_all(guests, self._context.guest_settings)

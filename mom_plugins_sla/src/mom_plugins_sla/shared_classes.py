@@ -33,23 +33,22 @@ class SharedClasses:
 
     def look(self) -> bool:
         """Read the file if it is another than before; whether the classes are others now."""
-        before = self.classes
+        before, known, self._seen = self.classes, self._seen, None  # what cannot be looked at now is looked at again
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self._seen, self.absent, self.wrong, self.classes = None, True, "", {}
+            self.absent, self.wrong, self.classes = True, "", {}
             return bool(before)
         except OSError as error:
-            self._seen, self.absent, self.wrong = None, False, f"{self._path}: {error.strerror}"
+            self.absent, self.wrong = False, f"{self._path}: {error.strerror}"
             return False
         self.absent = False
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
-            self._seen, self.wrong = None, f"{self._path}: it is no file"
+            self.wrong = f"{self._path}: it is no file"
             return False
-        seen = found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino  # a change of who may read it changes the second only
-        if seen == self._seen:
+        self._seen = found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino  # another mode or owner changes the second only
+        if self._seen == known:
             return False
-        self._seen = seen
         try:
             self.classes, self.wrong = read_settings(self._path, ClassesFile).classes, ""
         except ConfigError as error:

@@ -23,6 +23,7 @@ from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcRequest, parsed, request
 from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
+from mom_toolkit import Address
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
 """How long not to try again after the first, second … attempt in a row that came to nothing: calls fail at once meanwhile. A vdsm that is
@@ -59,19 +60,12 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """Where vdsm is and with which files it is spoken to (None: without TLS); the bytes of one answer; whether to listen for events."""
+    """Where vdsm is and with which files it is spoken to (None: without TLS); the bytes of one answer."""
 
-    host: str
-    port: int
+    address: Address
     tls: TlsFiles | None
     largest_answer: int = 64 << 20
     """vdsm needs a few KiB for each guest."""
-    events: bool = True
-
-    @property
-    def address(self) -> str:
-        """Host and port as in a URI."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def peer(self) -> str:
@@ -293,7 +287,7 @@ class VdsmConnection:
         settings, tls = self.settings, self.settings.tls
         context = None if tls is None else context_of(tls)
         try:
-            sock = await asyncio.to_thread(socket.create_connection, (settings.host, settings.port), _OPEN_SECONDS)
+            sock = await asyncio.to_thread(socket.create_connection, (settings.address.host, settings.address.port), _OPEN_SECONDS)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             hint = "is vdsm running? systemctl status vdsmd"
@@ -315,8 +309,7 @@ class VdsmConnection:
         # vdsm takes exactly this version, and the command CONNECT only.
         session.send("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"})
         session.send("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": "answers"})
-        if settings.events:
-            session.send("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": "events"})
+        session.send("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": "events"})
         return session
 
     # --- serving -----------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mom_core import Finding, HypervisorError, Severity, first_names
-from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 from mom_plugins_vdsm.statistics import UP
 from mom_plugins_vdsm.tls import own_certificate_problem
@@ -25,11 +24,11 @@ def configured(conf: VdsmConf) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct it, or set tls, host and port for the plugin vdsm")
 
 
-def examined(hypervisor: VdsmHypervisor, connection: VdsmConnection, ping_timeout: float) -> Iterable[Finding]:
+def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
     """Findings about the connection, the certificates and the guests."""
-    settings = connection.settings
+    connection, settings = hypervisor.connection, hypervisor.connection.settings
     try:
-        connection.call("Host.ping2", {}, ping_timeout, "ping")
+        connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")
         guests = hypervisor.guests()
     except HypervisorError as error:
         yield Finding(Severity.ERROR, SUBJECT, error.message, error.hint)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PluginContext, Value, printable
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
@@ -82,10 +80,7 @@ class VdsmHypervisor:
     connection: VdsmConnection
     settings: HypervisorSettings
     incarnations: Incarnations
-    log: logging.Logger
-    monotonic: Callable[[], float] = time.monotonic
-    tell: Callable[[str], None] = lambda what: None
-    """Called with what happened, from the connection's thread, when a guest's status changes."""
+    context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _sampling: threading.Lock = field(default_factory=threading.Lock)
     _reading_disks: threading.Lock = field(default_factory=threading.Lock)
@@ -121,7 +116,7 @@ class VdsmHypervisor:
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
-        now, interval = self.monotonic(), self.settings.sample_interval
+        now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
         known = [vm for guest in guests if (vm := vms.get(guest.id)) is not None]
@@ -138,7 +133,7 @@ class VdsmHypervisor:
             with self._lock:
                 state = self._state
                 changed = state.changed if wanted is None else state.changed.intersection(wanted)
-                if state.read is not None and not changed and self.monotonic() - state.read < self.settings.statistics_kept:
+                if state.read is not None and not changed and self.context.monotonic() - state.read < self.settings.statistics_kept:
                     return state.vms
             return self._read_vms(timeout)
 
@@ -151,7 +146,7 @@ class VdsmHypervisor:
             raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
         if len(answer) > MOST_GUESTS:
             raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, and mom manages {MOST_GUESTS:,} at most")
-        now, settings = self.monotonic(), self.settings
+        now, settings = self.context.monotonic(), self.settings
         with self._lock:
             before = self._state.vms
         read = [
@@ -162,7 +157,7 @@ class VdsmHypervisor:
         vms = {vm.id: vm for vm in read if vm is not None and vm.here}
         malformed = len(answer) - sum(vm is not None for vm in read)
         if malformed > self._malformed:
-            self.log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
+            self.context.log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
         self._malformed = malformed
         if malformed == len(answer) > 0:
             raise HypervisorError("reading the guests: no entry of vdsm's list of guests makes sense")
@@ -175,7 +170,7 @@ class VdsmHypervisor:
 
     def _forget_answered(self) -> None:
         """Also what will not be answered any more. The lock is held."""
-        now = self.monotonic()
+        now = self.context.monotonic()
         late = self._state.late
         self._state.late = {i: (done, since) for i, (done, since) in late.items() if not done() and now - since < _LOST_SECONDS}
 
@@ -235,11 +230,11 @@ class VdsmHypervisor:
     def _disks_are_recent(self) -> bool:
         """Whether they were read so recently that they are where they were then. The lock is held."""
         read = self._state.disks_read
-        return read is not None and self.monotonic() - read < self.settings.statistics_kept
+        return read is not None and self.context.monotonic() - read < self.settings.statistics_kept
 
     def _read_disks(self) -> Mapping[str, Sequence[DiskTune]]:
         with self._lock:
-            changes, now = self._state.disk_changes, self.monotonic()
+            changes, now = self._state.disk_changes, self.context.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
         # vdsm may ask each guest's QEMU for these: one that hangs would hold another of its workers each time.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
@@ -313,7 +308,7 @@ class VdsmHypervisor:
         whole = self.settings.call_timeout
         with self._lock:
             self._forget_answered()
-            recent = sum(self.monotonic() - since < _IMPATIENT_SECONDS for _, since in self._state.late.values())
+            recent = sum(self.context.monotonic() - since < _IMPATIENT_SECONDS for _, since in self._state.late.values())
         return max(whole / (1 << recent), min(_LEAST_PATIENCE_SECONDS, whole))
 
     def _call_once(self, about: str, method: str, params: Mapping[str, object], timeout: float, doing: str, silent: str) -> object:
@@ -325,7 +320,7 @@ class VdsmHypervisor:
 
         def late(done: Callable[[], bool]) -> None:
             with self._lock:
-                self._state.late[about] = (done, self.monotonic())
+                self._state.late[about] = (done, self.context.monotonic())
 
         return self.connection.call(method, params, timeout, doing, late)
 
@@ -345,7 +340,7 @@ class VdsmHypervisor:
                 return
             self._state.changed.add(identity)
         name = printable(known.name if known else identity)
-        self.tell(f"guest {name} is {printable(status, 40)!r}")
+        self.context.wake(f"guest {name} is {printable(status, 40)!r}")
 
 
 @contextmanager

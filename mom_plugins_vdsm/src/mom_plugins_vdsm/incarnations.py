@@ -40,11 +40,11 @@ class _GuestRun:
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
     """The file: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id; and when it
-    began by the wall clock by which those starts were found, in seconds since the epoch (None: not known)."""
+    began by the wall clock by which those starts were found, in seconds since the epoch."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
-    boot_time: float | None = None
+    boot_time: float
 
 
 FORM: Final = TypeAdapter(KeptIncarnations)
@@ -79,7 +79,7 @@ class Incarnations:
         if kept is not None and not self._rebooted:
             now = self.since_boot()
             self._runs = {identity: _GuestRun(mark, started, now) for identity, (mark, started) in kept.guests.items()}
-            self._boot_time = self._boot_time if kept.boot_time is None else kept.boot_time
+            self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
         """The marks of these guests, which are all that run here now, by guest id."""

@@ -23,10 +23,10 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_toolkit import boot_id, late_hook
+from mom_toolkit import Address, boot_id, late_hook
 
 if TYPE_CHECKING:
-    from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
+    from mom_plugins_vdsm.connection import VdsmConnectionSettings
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
@@ -76,7 +76,6 @@ class VdsmPlugin:
         self._settings = settings
         self._context = context
         self._conf: VdsmConf | None = None
-        self._connection: VdsmConnection | None = None
         self._hypervisor: VdsmHypervisor | None = None
 
     @staticmethod
@@ -126,16 +125,16 @@ class VdsmPlugin:
         loss = "a guest counts as started anew unless the ledger knows it"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
         incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, lambda: context.engine_state().changes, context.serves)
-        connection = self._connection = VdsmConnection(self._connection_settings(conf), context.log)
+        connection = VdsmConnection(self._connection_settings(conf), context.log)
         settings = self._hypervisor_settings(conf)
-        self._hypervisor = VdsmHypervisor(connection, settings, incarnations, context.log, context.monotonic, context.wake)
+        self._hypervisor = VdsmHypervisor(connection, settings, incarnations, context)
         connection.start()
 
     @hookimpl
     def mom_teardown(self) -> None:
         """Let the connection go."""
-        if self._connection is not None:
-            self._connection.close()
+        if self._hypervisor is not None:
+            self._hypervisor.connection.close()
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
@@ -151,7 +150,7 @@ class VdsmPlugin:
         if conf.tls if settings.tls is None else settings.tls:
             paths = [Path(settings.pki_directory, name) for name in (settings.key, settings.certificate, settings.ca)]
             files = TlsFiles(*(self._context.root / path.relative_to(path.anchor) for path in paths))
-        return VdsmConnectionSettings(settings.host or conf.host, settings.port or conf.port, files)
+        return VdsmConnectionSettings(Address(host=settings.host or conf.host, port=settings.port or conf.port), files)
 
     def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
         from mom_plugins_vdsm.hypervisor import HypervisorSettings
@@ -182,9 +181,9 @@ class VdsmPlugin:
         """Reach vdsm, and see what the guests lack."""
         from mom_plugins_vdsm.doctor import configured, examined
 
-        if self._conf is None or self._connection is None or self._hypervisor is None:
+        if self._conf is None or self._hypervisor is None:
             return []
-        return [*configured(self._conf), *examined(self._hypervisor, self._connection, self._settings.call_timeout)]
+        return [*configured(self._conf), *examined(self._hypervisor)]
 
 
 def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
+from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report, Scope, Value, as_items, printable
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
 from mom_toolkit import PolicyProblem, PolicyRefused, PolicyTexts
 
@@ -283,7 +283,7 @@ def _told(fields: Mapping[str, Value]) -> dict[str, object]:
     told: dict[str, object] = dict(fields)
     if fields.get("mem_available") is not None:
         told.update({name: 0 for name in ABSENT_IS_0 if fields.get(name) is None})
-    disks, now = _disks(fields.get("io_tune")), _disks(fields.get("io_tune_current"))
+    disks, now = (as_items(fields.get(name)) or () for name in ("io_tune", "io_tune_current"))
     agreed = [disk for disk in disks if _limits(disk.get("maximum")) or _limits(disk.get("guaranteed"))]
     places = {_place(disk) for disk in agreed}
     if "io_tune" in fields:
@@ -293,10 +293,6 @@ def _told(fields: Mapping[str, Value]) -> dict[str, object]:
             {"name": disk.get("name"), "path": disk.get("path"), "ioTune": _limits(disk)} for disk in now if _place(disk) in places
         ] or None
     return told
-
-
-def _disks(value: Value) -> Sequence[Mapping[str, Value]]:
-    return [disk for disk in value if isinstance(disk, Mapping)] if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def _place(disk: Mapping[str, Value]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 _READABLE_HINT = "run mom as user vdsm with group kvm"
 _NAMED_HINT = "the engine makes it when the host is installed; the section [vdsm] of mom.conf, or the plugin vdsm's settings, name others"
 _ENROLL_HINT = "have the engine make new ones for this host: Installation, Enroll Certificate"
+_NO_TLS_HINT = "set tls: false for the plugin vdsm, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
 """Bytes. A certificate has 2 KiB, the largest bundles of CAs some hundred."""
@@ -106,8 +107,8 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
     if own_certificate_problem(files):  # it has hung up without a reason, and that is one
         return not_let_in(files, peer, "")
     if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
-        return _no_tls(peer)
-    return HypervisorError(f"no TLS connection with {peer}: {_said(error)}", hint=_no_tls(peer).hint)
+        return HypervisorError(f"{peer} does not speak TLS", hint=_NO_TLS_HINT)
+    return HypervisorError(f"no TLS connection with {peer}: {_said(error)}", hint=_NO_TLS_HINT)
 
 
 def not_let_in(files: TlsFiles, peer: str, said: str) -> HypervisorError:
@@ -120,11 +121,6 @@ def not_let_in(files: TlsFiles, peer: str, said: str) -> HypervisorError:
     if problem:
         return PermissionDenied(f"{message}; {problem}", hint=_ENROLL_HINT)
     return PermissionDenied(message, hint="it must be signed by the CA that vdsm trusts")
-
-
-def _no_tls(peer: str) -> HypervisorError:
-    hint = "set tls: false for the plugin vdsm, if vdsm's own configuration has ssl = false in its section [vars]"
-    return HypervisorError(f"{peer} does not speak TLS", hint=hint)
 
 
 def _verdict(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:

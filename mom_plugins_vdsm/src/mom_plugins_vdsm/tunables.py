@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from mom_core import DiskTune
+from mom_core import DiskTune, as_items
 from mom_plugins_vdsm.statistics import number
 
 
@@ -15,12 +15,12 @@ def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
     """
     if not isinstance(entry, Mapping):
         return ()
-    policies = _objects(entry.get("policy"))[::-1]  # of two for one disk, the first counts
+    policies = (as_items(entry.get("policy")) or ())[::-1]  # of two for one disk, the first counts
     by_path = {path: policy for policy in policies if (path := _text(policy, "path"))}
     by_name = {name: policy for policy in policies if (name := _text(policy, "name"))}
     without_path = {_text(policy, "name"): policy for policy in policies if not _text(policy, "path")}
     tunes = []
-    for item in _objects(entry.get("current_values")):
+    for item in as_items(entry.get("current_values")) or ():
         name, path = _text(item, "name"), _text(item, "path")
         if not name and not path:
             continue
@@ -34,10 +34,6 @@ def _limits(value: object) -> dict[str, int] | None:
     if not isinstance(value, Mapping):
         return None
     return {key: limit for key in DiskTune.LIMITS if (limit := number(value.get(key))) is not None}
-
-
-def _objects(value: object) -> Sequence[Mapping[str, object]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else ()
 
 
 def _text(item: Mapping[str, object], key: str) -> str:

@@ -119,7 +119,7 @@ def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError 
         values = [_value_of(writes[place]) for place in refused]
         for place, failure in zip(refused, helper.set_groups(values), strict=True):
             failures[place] = _as_of_guest(failure, writes[place])
-    return [None if failure is None else _caused(failure, write.path) for failure, write in zip(failures, writes, strict=True)]
+    return [None if failure is None else _failure_of(failure, write.path, "write") for failure, write in zip(failures, writes, strict=True)]
 
 
 def _failure_to(write: GroupWrite) -> OSError | None:
@@ -147,12 +147,6 @@ def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
     # Where /proc does not tell, as with hidepid, the refusal stands: of a process that has ended, the helper says so itself.
     its_own = not groups or Path(write.path).parent.name in re.split("[/\n]", groups)
     return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-
-
-def _caused(failure: OSError, path: str) -> HypervisorError:
-    error = _failure_of(failure, path, "write")
-    error.__cause__ = failure
-    return error
 
 
 def _write(path: Path | str, text: str, *, wait: bool) -> None:
@@ -243,12 +237,14 @@ def _declared(helper: Helper, path: Path | str) -> bool:
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """The error for a file of the kernel that could not be read or written."""
+    """The error for a file of the kernel that could not be read or written; what it comes from is its `__cause__`."""
+    failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
-    if error.errno in _REFUSED:
-        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path, error.errno))
-    return HypervisorError(f"cannot {verb} {path}: {error.strerror}")
+        failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
+    elif error.errno in _REFUSED:
+        failure = PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path, error.errno))
+    failure.__cause__ = error
+    return failure
 
 
 def boot_id(proc: Path) -> str:

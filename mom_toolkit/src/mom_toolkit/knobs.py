@@ -13,24 +13,17 @@ from mom_toolkit.kernel_files import read_number, write_file
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A control of the host, and how it is read and written.
+    """A control of the host, and how it is read and written. Its field has the same name.
 
     :param read: what it stands at; None: unknown. Raises `HypervisorError`: `NotSupported` where there is no such thing
     :param write: sets it; raises `HypervisorError`
     :param source: where the value comes from, such as `/proc/sys/vm/swappiness`
     """
 
-    name: str
-    unit: Unit
-    description: str
+    control: ControlSpec
     read: Callable[[], Value]
     write: Callable[[Value], None]
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: Sequence[int] = ()
     source: str = ""
-    file: str = ""
-    """The file of the kernel that this is, for one that is a file."""
 
     @classmethod
     def of_file(
@@ -51,18 +44,13 @@ class Knob:
         def write(value: Value) -> None:
             write_file(path, f"{round(value) if isinstance(value, float) else value}\n")
 
-        return cls(name, unit, description, lambda: read_number(path), write, minimum, maximum, choices, str(path), str(path))
-
-    @property
-    def control(self) -> ControlSpec:
-        """The declaration of the control; its field has the same name."""
-        bounds = (self.minimum, self.maximum)
-        return ControlSpec(self.name, self.unit, Scope.HOST, self.description, self.name, *bounds, tuple(self.choices), file=self.file)
+        control = ControlSpec(name, unit, Scope.HOST, description, name, minimum, maximum, tuple(choices), file=str(path))
+        return cls(control, lambda: read_number(path), write, str(path))
 
     @property
     def field(self) -> FieldSpec:
         """The declaration of the field that holds the present value."""
-        return FieldSpec(self.name, self.unit, Scope.HOST, self.description, self.source)
+        return FieldSpec(self.control.field, self.control.unit, Scope.HOST, self.control.description, self.source)
 
 
 def helper_declaration(control: ControlSpec) -> str:
@@ -106,7 +94,7 @@ class KnobPlugin:
     @hookimpl
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set these knobs, one after the other."""
-        writers = {knob.name: knob.write for knob in self.knobs}
+        writers = {knob.control.name: knob.write for knob in self.knobs}
         return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
@@ -122,7 +110,7 @@ class KnobPlugin:
         values: dict[str, Value | HypervisorError] = {}
         for knob in self.knobs:
             try:
-                values[knob.name] = knob.read()
+                values[knob.control.name] = knob.read()
             except HypervisorError as error:
-                values[knob.name] = error
+                values[knob.control.name] = error
         return values

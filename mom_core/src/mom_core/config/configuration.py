@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, KeysView, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -68,6 +68,14 @@ class Config:
     guests: tuple[GuestRule, ...] = ()
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False, compare=False)
     given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+
+    def having(self, hook: str) -> KeysView[str]:
+        """The plugins whose classes have a hook, in the order of precedence."""
+        return {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}.keys()
+
+    def with_only(self, names: Collection[str]) -> Config:
+        """The same, with none but these of its plugins."""
+        return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
         """A function that gives what the section `guests` says to this plugin about a guest.

@@ -118,7 +118,7 @@ def parse_document(text: str, file: str) -> Document:
     if root is None:
         document.values[()] = Place(1, 1)
     else:
-        document.value = _Builder(document).build(root, (), 0)
+        document.value = _Builder(document).build(root, ())
     return document
 
 
@@ -281,16 +281,16 @@ class _Builder:
 
     document: Document
 
-    def build(self, node: yaml.Node, path: KeyPath, depth: int) -> object:
+    def build(self, node: yaml.Node, path: KeyPath) -> object:
         self.document.values[path] = _place(node)
-        if depth > MAX_DEPTH:
+        if len(path) > MAX_DEPTH:
             raise _refused(self.document.file, _place(node), f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
         if len(self.document.keys) + len(self.document.values) > MAX_NODES:
             raise _refused(self.document.file, _place(node), f"more than {MAX_NODES:,} keys and values, aliases expanded")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
-            return self._mapping(node, path, depth)
+            return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-            return [self.build(inner, (*path, number), depth + 1) for number, inner in enumerate(node.value)]
+            return [self.build(inner, (*path, number)) for number, inner in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             return self._scalar(node, path)
         tag = printable(node.tag.replace(_TAG, "!!"))
@@ -310,7 +310,7 @@ class _Builder:
             )
             return None
 
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
         built: dict[str, object] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node, path)
@@ -327,7 +327,7 @@ class _Builder:
                 self.document.note(_place(key_node), message, "remove one of them")
                 continue
             self.document.keys[inner] = _place(key_node)
-            built[key] = self.build(value_node, inner, depth + 1)
+            built[key] = self.build(value_node, inner)
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mom_core.config.document import Document, KeyPath
+from mom_core.config.schema import setting_names
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
@@ -66,11 +67,11 @@ def complain(
         loc = error["loc"]
         path = base + _walk(value, loc)
         outermost = str(loc[0]) if loc else ""
+        inner = _model_at(model, loc[:-1])
         if error["type"] == "extra_forbidden":
-            message, hint = unknown_key(str(loc[-1]), _names_at(model, loc[:-1]))
+            message, hint = unknown_key(str(loc[-1]), [] if inner is None else setting_names(inner))
             groups.setdefault((path, True), []).append((message, elsewhere.get(outermost, hint) if len(loc) == 1 else hint))
         elif error["type"] == "missing":
-            inner = _model_at(model, loc[:-1])
             about = "" if inner is None else " ".join(descriptions(inner).get(str(loc[-1]), "").split())
             groups.setdefault((base + loc, True), []).append(("is missing", about))
         else:
@@ -115,12 +116,6 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
             value = value[step]  # type: ignore[index]  # `inside` says that it can be
             path = (*path, step)
     return path
-
-
-def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The settings that there are in the (possibly inner) mapping at `loc`."""
-    inner = _model_at(model, loc)
-    return [] if inner is None else [field.alias or name for name, field in inner.model_fields.items()]
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:

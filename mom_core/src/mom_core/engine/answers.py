@@ -9,8 +9,8 @@ from typing import Final
 
 from mom_core.model import Decision, Entity, Guest, Problem, Revision, Scope, Severity, ShadowDecisions, Source, shown
 from mom_core.plugins.invoker import describe
+from mom_core.values import is_usual_number
 
-_PLAIN = frozenset({int, float})
 _NO_DECISION = "what is on trial holds something that is no Decision"
 
 
@@ -40,23 +40,12 @@ def why_nonsense(item: object) -> str:
 
 
 def _why_nonsense(item: object) -> str:
-    good = True
-    if isinstance(item, Decision):
-        good = _is_decision(item)
-        if good and (type(item.value) not in _PLAIN or not -1e18 < item.value < 1e18):  # type: ignore[operator]  # a number by then
-            repr(item.value)  # what cannot be written, such as 10**5000, reaches no report
-    elif isinstance(item, Problem):
-        about = item.entity is None or _is_entity(item.entity)
-        texts = isinstance(item.message, str) and isinstance(item.hint, str)
-        good = about and texts and _is_source(item.source) and item.severity in [*Severity]
-    elif isinstance(item, Revision):
-        good = _is_decision(item.before) and (item.after is None or _is_decision(item.after)) and isinstance(item.reason, str)
-    elif isinstance(item, ShadowDecisions):
+    if isinstance(item, ShadowDecisions):
         return next(filter(None, (_why_nonsense(one) if isinstance(one, Decision) else _NO_DECISION for one in item.decisions)), "")
-    elif isinstance(item, Guest):
-        good = all(isinstance(one, Mapping) for one in (item.fields, item.properties, item.blocked))
-        good = good and all(isinstance(part, str) for part in (item.id, item.name, item.incarnation, *item.blocked.values()))
-    return "" if good else _wrong_part(item)
+    wrong = _wrong_part(item)
+    if not wrong and isinstance(item, Decision) and not is_usual_number(item.value):
+        repr(item.value)  # what cannot be written, such as 10**5000, reaches no report
+    return wrong
 
 
 _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
@@ -67,11 +56,13 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
     Revision: {"before": (Decision,), "after": (Decision, NoneType), "reason": (str,)},
     Guest: {"id": (str,), "name": (str,), "incarnation": (str,), "fields": (Mapping,), "properties": (Mapping,), "blocked": (Mapping,)},
 }
-"""Of which types the parts of an answer are. Looked at only for the words, when it is known that one is not."""
+"""Of which types the parts of an answer are."""
 
 
 def _wrong_part(item: object) -> str:
     """The words about the first part that is not of its type; empty if there is none."""
+    if isinstance(item, Decision) and _is_sound(item):
+        return ""
     kind = next((kind for kind in _PARTS if isinstance(item, kind)), None)
     if kind is None:
         return ""
@@ -82,22 +73,20 @@ def _wrong_part(item: object) -> str:
             return f"the {name} of {_with_article(kind)} should be {types} and is {type(part).__name__} {shown(part)}"
         if wrong := _wrong_part(part):
             return wrong
-    return "the blocked of a Guest should give texts as reasons" if kind is Guest else ""
+    if isinstance(item, Guest) and not all(isinstance(reason, str) for reason in item.blocked.values()):
+        return "the blocked of a Guest should give texts as reasons"
+    return ""
 
 
 def _with_article(kind: type) -> str:
     return f"{'an' if kind is Entity else 'a'} {kind.__name__}"
 
 
-def _is_decision(one: object) -> bool:
-    if not isinstance(one, Decision):
+def _is_sound(one: Decision) -> bool:
+    """True if its parts are of their types: written out, as each guest may have some in each cycle."""
+    entity: object = one.entity
+    source: object = one.source
+    if not isinstance(entity, Entity) or not isinstance(source, Source):
         return False
-    return _is_entity(one.entity) and isinstance(one.control, str) and isinstance(one.reason, str) and _is_source(one.source)
-
-
-def _is_entity(one: object) -> bool:
-    return isinstance(one, Entity) and isinstance(one.scope, Scope) and isinstance(one.id, str) and isinstance(one.name, str)
-
-
-def _is_source(one: object) -> bool:
-    return isinstance(one, Source) and isinstance(one.name, str)
+    named = isinstance(entity.scope, Scope) and isinstance(entity.id, str) and isinstance(entity.name, str)
+    return named and isinstance(one.control, str) and isinstance(one.reason, str) and isinstance(source.name, str)

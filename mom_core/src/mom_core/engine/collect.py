@@ -7,28 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from enum import Enum
 from operator import attrgetter
 from typing import Final, NoReturn, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.engine.answers import contained, no_sense, why_nonsense
 from mom_core.errors import HypervisorError
-from mom_core.model import (
-    HOST_ID,
-    Derived,
-    FieldSpec,
-    Guest,
-    GuestTable,
-    Host,
-    Problem,
-    Scope,
-    Severity,
-    Snapshot,
-    Source,
-    printable,
-    shown,
-)
+from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, printable, shown
 from mom_core.plugins.bounded import text_of
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet, complete
@@ -48,19 +33,9 @@ _IN_ORDER = attrgetter("name", "id")
 
 _HALF = re.compile("[\ud800-\udfff]")
 
-
-class _Kind(Enum):
-    NUMBER = "a number"
-    TEXT = "a text"
-    LIST = "a list"
-
-
-_KINDS = {Unit.TEXT: _Kind.TEXT, Unit.LIST: _Kind.LIST}
-
 Fields = dict[str, Value]
-_Kinds: TypeAlias = "Mapping[str, _Kind]"
-_Told: TypeAlias = "tuple[Plugin, _Kinds, Columns]"
-"""What a plugin tells of guests, and the kinds of the fields that it declared."""
+_Told: TypeAlias = "tuple[Plugin, Columns]"
+"""What a plugin tells of guests."""
 
 
 class KeptFields(Fields):
@@ -77,37 +52,28 @@ class KeptFields(Fields):
 
 
 class Collector:
-    """Collects with one set of plugins. What can be prepared once is prepared in the constructor."""
+    """Collects with one set of plugins.
 
-    def __init__(self, plugins: PluginSet, on_progress: Callable[[], None] = lambda: None) -> None:
+    :param interval: seconds between two cycles: a property of the host
+    """
+
+    def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
         self._on_progress = on_progress
-        self._declared = {
-            (plugin.name, scope): {
-                spec.name: _KINDS.get(spec.unit, _Kind.NUMBER)
-                for spec in plugin.declared_as(FieldSpec)
-                if spec.scope is scope and spec.collected
-            }
-            for plugin in plugins.plugins
-            for scope in Scope
-        }
+        self._host_properties = KeptFields({"name": platform.node() or HOST_ID, "interval": interval})
         self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()
-        self._listed: Sequence[Guest] = ()
-        self._places: Mapping[str, int] = {}
 
-    def snapshot(self, number: int, time: float, monotonic: float, host_properties: Mapping[str, Value]) -> tuple[Snapshot, list[Problem]]:
+    def snapshot(self, number: int, time: float, monotonic: float) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
         problems: list[Problem] = []
         listed = self._list_guests(problems)
         self._on_progress()
-        host = Host(str(host_properties["name"]), KeptFields(self._host_fields(problems)), host_properties)
+        host = Host(str(self._host_properties["name"]), KeptFields(self._host_fields(problems)), self._host_properties)
         self._on_progress()
-        if listed is not self._listed:
-            self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
         told = self._told_of_guests(listed, problems) if listed else []
         self._on_progress()
-        guests = GuestTable(listed, self._places, _joined(told, problems))
+        guests = GuestTable(listed, _joined(told, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
@@ -122,15 +88,11 @@ class Collector:
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
             with contained(plugin.name, hook, problems):
-                _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
-                told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
+                _join(fields, _accepted(value.host, plugin, problems))
+                told += self._told(plugin, hook, value.guests, listed, problems)
         host = replace(snapshot.host, fields=KeptFields({**snapshot.host.fields, **fields}))
-        places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
-        guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
+        guests = GuestTable(listed, snapshot.columns.with_columns(_joined(told, problems)))
         return replace(snapshot, host=host, guests=guests)
-
-    def _declared_by(self, plugin: Plugin, scope: Scope) -> _Kinds:
-        return self._declared.get((plugin.name, scope), {})
 
     def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
         """One hook of all plugins at once: who answered what, in their order; failures become problems."""
@@ -191,7 +153,7 @@ class Collector:
                 problems.append(_rubbish(plugin, hook, value, "a mapping"))
                 continue
             with contained(plugin.name, hook, problems):
-                _join(joined, _accepted(value, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
+                _join(joined, _accepted(value, plugin, problems))
         return joined
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
@@ -201,17 +163,14 @@ class Collector:
         hook = "mom_collect_guests"
         for plugin, value in self._ask(hook, problems, **arguments):
             with contained(plugin.name, hook, problems):
-                told += self._told(plugin, hook, value, guests, self._places.keys(), problems)
+                told += self._told(plugin, hook, value, guests, problems)
         return told
 
-    def _told(
-        self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
-    ) -> Iterator[_Told]:
+    def _told(self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], problems: list[Problem]) -> Iterator[_Told]:
         """A plugin's fields of these guests, by field; nothing if its answer is rubbish."""
-        kinds = self._declared_by(plugin, Scope.GUEST)
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
-                yield plugin, kinds, value
+                yield plugin, value
             else:
                 what = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
                 problems.append(Problem(Source(plugin.name), what))
@@ -219,18 +178,14 @@ class Collector:
         if not isinstance(value, Mapping):
             problems.append(_rubbish(plugin, hook, value, "a mapping"))
             return
-        for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
+        known = {guest.id for guest in guests}
+        for stranger in [identity for identity in value if identity not in known]:
             what = f"{hook} names an unknown guest {printable(str(stranger))}"
             problems.append(Problem(Source(plugin.name), what))
         rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
         wrong = (fields for fields in rows if not isinstance(fields, Mapping))
         problems.extend(_rubbish(plugin, hook, fields, "a mapping for each guest") for fields in wrong)
-        yield plugin, kinds, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
-
-
-def host_properties(interval: float) -> Mapping[str, Value]:
-    """The host's properties, known without measuring: its name, and the seconds between two cycles."""
-    return KeptFields({"name": platform.node() or HOST_ID, "interval": interval})
+        yield plugin, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
@@ -282,11 +237,12 @@ def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
     """All that is known of guests: each field by the plugin that comes first in the YAML order and knows it of that guest."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
-    for plugin, declared, columns in told:
+    for plugin, columns in told:
+        units = plugin.units(Scope.GUEST)
         for name in columns:
             with contained(plugin.name, "its fields of guests", problems):
-                accepted = _accepted_column(name, columns, declared, plugin, problems)
-                places = {*columns.unknown(name)} if name in declared else set()
+                accepted = _accepted_column(name, columns, units.get(name), plugin, problems)
+                places = {*columns.unknown(name)} if name in units else set()
                 if name in joined:
                     accepted = [other if value is None else value for value, other in zip(joined[name], accepted, strict=True)]
                     places = {place for place in places | unknown[name] if accepted[place] is None}
@@ -296,43 +252,43 @@ def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
     return Columns(joined, unknown)
 
 
-def _accepted_column(name: str, columns: Columns, declared: _Kinds, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
+def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
     """A field of all guests, with None for what is not of its declared type."""
-    values, unknown, kind = columns[name], columns.unknown(name), declared.get(name)
-    if kind is _Kind.NUMBER and _PLAIN_OR_NONE.issuperset(columns.types(name)):
+    values, unknown = columns[name], columns.unknown(name)
+    if unit is not None and unit.is_number and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
         if are_within_bounds(numbers):
             return values
     return [
-        value if (value is None and place not in unknown) or _fits(value, name, kind, plugin, Scope.GUEST, problems) else None
+        value if (value is None and place not in unknown) or _fits(value, name, unit, plugin, Scope.GUEST, problems) else None
         for place, value in enumerate(values)
     ]
 
 
-def _accepted(fields: Mapping[str, object], declared: _Kinds, plugin: Plugin, scope: Scope, problems: list[Problem]) -> Fields:
-    """The fields that are of their declared types."""
-    return {name: value for name, value in fields.items() if _fits(value, name, declared.get(name), plugin, scope, problems)}
+def _accepted(fields: Mapping[str, object], plugin: Plugin, problems: list[Problem]) -> Fields:
+    """The fields of the host that are of their declared types."""
+    units = plugin.units(Scope.HOST)
+    return {name: value for name, value in fields.items() if _fits(value, name, units.get(name), plugin, Scope.HOST, problems)}
 
 
-_PLAIN_TYPES = frozenset({int, float})
-_PLAIN_OR_NONE = _PLAIN_TYPES | _NO_VALUE
+_PLAIN_OR_NONE = frozenset({int, float}) | _NO_VALUE
 
 
-def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
+def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
     """True if a value is of its field's declared type; a problem if not."""
-    if kind is None:
+    if unit is None:
         problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
         return False
     if value is None:
         return True
-    if kind is _Kind.NUMBER:
-        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
-    elif kind is _Kind.TEXT:
+    if unit is Unit.TEXT:
         fits = isinstance(value, str) and _is_whole(value)
-    else:
+    elif unit is Unit.LIST:
         fits = isinstance(value, Sequence) and not isinstance(value, str)
+    else:
+        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
     if not fits:
-        wanted = number_wanted(value) if kind is _Kind.NUMBER else kind.value
+        wanted = number_wanted(value) if unit.is_number else f"a {unit}"
         message = f"its {scope} field {name} should be {wanted} and is {type(value).__name__} {shown(value)}"
         problems.append(Problem(Source(plugin.name), message))
     return fits

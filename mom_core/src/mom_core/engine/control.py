@@ -54,10 +54,7 @@ def apply(
     written = owners.written(plan.due)
     # What another process has set, and still stands, does not become mom's because mom has failed to change it.
     failed = plan.foreign and {target_of(one.decision) for one in written if one.status is Status.FAILED} & plan.foreign
-    if failed or any(spec.key for spec in owners.specs.values()):
-        ledger.settle(_noted(owners.specs[one.decision.control], one, failed) for one in written)
-    else:
-        ledger.settle(written)
+    ledger.settle(_noted(owners.specs[one.decision.control], one, failed) for one in written)
     return [*plan.outcomes, *written], owners.problems
 
 
@@ -78,7 +75,7 @@ class _Owners:
         names = {decision.control for decision in decisions}
         self.by_control = {name: owner for name in names if (owner := plugins.owner(name)) is not None}
         self.specs = {name: owner.controls[name] for name, owner in self.by_control.items()}
-        self.controllers = {one.name: Controller.of(one.controls, one.hooks, plugins.hypervisor) for one in self.by_control.values()}
+        self.controllers = {one.name: Controller(one.controls, one.hooks, plugins.hypervisor) for one in self.by_control.values()}
         self.found: dict[Target, Found] = {}
         self.problems: list[Problem] = []
 

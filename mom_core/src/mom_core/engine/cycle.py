@@ -16,7 +16,7 @@ from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
 from mom_core.engine.verdict import CORE, HeldConditions, accepted, own_conditions
 from mom_core.ledger import Ledger
-from mom_core.model import Condition, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source, Value
+from mom_core.model import Condition, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source
 from mom_core.plugins.registry import PluginSet
 
 
@@ -36,12 +36,11 @@ class CycleSteps:
     enforce: bool
     clock: Clock
     stopping: threading.Event
-    host_properties: Mapping[str, Value]
     collector: Collector
     conditions: HeldConditions
     on_report: Callable[[Report], None]
     on_progress: Callable[[], None]
-    missing: dict[str, int] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
     claims: Claims = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,9 +53,7 @@ class CycleSteps:
         :param known: the snapshot, where none is to be taken
         """
         began = self.clock.monotonic()
-        snapshot, problems = (
-            (known, []) if known is not None else self.collector.snapshot(number, self.clock.wall(), began, self.host_properties)
-        )
+        snapshot, problems = (known, []) if known is not None else self.collector.snapshot(number, self.clock.wall(), began)
         if not self.stopping.is_set():
             snapshot = self.collector.derived(snapshot, tuple(self.history), problems)
             self.on_progress()
@@ -108,7 +105,7 @@ class CycleSteps:
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:
         owner = self.plugins.hypervisor_owner
         if owner is not None and not self._guests_unknown(problems) and not self.stopping.is_set():
-            forget_gone(self.ledger, snapshot, self.missing)
+            self.missing = forget_gone(self.ledger, snapshot, self.missing)
 
     def _guests_unknown(self, problems: Sequence[Problem]) -> Problem | None:
         """The problem that the hypervisor did not list its guests; None when it did, or there is none."""
@@ -181,8 +178,8 @@ class CycleSteps:
     def _ledger_conditions(self) -> list[Condition]:
         """The troubles with the core's own memory of what it has changed, for as long as they last."""
         found = (
-            (self.ledger.damage, "look into the damaged file for what stood there before, and put it back by hand"),
-            (self.ledger.write_error, f"see that its folder can be written and has room; {SEE_DOCTOR}"),
+            (self.ledger.file.damage, "look into the damaged file for what stood there before, and put it back by hand"),
+            (self.ledger.file.write_error, f"see that its folder can be written and has room; {SEE_DOCTOR}"),
         )
         return [Condition("ledger", text, cure=cure) for text, cure in found if text]
 

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from mom_core.config import Config
 from mom_core.context import Declarations, PluginContext, Service
-from mom_core.engine.collect import LISTING, Collector, host_properties
+from mom_core.engine.collect import LISTING, Collector
 from mom_core.engine.cycle import CycleSteps
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import LOOK_AGAIN_SECONDS, restore
@@ -291,7 +291,7 @@ class Engine:
         """The engine's state now, besides the newest report. From any thread."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
-        known = EngineState("", self.started_at, len(ledger), self.problems(), self.config.file, changes=ledger)
+        known = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)
         if cycle is None:
             return known
         loaded = {plugin.name: plugin.configured.loaded for plugin in cycle.plugins.plugins}
@@ -349,8 +349,7 @@ class Engine:
             enforce=config.mode == "enforce",
             clock=self._clock,
             stopping=self._stopping,
-            host_properties=host_properties(config.interval),
-            collector=Collector(rebuilt.plugins, self._on_progress),
+            collector=Collector(rebuilt.plugins, config.interval, self._on_progress),
             conditions=self._conditions,
             on_report=lambda report: self._problems.note(report.problems, report.outcomes, report.number, report.time),
             on_progress=self._on_progress,

@@ -8,29 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from mom_core.engine.review import is_list
+from mom_core.engine.review import why_impossible
 from mom_core.errors import GuestGone, HypervisorError, NoChangeNeeded, NotSupported, Refused
-from mom_core.hypervisor import Hypervisor
-from mom_core.model import (
-    Change,
-    ControlSpec,
-    Decision,
-    InTransition,
-    LedgerEntry,
-    Outcome,
-    Scope,
-    Source,
-    Status,
-    Target,
-    printable,
-    shown,
-)
+from mom_core.hypervisor import Hypervisor, NoHypervisor
+from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEntry, Outcome, Scope, Source, Status, Target, printable
 from mom_core.plugins.registry import Hooks
 from mom_core.units import Unit, format_kib
-from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
+from mom_core.values import Value, are_within_bounds
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
 Said: TypeAlias = "HypervisorError | str | None"
@@ -65,24 +52,9 @@ class Controller:
     """How one plugin's controls are read and written. Its methods call the plugin, and raise what it raises."""
 
     specs: Mapping[str, ControlSpec]
-    hypervisor: Hypervisor
-    hook_read: Callable[[Sequence[Target]], object]
-    hook_write: Callable[[Sequence[Change]], object]
+    hooks: Hooks
+    hypervisor: Hypervisor = field(default_factory=NoHypervisor)
     sleep: Callable[[float], None] = time.sleep
-
-    @classmethod
-    def of(
-        cls, specs: Mapping[str, ControlSpec], hooks: Hooks, hypervisor: Hypervisor, sleep: Callable[[float], None] = time.sleep
-    ) -> Controller:
-        """That of a plugin with these controls and hooks."""
-        read, write = hooks["mom_read"], hooks["mom_write"]
-        return cls(
-            specs,
-            hypervisor,
-            lambda targets: read({"hypervisor": hypervisor, "targets": targets}),
-            lambda changes: write({"hypervisor": hypervisor, "changes": changes}),
-            sleep,
-        )
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
         """The present values of these controls, or why one is not known. Raises `TypeError` for an answer that is none."""
@@ -92,7 +64,7 @@ class Controller:
     def _each(self, wanted: Sequence[Target]) -> Sequence[Found]:
         """The same in the order of the targets: what is done for each guest that is resized looks none of them up again."""
         try:
-            answer = self.hook_read(wanted) if wanted else {}
+            answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": wanted}) if wanted else {}
         except HypervisorError as error:
             return [error] * len(wanted)
         if not isinstance(answer, Mapping):
@@ -114,7 +86,7 @@ class Controller:
 
     def _of_their_units(self, wanted: Sequence[Target], found: list[Found]) -> list[Found]:
         """What was found, with an error for what the control cannot stand at: that would become what is put back."""
-        if all(spec.unit not in _WANTED for spec in self.specs.values()):
+        if all(spec.unit.is_number for spec in self.specs.values()):
             # Nearly always all are numbers, of thousands of guests: they are looked at together.
             values = [one.value if type(one) is InTransition else one for one in found]
             types = set(map(type, values))
@@ -124,7 +96,7 @@ class Controller:
 
     def _checked(self, control: str, found: Found) -> Found:
         value = known(found)
-        why = "" if value is None else _why_not(self.specs[control], value)
+        why = "" if value is None else why_impossible(value, self.specs[control])
         return HypervisorError(f"mom_read: {control} {why}") if why else found
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
@@ -275,7 +247,7 @@ class Controller:
             return {}, ()
         said: dict[Target, HypervisorError | str] = {}
         try:
-            answer = self.hook_write(changes)
+            answer = self.hooks["mom_write"]({"hypervisor": self.hypervisor, "changes": changes})
         except HypervisorError as error:
             said = {change.target: error for change in changes}
         else:
@@ -290,20 +262,6 @@ class Controller:
 
 _NONE: Final = type(None)
 _PLAIN: Final = frozenset({int, float, _NONE})
-
-_WANTED: Final = {Unit.TEXT: "a text", Unit.LIST: "a list of mappings"}
-"""What a control stands at that is no number."""
-
-
-def _why_not(spec: ControlSpec, value: Value) -> str:
-    """Why a control cannot stand at this value; empty if it can."""
-    if spec.unit is Unit.TEXT:
-        fits = isinstance(value, str)
-    elif spec.unit is Unit.LIST:
-        fits = is_list(value)
-    else:
-        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
-    return "" if fits else f"should be {_WANTED.get(spec.unit) or number_wanted(value)} and is {type(value).__name__} {shown(value)}"
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:

@@ -64,9 +64,8 @@ class ProblemLog:
     """The problems that stand now."""
 
     def __init__(self) -> None:
-        self._standing: dict[tuple[str, str, str], Problem] = {}
-        self._seen: dict[tuple[str, str, str], int] = {}
-        """In which cycle each of them was seen last."""
+        self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
+        """Each with the cycle in which it was seen last."""
         self._of_source: Counter[str] = Counter()
         """How many there are of each source."""
         self._begun: list[Problem] = []
@@ -88,11 +87,9 @@ class ProblemLog:
                 problem = Problem(decision.source, f"{decision.control} is not set: {outcome.error or outcome.status}", decision.entity)
                 # Values differ from cycle to cycle, and so do the words about them: it is one problem all the same.
                 self._take((decision.control, decision.entity.id, outcome.status), problem, cycle, time)
-        ended = [key for key, last in self._seen.items() if cycle - last >= FORGOTTEN_AFTER_CYCLES]
-        self.over = [self._standing.pop(key) for key in ended]
+        ended = [key for key, (_, last) in self._standing.items() if cycle - last >= FORGOTTEN_AFTER_CYCLES]
+        self.over = [self._standing.pop(key)[0] for key in ended]
         self._of_source -= Counter(problem.source.name for problem in self.over)
-        for key in ended:
-            del self._seen[key]
         self._log_begun()
 
     def _log_begun(self) -> None:
@@ -106,20 +103,19 @@ class ProblemLog:
             LOG.warning("and %d more problems in this cycle; mom status shows them", len(begun) - LOGGED)
 
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
-        there = self._standing.get(key)
+        there, last = self._standing.get(key, (None, cycle - 1))
         if there is None:
             if len(self._standing) >= (REMEMBERED if self._of_source[problem.source.name] >= ROOM_FOR_EACH else 2 * REMEMBERED):
                 return
             there = replace(problem, since=time)
             self._of_source[problem.source.name] += 1
             self._begun.append(problem)
-        if self._seen.get(key) != cycle:
-            self._standing[key] = replace(there, cycles=there.cycles + 1)
-            self._seen[key] = cycle
+        if last != cycle:
+            self._standing[key] = replace(there, cycles=there.cycles + 1), cycle
 
     def standing(self) -> list[Problem]:
         """The problems that are not over, oldest first."""
-        return list(self._standing.values())
+        return [problem for problem, _ in list(self._standing.values())]  # any thread may ask
 
 
 def described(problem: Problem) -> str:

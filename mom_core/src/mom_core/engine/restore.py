@@ -84,7 +84,7 @@ def _begun(
         for plugin in hung:
             if all(one.worker.wait_until_free(0.0) for one in writers[plugin]):
                 plugin.worker.reset_failures()
-                controller = Controller.of(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
+                controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
                 # One whose control the plugin has not any more is left out, and so has failed.
                 work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
                 calls[plugin] = plugin.worker.begin("mom_write", work)
@@ -109,29 +109,23 @@ CYCLES_UNTIL_GONE = 3
 """A guest that is missing from so many lists in a row is gone. One list may be short when a hypervisor has just restarted."""
 
 
-def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> None:
+def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
     """End the entries of guests that are gone or were started anew since. Only when the list of guests is known.
 
-    :param missing: kept by the caller from cycle to cycle: for how many lists a guest with entries has been missing
+    :param missing: what the last call has given
+    :return: for how many lists in a row guests with entries have been missing, by their ids
     """
-    gone = []
-    absent = set()
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # one may have the host's id
-    for entry in of_guests:
+    absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}
+    lists = {identity: missing.get(identity, 0) + 1 for identity in absent}
+
+    def has_ended(entry: LedgerEntry) -> bool:
         guest = snapshot.guests.get(entry.entity.id)
-        if guest is None:
-            absent.add(entry.entity.id)
-        elif guest.incarnation != entry.incarnation:
-            gone.append(entry)
-    for identity in missing.keys() - absent:
-        del missing[identity]
-    for identity in absent:
-        missing[identity] = missing.get(identity, 0) + 1
-    lost = {identity for identity, lists in missing.items() if lists >= CYCLES_UNTIL_GONE}
-    if lost:
-        gone += [entry for entry in of_guests if entry.entity.id in lost]
-    if gone:
-        forget(ledger, [(entry.entity.id, entry.control) for entry in gone])
+        return lists[entry.entity.id] >= CYCLES_UNTIL_GONE if guest is None else guest.incarnation != entry.incarnation
+
+    if gone := [(entry.entity.id, entry.control) for entry in of_guests if has_ended(entry)]:
+        forget(ledger, gone)
+    return lists
 
 
 def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:

@@ -13,7 +13,7 @@ from mom_core.context import Declarations
 from mom_core.engine.answers import contained, why_nonsense
 from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value, shown
 from mom_core.units import Unit
-from mom_core.values import as_items
+from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 
 REVIEWER = "core"
 
@@ -199,7 +199,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
             return str(value), "a number, written as the text that the control takes"
         return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is no text")
     if spec.unit is Unit.LIST:
-        return (value, "") if is_list(value) else (None, f"{shown(value)} is no list of mappings")
+        return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # in half the time that `int | float` takes
         what = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
         return None, f"{what} is no finite number"
@@ -213,7 +213,18 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     return number, ""
 
 
-def is_list(value: Value) -> bool:
+def why_impossible(value: Value, spec: ControlSpec) -> str:
+    """Why a control cannot stand at this value; empty if it can."""
+    if spec.unit is Unit.TEXT:
+        fits, wanted = isinstance(value, str), "a text"
+    elif spec.unit is Unit.LIST:
+        fits, wanted = _is_list(value), "a list of mappings"
+    else:
+        fits, wanted = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT, number_wanted(value)
+    return "" if fits else f"should be {wanted} and is {type(value).__name__} {shown(value)}"
+
+
+def _is_list(value: Value) -> bool:
     """True if a control of unit `list` takes it: a sequence of mappings, such as one for each disk."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(item, Mapping) for item in value)
 

@@ -20,21 +20,8 @@ from mom_core import hookspecs
 from mom_core.columns import Columns
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
-from mom_core.hypervisor import Hypervisor
-from mom_core.model import (
-    ControlSpec,
-    Declaration,
-    DefaultPolicy,
-    Derived,
-    FieldSpec,
-    Guest,
-    GuestColumn,
-    Metric,
-    Scope,
-    Snapshot,
-    Value,
-    shown,
-)
+from mom_core.hypervisor import Hypervisor, NoHypervisor
+from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Metric, Scope, Snapshot, Value, shown
 from mom_core.plugins.discovery import LoadedPlugin, suggestion
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
@@ -94,6 +81,10 @@ class Plugin:
         """Its declarations of one kind."""
         return [one for one in self.declared if isinstance(one, kind)]
 
+    def units(self, scope: Scope) -> Mapping[str, Unit]:
+        """The units of the fields of the host or of guests that it collects."""
+        return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
+
     def error(self, message: str, hint: str | None = None) -> PluginError:
         """An error that names this plugin and its distribution; without a hint, it is taken for a mistake in the plugin."""
         loaded = self.configured.loaded
@@ -116,16 +107,6 @@ def complete(result: object) -> object:
             raise MomError(f"it gives more than {MOST_ITEMS:,} items", hint="see that its generator ends")
         return items
     return dict(result) if isinstance(result, Mapping) and type(result) not in (dict, Columns) else result
-
-
-class NoHypervisor:
-    """Stands in when no enabled plugin provides a hypervisor: a host without guests, whose own memory can still be managed."""
-
-    uri = "none"
-
-    def guests(self) -> list[Guest]:
-        """No guests."""
-        return []
 
 
 @dataclass(slots=True)
@@ -435,7 +416,7 @@ def _are_choices(spec: ControlSpec) -> bool:
         return False
     if spec.unit is Unit.FLAG:
         return tuple(choices) == (0, 1)
-    return not choices or spec.unit not in {Unit.TEXT, Unit.LIST}
+    return not choices or spec.unit.is_number
 
 
 def _is_name(name: object) -> bool:

@@ -188,7 +188,7 @@ def _named(subject: ExaminedPlugin, kind: str, spec: FieldSpec | ControlSpec) ->
 
 def _bounds(subject: ExaminedPlugin, control: ControlSpec) -> Iterator[Finding]:
     low, high = control.minimum, control.maximum
-    if control.unit in {Unit.TEXT, Unit.LIST}:
+    if not control.unit.is_number:
         if low is not None or high is not None:
             yield subject.fault(f"the control {control.name} is {control.unit} and has bounds", "bounds are for numbers")
     elif low is None and high is None:

@@ -20,7 +20,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted
+from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted, user_name
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
@@ -96,16 +96,15 @@ class CommandMover:
 
     def __init__(self, name: str, command: Sequence[str], *, live: bool | None, within: str, root: Path = Path("/")) -> None:
         self.name, self._command, self._proc = name, command, root / "proc"
-        self._chooses = not _TO & set(command)
-        self.abilities = MoverAbilities(live, self._chooses, within)
+        self.abilities = MoverAbilities(live, not _TO & set(command), within)
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
         """By the placeholders: a command that has none for the host chooses it."""
-        if self._chooses is (destination == Destination.ANYWHERE):
+        if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
-        how = "chooses the host: the destination is `anywhere`" if self._chooses else "must be told where to"
+        how = "chooses the host: the destination is `anywhere`" if self.abilities.chooses else "must be told where to"
         return f"the command of {self.name} {how}"
 
     def begin(self, job: MoveJob) -> str:
@@ -179,7 +178,7 @@ class CommandMover:
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
             raise MomError(f"{program} is no program that can be run", hint="chmod +x it, or name another one")
-        return f"guests are moved by {printable(program, 100)}, which runs as user {_user_name()}"
+        return f"guests are moved by {printable(program, 100)}, which runs as user {user_name(os.geteuid())}"
 
     def _started(self, pid: int) -> int:
         """When that process was started, in ticks; 0: it is not there."""
@@ -223,12 +222,6 @@ def _environment() -> Mapping[str, str]:
     with suppress(KeyError):
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
-
-
-def _user_name() -> str:
-    with suppress(KeyError):
-        return pwd.getpwuid(os.geteuid()).pw_name
-    return str(os.geteuid())
 
 
 def _refuse_foreign(program: str) -> None:

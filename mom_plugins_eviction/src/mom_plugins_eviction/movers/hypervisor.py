@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Final
 
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
@@ -62,5 +61,4 @@ class HypervisorMover:
 
     def close(self) -> None:
         """Begin nothing more."""
-        with suppress(RuntimeError):
-            self._callers.close(0)
+        self._callers.close(0)

@@ -14,14 +14,12 @@ from pydantic import StringConstraints
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, WebUrl, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, WebUrl, credentials, part_of
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:SECRET; chmod 600"
-
-_MOVES: Final = frozenset({"migrating"})
 
 
 class OvirtMover:
@@ -52,8 +50,7 @@ class OvirtMover:
         answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
         if answer.get("status") == "failed":
             raise HypervisorError(f"{self.name}: the engine says that it has failed: {printable(str(answer.get('fault', '')), 300)}")
-        found = answer.get("job")
-        identity = found.get("id") if isinstance(found, dict) else None
+        identity = part_of(answer, "job").get("id")
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
@@ -62,10 +59,9 @@ class OvirtMover:
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))
-        if machine.get("status") in _MOVES:
+        if machine.get("status") == "migrating":
             return RUNNING
-        there = machine.get("host")
-        at = there.get("id") if isinstance(there, dict) else None
+        at = part_of(machine, "host").get("id")
         return DONE if machine.get("status") == "up" and at is not None and at == job.destination.host else UNKNOWN
 
     def _by_job(self, job: MoveJob) -> MoveReport:
@@ -85,9 +81,7 @@ class OvirtMover:
 
     def check(self) -> str:
         """Its version; raises `MomError` when it does not let mom in."""
-        product = self._api.ask("GET", "/api").get("product_info")
-        version = product.get("version") if isinstance(product, dict) else None
-        full = version.get("full_version") if isinstance(version, dict) else None
+        full = part_of(self._api.ask("GET", "/api"), "product_info", "version").get("full_version")
         return f"it lets mom in (version {printable(str(full or 'unknown'), 60)})"
 
     @staticmethod

@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
 from pydantic import StringConstraints
@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials, part_of
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -67,7 +67,7 @@ class ProxmoxMover:
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if not upid:
             return UNKNOWN
-        said = self._data(self._api.ask("GET", f"{self._tasks}/{quote(upid, safe='')}/status"))
+        said = part_of(self._api.ask("GET", f"{self._tasks}/{quote(upid, safe='')}/status"), "data")
         if said.get("status") == "running":
             return RUNNING
         ended = said.get("exitstatus")
@@ -83,7 +83,7 @@ class ProxmoxMover:
 
     def check(self) -> str:
         """The API's version; raises `MomError` when it does not let mom in."""
-        version = self._data(self._api.ask("GET", "/api2/json/version")).get("version", "unknown")
+        version = part_of(self._api.ask("GET", "/api2/json/version"), "data").get("version", "unknown")
         return f"its API lets mom in (version {printable(str(version), 40)})"
 
     # --- which guest it is -------------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class ProxmoxMover:
             vmid = int(number) if isinstance(number, int | str) and re.fullmatch(r"[0-9]{3,9}", str(number)) else 0
             if not vmid:
                 continue
-            told = self._data(self._api.ask("GET", f"{self._guests}/{vmid}/config")).get("smbios1")
+            told = part_of(self._api.ask("GET", f"{self._guests}/{vmid}/config"), "data").get("smbios1")
             uuid = _UUID.search(told) if isinstance(told, str) else None
             if uuid is not None and uuid[1].lower() == job.guest.id.lower():
                 return vmid
@@ -106,7 +106,7 @@ class ProxmoxMover:
 
     def _refuse_local(self, vmid: int, job: MoveJob) -> None:
         """Refuse for what the cluster itself says against it: `GET .../migrate` names disks and devices that are on this node only."""
-        said = self._data(self._api.ask("GET", f"{self._guests}/{vmid}/migrate?{urlencode({'target': job.destination.host})}"))
+        said = part_of(self._api.ask("GET", f"{self._guests}/{vmid}/migrate?{urlencode({'target': job.destination.host})}"), "data")
         disks, devices = said.get("local_disks"), said.get("local_resources")
         if disks and not self._local_disks:
             raise NotSupported(
@@ -122,11 +122,6 @@ class ProxmoxMover:
         upids = [one.get("upid") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
         known = [one for one in upids if isinstance(one, str) and _UPID.fullmatch(one)]
         return known[0] if len(known) == 1 else ""
-
-    @staticmethod
-    def _data(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = answer.get("data")
-        return found if isinstance(found, dict) else {}
 
 
 def _token(path: Path) -> Mapping[str, str]:

@@ -143,10 +143,18 @@ def _object(content: bytes) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """The object within an answer at these names, one below the other; empty where there is none."""
+    for name in names:
+        found = answer.get(name)
+        answer = found if isinstance(found, dict) else {}
+    return answer
+
+
 def _why(said: Mapping[str, Any]) -> str:
     """The reason in a server's error: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`."""
     parts = [said.get(name) for name in ("message", "errors", "detail")]
-    parts += said["fault"].values() if isinstance(said.get("fault"), dict) else ()
+    parts += part_of(said, "fault").values()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
 
 

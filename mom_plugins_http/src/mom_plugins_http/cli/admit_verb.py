@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 from urllib.parse import urlencode
 
 import click
@@ -41,16 +42,15 @@ def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config
         sys.exit(1)
 
 
-def _lines(found: dict[str, object]) -> list[str]:
+def _lines(found: Any) -> list[str]:
     count, fits = found["count"], found["fits"]
     guests = "1 guest" if count == 1 else f"{count} guests"
-    what = f"{guests} of {format_kib(float(str(found['memory_kib'])))}, class {printable(str(found['sla_class'] or 'none'))}"
+    what = f"{guests} of {format_kib(found['memory_kib'])}, class {printable(found['sla_class'] or 'none')}"
     lines = [f"yes: {what} would fit" if found["admitted"] else f"no: {what} would not fit" + (f"; {fits} would" if fits else "")]
-    reasons, donors = found["reasons"], found["donors"]
-    lines += [f"  {printable(str(reason), 400)}" for reason in reasons] if isinstance(reasons, list) else []
-    if isinstance(donors, list) and donors:
+    lines += [f"  {printable(reason, 400)}" for reason in found["reasons"]]
+    if found["donors"]:
         lines.append("would have to give:" if found["admitted"] else "what would make room:")
-        for one in donors:
+        for one in found["donors"]:
             of_what = "of what it is promised" if one["promise"] else "that it neither uses nor is promised"
             lines.append(f"  {printable(one['guest']['name'])}: {format_kib(one['kib'])} {of_what}")
     return lines

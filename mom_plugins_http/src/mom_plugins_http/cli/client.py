@@ -45,12 +45,11 @@ class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
         super().__init__("localhost", timeout=seconds)
         self.path = path
-        self._seconds = seconds
 
     def connect(self) -> None:
         """Connect to the socket's path."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._seconds)
+        self.sock.settimeout(self.timeout)
         until = time.monotonic() + CONNECT_SECONDS
         while True:
             try:

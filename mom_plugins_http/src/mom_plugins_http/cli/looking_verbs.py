@@ -77,10 +77,10 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
         raise click.UsageError("--guest is for --outcomes")
     if outcomes and follow:
         raise click.UsageError("--outcomes is of the last cycle: leave --follow out")
-    if outcomes:
-        _show_outcomes(Client.configured(config_path, READ_SECONDS), guest, as_json=as_json)
-        return
     client = Client.configured(config_path, READ_SECONDS)
+    if outcomes:
+        _show_outcomes(client, guest, as_json=as_json)
+        return
     stream = EventStream(client, SILENCE_SECONDS, "fields=")
     report: Mapping[str, Any] = {}
     try:
@@ -118,16 +118,8 @@ def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
 
 
 def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
-    who, error = brief(one["entity"]["name"], 30), brief(one["error"], 160)
-    return (
-        who,
-        one["control"],
-        _amount(one["before"], unit),
-        _amount(one["value"], unit),
-        one["status"],
-        str(Source(**one["source"])),
-        error,
-    )
+    who, by, error = brief(one["entity"]["name"], 30), str(Source(**one["source"])), brief(one["error"], 160)
+    return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], by, error
 
 
 def _event_line(name: str, content: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ import click
 
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
-from mom_plugins_http.routes.page_keys import KEYS
 
 
 @click.command("page", short_help="Open the web page to one browser, through ssh.")
@@ -27,7 +26,7 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
     a key. The key in the address works once, within two minutes; the browser then has what this user may do until this ends, or mom does,
     and for 12 hours at most.
     """
-    found = Client.configured(config_path).ask("POST", KEYS if once or as_json else f"{KEYS}?tied=1")
+    found = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
     address = f"http://localhost:{port}/#key={found['key']}"
     if as_json:
         click.echo(json.dumps({"url": address, **found}))

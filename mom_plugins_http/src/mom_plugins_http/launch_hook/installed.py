@@ -41,13 +41,14 @@ class Platform(StrEnum):
     LIBVIRT = "libvirt"
     PROXMOX = "proxmox"
 
-    def place(self, root: Path) -> Path:
-        """Where its program is installed. Libvirt 6.5 and later run all that is in this folder."""
-        return root / ("etc/libvirt/hooks/qemu.d/mom" if self is Platform.LIBVIRT else "var/lib/vz/snippets/mom-launch")
+    @property
+    def sign(self) -> str:
+        """The folder that a host of it has."""
+        return "etc/libvirt" if self is Platform.LIBVIRT else _DEFINITIONS
 
     def is_here(self, root: Path) -> bool:
         """True if this host has it."""
-        return (root / ("etc/libvirt" if self is Platform.LIBVIRT else _DEFINITIONS)).is_dir()
+        return (root / self.sign).is_dir()
 
 
 class HookState(StrEnum):
@@ -76,8 +77,8 @@ class Hook:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
-        return self.platform.place(self.root)
+        """Where it is. Libvirt 6.5 and later run all that is in this folder."""
+        return self.root / ("etc/libvirt/hooks/qemu.d/mom" if self.platform is Platform.LIBVIRT else "var/lib/vz/snippets/mom-launch")
 
     def text(self) -> str:
         """What it is to be."""
@@ -116,7 +117,7 @@ class Hook:
         """Put it there, or write it anew; true if libvirt must be told. Raises `MomError` for a host without the platform, and for a file
         that is not mom's."""
         if not self.platform.is_here(self.root):
-            raise MomError(f"this is no host of {self.platform}: there is no {self._sign}")
+            raise MomError(f"this is no host of {self.platform}: there is no /{self.platform.sign}")
         if self.state() is HookState.FOREIGN:
             raise MomError(f"{self.path} is not mom's, and stays as it is", hint="move it away, if nothing needs it")
         path, unknown = self.path, self.platform is Platform.LIBVIRT and not self._libvirt_has_hooks()
@@ -165,10 +166,6 @@ class Hook:
             if any(line.startswith("hookscript:") and named in line for line in lines):
                 found.append(path.stem)
         return found
-
-    @property
-    def _sign(self) -> str:
-        return "/etc/libvirt" if self.platform is Platform.LIBVIRT else f"/{_DEFINITIONS}"
 
     def _libvirt_has_hooks(self) -> bool:
         """True if libvirt runs guests' hooks already: when it is started or reloaded, it looks whether there are any."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,44 +23,35 @@ from mom_plugins_http.server.access import Peer, Right, Tokens
 from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.protocol import UNKNOWN_PEER, ClientLimits
-from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, reached_at, same_site, same_site_locally
-
-
-class Resource(Protocol):
-    """A part of the API, in a file with its models."""
-
-    def routes(self) -> list[Route]:
-        """Its operations."""
+from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, own_names, reached_at, same_site, same_site_locally
+from mom_plugins_http.settings import HttpSettings
 
 
 class Api:
     """The application.
 
-    :param resources: what there is to be asked
-    :param hosts: the names by which TCP clients may call this server
+    :param routes: what there is to be asked, beside the description and keys of the page
     """
 
-    def __init__(
-        self, context: PluginContext, resources: Sequence[Resource], page_keys: PageKeys, limits: ClientLimits, hosts: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, context: PluginContext, routes: Sequence[Route], page_keys: PageKeys, settings: HttpSettings) -> None:
         self.tokens: Tokens | None = None
         """Replaced when the files are read again."""
         self._context = context
-        self._limits = limits
-        self._hosts = hosts
+        self._settings = settings
+        tcp = settings.tcp
+        self._hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
+        """The names by which TCP clients may call this server."""
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
         """By what the client may do: no body of those who may only read, or nothing, takes the place of a change."""
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
-        self.routes = [described, *(route for resource in (*resources, page_keys) for route in resource.routes())]
+        self.routes = [described, *routes, *page_keys.routes()]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route
         made = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
-        handlers = {HTTPException: self._no_route, ProblemError: self._problem}
-        self.application = Starlette(routes=made, exception_handlers=handlers, middleware=[Middleware(WholeNames)])
+        self.application = Starlette(routes=made, exception_handlers={HTTPException: self._no_route}, middleware=[Middleware(WholeNames)])
         self.application.router.redirect_slashes = False
 
     def _endpoint(self, methods: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:
@@ -73,10 +64,8 @@ class Api:
         try:
             peer = self._admit(request, route)
             query = route.query(request.url.query)
-            limits, arriving = self._limits, self._arriving[max(peer.right, Right.READ)]
-            call = ApiCall(
-                request, peer, query, limits.body, limits.patience, arriving, lambda: self._right(request, peer)[0] >= route.right
-            )
+            arriving = self._arriving[max(peer.right, Right.READ)]
+            call = ApiCall(request, peer, query, self._settings, arriving, lambda: self._right(request, peer)[0] >= route.right)
             try:
                 return self._in_pieces(_response(await route.run(call), route), request)
             finally:
@@ -98,7 +87,7 @@ class Api:
     # --- who may ---------------------------------------------------------------------------------------------------------------------
 
     def _admit(self, request: Request, route: Route) -> Peer:
-        peer: Peer = request.scope.get("state", {}).get("peer", UNKNOWN_PEER)
+        peer: Peer = request.scope["state"]["peer"]
         self._refuse_other_sites(request, route, peer)
         if route.right is not Right.NOTHING:
             right, who = self._right(request, peer)
@@ -173,10 +162,6 @@ class Api:
                 405, f"{printable(request.method)} makes no sense here", f"use {allowed}", headers={"allow": allowed}
             ).response()
         return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes all there is").response()
-
-    async def _problem(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, ProblemError)  # noqa: S101  # it is registered for these
-        return error.response()
 
 
 def _response(made: object, route: Route) -> Response:

@@ -74,11 +74,10 @@ class CanaryRoutes:
         """Try policies on some guests; they go into force for all, or for none, by themselves."""
         expected = self._policies.expected(call)
         given = await read_body(call, BeginModel)
-        who = call.peer.name
 
         def begun(texts: PolicyTexts) -> Canary:
             return texts.begin_canary(
-                given.changes, who=who, seconds=given.duration, share=given.share, guests=given.guests, expected_version=expected
+                given.changes, who=call.peer.name, seconds=given.duration, share=given.share, guests=given.guests, expected_version=expected
             )
 
         return _answer(await self._policies.run(begun))
@@ -92,8 +91,7 @@ class CanaryRoutes:
         return await self._end(call, promote=False)
 
     async def _end(self, call: ApiCall, *, promote: bool) -> CanaryAnswerModel:
-        expected = self._policies.expected(call)
-        who = call.peer.name
+        expected, who = self._policies.expected(call), call.peer.name
         return _answer(await self._policies.run(lambda texts: texts.end_canary(promote=promote, who=who, expected_version=expected)))
 
 

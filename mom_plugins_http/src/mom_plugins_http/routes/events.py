@@ -74,7 +74,7 @@ class Events:
         }
         return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
 
-    def tell(self, news: Sequence[Item] = ()) -> None:
+    def tell(self, news: Sequence[Item]) -> None:
         """A cycle has ended: tell all clients, and what else has happened."""
         view, subscribers = self._published.view, self._published.subscribers
         before, self._told = self._told, {}  # what no client wants any more is forgotten

@@ -157,8 +157,7 @@ class LaunchRoutes:
         for reader in readers:
             reader.launches(guest)
         try:
-            patience, who = call.number(PATIENCE), call.peer.name
-            launch = await self._run(partial(launches.begin, guest, patience=patience, who=who), kind=Launches)
+            launch = await self._run(partial(launches.begin, guest, patience=call.number(PATIENCE), who=call.peer.name), kind=Launches)
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if not self._worker.full:  # if it is, the launch waits on: its hook would take a refusal for leave to start

@@ -135,7 +135,7 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     yield _one("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
     standing = view.state.problems
     yield _one("mom_problems", "Problems that stand.", max(len(standing), len(report.problems)))
-    yield _one("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", view.state.to_put_back)
+    yield _one("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", len(view.state.changes))
 
 
 def _verdict(report: Report) -> Iterator[_Family]:

@@ -37,9 +37,6 @@ PREFIX: Final = "key-"
 
 _TIED: Final = Parameter("tied", "1: the session ends with the process that asks, which has to be there until then.", "integer", 0, 1, 0)
 
-KEYS: Final = "/v1/page-keys"
-SESSIONS: Final = "/v1/page-sessions"
-
 
 class KeyModel(StrictModel):
     """A key that was given."""
@@ -105,8 +102,8 @@ class PageKeys:
         """Its operations."""
         body = {JSON: KeyModel}
         return [
-            Route("POST", KEYS, self.give_page_key, PageKeyModel, status=201, parameters=(_TIED,)),
-            Route("POST", SESSIONS, self.begin_page_session, PageSessionModel, Right.NOTHING, body=body, status=201),
+            Route("POST", "/v1/page-keys", self.give_page_key, PageKeyModel, status=201, parameters=(_TIED,)),
+            Route("POST", "/v1/page-sessions", self.begin_page_session, PageSessionModel, Right.NOTHING, body=body, status=201),
         ]
 
     async def give_page_key(self, call: ApiCall) -> PageKeyModel:

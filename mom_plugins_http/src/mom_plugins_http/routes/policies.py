@@ -10,7 +10,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, StrictModel, printable
-from mom_daemon import described, json_text
+from mom_daemon import described, json_text, told
 from mom_plugins_http.routes.answers import Items, as_object, offered
 from mom_plugins_http.routes.bodies import JSON, read_body, text_of
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
@@ -155,10 +155,8 @@ class PolicyRoutes:
     async def policies(self, call: ApiCall) -> Response:
         """All policies in force; the ETag is their version."""
         state = self.texts().state()
-        made: PoliciesModel = {
-            "version": state.version,
-            "items": [{"name": name, "origin": text.origin, "text": text.text} for name, text in state.texts.items()],
-        }
+        items = [told(ListedPolicyModel, text, name=name) for name, text in state.texts.items()]
+        made: PoliciesModel = {"version": state.version, "items": items}
         return _tagged(call, state, made)
 
     async def policy(self, call: ApiCall) -> Response:
@@ -215,15 +213,13 @@ class PolicyRoutes:
     async def reset_policies(self, call: ApiCall) -> Response:
         """Forget what was changed at run time; read the files again."""
         expected = self.expected(call)
-        who = call.peer.name
-        return _made(await self.run(lambda texts: texts.reset(who=who, expected_version=expected)))
+        return _made(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
 
     async def roll_back_policies(self, call: ApiCall) -> Response:
         """Make the policies what they were in an earlier version."""
         expected = self.expected(call)
         version = (await read_body(call, VersionModel)).version
-        who = call.peer.name
-        return _made(await self.run(lambda texts: texts.roll_back(version, who=who, expected_version=expected)))
+        return _made(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
 
     def expected(self, call: ApiCall) -> str | None:
         """The version that the client has seen; None when it says that any will do. Raises `ProblemError` when it says nothing."""

@@ -172,8 +172,6 @@ class ReportView:
     report: Report
     declarations: Declarations
     totals: Totals
-    together: Mapping[str, float | None] = field(default_factory=dict)
-    """Sums over all guests of the fields of `SUMMED`."""
     policies: PolicyState | None = None
     """Those that decided in this cycle."""
     state: EngineState = field(default_factory=EngineState)
@@ -239,9 +237,7 @@ class Published:
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
         self._done: deque[PastOutcome] = deque(maxlen=KEPT_DONE)
 
-    def take(
-        self, report: Report, declarations: Declarations, policies: PolicyState | None = None, state: EngineState | None = None
-    ) -> None:
+    def take(self, report: Report, declarations: Declarations, policies: PolicyState | None, state: EngineState) -> None:
         """A cycle has ended."""
         self._totals.add(report)
         self._remember(report)
@@ -249,8 +245,7 @@ class Published:
         self._done.extend(PastOutcome(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
-        together = self._samples[-1].together
-        self.view = ReportView(report, declarations, deepcopy(self._totals), together, policies, state or EngineState())
+        self.view = ReportView(report, declarations, deepcopy(self._totals), policies, state)
 
     def done(self) -> Sequence[PastOutcome]:
         """Outcomes of past cycles, the newest cycle first."""
@@ -277,12 +272,7 @@ class Published:
 
 def _sum(column: array[float] | None) -> float | None:
     """Of what is known; None where nothing is."""
-    if column is None:
-        return None
-    total = sum(column)
-    if math.isfinite(total):
-        return _whole(total)
-    known = [value for value in column if math.isfinite(value)]
+    known = [value for value in column or () if math.isfinite(value)]
     return _whole(sum(known)) if known else None
 
 

@@ -16,6 +16,7 @@ from mom_core import Value, printable
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
+from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
@@ -97,8 +98,7 @@ class ApiCall:
     request: Request
     peer: Peer
     query: Mapping[str, int | str]
-    largest: int
-    patience: float
+    settings: HttpSettings
     held: HeldBytes
     still_allowed: Callable[[], bool]
     arriving: Arriving = field(default_factory=Arriving)
@@ -123,26 +123,26 @@ class ApiCall:
         declared = self.request.headers.get("content-length", "")
         too_large = ProblemError(
             413,
-            f"the body is larger than {self.largest} bytes",
+            f"the body is larger than {self.settings.largest} bytes",
             "send less, or raise `largest` of the plugin http",
             headers={"connection": "close"},
         )
         try:
-            async with asyncio.timeout(self.patience):
-                if declared.isdigit() and int(declared[:18]) > self.largest:
+            async with asyncio.timeout(self.settings.patience):
+                if declared.isdigit() and int(declared[:18]) > self.settings.largest:
                     await self._drain()
                     raise too_large
                 self.held.begin(self.arriving, self.request.scope["state"]["end_connection"])
                 async for part in self.request.stream():
                     self.arriving.body += part
-                    if len(self.arriving.body) > self.largest:
+                    if len(self.arriving.body) > self.settings.largest:
                         await self._drain()
                         raise too_large
                     if not self.held.fits(self.arriving):
                         self.held.end(self.arriving)
                         raise _too_many()
         except TimeoutError:
-            hint = f"send it within {self.patience:g} s"
+            hint = f"send it within {self.settings.patience:g} s"
             raise ProblemError(408, "the body did not arrive", hint, headers={"connection": "close"}) from None
         except ClientDisconnect:
             raise ProblemError(400, "the body ended early", "send all of it") from None

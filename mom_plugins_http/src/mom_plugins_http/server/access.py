@@ -17,7 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import MomError, printable, read_secret
+from mom_core import MomError, printable, read_secret, user_name
 from mom_toolkit import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
@@ -85,7 +85,7 @@ class LocalAccess:
             right = Right.CHANGE
         else:
             right = Right.READ if self.read in found.groups else Right.NOTHING
-        return Peer(f"user {_user_name(found.user)}, process {found.process}", right, local=True, process=found.process)
+        return Peer(f"user {printable(user_name(found.user))}, process {found.process}", right, local=True, process=found.process)
 
 
 def group_id(name: str) -> int:
@@ -115,13 +115,6 @@ def _listed_groups(user: int, group: int) -> frozenset[int]:
         return frozenset(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
     except (KeyError, OSError):
         return frozenset()
-
-
-def _user_name(number: int) -> str:
-    try:
-        return printable(pwd.getpwuid(number).pw_name)
-    except KeyError:
-        return str(number)
 
 
 class Tokens:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import h11
@@ -29,19 +29,6 @@ fill."""
 _QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """The limits of one client.
-
-    `patience` is the seconds that a request may take to arrive, and during which an answer may not move; `body` the bytes of a request;
-    `clients` how many may be connected at once.
-    """
-
-    patience: float = 5.0
-    body: int = 4 << 20
-    clients: int = 256
 
 
 class _Parser(h11.Connection):
@@ -157,17 +144,13 @@ def server_config(app: Callable[..., Any]) -> uvicorn.Config:
     """The settings of uvicorn's protocol."""
     config = uvicorn.Config(
         app,
-        loop="asyncio",
         http=HttpConnection,
         ws="none",
         lifespan="off",
         interface="asgi3",
         log_config=None,
-        access_log=False,
         proxy_headers=False,
-        server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
-        h11_max_incomplete_event_size=LONGEST_HEAD,
     )
     config.load()
     return config

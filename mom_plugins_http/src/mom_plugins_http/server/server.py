@@ -18,7 +18,8 @@ from uvicorn.server import ServerState
 
 from mom_plugins_http.server.access import LocalAccess
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.protocol import ClientLimits, HttpConnection, server_config
+from mom_plugins_http.server.protocol import HttpConnection, server_config
+from mom_plugins_http.settings import HttpSettings
 from mom_toolkit import BoundedServer, Callers, Listener, ServerDoor
 
 Result = TypeVar("Result")
@@ -49,9 +50,9 @@ class Door(ServerDoor):
 class Server(BoundedServer[Door]):
     """Serves an ASGI application in a thread of its own, from `start` to `close`."""
 
-    def __init__(self, app: Callable[..., Any], doors: Sequence[Door], limits: ClientLimits, log: logging.Logger) -> None:
-        super().__init__(doors, limits.clients, log)
-        self._limits = limits
+    def __init__(self, app: Callable[..., Any], doors: Sequence[Door], settings: HttpSettings, log: logging.Logger) -> None:
+        super().__init__(doors, settings.clients, log)
+        self._settings = settings
         self._config = server_config(app)
         self._state = ServerState()
         self._handshakes = 0
@@ -76,12 +77,12 @@ class Server(BoundedServer[Door]):
 
     def takes(self, door: Door) -> bool:
         """True where this door takes one more client: no more handshakes of TLS than may be half made."""
-        return door.tls is None or self._handshakes < min(_HANDSHAKES, self._limits.clients // 2)
+        return door.tls is None or self._handshakes < min(_HANDSHAKES, self._settings.clients // 2)
 
     async def connect(self, door: Door, sock: socket.socket) -> None:
         """Hand the client over to its connection, after the handshake of TLS, if there is one."""
         loop = asyncio.get_running_loop()
-        patience = self._limits.patience if door.tls is not None else None
+        patience = self._settings.patience if door.tls is not None else None
         self._handshakes += 1
         try:
             await loop.connect_accepted_socket(
@@ -133,7 +134,7 @@ class Server(BoundedServer[Door]):
             self._tick()
             self._listen_again()
             for connection in self._connections():
-                connection.look_after(loop.time(), self._limits.patience)
+                connection.look_after(loop.time(), self._settings.patience)
 
     def _tick(self) -> None:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]

@@ -8,7 +8,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Collection, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from mom_toolkit import Address
 
@@ -23,25 +23,17 @@ _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,2
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
-class Called(NamedTuple):
-    """A client's name for a server: a name or an address in its one form here, and the port, None where it is the usual one."""
-
-    name: str
-    port: int | None = None
-
-
-def parse_host(text: str) -> Called | None:
-    """The header `Host`: a name, an IPv4 address or an IPv6 address in brackets, and perhaps a port; None where it is anything else.
+def parse_host(text: str) -> str | None:
+    """By which name a client calls a server in the header `Host`, in its one form here; None where that is anything else than a name, an
+    IPv4 address or an IPv6 address in brackets, and perhaps a port.
 
     There is nothing around it, in it or after it that another parser may read otherwise: no blanks, no user, no empty port, no text behind
     the bracket, no dot at the end, no zone.
     """
     match = _HOST.fullmatch(text.lower()) if text.isascii() else None
-    if match is None:
+    if match is None or int(match[3] or 0) > 65535:
         return None
-    port = None if match[3] is None else int(match[3])
-    name = _address(match[1]) if match[1] is not None else _name(match[2])
-    return None if name is None or (port is not None and port > 65535) else Called(name, port)
+    return _name(match[2]) if match[1] is None else _address(match[1])
 
 
 def name_of(text: str) -> str | None:
@@ -76,8 +68,7 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
     :param origin: the header `Origin`, which browsers add; None without it
     :param names: the names by which clients may call this server
     """
-    called = parse_host(host)
-    return called is not None and called.name in names and origin in {None, f"https://{host.lower()}"}
+    return parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
@@ -91,8 +82,7 @@ def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, 
     """
     if host in {"", TOOL_NAME}:
         return origin is None and fetch_site is None
-    called = parse_host(host)
-    if called is None or called.name not in LOCAL_NAMES:
+    if parse_host(host) not in LOCAL_NAMES:
         return False
     if fetch_site not in {None, "same-origin", "none"} and not opens_page:
         return False

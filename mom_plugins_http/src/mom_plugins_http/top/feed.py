@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import quote
 
 from mom_cli import NoSuchGuest, common_problems, problems_of
 from mom_core import MomError, Status
 from mom_daemon import REPORT_FORMAT
-from mom_plugins_http.cli.client import ApiRefusedError, Client
+from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
 from mom_plugins_http.top.picture import HARMS, Drill, Happening, Json, Picture, happening_of, picture_of, policy_news, reservation_news
@@ -112,8 +111,7 @@ class Feed:
             except MomError as error:
                 self._lose(error)
             with self._news:
-                if not self._ended:
-                    self._news.wait(AGAIN_SECONDS)
+                self._news.wait_for(lambda: self._ended, AGAIN_SECONDS)
 
     def _listen(self) -> None:
         """Until mom ends the stream. Raises `MomError`."""
@@ -130,13 +128,12 @@ class Feed:
                         raise MomError("mom is of another version than `mom top`", hint="restart the daemon after an upgrade")
                     self._units = report["controls"]
                     self._remember()
-                    self._last |= {one.id: one for one in self._done(report)}
                 elif name == "cycle" and report is not None:
                     report = with_changes(report, content)
-                    self._note(report)
                 else:
                     self._tell(news_of(name, content, time.time()))
                     continue
+                self._note(report)
                 with self._news:
                     self._report = report
                     self._news.notify_all()
@@ -170,16 +167,13 @@ class Feed:
                 self.happenings.append(one)
 
     def _note(self, report: ReportDocument) -> None:
+        when = report["cycle"]["time"]
+        done = [happening_of(when, one, self._units) for one in report["outcomes"] if one["status"] != Status.UNCHANGED]
+        self._last |= {one.id: one for one in done}
         if report["cycle"]["number"] <= self._known_until:
             return
-        done = self._done(report)
-        self._last |= {one.id: one for one in done}
         self.happenings.extend(done[:MOST_TOLD])
         self.left_out += max(0, len(done) - MOST_TOLD)
-
-    def _done(self, report: ReportDocument) -> list[Happening]:
-        when = report["cycle"]["time"]
-        return [happening_of(when, one, self._units) for one in report["outcomes"] if one["status"] != Status.UNCHANGED]
 
     # --- asking for what belongs to them -----------------------------------------------------------------------------------------------
 
@@ -187,8 +181,7 @@ class Feed:
         drawn = 0.0
         while True:
             with self._news:
-                while self._report is None and not self._wanted_is_new and not self._ended:
-                    self._news.wait()
+                self._news.wait_for(lambda: self._report is not None or self._wanted_is_new or self._ended)
                 if self._ended:
                     return
                 wanted, hurried, self._wanted_is_new = self._wanted, self._wanted_is_new, False
@@ -210,10 +203,8 @@ class Feed:
                 self._pause(AGAIN_SECONDS)
 
     def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
         with self._news:
-            while not self._ended and not self._wanted_is_new and (left := until - time.monotonic()) > 0:
-                self._news.wait(left)
+            self._news.wait_for(lambda: self._ended or self._wanted_is_new, seconds)
 
     def _picture(self, report: ReportDocument) -> Picture:
         here = {row[0] for row in report["guests"]["rows"]}
@@ -228,7 +219,7 @@ class Feed:
         self._changed()
 
     def _all_about(self, guest: str) -> Drill:
-        path = f"/v1/guests/{quote(guest, safe='')}"
+        path = f"/v1/guests/{coded(guest)}"
         try:
             found = self._client.get(path)
             past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")["items"]

@@ -104,21 +104,20 @@ def _most_verdict(height: int) -> int:
 
 def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
     """Four lines on mom and the host."""
-    trouble = feed.trouble
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
-    first = _mom_line(picture, look, now)
-    if trouble is not None:
+    third = _pressure_line(picture.host, width)
+    if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
-        begins = f"NOT REACHED{lost}: "
-        said = in_lines(begins + _sentence(trouble), max(20, width - 1))
-        third = [(said.pop(0), "bold red")] if len(said) > 1 else _pressure_line(picture.host, width)  # how to go on matters more by now
-        return [first, _memory_line(picture, width), third, [(" ".join(said), "bold red")]]
-    late = picture.late_by(now)
-    if late:
-        warning = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
-        return [first, _memory_line(picture, width), _pressure_line(picture.host, width), warning]
-    return [first, _memory_line(picture, width), _pressure_line(picture.host, width), _health_line(picture)]
+        said = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
+        if len(said) > 1:  # how to go on matters more by now
+            third = [(said.pop(0), "bold red")]
+        fourth: Line = [(" ".join(said), "bold red")]
+    elif late := picture.late_by(now):
+        fourth = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
+    else:
+        fourth = _health_line(picture)
+    return [_mom_line(picture, look, now), _memory_line(picture, width), third, fourth]
 
 
 def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
@@ -265,16 +264,10 @@ def _problems(picture: Picture, width: int) -> list[Line]:
     out.append([(f"{'plugin':<16} {'state':<10} {'took':>9} {'calls':>8} {'failed':>7}", "bold")])
     for one in picture.report["plugins"]:
         took = sum(one["durations_seconds"].values()) * 1e3
-        text = f" {took:6.1f} ms {one['calls']:>8} {one['failures']:>7}"
+        name, state = cell(printable(one["name"]), 17), cell(one["state"], 10)
+        calls = f" {took:6.1f} ms {one['calls']:>8} {one['failures']:>7}"
         again = f"  tried again in {one['retry_in_seconds']:.0f} s" if one["retry_in_seconds"] else ""
-        out.append(
-            [
-                (cell(printable(one["name"]), 17), ""),
-                (cell(one["state"], 10), "" if one["state"] == "ok" else "bold red"),
-                (text, ""),
-                (again, "yellow"),
-            ]
-        )
+        out.append([(name, ""), (state, "" if one["state"] == "ok" else "bold red"), (calls, ""), (again, "yellow")])
         if one["last_error"]:
             out += wrapped(f"  last: {printable(one['last_error'], 1000)}", width, "dim")
     return out
@@ -338,7 +331,3 @@ def _waiting(feed: Feed, width: int) -> list[Line]:
     if hint:
         lines += wrapped(hint[:1].upper() + hint[1:] + ".", width)
     return [*lines, [], [("It is asked again every second. q: end", "dim")]]
-
-
-def _sentence(trouble: tuple[str, str]) -> str:
-    return "; ".join(filter(None, trouble))

@@ -7,14 +7,14 @@ from weakref import WeakKeyDictionary
 
 from mom_core import Declarations
 from mom_plugins_policy.checks.names import remarks_on_names, survey
-from mom_plugins_policy.checks.remarks import RULES, Rule
+from mom_plugins_policy.checks.remarks import RULES
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Code, Policy
 from mom_toolkit import PolicyProblem
 
-__all__ = ["RULES", "Rule", "check", "check_policy"]
+__all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
 """The last remarks on the same texts, and by which declarations: a change is checked before it is set, and files stay as they were."""

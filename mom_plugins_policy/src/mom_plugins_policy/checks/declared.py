@@ -36,7 +36,9 @@ class DeclaredNames:
     """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
 
     def __init__(self, declarations: Declarations | None, say: Say) -> None:
-        self._declarations = declarations
+        self._everything_goes = declarations is None
+        known = declarations or Declarations()
+        self._fields, self._controls = known.fields, known.controls
         self._say = say
         self._suggested: dict[tuple[str, str], str] = {}
         self.notes_read: list[tuple[Form, str]] = []
@@ -53,20 +55,19 @@ class DeclaredNames:
 
     def meant(self, name: str) -> str:
         """A hint for a declared name that stands alone: whose field it is, and that names are texts; empty for any other."""
-        fields, controls = ({}, {}) if self._declarations is None else (self._declarations.fields, self._declarations.controls)
-        owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in fields]
+        owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
-        if owned or name in controls:
+        if owned or name in self._controls:
             hints.append(f'as a name it stands in quotes: "{name}"')
         return "; ".join(hints)
 
     def declares(self, scope: Scope, name: str) -> bool:
         """True if a field can be read."""
-        return self._declarations is None or (scope, name) in self._declarations.fields
+        return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
         """The newest value of a field, as far as it is known."""
-        spec = None if self._declarations is None else self._declarations.fields.get((field.entity.scope, field.name))
+        spec = self._fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:
             types = DATA
@@ -74,18 +75,17 @@ class DeclaredNames:
             types = NIL | (STRING if spec.unit is Unit.TEXT else LIST)
         else:
             types = NIL | (INT if spec.unit in _WHOLE else NUMBER)
-        return Value(types, unit, field=field, doubt=field, key=field)
+        return Value(types, unit, doubt=field, key=field)
 
     # --- names ---------------------------------------------------------------------------------------------------------------------
 
     def field(self, form: Form, scope: Scope, name: str, *, attribute: bool) -> None:
         """A field is read."""
-        if self._declarations is None or (scope, name) in self._declarations.fields:
+        if self.declares(scope, name):
             return
         other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
-        fields = self._declarations.fields
-        hint = self.like(scope, name, lambda: [field for owner, field in fields if owner is scope])
-        if (other, name) in fields:
+        hint = self.like(scope, name, lambda: [field for owner, field in self._fields if owner is scope])
+        if (other, name) in self._fields:
             hint = f"there is a {other} field of that name" + (f"; {hint}" if hint else "")
         elif name in _PROPERTIES[scope] and attribute:
             hint = f'it is a property: ({form.name.partition(".")[0]}.Prop "{name}")'
@@ -106,9 +106,8 @@ class DeclaredNames:
     def _statistic(self, entity: EntityKey | None, name: str, place: Form) -> None:
         if entity is not None:
             self.field(place, entity.scope, name, attribute=False)
-        elif self._declarations is not None and not any((scope, name) in self._declarations.fields for scope in Scope):
-            fields = self._declarations.fields
-            hint = self.like("field", name, lambda: [field for _, field in fields])
+        elif not any(self.declares(scope, name) for scope in Scope):
+            hint = self.like("field", name, lambda: [field for _, field in self._fields])
             self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
@@ -120,7 +119,7 @@ class DeclaredNames:
     def _property(self, scope: Scope, name: str, place: Form) -> None:
         if name in _PROPERTIES[scope]:
             return
-        if self._declarations is not None and (scope, name) in self._declarations.fields:
+        if (scope, name) in self._fields:
             self._say("unknown-property", place, f"{name} is a field of the {scope}, not a property", "read it as an attribute")
         elif hint := self.like("property", name, lambda: _PROPERTIES[scope]):
             self._say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
@@ -135,13 +134,13 @@ class DeclaredNames:
     # --- controls, and what is compared --------------------------------------------------------------------------------------------
 
     def _control(self, entity: EntityKey | None, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        spec = None if self._declarations is None else self._declarations.controls.get(name)
+        spec = self._controls.get(name)
         if len(values) > 1:
             self._requested(values[1], places[1], takes_text=spec is not None and spec.unit is Unit.TEXT)
-        if self._declarations is None:
+        if self._everything_goes:
             return
         if spec is None:
-            hint = self.like("control", name, self._declarations.controls.keys)
+            hint = self.like("control", name, self._controls.keys)
             self._say("unknown-control", places[0], f"no plugin has the control {printable(name, 60)}", hint)
             return
         if entity is not None and entity.scope is not spec.scope:

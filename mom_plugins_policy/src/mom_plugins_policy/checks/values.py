@@ -35,16 +35,15 @@ class FieldKey(NamedTuple):
 class Value:
     """One value.
 
-    `constant` holds it where it is known. `field` is the field that it is, or the mean of; `doubt` the field, or `nil`, for which it may be
-    nil as far as can be seen here. `if_true`, `if_false` and `if_there`: the other values that are not nil where this one is true, false,
-    and not nil. `zero`: what it compares with 0. `held`: the function or method that it is.
+    `constant` holds it where it is known. `doubt` is the field, or `nil`, for which it may be nil as far as can be seen here. `if_true`,
+    `if_false` and `if_there`: the other values that are not nil where this one is true, false, and not nil. `zero`: what it compares with
+    0. `held`: the function or method that it is.
     """
 
     types: int
     unit: Dimension = UNKNOWN
     constant: tuple[object] | None = None
     entity: EntityKey | None = None
-    field: FieldKey | None = None
     doubt: FieldKey | str | None = None
     held: str = ""
     key: Hashable = None

@@ -7,6 +7,8 @@ other, is taken to be possible.
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,8 +85,8 @@ class Walk:
         self._steps = _STEPS
         self._depth = self._loops = self._switched_off = 0
         self._afterwards = False  # whether the program has ended, and what nothing called is looked at
-        self._active: dict[int, int] = {}
-        self._entered: set[int] = set()
+        self._active = Counter[int]()
+        """By the number of each function that was called, how many calls of it are inside each other now."""
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
         self._definition_of = {one.form.index: one for one in program.functions()}
@@ -100,20 +102,18 @@ class Walk:
                 self._survived(partial(self._value, form))
             self._afterwards = True
             for definition in self.program.functions():
-                if definition.number not in self._entered:
+                if definition.number not in self._active:
                     self._survived(partial(self._body, definition, [replace(self._unknown) for _ in definition.parameters]))
         except RecursionError:
             pass  # it is nested so deep that what was seen has to do
 
     def _survived(self, work: Callable[[], object]) -> None:
-        chain, depth, frames = self._now.chain, self._depth, len(self._now.store.frames)
         try:
             work()
-        except (_Fails, _TooFar) as error:
-            self._now.chain, self._depth, self._together = chain, depth, []
-            del self._now.store.frames[frames:]
-            if isinstance(error, _TooFar):
-                self._steps = 0  # what was not followed may have changed anything that comes after it
+        except _Fails:
+            pass  # it has been remarked on
+        except _TooFar:
+            self._steps = 0  # what was not followed may have changed anything that comes after it
 
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
@@ -174,9 +174,10 @@ class Walk:
         if self._steps < 0 or self._depth >= _DEEPEST:
             raise _TooFar
         self._depth += 1
-        value = self._in_order(form, form.items) if form.kind is FormKind.BLOCK else self._list(form)
-        self._depth -= 1
-        return value
+        try:
+            return self._in_order(form, form.items) if form.kind is FormKind.BLOCK else self._list(form)
+        finally:
+            self._depth -= 1
 
     def _in_order(self, form: Form, items: Sequence[Form]) -> Value:
         if not items:
@@ -236,31 +237,29 @@ class Walk:
             self._switched_off -= 1
             return self._value(taken)
         if_true, if_false = test.keys(True), test.keys(False)
-        one, other = self._branch(partial(self._value, then), if_true), self._branch(partial(self._value, otherwise), if_false)
+        one, learnt = self._branch(partial(self._value, then), if_true)
+        other, learnt_otherwise = self._branch(partial(self._value, otherwise), if_false)
         if one is not None and other is not None:
-            self._now.join(one[1], other[1], if_true, if_false)
-            return either(one[0], other[0], if_true, if_false)
-        if one is None and other is None:
+            self._now.join(learnt, learnt_otherwise, if_true, if_false)
+            return either(one, other, if_true, if_false)
+        value, changed = (other, learnt_otherwise) if one is None else (one, learnt)
+        if value is None:
             raise _Fails
-        value, changed = one or other or (NIL_VALUE, {})
         for key, after in changed.items():
             self._now.store.learn(key, after)
         return value
 
-    def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value, dict[Key, Any]] | None:
-        """The value of a form or body where these values are not nil, and its changes; nothing if it fails. Everything is undone."""
-        chain, depth, together = self._now.chain, self._depth, len(self._together)
+    def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
+        """The value of a form or body where these values are not nil, None if it fails, and its changes. Everything is undone."""
         self._now.store.begin()
         self._now.know(keys)
         value = None
         try:
-            value = work()
-        except _Fails:
-            self._now.chain, self._depth = chain, depth
-            del self._together[together:]
+            with contextlib.suppress(_Fails):
+                value = work()
         finally:
             changed = self._now.store.end()
-        return None if value is None else (value, changed)
+        return value, changed
 
     def _let(self, form: Form, arguments: Sequence[Form]) -> Value:
         with self._now.scoped():
@@ -315,20 +314,18 @@ class Walk:
         element = replace(self._unknown) if over.types & ~STRING else Value(STRING)
         if over.held == "Guests":
             element = Value(ENTITY, entity=EntityKey(Scope.GUEST, self._loops))
+
+        def step() -> Value:
+            with self._now.scoped():
+                self._now.bind(name.name, element)
+                return self._value(body)
+
         self._forget_assigned(body)
         self._loops += 1
         before = set(self._now.store)
-        self._now.store.begin()
-        with self._now.scoped():
-            self._now.bind(name.name, element)
-            depth, together = self._depth, len(self._together)
-            try:
-                self._value(body)
-            except _Fails:  # it is that guest's step alone that fails
-                self._depth = depth
-                del self._together[together:]
+        _, learnt = self._branch(step, NO_KEYS)  # if it fails, it is that guest's step alone
         self._loops -= 1
-        changed = {key: value for key, value in self._now.store.end().items() if key in before or key[0] in ("function", "note")}
+        changed = {key: value for key, value in learnt.items() if key in before or key[0] in ("function", "note")}
         self._now.join(changed, {}, NO_KEYS, NO_KEYS)
         return Value(LIST)
 
@@ -370,20 +367,18 @@ class Walk:
 
     def _body(self, definition: Definition, values: Sequence[Value]) -> Value:
         """The value of a function's body."""
-        calls = self._active.get(definition.number, 0)
-        if calls >= _CALLS:
+        if self._active[definition.number] >= _CALLS:
             self._forget_assigned(definition.body)
             return replace(self._unknown)
-        self._entered.add(definition.number)
         together, self._together = self._together, []
-        self._active[definition.number] = calls + 1
+        self._active[definition.number] += 1
         try:
             with self._now.scoped():
                 for parameter, value in zip(definition.parameters, values, strict=True):
                     self._now.bind(parameter, value)
                 return self._value(definition.body)
         finally:
-            self._active[definition.number] = calls
+            self._active[definition.number] -= 1
             self._together = together
 
     def _builtin(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Value:
@@ -393,16 +388,18 @@ class Walk:
         around = _Together(form, word.name)
         self._together.append(around)
         values: list[Value] = []
-        for argument in arguments:
-            if values and self.program.changes(argument):
-                message = f"this is done whatever the arguments before it are: `{word.name}` evaluates all its arguments"
-                instead = "(if a b a)" if word.name == "and" else "(if a a b)"
-                self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
-            value = self._value(argument)
-            values.append(value)
-            around.keys |= value.keys(word.name == "and")
-            around.zero |= value.zero
-        self._together.pop()
+        try:
+            for argument in arguments:
+                if values and self.program.changes(argument):
+                    message = f"this is done whatever the arguments before it are: `{word.name}` evaluates all its arguments"
+                    instead = "(if a b a)" if word.name == "and" else "(if a a b)"
+                    self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
+                value = self._value(argument)
+                values.append(value)
+                around.keys |= value.keys(word.name == "and")
+                around.zero |= value.zero
+        finally:
+            self._together.pop()
         return self._function(form, word, values, arguments)
 
     def _function(self, form: Form, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> Value:
@@ -503,7 +500,7 @@ class Walk:
             key = FieldKey(entity, name)
             if entity.scope is Scope.GUEST and ("not nil", key) not in self._now.store:
                 self.declared.average(places[0], name)
-            return Value(FLOAT, self.declared.value_of(key).unit, field=key)
+            return Value(FLOAT, self.declared.value_of(key).unit)
         if method == "Stat" and entity is not None:
             value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
             return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)

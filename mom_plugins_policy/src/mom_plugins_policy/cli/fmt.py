@@ -56,12 +56,8 @@ def _write(path: Path, before: str, after: str, problems: list[ConfigProblem]) -
         print_text(after)
     elif after != before:
         try:
-            _replace(path.resolve(), after)
+            # In one step, for the same readers: after a full disk or a crash, what is left of a policy could be a policy, too.
+            status = path.stat()
+            replace_file(path.resolve(), after, durable=True, mode=stat.S_IMODE(status.st_mode), owner=(status.st_uid, status.st_gid))
         except OSError as error:
             problems.append(ConfigProblem(str(path), 0, 0, f"cannot be written: {error.strerror}"))
-
-
-def _replace(path: Path, text: str) -> None:
-    """In one step, for the same readers: after a full disk or a crash, what is left of a policy could be a policy, too."""
-    before = path.stat()
-    replace_file(path, text, durable=True, mode=stat.S_IMODE(before.st_mode), owner=(before.st_uid, before.st_gid))

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -19,7 +19,7 @@ from mom_daemon import brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.sources import read_paths, read_policies
+from mom_plugins_policy.sources import Texts, read_paths, read_policies
 from mom_plugins_policy.tools.excerpts import told
 from mom_plugins_policy.tools.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
 
@@ -53,10 +53,10 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
 class Given:
     """The policies that a verb is about: texts and their files by name, and what they are compiled with."""
 
-    texts: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    declarations: Declarations = field(default_factory=Declarations)
-    limits: PolicyLimits = DEFAULT_LIMITS
+    texts: dict[str, str]
+    files: dict[str, str]
+    declarations: Declarations
+    limits: PolicyLimits
 
     def compiled(self, taken: Snapshot) -> Policy:
         """The policies as one program; mistakes are shown, and end the command with exit code 2.
@@ -95,26 +95,23 @@ def given_policies(
     from mom_cli import declarations_of
 
     config = configured(config_path)
-    declarations = declarations_of(config)
-    given = Given(declarations=declarations, limits=limits_of(config))
+    declarations, limits = declarations_of(config), limits_of(config)
+    found, beside = Texts(), defaults
     if paths:
-        found = read_paths(paths, 4 * given.limits.text).usable()
-        given.files = found.files
-        given.texts = {**(declarations.policies if defaults else {}), **found.texts}
+        found = read_paths(paths, 4 * limits.text)
     elif needed and live and config is not None and (running := _in_force(config)) is not None:
-        given.texts = {name: policy.text for name, policy in running.items()}
-        given.files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
+        texts = {name: policy.text for name, policy in running.items()}
+        files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
+        found, beside = Texts(texts, files), False
     elif needed and config is not None and "policy" in config.plugins:
         settings: Any = config.plugins["policy"].settings
-        found = read_policies(settings.directory, settings.file, given.limits).usable()
-        given.files = found.files
-        given.texts = {**(declarations.policies if settings.wants_defaults else {}), **found.texts}
+        found, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
         message = f"{config.file} does not enable the plugin policy, so a mom with it uses no policy"
         raise MomError(message, hint="name a policy; --defaults takes those that the plugins bring")
-    elif needed or defaults:
-        given.texts = dict(declarations.policies)
-    return given
+    elif needed:
+        beside = True
+    return Given({**(declarations.policies if beside else {}), **found.usable().texts}, found.files, declarations, limits)
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
@@ -147,11 +144,8 @@ def limits_of(config: Config | None) -> PolicyLimits:
 
 def with_fields_of(taken: Snapshot, declarations: Declarations) -> Declarations:
     """The declarations, and all fields that occur in a snapshot or its history besides."""
-    found = {
-        (scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot")
-        for one in (taken, *taken.history)
-        for scope, name, _ in fields_in(one)
-    }
+    occurring = [field for one in (taken, *taken.history) for field in fields_in(one)]
+    found = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
     return dataclasses.replace(declarations, fields={**found, **declarations.fields})
 
 
@@ -165,7 +159,7 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
     if live:
         return live_snapshot(config_path)
     taken = read_snapshot(path or EXAMPLE)
-    for scope, name, entity in fields_in(taken) if path is not None else ():
+    for (scope, name), entity in fields_in(taken).items() if path is not None else ():
         if (scope, name) not in declarations.fields:
             hint = did_you_mean(name, [each for of, each in declarations.fields if of == scope])
             advice = f" ({hint})" if hint else ""

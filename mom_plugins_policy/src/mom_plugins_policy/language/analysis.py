@@ -15,7 +15,7 @@ from itertools import count
 from operator import or_
 
 from mom_plugins_policy.language.errors import Fault
-from mom_plugins_policy.language.syntax import Form, FormKind, SourceText, all_in
+from mom_plugins_policy.language.syntax import Form, FormKind, all_in
 from mom_plugins_policy.language.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded, in_order
 from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
@@ -42,14 +42,12 @@ class Definition:
     calls: Counter[str] = field(default_factory=Counter)
     assigned: set[str] = field(default_factory=set)
     free: set[str] = field(default_factory=set)
-    inline: bool = True
 
 
 @dataclass(eq=False, slots=True)
 class Program:
     """All texts as one program, and what is known about it."""
 
-    texts: Sequence[SourceText]
     forms: Sequence[Form]
     bound: set[str] = field(default_factory=set)
     """Names that something binds: `let`, `defvar`, `with`, parameters."""
@@ -60,6 +58,8 @@ class Program:
     """True if a variable may ever hold something callable."""
     lists: bool = False
     """True if the program may go on computing with a list that it has built."""
+    alone: set[str] = field(default_factory=set)
+    """Names of the functions that stand by themselves; the others are compiled into their callers."""
     shared: set[str] = field(default_factory=set)
     """Names that functions standing by themselves read or assign without binding them."""
     faults: list[Fault] = field(default_factory=list)
@@ -88,15 +88,20 @@ class Program:
                 found.add(roles.assigned)
             elif item.items and item.items[0].name in self.definitions:
                 called.append(item.items[0].name)
-        seen: set[str] = set()
-        while called:
-            name = called.pop()
-            if name not in seen:
-                seen.add(name)
-                for definition in self.definitions.get(name, ()):
-                    found |= definition.assigned
-                    called.extend(definition.calls)
+        for name in self.reached(called):
+            for definition in self.definitions[name]:
+                found |= definition.assigned
         return found
+
+    def reached(self, names: Iterable[str]) -> Iterator[str]:
+        """The functions of these names, and all that they call."""
+        todo, seen = [*names], set[str]()
+        while todo:
+            name = todo.pop()
+            if name not in seen and name in self.definitions:
+                seen.add(name)
+                yield name
+                todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def changes(self, form: Form) -> bool:
         """True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
@@ -132,17 +137,17 @@ def _head(form: Form) -> str:
     return form.items[0].name if form.items else ""
 
 
-def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:
+def analyse(forms: Sequence[Form]) -> Program:
     """Everything in `Program`, in time proportional to the program."""
     words = WORDS
-    survey = _Survey(texts, forms, words, everything=False)
+    survey = _Survey(forms, words, everything=False)
     if survey.extended:
         forms, words = _with_extensions(survey.program)
-        survey = _Survey(texts, forms, words, everything=False)
+        survey = _Survey(forms, words, everything=False)
     program = survey.program
     if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
         # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
-        program = _Survey(texts, forms, words, everything=True).program
+        program = _Survey(forms, words, everything=True).program
     _choose_inlining(program)
     return program
 
@@ -192,8 +197,8 @@ _NOTHING_BOUND = _NamesAround({}, 0, None)
 class _Survey:
     """One walk over all forms, in evaluation order, without recursion."""
 
-    def __init__(self, texts: Sequence[SourceText], forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
-        self.program = Program(texts, forms, words=words)
+    def __init__(self, forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
+        self.program = Program(forms, words=words)
         self.everything = everything
         self.extended = False
         """True if the program has a word that is an extension, or a function of such a name."""
@@ -238,20 +243,18 @@ class _Survey:
             return
         self._name(head.name, owner, bound)
         word = program.words.get(head.name)
+        if word is not None and word.extension:
+            self.extended = True
         if isinstance(word, FormWord) and word.takes(len(arguments)):
             roles = word.roles(form)
             if word.flaws is not None:
                 self.suspicions.extend((head.name, Fault("malformed", *at.source, why)) for at, why in word.flaws(form, roles))
-            if word.extension:
-                self.extended = True
             if roles is not None:
                 program.roles[form.index] = roles
                 self._special(form, roles, owner, dropped, level, bound)
             if word.expansion is not None or (self.everything and not word.plain):
                 self._all(arguments, owner, bound)
             return
-        if word is not None and word.extension:
-            self.extended = True
         if word is None:
             (program.calls if owner is None else owner.calls)[head.name] += 1
         self._all(arguments, owner, bound)
@@ -310,33 +313,26 @@ class _Survey:
         (body,) = roles.parts
         definition = Definition(form, name, parameters, body, next(self.numbers), known, 0)
         self.program.definitions.setdefault(name, []).append(definition)
-        places: dict[str, int] = {}
-        for place, parameter in enumerate(parameters):
-            places.setdefault(parameter, place)
-        self.todo.append((body, definition, False, -1, _NamesAround(places, len(parameters), _NOTHING_BOUND)))
+        self.todo.append((body, definition, False, -1, _NamesAround(dict.fromkeys(parameters, 0), 1, _NOTHING_BOUND)))
 
 
 def _choose_inlining(program: Program) -> None:
     """Decide which functions are compiled into their callers, and so which names the others share with them."""
     definitions = program.definitions
-    for several in definitions.values():
-        if not all(definition.unconditional for definition in several):
-            for definition in several:
-                definition.inline = False
+    program.alone.update(name for name, several in definitions.items() if not all(one.unconditional for one in several))
     order = _callees_first(program)
     for size in _INLINE_SIZES:
         total = _expanded(program, order, size)
         if total <= 4 * program.size + 20_000:
             break
-    _stand_alone_where_the_definition_is_not_known(program)
-    if all(definition.inline for definition in program.functions()):
+    # What one that stands by itself may call, and is defined several times, is looked up when it is called: so it stands by itself, too.
+    called = {callee for name in program.alone for callee in _callees(program, name)}
+    program.alone.update(name for name in program.reached(called) if len(definitions[name]) > 1)
+    if not program.alone:
         return
     changing = sorted((program.bound | set(PREDEFINED)) & (program.bound | program.assigned))
     free = _free_with_callees(program, order, changing)
-    found = 0
-    for definition in program.functions():
-        if not definition.inline:
-            found |= free[definition.name]
+    found = reduce(or_, (free[name] for name in program.alone))
     program.shared |= {name for number, name in enumerate(changing) if found >> number & 1}
 
 
@@ -359,8 +355,7 @@ def _callees_first(program: Program) -> list[str]:
             elif callee not in begun:
                 work.append((callee, _callees(program, callee)))
             elif callee not in done:
-                for definition in definitions[callee]:
-                    definition.inline = False
+                program.alone.add(callee)
     return order
 
 
@@ -382,32 +377,12 @@ def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
         for definition in definitions[name]:
             size = max(size, definition.size + sum(cost.get(callee, 1) * count for callee, count in definition.calls.items()))
         if size > largest and sites[name] > 1:
-            for definition in definitions[name]:
-                definition.inline = False
-        if all(definition.inline for definition in definitions[name]):
-            cost[name] = size
-        else:
+            program.alone.add(name)
+        cost[name] = size
+        if name in program.alone:
             cost[name] = 1
             total += size * len(definitions[name])
     return total + program.size + sum(cost.get(callee, 1) * count for callee, count in program.calls.items())
-
-
-def _stand_alone_where_the_definition_is_not_known(program: Program) -> None:
-    """A function with several definitions that one standing by itself may call is looked up when called, so it stands by itself too."""
-    definitions = program.definitions
-    todo = [definition for definition in program.functions() if not definition.inline]
-    seen: set[int] = set()
-    while todo:
-        definition = todo.pop()
-        if definition.number in seen:
-            continue
-        seen.add(definition.number)
-        for callee in definition.calls:
-            several = definitions.get(callee, [])
-            if len(several) > 1:
-                for one in several:
-                    one.inline = False
-            todo.extend(several)
 
 
 def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import count
-from types import CodeType
 from typing import Any
 
 from mom_core import Scope
@@ -57,7 +56,7 @@ class Compiled:
         self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int] = ()
     ) -> None:
         generator = Generator(program, limits, undeclared, traced=traced)
-        self.source, lines = generator.assemble()
+        source, lines = generator.assemble()
         self.filename = f"<policy {next(_numbers)}>"
         """A name of its own, by which tracebacks tell this code from all other."""
         self.undeclared = generator.undeclared
@@ -69,6 +68,6 @@ class Compiled:
             "float": float, "int": int, "list": list,
             "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip
-        self.code: CodeType = compile(self.source, self.filename, "exec", dont_inherit=True)
-        exec(self.code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it
+        code = compile(source, self.filename, "exec", dont_inherit=True)
+        exec(code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it
         self.run: Callable[..., None] = self.namespace["run"]

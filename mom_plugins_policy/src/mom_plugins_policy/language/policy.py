@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
-from mom_plugins_policy.language.syntax import Form, FormKind, SourceText, abridged, all_in
+from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import Guests
 from mom_toolkit import NoteStore
 
@@ -62,7 +62,6 @@ class Result:
         run, policy = self.run, self.policy
         found: list[Decision] = []
         reasons: dict[int, tuple[str, Source, Mapping[str, Value]]] = {}
-        host = run.host.entity
         for control, requests in run.controls.items():
             if not isinstance(control, str) or not requests:
                 continue
@@ -78,8 +77,7 @@ class Result:
                     reasons[site] = (f"{abridged(form)} in {form.source}", form.source, self._suggested_because(form))
                 reason, source, because = reasons[site]
                 reason = f"{why}: {reason}" if (why := because.get(identity)) else reason
-                who = entity.entity if identity != HOST_ID or guest else host
-                found.append(Decision(who, control, int(value) if whole else value, reason, source))
+                found.append(Decision(entity.entity, control, int(value) if whole else value, reason, source))
         found.extend(self._disk_requests())
         return tuple(found)
 
@@ -94,20 +92,17 @@ class Result:
                 because.update(zip(snapshot.guests, snapshot.column(spec.reason), strict=True))
         return because
 
-    def _disk_requests(self) -> list[Decision]:
+    def _disk_requests(self) -> Iterator[Decision]:
         run = self.run
-        found: list[Decision] = []
-        scope, _ = self.policy.takes("io_tune")
-        if scope is Scope.HOST:
-            return found
+        if self.policy.takes("io_tune")[0] is Scope.HOST:
+            return
         for identity, site in run.disk_sites.items():
             if identity in run.failed:
                 continue
             disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
             wanted = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
             form = self.compiled.sites[site].form
-            found.append(Decision(disks[0].guest.entity, "io_tune", wanted, f"{abridged(form)} in {form.source}", form.source))
-        return found
+            yield Decision(disks[0].guest.entity, "io_tune", wanted, f"{abridged(form)} in {form.source}", form.source)
 
 
 class Code:
@@ -129,7 +124,7 @@ class Code:
             try:
                 compiled = Compiled(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
-                longest = max(self.program.texts, key=lambda text: len(text.text)).name
+                longest = max((form.text for form in self.program.forms), key=lambda text: len(text.text)).name
                 what = "all policies are too complicated together, and this one is the longest: shorten it by functions and loops"
                 raise PolicyError([Fault("limit", longest, 0, 0, what)]) from None
             if len(self._variants) >= _VARIANTS:
@@ -200,9 +195,7 @@ class Policy:
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
         """Which scope a control belongs to (None: any), and whether its values are cut to integers."""
-        if self.declarations is None:
-            return None, False
-        spec = self.declarations.controls.get(control)
+        spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
@@ -241,7 +234,6 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
         raise PolicyError([Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, and {limits.policies:,} are allowed")])
     faults: list[Fault] = []
     forms: list[Form] = []
-    read_texts: list[SourceText] = []
     empty: list[str] = []
     size = 0
     index = 0
@@ -258,13 +250,11 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
         except PolicyError as error:
             faults.extend(error.faults)
             continue
-        if found:
-            index = found[-1].last + 1
-            read_texts.append(found[0].text)
-        else:
-            empty.append(name)
+        index += sum(1 for _ in all_in(found))
         forms.extend(found)
-    program = analyse(read_texts, forms)
+        if not found:
+            empty.append(name)
+    program = analyse(forms)
     faults.extend(program.faults)
     if faults:
         raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))

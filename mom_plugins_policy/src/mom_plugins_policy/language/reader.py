@@ -70,7 +70,6 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
                 _, line, column = form.source
                 raise _refusal("syntax", whole, start, f"{text[start]} does not close the {text[form.start]} of {line}:{column}")
             form.end = position
-            form.last = index - 1
             here = open_forms[-1].items if open_forms else top
             continue
         if what == _OPEN:

@@ -108,7 +108,7 @@ class Evaluation:
         self.variables: dict[Hashable, dict[str, Any_]] = {}
         self.faults: list[Fault] = []
         self.failed: set[str] = set()
-        self.notes = notes
+        self.notes: Notes = notes or {}
         self.noted: dict[str, dict[str, Any_]] = {}
         self._room = room
         self._recalled: dict[str, dict[str, Any_]] = {}
@@ -137,7 +137,7 @@ class Evaluation:
 
     def look(self, error: Exception | None = None) -> None:
         """Look at the clock; with an error, there where it happened."""
-        if time.monotonic() > self._deadline:
+        if self.is_late():
             late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
             raise late.with_traceback(None if error is None else error.__traceback__)
 
@@ -371,16 +371,12 @@ class Evaluation:
             raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
         return left << right if left else 0
 
-    def compared(self, left: Any_, right: Any_) -> None:
-        """Count the comparison of a list with something."""
-        if right.__class__ is list:
-            self.charge(min(self._weigh(left), self._weigh(right)) >> 2)
-
-    def lists_compared(self, *values: Any_) -> None:
-        """Count the comparison of several values, of which some may be lists."""
-        for value in values:
-            if value.__class__ is list:
-                self.charge(self._weigh(value) >> 2)
+    def compared(self, *values: Any_) -> None:
+        """Count the comparisons of several values, of which some may be lists: each takes as long as the shorter list."""
+        lists = [value for value in values if value.__class__ is list]
+        if len(lists) > 1:
+            weights = [self._weigh(one) for one in lists]
+            self.charge((sum(weights) - max(weights)) >> 2)
 
     def iterate(self, value: Any_) -> Any_:
         """The elements that `with` goes over."""
@@ -474,15 +470,12 @@ class Evaluation:
 
     def disks(self, guest: Guest) -> Any_:
         """A guest's `io_tune`: nil, or one object per disk, the same ones throughout an evaluation."""
-        if guest.id in self.disks_of:
-            return self.disks_of[guest.id]
-        found = self.field(guest, "io_tune")
-        if isinstance(found, Sequence) and not isinstance(found, str):
-            disks = [Disk(guest, item) if isinstance(item, Mapping) else item for item in found]
-            self.disks_of[guest.id] = disks
-            return disks
-        self.disks_of[guest.id] = found
-        return found
+        if guest.id not in self.disks_of:
+            found = self.field(guest, "io_tune")
+            if isinstance(found, Sequence) and not isinstance(found, str):
+                found = [Disk(guest, item) if isinstance(item, Mapping) else item for item in found]
+            self.disks_of[guest.id] = found
+        return self.disks_of[guest.id]
 
     def do_prop(self, entity: Host | Guest, name: Any_, *default: Any_) -> Any_:
         """`Prop`."""
@@ -563,7 +556,7 @@ class Evaluation:
             raise Trouble("type", f"{show(value)} cannot be remembered: numbers, strings, nil and flat lists of them can")
         identity = entity.id if isinstance(entity, Guest) else HOST_ID
         notes = self.noted.setdefault(identity, {})
-        kept = {} if self.notes is None else self.notes.get(identity, {})
+        kept = self.notes.get(identity, {})
         if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
             raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; those set to nil are forgotten")
         before = notes[name] if name in notes else kept.get(name)
@@ -590,9 +583,7 @@ class Evaluation:
 
     def recalled(self, name: str) -> dict[str, Any_]:
         """The values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
-        found: dict[str, Any_] = {}
-        if self.notes:
-            found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
+        found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = found
         return found
 
@@ -600,11 +591,8 @@ class Evaluation:
         """`Recall`."""
         _check_note(name)
         identity = entity.id if isinstance(entity, Guest) else HOST_ID
-        notes = self.noted.get(identity)
-        if notes is not None and name in notes:
-            found = notes[name]
-        else:
-            found = None if self.notes is None else self.notes.get(identity, {}).get(name)
+        noted, kept = self.noted.get(identity, {}), self.notes.get(identity, {})
+        found = noted[name] if name in noted else kept.get(name)
         return default if found is None else found
 
 

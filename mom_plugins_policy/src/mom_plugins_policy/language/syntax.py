@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -46,7 +46,7 @@ class SourceText:
 class Form:
     """One atom, list or block.
 
-    `start` and `end` are its offsets in `text`; `index` and `last` its and its last part's place in reading order.
+    `start` and `end` are its offsets in `text`, `index` is its place in reading order.
     """
 
     kind: FormKind
@@ -56,10 +56,6 @@ class Form:
     end: int
     index: int = 0
     items: list[Form] = field(default_factory=list)
-    last: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.last = self.index
 
     @property
     def source(self) -> Source:
@@ -85,24 +81,20 @@ class DerivedForm(Form):
         self.original = original
 
 
-def all_in(forms: Iterable[Form]) -> Iterator[Form]:
-    """These forms, and all that are inside them, in no order."""
-    todo = list(forms)
+def all_in(forms: Sequence[Form]) -> Iterator[Form]:
+    """These forms, and all that are inside them, in reading order."""
+    todo = [*reversed(forms)]
     while todo:
         form = todo.pop()
         yield form
-        todo.extend(form.items)
-
-
-_PLAIN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*')
+        todo.extend(reversed(form.items))
 
 
 def written_string(value: str) -> str:
     """A string as it stands in a policy. Backslashes are part of the value; what ends in one has no spelling and is shown with Python's."""
-    if _PLAIN_STRING.fullmatch(value):
-        return f'"{value}"'
-    if re.fullmatch(r"[^'\\]*(?:\\.[^'\\]*)*", value):
-        return f"'{value}'"
+    for quote in "\"'":
+        if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
+            return f"{quote}{value}{quote}"
     return repr(value)
 
 

@@ -79,7 +79,7 @@ class CanaryRun(PolicyTrial):
         self.choice = choice
         self._memory = memory
         self._lock = threading.Lock()
-        self._evidence: Evidence | None = None
+        self._evidence = Evidence()
         self._host_before: Sequence[HostFigures] = ()
         self._kills = KillCounts()
         self._members: Sequence[Guest] = ()
@@ -92,7 +92,7 @@ class CanaryRun(PolicyTrial):
 
     def prepare(self, in_force: PolicyState) -> None:
         """Before the policies in force are evaluated, in the thread in which they are: remember what they do, if that has not been done."""
-        if self._evidence is None:
+        if not self._evidence.cycles:
             self.notes.set_memory(self._memory())
 
     def _counted(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: InForce, result: Result) -> Sequence[Decision]:
@@ -122,8 +122,8 @@ class CanaryRun(PolicyTrial):
     ) -> None:
         """Note how all guests fare, and what sizes were decided for whom."""
         since = snapshot.monotonic - self.began_at
-        if self._evidence is None:
-            self._evidence = Evidence(_tally_before(history, members))
+        if not self._evidence.cycles:
+            self._evidence.before = _tally_before(history, members)
             # This one, too: nothing of what is tried has been done yet, and it may be the first that knows rates.
             self._host_before = [HostFigures.of(one.host) for one in (*history, snapshot)]
         canary, others = Tally(), Tally()
@@ -138,8 +138,6 @@ class CanaryRun(PolicyTrial):
     def verdict(self, now: float) -> CanaryVerdict:
         """The verdict on it so far."""
         with self._lock:
-            if self._evidence is None:
-                return CanaryVerdict(CanaryState.RUNNING)
             return judge(self._evidence, self.left(now))
 
     def left(self, now: float) -> float:
@@ -156,7 +154,7 @@ class CanaryRun(PolicyTrial):
     def told(self, now: float, state: CanaryState = CanaryState.RUNNING, reason: str = "") -> Canary:
         """For who looks."""
         with self._lock:
-            evidence, guests = self._evidence or Evidence(), len(self._members)
+            evidence, guests = self._evidence, len(self._members)
             note = f"what it decides for the host ({', '.join(sorted(self._untried))}) is not tried" if self._untried else ""
             return dataclasses.replace(
                 self.begun,

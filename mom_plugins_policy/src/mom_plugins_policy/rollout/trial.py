@@ -44,7 +44,7 @@ class InForce(NamedTuple):
 
 
 class PolicyTrial:
-    """One trial. Its methods are called by the evaluator.
+    """One trial; without a policy, none: then the policies in force decide, and nothing is told. Its methods are called by the evaluator.
 
     :param name: what sources of its decisions and problems begin with
     :param policy: None while there is none that can be used
@@ -56,6 +56,10 @@ class PolicyTrial:
         self.trouble: Sequence[Problem] = ()
         """Why there is none."""
         self._name = name
+
+    def read(self) -> Callable[[], None]:
+        """Read what is tried, where it is in files; what is returned puts it to use. Raises `ConfigError`."""
+        return lambda: None
 
     def has(self, guest: Guest) -> bool:
         """True if it decides for this guest."""
@@ -102,7 +106,7 @@ class Shadow(PolicyTrial):
         self._beside = ""
 
     def read(self) -> Callable[[], None]:
-        """Read the folder; what is returned puts it to use. Raises `ConfigError`."""
+        """Read the folder."""
         found = read_policies(self._folder, None, self._limits).usable()
 
         def commit() -> None:

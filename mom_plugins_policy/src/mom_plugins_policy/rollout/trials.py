@@ -14,7 +14,7 @@ from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests
 from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, said_of, texts_of
-from mom_plugins_policy.rollout.trial import PolicyTrial, Shadow
+from mom_plugins_policy.rollout.trial import PolicyNotes, PolicyTrial, Shadow
 from mom_plugins_policy.rollout.verdict import LEAST_CYCLES
 from mom_plugins_policy.rollout.versions import Overlay
 from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
@@ -25,16 +25,16 @@ LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedSnapshot:
-    """One evaluation of a snapshot; `tried` is that of policies on trial, for the guests on which they are tried."""
+    """One evaluation of a snapshot; `tried` is that of policies on trial, if it counts for the guests on which they are tried."""
 
     snapshot: Snapshot
     result: Result
-    trial: PolicyTrial | None = None
-    tried: Result | None = None
+    trial: PolicyTrial
+    tried: Result | None
 
     def of(self, guest: Guest) -> Result:
         """The evaluation that counts for a guest."""
-        if self.trial is not None and self.tried is not None and self.trial.has(guest):
+        if self.tried is not None and self.trial.has(guest):
             return self.tried
         return self.result
 
@@ -49,7 +49,7 @@ class TriedPolicies(ChangingPolicies):
         super().__init__(context, limits, *given, refuse_failing=refuse_failing)
         self.on_some: CanaryRun | None = None
         """The trial on some guests now. Replaced as a whole, as the policy is."""
-        self._shadow = None if shadow is None else Shadow(shadow, context, limits)
+        self._shadow = PolicyTrial("shadow", None, PolicyNotes()) if shadow is None else Shadow(shadow, context, limits)
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
         self._overlay_tried = Overlay()
@@ -57,7 +57,7 @@ class TriedPolicies(ChangingPolicies):
         self._promoted: CanaryRun | None = None
 
     @property
-    def trial(self) -> PolicyTrial | None:
+    def trial(self) -> PolicyTrial:
         """The one that is evaluated: while policies are tried on some guests, the shadow waits."""
         return self.on_some or self._shadow
 
@@ -66,25 +66,22 @@ class TriedPolicies(ChangingPolicies):
     def load(self) -> None:
         """Read and compile everything, and the shadow's folder and notes."""
         super().load()
-        if self._shadow is not None:
-            self._shadow.read()()
-            self._shadow.notes.load()
+        self._shadow.read()()
+        self._shadow.notes.load()
 
     def check_files(self) -> Policy:
         """Read and compile what mom would start with; the shadow's files are read, too."""
-        if self._shadow is not None:
-            self._shadow.read()
+        self._shadow.read()
         return super().check_files()
 
     def prepare(self) -> Callable[[], None]:
         """Read and compile the files again; a trial goes on with them, if what is tried goes with them."""
         put_in_force = super().prepare()
-        use_shadow = None if self._shadow is None else self._shadow.read()
+        use_shadow = self._shadow.read()
 
         def commit() -> None:
             put_in_force()
-            if use_shadow is not None:
-                use_shadow()
+            use_shadow()
             with self._lock:
                 trial = self.on_some
                 if trial is None:

@@ -129,19 +129,16 @@ class CanaryVerdict(NamedTuple):
     reason: str = ""
 
 
+@dataclass(slots=True)
 class Evidence:
-    """All that a trial has shown so far.
+    """All that a trial has shown so far; `before` is how the same guests fared before."""
 
-    :param before: how the same guests fared before
-    """
-
-    def __init__(self, before: Tally | None = None) -> None:
-        self.before = before or Tally()
-        self.canary = Tally()
-        self.others = Tally()
-        self.recent: deque[WatchedCycle] = deque(maxlen=RECENT_CYCLES)
-        self.cycles = 0
-        self.host_known = 0
+    before: Tally = field(default_factory=Tally)
+    canary: Tally = field(default_factory=Tally)
+    others: Tally = field(default_factory=Tally)
+    recent: deque[WatchedCycle] = field(default_factory=lambda: deque(maxlen=RECENT_CYCLES))
+    cycles: int = 0
+    host_known: int = 0
 
     def add(self, cycle: WatchedCycle) -> None:
         """One more cycle."""

@@ -16,6 +16,7 @@ from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Source, Valu
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.compiler import Compiled
 from mom_plugins_policy.language.errors import Fault, PolicyError, Trouble
+from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import TOO_COMPLICATED, Policy, Result
 from mom_plugins_policy.language.runtime import Evaluation
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
@@ -138,27 +139,25 @@ class _Outline:
         self._bodies: dict[int, Definition] = {one.body.index: one for one in program.functions()}
         self.loops: dict[int, Form] = {}
         """By the index of the name that a loop binds: the loop."""
-        requests: list[Form] = []
+        self.requests: list[Form] = []
         for form in all_in(program.forms):
             self._around.update((item.index, form) for item in form.items)
             head = form.items[0].name if form.items else ""
             if head.endswith(".Control"):
-                requests.append(form)
+                self.requests.append(form)
             elif head in program.definitions:
                 self._calls.setdefault(head, []).append(form)
             roles = program.roles.get(form.index)
             if roles is not None and roles.last is Role.STEP:
                 self.loops[roles.bindings[0].name.index] = form
-        self.requests = sorted(requests, key=lambda form: form.index)
-        self.choices = {form.index: list(self._choices(form)) for form in requests}
+        self.choices = {form.index: list(self._choices(form)) for form in self.requests}
         around = {choice.index: choice for several in self.choices.values() for choice, _ in several}
-        self.operands = {form.index: list(_operands(form))[:_OPERANDS] for form in requests}
+        self.operands = {form.index: list(_operands(form))[:_OPERANDS] for form in self.requests}
         self.operands.update({choice.index: list(_operands(choice.items[1]))[:_OPERANDS] for choice in around.values()})
         self.tests = {choice.items[1].index: choice for choice in around.values()}
         operands = {form.index for several in self.operands.values() for form in several}
         loops = {*self.loops, *(form.index for form in self.loops.values())}
         self.traced = {*self.choices, *around, *self.tests, *operands, *loops}
-        self.compiled: dict[frozenset[tuple[Scope, str]], Compiled] = {}
 
     def _choices(self, form: Form) -> Iterator[tuple[Form, bool]]:
         """The choices around a form, from the inside out, each with the truth that leads there; for a body, those of its only call."""
@@ -177,7 +176,11 @@ class _Outline:
             form = outer
 
 
-_outline = lru_cache(maxsize=2)(_Outline)  # policies in force, and on trial: whoever looks at a guest asks in each cycle
+@lru_cache(maxsize=2)  # policies in force, and on trial: whoever looks at a guest asks in each cycle
+def _traced(program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> tuple[_Outline, Compiled]:
+    """The outline of a program, and the code that reports what it names."""
+    outline = _Outline(program)
+    return outline, Compiled(program, limits, undeclared, traced=outline.traced)
 
 
 def _operands(form: Form) -> Iterator[Form]:
@@ -297,12 +300,8 @@ def _traces_of(result: Result) -> _Traces | None:
     traces = _known.get(result)
     if traces is not None:
         return traces
-    outline = _outline(result.policy.program)
     try:
-        compiled = outline.compiled.get(result.compiled.undeclared)
-        if compiled is None:
-            compiled = Compiled(outline.program, result.policy.limits, result.compiled.undeclared, traced=outline.traced)
-            outline.compiled = {result.compiled.undeclared: compiled}
+        outline, compiled = _traced(result.policy.program, result.policy.limits, result.compiled.undeclared)
     except TOO_COMPLICATED:
         return None
     was = result.run

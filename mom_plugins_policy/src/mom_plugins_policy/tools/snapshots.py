@@ -149,13 +149,12 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
     return {guest.name: dict(guest.fields) for guest in guests}
 
 
-def fields_in(taken: Snapshot) -> Iterator[tuple[Scope, str, Host | Guest]]:
-    """The fields that occur in a snapshot, each with somebody who has it."""
-    seen: set[tuple[Scope, str]] = set()
+def fields_in(taken: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
+    """The fields that occur in a snapshot, each with the first one that has it."""
+    found: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [taken.host, *taken.guests.values()]
     for entity in entities:
         scope = entity.entity.scope
         for name in entity.fields:
-            if (scope, name) not in seen:
-                seen.add((scope, name))
-                yield scope, name, entity
+            found.setdefault((scope, name), entity)
+    return found

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from operator import add
@@ -68,24 +69,20 @@ class LearnedGuest(NamedTuple):
 
 
 class SoldAtRisk(NamedTuple):
-    """How much can be sold, in KiB, so that the chance of some guest lacking memory within a month is no more than `risk`.
+    """How much can be sold, in KiB, so that the chance of some guest lacking memory within a month is no more than was asked for.
 
-    `sold` holds with `confidence`; `middle` is as likely too much as too little. `days` and `guests` are what it was learned from.
+    `sold` holds with `CONFIDENCE`; `middle` is as likely too much as too little. `days` and `guests` are what it was learned from.
     `complete` is false where it is the most that was looked at.
     """
 
     sold: float
     middle: float
-    risk: float
-    confidence: float
     days: int
     guests: int
     complete: bool = True
 
 
-def sold_at_risk(
-    guests: Sequence[LearnedGuest], capacity: float, *, risk: float = RISK, confidence: float = CONFIDENCE, seed: int = 1
-) -> SoldAtRisk | str:
+def sold_at_risk(guests: Sequence[LearnedGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
     """How much can be sold on a host; or why that cannot be told.
 
     :param capacity: KiB that guests can have together, QEMU included
@@ -97,7 +94,7 @@ def sold_at_risk(
     if len(days) < LEAST_DAYS:
         return f"{len(days)} days were learned of at least half of the guests, and {LEAST_DAYS} are needed"
     pool = [(guest.sold, needs) for guest in guests if (needs := needs_on(guest, days)) is not None and guest.sold > 0]
-    drawn = random.Random(seed)  # noqa: S311  # days and guests, not secrets
+    drawn = random.Random(1)  # noqa: S311  # the same days give the same answer
     grid = [capacity * STEP * place for place in range(1, round(MOST_SOLD / STEP) + 1)]
     filled = max(LEAST_FILLED, min(MOST_FILLED, FILLED_GUESTS // len(pool)))
     kinds, found = _kinds(days), []
@@ -105,19 +102,16 @@ def sold_at_risk(
         peaks = _filled(pool, len(days), grid, capacity, drawn)
         found += [_largest(peaks, [drawn.choices(kind, k=len(kind)) for kind in kinds], risk) for _ in range(BOOTSTRAPS // filled)]
     found.sort()
-    low, middle = found[int((1 - confidence) * len(found))], found[len(found) // 2]
+    low, middle = found[int((1 - CONFIDENCE) * len(found))], found[len(found) // 2]
     sold = [0.0, *grid]
-    return SoldAtRisk(sold[low], sold[middle], risk, confidence, len(days), len(pool), middle < len(grid))
+    return SoldAtRisk(sold[low], sold[middle], len(days), len(pool), middle < len(grid))
 
 
 def days_of(guests: Sequence[LearnedGuest]) -> list[int]:
     """The days, in their order, of which at least half of the guests are known, without the last one where it is not over: its peak may be
     still to come, and a quiet day among others makes peaks look further apart than they are."""
-    counted: dict[int, int] = {}
-    for guest in guests:
-        for ordinal, used in guest.days.items():
-            counted[ordinal] = counted.get(ordinal, 0) + is_known(used)
-    days = sorted(ordinal for ordinal, count in counted.items() if count and 2 * count >= len(guests))
+    counted = Counter(ordinal for guest in guests for ordinal, used in guest.days.items() if is_known(used))
+    days = sorted(ordinal for ordinal, count in counted.items() if 2 * count >= len(guests))
     ends = (guest.days.get(days[-1], ())[-1:] for guest in guests if days)
     return days if any(one is not None for end in ends for one in end) else days[:-1]
 

@@ -17,8 +17,6 @@ HOST_RESERVE_SHARE: Final = 0.05
 THERE_DAYS: Final = 2
 """A guest of which the last so many days are not known is not there any more: it is no part of what is sold today."""
 
-LISTED_HOSTS: Final = 1000
-
 
 class HostSold(NamedTuple):
     """A host: its memory and what of it is for guests, what is sold today of it (KiB), to how many guests, and what could be, or why that
@@ -81,7 +79,7 @@ def told(host: HostSold, risk: float) -> Iterator[str]:
     found, more = host.found, "" if host.found.complete else " or more"
     yield (
         f"{where}{format_kib(found.sold)}{more} can be sold of the {format_kib(host.capacity)} that are for guests, {host.ratio:.2f} times "
-        f"that: the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * found.confidence:.0f} % "
+        f"that: the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % "
         f"confidence; as likely as not, {format_kib(found.middle)} could be)"
     )
     yield f"{today}; learned: {found.days} days of {found.guests} guests"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, Report, Value, format_kib, load_config, printable
-from mom_plugins_record.recording.reader import RecordedCycle, Recording
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.replay.stage import RecordedStage
 from mom_toolkit import HealthLimits, field_number
 
@@ -157,16 +159,10 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> Recorded
     :param seconds: how much of the recording at most, from its beginning; None: all
     """
     recording = Recording(path)
-
-    def first() -> Iterator[RecordedCycle]:
-        begins = None
-        for recorded in recording.cycles():
-            begins = recorded.report.time if begins is None else begins
-            if seconds is not None and recorded.report.time - begins > seconds:
-                return
-            yield recorded
-
-    stage = RecordedStage.of(recording, first(), None if config is None else load_config(config).in_force(), ("balloon", CLASSES))
+    first = None if seconds is None else next(recording.cycles(), None)
+    ends = math.inf if seconds is None or first is None else first.report.time + seconds
+    cycles = takewhile(lambda recorded: recorded.report.time <= ends, recording.cycles())
+    stage = RecordedStage.of(recording, cycles, None if config is None else load_config(config).in_force(), ("balloon", CLASSES))
     if stage.seconds < 10 * stage.interval:
         raise MomError(f"{path} holds only {stage.seconds:.0f} s", hint="record for hours: what guests want by day and by night")
     return stage

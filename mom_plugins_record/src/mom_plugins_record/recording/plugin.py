@@ -148,14 +148,10 @@ class RecordPlugin:
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Record a cycle. Raises when there is no room: the core counts it, shows it in `mom status`, and tries again later."""
-        if not self._context.serves:
+        writer, accounts, context = self._writer, self._accounts, self._context
+        if writer is None or accounts is None:  # it only takes a look
             return
-        if self._accounts is not None:
-            self._accounts.add(report, time.process_time())
-        writer = self._writer
-        if writer is None:
-            raise RecordingFull("nothing is recorded: the recorder was not set up")
-        context = self._context
+        accounts.add(report, time.process_time())
         texts_in_force = context.service(PolicyTexts)
         policies = None if texts_in_force is None else texts_in_force.state()
         in_force = (context.declarations, context.configuration, policies.version if policies else "")
@@ -168,7 +164,7 @@ class RecordPlugin:
             writer.session(RecordedSession(__version__, name, configuration, texts, fields, all_controls))
             self._in_force = in_force
         controls = [name for name, spec in context.declarations.controls.items() if spec.scope is Scope.GUEST]
-        reasons = self._reasons.of(report, context.service(PolicyTexts), controls)
+        reasons = self._reasons.of(report, texts_in_force, controls)
         try:
             writer.cycle(report, None if texts_in_force is None else texts_in_force.memory, reasons)
         except RecordingFull as error:

@@ -88,6 +88,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.where = str(path)
         self.damage = Damage()
         try:
             self.files = files_of(path) if path.is_dir() else [path]
@@ -95,11 +96,6 @@ class Recording:
             raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
         if not self.files:
             raise NoRecording(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
-
-    @property
-    def where(self) -> str:
-        """The folder or file."""
-        return str(self.path)
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded.

@@ -81,8 +81,6 @@ class RecordingWriter:
         self, folder: Path, limits: RecordingLimits, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.folder = folder
-        self.written = 0
-        """Bytes, since this was made."""
         self._limits = limits
         self._wall = wall
         self._monotonic = monotonic
@@ -172,7 +170,6 @@ class RecordingWriter:
             self._close_file()
             raise _refused(self._path, error) from error
         self._size += len(content)
-        self.written += len(content)
 
     def _is_long(self) -> bool:
         largest, longest = min(self._limits.size // FILES, LARGEST_FILE), min(LONGEST_FILE_SECONDS, self._limits.keep)

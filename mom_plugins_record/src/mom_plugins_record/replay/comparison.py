@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, Severity, Value
+from mom_core import Decision, Scope, Severity, Value
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in, rarely_collected
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.complaints import Complaints
-from mom_plugins_record.replay.engine import RecordedEngine, scope_of
+from mom_plugins_record.replay.engine import RecordedEngine
 from mom_toolkit import RunSummary
 
 SHOWN_PROBLEMS: Final = 10
@@ -81,16 +82,13 @@ def compare(
     """
     result = Comparison()
     run: _Run | None = None
-    try:
+    with ExitStack() as engines:
         for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
-                if run is not None:
-                    run.engine.close()
+                engines.close()  # that of the piece before
                 run = _Run(recorded, policies, since, result)
+                engines.callback(run.engine.close)
             run.take(recorded)
-    finally:
-        if run is not None:
-            run.engine.close()
     result.lost, result.damage = recording.damage.cycles, recording.damage.summary()
     if not result.evaluated:
         raise nothing_in(recording)
@@ -170,16 +168,13 @@ def _compare(recorded: RecordedCycle, then: tuple[Decision, ...], now: tuple[Dec
 def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
     before = {(d.entity.id, d.control): d for d in then}
     after = {(d.entity.id, d.control): d for d in now}
-    for key in dict.fromkeys([*before, *after]):
+    for key, some in (before | after).items():
         old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        some = old or new
-        if some is not None:
+        if old != new:
             yield DecisionDifference(
                 recorded.report.time,
                 recorded.report.number,
-                scope_of(some),
+                "host" if some.entity.scope is Scope.HOST else str(some.entity),
                 some.control,
                 old.value if old else None,
                 new.value if new else None,

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Scope, Snapshot, Value, load_config
+from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Snapshot, Value, load_config
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
@@ -141,8 +141,3 @@ def _goes_by_what_it_did(plugin_class: type) -> bool:
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")
-
-
-def scope_of(decision: Decision) -> str:
-    """For a person: the host, or a guest's name."""
-    return "host" if decision.entity.scope is Scope.HOST else str(decision.entity)

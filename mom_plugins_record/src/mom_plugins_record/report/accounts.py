@@ -14,7 +14,7 @@ from functools import partial
 from math import log
 from typing import Any, Final
 
-from mom_core import Guest, Host, Report, Status, Value
+from mom_core import Guest, Host, Report, Status
 from mom_plugins_record.report.spread import PER_NATURAL, bin_of
 from mom_toolkit import HealthLimits, pages_kib, platform_properties
 
@@ -216,10 +216,9 @@ class Accounts:
         snapshot = report.snapshot
         now, guests = snapshot.monotonic, snapshot.guests
         hour = int(report.time // HOUR)
-        if self._host is None or hour != self._host.hour:
-            self._turn_to(hour)
         host = self._host
-        assert host is not None  # noqa: S101  # made above
+        if host is None or hour != host.hour:
+            host = self._turn_to(hour)
         elapsed = 0.0 if self._looked is None else now - self._looked
         self._listed = not _guests_unknown(report)
         if elapsed > LONGEST_GAP or (elapsed and not self._listed):  # mom was away, or as good as
@@ -232,7 +231,7 @@ class Accounts:
         if not self._listed:
             return
         self._listed_once = True
-        swapped = snapshot.host.fields.get("swap_usage")
+        swapped = snapshot.host.number("swap_usage")
         spread_swap = _swap_share(swapped, guests.values()) if swapped else 0.0
         ratio = snapshot.host.number("offload_ratio")
         gained = 1.0 if ratio is None else max(0.0, 1 - 1 / ratio) if ratio > 0 else 0.0
@@ -273,7 +272,8 @@ class Accounts:
         """The hour that is not over, as it is now; None before the first cycle."""
         if self._host is None:
             return None
-        return self._host, [one.row for one in (*self._guests.values(), *self._gone.values()) if _holds(one.row)]
+        rows = [one.row for one in (*self._guests.values(), *self._gone.values())]
+        return self._host, [row for row in rows if row.seconds + row.unknown_seconds > 0]
 
     def take(self) -> list[tuple[HostHour, list[GuestHour]]]:
         """The hours that are over since this was called last."""
@@ -282,11 +282,11 @@ class Accounts:
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
 
-    def _turn_to(self, hour: int) -> None:
+    def _turn_to(self, hour: int) -> HostHour:
         current = self.current()
         if current is not None:
             self._over.append(current)
-        self._host = HostHour(hour)
+        self._host = host = HostHour(hour)
         if self._listed_once:  # else no guest could come back in that hour, and none is known to be gone
             gone = {identity: Touched(one.row.incarnation, one.touched) for identity, one in self._gone.items()}
             self._touched_before, self._touched, self._gone = self._touched, gone, {}
@@ -295,6 +295,7 @@ class Accounts:
             row = one.row
             # The class is to be told in each hour: one that was taken from the guest would stay for ever.
             one.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
+        return host
 
     def _come_and_go(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
         followed = self._guests
@@ -479,11 +480,9 @@ def _signs(one: _Followed, get: _Get, seconds: float) -> None:
             row.promise_kept_seconds += seconds
 
 
-def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:
+def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
     """The part of each guest in swap, as a ratio of what its process holds, where guests do not say: the whole of the host's
     swap, as if guests alone were in it, so that nothing that the kernel has swapped out counts as given back."""
-    if not isinstance(swapped, int | float):
-        return 0.0
     held = known = 0.0
     for guest in guests:
         told = guest.number("host_swap")
@@ -492,7 +491,3 @@ def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:
         else:
             known += told
     return max(0.0, swapped - known) / held if held else 0.0
-
-
-def _holds(row: GuestHour) -> bool:
-    return row.seconds + row.unknown_seconds > 0

@@ -50,9 +50,6 @@ MOST_SET_ASIDE: Final = 3
 
 ANEW: Final = "move it away, and mom begins the accounts anew"
 
-_HOST_KEY: Final = ("hour", "run")
-_GUEST_KEY: Final = ("hour", "run", "id")
-
 _LARGEST: Final = (1 << 63) - 1
 """The largest number that SQLite takes."""
 
@@ -62,17 +59,16 @@ _COLUMNS: Final[Mapping[type, Mapping[str, str]]] = {
 }
 """The columns of each table, with SQLite's types."""
 
-_MINUTES: Final = """CREATE TABLE IF NOT EXISTS minutes (
+_MINUTES: Final = """CREATE TABLE minutes (
     minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
 ) WITHOUT ROWID"""
 """What the host's history is drawn of: with ten figures in each minute, half a MiB a day."""
 
-_PROPERTIES: Final = """CREATE TABLE IF NOT EXISTS guest_properties (
+_PROPERTIES: Final = """CREATE TABLE guest_properties (
     checksum INTEGER NOT NULL, id TEXT NOT NULL, hour INTEGER NOT NULL, last INTEGER NOT NULL, properties TEXT NOT NULL,
     PRIMARY KEY (id, hour)
 ) WITHOUT ROWID"""
-"""What a guest's platform says of it from an hour on, as JSON, and the last hour in which that was seen. Files of earlier moms have no
-such table."""
+"""What a guest's platform says of it from an hour on, as JSON, and the last hour in which that was seen."""
 
 _ADD_PROPERTIES: Final = "INSERT OR REPLACE INTO guest_properties VALUES (?, ?, ?, ?, ?)"
 
@@ -149,14 +145,12 @@ class AccountsFile:
             return self.set_aside(_reason(error))
 
     def _look(self) -> None:
-        """Raise `sqlite3.DatabaseError` and such for what mom has not written, and have the tables that earlier moms did not make."""
+        """Raise `sqlite3.DatabaseError` and such for what mom has not written."""
         _check_header(self.path)
         with closing(_connected(self.path, write=True)) as connection:
             if not self._looked_through:
                 _check_pages(self.path, connection)
                 self._looked_through = True
-            connection.execute(_MINUTES)
-            connection.execute(_PROPERTIES)
 
     def is_away(self) -> bool:
         """True if the file was moved away, or deleted."""
@@ -255,11 +249,9 @@ class AccountsFile:
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             connection.execute(_MINUTES)
             connection.execute(_PROPERTIES)
-            for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
+            for table, kind, key in (("host_hours", HostHour, "hour, run"), ("guest_hours", GuestHour, "hour, run, id")):
                 columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {column}" for name, column in _COLUMNS[kind].items())]
-                connection.execute(
-                    f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID"
-                )
+                connection.execute(f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({key})) WITHOUT ROWID")
 
 
 def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
@@ -335,7 +327,7 @@ def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
 
 def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *, properties: bool = False) -> Iterator[Row]:
     names = _COLUMNS[kind]
-    first, last = _hour(since), _hour(until)
+    first, last = (int(min(max(moment, 0.0), 1e15) // HOUR) for moment in (since, until))
     spreads = [n for n, name in enumerate(names) if name.endswith("_spread")]
     try:
         with closing(_connected(path)) as connection:
@@ -362,8 +354,6 @@ _Properties = Mapping[str, str | list[str]]
 def _properties(path: Path, connection: sqlite3.Connection, first: int) -> Mapping[str, Sequence[tuple[int, int, _Properties]]]:
     """What platforms said of each guest from that hour on, by id: from which hour to which, the newest first. Raises `AccountsError`, and
     `ValueError` for what mom has not written."""
-    if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'guest_properties'").fetchone()[0]:
-        return {}
     found: dict[str, list[tuple[int, int, _Properties]]] = {}
     read = lru_cache(maxsize=4096)(_TEXTS.validate_json)  # guests of one project and flavor share them
     for checksum, *row in connection.execute("SELECT checksum, id, hour, last, properties FROM guest_properties ORDER BY id, hour DESC"):
@@ -446,10 +436,6 @@ def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqli
 
 def _unreadable(path: Path, error: Exception, hint: str) -> AccountsError:
     return AccountsError(f"{path} cannot be read: {_reason(error)}", hint=hint)
-
-
-def _hour(moment: float) -> int:
-    return int(min(max(moment, 0.0), 1e15) // HOUR)
 
 
 def _reason(error: Exception) -> str:

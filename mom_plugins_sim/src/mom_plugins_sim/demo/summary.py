@@ -11,9 +11,6 @@ from mom_core import printable
 from mom_plugins_sim.demo.story import INTERVAL, LOAD, Moment
 from mom_toolkit import RunSummary, field_number, taken_from
 
-BALLOON = "balloon_target"
-"""The control by which guests give and get memory."""
-
 
 def size(kib: float) -> str:
     """KiB in GiB, or in MiB if that is little, as short as a person wants it."""

@@ -17,7 +17,7 @@ from mom_core import Guest, MomError, Value, load_config
 from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
-from mom_plugins_sim.workload import HostLoads, Trace, Workload
+from mom_plugins_sim.workload import Trace, Workload
 from mom_plugins_sim.world import CLASS
 from mom_toolkit import PastCycles, field_number, pages_kib, platform_properties
 
@@ -95,10 +95,10 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
     if begins is None or not total:
         raise MomError(f"{recording.where} has no cycle in that time", hint="`mom record show` says from when to when it reaches")
     reserve = min(0.01 * total, 256.0 * 1024)
-    trace = Trace(host_times, [max(0.0, used - reserve) for used in host_used]) if host_times else None
+    loads = [Trace(host_times, [max(0.0, used - reserve) for used in host_used])] if host_times else []
     guests = [_scene(identity, one, now, min(duplicate, 0.9)) for identity, one in seen.items()]
     on_disk, in_memory = (0.0, swap) if ratio else (swap, 0.0)
-    return Scene(total, guests, 0, on_disk, HostLoads((), trace), base=0.0, host_zram=in_memory, begins=clock)
+    return Scene(total, guests, 0, on_disk, loads, base=0.0, host_zram=in_memory, begins=clock)
 
 
 def _clock(fields: Mapping[str, Value], time: float) -> float:

@@ -12,7 +12,7 @@ from typing import Final
 from mom_core import MomError
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
-from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, HostLoads, Leak, Trace, Workload
+from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, Leak, Trace, Workload
 
 KIB: Final = 1024
 
@@ -35,7 +35,7 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene
     number = scenario.seed if seed is None else seed
     source = random.Random(number)  # noqa: S311  # a simulation that repeats itself is the purpose
     guests = [guest for name, group in scenario.guests.items() for guest in _group(name, group, folder, source, scenario.lasts)]
-    loads = HostLoads(tuple(HostLoad(load.memory / KIB, load.at, load.lasts, load.growth / KIB) for load in scenario.host.load))
+    loads = [HostLoad(load.memory / KIB, load.at, load.lasts, load.growth / KIB) for load in scenario.host.load]
     faults = []
     for part in scenario.faults:
         of_guests = part.what in OF_GUESTS

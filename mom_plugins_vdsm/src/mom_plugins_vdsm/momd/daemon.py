@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -60,13 +60,10 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
     with daemon_log(_handler(first.log, background=daemonize)) as journal, _also_in_the_log(first.log):
         journal.use(_config(first, path))  # what is wrong is said here, before anything goes to the background
         run = partial(run_daemon, load, journal)
-        if daemonize:
-            if not first.log.file:
-                print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
-            with _in_background() as ready:
-                _run(run, first, pid_file or DEFAULT_PID_FILE, ready)
-        else:
-            _run(run, first, pid_file, None)
+        if daemonize and not first.log.file:
+            print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
+        with _in_background() if daemonize else nullcontext(lambda: None) as ready:
+            _run(run, first, pid_file or (DEFAULT_PID_FILE if daemonize else None), ready)
 
 
 def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **policies: str | None) -> dict[tuple[str, str], str]:
@@ -138,15 +135,14 @@ def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
         raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
 
 
-def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path | None, ready: Callable[[], None] | None) -> None:
+def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path | None, ready: Callable[[], None]) -> None:
     for note in momd.imported.notes:
         LOG.info("not taken over from the old configuration: %s", note)
 
     def opened() -> None:
         if pid_file is not None:
             _write_pid(pid_file)
-        if ready is not None:
-            ready()
+        ready()
 
     try:
         run(opened)

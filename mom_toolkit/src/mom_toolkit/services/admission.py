@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from mom_core import Entity
 
@@ -43,7 +43,6 @@ class Admission:
     donors: Sequence[Donor] = ()
 
 
-@runtime_checkable
 class Admissions(Protocol):
     """Who knows whether guests fit. Any thread may call this."""
 
@@ -57,7 +56,6 @@ class Admissions(Protocol):
         """
 
 
-@runtime_checkable
 class ClassFiles(Protocol):
     """A reader of service classes from a file that may change at any time. Any thread may call this; wait for nothing."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from mom_core import Decision, Entity, Guest
 from mom_toolkit.destination import Destination
@@ -67,7 +67,6 @@ class MoveJob:
     reference: str = ""
 
 
-@runtime_checkable
 class Mover(Protocol):
     """Moves guests. `name`, `abilities` and `why_not` wait for nothing; the others may take some seconds, and are abandoned after 30.
 
@@ -99,7 +98,6 @@ class Mover(Protocol):
         """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
 
 
-@runtime_checkable
 class MovePreparation(Protocol):
     """What is done to a guest just before it is moved, such as having it hand back memory that it does not use, so that this is not sent.
 
@@ -134,7 +132,6 @@ class MoveProgress:
     error: str = ""
 
 
-@runtime_checkable
 class GuestMoves(Protocol):
     """The mover of guests to other hosts. Any thread may call this; wait for nothing."""
 
@@ -152,7 +149,6 @@ class GuestMoves(Protocol):
         """How a guest's move goes, by what a snapshot says of it; None: that is unknown."""
 
 
-@runtime_checkable
 class HostDrain(Protocol):
     """The emptying of this host, or evening out of a fleet, because the operator says so: such moves need no class that allows them
     everywhere, and are not counted.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,6 @@ class Days:
     weight: float = 0.0
 
 
-@runtime_checkable
 class Forecasts(Protocol):
     """What guests are expected to use, by their days. Any thread may call this; none of it waits.
 
@@ -65,18 +64,6 @@ class Forecasts(Protocol):
         """The days of the guest with this id; None: nothing was learned of it."""
 
 
-@runtime_checkable
-class LearnedDays(Protocol):
-    """Days of guests at rest, for verbs: a mom's own, or of a recording. Raises `MomError` where they cannot be read."""
-
-    @property
-    def where(self) -> str:
-        """How people name it, such as its file."""
-
-    def all_days(self) -> Mapping[str, Days]:
-        """The days of all guests that were seen, by their ids."""
-
-
 @dataclass(frozen=True, slots=True)
 class PastGuest:
     """A guest and its days as they were. `sold_kib` is what it can have at most, lately; `days` has by a day's ordinal (as `datetime.date`)
@@ -88,7 +75,6 @@ class PastGuest:
     days: Mapping[int, Sequence[float | None]]
 
 
-@runtime_checkable
 class PastDays(Protocol):
     """Days of a host's guests as they were, at rest, for verbs. Raises `MomError` where they cannot be read."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class Launch:
     hint: str = ""
 
 
-@runtime_checkable
 class Launches(Protocol):
     """Who makes memory before guests start. Any thread may call this; neither call waits."""
 
@@ -66,7 +65,6 @@ class Launches(Protocol):
         """The same launch as it is by now: ask again while it waits."""
 
 
-@runtime_checkable
 class LaunchReader(Protocol):
     """A hypervisor's plugin that can read how its platform describes a guest before it runs. Any thread may call this; no call waits.
 

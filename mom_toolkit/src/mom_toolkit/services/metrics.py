@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
-@runtime_checkable
 class HostMetrics(Protocol):
     """Serves this host's metrics by HTTPS at `/metrics`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from mom_core import Report, Value
 
@@ -74,7 +74,6 @@ class PointsAsked:
     guest_fields: Sequence[str] = ()
 
 
-@runtime_checkable
 class RecordedPoints(Protocol):
     """Reads what was recorded of this host."""
 

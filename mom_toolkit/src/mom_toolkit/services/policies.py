@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from mom_core import ConfigError, Entity, MomError, Problem, Source, Value, printable
 
@@ -135,7 +135,6 @@ class Canary:
     note: str = ""
 
 
-@runtime_checkable
 class PolicyTexts(Protocol):
     """The policies of an evaluator, to be read and changed while it works. Any thread may call this.
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from mom_core import Entity, MomError, format_kib
 
@@ -113,7 +113,6 @@ class ReservationRefused(MomError):
         self.room = room
 
 
-@runtime_checkable
 class Reservations(Protocol):
     """The reservations of this host. Any thread may call this.
 

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -103,12 +102,9 @@ class Emitter(ABC):
         """What all sums that may be strings, and are not checked for their size, add up to."""
         self._strings: dict[str, str] = {}
         self._numbers = count(1)
-        self._uses: dict[str, str] = {}
-        self._host_fields = defaultdict[str, str](partial(self._new, "h"))
-        self._dicts: dict[tuple[str, str], str] = {}
-        self._function_cells = defaultdict[str, str](partial(self._new, "n"))
-        self._cells = defaultdict[str, str](partial(self._new, "s"))
-        self._columns: dict[str, str] = {}
+        self._outermost = defaultdict[str, dict[str, str]](dict)
+        """Variables of the outermost function that are there from the beginning, by name, of each kind: `h` fields of the host, `l` columns
+        of guests' fields, `s` what functions share with their callers, `n` functions; the others' kind is the helper that gives them."""
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
@@ -119,10 +115,17 @@ class Emitter(ABC):
 
     def _use(self, name: str) -> str:
         """A helper or value of the run that the code needs, as a local variable of the outermost function."""
-        if name not in self._uses:
-            texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
-            self._uses[name] = texts.get(name, f"rt.{name}")
+        texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
+        self.run.inits.setdefault(name, texts.get(name, f"rt.{name}"))
         return name
+
+    def _from_the_beginning(self, kind: str, name: str, text: str = "U") -> str:
+        """The variable of the outermost function for this kind and name, whose first value is that of the text."""
+        variables = self._outermost[kind]
+        if name not in variables:
+            variables[name] = self._new(kind)
+            self.run.inits[variables[name]] = text
+        return variables[name]
 
     def _helper(self, name: str, *arguments: str) -> str:
         """A call of a helper of the run."""
@@ -252,15 +255,6 @@ class Emitter(ABC):
 
     def assemble(self) -> tuple[str, dict[int, int]]:
         """The text of the code, and for its lines the site that begins there."""
-        self.run.inits = {
-            **self._uses,
-            **{py: f"rt.snapshot.column({self.string(name)})" for name, py in self._columns.items()},
-            **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
-            **{py: f"rt.{kind}({self.string(name)})" for (kind, name), py in self._dicts.items()},
-            **dict.fromkeys(self._cells.values(), "U"),
-            **dict.fromkeys(self._function_cells.values(), "U"),
-            **self.run.inits,
-        }
         out: list[str] = []
         self._assemble(self.run, 0, out)
         source = "\n".join(out) + "\n"

@@ -25,8 +25,8 @@ class EntityAccess(Scoping):
         self.traced = traced
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
-        self._read_of: dict[str, dict[str, str]] = {}
-        """By the variable of a loop over `Guests`, the variables of the fields that are read in it, by name."""
+        self._read_of: dict[str, dict[str, tuple[str, str]]] = {}
+        """By the variable of a loop over `Guests`, the variables of the fields that are read in it, and of their columns, by name."""
 
     def _arity(self, form: Form, name: str, wanted: str, given: int) -> Expression:
         return self.fault(form, "arity", f"{name} takes {wanted}, not {given}")
@@ -57,25 +57,23 @@ class EntityAccess(Scoping):
             return None
         if scope is Scope.HOST:
             self._use("hostfields")
-            return Expression(self._host_fields[name], stable=True, safe=True)
+            return Expression(self._from_the_beginning("h", name, f"hostfields.get({self.string(name)})"), stable=True, safe=True)
         if name == "io_tune":
             return Expression(self._helper("disks", entity.text), safe=True)
         read = self._read_of.get(entity.text)
         if read is None:  # a variable that holds a guest: it may hold another one when it is read again
             return Expression(self._helper("field", entity.text, self.string(name)), safe=True)
         if name not in read:
-            read[name] = self._new("t")
-            if name not in self._columns:
-                self._columns[name] = self._new("l")
-        return Expression(read[name], stable=True, safe=True)
+            read[name] = self._new("t"), self._from_the_beginning("l", name, f"rt.snapshot.column({self.string(name)})")
+        return Expression(read[name][0], stable=True, safe=True)
 
     def _over_guests(self, guest: str, guests: str) -> str:
         """The head of a loop over `Guests`, which are in the variable `guests`, once it is known which fields are read in it."""
-        read = self._read_of[guest]
+        read = self._read_of[guest].values()
         if not read:
             return f"for {guest} in {guests}:"
-        columns = [self._columns[name] for name in read]
-        return f"for {', '.join([guest, *read.values()])} in zip({', '.join([guests, *columns])}):"
+        fields, columns = zip(*read, strict=True)
+        return f"for {', '.join([guest, *fields])} in zip({', '.join([guests, *columns])}):"
 
     def _method(self, form: Form, entity: Expression, method: str, arguments: Sequence[Form]) -> Expression:
         entity = self.spilled(entity)
@@ -128,11 +126,10 @@ class EntityAccess(Scoping):
 
         :param kind: the helper of the run that gives it
         """
-        if (kind, name) not in self._dicts:
-            if len(name) > self.limits.name or sum(one == kind for one, _ in self._dicts) >= self.limits.names // 2:
-                return None
-            self._dicts[kind, name] = self._new("c")
-        return self._dicts[kind, name]
+        known = self._outermost[kind]
+        if name not in known and (len(name) > self.limits.name or len(known) >= self.limits.names // 2):
+            return None
+        return self._from_the_beginning(kind, name, f"rt.{kind}({self.string(name)})")
 
     def _control(self, form: Form, entity: Expression, name: str, requests: str, values: Sequence[Expression]) -> Expression:
         key = self._key(entity)

@@ -43,7 +43,7 @@ class Generator(Operations):
         self.table: dict[str, Definition] | None = {}
         """The functions that are certainly defined at this point; None where that is not known."""
         self._definition_of = {definition.form.index: definition for definition in program.functions()}
-        self._units: dict[int, PyFunction] = {}
+        self._units: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
         self._main()
 
@@ -97,18 +97,21 @@ class Generator(Operations):
 
         def later() -> None:
             self.chain, self.facts, self.table, self.depth = chain, facts, table, depth
-            self.func, self.lines, self.indent, self.guest_loops = function, function.lines, 1, 1
-            weight = self._counted(form)
-            self.weight = 0
-            value = self.guarded(self.generate(form), form)
-            weight.append(self.weight)
-            self.emit(f"return {value.text}")
+            self._fill(function, form, lambda: self.generate(form), 0)
 
         self._waiting.append(later)
         self._forget_assigned(form)
         self._expect_bindings(form)
         self.counting = True
         return self.spilled(Expression(f"{name}()"))
+
+    def _fill(self, function: PyFunction, form: Form, value: Callable[[], Expression], steps: int) -> None:
+        """Generate what a function of the code does: it counts its steps, and returns a value. `steps`: those beside the value's."""
+        self.func, self.lines, self.indent, self.guest_loops = function, function.lines, 1, 1
+        weight = self._counted(form)
+        self.weight = steps
+        self.emit(f"return {self.guarded(value(), form).text}")
+        weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
         """Count down the steps of what follows; how many it takes is put into the list that is returned.
@@ -236,7 +239,7 @@ class Generator(Operations):
         missing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} to set')})")
         found, certain = self._candidates(name) if name != "nil" else ([], False)
         if name in self.program.shared:
-            cell = self._cells[name]
+            cell = self._cell(name)
             value = self.spilled(value)
             if not certain:
                 self.emit(f"if {cell} is U: {missing}")
@@ -362,11 +365,11 @@ class Generator(Operations):
             return value  # of a word: it does nothing
         if self.table is not None and definition.unconditional:
             self.table[name.name] = definition
-        function = "" if definition.inline else self._standing(definition)
+        function = self._standing(definition)
         func = self.func
 
         def late() -> list[str]:
-            cell = self._function_cells.get(definition.name)
+            cell = self._outermost["n"].get(definition.name)
             if cell is None:
                 return []
             if func is not self.run:
@@ -378,27 +381,22 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """The name of the Python function for a function that stands by itself."""
-        name = f"F{definition.number}"
+        """The name of the Python function for a function that stands by itself; empty for one that is compiled into its callers."""
+        if definition.name not in self.program.alone:
+            return ""
+        name, form = f"F{definition.number}", definition.form
         if definition.number in self._units:
             return name
+        self._units.add(definition.number)
         parameters = [self._new("p") for _ in definition.parameters]
-        unit = self._units[definition.number] = PyFunction(f"def {name}({', '.join(['d', *parameters])}):")
+        too_deep = self.marked(form, self._helper("too_deep"))
+        unit = PyFunction(f"def {name}({', '.join(['d', *parameters])}):", [f" if d > {self.limits.depth}: {too_deep}"])
         self.run.inner.append(unit)
+        values = [Expression(py, stable=True, safe=True) for py in parameters]
 
         def later() -> None:
             self.chain, self.table, self.depth = [self.predefined], None, "d + 1"
-            self.func, self.lines, self.indent, self.guest_loops = unit, unit.lines, 1, 1
-            form = definition.form
-            self.emit(f"if d > {self.limits.depth}: {self.marked(form, self._use('too_deep') + '()')}")
-            weight = self._counted(form)
-            self.weight = 1
-            with self._scoped([definition.body], definition.parameters) as scope:
-                for parameter, py in zip(definition.parameters, parameters, strict=True):
-                    self._bind(scope, parameter, Expression(py, stable=True, safe=True))
-                value = self.guarded(self.generate(definition.body), form)
-                self.emit(f"return {value.text}")
-            weight.append(self.weight)
+            self._fill(unit, form, lambda: self._inlined(definition, values, dropped=False), 1)
 
         self._waiting.append(later)
         return name
@@ -410,17 +408,17 @@ class Generator(Operations):
             definition = self.table.get(name)
             if definition is None:
                 return self.fault(form, "unknown-function", unknown)
-            function = "" if definition.inline else self._standing(definition)
+            function = self._standing(definition)
         else:
             definition = several[0]
             called = self._new("t")
-            self.emit(f"{called} = {self._function_cells[name]}")
+            self.emit(f"{called} = {self._from_the_beginning('n', name)}")
             self.emit(f"if {called} is U: {self.fault(form, 'unknown-function', unknown).text}")
             if len({len(one.parameters) for one in several}) > 1:
                 wrong = self._arity(form, name, "another number of arguments", len(arguments)).text
                 self.emit(f"if {called}[1] != {len(arguments)}: {wrong}")
                 definition = next((one for one in several if len(one.parameters) == len(arguments)), definition)
-            function = f"{called}[0]" if len(several) > 1 else "" if definition.inline else self._standing(definition)
+            function = f"{called}[0]" if len(several) > 1 else self._standing(definition)
         if len(definition.parameters) != len(arguments):
             number = len(definition.parameters)
             return self._arity(form, name, f"{number} argument{'s' if number != 1 else ''}", len(arguments))
@@ -450,10 +448,8 @@ class Generator(Operations):
             return self._callable(form, _HELD[value.text], arguments)
         word = name in self.program.words
         never = not self.program.callables and value.type != "fn"
-        if (word and never) or value.type == "nil":
+        if (word and (never or value.const)) or value.type == "nil":
             return self._word(form, arguments, dropped)
-        if value.const:
-            return self._word(form, arguments, dropped) if word else self._called(form, value.text, arguments)
         # The arguments may assign the variable; what is called is what it holds now.
         head = self.spilled(value, pure=True)
         if value.safe and (value.type == "fn" or (not word and value.type in SCALARS)):

@@ -96,11 +96,12 @@ class Operations(EntityAccess):
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
         """Count comparisons of lists, where there may be any."""
-        if not self.program.lists or any(value.type in SCALARS or value.type == "str" for value in values):
+        if not self.program.lists or sum(value.type not in SCALARS and value.type != "str" for value in values) < 2:
             return list(values)
         named = [self.spilled(value) for value in values]
-        left, right = named
-        self.emit(f"if {left.text}.__class__ is list: {self.marked(form, self._helper('compared', left.text, right.text))}")
+        texts = [value.text for value in named]
+        # Where the first is no list, no two lists are compared: `min` and `max` fail at the first one.
+        self.emit(f"if ({texts[0]}).__class__ is list: {self.marked(form, self._helper('compared', *texts))}")
         return named
 
     def _comparison(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
@@ -127,9 +128,7 @@ class Operations(EntityAccess):
     def _extreme(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         if len(values) == 1:
             return values[0]
-        if self.program.lists and not all(value.type in SCALARS or value.type == "str" for value in values):
-            values = [self.spilled(value) for value in values]
-            self.emit(self.marked(form, self._helper("lists_compared", *(value.text for value in values))))
+        values = self._compared(form, values)
         helper = "largest" if _word_of(form) == "max" else "smallest"
         text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", arguments, values)
         safe = all(value.safe and value.type in NUMBERS for value in values)

@@ -72,7 +72,7 @@ class Scoping(Emitter):
                 self._use(text)
             shared = name in self.program.shared
             if shared or name in self.program.assigned:
-                slot = Slot(name, self._cells[name] if shared else self._new("v"), self.run, shared=shared)
+                slot = Slot(name, self._cell(name) if shared else self._new("v"), self.run, shared=shared)
                 self.run.inits[slot.py] = text
             else:
                 slot = Slot(name, text, self.run, stable=True)
@@ -93,12 +93,15 @@ class Scoping(Emitter):
                 if key.name in names:
                     self.facts.learn(key, (self.facts[key][0], "any", 1))
 
+    def _cell(self, name: str) -> str:
+        """The variable that all bindings of a shared name use."""
+        return self._from_the_beginning("s", name)
+
     def _assign(self, py: str, owner: PyFunction) -> str:
         """The name of a variable that is about to be assigned in the function that is being generated."""
         if owner is not self.func:
             self.func.nonlocals.add(py)
-            if owner is not self.run or not any(py in some for some in (self._uses, self._cells.values(), self._function_cells.values())):
-                owner.inits.setdefault(py, "U")
+            owner.inits.setdefault(py, "U")
         return py
 
     def _late_resets(self, scope: Bindings) -> None:
@@ -108,40 +111,35 @@ class Scoping(Emitter):
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
         """A new scope around the code of these forms. Bindings that functions standing by themselves may see are undone at its end."""
         scope = Bindings(self.func)
-        shared = self._shared_bindings(forms, names)
-        if not shared:
-            self._late_resets(scope)
-            self.chain = [*self.chain, scope]
-            yield scope
-            self.chain = self.chain[:-1]
-            return
-        for name in shared:
-            slot = Slot(name, self._cells[name], self.func, shared=True, flag=self._new("b"), saved=self._new("t"))
+        shared = self.program.shared
+        for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
+            slot = Slot(name, self._cell(name), self.func, shared=True, flag=self._new("b"), saved=self._new("t"))
             scope.slots[name] = slot
             self.emit(f"{slot.flag} = False")
         slots = list(scope.slots.values())
-        self.emit("try:")
-        self.blocks += 1
         self.chain = [*self.chain, scope]
-        with self._block() as block:
+        if not slots:
             self._late_resets(scope)
             yield scope
+        else:
+            self.emit("try:")
+            self.blocks += 1
+            with self._block() as block:
+                self._late_resets(scope)
+                yield scope
+            self.blocks -= 1
+            self._put(block)
+            self.emit("finally:")
+            for slot in slots:
+                self.emit(f" if {slot.flag}: {self._assign(slot.py, self.run)} = {slot.saved}")
         self.chain = self.chain[:-1]
-        self.blocks -= 1
-        self._put(block)
-        self.emit("finally:")
-        for slot in slots:
-            self.emit(f" if {slot.flag}: {self._assign(slot.py, self.run)} = {slot.saved}")
 
-    def _shared_bindings(self, forms: Sequence[Form], names: Sequence[str]) -> list[str]:
-        shared = self.program.shared
-        bound = (name for item in all_in(forms if shared else ()) for name in self._bound_by(item))
-        return sorted(shared.intersection((*names, *bound)))
-
-    def _bound_by(self, form: Form) -> Sequence[str]:
-        """The names that a form binds in the scope around it."""
-        roles = self.program.roles.get(form.index)
-        return () if roles is None or roles.scope else [binding.name.name for binding in roles.bindings]
+    def _bound_by(self, forms: Sequence[Form]) -> Iterator[str]:
+        """The names that forms, and what is inside them, bind in the scopes around them."""
+        for form in all_in(forms):
+            roles = self.program.roles.get(form.index)
+            if roles is not None and not roles.scope:
+                yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
         """The slots that may hold a name here, innermost first, and whether the last of them certainly does."""
@@ -162,7 +160,7 @@ class Scoping(Emitter):
             return None
         found, certain = self._candidates(name)
         if name in self.program.shared:
-            return Expression(self._cells[name], "any", safe=certain)
+            return Expression(self._cell(name), "any", safe=certain)
         if not found:
             return None
         last = self.facts[found[-1]]
@@ -200,7 +198,7 @@ class Scoping(Emitter):
         slot = scope.slots.get(name)
         if slot is None:
             shared = name in self.program.shared
-            py = self._cells[name] if shared else self._new("v")
+            py = self._cell(name) if shared else self._new("v")
             slot = scope.slots[name] = Slot(name, py, scope.owner, stable=not shared and name not in self.program.assigned, shared=shared)
         return slot
 
@@ -230,21 +228,18 @@ class Scoping(Emitter):
                 test = f"{slot.py} is U"
             self.emit(f"if {test}:")
             pad, type_, size = " ", joined(fact[1], type_), max(fact[2], size)
-        for line in (*self._saving(slot), f"{self._assign(slot.py, owner)} = {value.text}"):
+        saving = []
+        if slot.flag:  # what the cell held is put back at the end of the scope
+            saving = [f"{self._assign(slot.saved, slot.owner)} = {slot.py}", f"{self._assign(slot.flag, slot.owner)} = True"]
+        for line in (*saving, f"{self._assign(slot.py, owner)} = {value.text}"):
             self.emit(f"{pad}{line}")
         type_ = "any" if slot.shared else type_
         self.facts.learn(slot, (True, type_, size))
         return Expression(slot.py, type_, size=size, stable=slot.stable, safe=True)
 
-    def _saving(self, slot: Slot) -> list[str]:
-        """Before a cell is bound: what it held is put back at the end of the scope."""
-        if not slot.flag:
-            return []
-        return [f"{self._assign(slot.saved, slot.owner)} = {slot.py}", f"{self._assign(slot.flag, slot.owner)} = True"]
-
     def _expect_bindings(self, form: Form) -> None:
         """After a form whose code comes later: what it may have bound in the current scope."""
-        for name in (name for item in all_in([form]) for name in self._bound_by(item)):
+        for name in self._bound_by([form]):
             slot = self._slot(self.chain[-1], name)
             if slot not in self.facts:
                 self.facts.learn(slot, (False, "any", 1))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from mom_plugins_policy.language.syntax import DerivedForm, Form, FormKind, abridged
+from mom_plugins_policy.language.syntax import DerivedForm, Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.words.functions import BUILTINS
 from mom_plugins_policy.language.words.word import Word
 
@@ -229,47 +229,24 @@ COMPILED = frozenset(name for name, word in SPECIAL_FORMS.items() if word.expans
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """A program without the forms that others express, its forms numbered anew; the same one if it has none.
+    """A program without the forms that others express, its forms numbered anew.
 
     :param words: what words mean in this program
     """
-    top = list(forms)
-    found = False
-    todo = [top]
-    while todo:
-        items = todo.pop()
-        for place, form in enumerate(items):
-            other: Form | None = form
-            while other is not None:
-                items[place] = other
-                found = found or other is not form
-                other = _expansion(other, words)
-            todo.append(items[place].items)
-    if not found:
-        return forms
-    _number(top)
+    top = [_expansion(form, words) for form in forms]
+    for number, form in enumerate(all_in(top)):
+        form.index = number
+        form.items = [_expansion(item, words) for item in form.items]
     return top
 
 
-def _expansion(form: Form, words: Mapping[str, Word]) -> Form | None:
-    """The form that a form stands for; None if it stands for itself."""
-    word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
-    if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):
-        return None
-    return word.expansion(form)
-
-
-def _number(forms: Sequence[Form]) -> None:
-    """Number forms in reading order."""
-    number = 0
-    todo: list[tuple[Form, bool]] = [(form, False) for form in reversed(forms)]
-    while todo:
-        form, done = todo.pop()
-        if done:
-            form.last = number - 1
-            continue
-        form.index = form.last = number
-        number += 1
-        if form.items:
-            todo.append((form, True))
-            todo.extend((item, False) for item in reversed(form.items))
+def _expansion(form: Form, words: Mapping[str, Word]) -> Form:
+    """The form that a form stands for; itself where it stands for none."""
+    while True:
+        word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
+        if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):
+            return form
+        other = word.expansion(form)
+        if other is None:
+            return form
+        form = other

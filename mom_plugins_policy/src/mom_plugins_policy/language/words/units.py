@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Unit
@@ -123,7 +122,6 @@ def differ(one: Dimension, other: Dimension) -> bool:
     return not {one, other} & {ANY, UNKNOWN} and one != other
 
 
-@lru_cache(maxsize=64)
 def written(dimension: Dimension) -> str:
     """A dimension in words."""
     if dimension == _NONE:

@@ -22,7 +22,6 @@ from mom_core import (
     UnitError,
     parse_document,
     parse_size,
-    printable,
     settings_in,
 )
 from mom_plugins_policy.language.errors import PolicyError
@@ -31,7 +30,7 @@ from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import Texts, read_paths, text_of
 from mom_plugins_policy.tools.cases.expected import IN_BYTES, SIZE, Expected, expected_value
 from mom_plugins_policy.tools.cases.forms import CaseForm, CasesForm, ExpectForm, GivenForm
-from mom_plugins_policy.tools.excerpts import excerpt
+from mom_plugins_policy.tools.excerpts import told
 from mom_plugins_policy.tools.snapshots import SnapshotForm, did_you_mean, read_form
 
 LONGEST: Final = 1 << 20
@@ -173,9 +172,7 @@ class _Reader:
                 if fault.name in found.files:
                     self._document.problems.append(ConfigProblem(found.files[fault.name], fault.line, fault.column, message))
                 else:
-                    shown = excerpt(texts.get(fault.name, ""), fault.line, fault.column)
-                    told = f"policy {printable(fault.name)}:{fault.line}:{fault.column}: {message}" + (f"\n{shown}" if shown else "")
-                    self._document.note(self._document.place(way), told)
+                    self._document.note(self._document.place(way), f"policy {told(fault.source, message, texts, {})}")
             return None
 
     # --- what is given ---

@@ -1,0 +1,46 @@
+"""The guests of a cycle as an operator names them; and whether it is known which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from difflib import get_close_matches
+from typing import Final
+
+from mom_cli.running import NoSuchGuest
+from mom_core import Condition, Guest, MomError, Verdict, first_names, printable
+
+
+def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
+    """The condition that the hypervisor did not list its guests; None where it did. No guest is seen then, which does not say that there is
+    none.
+
+    :param guests: those of the cycle: what is listed is known, though the condition stands a little longer
+    """
+    conditions = () if guests or verdict is None else verdict.conditions
+    return next((one for one in conditions if one.name == "guests" and "core" in one.plugins and not one.over), None)
+
+
+_COMPARED_NAMES: Final = 2000
+"""Names that are compared with one that does not exist: some 20 ms."""
+
+
+def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
+    """The guest of this id or name. Raises `NoSuchGuest`, which names those that may be meant.
+
+    :param verdict: of the cycle
+    :raises MomError: by the verdict, the hypervisor did not list its guests
+    """
+    if unknown := guests_unknown(guests, verdict):
+        raise MomError(unknown.message, hint=unknown.cure)
+    named = [guest for guest in guests.values() if guest.name == wanted]
+    found = guests.get(wanted) or (named[0] if len(named) == 1 else None)
+    if found is not None:
+        return found
+    if named:
+        hint = f"say which, by its id: {first_names([guest.id for guest in named])}"
+        raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
+    names = [guest.name for guest in guests.values()]
+    alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
+    alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)
+    hint = f"did you mean {' or '.join(map(printable, alike))}?" if alike else "`mom guests` lists those that there are"
+    raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)
