@@ -241,7 +241,8 @@ def _with_columns(snapshot: Snapshot) -> Snapshot:
     for name in columns:
         columns.types(name)
     listed = [Guest(one.id, one.name, incarnation="1") for one in snapshot.guests.values()]
-    return Snapshot(snapshot.host, GuestTable(listed, columns), snapshot.time, snapshot.monotonic)
+    places = {guest.id: place for place, guest in enumerate(listed)}
+    return Snapshot(snapshot.host, GuestTable(listed, places, columns), snapshot.time, snapshot.monotonic)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -102,7 +102,7 @@ def crowded_host(guests: int, *, classes: bool = False, available: int = 1 << 22
 def as_the_engine_has_it(made: Snapshot) -> Snapshot:
     """The same snapshot with guests' fields in columns, as each cycle collects them."""
     listed = [replace(guest, fields={}) for guest in made.guests.values()]
-    return replace(made, guests=GuestTable(listed, made.columns))
+    return replace(made, guests=GuestTable(listed, {guest.id: place for place, guest in enumerate(listed)}, made.columns))
 
 
 RISING_GUESTS = 1000

@@ -60,7 +60,8 @@ def report_of(snapshot: Snapshot, *conditions: Condition) -> Report:
 
 def table(guests: Sequence[Guest]) -> GuestTable:
     """As the engine has them: those that are only listed have no fields."""
-    return GuestTable([replace(guest, fields={}) for guest in guests], Columns.of_rows([guest.fields for guest in guests]))
+    places = {guest.id: place for place, guest in enumerate(guests)}
+    return GuestTable([replace(guest, fields={}) for guest in guests], places, Columns.of_rows([guest.fields for guest in guests]))
 
 
 def asked(

@@ -102,14 +102,15 @@ class GuestTable(Mapping[str, Guest]):
     May be read from several threads at once.
 
     :param listed: the guests without fields, in the order of the columns
+    :param places: where each is among them, by id
     """
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
-    def __init__(self, listed: Sequence[Guest], columns: Columns) -> None:
+    def __init__(self, listed: Sequence[Guest], places: Mapping[str, int], columns: Columns) -> None:
         self.listed = listed
         self.columns = columns
-        self._places = {guest.id: place for place, guest in enumerate(listed)}
+        self._places = places
         self._made: dict[str, Guest] = {}
         self._all_made = False
 

@@ -341,11 +341,12 @@ class BalloonPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Keep every guest within what is safe for it, whatever plugin decided."""
         self._see(snapshot)
+        limits = self._limits()
         wanted = [(snapshot.guests.get(one.entity.id), one) for one in decisions if one.control == CONTROL]
-        revisions = [self._reviewed(guest, one) for guest, one in wanted if guest is not None]
+        revisions = [self._reviewed(guest, one, limits) for guest, one in wanted if guest is not None]
         return [revision for revision in revisions if revision is not None]
 
-    def _reviewed(self, guest: Guest, decision: Decision) -> Revision | None:
+    def _reviewed(self, guest: Guest, decision: Decision, limits: ShrinkLimits) -> Revision | None:
         memory, past, now = self._known(guest), self._guests.of(guest.id), self._guests.snapshot.monotonic
         if memory is None or past is None:
             return Revision(decision, None, "the guest's present size is unknown")
@@ -354,7 +355,7 @@ class BalloonPlugin:
         unsettled = "" if self._context.observes else past.why_unsettled(memory.current, guest.number("balloon_max"), now)
         if unsettled:
             return Revision(decision, None, unsettled)
-        passed = permitted(decision.value, memory, self._limits())
+        passed = permitted(decision.value, memory, limits)
         target = passed.target
         if target is not None and target != decision.value and is_sweep(guest, decision.value):
             self._raised[guest.id] = target  # the promises of this cycle may leave it more than those of the last

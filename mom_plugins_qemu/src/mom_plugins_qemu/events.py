@@ -135,7 +135,11 @@ class EventMonitors:
             self.log.debug("%s: %s", path, error)
             self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
             return
-        peer = PeerCredentials.of(sock)
+        try:
+            peer = PeerCredentials.of(sock)
+        except BaseException:
+            sock.close()
+            raise
         if peer.user in self.users:
             self._lines[path] = _Line(sock, peer.process)
         else:

@@ -34,8 +34,9 @@ _IN_ORDER = attrgetter("name", "id")
 _HALF = re.compile("[\ud800-\udfff]")
 
 Fields = dict[str, Value]
-_Told: TypeAlias = "tuple[Plugin, Columns]"
-"""What a plugin tells of guests."""
+_Units: TypeAlias = "Mapping[str, Unit]"
+_Told: TypeAlias = "tuple[Plugin, _Units, Columns]"
+"""What a plugin tells of guests, and the units of the fields that it declared."""
 
 
 class KeptFields(Fields):
@@ -52,7 +53,7 @@ class KeptFields(Fields):
 
 
 class Collector:
-    """Collects with one set of plugins.
+    """Collects with one set of plugins. What can be prepared once is prepared in the constructor.
 
     :param interval: seconds between two cycles: a property of the host
     """
@@ -63,6 +64,9 @@ class Collector:
         self._host_properties = KeptFields({"name": platform.node() or HOST_ID, "interval": interval})
         self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()
+        self._listed: Sequence[Guest] = ()
+        self._places: Mapping[str, int] = {}
+        self._units = {(plugin.name, scope): plugin.units(scope) for plugin in plugins.plugins for scope in Scope}
 
     def snapshot(self, number: int, time: float, monotonic: float) -> tuple[Snapshot, list[Problem]]:
         """Everything that is known now, and what could not be read."""
@@ -71,9 +75,11 @@ class Collector:
         self._on_progress()
         host = Host(str(self._host_properties["name"]), KeptFields(self._host_fields(problems)), self._host_properties)
         self._on_progress()
+        if listed is not self._listed:
+            self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
         told = self._told_of_guests(listed, problems) if listed else []
         self._on_progress()
-        guests = GuestTable(listed, _joined(told, problems))
+        guests = GuestTable(listed, self._places, _joined(told, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
@@ -88,11 +94,15 @@ class Collector:
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
             with contained(plugin.name, hook, problems):
-                _join(fields, _accepted(value.host, plugin, problems))
-                told += self._told(plugin, hook, value.guests, listed, problems)
+                _join(fields, _accepted(value.host, self._units_of(plugin, Scope.HOST), plugin, problems))
+                told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
         host = replace(snapshot.host, fields=KeptFields({**snapshot.host.fields, **fields}))
-        guests = GuestTable(listed, snapshot.columns.with_columns(_joined(told, problems)))
+        places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
+        guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
         return replace(snapshot, host=host, guests=guests)
+
+    def _units_of(self, plugin: Plugin, scope: Scope) -> _Units:
+        return self._units.get((plugin.name, scope), {})
 
     def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
         """One hook of all plugins at once: who answered what, in their order; failures become problems."""
@@ -153,7 +163,7 @@ class Collector:
                 problems.append(_rubbish(plugin, hook, value, "a mapping"))
                 continue
             with contained(plugin.name, hook, problems):
-                _join(joined, _accepted(value, plugin, problems))
+                _join(joined, _accepted(value, self._units_of(plugin, Scope.HOST), plugin, problems))
         return joined
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
@@ -163,14 +173,17 @@ class Collector:
         hook = "mom_collect_guests"
         for plugin, value in self._ask(hook, problems, **arguments):
             with contained(plugin.name, hook, problems):
-                told += self._told(plugin, hook, value, guests, problems)
+                told += self._told(plugin, hook, value, guests, self._places.keys(), problems)
         return told
 
-    def _told(self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], problems: list[Problem]) -> Iterator[_Told]:
+    def _told(
+        self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
+    ) -> Iterator[_Told]:
         """A plugin's fields of these guests, by field; nothing if its answer is rubbish."""
+        units = self._units_of(plugin, Scope.GUEST)
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
-                yield plugin, value
+                yield plugin, units, value
             else:
                 what = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
                 problems.append(Problem(Source(plugin.name), what))
@@ -178,14 +191,13 @@ class Collector:
         if not isinstance(value, Mapping):
             problems.append(_rubbish(plugin, hook, value, "a mapping"))
             return
-        known = {guest.id for guest in guests}
-        for stranger in [identity for identity in value if identity not in known]:
+        for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
             what = f"{hook} names an unknown guest {printable(str(stranger))}"
             problems.append(Problem(Source(plugin.name), what))
         rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
         wrong = (fields for fields in rows if not isinstance(fields, Mapping))
         problems.extend(_rubbish(plugin, hook, fields, "a mapping for each guest") for fields in wrong)
-        yield plugin, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
+        yield plugin, units, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
@@ -237,8 +249,7 @@ def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
     """All that is known of guests: each field by the plugin that comes first in the YAML order and knows it of that guest."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
-    for plugin, columns in told:
-        units = plugin.units(Scope.GUEST)
+    for plugin, units, columns in told:
         for name in columns:
             with contained(plugin.name, "its fields of guests", problems):
                 accepted = _accepted_column(name, columns, units.get(name), plugin, problems)
@@ -265,9 +276,8 @@ def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plu
     ]
 
 
-def _accepted(fields: Mapping[str, object], plugin: Plugin, problems: list[Problem]) -> Fields:
+def _accepted(fields: Mapping[str, object], units: _Units, plugin: Plugin, problems: list[Problem]) -> Fields:
     """The fields of the host that are of their declared types."""
-    units = plugin.units(Scope.HOST)
     return {name: value for name, value in fields.items() if _fits(value, name, units.get(name), plugin, Scope.HOST, problems)}
 
 
