@@ -1,6 +1,8 @@
 // How the page reaches mom in Cockpit: through a channel of Cockpit's to the control socket on the host that is shown. Behind the channel is a process
 // of the user who has logged in, or of root where that user has turned on administrative access: mom is told by the kernel which.
 
+import { Refused } from "./api.js";
+
 const { cockpit } = globalThis;
 const SOCKET = cockpit.manifests.mom?.config?.socket ?? "/run/mom/mom.sock";
 const MORE_RIGHTS = "“Limited access” at the top of Cockpit turns on administrative access";
@@ -8,8 +10,8 @@ const GROUP = "become a member of the group that `read_group` or `change_group` 
 
 const ADMIN = cockpit.permission({ admin: true });
 
-// Runs a command on the host that is shown, with administrative access.
-export const run = (command) => cockpit.spawn(command.split(" "), { superuser: "require", err: "message" });
+// All that this page ever runs with administrative access.
+const startMom = () => cockpit.spawn(["systemctl", "start", "mom"], { superuser: "require", err: "message" });
 
 function mayRun() {
   return new Promise((resolve) => {
@@ -19,37 +21,36 @@ function mayRun() {
   });
 }
 
-// Where there is no socket, systemd knows whether mom runs.
+// Ask systemd whether mom runs, where there is no socket.
 async function withoutSocket() {
   const detail = `no mom listens at ${SOCKET} on this host`;
   const told = await cockpit.spawn(["systemctl", "show", "--property=LoadState,ActiveState", "mom.service"]).catch(() => "");
   if (/^LoadState=not-found$/m.test(told)) {
-    return { detail, hint: "install its package, or start it by hand", instead: { title: "mom is not installed as a service", command: "mom run" } };
+    return new Refused(502, { detail, hint: "install its package, or start it by hand" }, { title: "mom is not installed as a service", command: "mom run" });
   }
   if (/^ActiveState=(active|reloading)$/m.test(told)) {
     const command = "plugins:\n  http: {}\n\n# in /etc/mom/mom.yaml; and then:\nsystemctl reload mom";
-    return { detail, hint: "enable the plugin http in its configuration; where it has another socket, say so in /etc/cockpit/mom.override.json", instead: { title: "mom runs, without the plugin http", command } };
+    const hint = "enable the plugin http in its configuration; where it has another socket, say so in /etc/cockpit/mom.override.json";
+    return new Refused(502, { detail, hint }, { title: "mom runs, without the plugin http", command });
   }
-  const button = await mayRun() ? "Start mom" : undefined;
   const why = /^ActiveState=failed$/m.test(told) ? ". It has failed: journalctl -u mom says why" : "";
-  return { detail, hint: `start it: systemctl start mom${why}`, instead: { title: "mom does not run", command: "systemctl start mom", button } };
+  const start = await mayRun() ? startMom : undefined;
+  return new Refused(502, { detail, hint: `start it: systemctl start mom${why}` }, { title: "mom does not run", command: "systemctl start mom", start });
 }
 
-// What Cockpit says where it gets no answer, in the form of mom's own refusals. Newer Cockpits say "not-found" of whatever cannot be connected to.
+// Say why Cockpit gets no answer. Newer Cockpits report "not-found" for every failed connection.
 async function refusal(problem, message) {
-  const refused = problem === "access-denied" || /permission denied/i.test(message);
-  const said = refused ? { detail: "you may not use mom's control socket", hint: `${MORE_RIGHTS}; or ${GROUP}`, instead: NO_RIGHT }
-    : problem === "not-found" ? await withoutSocket()
-      : { detail: `Cockpit cannot reach mom: ${problem}`, hint: "look at mom's log", instead: { title: "mom does not answer", command: "journalctl -u mom" } };
-  return new Response(JSON.stringify(said), { status: refused ? 403 : 502, headers: { "content-type": "application/problem+json" } });
+  if (problem === "access-denied" || /permission denied/i.test(message)) return new Refused(403, { detail: "you may not use mom's control socket", hint: `${MORE_RIGHTS}; or ${GROUP}` }, NO_RIGHT);
+  if (problem === "not-found") return withoutSocket();
+  return new Refused(502, { detail: `Cockpit cannot reach mom: ${problem}`, hint: "look at mom's log" }, { title: "mom does not answer", command: "journalctl -u mom" });
 }
 
 const NO_RIGHT = { title: "You may not see mom", command: "" };
 
-// mom knows of groups only; of what else helps here, Cockpit does.
+// mom knows groups only; Cockpit has administrative access, too.
 async function withWayToRights(answer) {
-  const problem = await answer.json();
-  return new Response(JSON.stringify({ ...problem, hint: `${MORE_RIGHTS}; otherwise: ${problem.hint}`, instead: NO_RIGHT }), answer);
+  const { detail, hint } = await answer.json();
+  return new Refused(403, { detail, hint: `${MORE_RIGHTS}; otherwise: ${hint}` }, NO_RIGHT);
 }
 
 // Cockpit has logged the user in.
@@ -78,11 +79,11 @@ export function send(method, path, { headers = {}, body, signal }) {
       if (command !== "response") return;
       answered = true;
       const answer = new Response([204, 205, 304].includes(status) ? null : stream, { status, headers: given });
-      if (status === 403) withWayToRights(answer).then(resolve, reject); else resolve(answer);
+      if (status === 403) withWayToRights(answer).then(reject, reject); else resolve(answer);
     });
     channel.addEventListener("message", (_, part) => content.enqueue(new Uint8Array(part)));
     channel.addEventListener("close", (_, { problem, message }) => {
-      if (!answered) resolve(refusal(problem ?? "no answer", message));
+      if (!answered) refusal(problem ?? "no answer", message).then(reject, reject);
       end(problem ? new TypeError(problem) : null);
     });
     if (body) channel.send(new TextEncoder().encode(body));

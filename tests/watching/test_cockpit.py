@@ -1,15 +1,18 @@
 """mom's page in a real Cockpit, in a real Chromium, with what its users may do on this host."""
 
 import grp
+import http.server
 import json
 import os
 import pwd
 import re
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -189,6 +192,43 @@ def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Start, 
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
     refused = "() => { try { document.body.innerHTML = '<b>text</b>'; return ''; } catch (error) { return error.name; } }"
     assert shown.cockpit.evaluate(refused) == "TypeError"
+
+
+HOSTILE = {
+    "detail": "no",
+    "hint": "",
+    "instead": {"title": "mom does not run", "command": "touch @", "button": "Start mom", "press": {"label": "Start mom"}},
+}
+"""A refusal that offers a button of its own, and what root would run."""
+
+
+def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockpit: Callable[..., Shown], folder: Path) -> None:
+    class Hostile(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the standard library's name
+            body = json.dumps(HOSTILE).replace("@", str(folder / "ran")).encode()
+            self.send_response(503)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "a unix socket"
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    engine = Daemon(folder / "hostile")
+    engine.socket.parent.mkdir()
+    with socketserver.ThreadingUnixStreamServer(str(engine.socket), Hostile) as served:
+        threading.Thread(target=served.serve_forever).start()
+        try:
+            shown = cockpit(engine, alone=True)
+            told = shown.mom.locator(".empty")
+            expect(told.get_by_role("heading")).to_have_text("mom refuses to answer")
+            expect(told.get_by_role("button")).to_have_count(0)
+            expect(told).not_to_contain_text("touch")
+        finally:
+            served.shutdown()
 
 
 UNITS = {

@@ -5,21 +5,21 @@ import { send } from "./connection.js";
 const ANSWER_MS = 15000;
 
 /**
- * What stands in place of a view where nothing is known of mom, beside the refusal itself.
+ * What the page shows while it knows nothing of mom. The page's own modules make it; nothing in an answer does.
  * @typedef {object} Instead
  * @property {string} title
- * @property {string} command what to type on the host
- * @property {string} [button] where this page can run it: what the button says
+ * @property {string} command for the operator to type on the host
+ * @property {() => Promise<unknown>} [start] start mom, where the page can
  */
 
-/** mom has answered, and not with what was asked for. */
+/** mom refuses, or cannot be reached. */
 export class Refused extends Error {
-  /** @param {number} status @param {{ detail?: string, hint?: string, problems?: Api.PolicyProblem[], instead?: Instead }} problem */
-  constructor(status, problem) {
+  /** @param {number} status @param {{ detail?: string, hint?: string, problems?: Api.PolicyProblem[] }} problem @param {Instead} [instead] */
+  constructor(status, problem, instead) {
     super(problem.detail ?? `mom answers with ${status}`);
     this.status = status;
     this.hint = problem.hint ?? "";
-    this.instead = problem.instead;
+    this.instead = instead;
     this.problems = problem.problems ?? [];
   }
 }

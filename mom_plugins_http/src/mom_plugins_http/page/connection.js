@@ -26,9 +26,6 @@ export function forgetIfLost(error) {
   return lost;
 }
 
-/** Runs a command on mom's host, where the page can. @type {((command: string) => Promise<unknown>) | null} */
-export const run = null;
-
 /**
  * @param {string} method
  * @param {string} path relative to the page, such as `v1/report`

@@ -1,7 +1,7 @@
 // The page: which view is seen, how mom is heard, who the operator is, and what keys do.
 
 import { Refused, ask, get, said } from "./api.js";
-import { forgetIfLost, keepToken, run, token } from "./connection.js";
+import { forgetIfLost, keepToken, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
 import { byId, emptyState, h, renew, seen, write } from "./elements.js";
 import { clock, lately } from "./figures.js";
@@ -145,11 +145,12 @@ function trouble(error) {
   if (!mom.newest) renew(byId("main"), instead(error));
 }
 
-/** Where nothing is known of mom yet: what is so, and what to do. @param {unknown} error */
+/** Say what is wrong and what to do while nothing is known of mom. @param {unknown} error */
 function instead(error) {
-  const { title, command, button } = error instanceof Refused ? error.instead ?? { title: "mom refuses to answer", command: "" }
+  /** @type {import("./api.js").Instead} */
+  const { title, command, start } = error instanceof Refused ? error.instead ?? { title: "mom refuses to answer", command: "" }
     : { title: "mom does not answer", command: "systemctl status mom" };
-  const press = button && h("button", { type: "button", class: "chief", onclick: () => run?.(command).catch((/** @type {Error} */ { message }) => { connection.failed = message; }) }, button);
+  const press = start && h("button", { type: "button", class: "chief", onclick: () => start().catch((/** @type {Error} */ { message }) => { connection.failed = message; }) }, "Start mom");
   return emptyState("!", title, `${connection.trouble}. It is asked again and again.`, command && h("pre", null, command), press, h("p", { class: "bad", role: "alert" }, connection.failed));
 }
 
