@@ -245,7 +245,7 @@ def _write_manual(folder: Path, packages: Path, programs: Mapping[str, str]) -> 
     # Of the environment that makes it, it sees click-man only: what else is there, mom does not bring.
     tool = importlib.util.find_spec("click_man")
     if tool is None or tool.origin is None:
-        raise SystemExit("click-man is not installed: pip install click-man")
+        raise SystemExit(f"click-man is not installed: {sys.executable} -m pip install click-man")
     with tempfile.TemporaryDirectory(prefix="mom-tree-") as scratch:
         Path(scratch, "click_man").symlink_to(Path(tool.origin).parent)
         path = os.pathsep.join((str(packages), scratch))

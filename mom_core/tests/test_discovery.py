@@ -86,8 +86,13 @@ def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, mon
     assert how_to_install("mom-cli", "mom-plugins-ksm") == "install mom-cli, mom-plugins-ksm from where mom-core came from"
     (tmp_path / "a clone/mom_plugins_ksm").mkdir(parents=True)
     (tmp_path / "a clone/mom_core").mkdir()
+    (tmp_path / "a clone/packaging").mkdir()
+    (tmp_path / "a clone/packaging/clone.txt").touch()
     monkeypatch.setattr(discovery, "_origin", lambda name: str(tmp_path / "a clone/mom_core"))
-    assert how_to_install("mom-plugins-ksm") == f"`pip install '{tmp_path}/a clone/mom_plugins_ksm'`"
+    assert (
+        how_to_install("mom-plugins-ksm")
+        == f"`cd '{tmp_path}/a clone' && {sys.executable} -m pip install -c packaging/clone.txt mom-plugins-ksm`"
+    )
     assert "pip install" not in how_to_install("mom-plugins-ksm", "mom-nowhere")
 
 
@@ -95,7 +100,7 @@ def test_what_pip_has_noted_of_its_source_is_where_a_distribution_is_installed_f
     shelf.add("acme-torn", {"torn": "torn_module.inner:Plugin"})
     note = shelf.folder / "acme_torn-1.0.dist-info/direct_url.json"
     note.write_text('{"url": "file:///srv/acme%20torn", "dir_info": {}}')
-    assert only_error("torn").hint == "`pip install --force-reinstall '/srv/acme torn'`"
+    assert only_error("torn").hint == f"`{sys.executable} -m pip install --force-reinstall '/srv/acme torn'`"
     for text in ("{", "[]", "{}", ""):
         note.write_text(text)
         assert only_error("torn").hint == "install acme-torn again from where it came"

@@ -2,15 +2,18 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from collections import Counter
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -18,6 +21,8 @@ import pytest
 
 import mom_core
 from mom_cli.importers import installed_importers
+from mom_cli.plugin_catalog import CATALOG
+from mom_core.plugins.discovery import CLONE_CONSTRAINTS
 from mom_core.settings import descriptions
 from mom_daemon.cli.frame import mom
 
@@ -25,6 +30,10 @@ ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
 PLUGINS = [folder for folder in DISTRIBUTIONS if folder.startswith("mom_plugins_")]
 EXAMPLE = "examples/mom-example-swappiness"
+
+
+INSTALL = f"pip install -c {CLONE_CONSTRAINTS} "
+"""The command by which pip takes mom's distributions from a clone."""
 
 
 def pyproject(folder: str) -> dict[str, Any]:
@@ -189,7 +198,7 @@ def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
 def test_a_plugins_readme_says_what_a_user_needs(folder: str) -> None:
     text = (ROOT / folder / "README.md").read_text()
     assert text.startswith(f"# {project_name(folder)}\n")
-    assert f"pip install ./{folder}" in text, "and no name that an index may have from another"
+    assert re.search(rf"{INSTALL}[^#]*\b{project_name(folder)}\b", text)
     headings = re.findall(r"^## (.+)$", text, re.M)
     assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
 
@@ -260,9 +269,9 @@ def brought_by(extra: str) -> set[str]:
 
 
 def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_steers_it() -> None:
-    _, _, section = (ROOT / "README.md").read_text().partition("## Watch it, and change it\n")
-    shown = re.findall(r"^    mom ([a-z-]+)(?: ([a-z-]+)\b)?", section.partition("\n## ")[0], re.M)
-    assert len(shown) >= 4
+    _, _, section = (ROOT / "README.md").read_text().partition("## Look before it acts\n")
+    shown = re.findall(r"^mom ([a-z-]+)(?: ([a-z-]+)\b)?", section.split("```")[1], re.M)
+    assert len(shown) >= 3
     for verb, below in shown:
         context = click.Context(mom)
         command = mom.get_command(context, verb)
@@ -271,12 +280,6 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
         assert command is not None
         assert command.callback is not None
         assert command.callback.__module__.partition(".")[0] in brought_by("kvm"), f"mom {verb}"
-
-
-def test_the_page_installs_the_same_from_the_clone_as_from_wheels() -> None:
-    page = (ROOT / "docs/install.md").read_text()
-    own, plugins = re.findall(r"pip install \./mom_\{([a-z,]+)\} \./mom_plugins_\{([a-z,]+)\}", page)[0]
-    assert {*(f"mom_{name}" for name in own.split(",")), *(f"mom_plugins_{name}" for name in plugins.split(","))} == brought_by("kvm")
 
 
 def test_the_page_says_what_imports_need_beyond_what_is_installed() -> None:
@@ -308,37 +311,74 @@ def test_an_extra_names_all_that_it_brings_of_mom(extra: str) -> None:
     assert brought_by(extra) == needed_by(brought_by(extra))
 
 
-SETS = re.compile(r"pip install ((?:\./mom_(?:plugins_)?(?:\{[a-z,]+\}|[a-z]+) ?)+)")
-
-
-def test_what_pages_install_together_is_all_that_it_needs_of_mom() -> None:
-    """What begins with mom_core; single distributions are installed beside those that there are."""
-    lines = 0
-    for path in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("mom_*/README.md")]:
-        for listed in SETS.findall(path.read_text()):
-            folders: set[str] = set()
-            for stem, names in re.findall(r"\./(mom_(?:plugins_)?)\{?([a-z,]+)\}?", listed):
-                folders |= {f"{stem}{name}" for name in names.split(",")}
-            if "mom_core" in folders and len(folders) > 1:
-                lines += 1
-                assert needed_by(folders) == folders, f"{path.relative_to(ROOT)}: {listed}"
-    assert lines >= 10, "or the pages write it otherwise by now"
-
-
 def test_the_demonstration_is_set_up_with_all_that_it_needs_of_mom() -> None:
     (listed,) = re.findall(r"^    set_up demo (.+)$", (ROOT / "run").read_text(), re.M)
     assert set(listed.split()) == brought_by("demo")
 
 
-ASKS_AN_INDEX = re.compile(r"pip install (?:-\S+ )*['\"]?mom-(?!example-)[a-z]|`mom-[a-z-]+\[|pypi\.org/project/mom")
-"""A name of mom's that is asked for where any user could have registered it."""
+ASKS_AN_INDEX = re.compile(
+    rf"pip install (?!-c {CLONE_CONSTRAINTS} |--no-index )(?:-\S+ )*(?:['\"]?mom-(?!example-)|\./mom_)|pypi\.org/project/mom"
+)
+"""A command that would ask an index for a distribution of mom, where anybody could have registered the name."""
 
 
 def test_no_document_or_message_has_people_install_what_another_could_register() -> None:
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("mom_*/README.md")]
     sources = [path for folder in DISTRIBUTIONS for path in modules(folder)]
-    found = [f"{path.relative_to(ROOT)}: {match[0]}" for path in [*pages, *sources] for match in ASKS_AN_INDEX.finditer(path.read_text())]
-    assert found == []
+    matches = [f"{path.relative_to(ROOT)}: {match[0]}" for path in [*pages, *sources] for match in ASKS_AN_INDEX.finditer(path.read_text())]
+    assert matches == []
+
+
+@pytest.mark.processes
+def test_pip_takes_every_distribution_from_the_clone_and_asks_no_index_for_it() -> None:
+    constrained = [line.partition(" @ ")[0] for line in (ROOT / CLONE_CONSTRAINTS).read_text().splitlines() if not line.startswith("#")]
+    assert constrained == [project_name(folder) for folder in DISTRIBUTIONS]
+    requests = []
+
+    class EmptyIndex(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyIndex) as index:
+        Thread(target=index.serve_forever).start()
+        try:
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+            environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"http://127.0.0.1:{index.server_port}/"}
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--dry-run",
+                "--no-build-isolation",
+                "-c",
+                CLONE_CONSTRAINTS,
+                "mom-core[all]",
+            ]
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        finally:
+            index.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in requests if path.startswith("/mom")]
+    would_install = done.stdout.rpartition("Would install ")[2].split()
+    assert {f"{project_name(folder)}-{mom_core.__version__}" for folder in brought_by("all")} <= set(would_install)
+
+
+def test_the_catalog_and_the_readme_list_every_plugin_with_its_distribution() -> None:
+    plugins = {(name, project_name(folder)) for folder in DISTRIBUTIONS for name in entry_points(folder)}
+    assert {(entry.name, entry.distribution) for entry in CATALOG} == plugins
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| `(mom-plugins-\w+)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert {(name, distribution) for names, distribution in rows for name in re.findall(r"\w+", names)} == plugins
+
+
+def entry_points(folder: str) -> dict[str, str]:
+    """Return the plugins of a distribution: name to class."""
+    named: dict[str, str] = pyproject(folder)["project"].get("entry-points", {}).get("mom.plugins", {})
+    return named
 
 
 def test_what_runs_as_a_daemon_loads_where_the_verbs_are_not_installed_unless_it_requires_them() -> None:

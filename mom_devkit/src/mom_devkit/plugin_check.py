@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from mom_core import ConfigError, parse_document, printable
-from mom_core.plugins.discovery import AvailablePlugin, available_plugins
+from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_install
 from mom_daemon import brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
@@ -41,7 +41,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
         raise click.BadParameter("must be a mapping, such as '{size: 64MiB}'", param_hint="--settings")
     installed = available_plugins()
     if name is not None and name not in installed:
-        hint = "`mom plugin list` shows what is; a project is installed by `pip install -e .` in its folder"
+        hint = f"`mom plugin list` shows what is; `{pip_install()} -e .` in a project's folder installs it"
         raise click.BadParameter(f"{name!r} is not installed ({hint})", param_hint="NAME")
     wanted = [plugin for plugins in installed.values() for plugin in plugins if name in {None, plugin.name}]
     results = [_check({"name": one.name, "settings": document.value or {}, "host": host, "may_touch": may_touch}, one) for one in wanted]

@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from mom_core import MomError, __version__
+from mom_core.plugins.discovery import available_plugins, own_distributions, pip_install
 from mom_daemon import print_prose
 from mom_devkit.hosts import host_of
 
@@ -55,7 +56,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     write_project(name, kind, target)
     print_prose(f"wrote {target}: {'an' if kind[0] in 'aeiou' else 'a'} {kind} that works as it stands", 2)
     print_prose("\nnext:")
-    for line in (f"cd {target}", "pip install -e '.[dev]'", "pytest", f"mom plugin check {name}"):
+    for line in (f"cd {target}", f"{pip_install()} -e '.[dev]'", "pytest", f"mom plugin check {name}"):
         click.echo(f"    {line}")
     print_prose(f"\nthen change src/{_package(name)}/plugin.py into what you need", 6)
 
@@ -76,7 +77,6 @@ def _refuse_bad_name(name: str) -> None:
 
 def _refuse_taken_name(name: str) -> None:
     from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
-    from mom_core.plugins.discovery import available_plugins, own_distributions
 
     spelled = name.replace("-", "_")
     own = [name.removeprefix("mom-plugins-") for name in own_distributions()]

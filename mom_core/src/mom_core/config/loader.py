@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.guest_patterns import GuestPattern
 from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, pip_install
 from mom_core.settings import PluginSettings
 
 CHECK_SECONDS: Final = 10.0
@@ -142,7 +141,7 @@ def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
             message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
         elif key == "plugin-path":
             message = "plugins are found among what is installed, and not in folders"
-            hint = f"`{sys.executable} -m pip install -e FOLDER` installs one that is being worked on"
+            hint = f"`{pip_install()} -e FOLDER` installs one that is being worked on"
         document.complain((key,), message, hint, at_key=True)
     own = {key: value for key, value in top.items() if key in own_names}
     return _validated(document, (), CoreSettings, own, "mom")

@@ -35,6 +35,9 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 """The entry-point group in which distributions name their plugins."""
 
+CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
+"""Constraints in a clone of mom that have pip take mom's distributions from the clone."""
+
 IMPORT_SECONDS: Final = 20.0
 """How long the import of one plugin may take. A cold import from a slow disk takes seconds; more means that it waits for something."""
 
@@ -108,11 +111,19 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """The way to get distributions of this project's own: from where mom-core came, as any user can register a name on an index."""
-    folders = [Path(_origin("mom-core")).parent / name.replace("-", "_") for name in names]
-    if all(folder.is_absolute() and folder.is_dir() for folder in folders):
-        return f"`pip install {' '.join(shlex.quote(str(folder)) for folder in folders)}`"
+    """Return the command that installs distributions of mom, or a sentence where mom-core's origin is unknown.
+
+    The command takes them from the clone that mom-core was installed from, never from an index, where anybody could register their names.
+    """
+    clone = Path(_origin("mom-core")).parent
+    if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
+        return f"`cd {shlex.quote(str(clone))} && {pip_install()} -c {CLONE_CONSTRAINTS} {' '.join(names)}`"
     return f"install {', '.join(names)} from where mom-core came from"
+
+
+def pip_install() -> str:
+    """Return the start of a `pip install` command for the interpreter that runs mom."""
+    return f"{shlex.quote(sys.executable)} -m pip install"
 
 
 def _origin(name: str) -> str:
@@ -337,7 +348,7 @@ def _ask_author(available: AvailablePlugin) -> str:
 def _again(name: str) -> str:
     """How to install a distribution anew. Its name alone would not do: on an index, it may be another's."""
     place = _origin(name)
-    return f"`pip install --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
+    return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
 
 
 def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginError:

@@ -20,7 +20,7 @@ import mom_toolkit
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import GROUP, on_core
+from mom_core.plugins.discovery import GROUP, on_core, pip_install
 from mom_core.plugins.registry import check_hooks
 from mom_core.settings import descriptions
 from mom_devkit.conformance.subject import ExaminedPlugin
@@ -51,7 +51,9 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
     if entry is None or entry.dist is None:
-        yield subject.remark("no installed distribution names it, so its metadata was not looked at", "`pip install -e .` in its project")
+        yield subject.remark(
+            "no installed distribution names it, so its metadata was not looked at", f"`{pip_install()} -e .` in its project"
+        )
     else:
         if not entry.dist.metadata["Summary"]:
             yield subject.fault("its distribution has no description", "`mom plugin list` shows it: add `description` in pyproject.toml")
