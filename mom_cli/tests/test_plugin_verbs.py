@@ -44,6 +44,12 @@ def test_the_list_shows_what_is_installed_and_what_is_enabled_to_people_and_to_p
     assert told["gone"]["installed"] is False
 
 
+def test_with_all_the_list_also_shows_own_plugins_that_are_not_installed(mom, only_shelf):
+    rows = {row["name"]: row for row in json.loads(mom("plugin", "list", "--all", "--json")[1])}
+    assert (rows["xmlrpc"]["distribution"], rows["xmlrpc"]["installed"], rows["xmlrpc"]["version"]) == ("mom-plugins-vdsm", False, None)
+    assert json.loads(mom("plugin", "list", "--json")[1]) == []
+
+
 def test_the_list_needs_no_configuration(mom, shelf, tmp_path):
     shelf.add_plugin("acme")
     code, out, err = mom("plugin", "list", "-c", tmp_path / "none.yaml")
@@ -65,7 +71,7 @@ def test_the_list_shows_both_providers_of_a_name(mom, shelf):
 def test_without_any_plugin_the_list_says_what_to_install(mom, only_shelf):
     out = mom("plugin", "list")[1]
     assert "No plugins are installed." in out
-    assert f"To have all of the usual set on a KVM host: {how_to_install(*absent('kvm'))}" in out
+    assert f"To install the rest of the usual set for a KVM host: {how_to_install(*absent('kvm'))}" in out
     assert "mom-cli" not in absent("kvm"), "it is there"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, Engine, PluginContext, load_config
+from mom_core import Engine, PluginContext, load_config
 from mom_core.testing import snapshot
 from mom_devkit import host_of
 from mom_plugins_policy import Policy
@@ -44,28 +44,22 @@ def test_the_readmes_policy_works_at_night_only(hour: int, pages: list[int]) -> 
     assert list(result.errors) == []
 
 
-def test_the_readmes_plugin_has_thirty_lines_and_works(shelf, tmp_path: Path) -> None:
+def test_the_readmes_controller_reads_its_file_sets_it_and_has_it_restored(shelf, tmp_path: Path) -> None:
     source = block("python")
-    assert len(source.splitlines()) <= 30
-    shelf.add("mom-writeback", tomllib.loads(block("toml"))["project"]["entry-points"]["mom.plugins"], {"mom_writeback": source})
-    host_of(tmp_path / "root", {"proc/meminfo": "MemTotal: 1000 kB\nDirty: 5000 kB\n"})
-    folders = {key: str(tmp_path / key) for key in ("root", "state_directory", "run_directory")}
-    with Engine(load_config({"plugins": {"writeback": {"most": "1MiB"}}, **folders})) as engine:
+    assert len([line for line in source.splitlines() if line]) <= 10
+    shelf.add("mom-swappiness", tomllib.loads(block("toml"))["project"]["entry-points"]["mom.plugins"], {"mom_swappiness": source})
+    policies, root = tmp_path / "policies", tmp_path / "root"
+    policies.mkdir()
+    (policies / "60_swap.policy").write_text('(Host.Control "vm_swappiness" 7)\n')
+    host_of(root, {"proc/sys/vm/swappiness": "60\n"})
+    folders = {"root": str(root), **{key: str(tmp_path / key) for key in ("state_directory", "run_directory")}}
+    plugins = {"swappiness": {}, "policy": {"directory": str(policies)}}
+    with Engine(load_config({"mode": "enforce", "plugins": plugins, **folders})) as engine:
         report = engine.cycle()
+        assert (root / "proc/sys/vm/swappiness").read_text() == "7\n"
     assert report.problems == ()
-    assert report.snapshot.host.fields["mem_dirty"] == 5000
-
-
-def test_the_readmes_plugin_holds_back_only_what_shrinks(shelf) -> None:
-    shelf.add("mom-writeback", {}, {"mom_writeback": block("python")})
-    plugin_class = import_module("mom_writeback").WritebackPlugin
-    plugin = plugin_class(plugin_class.Settings(most="1MiB"), PluginContext())
-    guests = {"vm1": {"balloon_cur": 1000}}
-    entity = snapshot(guests=guests).guests["vm1"].entity
-    decisions = [Decision(entity, "balloon_target", 900), Decision(entity, "balloon_target", 1100)]
-    assert [revision.before for revision in plugin.mom_review(snapshot({"mem_dirty": 5000}, guests), decisions)] == decisions[:1]
-    for quiet in ({"mem_dirty": 100}, {"mem_dirty": None}, {}):
-        assert list(plugin.mom_review(snapshot(quiet, guests), decisions)) == []
+    assert report.snapshot.host.fields["vm_swappiness"] == 60
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
 
 
 def test_the_cores_readme_shows_a_plugin_that_works(shelf, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mom_cli.plugin_catalog import CATALOG
 from mom_core import ConfigError, printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import absent, available_plugins, how_to_install, load_plugins, on_core
@@ -28,20 +29,39 @@ def plugin_command() -> None:
 
 
 @plugin_command.command("list")
+@click.option("--all", "with_others", is_flag=True, help="Also list mom's own plugins that are not installed.")
 @config_argument
 @json_option
-def list_command(config_path: str | None, as_json: bool) -> None:
-    """List the installed plugins, and which of them the configuration enables. Imports none of them; `mom status` says how they fare."""
+def list_command(config_path: str | None, with_others: bool, as_json: bool) -> None:
+    """List the installed plugins, and which of them the configuration enables.
+
+    No plugin is imported. `mom status` shows how the enabled ones run.
+    """
     enabled, trouble = _enabled(Path(config_path or DEFAULT_CONFIG))
+    own = {entry.name: entry for entry in CATALOG}
     rows: list[dict[str, Any]] = []
     for name, plugins in available_plugins().items():
         for plugin in plugins:
             on = None if enabled is None else name in enabled
-            summary = _distribution(plugin.distribution)[0]
+            listed = own.get(name)
+            summary = listed.summary if listed and listed.distribution == plugin.distribution else _distribution(plugin.distribution)[0]
             rows.append({**dataclasses.asdict(plugin), "installed": True, "summary": summary, "enabled": on, "times": len(plugins)})
-    missing = [name for name in enabled or () if name not in {row["name"] for row in rows}]
-    nothing = {"distribution": None, "version": None, "target": None, "installed": False, "summary": "", "enabled": True, "times": 0}
-    rows += [{"name": name, **nothing} for name in missing]
+    absent_names = dict.fromkeys([*(enabled or ()), *(own if with_others else ())])
+    for name in absent_names.keys() - {row["name"] for row in rows}:
+        listed = own.get(name)
+        rows.append(
+            {
+                "name": name,
+                "distribution": listed.distribution if listed else None,
+                "version": None,
+                "target": None,
+                "installed": False,
+                "summary": listed.summary if listed else "",
+                "enabled": None if enabled is None else name in enabled,
+                "times": 0,
+            }
+        )
+    rows.sort(key=lambda row: row["name"])
     if as_json:
         click.echo(json.dumps([{key: value for key, value in row.items() if key != "times"} for row in rows], indent=2))
     else:
@@ -69,17 +89,15 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
     for row in rows:
         on = "?" if enabled is None else f"yes, number {enabled.index(row['name']) + 1}" if row["enabled"] else "no"
         on += ", but provided twice" if row["times"] > 1 else ""
-        distribution = row["distribution"] or "not installed"
-        cells.append((printable(row["name"]), distribution, row["version"] or "", on, row["summary"]))
+        version = row["version"] if row["installed"] else "not installed"
+        cells.append((printable(row["name"]), row["distribution"] or "", version, on, row["summary"]))
     if cells:
         about = TableColumn("what it is", 1, prose=True)
         print_table(("plugin", TableColumn("distribution", 3), TableColumn("version", 2), "enabled", about), cells)
     else:
         print_prose("No plugins are installed.", 2)
-    for what, names in (("To have all of the usual set on a KVM host", absent("kvm")), ("To have all of mom's own", absent())):
-        if names:
-            print_prose(f"{what}: {how_to_install(*names)}", 2)
-            break
+    if missing := absent("kvm"):
+        print_prose(f"To install the rest of the usual set for a KVM host: {how_to_install(*missing)}", 2)
 
 
 # --- info ----------------------------------------------------------------------------------------------------------------------
