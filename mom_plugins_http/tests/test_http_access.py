@@ -7,12 +7,15 @@ import ssl
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from http_over_tcp import tcp_settings
+from unix_clients import client_of
 
 from mom_core import MomError, PluginContext, PluginError, Severity
 from mom_devkit import config_of
@@ -368,3 +371,62 @@ def test_the_address_that_a_request_came_to_is_one_of_the_servers_names(serve, t
         assert client.get("/v1/status").status_code == 200
         for other in ("127.0.0.8", "rebound.example"):
             assert client.get("/v1/status", headers={"host": f"{other}:{free_port}"}).status_code == 403
+
+
+HOLD = """
+import json, os, socket, sys
+path, user, group, number, text = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+os.chdir(os.path.dirname(path))
+os.setgroups([group]); os.setgid(user); os.setuid(user)
+held = []
+for _ in range(number):
+    sock = socket.socket(socket.AF_UNIX); sock.connect(os.path.basename(path)); sock.sendall(text.encode()); sock.settimeout(60)
+    sock.recv(100)
+    held.append(sock)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holding(path: Path, number: int, text: str, user: int = 61_003) -> Iterator[None]:
+    """Run a process of another user, in `READERS`, that sends this text on several connections. mom has begun to answer each of them."""
+    path.parent.chmod(0o755)
+    command = [sys.executable, "-c", HOLD, str(path), str(user), str(READERS), str(number), text]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"\n"
+            yield
+        finally:
+            child.kill()
+
+
+HALF_SENT = (
+    "POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+)
+UNREAD = "GET /v1/openapi.json HTTP/1.1\r\nhost: mom\r\n\r\n" * 40
+LISTEN = "GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n"
+
+
+@as_another_user
+@pytest.mark.usefixtures("groups")
+@pytest.mark.parametrize("text", [HALF_SENT, UNREAD], ids=["half sent", "unread"])
+def test_a_reader_with_all_connections_keeps_no_other_user_out(serve, text):
+    served = serve(clients=8, patience="60s", read_group="readers")
+    with holding(served.path, 8, text):
+        assert ask(served.path, [READERS])[0] == 200
+        assert served.get("/v1/whoami")["right"] == "change"
+
+
+@as_another_user
+@pytest.mark.usefixtures("groups")
+def test_a_reader_with_all_streams_of_events_yields_to_other_users(serve):
+    served = serve(clients=16, read_group="readers")
+    with holding(served.path, 4, LISTEN), holding(served.path, 1, LISTEN, user=61_004), client_of(served.path) as root:
+        streams = [root.send(root.build_request("GET", "/v1/events"), stream=True) for _ in range(4)]
+        assert {stream.status_code for stream in streams} == {200}
+        assert root.get("/v1/events").status_code == 503, "all listeners are root's, and a fifth of its own ends none of them"
+        assert ask(served.path, [READERS], url="/v1/events")[0] == 503
+        for stream in streams:
+            stream.close()

@@ -332,7 +332,7 @@ def test_requests_of_strangers_that_do_not_arrive_keep_no_places(serve: Serve, t
         return sock
 
     def answered() -> int:
-        return sum(each.silent_since is None for each in served.service._server._connections())
+        return sum(each.busy for each in served.service._server._connections())
 
     with contextlib.ExitStack() as clients:
         known = clients.enter_context(over_tls(half_checked + token + b"\r\n"))
@@ -379,7 +379,12 @@ def test_who_asks_for_events_counts_at_once_and_no_longer_than_the_stream() -> N
     """Many who ask at the same time are no more than may listen, and who goes before anything is sent leaves nothing."""
     published = Published()
     events = Events(PluginContext(), published, most=2)
-    call: Any = SimpleNamespace(query={}, request=SimpleNamespace(method="GET"), still_allowed=lambda: True)
+    call: Any = SimpleNamespace(
+        query={},
+        peer=Peer("user reader, process 1", Right.READ, local=True),
+        request=SimpleNamespace(method="GET"),
+        still_allowed=lambda: True,
+    )
 
     async def gone() -> MutableMapping[str, Any]:
         return {"type": "http.disconnect"}

@@ -21,6 +21,7 @@ from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import ReportChanges, changes_between, with_changes
 from mom_plugins_http.routes.events import MOST_LISTS
+from mom_plugins_http.server.access import LocalAccess, Peer, Right
 
 SECONDS = 60.0
 
@@ -189,6 +190,19 @@ def test_clients_listen_to_a_few_different_lists_of_fields_only(served: Served) 
     again = Reader(served, f"fields={names[0]}")
     again.hear()
     for reader in (*readers, again):
+        reader.stream.close()
+
+
+def test_a_reader_with_all_lists_of_fields_yields_to_other_users(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [one["name"] for one in served.get("/v1/fields")["items"] if one["scope"] == "guest"]
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalAccess, "peer", lambda self, found: Peer("user reader, process 1", Right.READ, local=True))
+        readers = [Reader(served, f"fields={name}") for name in names[:MOST_LISTS]]
+        for reader in readers:
+            reader.hear()
+    root = Reader(served, f"fields={names[MOST_LISTS]}")
+    root.hear()
+    for reader in (*readers, root):
         reader.stream.close()
 
 

@@ -28,7 +28,7 @@ class Small(BoundedServer[ServerDoor]):
     def clients(self) -> int:
         return self.connected
 
-    def drop_silent(self) -> bool:
+    def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
         self.dropped += 1
         return True
 

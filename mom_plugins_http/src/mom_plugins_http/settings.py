@@ -70,8 +70,8 @@ class HttpSettings(PluginSettings):
     page: bool = True
     """Serve the web page, too, and have a socket of its own for it, to which `mom page` leads."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
-    """How many may be connected at once; with more, the one goes that has been silent for longest, or has shown no right. A quarter may
-    listen to events."""
+    """How many may be connected at once. For one more, a connection ends of those who may do least: one without a whole request, or one
+    of the user who holds most. A quarter may listen to events, by the same rule."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
     """How long a request may take to arrive, and for how long an answer may wait for a client that does not take it."""
     largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20

@@ -61,7 +61,7 @@ class RpcServer(BoundedServer[ServerDoor]):
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
-    def drop_silent(self) -> bool:
+    def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
         """End the connection that has been silent for longest, if any is."""
         silent = next(iter(self._waiting), None)
         if silent is None:

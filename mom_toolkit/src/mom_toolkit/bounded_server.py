@@ -36,7 +36,7 @@ Door = TypeVar("Door", bound=ServerDoor)
 class BoundedServer(ABC, Generic[Door]):
     """Serves from `start` to `close`. What is said to a client, and how long that may take, is the subclass's.
 
-    :param most: how many clients may be connected at once; for one more, the one goes that has been silent for longest
+    :param most: how many clients may be connected at once; for one more, another has to go
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
@@ -98,8 +98,11 @@ class BoundedServer(ABC, Generic[Door]):
         """How many are connected, or about to be."""
 
     @abstractmethod
-    def drop_silent(self) -> bool:
-        """End the connection that has been silent for longest, if any is."""
+    def make_room(self, door: Door, sock: socket.socket | None) -> bool:
+        """End a connection for a client that has come through this door. Return False if none may be ended for it.
+
+        :param sock: the client; None if it cannot even be accepted
+        """
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
@@ -161,11 +164,11 @@ class BoundedServer(ABC, Generic[Door]):
                 sock = await accepted(listener.sock)
             except OSError as error:
                 self.log.warning("a client could not be accepted: %s", error.strerror)
-                self.drop_silent()
+                self.make_room(door, None)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             full = self.clients >= self._most
-            if not self.takes(door) or (full and not self.drop_silent()):  # for whom the door does not take, nobody goes
+            if not self.takes(door) or (full and not self.make_room(door, sock)):  # for whom the door does not take, nobody goes
                 sock.close()
                 continue
             sock.setblocking(False)

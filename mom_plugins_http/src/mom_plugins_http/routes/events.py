@@ -18,6 +18,7 @@ from mom_plugins_http.routes.published import Published, ReportView, Subscriber
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.problems import ProblemError
+from mom_plugins_http.server.shares import Shares
 from mom_toolkit import Canary
 
 MEDIA_TYPE: Final = "text/event-stream"
@@ -98,19 +99,40 @@ class Events:
         changes = None if before is None else changes_between(before.report, now.report)
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
+    def _make_room(self, newcomer: Subscriber) -> None:
+        """End streams of the user who has most, if there is no place for one more. Raise `ProblemError` if none may be ended for it."""
+        later = {"retry-after": "10"}
+        listening = self._published.subscribers
+        if len(listening) >= self._most and not self._end_some([[each] for each in listening], newcomer):
+            raise ProblemError(503, f"{self._most} clients listen already", "raise `clients` of the plugin http", headers=later)
+        if len((lists := self._lists()) | {newcomer.fields}) > MOST_LISTS:
+            by_list = [[each for each in listening if each.fields == fields] for fields in lists]
+            if not self._end_some(by_list, newcomer):
+                hint = "listen to the fields that others listen to, to all, or to none"
+                raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
+
+    def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
+        """End all streams of one group for a newcomer. A group belongs to the user in it who holds fewest streams. Return False if the
+        newcomer has no better claim than any of them."""
+        streams = Shares(each.peer for group in groups for each in group)
+        owners = [max((each.peer for each in group), key=streams.order) for group in groups]
+        shares = Shares(owners)
+        owner, group = min(zip(owners, groups, strict=True), key=lambda pair: shares.order(pair[0]))
+        if not shares.yields(owner, newcomer.peer):
+            return False
+        for subscriber in group:
+            subscriber.end()
+            self._published.subscribers.discard(subscriber)
+        return True
+
     async def events(self, call: ApiCall) -> Response:
         """The newest cycle's report as an event `report`, then with each cycle what has changed in it, as an event `cycle`."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         fields = wanted_fields(call, self._context.declarations)
         if call.request.method == "HEAD":
             return Response(headers=headers, media_type=MEDIA_TYPE)
-        later = {"retry-after": "10"}
-        if len(self._published.subscribers) >= self._most:
-            raise ProblemError(503, f"{self._most} clients listen already", "raise `clients` of the plugin http", headers=later)
-        if len(self._lists() | {fields}) > MOST_LISTS:
-            hint = "listen to the fields that others listen to, to all, or to none"
-            raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
-        subscriber = Subscriber(fields)
+        subscriber = Subscriber(fields, call.peer)
+        self._make_room(subscriber)
         view = self._published.view
         if view is not None:
             if fields not in self._told:  # what others know already will change for all of them together
@@ -140,7 +162,7 @@ class _Stream(StreamingResponse):
 
 async def _told_to(subscriber: Subscriber, call: ApiCall) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
-    while not subscriber.behind:
+    while not subscriber.ended:
         event = await subscriber.next(BEAT_SECONDS) or b": still here\n\n"
         if not call.still_allowed():
             break

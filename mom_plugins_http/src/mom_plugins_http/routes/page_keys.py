@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,6 +20,7 @@ from mom_plugins_http.routes.bodies import JSON, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
+from mom_plugins_http.server.shares import Shares
 from mom_toolkit import ProcessStat
 
 KEY_SECONDS: Final = 120.0
@@ -161,13 +161,14 @@ class PageKeys:
         return None if found is None or found.state in {"Z", "X"} else found.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """One more. Of too many, the oldest goes of whoever has the most among those who may do least, but none that may do more."""
+        """Keep one more. Of too many, the oldest goes of the user who holds most among those who may do least. Raise `ProblemError` if all
+        of them may do more."""
         if len(kept) >= MOST:
             for digest in [digest for digest, one in kept.items() if not self._lasts(one)]:
                 del kept[digest]
         if len(kept) >= MOST:
-            having = Counter(one.user for one in kept.values())
-            gone = min(kept, key=lambda digest: (kept[digest].right, -having[kept[digest].user]))
+            shares = Shares(kept.values())
+            gone = min(kept, key=lambda digest: shares.order(kept[digest]))
             if kept[gone].right > granted.right:
                 raise ProblemError(503, "others have all pages that mom keeps", "end one of them: ^C at its mom page")
             del kept[gone]

@@ -17,6 +17,7 @@ from typing import Final, TypeVar, cast
 from mom_cli import Explainers
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
 from mom_daemon import ReportDocument, report_document
+from mom_plugins_http.server.access import Peer
 from mom_toolkit import PolicyState
 
 T = TypeVar("T")
@@ -199,20 +200,27 @@ class ReportView:
 class Subscriber:
     """A client that is told of each cycle, with these fields of guests; None: all."""
 
-    def __init__(self, fields: tuple[str, ...] | None) -> None:
+    def __init__(self, fields: tuple[str, ...] | None, peer: Peer) -> None:
         self.fields = fields
+        self.peer = peer
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
-        self.behind = False
-        """Whether it did not keep up."""
+        self.ended = False
+        """Whether it did not keep up, or has yielded to another client."""
 
     def offer(self, event: bytes) -> None:
         """One more event, unless too many wait."""
         if self._events.full() or (self._waiting and self._waiting + len(event) > _WAITING_BYTES):
-            self.behind = True
+            self.ended = True
             return
         self._waiting += len(event)
         self._events.put_nowait(event)
+
+    def end(self) -> None:
+        """Let the client go."""
+        self.ended = True
+        with suppress(asyncio.QueueFull):  # otherwise nothing is waited for
+            self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
         """The next event; None when there was none for so long."""

@@ -60,6 +60,11 @@ class Peer:
     keyed: bool = False
     process: int = 0
 
+    @property
+    def user(self) -> str:
+        """The user or, through TCP, the address, whichever process it is."""
+        return self.name.partition(",")[0]
+
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:
     """Of the peer of a connected unix socket."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -57,14 +58,12 @@ class HttpConnection(H11Protocol):
         self.logger = _QUIET
         self.access_log = False
         self.conn = _Parser(h11.SERVER, LONGEST_HEAD)
-        self.rank = Right.NOTHING
-        """What the kernel's word for the peer entitles to, at whichever socket; or a token or session that came, if that is more."""
+        self.peer = UNKNOWN_PEER
+        """The peer with its highest right so far: what the kernel says at whichever socket, or a token or session that came."""
         self._access = access
         self._keyed = keyed
-        self.silent_since: float | None = self.loop.time()
-        """Since when no request is being answered; None while one is."""
-        self.spare_since: float | None = self.silent_since
-        """Since when nobody who may do anything is being answered: for another client, the connection may end; None while somebody is."""
+        self.since = self.loop.time()
+        """When the last answer ended or, before the first one, the client connected."""
         self._head_began: float | None = None
         self._unsent = 0
         self._stuck_since: float | None = None
@@ -73,43 +72,37 @@ class HttpConnection(H11Protocol):
         """Find out who it is: the kernel knows, and the answer cannot change. Those who answer can also end the connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # streams have no other kind
         super().connection_made(transport)
-        self.app_state = {"peer": self._peer(transport), "end_connection": transport.abort, "entitle": self.entitle}
-
-    def _peer(self, transport: asyncio.Transport) -> Peer:
-        if self._access is None:
-            return Peer(f"{self.client[0]}" if self.client else "unknown", Right.NOTHING, local=False)
-        sock = transport.get_extra_info("socket")
-        try:
-            peer = self._access.peer(credentials(sock)) if sock is not None and sock.family == socket.AF_UNIX else UNKNOWN_PEER
-            self.rank = peer.right
-            return replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True) if self._keyed else peer
-        except OSError:  # it has gone already
-            return UNKNOWN_PEER
+        peer = self.peer = peer_of(transport.get_extra_info("socket"), self._access)
+        if self._keyed:
+            peer = replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True)
+        self.app_state = {"peer": peer, "end_connection": transport.abort, "entitle": self.entitle}
 
     def entitle(self, right: Right) -> None:
-        """Who sent the request that is being answered has shown this right. A head alone shows none: any stranger can send one."""
-        self.rank = max(self.rank, right)
-        self.spare_since = None
+        """Note the right that the sender of a request has shown. A head alone shows none: any stranger can send one."""
+        self.peer = replace(self.peer, right=max(self.peer.right, right))
+
+    @property
+    def busy(self) -> bool:
+        """Whether the head of a request has arrived and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def answering(self) -> bool:
+        """Whether a whole request is being answered, of a peer that may do anything."""
+        return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, but remember when a request began to arrive."""
-        if self.silent_since is not None and self._head_began is None:
+        if not self.busy and self._head_began is None:
             self._head_began = self.loop.time()
         super().data_received(data)
-        self._note()
+        if self.busy:
+            self._head_began = None
 
     def on_response_complete(self) -> None:
-        """As uvicorn does; from now on the client is silent."""
+        """As uvicorn does, but remember when the client became silent."""
+        self.since = self.loop.time()
         super().on_response_complete()
-        self._note()
-
-    def _note(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.silent_since = self._head_began = None
-        elif self.silent_since is None:
-            self.silent_since = self.loop.time()
-            if self.spare_since is None:
-                self.spare_since = self.silent_since
 
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with a request that is no HTTP, if nothing else is being said, and end the connection."""
@@ -135,9 +128,24 @@ class HttpConnection(H11Protocol):
         self._unsent = unsent
         stuck = self._stuck_since is not None and now - self._stuck_since > patience
         slow = self._head_began is not None and now - self._head_began > patience
-        idle = self.silent_since is not None and now - self.silent_since > IDLE_SECONDS
+        idle = not self.busy and now - self.since > IDLE_SECONDS
         if stuck or slow or idle:
             self.transport.abort()
+
+
+def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | None) -> Peer:
+    """Return the peer of a connected socket; `UNKNOWN_PEER` if it has gone.
+
+    :param access: who may do what through a unix socket; None for TCP
+    """
+    try:
+        if sock is None:
+            return UNKNOWN_PEER
+        if access is None:
+            return Peer(str(sock.getpeername()[0]), Right.NOTHING, local=False)
+        return access.peer(credentials(sock)) if sock.family == socket.AF_UNIX else UNKNOWN_PEER
+    except OSError:
+        return UNKNOWN_PEER
 
 
 def server_config(app: Callable[..., Any]) -> uvicorn.Config:

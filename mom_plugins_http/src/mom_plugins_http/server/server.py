@@ -9,16 +9,17 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from uvicorn.server import ServerState
 
-from mom_plugins_http.server.access import LocalAccess
+from mom_plugins_http.server.access import LocalAccess, Right
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.protocol import HttpConnection, server_config
+from mom_plugins_http.server.protocol import HttpConnection, peer_of, server_config
+from mom_plugins_http.server.shares import Shares
 from mom_plugins_http.settings import HttpSettings
 from mom_toolkit import BoundedServer, Callers, Listener, ServerDoor
 
@@ -117,15 +118,27 @@ class Server(BoundedServer[Door]):
     def _connections(self) -> list[HttpConnection]:
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
-    def drop_silent(self) -> bool:
-        """End the connection that has been silent for longest, if any is: of those that may do least, so that no stranger ends others'. A
-        request that has shown no right counts as silence, though it is being answered: strangers cannot hold their places by them."""
-        spare = [each for each in self._connections() if each.spare_since is not None and not each.transport.is_closing()]
-        if spare:
-            longest = min(spare, key=lambda each: (each.rank, each.spare_since or 0.0))
-            self._state.connections.discard(longest)
-            longest.transport.abort()
-        return bool(spare)
+    def make_room(self, door: Door, sock: socket.socket | None) -> bool:
+        """End a connection of those who may do least: one without a whole request, or one of the user who holds most. Nobody who may
+        nothing has a whole request: strangers cannot hold their places by them."""
+        open_ones = [each for each in self._connections() if not each.transport.is_closing()]
+        shares = Shares(each.peer for each in open_ones)
+
+        def order(each: HttpConnection) -> tuple[object, ...]:
+            right, held = shares.order(each.peer)
+            return right, each.answering, held, each.since
+
+        first = min(open_ones, key=order, default=None)
+        if first is None:
+            return False
+        if first.answering:
+            newcomer = peer_of(sock, door.access)
+            reader = replace(newcomer, right=max(newcomer.right, Right.READ))  # a stranger may be about to show a token
+            if not shares.yields(first.peer, reader):
+                return False
+        self._state.connections.discard(first)
+        first.transport.abort()
+        return True
 
     async def _look_after(self) -> None:
         loop = asyncio.get_running_loop()

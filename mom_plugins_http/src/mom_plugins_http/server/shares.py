@@ -1,0 +1,37 @@
+"""Fair shares of limited places: the user who holds most yields, so that no user can keep others out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
+
+from mom_plugins_http.server.access import Right
+
+
+class Holder(Protocol):
+    """Owner of a place."""
+
+    @property
+    def right(self) -> Right:
+        """May do this."""
+
+    @property
+    def user(self) -> str:
+        """The same for all places of one user."""
+
+
+class Shares:
+    """Number of places that each user holds, once all places are taken."""
+
+    def __init__(self, holders: Iterable[Holder]) -> None:
+        self._held = Counter((holder.right, holder.user) for holder in holders)
+
+    def order(self, holder: Holder) -> tuple[Right, int]:
+        """Return the sort key of a place: the lowest right yields first, then the user who holds most."""
+        return holder.right, -self._held[holder.right, holder.user]
+
+    def yields(self, holder: Holder, newcomer: Holder) -> bool:
+        """Return whether a busy place goes to a newcomer: one with a higher right, or with the same right and, also then, fewer places."""
+        held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
+        return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
