@@ -338,6 +338,13 @@ def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
         read(str(tmp_path))
 
 
+@pytest.mark.parametrize("line_break", ["\v", "\r", "\x1c", "\x85"])
+def test_no_group_is_named_so_that_it_passes_for_another_guests(tmp_path: Path, line_break: str) -> None:
+    path = f"/machine.slice/own{line_break}0::{SCOPE}"
+    (tmp_path / "cgroup").write_bytes(f"0::{path}\n".encode())
+    assert cgroups_of(str(tmp_path)) == {"": path}
+
+
 CONTAINER = (
     "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod17470c02_2435_410d_824b_5e7f833ec65a.slice/cri-containerd-c1.scope"
 )

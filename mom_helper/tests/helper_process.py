@@ -207,5 +207,6 @@ class Group:
         while folder.exists() and time.monotonic() < until:
             with suppress(OSError):
                 folder.rmdir()
-        with suppress(OSError):  # others have theirs in it
-            folder.parent.rmdir()
+        with suppress(OSError):  # others have theirs in it, and the topmost stays
+            for above in folder.parents:
+                above.rmdir()

@@ -67,6 +67,12 @@ def elsewhere() -> Iterator[Group]:
     yield from groups_named(f"mom-test-other.slice/machine-qemu-{os.getpid()}.scope")
 
 
+@pytest.fixture(params=["\v", "\r", "\x1c", "\x85"])
+def disguised(group: Group, request: pytest.FixtureRequest) -> Iterator[Group]:
+    """A group with a line break in its name: the kernel keeps line feeds out of the names of groups, and no other character."""
+    yield from groups_named(f"mom-test.slice/own{request.param}0::{group.path}")
+
+
 def groups_named(name: str) -> Iterator[Group]:
     one = Group(name)
     yield one
@@ -146,6 +152,12 @@ def test_only_processes_of_guests_users_in_guests_groups_are_guests(grouped: Run
     assert {error for errors in grouped.ask(asked) for error in errors} <= {EPERM, ESRCH}
     assert high(grouped, group) == "max"
     assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, guest[0], grouped.inode(group))) == 0
+
+
+def test_no_group_is_named_so_that_it_passes_for_another_guests(grouped: RunningHelper, group: Group, disguised: Group) -> None:
+    pid, _ = disguised.process(GUEST)
+    assert grouped.ask(limiting(pid, grouped.inode(group))) != 0
+    assert high(grouped, group) == "max"
 
 
 def test_a_group_that_is_not_the_guests_alone_is_left_alone(place: Path) -> None:

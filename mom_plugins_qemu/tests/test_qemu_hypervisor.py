@@ -36,7 +36,7 @@ from mom_plugins_qemu import sampler, visits
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.monitors import listeners_of, trusted_users
+from mom_plugins_qemu.monitors import listeners_of, listens, trusted_users
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 from mom_plugins_qemu.visits import Failure, Visit
 from mom_toolkit import AgentAccess, GuestState, LifecycleControl
@@ -503,8 +503,25 @@ def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(t
             one = open_.enter_context(socket.socket(socket.AF_UNIX))
             one.bind(path)
             one.listen()
-        assert listeners_of(Path("/proc"), set(paths[::20])) == dict.fromkeys(paths[::20], os.getpid())
-    assert listeners_of(Path("/proc"), set(paths)) == {}
+        assert listeners_of(Path("/proc"), set(paths[::20]), {os.geteuid()}) == dict.fromkeys(paths[::20], os.getpid())
+    assert listeners_of(Path("/proc"), set(paths), {os.geteuid()}) == {}
+
+
+def test_who_listens_is_not_told_by_the_name_of_another_users_socket(tmp_path: Path) -> None:
+    """The kernel writes a line feed in a socket's path as it is."""
+    with socket.socket(socket.AF_UNIX) as real, socket.socket(socket.AF_UNIX) as false:
+        path = str(tmp_path / "m")
+        false.bind("\0forged")
+        false.listen()
+        line = f"0: 2 0 00010000 0001 01 {os.fstat(false.fileno()).st_ino} {path}"
+        (tmp_path / "proc/net").mkdir(parents=True)
+        real.bind(path)
+        real.listen()
+        own = f"0: 2 0 00010000 0001 01 {os.fstat(real.fileno()).st_ino} {path}"
+        (tmp_path / "proc/net/unix").write_text(f"Num\n0: 2 0 00010000 0001 01 1 /tmp/x\n{line}\n{own}\n")
+        (tmp_path / f"proc/{os.getpid()}").symlink_to(f"/proc/{os.getpid()}")
+        assert listens(tmp_path / "proc", os.getpid(), path) is True
+        assert listeners_of(tmp_path / "proc", {path}, {os.geteuid() + 1}) == {}
 
 
 def test_for_all_monitors_at_which_no_more_clients_may_stand_in_line_the_host_is_searched_once(
@@ -513,9 +530,9 @@ def test_for_all_monitors_at_which_no_more_clients_may_stand_in_line_the_host_is
     """A search takes some tenths of a second on a host with many guests."""
     searches = []
 
-    def search(proc: Path, paths: Set[str]) -> dict[str, int]:
+    def search(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
         searches.append(paths)
-        return listeners_of(proc, paths)
+        return listeners_of(proc, paths, users)
 
     monkeypatch.setattr(sampler, "listeners_of", search)
     with contextlib.ExitStack() as open_:

@@ -43,7 +43,7 @@ def cgroups_of(process: str) -> Mapping[str, str]:
 @lru_cache(maxsize=1024)  # the file is read again and again, in case that a guest was moved, and hardly ever says anything else
 def _paths(content: bytes) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for line in content.decode(errors="surrogateescape").splitlines():
+    for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may hold any other break
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if not colon or not path.startswith("/") or controllers.startswith("name="):

@@ -116,7 +116,7 @@ class Guest:
 def _paths(content: bytes) -> Mapping[str, str]:
     """The whole guest's groups, above those that libvirt makes in it, in the unified hierarchy and that of memory."""
     found: dict[str, str] = {}
-    for line in content.decode(errors="surrogateescape").splitlines():
+    for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may hold any other break
         _, controllers, path = line.split(":", 2)
         for hierarchy in {UNIFIED, "memory"}.intersection(controllers.split(",")):
             found[hierarchy] = path.removesuffix("/emulator").removesuffix("/libvirt")

@@ -85,10 +85,10 @@ def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore
 def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
     """Name, whether it is a file, KiB in all, KiB in use, and priority, as /proc/swaps says; a malformed line is left out."""
     try:
-        text = (root / "proc/swaps").read_text(errors="surrogateescape")[:_MOST_BYTES]
+        text = (root / "proc/swaps").read_bytes()[:_MOST_BYTES].decode(errors="surrogateescape")
     except OSError:
         return
-    for line in text.splitlines()[1:]:
+    for line in text.split("\n")[1:]:
         words = line.split()
         if len(words) == 5 and words[2].isdigit() and words[3].isdigit() and words[4].lstrip("-").isdigit():
             name = _OCTAL.sub(lambda match: chr(int(match[1], 8)), words[0])

@@ -22,7 +22,7 @@ SOCKETS: Final = "/run/qemu-server"
 _LARGEST_FILE: Final = 512 << 10
 """The largest file of pmxcfs, the file system of /etc/pve."""
 
-_LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t]*")
+_LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t\r]*")
 
 _CLASS_TAG: Final = "class-"
 """A guest with the tag `class-gold` is of the class gold."""
@@ -93,7 +93,7 @@ def options_in(text: str) -> Options:
     what is pending, and snapshots."""
     found: dict[str, Option] = {}
     odd = []
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if line.startswith("["):
             break
         match = _LINE.fullmatch(line)

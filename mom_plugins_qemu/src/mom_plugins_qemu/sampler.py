@@ -238,7 +238,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         full = [one for one in visits if one.failure is Failure.OCCUPIED and not one.process and one.path not in self._looked_at]
         if full:
             self._looked_at |= dict.fromkeys((visit.path for visit in full), now + LAST_RETRY_SECONDS)
-            found = listeners_of(self._proc, {visit.path for visit in full})
+            found = listeners_of(self._proc, {visit.path for visit in full}, self._settings.users)
             for visit in full:
                 visit.process = found.get(visit.path, 0)
 

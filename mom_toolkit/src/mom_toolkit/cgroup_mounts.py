@@ -38,9 +38,9 @@ def mounts_in(mountinfo: str) -> list[Mount]:
     A line is `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [more …] - TYPE SOURCE SUPEROPTIONS` (proc_pid_mountinfo(5)).
     """
     found = []
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):  # the kernel writes blanks and line feeds in names as octal numbers, and no others
         before, dash, after = line.partition(" - ")
-        words, kinds = before.split(), after.split()
+        words, kinds = before.split(" "), after.split(" ")
         if not dash or len(words) < 6 or len(kinds) < 3 or kinds[0] not in {"cgroup", "cgroup2"}:
             continue
         root, folder = (_OCTAL.sub(lambda match: chr(int(match[1], 8)), word) for word in words[3:5])
@@ -76,7 +76,7 @@ class Hierarchies:
         """Look again. What cannot be read leaves no mounts, until the next time that they are kept fresh."""
         self._until = time.monotonic() + BELIEVED_SECONDS
         try:
-            text = (self._root / "proc/self/mountinfo").read_text(errors="surrogateescape")
+            text = (self._root / "proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
         except OSError:
             text = ""
         if not text:
