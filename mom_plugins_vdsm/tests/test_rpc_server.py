@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from xmlrpc.client import Fault
 
 import pytest
 from pydantic import ValidationError
@@ -85,7 +86,6 @@ def test_a_call_as_vdsm_sends_it_is_answered(serving: Serving, path: str) -> Non
         (b"POST /RPC2 HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 411),
         (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 411),
         (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 411),
-        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 100_000, 413),
         (post(PING, more="Origin: http://evil.example\r\n"), 403),
         (b"rubbish\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400),
@@ -121,6 +121,20 @@ def test_a_body_that_is_no_call_is_a_fault(serving: Serving, body: bytes) -> Non
     assert status(said) == 200
     assert b"<name>faultCode</name>\n<value><int>1</int>" in said
     assert (b"document types and entities are not accepted" in said) == (b"DOCTYPE" in body), "before they are expanded"
+
+
+def test_a_policy_that_is_too_large_is_refused_as_any_other_policy(tmp_path: Path) -> None:
+    with Serving(tmp_path, largest="1KiB") as serving, client(serving.socket) as mom:
+        large = "(defvar a 1)\n" * 200_000
+        assert mom.setPolicy(large) is False
+        assert mom.setNamedPolicy("01-parameters", large) is False
+        assert [problem.message.partition(" refused: ")[0] for problem in serving.plugin.mom_act()] == [
+            "the policies that were set last are",
+            "the policy 01-parameters that was set last is",
+        ]
+        with pytest.raises(Fault, match="larger than 1,024 bytes"):
+            mom.setVerbosity(large)
+        assert mom.setNamedPolicy("01-parameters", "(defvar a 1)") is True
 
 
 # --- clients that harm others ------------------------------------------------------------------------------------------------------------
@@ -181,6 +195,16 @@ def test_with_too_many_clients_the_one_that_is_silent_for_longest_goes(tmp_path:
         assert held[1].recv(100).startswith(b"HTTP/1.1 200 OK")
         for sock in held:
             sock.close()
+
+
+def test_clients_that_do_not_take_their_answers_keep_nobody_out(tmp_path: Path) -> None:
+    with Serving(tmp_path, clients=3, patience="1m") as serving, ExitStack() as lazy:
+        serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(5_000)})
+        for _ in range(3):
+            lazy.enter_context(sock := connected(serving.socket)).sendall(post(PING.replace(b"ping", b"getStatistics")))
+            assert select.select([sock], [], [], LONG_SECONDS)[0]
+        with client(serving.socket) as mom:
+            assert mom.ping() is True
 
 
 def test_a_slow_change_holds_up_no_question(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ class RpcServer(BoundedServer[ServerDoor]):
         self._verbs = verbs
         self._patience, self._largest = patience, largest
         self._waiting: dict[asyncio.StreamWriter, None] = {}
-        """Clients of which no call has arrived as a whole, in the order in which they came."""
+        """Clients that have yet to send a whole call or to take the answer, longest first."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
@@ -95,14 +95,20 @@ class RpcServer(BoundedServer[ServerDoor]):
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> bytes:
         async with asyncio.timeout(self._patience):
             try:
-                length = _length_of(await reader.readuntil(b"\r\n\r\n"), self._largest)
+                length = _length_of(await reader.readuntil(b"\r\n\r\n"))
             except asyncio.LimitOverrunError:
                 raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
-            body = await reader.readexactly(length)
+            body = await reader.readexactly(min(length, self._largest))
+            if length > self._largest:
+                await _skip(reader, length - self._largest)
+                return self._verbs.refuse_large(body[:_PIECE], peer, self._largest)
         self._waiting.pop(writer, None)
         # Changes take their time: they wait for each other, and no other call for them.
-        async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
-            return await asyncio.to_thread(self._verbs.answer, body, peer)
+        try:
+            async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
+                return await asyncio.to_thread(self._verbs.answer, body, peer)
+        finally:
+            self._waiting[writer] = None
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, body: bytes) -> None:
         kind = "text/xml" if status == HTTPStatus.OK else "text/plain"
@@ -118,8 +124,14 @@ class RpcServer(BoundedServer[ServerDoor]):
                 pass
 
 
-def _length_of(head: bytes, most: int) -> int:
-    """The bytes of a call's body, of which there may be so many. Raises `_RefusedError` where this is the head of no call."""
+async def _skip(reader: asyncio.StreamReader, length: int) -> None:
+    """Read that many bytes and drop them: the client reads an answer only after it has sent everything."""
+    while length > 0:
+        length -= len(await reader.readexactly(min(length, _PIECE)))
+
+
+def _length_of(head: bytes) -> int:
+    """Return the number of bytes of a call's body. Raise `_RefusedError` where this is the head of no call."""
     first, _, rest = head.decode("latin-1").partition("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
@@ -139,8 +151,6 @@ def _length_of(head: bytes, most: int) -> int:
     lengths = headers.get_all("content-length", [])
     if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
         raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "write one Content-Length, of nine digits at most")
-    if int(lengths[0]) > most:
-        raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most:,} bytes are read; the setting `largest` says how many")
     return int(lengths[0])
 
 

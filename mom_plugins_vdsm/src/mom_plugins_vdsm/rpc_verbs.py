@@ -40,6 +40,11 @@ MOST_LEFT_OUT: Final = 10
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
 """A line of what vdsm sets for `Host.setMOMPolicyParameters`."""
 
+_POLICY_CALL: Final = re.compile(
+    rb"<methodName>\s*(setPolicy|setNamedPolicy)\s*</methodName>(?:\s*<params>\s*<param>\s*<value>\s*<string>([^<]{1,1000})</string>)?"
+)
+"""Beginning of a call that sets a policy: the verb and, for one with a short first text, that text."""
+
 ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that MOM knows to be 0 where vdsm does not tell them, as it does of no guest today."""
 
@@ -194,26 +199,44 @@ class Verbs:
     def _changed(self, peer: str, method: str, texts: Mapping[str, str | None] | None, *, replace_all: bool = False) -> bool:
         """Make a change, or go back to the files (None). False: it is refused, which the log and `refused` tell."""
         name = ALL_POLICIES if replace_all or texts is None else next(iter(texts))
-        what = f"the policy {printable(name)} that was set last is" if name else "the policies that were set last are"
         try:
             left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
         except PolicyRefused as refused:
-            self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", refused.problems)
-            self._refused.pop(name, None)
-            while len(self._refused) >= MOST_REFUSED:
-                self._refused.pop(next(iter(self._refused)))
-            wrong = printable(str(refused.problems[0]), 400) if refused.problems else refused.message
-            self._refused[name] = (f"{what} refused: {wrong}", _STILL)
-            return False
+            return self._refuse(peer, method, name, [str(each) for each in refused.problems] or [refused.message])
         if not name:
             self._refused.clear()
         self._refused.pop(name, None)
         if left_out:
-            self._tell(logging.WARNING, f"{method} by {peer} is taken without what is wrong", left_out)
-            lines, wrong = len({one.line for one in left_out}), printable(str(left_out[0]), 400)
+            problems = [str(each) for each in left_out]
+            self._tell(logging.WARNING, f"{method} by {peer} is taken without what is wrong", problems)
+            lines, wrong = len({one.line for one in left_out}), printable(problems[0], 400)
             still = "the other lines are in force; a policy in the files may define what these set"
-            self._refused[name] = (f"{what} in force without {lines} of its lines: {wrong}", still)
+            self._refused[name] = (f"{_last_set(name)} in force without {lines} of its lines: {wrong}", still)
         return True
+
+    def _refuse(self, peer: str, method: str, name: str, problems: Sequence[str]) -> bool:
+        """Note a change that is refused. Return the answer to its call."""
+        self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", problems)
+        self._refused.pop(name, None)
+        while len(self._refused) >= MOST_REFUSED:
+            self._refused.pop(next(iter(self._refused)))
+        self._refused[name] = (f"{_last_set(name)} refused: {printable(problems[0], 400)}", _STILL)
+        return False
+
+    def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
+        """Answer a call that is too large to be read. vdsm takes no other answer to a policy than one to its call: after an HTTP error, it
+        calls a mom dead for 5 s.
+
+        :param beginning: of the call, with the verb's name
+        :param most: bytes that are read of a call
+        """
+        called = _POLICY_CALL.search(beginning)
+        wrong = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the plugin xmlrpc"
+        if called is None or self.read_only:
+            self._log.warning("%s: a call by %s is refused: %s", self._where, peer, wrong)
+            return write_fault(wrong)
+        method, name = (part.decode("utf-8", "replace") if part is not None else ALL_POLICIES for part in called.groups())
+        return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else ALL_POLICIES, [wrong]), nil=self._nil)
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
         """Make it; of parameters, without those that are wrong, which are returned. Raises `PolicyRefused`.
@@ -236,9 +259,9 @@ class Verbs:
             else:
                 return left_out
 
-    def _tell(self, level: int, done: str, problems: Sequence[PolicyProblem]) -> None:
+    def _tell(self, level: int, done: str, problems: Sequence[str]) -> None:
         for problem in problems[:10]:
-            self._log.log(level, "%s: %s: %s", self._where, done, printable(str(problem), 400))
+            self._log.log(level, "%s: %s: %s", self._where, done, printable(problem, 400))
 
     # --- the daemon -----------------------------------------------------------------------------------------------------------------
 
@@ -251,6 +274,10 @@ class Verbs:
         logging.getLogger("mom").setLevel(wanted)
         self._log.log(wanted, "%s: %s sets the log level to %s", self._where, peer, logging.getLevelName(wanted))
         return True
+
+
+def _last_set(name: str) -> str:
+    return f"the policy {printable(name)} that was set last is" if name else "the policies that were set last are"
 
 
 def _policy(text: object) -> str:
