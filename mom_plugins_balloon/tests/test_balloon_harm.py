@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from mom_core import Condition, Guest, Severity, Snapshot, Value
-from mom_plugins_balloon.harm import KILLED, KILLED_SECONDS, UNHEALTHY, KilledPrograms, conditions
+from mom_core import Columns, Condition, Guest, Severity, Snapshot, Value
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.harm import KILLED, KILLED_SECONDS, SUFFERS, KilledPrograms, conditions, guest_columns
 
 GIB = 1 << 20
 
@@ -99,10 +100,27 @@ def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has
 
 
 def test_guests_that_suffer_are_counted_by_what_they_suffer_from_and_the_first_named() -> None:
-    trouble = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None}
-    (condition,) = conditions(
-        Snapshot(guests={name: Guest(name, name, {UNHEALTHY: text}) for name, text in trouble.items()}), KilledPrograms()
-    )
+    unhealthy = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None, "i": "", "j": "swapping"}
+    killed = KilledPrograms()
+    for count in (0, 2):
+        killed.see(seen(count, "", **dict.fromkeys("ghij", 0) | {"i": count, "j": count}))
+    bare = Snapshot(guests={name: Guest(name, name) for name in unhealthy})
+    columns = guest_columns(bare, list(unhealthy.values()), killed)
+    suffers = [*["swapping"] * 5, "short of memory", "", None, "2 programs killed in 10 min", "2 programs killed in 10 min, swapping"]
+    assert columns[SUFFERS] == suffers
+    guests = {name: Guest(name, name, {field: values[place] for field, values in columns.items()}) for place, name in enumerate(unhealthy)}
+    (condition,) = (one for one in conditions(Snapshot(guests=guests), killed) if one.name == "suffering")
     assert condition.severity is Severity.WARNING
-    assert condition.message == "6 guests of 8 suffer: a, b, c and 2 more are swapping; f is short of memory"
-    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {UNHEALTHY: ""})}), KilledPrograms()))
+    told = "8 guests of 10 suffer: a, b, c and 3 more are swapping; f is short of memory; i had programs killed"
+    assert condition.message == told, "as many as have the field"
+    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {SUFFERS: ""})}), KilledPrograms()))
+
+
+def test_a_killed_program_is_told_in_the_same_cycle_by_fields_and_verdict(plugin: BalloonPlugin) -> None:
+    plugin.mom_derive(seen(0, a=0))
+    last = seen(1, a=1)
+    host, columns = plugin.mom_derive(last)
+    assert isinstance(columns, Columns)
+    assert (host[KILLED], list(columns[KILLED]), list(columns[SUFFERS])) == (1, [1], ["1 program killed in 10 min"])
+    (killed,) = (one for one in plugin.mom_act(last) if isinstance(one, Condition) and one.name == "killed")
+    assert killed.message.startswith("1 program killed")

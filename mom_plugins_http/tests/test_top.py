@@ -105,11 +105,8 @@ def test_names_are_in_the_order_of_the_numbers_in_them_and_the_heading_says_whic
 
 
 def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
-    """Of these guests: name, why it is unhealthy, and how many programs were killed."""
-    table = {
-        "columns": ["id", "name", "blocked", "unhealthy", "killed_lately"],
-        "rows": [[name, name, {}, *harm] for name, *harm in guests],
-    }
+    """Return a picture of these guests: name, what it suffers from, and how many programs were killed."""
+    table = {"columns": ["id", "name", "blocked", "suffers", "killed_lately"], "rows": [[name, name, {}, *harm] for name, *harm in guests]}
     document = {**picture().report, "guests": table, "guest_columns": [column("killed_lately", "count")]}
     return picture_of(cast(ReportDocument, document), {}, ())
 
@@ -117,7 +114,7 @@ def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
 def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until_somebody_moves() -> None:
     look = looking()
     well = [(f"g{n}", "", 0) for n in range(40)]
-    suffering = collected(*well, ("silent", None, None), ("slow", "swapping", 0), ("torn", "", 2), ("worst", "swapping", 2))
+    suffering = collected(*well, ("silent", None, None), ("slow", "swapping", 0), ("torn", "2 killed", 2), ("worst", "3 killed", 3))
     assert [row.name for row in look.listed(suffering)][:4] == ["worst", "torn", "slow", "g0"]
     lines = text_of(look, suffering)
     assert "3 suffer" in lines[3]

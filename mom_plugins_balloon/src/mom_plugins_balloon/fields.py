@@ -6,7 +6,7 @@ from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon import names
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
-from mom_plugins_balloon.harm import KILLED, UNHEALTHY
+from mom_plugins_balloon.harm import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.limits import MINIMUM_KIB
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
@@ -59,6 +59,13 @@ _FIELDS: Final = (
     (names.START_REST, _S, _G, "for how long the guest, which was just started, gives nothing; unknown if it may", _MOM),
     (names.RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
     (UNHEALTHY, _TEXT, _G, "why the guest is unhealthy, such as `short of memory`; empty if it is not", _MOM),
+    (
+        SUFFERS,
+        _TEXT,
+        _G,
+        "what the guest suffers from: programs killed in the last 10 min, or what makes it unhealthy; empty: nothing",
+        _MOM,
+    ),
     (KILLED, Unit.COUNT, _G, "programs that its kernel killed in the last 10 min for want of memory", "guest_oom_kills"),
     (KILLED, Unit.COUNT, _H, "programs that all guests' kernels killed in the last 10 min for want of memory", "guest_oom_kills"),
 )

@@ -16,13 +16,14 @@ NAMED: Final = 3
 
 UNHEALTHY: Final = "unhealthy"
 KILLED: Final = "killed_lately"
+SUFFERS: Final = "suffers"
 
 COLUMNS: Final = (
     GuestColumn(
         "killed", (KILLED,), Unit.COUNT, "programs that its kernel killed in the last 10 min for want of memory", 28, 1,
         "mom_guest_killed_programs", mark_from=1,
     ),
-    GuestColumn(GuestColumn.REMARKS, (UNHEALTHY,), Unit.TEXT, "why it is unhealthy"),
+    GuestColumn(GuestColumn.REMARKS, (SUFFERS,), Unit.TEXT, "what it suffers from"),
 )  # fmt: skip
 
 
@@ -84,23 +85,41 @@ class KilledPrograms:
         return {KILLED: sum(self.lately().values())} if self._telling or self._killed else {}
 
 
+def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
+    """Return why guests are unhealthy, how many programs were killed in each, and what they suffer from: one or both of these."""
+    columns = killed.columns(snapshot.listed)
+    counts = columns.get(KILLED, [None] * len(unhealthy))
+    return {UNHEALTHY: unhealthy, **columns, SUFFERS: list(map(_suffers, counts, unhealthy))}
+
+
+def _suffers(killed: Value, unhealthy: str | None) -> str | None:
+    """Return what a guest suffers from; empty: nothing; None: unknown."""
+    if not killed:
+        return unhealthy
+    return f"{killed} program{'' if killed == 1 else 's'} killed in 10 min" + (f", {unhealthy}" if unhealthy else "")
+
+
 def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
-    """That programs were killed in guests, and that guests suffer."""
+    """Yield that programs were killed in guests, and that guests suffer."""
     if lately := killed.lately():
         yield _killed(sum(lately.values()), killed.names(), killed.shrunk())
     suffering: dict[str, list[str]] = {}
-    for guest, trouble in zip(snapshot.listed, snapshot.column(UNHEALTHY), strict=True):
-        if trouble and isinstance(trouble, str):
-            suffering.setdefault(trouble, []).append(guest.name)
+    for guest, suffers, unhealthy in zip(snapshot.listed, snapshot.column(SUFFERS), snapshot.column(UNHEALTHY), strict=True):
+        if suffers:
+            suffering.setdefault(str(unhealthy or ""), []).append(guest.name)
     if suffering:
         count = sum(map(len, suffering.values()))
-        parts = [f"{first_names(names, NAMED)} {'is' if len(names) == 1 else 'are'} {trouble}" for trouble, names in suffering.items()]
+        parts = [_fare(first_names(names, NAMED), len(names), unhealthy) for unhealthy, names in suffering.items()]
         yield Condition(
             "suffering",
             f"{count} guest{'' if count == 1 else 's'} of {len(snapshot.listed)} suffer{'s' if count == 1 else ''}: {'; '.join(parts)}",
             cure="`mom explain GUEST` says why the guest has its size, and what is done for it",
             severity=Severity.WARNING,
         )
+
+
+def _fare(names: str, count: int, unhealthy: str) -> str:
+    return f"{names} {'is' if count == 1 else 'are'} {unhealthy}" if unhealthy else f"{names} had programs killed"
 
 
 def _killed(count: int, names: Sequence[str], shrunk: Sequence[str]) -> Condition:

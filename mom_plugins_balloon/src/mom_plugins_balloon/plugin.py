@@ -238,17 +238,18 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """The sizes that the law suggests, and what guests suffer from."""
+        """Return the sizes that the law suggests, and what guests suffer from."""
         found, ahead = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
         sizes = [None if one.target is None else int(one.target) for one in found]
+        self._killed.see(snapshot)
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: sizes,
             REASON: [str(one.code) for one in found],
-            harm.UNHEALTHY: unhealthy_reasons(snapshot),
+            **harm.guest_columns(snapshot, unhealthy_reasons(snapshot), self._killed),
         }
         if any(one.gain for one in found):
             columns[GAIN] = [None if one.gain is None else int(one.gain) for one in found]
-        return Derived({AHEAD: int(ahead)} if ahead else {}, Columns(columns))
+        return Derived({**self._killed.together(), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
 
     # --- collect ---------------------------------------------------------------------------------------------------------------
 
@@ -256,7 +257,6 @@ class BalloonPlugin:
     def mom_collect_host(self) -> Mapping[str, Value]:
         """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
         return {
-            **self._killed.together(),
             **self._guarantees.standing.fields(),
             **self._host.fields(self._learning.growth_kib),
             RESERVED: self._reservations.reserved_kib(),
@@ -274,7 +274,6 @@ class BalloonPlugin:
             {
                 **self._learning.columns(records),
                 **self._sweeps.columns(guests, records, now),
-                **self._killed.columns(guests),
                 **self._guests.columns(guests, now),
                 **self._started.columns(guests),
                 **self._guarantees.columns(guests),
@@ -325,7 +324,6 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
         yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
-        self._killed.see(snapshot)
         yield from harm.conditions(snapshot, self._killed)
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)

@@ -114,9 +114,9 @@ const howMany = (value) => (isNumber(value) ? String(Math.round(value * 10) / 10
 /** @param {Guest} guest */
 const killed = (guest) => guest.fields.killed_lately || 0;
 
-/** The guests that are harmed, those in which programs were killed first. @param {Mom} mom */
+/** Return the guests that suffer, those in which programs were killed first. @param {Mom} mom */
 function harmed(mom) {
-  return mom.guests.filter((guest) => killed(guest) || guest.fields.unhealthy)
+  return mom.guests.filter((guest) => guest.fields.suffers)
     .sort((one, other) => killed(other) - killed(one) || inNaturalOrder(one.name, other.name));
 }
 
@@ -128,12 +128,11 @@ function sufferers(mom) {
   if (whyUnlisted(mom.report)) return [h("li", { class: "faint" }, "Unknown.")];
   const found = harmed(mom);
   const rows = found.slice(0, NAMED).map((guest) => {
-    const { balloon_cur: size, balloon_max: most, unhealthy } = guest.fields;
-    const what = [unhealthy, killed(guest) && `${killed(guest)} killed within 10 min`].filter(Boolean).join(", ");
-    return h("li", { "data-key": guest.id }, h("a", { href: `#/guest/${coded(guest.id)}` }, guest.name), ` ${what}; has ${kib(size)} of ${kib(most)}`);
+    const { balloon_cur: size, balloon_max: most, suffers } = guest.fields;
+    return h("li", { "data-key": guest.id }, h("a", { href: `#/guest/${coded(guest.id)}` }, guest.name), `: ${suffers}; has ${kib(size)} of ${kib(most)}`);
   });
   if (found.length > NAMED) rows.push(h("li", null, h("a", { href: "#/guests" }, `and ${found.length - NAMED} more`)));
-  const silent = mom.guests.filter((guest) => guest.fields.unhealthy === undefined).length;
+  const silent = mom.guests.filter((guest) => guest.fields.suffers === undefined).length;
   if (silent) rows.push(h("li", { class: "faint" }, `${silent} of ${mom.guests.length} guests do not tell how they are.`));
   return found.length || (silent && silent === mom.guests.length) ? rows : [h("li", { class: "good" }, "None."), ...rows];
 }
@@ -157,7 +156,7 @@ function tiles(mom) {
   const promised = sumOf(mom, "column.promise");
   return [
     tile("Available", kib(known.mem_really_available), `${percent(share * 100, 0)} of ${kib(known.mem_available)}${wanted}`, memoryTone(report)),
-    tile("Guests that suffer", mom.guests.some((guest) => killed(guest) || guest.fields.unhealthy !== undefined) ? suffer.length : "–", [named(suffer), harm(known)].filter(Boolean).join("; "), known.killed_lately ? "bad" : suffer.length ? "warn" : ""),
+    tile("Guests that suffer", mom.guests.some((guest) => guest.fields.suffers !== undefined) ? suffer.length : "–", [named(suffer), harm(known)].filter(Boolean).join("; "), known.killed_lately ? "bad" : suffer.length ? "warn" : ""),
     whyUnlisted(report) ? tile("Guests", "–", "the hypervisor does not list them", "bad") : tile("Guests", report.guests.rows.length, `have ${kib(sumOf(mom, "balloon_cur"))} of ${kib(sumOf(mom, "balloon_max"))}${promised ? `, promised ${kib(promised)}` : ""}`),
     tile("Memory pressure", psi("memory"), `all waited ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
     tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving(mom)}`, moving(mom) ? "warn" : ""),

@@ -10,7 +10,7 @@ const MEANWHILE = 10; // cycles that may end while past ones are asked for, whic
 const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
 /** Fields of guests that are asked for beside those of the columns, as far as plugins declare them. */
-export const GUEST_FIELDS = "rss?,cold?,unhealthy?";
+export const GUEST_FIELDS = "rss?,cold?,suffers?";
 
 /** Those of the host's past cycles that are drawn. */
 const HOST_FIELDS = "mem_available?,mem_really_available?,ksm_saved?,psi_memory_some_avg10?,swap_usage?,killed_today?";

@@ -21,8 +21,8 @@ Json = Mapping[str, Any]
 NAME: Final = "guest"
 """What a row is."""
 
-HARMS: Final = ("killed_lately", "unhealthy")
-"""The fields that tell of harm: how many programs were killed in a guest lately, and what it suffers from now."""
+HARMS: Final = ("killed_lately", "suffers")
+"""The fields that tell of harm: how many programs were killed in a guest lately, and all that it suffers from."""
 
 LONGEST_NOTE: Final = 400
 """Characters."""
@@ -137,7 +137,7 @@ def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: 
     places = {one["name"]: table["columns"].index(one["key"]) for one in columns}
     figures = dict(zip(table["columns"], zip(*table["rows"], strict=True), strict=False))  # none where there are no guests
     harms = zip(*(figures.get(name) or repeat(None) for name in HARMS), strict=False)
-    harm = ((killed or 0) + (0.5 if unhealthy else 0) for killed, unhealthy in harms)
+    harm = ((killed or 0) + 0.5 if suffers else 0.0 for killed, suffers in harms)
     rows = [_row(row, places, last.get(row[0]), harmed) for row, harmed in zip(table["rows"], harm, strict=False)]
     shown = [one for one in columns if one["name"] != GuestColumn.REMARKS]
     known = [one for one in shown if any(value is not None for value in figures.get(one["key"], ()))]
