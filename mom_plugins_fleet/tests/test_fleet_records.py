@@ -3,16 +3,33 @@
 import contextlib
 import json
 from pathlib import Path
+from typing import get_origin
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mom_core import MomError, PluginContext, StateFile
 from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.invitation import Invitation
 from mom_plugins_fleet.link import Access
-from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, Group, HostState, Member, Move, Orders, read
+from mom_plugins_fleet.records import (
+    LARGEST_RECORD,
+    MOST_MOVES,
+    MOST_TOLD,
+    AuthorizedKeys,
+    FleetRecord,
+    Group,
+    HostState,
+    Member,
+    Move,
+    Orders,
+    Progress,
+    Trial,
+    read,
+)
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.subjects import GROUPS, StoredEntry
@@ -49,6 +66,15 @@ def test_a_host_that_writes_thousands_of_guests_or_moves_does_not_keep_the_coord
     move = Move(guest="1", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)
     with pytest.raises(MomError, match="moves"):
         read(Orders, Orders(moves=()).model_copy(update={"moves": (move,) * (MOST_MOVES + 1)}).packed())
+
+
+@pytest.mark.parametrize("kind", [Trial, HostState, Invitation, Member, Orders, Progress, AuthorizedKeys], ids=lambda kind: kind.__name__)
+def test_a_record_is_read_up_to_its_first_invalid_item(kind: type[FleetRecord]) -> None:
+    sequences = [name for name, one in kind.model_fields.items() if get_origin(one.annotation) is tuple]
+    data = json.dumps({name: [{}] * 10_000 for name in sequences})
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate_json(data)
+    assert caught.value.error_count() < 50
 
 
 @pytest.mark.parametrize("field", ["others", "problems", "unhealthy", "killed"])

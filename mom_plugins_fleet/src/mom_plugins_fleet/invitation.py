@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Annotated, Final
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, FailFast, Field
 
 from mom_core import MomError
 from mom_plugins_fleet.accounts import pair, public, seed_of, ticket
@@ -42,8 +42,8 @@ class Invitation(FleetRecord):
 
     key: str
     """The content of the file with its key."""
-    operators: Annotated[tuple[PublicKey, ...], Field(max_length=64)]
-    servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16)]
+    operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
+    servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str
     """What the servers' certificates are checked with, as PEM; empty: what the system trusts."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
 from mom_core import MomError, StrictModel, printable
 from mom_toolkit import CanaryGroup, CanaryState, Destination
@@ -78,7 +78,8 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class FleetRecord(StrictModel):
-    """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote."""
+    """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote. A sequence is read up to its
+    first invalid item: an error for each item of a hostile record would take a gigabyte."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -122,7 +123,7 @@ class Member(FleetRecord):
     """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
     account: str = ""
     """The host's account in the servers; empty where they ask for no keys."""
-    earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER)] = ()
+    earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER), FailFast()] = ()
     """The ones before. Each ends when the next one is there; where that failed, with the one after that."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """The name or address by which Prometheus reaches this host; None: the one in `address`."""
@@ -154,7 +155,7 @@ class Trial(FleetRecord):
     """Policies that are tried on some hosts of a group. The records that can follow are signed with it, so that a coordinator, which may
     sign none, can have one of them follow."""
 
-    on: Annotated[tuple[HostName, ...], Field(max_length=MOST_TRYING)] = ()
+    on: Annotated[tuple[HostName, ...], Field(max_length=MOST_TRYING), FailFast()] = ()
     """The hosts; none: it is only to be checked."""
     ends: Seconds
     what: Annotated[str, StringConstraints(max_length=200)] = ""
@@ -218,7 +219,7 @@ class TrialState(FleetRecord):
 
     revision: int
     """Of the group's record."""
-    remarks: Annotated[tuple[Annotated[str, StringConstraints(max_length=300)], ...], Field(max_length=MOST_REMARKS)] = ()
+    remarks: Annotated[tuple[Annotated[str, StringConstraints(max_length=300)], ...], Field(max_length=MOST_REMARKS), FailFast()] = ()
     """What the host has to say of the texts before they are used, such as that it has no such control."""
     refused: Annotated[str, StringConstraints(max_length=400)] = ""
     """Why it cannot be begun here."""
@@ -247,7 +248,7 @@ class HostState(FleetRecord):
     """One of them: an error, if there is one."""
     unhealthy: Count | None = None
     """How many guests are short of memory, swap, wait for it, or have less than they are promised."""
-    guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD)] = ()
+    guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
     """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
     others: Count = 0
     """How many more guests there are."""
@@ -325,10 +326,10 @@ class Orders(FleetRecord):
     """
 
     epoch: int = 0
-    moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES)] = ()
+    moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
     """Of the hosts that guests go to what an operator has signed: where they are reached. No coordinator can name another place."""
-    arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD)] = ()
+    arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
     """Where guests went that have left in the last day. It directs nothing."""
 
     def of(self, guest: str) -> Move | None:
@@ -349,13 +350,13 @@ class OrderProgress:
 class Progress(FleetRecord):
     """How far a host is with its orders. Only the host writes it, and it directs no other host."""
 
-    moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
+    moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
 
 
 class AuthorizedKeys(FleetRecord):
     """Whose orders hosts follow: the public keys of coordinators that an operator has authorized."""
 
-    keys: Annotated[tuple[PublicKey, ...], Field(max_length=64)] = ()
+    keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     by: str = ""
     """Who changed this last."""
 

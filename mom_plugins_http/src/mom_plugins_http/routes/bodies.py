@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
@@ -14,6 +15,9 @@ from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.problems import ProblemError
 
 JSON: Final = "application/json"
+
+_MOST_MEMBERS: Final = 1000
+"""Members of an object, such as the policies that are changed together."""
 
 
 Body = TypeVar("Body", bound=StrictModel)
@@ -28,18 +32,21 @@ async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not understood", f"send {media_types}")
     try:
         body = await call.body()
-        made = model.model_validate_json(body)
+        with suppress(ValueError, RecursionError):  # the model says what is no JSON
+            json.loads(body, object_pairs_hook=_sound)
+        return model.model_validate_json(body)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False, include_input=False)[0]
         where = f"`{printable(str(first['loc'][0]))}`" if first["loc"] else "the body"
         hint = f"its members are {', '.join(sorted(model.model_fields))}; GET /v1/openapi.json describes them"
         raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
-    json.loads(body, object_pairs_hook=_once)  # it is sound JSON: to look for what stands there twice
-    return made
 
 
-def _once(members: Sequence[tuple[str, object]]) -> None:
-    """Refuse an object that has a member twice: of which value counts, readers of JSON differ. Raises `ProblemError`."""
+def _sound(members: Sequence[tuple[str, object]]) -> None:
+    """Raise `ProblemError` for an object that has very many members, as an error for each would take a gigabyte, or one twice: readers of
+    JSON differ in whose value counts."""
+    if len(members) > _MOST_MEMBERS:
+        raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
     seen: set[str] = set()
     for name, _ in members:
         if name in seen:
