@@ -31,10 +31,11 @@ def test_without_alerts_nothing_is_wrong() -> None:
     assert not Verdict().is_bad
 
 
-def test_the_worst_comes_first_and_of_equals_what_stands_the_longest() -> None:
-    said = [Said("a", SLOW, 1.0, 5.0), Said("b", STALLED, 0.0, 5.0), Said("c", Condition("ledger", "the disk is full"), 4.0, 5.0)]
-    verdict = judged(said, 5.0, 1000.0)
-    assert [condition.name for condition in verdict.conditions] == ["ledger", "memory", "disk"]
+def test_the_worst_comes_first_and_of_equals_a_cause_before_its_effects_however_long_they_last(held: HeldConditions) -> None:
+    killed, ledger = Condition("killed", "programs were killed"), Condition("ledger", "the disk is full")
+    held.take({"host": [SLOW], "balloon": [killed], "core": []}, 0.0, 1000.0)
+    verdict = held.take({"host": [SLOW], "balloon": [FULL, killed], "core": [ledger]}, 5.0, 1005.0)
+    assert [condition.name for condition in verdict.conditions] == ["memory", "killed", "ledger", "disk"]
     assert verdict.is_bad
 
 
@@ -120,7 +121,7 @@ def test_silence_is_no_recovery(held: HeldConditions) -> None:
     held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
     for now in (100.0, 200.0, 300.0):
         assert lasted(held.take({"balloon": None, "host": []}, now, now)) == now
-    assert held.take({"balloon": []}, 310.0, 310.0).conditions[0].over == 0.0, "not for long enough to be told"
+    assert held.take({"balloon": []}, 310.0, 310.0).conditions[0].over == 10.0, "its figures are of an earlier cycle"
     assert held.take({"balloon": None}, 315.0, 315.0).conditions[0].over == 15.0, "it had nothing to say when it was heard last"
 
 

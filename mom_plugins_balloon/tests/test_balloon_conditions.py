@@ -1,8 +1,10 @@
 """What the verdict says of a host whose memory runs out."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from mom_core import Guest, Host, Severity, Snapshot
+from mom_core import Condition, Guest, Severity, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.guarantees import PromisesKept, Shrunk
 from mom_plugins_balloon.problems import conditions
@@ -19,7 +21,7 @@ def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
     condition, promises = conditions(FULL, MemoryState.LOW, OVERSOLD)
     assert promises.name == "promises", "that goes on while the host is full"
     assert condition.message == "the host is full: 0 KiB of 62.00 GiB available"
-    assert condition.why == "guests are promised 70.00 GiB together, and this host can promise 60.00 GiB"
+    assert condition.why == "guests are promised 70.00 GiB together, and this host can promise 60.00 GiB; guests hold 40.00 GiB"
     assert "lower their guarantees" in condition.cure
     assert condition.severity is Severity.ERROR
 
@@ -28,8 +30,7 @@ def test_a_host_below_its_hard_watermark_is_warned_of() -> None:
     host = {"mem_available": 62 * GIB, "mem_really_available": GIB, "mem_watermark_hard": 2 * GIB}
     (condition,) = conditions(snapshot(host=host), MemoryState.HARD, PromisesKept())
     assert (condition.name, condition.severity) == ("memory", Severity.WARNING)
-    assert condition.message == "the host is short of memory: 1.00 GiB of 62.00 GiB available"
-    assert "2.00 GiB" in condition.why
+    assert condition.message == "the host is short of memory: 1.00 GiB of 62.00 GiB available, below its hard watermark of 2.00 GiB"
     _, growth = conditions(snapshot(host={**host, "mem_growth_peak": 3 * GIB}), MemoryState.HARD, PromisesKept())
     assert growth.name == "growth", "that is known as well"
 
@@ -45,12 +46,9 @@ def test_why_no_guest_gives_is_said_of_a_host_that_lacks_memory(state: MemorySta
     assert "no policy in force reads Host.mem_reserved" in condition.why
 
 
-def test_without_promises_it_is_said_what_guests_hold() -> None:
+def test_mom_has_the_time_to_put_a_full_host_right_before_that_is_an_error() -> None:
     (condition,) = conditions(FULL, MemoryState.LOW, PromisesKept())
-    assert 0 < condition.after < 60, "mom has the time to put it right before it is an error"
-    assert condition.why == "the processes of guests hold 40.00 GiB"
-    (condition,) = conditions(Snapshot(Host(fields=FULL.host.fields)), MemoryState.LOW, PromisesKept())
-    assert "something else" in condition.why
+    assert 0 < condition.after < 60
 
 
 def test_more_is_promised_than_there_is_though_there_is_room_yet() -> None:
@@ -72,3 +70,53 @@ def test_what_guests_may_take_at_once_and_the_host_has_not_is_said_before_they_d
     (condition,) = conditions(snapshot(host=host), MemoryState.SOFT, PromisesKept())
     assert (condition.name, condition.severity) == ("growth", Severity.WARNING)
     assert not list(conditions(snapshot(host={**host, "mem_growth_peak": 3 * GIB}), MemoryState.SOFT, PromisesKept()))
+
+
+def of_what_fills_it(guests: Mapping[str, Mapping[str, Value]] | None = None, **host: Value) -> Condition:
+    """The first condition of a host of 62 GiB that is full, with these fields."""
+    figures = {"mem_available": 62 * GIB, "mem_really_available": 0, "mem_unused": 0, "mem_shmem": 0, "mem_cached": 0, "page_size": 4}
+    given = {"a": {"rss": 25 * GIB}, "b": {"rss": 5 * GIB}} if guests is None else guests
+    first, *_ = conditions(snapshot(host={**figures, **host}, guests=given), MemoryState.LOW, PromisesKept())
+    return first
+
+
+def test_a_program_beside_the_guests_that_fills_the_host_is_named_and_the_cure_is_to_stop_it() -> None:
+    names = {"mem_other_processes": 31 * GIB, "largest_processes": "java 30.00 GiB, tar 1.00 GiB"}
+    condition = of_what_fills_it(anon_pages=61 * GIB, **names)
+    assert condition.why == "other processes (java 30.00 GiB, tar 1.00 GiB) hold 31.00 GiB, guests hold 30.00 GiB"
+    assert "stop the largest of the other processes" in condition.cure
+    assert "guarantee" not in condition.cure
+
+
+def test_pages_that_ksm_has_merged_count_once() -> None:
+    condition = of_what_fills_it(ksm_pages_sharing=8 * GIB // 4, anon_pages=61 * GIB)
+    assert condition.why == "other processes hold 39.00 GiB, guests hold 22.00 GiB"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"anon_pages": 31 * GIB, "mem_shmem": 29 * GIB, "mem_cached": 29 * GIB}, "guests hold 30.00 GiB, tmpfs and shared memory hold 29"),
+        ({"anon_pages": 30 * GIB, "mem_cached": 31 * GIB}, "page cache that cannot be dropped holds 31.00 GiB, guests hold 30.00 GiB"),
+        ({"anon_pages": 30 * GIB, "hugepages_total": 31, "hugepages_free": 31, "hugepage_size": GIB}, "unused huge pages hold 31.00 GiB"),
+        ({"anon_pages": 30 * GIB}, "the kernel holds 32.00 GiB, guests hold 30.00 GiB"),
+        ({"anon_pages": 60 * GIB, "swap_total": GIB, "swap_usage": GIB}, "swap is full (1.00 GiB)"),
+        (
+            {"anon_pages": 31 * GIB, "mem_shmem": 30 * GIB, "mem_other_processes": 31 * GIB},
+            "other processes hold 31.00 GiB, guests hold 30",
+        ),
+    ],
+    ids=["tmpfs", "page cache", "huge pages", "kernel", "swap", "guests in shared memory"],
+)
+def test_what_else_fills_a_host_is_named(fields: dict[str, Value], why: str) -> None:
+    assert why in of_what_fills_it(**fields).why
+
+
+def test_of_what_is_unknown_nothing_is_said() -> None:
+    condition = of_what_fills_it({"a": {"rss": None, "balloon_cur": None}}, anon_pages=61 * GIB)
+    assert condition.why == ""
+    assert of_what_fills_it(guests={}).why == ""
+
+
+def test_the_largest_of_small_consumers_is_named() -> None:
+    assert of_what_fills_it({"a": {"rss": GIB}}, anon_pages=None).why == "guests hold 1.00 GiB"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mom_core import Columns, Condition, Guest, Severity, Snapshot, Value
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.harm import KILLED, KILLED_SECONDS, SUFFERS, KilledPrograms, conditions, guest_columns
+from mom_plugins_balloon.states import MemoryState
 
 GIB = 1 << 20
 
@@ -62,10 +63,10 @@ def test_a_guest_that_does_not_tell_any_more_has_no_known_number_unless_some_wer
     assert (killed.columns(last.listed), killed.together()) == ({}, {})
 
 
-def with_kills(*snapshots: Snapshot) -> Condition:
+def with_kills(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> Condition:
     killed = KilledPrograms()
     for snapshot in snapshots:
-        killed.see(snapshot)
+        killed.see(snapshot, state)
     (condition,) = conditions(snapshots[-1], killed)
     return condition
 
@@ -82,6 +83,14 @@ def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
     assert "3 programs" in shrunk.message
     assert "a, b" in shrunk.message
     assert with_kills(whole(0, a=0), whole(1, a=1)).severity is Severity.WARNING
+
+
+def test_a_guarantee_is_no_cure_for_programs_that_were_killed_while_the_host_had_nothing_to_give() -> None:
+    killed = seen(0, "", a=0), seen(1, "", a=1)
+    on_full = with_kills(*killed, state=MemoryState.LOW)
+    assert on_full.why == "a had less than the maximum, and the host had no memory to give back"
+    assert on_full.cure == "make room on the host: a guarantee does not help while the host lacks memory"
+    assert with_kills(*killed).cure == "give what must not be killed a guarantee"
 
 
 def test_where_programs_were_killed_is_known_also_while_the_hypervisor_is_away_or_the_guest_is_gone() -> None:

@@ -35,7 +35,7 @@ import importlib, json, time
 from mom_core import FieldSpec, Guest, HypervisorError, Scope, Unit, hookimpl
 
 for module, names in {{
-    "mom_core.engine.verdict": ("GAP_SECONDS", "QUIET_SECONDS", "PATIENCE_SECONDS"),
+    "mom_core.engine.verdict": ("GAP_SECONDS", "PATIENCE_SECONDS"),
     "mom_core.plugins.invoker": ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"),
     "mom_plugins_balloon.cooperation": ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS"),
     "mom_plugins_balloon.harm": ("KILLED_SECONDS",),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import Condition, Guest, GuestColumn, Severity, Snapshot, Unit, Value, first_names
+from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
 """s. For so long it is told that a guest's kernel killed a program: an operator who is woken by an alert is there by then."""
@@ -27,6 +28,19 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
+class Kill(NamedTuple):
+    """Programs that a guest's kernel killed between two looks, in monotonic seconds.
+
+    `shrunk` says whether the guest was smaller than it was sold, `host_short` whether the host had no memory to give back.
+    """
+
+    time: float
+    programs: int
+    shrunk: bool
+    host_short: bool
+    guest: str
+
+
 class KilledPrograms:
     """Programs that guests' kernels have killed lately, as far as guests tell (`guest_oom_kills`). What stood there at first is no news."""
 
@@ -36,11 +50,15 @@ class KilledPrograms:
         sold it was then (KiB), by id."""
         self._telling: Set[str] = frozenset()
         """The ids of guests that told in the last snapshot."""
-        self._killed: dict[str, deque[tuple[float, int, bool, str]]] = {}
-        """When how many were killed, in monotonic seconds, whether the guest was smaller than it was sold then, and its name, by id."""
+        self._killed: dict[str, deque[Kill]] = {}
+        """By guest id."""
 
-    def see(self, snapshot: Snapshot) -> None:
-        """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again."""
+    def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
+        """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again.
+
+        :param state: how the host is off
+        """
+        short = state in {MemoryState.LOW, MemoryState.HARD}
         now, telling = snapshot.monotonic, set[str]()
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
         for guest, count, maximum, size in zip(snapshot.listed, *numbers, strict=True):
@@ -51,10 +69,11 @@ class KilledPrograms:
             self._counted[guest.id] = guest.incarnation, count, taken
             if before is not None and before[0] == guest.incarnation and count > before[1]:
                 # It was some time between the two looks, and the guest may have got back what it lacked since.
-                self._killed.setdefault(guest.id, deque()).append((now, int(count - before[1]), max(taken, before[2]) > 0, guest.name))
+                kill = Kill(now, int(count - before[1]), max(taken, before[2]) > 0, short, guest.name)
+                self._killed.setdefault(guest.id, deque()).append(kill)
         self._telling = telling
         for identity, killed in list(self._killed.items()):
-            while killed and now - killed[0][0] > KILLED_SECONDS:
+            while killed and now - killed[0].time > KILLED_SECONDS:
                 killed.popleft()
             if not killed:
                 del self._killed[identity]
@@ -63,15 +82,11 @@ class KilledPrograms:
 
     def lately(self) -> Mapping[str, int]:
         """How many within the last `KILLED_SECONDS`, of each guest with any."""
-        return {identity: sum(count for _, count, *_ in killed) for identity, killed in self._killed.items()}
+        return {identity: sum(kill.programs for kill in killed) for identity, killed in self._killed.items()}
 
-    def names(self) -> Sequence[str]:
-        """Those of the guests in which these were killed: they may be gone, or their hypervisor away."""
-        return [killed[-1][3] for killed in self._killed.values()]
-
-    def shrunk(self) -> Sequence[str]:
-        """The names of those that were smaller than they were sold when one of these was killed."""
-        return [killed[-1][3] for killed in self._killed.values() if any(shrunk for _, _, shrunk, _ in killed)]
+    def kills(self) -> Sequence[Kill]:
+        """Return those of the last `KILLED_SECONDS`, by guest: it may be gone, or its hypervisor away."""
+        return [kill for killed in self._killed.values() for kill in killed]
 
     def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
         """The field of each guest that tells, or has told of some lately; nothing where none does."""
@@ -101,8 +116,8 @@ def _suffers(killed: Value, unhealthy: str | None) -> str | None:
 
 def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
     """Yield that programs were killed in guests, and that guests suffer."""
-    if lately := killed.lately():
-        yield _killed(sum(lately.values()), killed.names(), killed.shrunk())
+    if kills := killed.kills():
+        yield _killed(kills)
     suffering: dict[str, list[str]] = {}
     for guest, suffers, unhealthy in zip(snapshot.listed, snapshot.column(SUFFERS), snapshot.column(UNHEALTHY), strict=True):
         if suffers:
@@ -122,12 +137,22 @@ def _fare(names: str, count: int, unhealthy: str) -> str:
     return f"{names} {'is' if count == 1 else 'are'} {unhealthy}" if unhealthy else f"{names} had programs killed"
 
 
-def _killed(count: int, names: Sequence[str], shrunk: Sequence[str]) -> Condition:
+def _killed(kills: Sequence[Kill]) -> Condition:
     """It is an error where one of these guests was smaller than it was sold."""
-    message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {first_names(names, NAMED)}"
-    if shrunk:
-        why = f"{first_names(shrunk, NAMED)} had less than the maximum"
-        cure = "give what must not be killed a guarantee, or move guests away"
-    else:
+    count, names = sum(kill.programs for kill in kills), _named(kills)
+    message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {names}"
+    shrunk = [kill for kill in kills if kill.shrunk]
+    if not shrunk:
         why, cure = "their guests had all the memory that they can have", "give these guests more memory: raise their maximum"
-    return Condition("killed", message, why, cure, Severity.ERROR if shrunk else Severity.WARNING)
+        return Condition("killed", message, why, cure, Severity.WARNING)
+    why, cures = f"{_named(shrunk)} had less than the maximum", []
+    if any(kill.host_short for kill in shrunk):
+        why = f"{why}, and the host had no memory to give back"
+        cures.append("make room on the host: a guarantee does not help while the host lacks memory")
+    if not all(kill.host_short for kill in shrunk):
+        cures.append("give what must not be killed a guarantee")
+    return Condition("killed", message, why, "; ".join(cures))
+
+
+def _named(kills: Sequence[Kill]) -> str:
+    return first_names(list(dict.fromkeys(kill.guest for kill in kills)), NAMED)

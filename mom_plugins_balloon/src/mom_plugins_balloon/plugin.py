@@ -241,7 +241,7 @@ class BalloonPlugin:
         """Return the sizes that the law suggests, and what guests suffer from."""
         found, ahead = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
         sizes = [None if one.target is None else int(one.target) for one in found]
-        self._killed.see(snapshot)
+        self._killed.see(snapshot, self._host.state)
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: sizes,
             REASON: [str(one.code) for one in found],

@@ -8,6 +8,7 @@ from typing import Final
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import PromisesKept
+from mom_plugins_balloon.holders import MOVE_GUESTS, holders, told
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import listed_guests
 
@@ -22,14 +23,15 @@ FINDINGS_SHOWN: Final = 10
 """`mom doctor` names so many guests that cannot be resized, and counts the rest."""
 
 _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
-_FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
+_START_NO_MORE: Final = "start no more guests"
 
 
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """That the host is full or short of memory, that guests may take more at once than it has, or that more is promised than there is;
-    nothing where the host's size is unknown.
+    """Yield that the host is full or short of memory, that guests may take more at once than it has, or that more is promised than it has.
+
+    Nothing is known of a host whose size is unknown.
 
     :param why_none_gives: gives why no guest gives memory, whatever the host lacks; empty: they do
     """
@@ -37,27 +39,31 @@ def conditions(
     if total is None or available is None:
         return
     oversold, growth = standing.oversold_by(), snapshot.host.number("mem_growth_peak")
-    if state is MemoryState.LOW:
-        cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
-        message, why = f"the host is full: {format_kib(available)} of {format_kib(total)} available", oversold or _held(snapshot)
-        yield Condition(MEMORY, message, "; ".join(filter(None, (why, why_none_gives()))), cure, after=RECLAIM_SECONDS)
-    elif state is MemoryState.HARD:
-        message = f"the host is short of memory: {format_kib(available)} of {format_kib(total)} available"
-        why = f"its hard watermark is {format_kib(snapshot.host.number('mem_watermark_hard') or 0.0)}: guests give what they may miss"
-        yield Condition(MEMORY, message, why_none_gives() or why, _FULL, Severity.WARNING)
-    if growth is not None and available < growth:
-        message = f"guests may take more at once than the host has: {format_kib(growth)} within 3 s were seen"
-        yield Condition(GROWTH, message, f"{format_kib(available)} are available", _FULL, Severity.WARNING, after=RECLAIM_SECONDS)
+    growing, short = growth is not None and available < growth, state in {MemoryState.LOW, MemoryState.HARD}
+    held, cure = _cause(snapshot, oversold) if growing or short else ("", "")
+    if short:
+        why = "; ".join(filter(None, (held, why_none_gives())))
+        much = f"{format_kib(available)} of {format_kib(total)} available"
+        if state is MemoryState.LOW:
+            yield Condition(MEMORY, f"the host is full: {much}", why, cure, after=RECLAIM_SECONDS)
+        else:
+            hard = snapshot.host.number("mem_watermark_hard")
+            below = f", below its hard watermark of {format_kib(hard)}" if hard else ""
+            yield Condition(MEMORY, f"the host is short of memory: {much}{below}", why, cure, Severity.WARNING)
+    if growing:
+        message = f"guests may take {format_kib(growth or 0.0)} within 3 s, as they did before, and the host has less available"
+        yield Condition(GROWTH, message, "" if short else held, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
         yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
 
 
-def _held(snapshot: Snapshot) -> str:
-    """The part of the host's memory that guests hold."""
-    held, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
-    if held:
-        return f"the processes of guests hold {format_kib(sum(held))}"
-    return f"{len(sizes)} guests have {format_kib(sum(sizes))} together" if sizes else "no guest holds it: something else on the host does"
+def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
+    """Return what fills the host, and the cure: by its largest consumer, and by promises where that is the guests."""
+    found = holders(snapshot)
+    held, cure = told(found, snapshot), found[0].cure if found else MOVE_GUESTS
+    if oversold and cure is MOVE_GUESTS:
+        return "; ".join(filter(None, (oversold, held))), f"{_OVERSOLD}; {_START_NO_MORE}"
+    return held, f"{cure}; {_START_NO_MORE}"
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
-from mom_plugins_host import clock, conditions, load, memory, pressure, swap
+from mom_plugins_host import clock, conditions, load, memory, pressure, processes, swap
 from mom_plugins_host.cpu_lists import read_text
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, problems, swap_finding, watch_finding
 from mom_plugins_host.watch import HostSettings, HostWatch
@@ -27,6 +27,7 @@ class HostPlugin:
         self._swap_activity = swap.SwapActivity()
         self._collected_kib: int | None = None
         self._watch = HostWatch(settings, context)
+        self._processes = processes.OtherProcesses()
 
     @staticmethod
     @hookimpl
@@ -39,7 +40,7 @@ class HostPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
         """All fields of this plugin; which of them have a value depends on the kernel."""
-        return (*memory.FIELDS, *swap.FIELDS, *load.FIELDS, *pressure.FIELDS, *clock.FIELDS)
+        return (*memory.FIELDS, *swap.FIELDS, *load.FIELDS, *pressure.FIELDS, *processes.FIELDS, *clock.FIELDS)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -68,6 +69,7 @@ class HostPlugin:
         for resource in pressure.RESOURCES:
             told = Pressure.parse(read_kernel_file(root / "proc/pressure" / resource))
             fields.update(pressure.pressure_fields(resource, told))
+        fields.update(self._processes.fields)
         fields.update(clock.time_fields(time.time_ns()))
         return fields
 
@@ -77,6 +79,7 @@ class HostPlugin:
         known = snapshot.host.fields
         total, available, wanted = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", WANTED))
         self._watch.saw(available, total, wanted, self._collected_kib)
+        self._processes.see(snapshot, self._context.root / "proc")
         yield from problems(known, self._context.name, self._watch.why_not)
         yield from conditions.conditions(known)
 

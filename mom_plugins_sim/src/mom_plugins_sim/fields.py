@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value
+from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value, format_kib
 from mom_guests import guest_fields
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
@@ -25,6 +25,9 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("mem_cached", Unit.KIB, "page cache", lambda world: int(world.host.cached)),
     ("mem_shmem", Unit.KIB, "shared memory", lambda world: 0),
     ("anon_pages", Unit.KIB, "anonymous memory, such as that of guests", lambda world: int(world.host.anonymous)),
+    ("mem_other_processes", Unit.KIB, "anonymous memory of programs beside the guests", lambda world: int(world.host.other) or None),
+    ("largest_processes", Unit.TEXT, "which of these programs hold the most",
+     lambda world: f"a program beside the guests {format_kib(world.host.other)}" if world.host.other else None),
     ("swap_total", Unit.KIB, "swap space", lambda world: int(world.host.swap.size)),
     ("swap_usage", Unit.KIB, "swap space in use", lambda world: int(world.host.swapped)),
     ("page_size", Unit.KIB, "the size of a page", lambda world: PAGE),
@@ -69,7 +72,7 @@ _GONE = (None,) * len(_OF_GUESTS)
 
 _METRICS = {
     **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
-    **dict.fromkeys(("swap_in", "swap_out", *(f"time_{part}" for part in _TIME)), Metric.NONE),
+    **dict.fromkeys(("mem_other_processes", "swap_in", "swap_out", *(f"time_{part}" for part in _TIME)), Metric.NONE),
 }
 
 FIELDS = (

@@ -17,11 +17,8 @@ CORE: Final = "core"
 """The source of what the core itself says."""
 
 GAP_SECONDS: Final = 60.0
-"""A condition stands until nobody has said it for so long: what is measured goes up and down around a bound, and a verdict that does so
-with it is of no use."""
-
-QUIET_SECONDS: Final = 10.0
-"""One that nobody has said for less is as it was said last: two cycles of the usual interval."""
+"""A condition stands until no plugin has reported it for so long: a measured value goes up and down around its bound, and the verdict must
+not follow. Until then `over` says that its figures are of an earlier cycle."""
 
 PAST_SECONDS: Final = 600.0
 """For so long what is over is told as such: an operator who comes because of it is there by then."""
@@ -37,17 +34,20 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """A condition, the plugin that says it, and when it began and was said last (seconds of the monotonic clock)."""
+    """A condition, the plugin that reports it, when it began and was reported last (monotonic seconds), and its place in that cycle."""
 
     plugin: str
     condition: Condition
     begun: float
     last: float
+    place: int = 0
 
 
 def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
-    """The verdict by what was said: conditions of one name together, the worst first; of equals what stands before what is over, what will
-    be an error soon before what will not, and then the one that stands the longest.
+    """Return the verdict: conditions of one name joined, the worst first.
+
+    Among equals, a standing condition comes before one that is over, and one that will soon be an error before one that will not. Then the
+    order is that in which the plugins report them, in which a cause precedes its effects.
 
     :param now: seconds of the clock by which conditions began
     :param time: the same moment in seconds since the epoch
@@ -55,10 +55,11 @@ def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
     alike: dict[str, list[Said]] = {}
     for one in said:
         alike.setdefault(one.condition.name, []).append(one)
-    ranked: list[tuple[tuple[int, bool, int, float], Condition]] = []
+    ranked: list[tuple[tuple[int, bool, int, int], Condition]] = []
     for name, several in alike.items():
         joined, worst = _joined(name, several, now, time), min(_WORST_FIRST.index(each.condition.severity) for each in several)
-        ranked.append(((_WORST_FIRST.index(joined.severity), joined.over > 0, worst, -joined.lasted), joined))
+        place = min(each.place for each in several)
+        ranked.append(((_WORST_FIRST.index(joined.severity), joined.over > 0, worst, place), joined))
     return Verdict(tuple(condition for _, condition in sorted(ranked, key=itemgetter(0))))
 
 
@@ -82,7 +83,7 @@ def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Cond
         plugins=tuple(one.plugin for one in worst_first),
         since=time - max(0.0, now - begun),
         lasted=max(0.0, last - begun),
-        over=now - last if now - last > QUIET_SECONDS else 0.0,
+        over=max(0.0, now - last),
     )
 
 
@@ -99,9 +100,10 @@ class HeldConditions:
         self._was_bad = False
 
     def take(self, said: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
-        """The verdict after a cycle.
+        """Return the verdict after a cycle.
 
-        :param said: what each plugin says is wrong now; None of one that did not answer, whose conditions go on
+        :param said: the conditions that each plugin reports now, in the order of the plugins; None if it did not answer, and its conditions
+            go on
         :param now: seconds of a clock that never jumps
         :param time: seconds since the epoch
         """
@@ -110,12 +112,12 @@ class HeldConditions:
                 del self._held[key]
             elif said[held.plugin] is None and held.last == self._taken:
                 self._held[key] = held._replace(last=now)
-        for plugin, conditions in said.items():
-            for condition in conditions or ():
-                there = self._held.get((plugin, condition.name))
-                goes_on = there is not None and (there.last == self._taken or now - there.last <= GAP_SECONDS)
-                begun = there.begun if there is not None and goes_on else now
-                self._held[plugin, condition.name] = Said(plugin, condition, begun, now)
+        reported = ((plugin, condition) for plugin, conditions in said.items() for condition in conditions or ())
+        for place, (plugin, condition) in enumerate(reported):
+            there = self._held.get((plugin, condition.name))
+            goes_on = there is not None and (there.last == self._taken or now - there.last <= GAP_SECONDS)
+            begun = there.begun if there is not None and goes_on else now
+            self._held[plugin, condition.name] = Said(plugin, condition, begun, now, place)
         self._taken = now
         verdict = judged(self._held.values(), now, time)
         self._log(verdict)

@@ -1,0 +1,71 @@
+"""Who holds the memory of a host that lacks some: guests, other processes, shared memory, huge pages, page cache or the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from mom_core import Snapshot, format_kib
+from mom_toolkit import pages_kib
+
+NAMED_SHARE: Final = 0.1
+"""Ratio of the host's memory. A smaller holder is not what fills the host."""
+
+NAMED: Final = 3
+"""So many holders are named: a verdict is read at a glance."""
+
+_FULL_SWAP: Final = 0.95
+"""Ratio. The kernel leaves a few slots of a swap area unused."""
+
+MOVE_GUESTS: Final = "move guests away or shut some down"
+
+
+class Holder(NamedTuple):
+    """A consumer of the host's memory, what it holds in KiB, and how to get that back."""
+
+    name: str
+    kib: float
+    cure: str
+
+
+def holders(snapshot: Snapshot) -> Sequence[Holder]:
+    """Return the consumers of the host's memory, the largest first. A consumer whose size is unknown is left out."""
+    host = snapshot.host
+    resident, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
+    # The RSS of each guest counts a page that KSM has merged with another guest's.
+    guests = max(0.0, sum(resident) - pages_kib(host.fields, "ksm_pages_sharing")) if resident else sum(sizes)
+    free, page = (host.number(name) or 0.0 for name in ("hugepages_free", "hugepage_size"))
+    pool = (host.number("hugepages_total") or 0.0) * page
+    found = [
+        Holder("guests hold", guests, MOVE_GUESTS),
+        Holder("huge pages in use hold", pool - free * page, MOVE_GUESTS),
+        Holder("unused huge pages hold", free * page, "lower vm.nr_hugepages"),
+    ]
+    names = ("mem_available", "mem_really_available", "mem_unused", "anon_pages", "mem_shmem", "mem_cached")
+    total, available, unused, anonymous, shared, cached = (host.number(name) for name in names)
+    if anonymous is not None and shared is not None and (resident or not snapshot.guests):
+        others = max(host.number("mem_other_processes") or 0.0, anonymous - guests)  # guests may be in shared memory
+        which = host.text("largest_processes")
+        process = f"other processes ({which}) hold" if which else "other processes hold"
+        found += [
+            Holder(process, others, "stop the largest of the other processes, or move it to another host"),
+            Holder("tmpfs and shared memory hold", anonymous + shared - guests - max(0.0, others), "empty tmpfs (df -t tmpfs)"),
+        ]
+        if total is not None and available is not None and unused is not None and cached is not None:
+            cache = max(0.0, unused + cached - shared - available)
+            kernel = total - available - anonymous - shared - cache - pool
+            found += [
+                Holder("page cache that cannot be dropped holds", cache, "see Dirty and Mlocked in /proc/meminfo"),
+                Holder("the kernel holds", kernel, "see slabtop, and mm_stat of zram in /sys/block"),
+            ]
+    return sorted((holder for holder in found if holder.kib > 0), key=lambda holder: -holder.kib)
+
+
+def told(found: Sequence[Holder], snapshot: Snapshot) -> str:
+    """Return the largest consumers in words, and whether the swap is full."""
+    total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
+    large = [holder for holder in found if holder.kib >= NAMED_SHARE * (total or 0.0)] or found[:1]
+    parts = [f"{holder.name} {format_kib(holder.kib)}" for holder in large[:NAMED]]
+    if size and used is not None and used >= _FULL_SWAP * size:
+        parts.append(f"swap is full ({format_kib(size)})")
+    return ", ".join(parts)
