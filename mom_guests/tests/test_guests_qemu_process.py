@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_guests import HeldMemory, Merged, MergedPages, held_memory, huge_kib, mapped_kib, swapped_kib, times_of
+from mom_guests import HeldMemory, Merged, MergedPages, held_memory, huge_kib, largest_kib, swapped_kib, times_of
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
 
@@ -58,8 +58,9 @@ def test_what_the_kernel_does_not_take_back_of_it(tmp_path: Path) -> None:
 
 def test_what_it_maps(tmp_path: Path) -> None:
     (tmp_path / "statm").write_text("300 20 10 5 0 40 0\n")
-    assert mapped_kib(str(tmp_path)) == 300 * os.sysconf("SC_PAGE_SIZE") // 1024
-    assert mapped_kib(str(tmp_path / "gone")) == 0
+    mapped = 300 * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert [largest_kib(str(tmp_path), host) for host in (None, 2 * mapped, 100)] == [mapped, mapped, 100]
+    assert largest_kib(str(tmp_path / "gone"), 100) == 0
 
 
 @pytest.fixture

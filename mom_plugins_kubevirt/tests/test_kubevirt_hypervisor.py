@@ -225,6 +225,27 @@ def test_what_a_pod_answers_about_the_guest_of_another_is_not_heard(node: PodsNo
     assert [record["balloon.current"] for record in node.hypervisor.of({bad, good}).values()] == [1 << 20]
 
 
+@pytest.mark.parametrize("field", ["maximum", "current"])
+def test_a_pod_that_claims_more_than_the_host_has_is_believed_nothing_and_costs_no_other(node: PodsNode, field: str) -> None:
+    """Its process maps as much as it claims, which costs it nothing (MAP_NORESERVE)."""
+    bad, good = node.start("db"), node.start("web")
+    claimed = 50 << 30
+    for pid in node.processes.values():
+        (node.node.root / f"proc/{pid}/statm").write_text(f"{claimed} 1 1 1 0 1 0\n")
+    (node.node.root / "proc/meminfo").write_text(f"MemTotal: {256 << 20} kB\n")
+    for daemon in node.daemons.of.values():
+        if bad in daemon.guests:
+            setattr(daemon.guests[bad], field, claimed)
+    guests = node.guests()
+    fields = node.hypervisor.fields(list(guests.values()))
+    assert not {"balloon_cur", "balloon_max", "vcpu_count"} & fields[bad].keys()
+    assert fields[good]["balloon_max"] == 1 << 20
+    assert f"{claimed} KiB" in guests[bad].blocked["*"]
+    assert guests[good].blocked == {}
+    assert list(node.hypervisor.troubles()) == ["prod/virt-launcher-db-x7k2p"]
+    assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {good: 1 << 20}
+
+
 def test_a_pod_whose_answer_cannot_be_read_has_its_own_guest_left_alone_and_no_other(node: PodsNode) -> None:
     bad, good = node.start("db"), node.start("web")
     known = node.guests()

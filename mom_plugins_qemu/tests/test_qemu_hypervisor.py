@@ -708,17 +708,20 @@ def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: 
     assert web.blocked == {"*": f"its monitor says that it is {guest.uuid}, and it said {first.id} before"}
 
 
+@pytest.mark.parametrize("claimed", [1 << 51, 900 << 20], ids=["more than is mapped", "mapped, and more than the host has"])
 @pytest.mark.parametrize("lie", ["memory", "size"])
-def test_a_guest_that_says_that_it_has_more_than_its_process_maps_is_left_alone(host: FakeHost, clock: HandClock, lie: str) -> None:
+def test_a_guest_that_says_that_it_has_more_than_it_can_have_is_left_alone(
+    host: FakeHost, clock: HandClock, lie: str, claimed: int
+) -> None:
     hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
     guest = host.add("web")
     assert listed(hypervisor)["web"].blocked == {}
     honest = getattr(guest, lie)
-    setattr(guest, lie, 1 << 51)  # 2 EiB
+    setattr(guest, lie, claimed)
     clock.now += 400.0
     found, web = fields(hypervisor)["web"], listed(hypervisor)["web"]
     assert not {"balloon_cur", "balloon_max"} & found.keys()
-    assert f"its monitor says that the guest has up to {1 << 51} KiB, and its process maps" in web.blocked["*"]
+    assert f"its monitor says that the guest has up to {claimed} KiB, and its process and the host have room for " in web.blocked["*"]
     (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
     assert "may have broken out" in finding.cure
     setattr(guest, lie, honest)

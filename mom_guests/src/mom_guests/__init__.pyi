@@ -19,7 +19,7 @@ from .qemu_process import (
     HeldMemory as HeldMemory,
     Merged as Merged,
     huge_kib as huge_kib,
-    mapped_kib as mapped_kib,
+    largest_kib as largest_kib,
     MergedPages as MergedPages,
     swapped_kib as swapped_kib,
     times_of as times_of,

@@ -71,10 +71,15 @@ def huge_kib(process: str) -> int | None:
     return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
 
-def mapped_kib(process: str) -> int:
-    """KiB that this process maps: no guest has more than its process. 0 of one that has ended, or cannot be read."""
+def largest_kib(process: str, host_kib: int | None) -> int:
+    """Return the KiB that this process's guest can have at most: what the process maps, and no more than the host has, as a process can map
+    anything. 0: the process has ended, or cannot be read.
+
+    :param host_kib: the host's memory; None: unknown
+    """
     pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
-    return int(pages) * _PAGE_KIB if pages.isdigit() else 0
+    mapped = int(pages) * _PAGE_KIB if pages.isdigit() else 0
+    return mapped if host_kib is None else min(mapped, host_kib)
 
 
 def _kib(content: bytes, name: bytes) -> int | None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_guests import HostSide, Record, SeenGuest, mapped_kib
+from mom_guests import HostSide, Record, SeenGuest, largest_kib
 from mom_libvirt import LibvirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, Pods
 from mom_plugins_kubevirt.rounds import ask_all
-from mom_toolkit import ProcessStat, boot_id, pid_of
+from mom_toolkit import ProcessStat, boot_id, pid_of, read_meminfo
 
 T = TypeVar("T")
 
@@ -190,6 +190,7 @@ class KubevirtHypervisor:
             self.scan()  # it may have been started since the last look for processes
         with self._lock:
             self._host_side.follow((uuid, one.guest.name, one.libvirt.pod.pod_uid) for uuid, one in held.items())
+        host_kib = read_meminfo(self._means.context.root).get("MemTotal")
         for uuid, one in list(held.items()):
             process = self._host_side.properties(uuid)
             guest = replace(one.guest, properties={**one.guest.properties, **process})
@@ -204,7 +205,8 @@ class KubevirtHypervisor:
                 with self._lock:
                     del held[uuid]
                 continue
-            why = self._too_large(guest, one.libvirt)
+            why = self._too_large(guest, one.libvirt, host_kib)
+            one.libvirt.judge(why)
             if why:
                 guest = replace(guest, blocked={"*": why})
                 troubles[_called(one.libvirt.pod)] = why
@@ -232,13 +234,14 @@ class KubevirtHypervisor:
             of_hosts = self._host_side.fields(there)
         return {uuid: {**held.libvirt.fields(held.guest), "rss": None, **of_hosts.get(uuid, {})} for uuid, held in there.items()}
 
-    def _too_large(self, guest: Guest, libvirt: PodLibvirt) -> str:
-        """Why its size cannot be true: all memory that a guest may have is mapped by its process. Empty: it can, or is not known yet."""
-        pid, most = pid_of(guest), libvirt.fields(guest).get("balloon_max")
-        if pid is None or not isinstance(most, int):
+    def _too_large(self, guest: Guest, libvirt: PodLibvirt, host_kib: int | None) -> str:
+        """Return why its size cannot be true: all memory that a guest may have is mapped by its process, and comes from the host. Empty: it
+        can, or is not known yet."""
+        pid, most = pid_of(guest), libvirt.claimed_kib(guest)
+        possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
+        if most <= possible or not possible:
             return ""
-        mapped = mapped_kib(f"{self._proc}/{pid}")
-        return f"its libvirt says that the guest has up to {most} KiB, and its process maps {mapped} KiB" if most > mapped > 0 else ""
+        return f"its libvirt says that the guest has up to {most} KiB, and its process and the host have room for {possible} KiB"
 
     @property
     def huge_pages(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from mom_core import Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, printable
+from mom_core import Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, Value, printable
 from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
@@ -102,6 +102,7 @@ class PodLibvirt:
         self.hangs = False
         self.lies = False
         """Its last answer was none that a pod's libvirt gives."""
+        self._disbelieved = ""
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
         self._told: list[float] = []
@@ -159,6 +160,11 @@ class PodLibvirt:
             if time.monotonic() > self._rest_until + _LAST_REST_SECONDS:
                 self._rest = _FIRST_REST_SECONDS
 
+    def judge(self, why: str) -> None:
+        """Use nothing of what it says for this reason, until it is judged again; empty: it may be true."""
+        self._disbelieved = why
+        self.trouble = why or self.trouble
+
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
         """It has not answered in time."""
         self.open_call, self.hangs = call, True
@@ -182,8 +188,16 @@ class PodLibvirt:
             self.trouble = "there was no time yet to ask its libvirt"
         self.hypervisor.unanswered()
 
-    def fields(self, guest: Guest) -> Mapping[str, Any]:
-        """Those of its guest, by its own word."""
+    def fields(self, guest: Guest) -> Mapping[str, Value]:
+        """Those of its guest, by its own word; none where that cannot be true."""
+        return {} if self._disbelieved else self._claims(guest)
+
+    def claimed_kib(self, guest: Guest) -> int:
+        """Return the most memory that it says its guest has."""
+        sizes = [self._claims(guest).get(name) for name in ("balloon_max", "balloon_cur")]
+        return max((size for size in sizes if isinstance(size, int)), default=0)
+
+    def _claims(self, guest: Guest) -> Mapping[str, Value]:
         return self.hypervisor.fields([guest]).get(guest.id, {})
 
 

@@ -94,8 +94,8 @@ class MonitoredGuest(SeenGuest):
     """The operator's definition."""
     failure: str = ""
     """Why its monitor gave no answer to the last visit; empty where it did."""
-    mapped_kib: int = 0
-    """The most that its process was seen to map; it is looked again where the guest is to have more."""
+    possible_kib: int = 0
+    """The most memory that it could have at the last look, which is repeated where the guest is to have more."""
     turn_at: float = 0.0
     """When its monitor was visited last, in monotonic seconds."""
     retry_at: float = 0.0

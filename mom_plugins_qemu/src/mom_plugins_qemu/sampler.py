@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
-from mom_guests import HostSide, Record, SeenGuests, held_memory, mapped_kib, times_of
+from mom_guests import HostSide, Record, SeenGuests, held_memory, largest_kib, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, as_held, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
@@ -22,7 +22,7 @@ from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import COMING, MOVED_AWAY, state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
-from mom_toolkit import PlatformProperties, root_cure
+from mom_toolkit import PlatformProperties, read_meminfo, root_cure
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
@@ -317,7 +317,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         known.state, known.period = state_name(look.status), look.period or 0
         before = known.reading
         self._update(known, known.with_maximum(look.record))
-        too_large = self._too_large(known, known.fields.get("balloon_max"))
+        too_large = self._too_large(known, known.fields.get("balloon_max"), known.size)
         if (too_large or known.contradicts(look.record)) and monotonic - known.described_at > _DOUBT_SECONDS:
             self._update(known, {})
             known.reading, known.description = before, None  # none of it was taken for a lie
@@ -330,15 +330,16 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if look.again:
             known.description = None
 
-    def _too_large(self, known: MonitoredGuest, most: Value) -> str:
-        """Why it cannot have so many KiB: QEMU maps all that its guest may have. Empty: it can, or it is not known what is mapped."""
-        if not isinstance(most, int) or most <= known.mapped_kib:
+    def _too_large(self, known: MonitoredGuest, *sizes: Value) -> str:
+        """Return why it cannot have so many KiB: QEMU maps all that its guest may have. Empty: it can, or the process is about to end."""
+        most = max((size for size in sizes if isinstance(size, int)), default=0)
+        if most <= known.possible_kib:
             return ""
-        mapped = mapped_kib(f"{self._proc}/{known.process}")
-        known.mapped_kib = max(mapped, known.mapped_kib)
-        if not mapped or most <= mapped:  # 0: it is about to end
+        possible = largest_kib(f"{self._proc}/{known.process}", read_meminfo(self._context.root).get("MemTotal"))
+        known.possible_kib = max(possible, known.possible_kib)
+        if most <= possible or not possible:
             return ""
-        return f"{LIES} the guest has up to {most} KiB, and its process maps {mapped} KiB"
+        return f"{LIES} the guest has up to {most} KiB, and its process and the host have room for {possible} KiB"
 
     def _give_definitions(self) -> None:
         """What the operator says of a guest by one of its monitors holds at its others, too. The lock is held."""
