@@ -63,6 +63,46 @@ def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
     assert said(found, "unknown") == ""
 
 
+def of_state(one: Report, state: str) -> Report:
+    host = replace(one.snapshot.host, fields={**one.snapshot.host.fields, "host_memory_state": state})
+    return replace(one, snapshot=replace(one.snapshot, host=host))
+
+
+KILLS = [
+    report(1, 800 * MIB, guest_oom_kills=2, killed_lately=0, unhealthy=""),
+    report(2, 800 * MIB, guest_oom_kills=5, killed_lately=3, unhealthy="short of memory"),
+    report(3, 800 * MIB, guest_oom_kills=5, killed_lately=3, unhealthy="short of memory"),
+    report(4, 800 * MIB, guest_oom_kills=10, killed_lately=8, unhealthy="short of memory"),
+]
+
+
+@pytest.mark.parametrize(
+    ("size", "state", "cure"),
+    [(800, "low", "Make room on the host"), (800, "high", "give it a guarantee"), (1000, "low", "It has all of its maximum: raise that")],
+)
+def test_what_a_guest_suffers_from_comes_first_with_since_when_and_the_cure_that_fits(size: int, state: str, cure: str) -> None:
+    last = report(4, size * MIB, guest_oom_kills=10, killed_lately=8, unhealthy="short of memory")
+    found = explained([*KILLS[:3], of_state(last, state)])
+    assert [one["topic"] for one in found["sentences"]][:3] == ["harm", "harm", "cure"]
+    assert cure in said(found, "cure")
+    assert found["harm"] == {
+        "killed_lately": 8, "killed_first": 10.0, "killed_last": 20.0, "unhealthy": "short of memory", "unhealthy_since": 10.0,
+    }  # fmt: skip
+
+
+def test_kills_and_what_a_guest_suffers_from_have_their_words() -> None:
+    assert said(explained(KILLS), "harm") == (
+        "8 of its programs were killed for want of memory in the last 10 min: the first at 00:00:10 UTC, 10 s before this cycle; "
+        "the last at 00:00:20 UTC. It is short of memory, since 00:00:10 UTC, 10 s before this cycle."
+    )
+    assert said(explained(KILLS[3:]), "harm").startswith("8 of its programs were killed for want of memory in the last 10 min.")
+
+
+def test_nothing_is_said_of_harm_to_a_guest_that_is_well_or_does_not_tell() -> None:
+    for one in (KILLS[0], report(1, 800 * MIB)):
+        assert not said(explained([one]), "harm") + said(explained([one]), "cure")
+
+
 OF_CLASS: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
 RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB)), report(3, 800 * MIB)]
 

@@ -206,7 +206,7 @@ def _lines(found: _FoundExplanation) -> Iterator[str]:
         topic = sentence["topic"]
         label = "" if topic == before else _label(topic)
         before = topic
-        colour = {"problems": "red", "unknown": "yellow"}.get(topic)
+        colour = {"harm": "red", "problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
     # A file of another language has a name with an end, which no policy has: `mom policy` knows nothing of it.

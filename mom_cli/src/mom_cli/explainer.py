@@ -14,6 +14,7 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 class SentencePlace(IntEnum):
     """Where a sentence stands among the others; those of one place are in the order of the plugins."""
 
+    HARM = 0  #: what the guest suffers from, and the cure
     PRESENT = 10  #: how the guest is, and what it needs
     KIND = 20  #: what kind of guest it is
     PROMISED = 30

@@ -12,8 +12,10 @@ from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope
 from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import PROMISED, guaranteed_kib
+from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.reasons import sentence
+from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import stale_seconds
 
 SIZE: Final = "balloon_cur"
@@ -56,7 +58,8 @@ class Since(NamedTuple):
 @dataclass(slots=True)
 class _Trace:
     """What is remembered of one guest. `asked` is what mom last had it asked for, successfully; `tried` the last thing that came of a
-    decision about its size and was not just left as it was; `missing`, how many lists in a row have lacked it."""
+    decision about its size and was not just left as it was; `missing`, how many lists in a row have lacked it. `killed_first` and
+    `killed_last` are when its kernel was seen to kill programs, of those that still count."""
 
     incarnation: str
     size: float | None = None
@@ -67,6 +70,11 @@ class _Trace:
     obstacle: Value = None
     obstacle_since: float = 0.0
     missing: int = 0
+    kills: float | None = None
+    killed_first: float | None = None
+    killed_last: float | None = None
+    unhealthy: str = ""
+    unhealthy_since: float = 0.0
 
 
 class BalloonExplainer(Explainer):
@@ -114,7 +122,16 @@ class BalloonExplainer(Explainer):
         obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
         since = None if past is None else past.since
         source = None if since is None or since.decision is None else since.decision.source._asdict()
+        first, last = (None, None) if past is None else (past.killed_first, past.killed_last)
+        unhealthy_since = past.unhealthy_since if past is not None and past.unhealthy else None
         figures: dict[str, Value] = {
+            "harm": {
+                "killed_lately": guest.number(KILLED),
+                "killed_first": first,
+                "killed_last": last,
+                "unhealthy": guest.text(UNHEALTHY),
+                "unhealthy_since": unhealthy_since,
+            },
             "memory": {**sizes},
             "guarantee_from": guarantee_from,
             "since": since
@@ -122,7 +139,10 @@ class BalloonExplainer(Explainer):
             "obstacle": obstacle,
             "asked_again_in_seconds": about.number(RESTS),
         }
+        harm = list(_harm(about, past))
         said: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
+            ("harm", SentencePlace.HARM, harm),
+            ("cure", SentencePlace.HARM, _cure(about, sizes) if harm else ()),
             ("now", SentencePlace.PRESENT, [_size_now(sizes)]),
             ("reach", SentencePlace.PRESENT, _reach(sizes)),
             ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
@@ -141,7 +161,8 @@ class BalloonExplainer(Explainer):
 
 
 def _note(trace: _Trace, guest: Guest, now: float) -> None:
-    """The guest's size and obstacle in one more cycle."""
+    """Take in the guest's size, obstacle and harm in one more cycle."""
+    _note_harm(trace, guest, now)
     obstacle = guest.fields.get(OBSTACLE)
     if obstacle != trace.obstacle:
         trace.obstacle, trace.obstacle_since = obstacle, now
@@ -160,6 +181,17 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
             trace.since = Since(now, "mom", before)
         else:
             trace.since = Since(now, "somebody-else", before)
+
+
+def _note_harm(trace: _Trace, guest: Guest, now: float) -> None:
+    kills, unhealthy = guest.number("guest_oom_kills"), guest.text(UNHEALTHY) or ""
+    if not guest.number(KILLED):
+        trace.killed_first = trace.killed_last = None
+    elif kills is not None and trace.kills is not None and kills > trace.kills:
+        trace.killed_first, trace.killed_last = trace.killed_first or now, now
+    trace.kills = trace.kills if kills is None else kills
+    if unhealthy != trace.unhealthy:
+        trace.unhealthy, trace.unhealthy_since = unhealthy, now
 
 
 def _on_the_way(wanted: float | None, before: float, size: float) -> bool:
@@ -197,6 +229,37 @@ def _who_promised(guest: Guest, promised: float | None, declared: Declarations) 
 
 
 # --- in words ------------------------------------------------------------------------------------------------------------------------
+
+
+def _harm(about: About, past: _Trace | None) -> Iterator[str]:
+    """Yield what the guest suffers from, and since when."""
+    killed, unhealthy = about.number(KILLED), about.guest.text(UNHEALTHY)
+    if killed:
+        first, last = (None, None) if past is None else (past.killed_first, past.killed_last)
+        since = "" if first is None else f": the first at {about.ago(first)}"
+        since += "" if last is None or last == first else f"; the last at {about.ago(last)}"
+        programs = "1 of its programs was" if killed == 1 else f"{killed:.0f} of its programs were"
+        yield f"{programs} killed for want of memory in the last 10 min{since}."
+    if unhealthy:
+        since = "" if past is None or not past.unhealthy else f", since {about.ago(past.unhealthy_since)}"
+        yield f"It is {unhealthy}{since}."
+
+
+def _cure(about: About, sizes: Mapping[str, float | None]) -> Iterator[str]:
+    """Yield what the operator can do for a guest that suffers."""
+    size, maximum, host = sizes["size_kib"], sizes["maximum_kib"], about.report.snapshot.host
+    if size is None or maximum is None:
+        return
+    if size >= maximum - SAME_SIZE_KIB:
+        yield "It has all of its maximum: raise that, or see what runs in it."
+    elif host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
+        yield "Make room on the host: it has no memory to give back, and `mom status` says what holds it. A guarantee does not help there."
+    elif about.guest.why_blocked(CONTROL):
+        yield "mom cannot give it memory back, as it cannot be resized."
+    elif about.report.mode == "observe":
+        yield "The host has memory, and mom only observes: with `mode: enforce` it would give it back."
+    else:
+        yield "The host has memory, and mom gives it back. If that comes too late, give it a guarantee, and reload mom."
 
 
 def _size_now(sizes: Mapping[str, float | None]) -> str:

@@ -128,7 +128,7 @@ def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition
         yield Condition(
             "suffering",
             f"{count} guest{'' if count == 1 else 's'} of {len(snapshot.listed)} suffer{'s' if count == 1 else ''}: {'; '.join(parts)}",
-            cure="`mom explain GUEST` says why the guest has its size, and what is done for it",
+            cure="`mom explain GUEST` says since when, why, and what to do",
             severity=Severity.WARNING,
         )
 
