@@ -130,7 +130,7 @@ def test_a_description_is_read_again_when_something_suggests_a_change(libvirtd, 
 
 def test_a_guest_has_its_properties_and_an_incarnation(guest, hypervisor):
     found = listed(hypervisor, guest)
-    assert found.properties == {"name": "g", "uuid": guest.uuid, "state": "running"}
+    assert found.properties == {"name": "g", "uuid": guest.uuid, "state": "running", "mem_guarantee": "0KiB"}
     guest.number += 1
     assert listed(hypervisor, guest).incarnation != found.incarnation
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
 from mom_plugins_balloon.guarantees import Guarantees, Promise, kept
+from mom_toolkit import PROMISED_NOTHING
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -91,6 +92,15 @@ class TestWhatIsPromised:
         book = guarantees("4GiB")
         guests = [Guest(size, size, properties={"mem_guarantee": size}) for size in ("2GiB", "6GiB")]
         assert book.own(guests) == {"2GiB": 4 * GIB, "6GiB": 6 * GIB}
+
+    @pytest.mark.parametrize("written", ["", "0%"])
+    def test_nothing_is_promised_only_where_the_definition_was_read(self, written):
+        read, unread = Guest("read", "read", properties=PROMISED_NOTHING), Guest("unread", "unread")
+        assert guarantees(written).columns([read, unread]) == {"balloon_min": [0, None]}
+
+    def test_a_promise_that_is_not_known_yet_is_not_one_of_nothing(self):
+        book = Guarantees(PluginContext(), lambda guest: "start", Portion.parse("0%"))
+        assert book.columns([Guest("vm", "vm", properties=PROMISED_NOTHING)]) == {}
 
     def test_a_promise_of_more_than_a_guest_can_have_costs_the_others_nothing_while_its_maximum_is_not_known(self):
         book = guarantees()

@@ -28,7 +28,7 @@ def test_the_host_is_said_to_have_what_it_should_have_and_how_it_is_off(known: d
     ("fields", "shown"),
     [
         ({}, [None, None, None]),
-        ({"guest_guarantee": 0, "mem_promised": 0}, [0, 0, None]),
+        ({"guest_guarantee": 0, "mem_promised": GIB}, [0, GIB, None]),
         ({"guest_guarantee": GIB, "mem_promised": 2 * GIB}, [GIB, 2 * GIB, None]),
         ({"balloon_obstacle": "it is set aside"}, [None, None, "it is set aside"]),
     ],

@@ -20,7 +20,7 @@ def guarantees(written: Guaranteed | None = None) -> Guarantees:
         ({}, None, None),
         ({"balloon_min": None, "mem_guarantee": "much"}, None, None),
         ({"balloon_min": True}, None, None),
-        ({"balloon_min": 0}, 0, 0),
+        ({"balloon_min": 0}, None, None),
         ({"balloon_min": 100}, 100, 100),
         ({"balloon_min": 100, "mem_guarantee": 300}, 300, 300),
         ({"balloon_min": 300, "mem_guarantee": 100}, 300, 300),

@@ -117,7 +117,7 @@ def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_
         QemuHypervisor(settings, PluginContext("qemu")).guests()
     (folder / "db.yaml").write_text(f"monitor: {db.path}\nguarantee: 300MiB\n")
     promised = {guest.name: guest.properties.get("mem_guarantee") for guest in hypervisor.guests() if not guest.blocked}
-    assert promised == {"web": "700MiB", "db": "300MiB", "new": None}
+    assert promised == {"web": "700MiB", "db": "300MiB", "new": "0KiB"}
 
 
 @pytest.mark.parametrize("missing", ["the folder", "what a link leads to"])

@@ -59,7 +59,7 @@ def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHy
     assert isinstance(hypervisor, BalloonControl)
     web = listed(hypervisor)["web"]
     assert web.id == guest.uuid
-    assert web.properties == {"name": "web", "uuid": guest.uuid, "state": "running", "pid": os.getpid()} | {
+    assert web.properties == {"name": "web", "uuid": guest.uuid, "state": "running", "pid": os.getpid(), "mem_guarantee": "0KiB"} | {
         key: value for key, value in web.properties.items() if key == "cgroups"
     }
     assert web.incarnation.startswith(f"{os.getpid()}.")

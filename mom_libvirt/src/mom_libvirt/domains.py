@@ -22,7 +22,7 @@ from mom_libvirt.fields import PLUG_LIMIT
 from mom_libvirt.states import PAUSED, has_come, job_name, may_come, state_name, why_left_alone
 from mom_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_libvirt.uri import is_local
-from mom_toolkit import GuestDescription, PlatformProperties
+from mom_toolkit import PROMISED_NOTHING, GuestDescription, PlatformProperties
 
 T = TypeVar("T")
 
@@ -322,7 +322,8 @@ class Domains(SeenGuests[KnownDomain]):
     def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
         if seen.description is None:
             return {}
-        return {**seen.description.properties, "pinned": seen.pinned} if seen.pinned else seen.description.properties
+        pinned = {"pinned": seen.pinned} if seen.pinned else {}
+        return {**PROMISED_NOTHING, **seen.description.properties, **pinned}
 
     def _fields_of(self, seen: KnownDomain, process: Mapping[str, Value]) -> dict[str, Value]:
         described: dict[str, Value] = {}

@@ -18,7 +18,7 @@ _MOM = "mom"
 
 _FIELDS: Final = (
     (names.RESERVED, _KIB, _H, "what is reserved for guests that are to be launched, and not touched yet", _MOM),
-    ("balloon_min", _KIB, _G, "what the guest is promised by itself; MOM's name for it", _OWN),
+    ("balloon_min", _KIB, _G, "what the guest is promised by itself; 0: nothing; unknown: that was not read yet", _OWN),
     (HOLDS, _KIB, _G, "what mom never shrinks the guest below: the largest promise that the host can keep; by the last cycle", _ALL),
     (PROMISED, _KIB, _G, "the largest promise to the guest; by the last cycle", _ALL),
     (PROMISED, _KIB, _H, "all that guests are promised; by the last cycle", _ALL),

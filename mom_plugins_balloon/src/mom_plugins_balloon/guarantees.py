@@ -40,7 +40,9 @@ ORDINARY_PRIORITY = 50.0
 """Of a guest whose priority is unknown: the middle of 0 to 100."""
 
 METADATA = "mem_guarantee"
-"""The property of a guest with what its metadata promises, as it is written there."""
+"""The property of a guest with what its definition promises, as it is written there."""
+
+_NOTHING: Final = (Portion(size=0), Portion(share=0.0))
 
 
 class Promise(NamedTuple):
@@ -162,6 +164,8 @@ class Guarantees:
     standing: PromisesKept = field(default_factory=PromisesKept)
     """As of the last snapshot that was looked at."""
     _own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
+    _without: Sequence[str] = ()
+    """The ids of those guests to which YAML file and definition promise nothing, where that is certain."""
     _maxima: dict[tuple[str, str], float] = field(default_factory=dict)
     """As they were known last, by guest id and incarnation."""
     _host_kib: float | None = None
@@ -188,7 +192,7 @@ class Guarantees:
         unsettled: set[str] = set()
         for guest, class_kib, share, priority, by_platform, size in zip(guests, *collected, strict=True):
             identity = guest.id
-            if class_kib is None and by_platform is None and share is None and identity not in own:
+            if not class_kib and not by_platform and not share and identity not in own:
                 continue  # as nearly all
             portions = own.get(identity, ())
             if AT_START in portions and self.started(guest, None) is None:
@@ -237,13 +241,14 @@ class Guarantees:
         return told, frozenset()
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
+        """Return the KiB that the YAML file and the definition promise to each guest, by guest id, before sizes are collected.
 
-        A share is one of the maximum that was known last, and no promise is more; a guest without a promise, or of which that is not known,
-        has no place here, nor has one that is promised what it started with, where that is not known.
+        0 means that neither promises anything. A guest whose promise is unknown is left out. A share is one of the maximum that was known
+        last, and no promise is more than that.
         """
-        promised: dict[str, float] = {}
-        for guest, portions, _ in self._with_promises(guests):
+        with_promises = self._with_promises(guests)
+        promised = dict.fromkeys(self._without, 0.0)
+        for guest, portions, _ in with_promises:
             maximum = self._maxima.get((guest.id, guest.incarnation))
             largest = _largest([self._kib(one, guest, maximum, None) for one in portions], maximum)
             if largest is not None:
@@ -289,20 +294,24 @@ class Guarantees:
         return size if started is None else started
 
     def _with_promises(self, guests: Sequence[Guest]) -> Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]:
-        """The guests to which the YAML file or the metadata promise something, which are few, what they do, and what is wrong with the
-        metadata. They are looked for when the guests are not the very same as before, or the configuration is not."""
+        """Return the guests to which the YAML file or the definition promises something, their promises, and what is wrong with those.
+
+        They are looked for again when the guests or the configuration have changed.
+        """
         settings_of = self.context.guest_settings
         before, settings_before, promised = self._own_of
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
-            promised = []
+            promised, without = [], []
             for guest in guests:
                 text = guest.properties.get(METADATA)
                 metadata, error = _read(text) if isinstance(text, str) else (None, None)
                 written = self.of_file(guest)
                 portions = [portion for portion in (written, metadata) if portion is not None]
-                if portions:
-                    promised.append((guest, portions, error))
-            self._own_of = guests, settings_of, promised
+                if more := [portion for portion in portions if portion not in _NOTHING]:
+                    promised.append((guest, more, error))
+                elif metadata is not None:
+                    without.append(guest.id)
+            self._own_of, self._without = (guests, settings_of, promised), without
         return promised
 
     def _room(self, host_kib: float | None) -> float | None:
@@ -336,12 +345,12 @@ def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
 
 
 def promised_kib(fields: Mapping[str, Value]) -> float | None:
-    """The largest promise: see `Promises`."""
+    """Return the largest promise: see `Promises`. A field of 0 is no promise."""
     known = [as_number(fields.get(name)) for name in _PROMISES]
     maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
     if maximum is not None and share is not None:
         known.append(min(1.0, share) * maximum)
-    return _largest(known, maximum)
+    return _largest(known, maximum) or None
 
 
 def _largest(promises: Iterable[float | None], maximum: float | None = None) -> float | None:

@@ -76,7 +76,7 @@ def _too_small(wanted: frozenset[int], guest: Guest, nodes: _Nodes, taken: dict[
         return "what the nodes have available is not known"
     seen, age = memory_by_node(guest), guest.number("numa_memory_age")
     held = sum(seen.get(node, 0.0) for node in wanted) if age is not None and age <= OLDEST_SECONDS else 0.0
-    sizes = [size for size in (guest.number("balloon_cur"), promises.guaranteed_kib(guest)) if size is not None]
+    sizes = [size for size in (guest.number("balloon_cur"), promises.guaranteed_kib(guest)) if size]
     if not sizes and not seen:
         return "how much memory the guest needs is not known"
     need = max([*sizes, sum(seen.values())])

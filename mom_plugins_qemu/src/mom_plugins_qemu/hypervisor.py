@@ -14,7 +14,7 @@ from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
 from mom_plugins_qemu.sampler import Sampler
 from mom_plugins_qemu.visits import prepared
 from mom_plugins_qemu.wire import Answer, Question, WireError
-from mom_toolkit import GuestState
+from mom_toolkit import PROMISED_NOTHING, GuestState
 
 T = TypeVar("T")
 
@@ -34,7 +34,8 @@ class QemuHypervisor(Sampler):
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
     def _properties(self, seen: MonitoredGuest) -> Mapping[str, Value]:
-        properties: dict[str, Value] = {}
+        unread = seen.description is None or (seen.number and seen.definition is None) or (seen.defined is not None and seen.defined.wrong)
+        properties: dict[str, Value] = {} if unread else {**PROMISED_NOTHING}
         if seen.definition is not None:
             properties |= seen.definition.properties()
         if seen.defined is not None:

@@ -14,7 +14,7 @@ from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
-from mom_toolkit import GuestState
+from mom_toolkit import PROMISED_NOTHING, GuestState
 
 TICK = 1.0
 """Seconds of a step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: both less than what matters to a cycle."""
@@ -280,7 +280,7 @@ class World:
         silent, first = scene.silent or scene.rigid, self.time + scene.statistics_first
         statistics = SentStatistics(scene.statistics_period, first, silent=silent, since=self.time)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
-        properties = {**scene.properties, "name": scene.name, "uuid": scene.identity}
+        properties = {**PROMISED_NOTHING, **scene.properties, "name": scene.name, "uuid": scene.identity}
         if scene.sold_as is not None:
             properties[CLASS] = scene.sold_as
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")

@@ -28,6 +28,7 @@ from .health import (
 )
 from .host_gauge import AvailableGauge as AvailableGauge
 from .hypervisors import (
+    PROMISED_NOTHING as PROMISED_NOTHING,
     UNDESCRIBED as UNDESCRIBED,
     capable as capable,
     listed_guests as listed_guests,

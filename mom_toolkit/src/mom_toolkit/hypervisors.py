@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar, cast
 
 from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError, NotSupported, Severity, Target, Value
@@ -11,6 +12,9 @@ Capability = TypeVar("Capability")
 
 UNDESCRIBED: Final = "the guest's description has not been read yet"
 """Why nothing is done to a guest (`Guest.blocked`, under `*`) of which it is not known yet what it is promised."""
+
+PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
+"""Property of a guest whose whole definition was read and promises nothing. A guest without this property may be promised anything."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
