@@ -43,7 +43,7 @@ def test_figures_stand_in_their_columns_and_empty_ones_are_left_out(capsys: pyte
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["guest", "size", "reads", "class", "remarks"],
-        ["a", "2,048", "KiB", "1.2", "KiB/s", "gold", "it", "sleeps"],
+        ["a", "2,048", "KiB", "1", "KiB/s", "gold", "it", "sleeps"],
         ["b", "?", "?", "?"],
     ]
 

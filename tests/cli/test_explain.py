@@ -84,7 +84,7 @@ def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom)
     finally:
         process.send_signal(signal.SIGCONT)
     assert status.returncode == 1
-    assert "did not answer" in status.stderr
+    assert "is stopped, and does not answer" in status.stderr
     assert "HANGS" in status.stdout
     for said in (status.stdout, status.stderr):
         assert f"kill -CONT {process.pid} lets it go on" in said

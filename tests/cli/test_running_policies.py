@@ -3,7 +3,6 @@
 import json
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mom_on_files import Mom
@@ -136,20 +135,17 @@ def test_a_policy_is_tried_on_some_guests_and_promoted_or_rolled_back_by_itself(
     assert simulated("policy", "canary", "--abort").returncode == 1
 
 
-def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(running: Mom) -> None:
+def test_a_mom_that_is_stopped_is_not_waited_for_and_named_with_what_to_do(running: Mom) -> None:
     process = running.started[-1]
     process.send_signal(signal.SIGSTOP)
     try:
-        with ThreadPoolExecutor() as at_once:  # each waits for as long as a verb does
-            told = list(at_once.map(lambda verb: running.process(*verb), (("policy", "list"), ("reserve", "list"), ("policy", "history"))))
+        told = [running.process(*verb) for verb in (("policy", "list"), ("reserve", "list"), ("policy", "history"))]
     finally:
         process.send_signal(signal.SIGCONT)
     for done in told:
         assert done.returncode == 1
         assert done.stdout == ""
-        assert (
-            f"mom (process {process.pid}, which is stopped) did not answer on {running.directory}/run/mom.sock within 10 s" in done.stderr
-        )
+        assert f"mom (process {process.pid}) is stopped, and does not answer on {running.directory}/run/mom.sock" in done.stderr
         assert f"kill -CONT {process.pid} lets it go on" in done.stderr
     running.wait_for(lambda: running("policy", "list").returncode == 0)
 

@@ -138,7 +138,8 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
         for one in standing:
             why = f" ({one.why})" if one.why else ""
             cure = one.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # it is read here
-            yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{why}", cure)
+            over = f", over for {lasting(one.over)}" if one.over else ""
+            yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{over}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
         yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")

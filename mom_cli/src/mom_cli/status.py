@@ -275,7 +275,8 @@ def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumn
 def _text(value: object, unit: str) -> str:
     if value is None:
         return "?"
-    rounded = f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) and unit != Unit.KIB else value
+    is_size = unit in {Unit.KIB, Unit.KIB_PER_SECOND}
+    rounded = f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) and not is_size else value
     return amount(rounded, unit)
 
 

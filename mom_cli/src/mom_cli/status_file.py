@@ -126,15 +126,19 @@ class RunningStatus:
 
     @property
     def late(self) -> bool:
-        """True if mom holds its lock but has not finished a cycle for too long."""
-        return not self.unwritten and self.age > _limit(self.content)
+        """True if mom holds its lock but has not finished a cycle for too long, or is stopped and cannot."""
+        return not self.unwritten and (self.age > _limit(self.content) or self._is_stopped)
+
+    @property
+    def _is_stopped(self) -> bool:
+        process = ProcessStat.of(f"/proc/{self.pid}")
+        return process is not None and process.state == "T"
 
     @property
     def trouble(self) -> Condition | None:
         """Why the content is old, where it is: mom hangs, or cannot write it."""
         if self.late:
-            process = ProcessStat.of(f"/proc/{self.pid}")
-            stopped = process is not None and process.state == "T"
+            stopped = self._is_stopped
             how = "is stopped" if stopped else "hangs"
             message = f"mom {how}: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
             cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"

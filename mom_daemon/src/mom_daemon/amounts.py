@@ -17,8 +17,8 @@ def amount(value: object, unit: str = "") -> str:
     """A control's value for a person, on one line."""
     if value is None:
         return "unknown"
-    if unit == Unit.KIB and isinstance(value, int | float):
-        return format_kib(value)
+    if unit in {Unit.KIB, Unit.KIB_PER_SECOND} and isinstance(value, int | float):
+        return format_kib(value) + ("/s" if unit == Unit.KIB_PER_SECOND else "")
     if isinstance(value, Sequence) and not isinstance(value, str):
         items = [one for one in value if isinstance(one, Mapping)]
         return printable("; ".join(f"{one.get('name', '')}: {_what_is_set(one) or 'none'}" for one in items), LIST_SHOWN) or "nothing"

@@ -128,6 +128,9 @@ class Client:
         seconds = self.reading if method == "GET" else self._seconds
         connection = UnixConnection(self.path, seconds)
         try:
+            connection.connect()
+            if stopped := _stopped(connection):
+                raise stopped
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             text = response.read(_LARGEST_ANSWER)
@@ -152,24 +155,35 @@ class Client:
 
 
 def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """The error that mom was silent for so long on a connection that is still open."""
-    who, hint = _silent(connection)
-    return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=hint)
+    """Return the error that mom was silent for so long on a connection that is still open."""
+    if stopped := _stopped(connection):
+        return stopped
+    pid, process = _peer(connection)
+    who, hint = "", "it hangs, or the host does"
+    if process is not None:
+        who, hint = f" (process {pid})", f"{hint}: systemd ends a mom that hangs; to do it now, systemctl restart mom"
+    return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=f"{hint}; {_LAST}")
 
 
-def _silent(connection: UnixConnection) -> tuple[str, str]:
-    """Which process it is that does not answer, and what can be done about it."""
+def _stopped(connection: UnixConnection) -> MomError | None:
+    """Return the error that the process at the other end is stopped: it does not answer, however long a verb waits."""
+    pid, process = _peer(connection)
+    if process is None or process.state not in {"T", "t"}:
+        return None
+    hint = f"kill -CONT {pid} lets it go on; {_LAST}"
+    return MomError(f"mom (process {pid}) is stopped, and does not answer on {connection.path}", hint=hint)
+
+
+_LAST: Final = "`mom status` says what was so last"
+
+
+def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:
+    """Return the process at the other end; None where it has ended, or the kernel does not say."""
     try:
         pid = PeerCredentials.of(connection.sock).process
     except (OSError, AttributeError):  # http.client may have let go of its socket
-        pid = 0
-    process = ProcessStat.of(f"/proc/{pid}")
-    if process is None:  # it has ended, or the kernel does not say
-        return "", "it hangs, or the host does; `mom status` says what was so last"
-    if process.state in {"T", "t"}:
-        return f" (process {pid}, which is stopped)", f"kill -CONT {pid} lets it go on; `mom status` says what was so last"
-    advice = "it hangs, or the host does: systemd ends a mom that hangs; to do it now, systemctl restart mom"
-    return f" (process {pid})", f"{advice}; `mom status` says what was so last"
+        return 0, None
+    return pid, ProcessStat.of(f"/proc/{pid}")
 
 
 def refusal(status: int, body: bytes) -> MomError:

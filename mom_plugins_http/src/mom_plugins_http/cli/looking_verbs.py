@@ -25,8 +25,15 @@ if TYPE_CHECKING:
 SILENCE_SECONDS: Final = 60.0
 """Between two events at most: mom sends a sign of life every 15 s."""
 
-_OF_HOST: Final = ("mem_available", "mem_really_available", "swap_usage", "psi_memory_some_avg10", "ksm_pages_sharing", "ksmd_cpu_usage")
-"""The fields of the host that are shown; --json has all."""
+_OF_HOST: Final = {
+    "mem_available": "memory",
+    "mem_really_available": "available",
+    "swap_usage": "swapped",
+    "psi_memory_some_avg10": "memory pressure",
+    "ksm_pages_sharing": "pages shared",
+    "ksmd_cpu_usage": "ksmd",
+}
+"""The fields of the host that are shown, under the words of `mom status`; --json has all, by name."""
 
 _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
@@ -55,8 +62,9 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     known = {name for one in found for name, value in one["fields"].items() if value is not None}
     first = _OF_HOST if whose == HOST_ID else _OF_GUEST
     columns = [name for name in (first if whose == HOST_ID else dict.fromkeys((*first, *sorted(known)))) if name in known]
+    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # MOM's name of the total
     rows = [[_time(one["time"]), *(_amount(one["fields"].get(name), units.get(name, "")) for name in columns)] for one in found]
-    print_table(("time", *(TableColumn(name, rank) for rank, name in enumerate(columns))), rows)
+    print_table(("time", *(TableColumn(heads.get(name, name), rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")
 
 
