@@ -894,6 +894,14 @@ async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_o
     assert agent.moves() == {}
 
 
+@pytest.mark.parametrize(("last", "state"), [(1, MoveState.FAILED), (0, MoveState.ACCEPTED)])
+async def test_the_signed_entry_of_a_host_that_was_removed_brings_no_guest_there(last, state, agent, store):
+    removed = AuthorizedKeys(removed={"h2": last})
+    await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, removed, 2))
+    orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entry()), 5)
+    assert await told(agent, store, orders) == {"a": state}
+
+
 async def test_orders_that_are_taken_away_change_nothing(agent, store):
     await told(agent, store, with_move(5, MOVE))
     await store.remove(ORDERS, "h1")

@@ -1,6 +1,7 @@
 """What an operator signs, whatever a server shows: a server that hides, repeats or doubles records has nothing of it signed anew."""
 
 import io
+import json
 import signal
 import time
 from pathlib import Path
@@ -31,10 +32,12 @@ def test_a_coordinator_that_was_removed_does_not_come_back_by_a_record_that_is_r
     fleet.fleet("authorize", removed)
     old = fleet.read(AUTHORIZED, COORDINATORS)
     fleet.fleet("authorize", "--remove", removed)
+    new = fleet.read(AUTHORIZED, COORDINATORS)
     fleet.put(AUTHORIZED, COORDINATORS, old)
     said = fleet.refused("authorize", other)
     assert "is older than" in said
     assert fleet.read(AUTHORIZED, COORDINATORS) == old, "nothing is signed"
+    fleet.put(AUTHORIZED, COORDINATORS, new)
 
 
 def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) -> None:
@@ -62,6 +65,10 @@ def test_a_host_that_was_removed_is_not_enrolled_anew_as_what_it_was(fleet: Flee
     fleet.put(ROSTER, "h1", old)
     said = fleet.refused("cordon", "h1")
     assert "it was removed" in said
+    other = fleet.folder / "reader.key"
+    fleet.new_key(other)
+    seen = json.loads(fleet._plain(*fleet.words(other), "--operator", fleet.operator, "status", "--json"))
+    assert (seen["hosts"], seen["unsigned"]) == ([], {"h1": "an operator has removed it"}), "also one who never knew it"
     fleet.hide(ROSTER, "h1")
     (fleet.folder / "h1.key").unlink()
     fleet.enroll("h1")

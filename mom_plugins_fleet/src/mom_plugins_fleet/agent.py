@@ -307,11 +307,12 @@ class FleetAgent:
             return  # no coordinator has said anything
         balanced_at = self._balanced_at
         try:
-            orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, await self._orderers(store)).record
+            authorized = await self._authorized(store)
+            orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, self._operators | {*authorized.keys}).record
             before = self._revisions.moves
             if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
                 member = await self._member(store) or member  # that the host is drained was written before these: maybe after it was read
-            found = [self._progress(move, before, member, orders) for move in orders.moves]
+            found = [self._progress(move, before, member, orders, authorized.removed) for move in orders.moves]
             told = [one for one in found if one is not None]
             self._revisions.note(told)
         except MomError as error:
@@ -324,21 +325,21 @@ class FleetAgent:
             await store.put(PROGRESS, self._host, progress.packed())
             self._told_progress = progress
 
-    async def _orderers(self, store: Store) -> frozenset[str]:
-        """The public keys whose orders this host follows: those of operators, and of coordinators that one has authorized."""
+    async def _authorized(self, store: Store) -> AuthorizedKeys:
+        """Return the coordinators whose orders this host follows beside operators', and the hosts that were removed."""
         kept = await store.read(AUTHORIZED, COORDINATORS)
         if kept.data is None:
-            return self._operators
-        return self._operators | {*self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record.keys}
+            return AuthorizedKeys()
+        return self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record
 
     def _progress(
-        self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders
+        self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
         """How far this host is with a move; None: it cannot say yet. One that it is done with is not begun again: what is signed may be
         said more than once."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
-            why = self._why_not_there(move, member, orders) or self._why_stays(move, member)
+            why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
             if why is None:
                 return None
             if why:
@@ -350,12 +351,15 @@ class FleetAgent:
             return OrderProgress(move.guest, move.order, result[0], printable(result[1], 400))
         return earlier
 
-    def _why_not_there(self, move: Move, member: Member, orders: Orders) -> str:
+    def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
         """Why no operator lets guests of this host go there; empty: one does. A coordinator's word is not enough: its key may be stolen."""
         try:
-            there = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators).record
+            entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:
             return f"the entry of {move.to}: {shown(error)}"
+        there = entry.record
+        if entry.revision <= removed.get(move.to, 0):
+            return f"an operator has removed {move.to} from the fleet"
         if there.group != member.group or there.cordoned or there.draining:
             return f"no operator lets guests of this host go to {move.to}"
         return "" if move.destination in (there.address, Destination.ANYWHERE) else f"by its entry {move.to} is reached elsewhere"

@@ -354,9 +354,12 @@ class Progress(FleetRecord):
 
 
 class AuthorizedKeys(FleetRecord):
-    """Whose orders hosts follow: the public keys of coordinators that an operator has authorized."""
+    """Whose orders hosts follow, and which hosts they send no guests to: all hosts read it, and never an older one than before."""
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
+    """The public keys of coordinators that an operator has authorized."""
+    removed: Mapping[HostName, int] = Field(default_factory=dict)
+    """Hosts that were removed, with the last revision of their entry. It and those before are signed, and would count for ever."""
     by: str = ""
     """Who changed this last."""
 

@@ -351,9 +351,15 @@ def remove_command(where: Where, host: str) -> None:
     if known is not None and known.record.accounts:
         where.give(take=known.record.accounts)
 
+    def without(before: AuthorizedKeys | None, last: int) -> AuthorizedKeys:
+        now = before or AuthorizedKeys()
+        return checked(AuthorizedKeys, {**now.model_dump(), "removed": {**now.removed, host: last}, "by": who()})
+
     async def removed(store: Store) -> None:
         left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
         if known is not None:
+            last = known.revision  # signed, as its entry stays signed: whoever kept that could have guests moved there for ever
+            await change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, lambda before: without(before, last))
             await store.remove(ROSTER, host)
             where.revisions.removed(ROSTER, host, known.by, where.operators())
         elif not left:  # else an earlier removal was ended before it had taken all
@@ -421,11 +427,11 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
         checked_key(key)
 
     def changed(before: AuthorizedKeys | None) -> AuthorizedKeys:
-        known = () if before is None else before.keys
-        if remove and key not in known:
-            raise MomError(f"{printable(key)} was not among them", hint=f"hosts follow {', '.join(known) or 'no coordinator'}")
-        others = [one for one in known if one != key]
-        return checked(AuthorizedKeys, {"keys": tuple(others if remove else [*others, key]), "by": who()})
+        now = before or AuthorizedKeys()
+        if remove and key not in now.keys:
+            raise MomError(f"{printable(key)} was not among them", hint=f"hosts follow {', '.join(now.keys) or 'no coordinator'}")
+        others = [one for one in now.keys if one != key]
+        return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(others if remove else [*others, key]), "by": who()})
 
     where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
     print_prose(f"Hosts follow its orders{' no more' if remove else ''}.", 2)

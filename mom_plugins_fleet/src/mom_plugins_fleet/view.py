@@ -56,6 +56,8 @@ class Bucket(Generic[Kind]):
     name: str
     trusted: frozenset[str] | None = None
     revisions: SeenRevisions = field(default_factory=SeenRevisions)
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """Of keys that were removed, the last revision: neither it nor one before counts."""
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
@@ -120,15 +122,18 @@ class Bucket(Generic[Kind]):
                 self.records[key] = revision, read(self.kind, data)
             else:
                 found = self.revisions.open(self.kind, self.name, key, data, self.trusted)
+                if found.revision <= self.removed.get(key, 0):
+                    raise MomError("an operator has removed it")
                 self.records[key] = found.revision, found.record
         except MomError as error:
             self.records.pop(key, None)
             self.damaged[key] = error.message
 
-    def trust(self, keys: frozenset[str]) -> None:
+    def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
         """From now on these public keys sign what stands here. What was not taken is looked at again: it may have been the clock."""
-        again = [*self._stored] if keys != self.trusted else [key for key in self.damaged if key in self._stored]
-        self.trusted = keys
+        changed = keys != self.trusted or (removed or {}) != self.removed
+        again = [*self._stored] if changed else [key for key in self.damaged if key in self._stored]
+        self.trusted, self.removed = keys, removed or {}
         for key in again:
             kept = self._stored[key]
             self._open(key, kept.revision, kept.data or b"")
@@ -176,9 +181,10 @@ class FleetView:
 
     def trust(self) -> None:
         """Believe the orders of those who are authorized now, and what was ahead of a clock that has been set since."""
-        self.members.trust(self.operators)
-        self.groups.trust(self.operators)
         self.authorized.trust(self.operators)
+        authorized = self.authorized.get(COORDINATORS)
+        self.members.trust(self.operators, None if authorized is None else authorized.removed)
+        self.groups.trust(self.operators)
         self.orders.trust(self.orderers)
 
     @property
