@@ -105,6 +105,10 @@ class Explainer:
     """The plugin's controls, for their units, where no declarations are at hand."""
     nouns: Mapping[str, str] = MappingProxyType({})
     """How sentences call a control of its own, such as `a size of`; else by its name."""
+    verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    """How a change of a control of its own reads when the value rises, and when it falls, such as `grown` and `shrunk`."""
+    phrases: Mapping[str, str] = MappingProxyType({})
+    """Why its own law changes a value, in few words, by the code of the reason."""
     main_controls: Sequence[str] = ()
     """Controls of which an operator wants to know why nothing is decided about them, too."""
 

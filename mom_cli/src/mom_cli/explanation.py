@@ -66,6 +66,10 @@ class Explainers:
             made = self._answers("make", {name: partial(_made, make) for name, make in made_by.items() if name not in kept})
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
+    def by_control(self) -> Mapping[str, Explainer]:
+        """Return the explainers of plugins by the names of their controls."""
+        return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
+
     def take(self, report: Report) -> None:
         """A cycle has ended."""
         with self._lock:

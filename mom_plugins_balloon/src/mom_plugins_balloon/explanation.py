@@ -14,7 +14,7 @@ from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import PROMISED, guaranteed_kib
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
-from mom_plugins_balloon.reasons import sentence
+from mom_plugins_balloon.reasons import PHRASES, sentence
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import stale_seconds
 
@@ -82,6 +82,8 @@ class BalloonExplainer(Explainer):
 
     controls = (TARGET,)
     nouns: Mapping[str, str] = MappingProxyType({CONTROL: "a size of"})
+    verbs: Mapping[str, tuple[str, str]] = MappingProxyType({CONTROL: ("grown", "shrunk")})
+    phrases = PHRASES
     main_controls = (CONTROL,)
 
     def __init__(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Self
+from types import MappingProxyType
+from typing import Final, Self
 
 from mom_core import Guest, Host, format_duration, format_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
@@ -93,6 +95,29 @@ class ReasonCode(StrEnum):
         "{0.short}; guests give of their headroom for bursts, too, and page cache that they will miss, and this one gives {0.gives} of "
         "that now",
     )
+
+
+PHRASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        ReasonCode.HEADROOM_GROWING: "it uses more than a moment ago",
+        ReasonCode.HEADROOM_BACK: "it gets its headroom back",
+        ReasonCode.PROMISED: "it had less than its guarantee",
+        ReasonCode.FORECAST: "it is expected to run out of memory soon",
+        ReasonCode.RUNS_OUT: "it runs out of memory",
+        ReasonCode.SWAPS: "it reads from its swap",
+        ReasonCode.WAITS_FOR_DISK: "it waits for its disk",
+        ReasonCode.STALL_FLOOR: "with so little, its programs waited or were killed before",
+        ReasonCode.FILLS: "it uses what it gets as page cache",
+        ReasonCode.RISES: "it is expected to use more soon",
+        ReasonCode.GIVEN_BACK: "the host has enough again",
+        ReasonCode.SWEEP: "the host needs memory, and the guest had freed this",
+        ReasonCode.TRIM_EMPTY: "the host needs memory, and this was unused",
+        ReasonCode.TRIM_CACHE: "the host needs memory, and this was page cache",
+        ReasonCode.TRIM_MARGIN: "the host is short of memory, so its margin was taken",
+        ReasonCode.TRIM_BURST: "the host is full, so its reserve for bursts was taken",
+    }
+)
+"""Why a guest was resized, in few words."""
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:

@@ -126,6 +126,7 @@ class Service:
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell those that listen."""
         news = self._gathered()  # first: a client that is answered from this cycle is told of whatever comes later
+        self._published.notes = self._news.notes
         self._published.take(report, self._context.declarations, self._news.policies, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
 

@@ -1,12 +1,14 @@
-"""What `mom status` says of KSM."""
+"""How verbs and the page describe KSM."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
-from mom_cli import StatusPart
+from mom_cli import Explainer, StatusPart
 from mom_core import Report
+from mom_plugins_ksm.control import CONTROLS, PAGES_TO_SCAN, RUN, SLEEP
 from mom_plugins_ksm.law import KsmReason
 
 REASONS: Final[Mapping[str, str]] = {
@@ -17,6 +19,20 @@ REASONS: Final[Mapping[str, str]] = {
     KsmReason.REST: "it rests, as the last scan was worth little",
     KsmReason.BOOKS: "its books needed more than it saved",
 }
+
+
+class KsmExplainer(Explainer):
+    """Words for changes of KSM's knobs."""
+
+    controls = CONTROLS
+    verbs: Mapping[str, tuple[str, str]] = MappingProxyType(
+        {
+            f"ksm_{RUN}": ("given another mode of KSM (0 stop, 1 merge, 2 unmerge)",) * 2,
+            f"ksm_{PAGES_TO_SCAN}": ("scanned faster by KSM", "scanned more slowly by KSM"),
+            f"ksm_{SLEEP}": ("scanned more slowly by KSM", "scanned faster by KSM"),
+        }
+    )
+    phrases = REASONS
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:

@@ -162,6 +162,7 @@ class KsmPlugin:
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 
+    mom_explainer = late_hook("mom_plugins_ksm.overview:KsmExplainer")
     mom_status = late_hook("mom_plugins_ksm.overview:ksm_parts", "report")
 
     @hookimpl

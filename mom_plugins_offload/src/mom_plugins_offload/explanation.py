@@ -15,6 +15,8 @@ class ColdExplainer(Explainer):
     controls = CONTROLS
     nouns = {OFFLOAD: "cold memory to swap at"}  # noqa: RUF012  # declared as a mapping
 
+    verbs = {OFFLOAD: ("swapped out faster", "swapped out more slowly")}  # noqa: RUF012  # declared as a mapping
+
     def part(self, about: About) -> ExplanationPart:
         """Nothing of a guest of which the plugin knows nothing."""
         return ExplanationPart([Sentence("cold memory", text, SentencePlace.PRESENT + 2) for text in _sentences(about)])

@@ -25,6 +25,7 @@ from mom_daemon import (
     standing_problems,
     told,
 )
+from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
 from mom_plugins_http.routes.answers import (
     FIELDS,
     CycleAnswers,
@@ -52,6 +53,8 @@ UNTIL: Final = Parameter("until", "Until when, in seconds since the epoch; if it
 POINTS: Final = Parameter("limit", "How many items at most, about as far apart as each other.", "integer", 2, 1000, 300)
 HOST_FIELDS: Final = replace(FIELDS, description=FIELDS.description.replace("each guest", "the host"))
 OF: Final = Parameter("guest", "A guest that is there, by id or name, whose fields are told of in place of the host's.")
+
+TOGETHER: Final = Parameter("together", "1: one item for all guests to which the same was done for the same reason.", "integer", 0, 1, 0)
 
 MOST_ASKED: Final = 8
 """Requests that may wait for each other: each reads for some seconds, in a process of its own."""
@@ -162,6 +165,7 @@ class CycleRoutes:
             Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT, HOST_FIELDS)),
             Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, UNTIL, POINTS, OF)),
             Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST)),
+            Route("GET", "/v1/acts", self.acts, Items[ActModel], parameters=(LIMIT, GUEST, TOGETHER)),
             Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,)),
         ]
 
@@ -220,6 +224,19 @@ class CycleRoutes:
         """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
         done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
         return {"items": [{"cycle": one.number, "time": one.time, **outcome_model(one.outcome)} for one in done[: call.number(LIMIT)]]}
+
+    async def acts(self, call: ApiCall) -> bytes:
+        """List what mom did lately in words, newest first: of past cycles 100 outcomes each, 1,000 in all, and changes of policies."""
+        limit, together, asked = call.number(LIMIT), call.number(TOGETHER), call.query.get("guest")
+        done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
+
+        def made(view: ReportView) -> object:
+            published, units = self._answers.published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
+            gap = max(STEP_GAP_SECONDS, 3 * self._answers.context.interval)
+            notes, words = published.notes if asked is None else (), Words(units, published.explainers.by_control())
+            return {"items": acts(done, notes, words, gap, together=bool(together))[:limit]}
+
+        return self._answers.kept(("acts", limit, together, asked), made)
 
     async def problems(self, call: ApiCall) -> object:
         """Problems, and since when they stand, each once for all guests that have it; the report has each by itself."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import PluginContext
+from mom_core import PluginContext, format_kib
 from mom_plugins_http.routes.answers import as_object, asked, canary_of, sound, whose
+from mom_plugins_http.routes.published import PastNote
 from mom_toolkit import CanaryState, PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
 
 Service = TypeVar("Service")
 Result = TypeVar("Result")
+
+
+KEPT_NOTES: Final = 200
 
 
 class NewReservationsModel(TypedDict):
@@ -44,6 +49,8 @@ class News:
         self._version: str | None = None
         self._trial: tuple[float, CanaryState] | None = None
         self._wrong: dict[str, str] = {}
+        self.notes: Sequence[PastNote] = ()
+        """Changes in words, the newest first, also those before this was asked first; replaced as a whole."""
         self.policies: PolicyState | None = None
         """Those in force, when this was asked last."""
         self.wrong: Mapping[str, str] = {}
@@ -58,6 +65,9 @@ class News:
         self.wrong = self._wrong
         return found
 
+    def _note(self, notes: Sequence[PastNote]) -> None:
+        self.notes = sorted([*notes, *self.notes], key=lambda note: -note.time)[:KEPT_NOTES]
+
     def _asked(self, kind: Callable[..., Service], question: Callable[[Service], Result]) -> Result | None:
         self.asks = whose(self._context, kind)
         return asked(self._context, kind, question, self._wrong)
@@ -67,18 +77,14 @@ class News:
         if found is None:
             return ()
         before, self._states = self._states, {one.id: one.state for one in found}
-        if before is None:
-            return ()
-        changed = [as_object(one) for one in found if before.get(one.id) is not one.state]
-        return [Item("reservations", {"items": changed})] if changed else ()
+        changed = [one for one in found if before is None or before.get(one.id) is not one.state]
+        self._note([_reservation_note(one, one.created_at if before is None else time.time()) for one in changed])
+        return [Item("reservations", {"items": as_object(changed)})] if changed and before is not None else ()
 
     def _policies(self) -> Sequence[Item]:
         self.policies = self._asked(PolicyTexts, lambda kept: sound(PolicyState, kept.state()))
         version, before = None if self.policies is None else self.policies.version, self._version
         if version is None or version == before:
-            return ()
-        if before is None:
-            self._version = version
             return ()
         # Only now: the history may have to wait for a change that is being compiled, and no cycle is to do that for nothing.
         history = self._asked(PolicyTexts, lambda kept: [sound(PolicyChange, one) for one in kept.history()])
@@ -87,7 +93,9 @@ class News:
         self._version, known = version, [one.version for one in history]
         since = known.index(before) + 1 if before in known else 0
         until = known.index(version) + 1 if version in known else None  # what has come since is told next time
-        return [Item("policies", {"version": version, "items": as_object(history[since:until])})]
+        changes = history[since:until]
+        self._note([PastNote(one.time, "policies", f"{one.what}, by {one.who}") for one in changes])
+        return [Item("policies", {"version": version, "items": as_object(changes)})] if before is not None else ()
 
     def _canary(self) -> Sequence[Item]:
         found = self._asked(PolicyTexts, canary_of)
@@ -95,3 +103,9 @@ class News:
             return ()
         self._trial = now
         return [Item("canary", as_object(found))]
+
+
+def _reservation_note(one: Reservation, time: float) -> PastNote:
+    guest = f", by {one.guest.name}" if one.guest else ""
+    note = f"; {one.note}" if one.note else ""
+    return PastNote(time, "reserved", f"{format_kib(one.memory_kib)} for {one.name or one.id}: {one.state}{guest}{note}")

@@ -137,6 +137,15 @@ class PastOutcome:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class PastNote:
+    """A change of policies or reservations."""
+
+    time: float
+    who: str
+    text: str
+
+
 @dataclass(slots=True)
 class Totals:
     """Counts since the start: decisions and revisions by control, outcomes by control and status."""
@@ -244,6 +253,8 @@ class Published:
         self._totals = Totals()
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
         self._done: deque[PastOutcome] = deque(maxlen=KEPT_DONE)
+        self.notes: Sequence[PastNote] = ()
+        """The newest first; replaced as a whole."""
 
     def take(self, report: Report, declarations: Declarations, policies: PolicyState | None, state: EngineState) -> None:
         """A cycle has ended."""

@@ -1,0 +1,200 @@
+"""What mom did lately, in words, as the page and `mom top` show it. The steps of one act are one item."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+
+from mom_cli import Explainer
+from mom_core import Entity, Outcome, Scope, Status, Unit, Value, as_number, first_names, format_kib, printable
+from mom_daemon import EntityModel, SourceModel, Time, amount, described, told
+from mom_plugins_http.routes.answers import as_object
+from mom_plugins_http.routes.published import PastNote, PastOutcome
+
+NAMED: Final = 3
+"""Guests of an act that are named."""
+
+STEP_GAP_SECONDS: Final = 60.0
+"""s. The steps of one act follow each other within this time."""
+
+LONGEST: Final = 400
+"""Characters of a text."""
+
+
+@described
+class ActModel(TypedDict):
+    """A change that mom made, would have made, or could not make; or a change of policies or reservations."""
+
+    time: Time
+    """When its last step was."""
+    since: Time
+    """When its first step was."""
+    about: int
+    """How many guests it concerns, or 1 for the host; 0: policies or reservations."""
+    first: list[EntityModel]
+    """The first of them."""
+    who: str
+    """The same in words; else `policies` or `reserved`."""
+    text: str
+    status: str
+    """Empty for a change of policies or reservations, as `control`."""
+    control: str
+    source: SourceModel | None
+    """Where it was decided; null: a change of policies or reservations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How acts read: units of controls, and the explainers of plugins by control."""
+
+    units: Mapping[str, str]
+    explainers: Mapping[str, Explainer]
+
+    def figure(self, control: str, value: Value) -> str:
+        """Return a value with its unit."""
+        unit = self.units.get(control, "")
+        return f"{format_kib(value)}/s" if unit == Unit.KIB_PER_SECOND and isinstance(value, int | float) else amount(value, unit)
+
+    def verb(self, outcome: Outcome, *, falls: bool) -> str:
+        """Return the verb of a change, such as `shrunk`."""
+        control = outcome.decision.control
+        verbs = self.explainers.get(control, Explainer()).verbs.get(control, (f"changed in {control.replace('_', ' ')}",) * 2)
+        return verbs[falls]
+
+    def why(self, outcome: Outcome) -> str:
+        """Return the reason of a decision, without the policy's form."""
+        decision = outcome.decision
+        code, form, _ = decision.reason.partition(": (")
+        if form:
+            return self.explainers.get(decision.control, Explainer()).phrases.get(code, code)
+        return f"by {decision.source}" if not decision.reason or decision.reason.startswith("(") else decision.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """The steps by which one value was changed, the newest first."""
+
+    steps: Sequence[PastOutcome]
+
+    @property
+    def last(self) -> Outcome:
+        """The newest step."""
+        return self.steps[0].outcome
+
+    @property
+    def before(self) -> Value:
+        """The value before the first step."""
+        return self.steps[-1].outcome.before
+
+    @property
+    def rises(self) -> bool | None:
+        """Whether the value went up; None: neither up nor down."""
+        return _rises(self.before, self.last.decision.value)
+
+
+def acts(done: Sequence[PastOutcome], notes: Sequence[PastNote], words: Words, gap: float, *, together: bool) -> list[ActModel]:
+    """Return all acts, the newest first.
+
+    :param done: the newest first
+    :param gap: seconds between two steps of one act at most
+    :param together: make one act of what was done to several guests for the same reason
+    """
+    single = folded(done, gap)
+    groups = joined(single, words, gap) if together else [[act] for act in single]
+    news: list[ActModel] = [
+        {
+            "time": note.time, "since": note.time, "about": 0, "first": [], "who": note.who, "text": printable(note.text, LONGEST),
+            "status": "", "control": "", "source": None,
+        }
+        for note in notes
+    ]  # fmt: skip
+    return sorted([*(_model(group, words) for group in groups), *news], key=lambda act: -act["time"])
+
+
+def folded(done: Sequence[PastOutcome], gap: float) -> list[Act]:
+    """Group changes of one value in the same direction and with the same outcome, shortly after each other."""
+    groups: list[list[PastOutcome]] = []
+    newest: dict[tuple[Scope, str, str], list[PastOutcome]] = {}
+    for past in done:
+        decision = past.outcome.decision
+        key = decision.entity.scope, decision.entity.id, decision.control
+        group = newest.get(key)
+        if group is not None and group[-1].time - past.time <= gap and _kind(group[-1]) == _kind(past):
+            group.append(past)
+        else:
+            groups.append([past])
+            newest[key] = groups[-1]
+    return [Act(group) for group in groups]
+
+
+def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
+    """Group acts of several guests that are alike but for sizes, shortly after each other: of each guest one."""
+    groups: list[dict[Entity, Act]] = []
+    newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
+    for act in single:
+        entity = act.last.decision.entity
+        key = act.last.decision.control, act.last.status, act.last.error, act.rises, _FIGURE.sub("", words.why(act.last))
+        group = newest.get(key)
+        if group is None or entity in group or min(each.steps[-1].time for each in group.values()) - act.steps[0].time > gap:
+            newest[key] = group = {}
+            groups.append(group)
+        group[entity] = act
+    return [list(group.values()) for group in groups]
+
+
+_FIGURE: Final = re.compile(r"[0-9][0-9.,]*( ?[KMGT]iB)?")
+
+
+def _kind(past: PastOutcome) -> tuple[Status, str, bool | None]:
+    outcome = past.outcome
+    return outcome.status, outcome.error, _rises(outcome.before, outcome.decision.value)
+
+
+def _rises(before: Value, value: Value) -> bool | None:
+    first, last = as_number(before), as_number(value)
+    return None if first is None or last is None or first == last else last > first
+
+
+def _model(group: Sequence[Act], words: Words) -> ActModel:
+    newest = group[0].last
+    entities = sorted((act.last.decision.entity for act in group), key=lambda entity: entity.name)
+    return {
+        "time": group[0].steps[0].time,
+        "since": min(act.steps[-1].time for act in group),
+        "about": len(entities),
+        "first": as_object(entities[:NAMED]),
+        "who": first_names([entity.name for entity in entities], NAMED),
+        "text": printable(_sentence(group, words), LONGEST),
+        "status": str(newest.status),
+        "control": newest.decision.control,
+        "source": told(SourceModel, newest.decision.source),
+    }
+
+
+def _sentence(group: Sequence[Act], words: Words) -> str:
+    """Return an act in words, such as `shrunk in 5 steps, 4.00 → 1.86 GiB: the host is full`."""
+    act, steps = group[0], sum(len(act.steps) for act in group)
+    outcome = act.last
+    verb, status = words.verb(outcome, falls=act.rises is False), outcome.status
+    times = f" in {steps} steps" if steps > 1 and len(group) == 1 and status is Status.APPLIED else ""
+    change = _change(group, words)
+    if status in {Status.APPLIED, Status.OBSERVED}:
+        return f"{'would be ' if status is Status.OBSERVED else ''}{verb}{times}{change}: {words.why(outcome)}"
+    return f"not {verb}{change}: {status}{f' {steps} times' if steps > 1 else ''}, {outcome.error or words.why(outcome)}"
+
+
+def _change(group: Sequence[Act], words: Words) -> str:
+    """Return `, 4.00 → 1.86 GiB`: the unit once where both figures have the same; sums of several guests' sizes."""
+    control, before, after = group[0].last.decision.control, group[0].before, group[0].last.decision.value
+    if len(group) > 1:
+        if words.units.get(control) != Unit.KIB:
+            return ""
+        before = sum(as_number(act.before) or 0 for act in group)
+        after = sum(as_number(act.last.decision.value) or 0 for act in group)
+    first, last = words.figure(control, before), words.figure(control, after)
+    figure, _, unit = first.partition(" ")
+    return f", {figure if unit and unit == last.partition(' ')[2] else first} → {last}{' together' if len(group) > 1 else ''}"
