@@ -137,6 +137,29 @@ class TestMoreThanTheHostHas:
     def test_a_higher_priority_pays_when_the_lower_have_nothing_left(self):
         assert kept({"gold": Promise(8, 70), "platinum": Promise(8, 90), "a": Promise(6, 10)}, 12) == {"gold": 4, "platinum": 8, "a": 0}
 
+    def test_what_a_guest_claims_beyond_what_is_vouched_for_costs_no_other(self):
+        honest, claims = {"mem_vouched": 6 * GIB}, {"balloon_max": 64 * GIB, "mem_vouched": 4 * GIB}
+        found = standing(host=24 * GIB, written="75%", a=honest, b=honest, bad=claims)
+        assert found.promised == {"a": 6 * GIB, "b": 6 * GIB, "bad": 48 * GIB}
+        assert found.holds == {"a": 6 * GIB, "b": 6 * GIB, "bad": 12 * GIB}, "what is left after all promises that are vouched for"
+        assert [one.guest.name for one in found.shrunk] == ["bad"]
+        assert standing(host=15 * GIB, written="75%", a=honest, b=honest, bad=claims).holds["bad"] < 4 * GIB
+
+    def test_a_promise_above_what_is_vouched_for_holds_where_the_host_has_room(self):
+        assert standing(host=9 * GIB, written="75%", a={"mem_vouched": 4 * GIB}).holds == {"a": 6 * GIB}
+
+    def test_a_size_that_an_operator_promises_is_no_claim(self):
+        found = standing(host=12 * GIB, written="6GiB", a={"mem_vouched": GIB}, b={"mem_vouched": 6 * GIB})
+        assert found.holds == {"a": 6 * GIB, "b": 6 * GIB}
+
+    def test_what_is_vouched_for_stays_while_it_is_not_told(self):
+        book = guarantees("75%")
+        fields = {"a": {"mem_vouched": 6 * GIB}, "bad": {"balloon_max": 64 * GIB, "mem_vouched": GIB}}
+        for told in (fields, {"a": {}, "bad": {"balloon_max": 64 * GIB}}):
+            guests = {name: Guest(name, name, {"balloon_max": 8 * GIB, **known}) for name, known in told.items()}
+            found = book.look(Snapshot(Host(fields={"mem_available": 12 * GIB}), guests))
+        assert found.holds["a"] == 6 * GIB
+
     def test_it_is_said_with_who_pays(self):
         found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
         assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}

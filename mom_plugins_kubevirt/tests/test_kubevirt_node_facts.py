@@ -68,6 +68,7 @@ def test_a_guest_is_promised_what_its_pod_requests_without_kubevirts_own(node: N
     fields = node.guest(running)
     assert fields["pod_request"] == 2300 * MIB
     assert fields["pod_request_by"] == "the kubelet"
+    assert fields["mem_vouched"] == fields["pod_request"]
     assert 2080 * MIB < int(str(fields["balloon_min"])) < 2100 * MIB
     assert "give_back" not in fields
 

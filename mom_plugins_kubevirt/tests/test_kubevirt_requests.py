@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mom_devkit import host_of
 from mom_plugins_kubevirt.node_fields import ASKING
-from mom_plugins_kubevirt.requests import PodPromise, PodRequest, overhead_kib, promise_by_request, promise_of, protected_kib
+from mom_plugins_kubevirt.requests import PodPromise, PodRequest, overhead_kib, promise_by_request, promise_of, protected_kib, vouched_kib
 
 MIB, GIB = 1 << 10, 1 << 20
 NEWEST_FIXED_MIB = 25 + 100 + 25 + 40 + 30 + 8
@@ -100,3 +100,23 @@ def test_what_the_kernel_protects_is_read_of_the_container_and_else_of_the_pod(t
     assert protected_kib("") is None
     (root / "pod/memory.min").write_text("0\n")
     assert protected_kib(pod) is None
+
+
+@pytest.mark.parametrize(
+    ("request_kib", "files", "vouched"),
+    [
+        (3 * GIB, {"pod/memory.max": f"{8 << 30}\n", "oom_score_adj": "900\n"}, 3 * GIB),
+        (None, {"pod/memory.max": "max\n", "oom_score_adj": "900\n"}, 0.101 * 64 * GIB),
+        (None, {"pod/memory.max": f"{4 << 30}\n", "oom_score_adj": "900\n"}, 4 * GIB),
+        (None, {"pod/memory.max": f"{4 << 30}\n", "oom_score_adj": "-997\n"}, 4 * GIB),
+        (None, {"pod/memory.max": "max\n", "oom_score_adj": "1000\n"}, 0.001 * 64 * GIB),
+        (None, {}, None),
+    ],
+    ids=["requested", "by its score", "limited", "Guaranteed", "BestEffort", "unknown"],
+)
+def test_the_node_vouches_for_what_a_pod_requests_or_for_its_limit(
+    tmp_path: Path, request_kib: int | None, files: dict[str, str], vouched: float | None
+) -> None:
+    root = host_of(tmp_path, files)
+    found = vouched_kib(request_kib, f"{root}/pod", str(root), 64 * GIB)
+    assert found == (None if vouched is None else pytest.approx(vouched))

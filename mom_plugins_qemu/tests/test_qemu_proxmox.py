@@ -141,7 +141,8 @@ def test_without_its_daemon_shares_say_what_it_costs_to_take_memory(node: Node) 
     node.add(100, f"shares: 4000\n{WEB}")
     web = node.guest(100)
     assert web.blocked == {}
-    assert node.hypervisor.fields([web])[web.id]["reclaim_cost"] == 4.0
+    fields = node.hypervisor.fields([web])[web.id]
+    assert (fields["reclaim_cost"], fields["mem_vouched"]) == (4.0, 1024 * MIB)
 
 
 @pytest.mark.parametrize("lock", ["backup", "migrate", "snapshot", "rollback", "suspended"])

@@ -52,6 +52,7 @@ def test_a_guest_whose_memory_a_balloon_cannot_take_is_sized_by_virtio_mem(host:
     (web,) = hypervisor.guests()
     fields = plugin.mom_collect_guests(hypervisor, [web])[web.id]
     assert (fields["balloon_cur"], fields["balloon_max"], fields["sized_by"]) == (1024 * MIB, 1024 * MIB, "virtio-mem")
+    assert fields["mem_vouched"] == 1024 * MIB
     assert "pinned" not in web.properties, "there is a way"
     assert web.properties["mem_guarantee"] == f"{600 * MIB}KiB"
     assert web.blocked == {}

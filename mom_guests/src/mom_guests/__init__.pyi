@@ -8,6 +8,7 @@ from .fields import (
     LIMIT_ROOM as LIMIT_ROOM,
     PERIOD as PERIOD,
     REPORTING as REPORTING,
+    VOUCHED as VOUCHED,
     guest_fields as guest_fields,
     host_fields as host_fields,
 )

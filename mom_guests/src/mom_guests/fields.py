@@ -15,6 +15,7 @@ LEAST: Final = "balloon_least"
 GIVE_BACK: Final = "give_back"
 HUGE_PAGES: Final = "host_huge_pages"
 LIMIT_ROOM: Final = "host_limit_room"
+VOUCHED: Final = "mem_vouched"
 REBOOT_AGE: Final = "reboot_age"
 
 

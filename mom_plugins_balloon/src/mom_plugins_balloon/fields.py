@@ -5,7 +5,7 @@ from typing import Final
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon import names
 from mom_plugins_balloon.ballooned_guests import CONTROL
-from mom_plugins_balloon.guarantees import HOLDS, PROMISED
+from mom_plugins_balloon.guarantees import HOLDS, PROMISED, VOUCHED
 from mom_plugins_balloon.harm import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.limits import MINIMUM_KIB
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
@@ -78,6 +78,7 @@ _READ: Final = (
     (names.GROUP_ROOM, _KIB, _G),
     (names.LEAST, _KIB, _G),
     (names.GIVE_BACK, _TEXT, _G),
+    (VOUCHED, _KIB, _G),
     ("offload_net", _KIB, _H),
     ("swap_usage", _KIB, _H),
     (names.STOPPED_BELOW, _KIB, _H),

@@ -35,6 +35,10 @@ _PROMISES = (PROMISED, GUARANTEE, PLATFORMS_GUARANTEE)
 SOURCES = (HOLDS, *_PROMISES, GUARANTEE_SHARE)
 """The fields that the figures of promises are found from."""
 
+VOUCHED = "mem_vouched"
+"""The field of a hypervisor whose guests say themselves how large they are: KiB that somebody else vouches for. What is promised to a guest
+above that, as a share of what it claims to be, is the first to shrink."""
+
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
 """Of a guest whose priority is unknown: the middle of 0 to 100."""
@@ -168,6 +172,8 @@ class Guarantees:
     """The ids of those guests to which YAML file and definition promise nothing, where that is certain."""
     _maxima: dict[tuple[str, str], float] = field(default_factory=dict)
     """As they were known last, by guest id and incarnation."""
+    _vouched: dict[tuple[str, str], float] = field(default_factory=dict)
+    """As above."""
     _host_kib: float | None = None
     """The host's memory, as it was known last."""
     _told: dict[str, tuple[str, Sequence[float | None]]] = field(default_factory=dict)
@@ -180,14 +186,17 @@ class Guarantees:
 
     def look(self, snapshot: Snapshot) -> PromisesKept:
         """How all promises stand in this snapshot."""
-        guests, sizes, maxima = snapshot.listed, snapshot.numbers("balloon_max"), self._maxima
-        maxima.update(((guest.id, guest.incarnation), size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
+        guests, maxima, vouched_for = snapshot.listed, self._maxima, self._vouched
+        _remember(maxima, guests, snapshot.numbers("balloon_max"))
+        _remember(vouched_for, guests, snapshot.numbers(VOUCHED))
         by_guest = self._with_promises(guests)
         own = {guest.id: portions for guest, portions, _ in by_guest}
         unclear = [Unclear(guest, error) for guest, _, error in by_guest if error is not None]
         by_plugin, unheard = self._told_by_class(snapshot)
         collected = [*by_plugin, *map(snapshot.numbers, (PLATFORMS_GUARANTEE, "balloon_cur"))]
+        all_kib: dict[str, float] = {}
         promises: dict[str, Promise] = {}
+        above: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unsettled: set[str] = set()
         for guest, class_kib, share, priority, by_platform, size in zip(guests, *collected, strict=True):
@@ -209,19 +218,27 @@ class Guarantees:
             if most is not None and promised > most:
                 excessive.append(Excess(guest, promised, most))
                 promised = most
-            promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
-        if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
-            for known_of in maxima.keys() - {(guest.id, guest.incarnation) for guest in guests}:
-                del maxima[known_of]
+            all_kib[identity] = promised
+            firm = math.ceil(promised)
+            if (vouched := vouched_for.get((identity, guest.incarnation))) is not None:
+                sizes = [
+                    class_kib,
+                    *(one.kib_of(None) for one in portions if isinstance(one, Portion)),
+                ]  # no shares of what it claims to be
+                firm = min(firm, math.ceil(_largest([vouched, *sizes]) or 0))
+            promises[identity] = Promise(firm, ORDINARY_PRIORITY if priority is None else priority)
+            if firm < promised:
+                above[identity] = promises[identity]._replace(kib=promised - firm)
         room = self._room(snapshot.host.number("mem_available"))
         holds = kept(promises, room)
+        for identity, kib in kept(above, None if room is None else room - sum(holds.values())).items():
+            holds[identity] += kib
         shrunk = [
-            Shrunk(snapshot.guests[identity], promise.kib, holds[identity])
-            for identity, promise in promises.items()
-            if holds[identity] < promise.kib
+            Shrunk(snapshot.guests[identity], promised, holds[identity])
+            for identity, promised in all_kib.items()
+            if holds[identity] < promised
         ]
         shrunk.sort(key=lambda one: (promises[one.guest.id].priority, one.guest.name))
-        all_kib = {identity: promise.kib for identity, promise in promises.items()}
         incarnations = {identity: snapshot.guests[identity].incarnation for identity in promises}
         self.standing = PromisesKept(all_kib, holds, room, shrunk, excessive, unclear, unsettled, unheard, incarnations)
         return self.standing
@@ -321,6 +338,14 @@ class Guarantees:
         if host_kib is None:
             return None
         return max(0.0, host_kib - (self.host_reserve.kib_of(host_kib) or 0.0))
+
+
+def _remember(known: dict[tuple[str, str], float], guests: Sequence[Guest], figures: Sequence[float | None]) -> None:
+    """Take these guests' figures that are known now; forget those of guests that have gone. Without any guest, the hypervisor is away."""
+    known.update(((guest.id, guest.incarnation), kib) for guest, kib in zip(guests, figures, strict=True) if kib is not None)
+    if len(known) > len(guests) > 0:
+        for gone in known.keys() - {(guest.id, guest.incarnation) for guest in guests}:
+            del known[gone]
 
 
 @lru_cache(maxsize=1024)

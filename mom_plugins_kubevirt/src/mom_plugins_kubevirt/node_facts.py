@@ -7,14 +7,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from mom_core import Condition, Decision, Finding, PluginContext, Severity, Snapshot, Source, Value, as_number, format_kib, printable
-from mom_guests import BALLOON, GIVE_BACK
+from mom_guests import BALLOON, GIVE_BACK, VOUCHED
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pod_groups import PodGroups
-from mom_plugins_kubevirt.requests import promise_of, protected_kib
+from mom_plugins_kubevirt.requests import promise_of, protected_kib, vouched_kib
+from mom_toolkit import read_meminfo
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
 
@@ -52,6 +53,7 @@ class NodeFacts:
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
         told = self.kubelet.told
         self._groups.look(fields, pods)
+        node_kib = read_meminfo(self._context.root).get("MemTotal")
         for identity, known in fields.items():
             pod = pods.get(identity)
             if pod is None:
@@ -67,6 +69,10 @@ class NodeFacts:
                 known[PROMISE], known[PROMISED_BY] = math.ceil(promise.kib), promise.by
                 if promise.request is not None:
                     known[REQUEST] = math.ceil(promise.request)
+            request = asked.memory if asked is not None and asked.memory is not None else protected
+            vouched = vouched_kib(request, pod.cgroup, f"{self._context.root}/proc/{pod.pid}", node_kib)
+            if vouched is not None:
+                known[VOUCHED] = math.ceil(vouched)
             if asked is not None and asked.leaves:
                 known[GIVE_BACK] = LEAVES
 

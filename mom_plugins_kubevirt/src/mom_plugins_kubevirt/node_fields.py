@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
+from mom_guests import VOUCHED
 
 PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"
@@ -18,6 +19,14 @@ THRESHOLD: Final = "eviction_threshold"
 _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
 _EVICTION: Final = "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods"
 FIELDS: Final = (
+    FieldSpec(
+        VOUCHED,
+        _KIB,
+        _G,
+        "the most memory that the node keeps for the guest: its pod's request, or its limit; what is promised above that, as a share of the"
+        " size that the guest claims, shrinks before other promises; unknown: nobody says",
+        "kubelet /pods, memory.min or memory.low; else memory.max, oom_score_adj",
+    ),
     FieldSpec(
         PROMISE,
         _KIB,

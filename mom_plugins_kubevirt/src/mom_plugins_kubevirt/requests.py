@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from mom_plugins_kubevirt.kubelet_api import member, objects_of
 from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.quantities import quantity_kib
-from mom_toolkit import kib_in
+from mom_toolkit import kib_in, read_kernel_file
 
 COMPUTE: Final = "compute"
 """The container with QEMU."""
@@ -98,6 +98,26 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
         if known:
             return float(max(known))
     return None
+
+
+def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
+    """Return the most memory that the node keeps for a pod, in KiB; None: unknown.
+
+    Where its request is not known, the score that the kubelet gives processes of the class Burstable bounds it: 1000, less the thousandths
+    of the node's memory that their container requests (kubernetes/kubernetes, pkg/kubelet/qos/policy.go). A process can only raise its
+    score, which bounds its own pod more.
+
+    :param request: what it requests; None: unknown
+    :param pod_group: the folder of its control group; empty: not known
+    :param process: the folder in /proc of a process in it
+    :param node_kib: the node's memory; None: unknown
+    """
+    if request is not None:
+        return request
+    score = read_kernel_file(f"{process}/oom_score_adj").strip()
+    requested = (1001 - int(score)) / 1000 * node_kib if node_kib is not None and score.isdigit() and int(score) > 0 else None
+    limit = kib_in(f"{pod_group}/memory.max") if pod_group else None
+    return min((kib for kib in (requested, limit) if kib is not None), default=None)
 
 
 def promise_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
-from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, guest_fields, host_fields
+from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, VOUCHED, guest_fields, host_fields
 from mom_plugins_qemu.description import STATISTICS
 
 PLUGGED: Final = "plugged_cur"
@@ -44,11 +44,16 @@ SIZED_BY: Final = "sized_by"
 VIRTIO_MEM: Final = "virtio-mem"
 
 _WAYS: Final = f"which way the guest is sized by `balloon_target`: `balloon` or `{VIRTIO_MEM}`; of guests with one virtio-mem device"
+_VOUCHED: Final = (
+    "the guest's memory by its definition; what is promised above that, as a share of the size that the guest claims, shrinks before other"
+    " promises; unknown: no definition says"
+)
 _PLUGGED: Final = "memory that virtio-mem has plugged in; of guests with one such device"
 
 GUEST_FIELDS: Final = (
     *guest_fields(_source),
     _field("reclaim_cost", Unit.RATIO, "what it costs to take memory from the guest; 1 is ordinary", "shares of Proxmox VE, by 1000"),
+    _field(VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
     _field(PLUGGED_MAXIMUM, Unit.KIB, "what virtio-mem can have plugged in", "QMP query-memory-devices max-size"),
     _field(SIZED_BY, Unit.TEXT, _WAYS, "the guest's devices"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Value, printable
-from mom_guests import LEAST, PERIOD, Record, SeenGuest
+from mom_guests import LEAST, PERIOD, VOUCHED, Record, SeenGuest
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
@@ -165,6 +165,10 @@ class MonitoredGuest(SeenGuest):
             works = self.description is not None and self.description.balloon_works
             if self.way is not None or works:
                 fields[SIZED_BY] = VIRTIO_MEM if self.way is not None else "balloon"
+        if self.defined is not None and self.defined.guest.memory is not None:
+            fields[VOUCHED] = self.defined.guest.memory >> 10
+        elif self.definition is not None and self.definition.memory_mib is not None:
+            fields[VOUCHED] = self.definition.memory_mib << 10
         if self.definition is not None and self.definition.reclaim_cost is not None:
             fields["reclaim_cost"] = self.definition.reclaim_cost
         return fields
