@@ -2,16 +2,14 @@
 
 What it holds is what mom-core's extra `all` brings, or the one that is named.
 
-The tree is the same to the byte wherever and whenever it is made of one commit: versions are those of requirements.lock, and every file has
-the commit's time. It fits all of PYTHONS, as modules in C carry the interpreter's version in their names, and byte code is made where it is
-installed, by the interpreter that is there.
+One commit gives the same bytes on every Debian: versions are those of requirements.lock, and every file has the commit's time.
+The tree fits all of PYTHONS: modules in C carry the interpreter's version in their names, and byte code is made on installation.
 """
 
 from __future__ import annotations
 
 import ast
 import filecmp
-import gzip
 import importlib.util
 import os
 import re
@@ -23,6 +21,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from address import address
 
@@ -32,6 +31,8 @@ PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 """From Debian 12's to Debian 14's and Ubuntu 26.04's, as a dependency on python3 is a range."""
 PLATFORM: Final = "x86_64-manylinux_2_36"
 """Debian 12's C library; later ones run what was built for it."""
+SAME_BYTES: Final = {"pynacl": "22de65bb9010a725b0dac248f353bb072969c94fa8d6b1f34b87d7953cf7bbe4"}
+"""SHA-256 of the wheel to take, by distribution: several of its wheels in requirements.lock fit PLATFORM."""
 PROGRAMS: Final = {"mom": "mom_daemon.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}
 """What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
 HELPER: Final = f"/usr/bin/python3 -I -S /{HOME}/lib/python3/site-packages/mom_helper"
@@ -124,10 +125,19 @@ def as_pip_is_told(listed: str) -> dict[str, str]:
     found = [re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.+)", line) for line in listed.splitlines()]
     for match in sorted(filter(None, found), key=lambda match: ("global", "install", ":env:").index(match[1])):
         if name := PIP_IN_UV.get(match[2]):
-            told[name] = ("," if name == "UV_FIND_LINKS" else " ").join(str(ast.literal_eval(match[3])).split())
+            places = str(ast.literal_eval(match[3])).split()
+            if name in {"UV_FIND_LINKS", "UV_INDEX"}:
+                places = [place for place in places if _is_remote_or_present(place)]
+            told[name] = ("," if name == "UV_FIND_LINKS" else " ").join(places)
     if "UV_INDEX" in told:
         told["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: all indexes are alike; what comes from them has the lock's hashes
     return {name: value for name, value in told.items() if name not in os.environ}
+
+
+def _is_remote_or_present(place: str) -> bool:
+    """Return whether uv can use a place: it fails on a folder that is absent, which pip ignores."""
+    parts = urlsplit(place)
+    return (parts.scheme not in {"", "file"}) or Path(unquote(parts.path)).exists()
 
 
 def version() -> str:
@@ -149,14 +159,29 @@ def _install(folders: Collection[str], scratch: Path, packages: Path) -> None:
     (scratch / "wheels").mkdir()
     _run(sys.executable, "-c", WHEELS, scratch / "wheels", *(ROOT / folder for folder in folders))
     (scratch / "overrides").write_text(NOT_OURS)
+    (scratch / "constraints").write_text(one_wheel_each((ROOT / "requirements.lock").read_text()))
     wheels = sorted(map(str, (scratch / "wheels").glob("*.whl")))
     for python in PYTHONS:
         target = scratch / python
         fits = ("--python-version", python, "--python-platform", PLATFORM, "--override", scratch / "overrides")
-        versions = ("--constraint", ROOT / "requirements.lock", "--link-mode", "copy")
+        versions = ("--constraint", scratch / "constraints", "--link-mode", "copy")
         _run(*uv, "pip", "install", "--target", target, *fits, *versions, *wheels)
         _drop_what_is_the_installers(target)
         _lay_over(target, packages)
+
+
+def one_wheel_each(lock: str) -> str:
+    """Return the lock with a single hash for the distributions in SAME_BYTES.
+
+    :raises SystemExit: the lock does not have that hash, such as after an upgrade
+    """
+    for name, digest in SAME_BYTES.items():
+        match = re.search(rf"^{name}==\S+(?: ; [^\\\n]+)? \\\n(?:    --hash=\S+(?: \\)?\n)+", lock, re.MULTILINE)
+        if match is None or f"--hash=sha256:{digest}" not in match[0]:
+            raise SystemExit(f"requirements.lock has no {name} with the hash in SAME_BYTES: write that of a wheel of its version")
+        first = match[0].partition("\n")[0]
+        lock = lock.replace(match[0], f"{first}\n    --hash=sha256:{digest}\n")
+    return lock
 
 
 def _drop_what_is_the_installers(target: Path) -> None:
@@ -250,14 +275,13 @@ def _write_manual(folder: Path, packages: Path, programs: Mapping[str, str]) -> 
         Path(scratch, "click_man").symlink_to(Path(tool.origin).parent)
         path = os.pathsep.join((str(packages), scratch))
         _run_installed(packages, str(ROOT / "packaging/manual.py"), str(folder), version(), *programs, PYTHONPATH=path)
-    for page in folder.glob("*.1"):
-        (folder / f"{page.name}.gz").write_bytes(gzip.compress(page.read_bytes(), 9, mtime=0))
-        page.unlink()
+    _run("gzip", "-9n", *sorted(folder.glob("*.1")))
 
 
 def _write_documents(folder: Path) -> None:
     (folder / "examples").mkdir(parents=True)
-    (folder / "CHANGELOG.md.gz").write_bytes(gzip.compress((ROOT / "CHANGELOG.md").read_bytes(), 9, mtime=0))
+    shutil.copyfile(ROOT / "CHANGELOG.md", folder / "CHANGELOG.md")
+    _run("gzip", "-9n", folder / "CHANGELOG.md")
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     shipped = {*pages, *(ROOT / "docs").glob("*.svg")}
     for path in shipped:

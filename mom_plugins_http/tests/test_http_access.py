@@ -233,7 +233,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, ca
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8, change="change" * 8)
     served = serve(tcp=tcp)
     verify = ssl.create_default_context(cafile=str(tcp["certificate"]))
-    with httpx.Client(verify=verify, base_url=f"https://localhost:{free_port}", timeout=60) as client:
+    with httpx.Client(verify=verify, base_url=f"https://127.0.0.1:{free_port}", timeout=60) as client:
         over_tcp = replace(served, client=client)
         assert client.get("/v1/status").status_code == 401
         for guess in ("nonsense", "s3cret-guess"):
@@ -249,7 +249,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, ca
     assert wrong in ({"refused to 127.0.0.1: a token that is not known"}, {"refused to ::1: a token that is not known"})
     assert not any(secret in caplog.text for secret in ("nonsense", "s3cret", "read" * 8, "change" * 8))
     with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
-        plain.get(f"http://localhost:{free_port}/v1/status")
+        plain.get(f"http://127.0.0.1:{free_port}/v1/status")
 
 
 def test_a_key_that_everybody_can_read_is_not_served(serve, tmp_path, free_port):
@@ -304,7 +304,7 @@ def test_doctor_says_that_another_program_has_the_port_and_takes_no_running_mom_
     _, ((severity, why),) = checked(tmp_path, tcp=tcp)
     listener.close()
     assert severity is Severity.ERROR
-    assert f"cannot listen on localhost:{free_port}" in why
+    assert f"cannot listen on 127.0.0.1:{free_port}" in why
     running = serve(tcp=tcp).plugin
     assert {one.severity for one in running.mom_doctor() if one.subject.startswith("tcp")} == {Severity.OK}
 

@@ -327,7 +327,7 @@ def test_requests_of_strangers_that_do_not_arrive_keep_no_places(serve: Serve, t
     half_checked = b"POST /v1/policy-check HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 14\r\n"
 
     def over_tls(text: bytes) -> ssl.SSLSocket:
-        sock = ca.wrap_socket(socket.create_connection(("localhost", free_port), 60), server_hostname="localhost")
+        sock = ca.wrap_socket(socket.create_connection(("127.0.0.1", free_port), 60), server_hostname="127.0.0.1")
         sock.sendall(text)
         return sock
 
@@ -342,7 +342,7 @@ def test_requests_of_strangers_that_do_not_arrive_keep_no_places(serve: Serve, t
         wait_until(lambda: answered() == 8, "all places are taken, by requests that are under way")
         assert Client(served.path, 60).get("/v1/whoami")["right"] == "change"
         headers = {"authorization": "Bearer " + "read" * 8}
-        with httpx.Client(base_url=f"https://localhost:{free_port}", headers=headers, verify=ca, timeout=60) as reader:
+        with httpx.Client(base_url=f"https://127.0.0.1:{free_port}", headers=headers, verify=ca, timeout=60) as reader:
             assert reader.get("/v1/status").status_code == 200
         for _ in range(9):
             clients.enter_context(over_tls(HALF_SENT))
@@ -354,7 +354,7 @@ def test_half_made_connections_take_half_of_the_places_at_most(serve: Serve, tmp
     served = serve(clients=8, patience="60s", tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     with contextlib.ExitStack() as strangers:
         for _ in range(12):
-            strangers.enter_context(socket.create_connection(("localhost", free_port), 60))
+            strangers.enter_context(socket.create_connection(("127.0.0.1", free_port), 60))
         wait_until(lambda: served.service._server._handshakes == 4)
         assert Client(served.path, 60).get("/v1/whoami")["right"] == "change"
         assert served.service._server._handshakes == 4

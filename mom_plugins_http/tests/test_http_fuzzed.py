@@ -86,7 +86,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[], i
     (folder / "mom.yaml").write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        made = Daemon(process, f"https://localhost:{port}", folder / "cert.pem", folder, {"authorization": f"Bearer {'change' * 8}"})
+        made = Daemon(process, f"https://127.0.0.1:{port}", folder / "cert.pem", folder, {"authorization": f"Bearer {'change' * 8}"})
         try:
             wait_until(lambda: _answers(made), (folder / "log").read_text)
             yield made

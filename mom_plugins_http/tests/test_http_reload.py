@@ -42,7 +42,7 @@ def assert_answers(path: Path) -> None:
 def over_tcp(port: int, ca: Path) -> httpx.Client:
     """A client with the token to read."""
     headers, verify = {"authorization": "Bearer " + "read" * 8}, ssl.create_default_context(cafile=str(ca))
-    return httpx.Client(base_url=f"https://localhost:{port}", headers=headers, verify=verify, timeout=60)
+    return httpx.Client(base_url=f"https://127.0.0.1:{port}", headers=headers, verify=verify, timeout=60)
 
 
 def status_over_tcp(port: int, ca: Path) -> int:
@@ -54,7 +54,7 @@ def shown_certificate(port: int) -> bytes:
     """What the server shows to a new client, as DER."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("localhost", port), 60) as sock, context.wrap_socket(sock) as tls:
+    with socket.create_connection(("127.0.0.1", port), 60) as sock, context.wrap_socket(sock) as tls:
         found = tls.getpeercert(binary_form=True)
     assert found is not None
     return found
@@ -129,14 +129,14 @@ def test_a_change_of_policies_that_a_reload_overtakes_is_not_told_as_made_and_do
 def test_tcp_comes_and_goes(served: Served, tmp_path: Path, free_port: int) -> None:
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("localhost", free_port), 60)
+        socket.create_connection(("127.0.0.1", free_port), 60)
     served.engine.reload(changed(served, tcp=tcp))
     assert_answers(served.path)
     assert status_over_tcp(free_port, tmp_path / "cert.pem") == 200
     served.engine.reload(changed(served))
     assert_answers(served.path)
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("localhost", free_port), 60)
+        socket.create_connection(("127.0.0.1", free_port), 60)
 
 
 def test_a_refused_reload_leaves_the_server_as_it_was(served: Served, tmp_path: Path, free_port: int) -> None:

@@ -6,7 +6,6 @@ files is added to the tree: it is used up. With `--quick` they are larger and ma
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
@@ -16,10 +15,16 @@ import sys
 import tempfile
 import time
 import tomllib
+from email import message_from_string
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
+MODULES: Final = "usr/lib/mom/lib/python3/site-packages"
+"""Where the package has Python's modules, below its root."""
+LICENCE_FILE: Final = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)", re.IGNORECASE)
+APACHE_REFERENCE: Final = "On Debian systems, the full text of the Apache License 2.0 is in /usr/share/common-licenses/Apache-2.0."
+COPYRIGHT_LINE: Final = re.compile(r"[\s*#]*(copyright\b|\(c\)|©).*\d{4}", re.IGNORECASE)
 HERE: Final = Path(__file__).resolve().parent
 PROJECT: Final = tomllib.loads((HERE.parents[1] / "mom_core/pyproject.toml").read_text())["project"]
 MAINTAINER: Final = "{name} <{email}>".format(**PROJECT["maintainers"][0])
@@ -117,10 +122,11 @@ def _build(tree: Path, path: Path, epoch: int, *, quick: bool) -> None:
 
 def _add_what_debian_asks_for(tree: Path, version: str, epoch: int) -> None:
     documents = tree / "usr/share/doc/mom"
-    (documents / "copyright").write_bytes((HERE / "copyright").read_bytes())
+    (documents / "copyright").write_text((HERE / "copyright").read_text() + embedded_copyrights(tree / MODULES))
     (documents / "CHANGELOG.md.gz").rename(documents / "changelog.gz")
     changes = CHANGELOG.format(version=version, summary="See changelog.gz.", maintainer=MAINTAINER, date=formatdate(epoch))
-    (documents / "changelog.Debian.gz").write_bytes(gzip.compress(changes.encode(), 9, mtime=0))
+    (documents / "changelog.Debian").write_text(changes)
+    subprocess.run(["gzip", "-9n", documents / "changelog.Debian"], check=True, timeout=60)
     hook = tree / "usr/share/python3/runtime.d/mom.rtupdate"
     hook.parent.mkdir(parents=True)
     hook.write_bytes((HERE / "mom.rtupdate").read_bytes())
@@ -128,6 +134,40 @@ def _add_what_debian_asks_for(tree: Path, version: str, epoch: int) -> None:
     overrides = tree / "usr/share/lintian/overrides/mom"
     overrides.parent.mkdir(parents=True)
     overrides.write_bytes((HERE / "lintian-overrides").read_bytes())
+
+
+def embedded_copyrights(packages: Path) -> str:
+    """Return a stanza of Debian's copyright format for each distribution that the package brings beside mom's own.
+
+    :raises SystemExit: a distribution has no licence file, so that nobody could say what its users may do
+    """
+    stanzas = []
+    for about in sorted(packages.glob("*.dist-info")):
+        meta = message_from_string((about / "METADATA").read_text(encoding="utf-8"))
+        name = str(meta["Name"])
+        if about.name.startswith("mom_"):
+            continue
+        texts = [path.read_text(encoding="utf-8") for path in sorted(about.rglob("*")) if path.is_file() and LICENCE_FILE.match(path.name)]
+        if not texts:
+            raise SystemExit(f"{about.name} has no licence file: write its licence into packaging/deb/copyright by hand")
+        owners = sorted({line.strip(" *#.") for text in texts for line in text.splitlines() if COPYRIGHT_LINE.match(line)})
+        modules = (
+            (about / "top_level.txt").read_text().split()
+            if (about / "top_level.txt").exists()
+            else [name.replace("-", "_").lower().removesuffix("_py")]
+        )
+        files = " ".join(f"{MODULES}/{module}*" for module in [*modules, about.name])
+        body = "\n".join(
+            f" {line}".rstrip() if line.strip() else " ." for line in "\n\n".join(map(_without_apache_text, texts)).splitlines()
+        )
+        copyrights = "\n ".join(owners or [f"the authors of {name}"])
+        stanzas.append(f"\nFiles: {files}\nCopyright: {copyrights}\nLicense: {name}\n{body}\n")
+    return "".join(stanzas)
+
+
+def _without_apache_text(text: str) -> str:
+    """Return a reference in place of the Apache License 2.0, which every Debian has."""
+    return APACHE_REFERENCE if "Version 2.0, January 2004" in text else text
 
 
 def _write_control(tree: Path, text: str, version: str) -> None:

@@ -8,6 +8,7 @@ run, which takes an hour.
 from __future__ import annotations
 
 import argparse
+import filecmp
 import json
 import os
 import re
@@ -63,7 +64,7 @@ def main() -> int:
                 print(machine.run("journalctl", "--no-pager", "--lines=100", may_fail=True))  # it is gone with the machine
                 raise
         with machine.boot("kernel"):
-            check_commands(machine, without_tests=wanted.without_tests)
+            check_commands(machine, wanted.package, without_tests=wanted.without_tests)
         shutil.rmtree(machine.folder)
         check_fleet(release, wanted.package)
         say(f"{release}: all is well, after {time.monotonic() - began:.0f} s")
@@ -256,10 +257,12 @@ def check_fleet(release: str, package: Path) -> None:
         _claim(typed <= 10 and took <= 600, f"three hosts are a fleet by {typed} commands after {took:.0f} s")
 
 
-def check_commands(machine: Machine, *, without_tests: bool) -> None:
-    """The README's two, in a clone of what is committed here."""
+def check_commands(machine: Machine, package: Path, *, without_tests: bool) -> None:
+    """Run the README's commands in a clone of the commit; `./run deb` must make the same bytes as elsewhere."""
     place = machine.folder / "root/mom"
     subprocess.run(["git", "clone", "--quiet", ROOT, place], check=True, timeout=120)
+    machine.run("sh", "-c", "cd /root/mom && exec ./run deb", seconds=900)
+    _claim(filecmp.cmp(place / "dist" / package.name, package, shallow=False), f"{package.name} has the same bytes when it is built here")
     for words, seconds in ((("./run", "demo"), 900), (("./run", "tests"), 7200))[: 1 if without_tests else 2]:
         say(" ".join(words))
         began = time.monotonic()

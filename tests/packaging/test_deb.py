@@ -71,15 +71,15 @@ def test_what_is_fetched_comes_from_where_pip_is_told_to_fetch_it(monkeypatch: p
     monkeypatch.syspath_prepend(ROOT / "packaging")
     told = importlib.import_module("tree").as_pip_is_told(
         ":env:.index-url='https://three/simple'\nglobal.cert='/etc/ca.pem'\nglobal.index-url='https://one/simple'\nglobal.timeout='3'\n"
-        "global.trusted-host='other'\ninstall.index-url='https://two/simple'\nglobal.extra-index-url='\\nhttps://a/simple\\nfile:///b'\n"
-        "install.find-links='/c /d'\n"
+        "global.trusted-host='other'\ninstall.index-url='https://two/simple'\nglobal.extra-index-url='\\nhttps://a/simple\\nfile:///etc'\n"
+        "install.find-links='/etc /no-such-folder file:///no-such-folder file:///etc'\n"
     )
     assert told == {
         "SSL_CERT_FILE": "/etc/ca.pem",
         "UV_DEFAULT_INDEX": "https://three/simple",
-        "UV_INDEX": "https://a/simple file:///b",
+        "UV_INDEX": "https://a/simple file:///etc",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
-        "UV_FIND_LINKS": "/c,/d",
+        "UV_FIND_LINKS": "/etc,file:///etc",
     }
 
 
@@ -98,6 +98,14 @@ def test_it_is_clean_for_debians_own_judge(package: Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
     assert run("lintian", "--allow-root", package) == ""
+
+
+def test_the_copyright_file_has_a_paragraph_for_each_embedded_distribution(installed: Path) -> None:
+    text = (installed / "usr/share/doc/mom/copyright").read_text()
+    folder = installed / PACKAGES
+    others = {path.name for path in folder.glob("*.dist-info") if not path.name.startswith("mom_")}
+    assert {name.rpartition("/")[2].removesuffix("*") for name in re.findall(r"\S+\.dist-info\*", text)} == others
+    assert text.count("\nLicense: ") == len(others) + 1
 
 
 def test_all_is_roots_and_nothing_is_anywhere_else_than_debian_wants_it(package: Path) -> None:

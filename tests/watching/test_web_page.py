@@ -713,7 +713,7 @@ def test_what_is_open_in_the_history_stays_open_when_policies_change(mom: Daemon
 def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: Start, visit: Visit, tmp_path: Path, free_port: int) -> None:
     tokens = {"read": "r" * 32, "change": "c" * 32}
     daemon(http=json.dumps({"tcp": tcp_settings(tmp_path, free_port, **tokens)}))
-    page = visit(f"https://localhost:{free_port}/#/policies", ignore_https_errors=True, but=REFUSED)
+    page = visit(f"https://127.0.0.1:{free_port}/#/policies", ignore_https_errors=True, but=REFUSED)
     dialog = page.get_by_role("dialog", name="Who are you?")
     expect(dialog).to_be_visible()
     page.get_by_label("Key or token").fill("wrong" * 8)
