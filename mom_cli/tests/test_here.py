@@ -151,3 +151,12 @@ def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert not [name for name in done.stderr.split() if name.startswith("mom_plugins_")]
     assert "pydantic" not in done.stderr.split(), "it is most of a second on a slow host"
+
+
+def test_a_program_outside_the_path_is_named_with_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mom").touch(0o755)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "mom")])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert how_to_start(None, tmp_path) == f"{tmp_path}/mom run"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert how_to_start(None, tmp_path) == "mom run"

@@ -98,3 +98,11 @@ def test_doctor_sends_nobody_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "read_status", lambda _: RunningStatus(document(condition), 1, 0.0))
     (found,) = (one for one in doctor._daemon(Config(), 1) if one.subject == "verdict")
     assert (found.message.partition(", for ")[0], found.cure) == (WHY, "start it")
+
+
+def test_a_configuration_without_a_hypervisor_is_an_error_and_not_a_host_without_guests(tmp_path: Path, mom) -> None:
+    file = tmp_path / "mom.yaml"
+    file.write_text(f"plugins: {{host: {{}}}}\nstate_directory: {tmp_path}\nrun_directory: {tmp_path}/run\n")
+    code, out, err = mom("guests", "-c", file)
+    assert (code, out) == (1, "")
+    assert "no enabled plugin provides a hypervisor" in err

@@ -19,7 +19,7 @@ from mom_cli.here import how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import brief, config_argument, config_option, json_option, load_as_owner, print_prose
+from mom_daemon import brief, config_argument, config_option, json_option, load_as_owner, print_prose, program
 from mom_daemon.cli.prose import terminal_columns
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         print_prose(f"not taken over: {note}", 2)
     if observe:
         _tell_how_to_act(output)
-    print_prose(f"next: mom config check{_naming(output)}", 2)
+    print_prose(f"next: {program()} config check{_naming(output)}", 2)
 
 
 def _observes(output: str, *, said: bool | None) -> bool:
@@ -361,9 +361,9 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     option = _naming(path)
     if observe:
         _tell_how_to_act(path)
-    runs = () if observe else (f"mom run --observe{option}",)
+    runs = () if observe else (f"{program()} run --observe{option}",)
     starts = how_to_start(None if path == DEFAULT_CONFIG else str(path))
-    print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, starts)), 2)
+    print_prose("next: " + "; ".join((f"{program()} config check{option}", f"{program()} doctor{option}", *runs, starts)), 2)
 
 
 def _tell_how_to_act(path: Path | str) -> None:

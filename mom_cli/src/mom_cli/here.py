@@ -21,7 +21,7 @@ from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
-from mom_daemon import become_owner, print_prose
+from mom_daemon import become_owner, print_prose, program
 from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
 
 Found = TypeVar("Found")
@@ -33,7 +33,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Paths that are there where guests are managed by each: the first that is found is the one that mom would ask for the guests."""
 
-WATCH: Final = (("mom status", "how the host is, and what mom did last"), ("mom guests", "all guests with their memory"))
+WATCH: Final = (("status", "how the host is, and what mom did last"), ("guests", "all guests with their memory"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
     """The command that starts mom with that configuration, or with the usual one: systemd where it has mom's unit, which runs that one."""
     if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
         return "systemctl start mom"
-    return "mom run" if config_path is None else f"mom run -c {shlex.quote(config_path)}"
+    return f"{program()} run" if config_path is None else f"{program()} run -c {shlex.quote(config_path)}"
 
 
 def _has_unit(root: Path) -> bool:
@@ -122,29 +122,30 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     :param demo: whether there is a `mom demo`
     """
     sudo = "" if root else "sudo "
+    mom = f"{sudo}{program()}"
     acts = f", when line {sight.observes} of {sight.file} says `mode: enforce` (until then it touches nothing)" if sight.observes else ""
     if sight.pid:
-        yield from ((f"{sudo}{command}", what) for command, what in WATCH)
+        yield from ((f"{mom} {verb}", what) for verb, what in WATCH)
         if acts:
             yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act{acts}"
-        yield f"{sudo}mom doctor", "what keeps mom from working well here, each with the cure"
+        yield f"{mom} doctor", "what keeps mom from working well here, each with the cure"
         return
     if sight.left:
-        yield f"{sudo}mom restore", f"puts back {sight.left} changes that an earlier mom has left"
+        yield f"{mom} restore", f"puts back {sight.left} changes that an earlier mom has left"
     if sight.left is None:
-        yield f"{sudo}mom status", "says why it is unknown what an earlier mom has left"
+        yield f"{mom} status", "says why it is unknown what an earlier mom has left"
     if not (sight.kvm or sight.managed or sight.guests) and demo:
-        yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
+        yield f"{program()} demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
         there = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
-        yield f"{sudo}mom config init{there}", f"writes a commented {sight.file} for what is found on this host"
-    yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure"
-    yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
+        yield f"{mom} config init{there}", f"writes a commented {sight.file} for what is found on this host"
+    yield f"{mom} doctor", "what would keep mom from working here, each with the cure"
+    yield f"{mom} run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
         what = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"
         yield f"{sudo}systemctl enable --now mom", what
     else:
-        yield f"{sudo}mom run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/install.md has it as a service"
+        yield f"{mom} run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/install.md has it as a service"
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:

@@ -85,6 +85,9 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
         origin = "read just now, as mom does not run"
     rows = _rows(content)
+    for lack in lacking(config):
+        if not rows and lack.hook == "mom_hypervisor":
+            raise MomError(lack.message, hint="`mom doctor` names the plugin that fits this host")
     if as_json:
         click.echo(json.dumps(rows))
         return

@@ -8,6 +8,7 @@ from .cli.options import (
     json_option as json_option,
 )
 from .cli.output import write_output as write_output
+from .cli.hints import program as program
 from .cli.prose import brief as brief, print_prose as print_prose
 from .cli.terminal import print_text as print_text, progress as progress
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup

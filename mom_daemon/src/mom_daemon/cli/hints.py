@@ -1,13 +1,16 @@
-"""Commands that mom advises: complete, so that they work as they stand for whoever has named a configuration.
+"""Complete the commands that mom advises, so that they can be typed as printed.
 
-Texts name a command between backticks: `mom doctor`. Where this process was given another configuration than the usual one, and the verb
-takes one, it is printed with `-c FILE`.
+Texts name a command between backticks: `mom doctor`. `-c FILE` is added where this process was given a configuration
+and the verb takes one. The path of the program is added where `mom` is not on the PATH.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Final
 
 import click
@@ -35,17 +38,24 @@ def note_config(path: str | None) -> None:
 
 
 def with_config(text: str) -> str:
-    """The text, with the configuration that was named in each command that takes one."""
-    if _Given.config is None or "`mom " not in text:
-        return text
-    return _COMMAND.sub(_completed, text)
+    """Return the text with its commands completed."""
+    return _COMMAND.sub(_complete, text) if "`mom " in text else text
 
 
-def _completed(found: re.Match[str]) -> str:
-    words = found[1].split()
-    if _Given.config is None or {"-c", "--config"} & set(words) or not _takes_config(words):
-        return found[0]
-    return f"`mom {found[1]} -c {shlex.quote(_Given.config)}`"
+def program() -> str:
+    """Return how to call this program: `mom`, or its path where the shell would not find it by that name."""
+    path = Path(sys.argv[0])
+    if path.name != "mom" or shutil.which("mom"):
+        return "mom"
+    return shlex.quote(str(path.absolute()))
+
+
+def _complete(command: re.Match[str]) -> str:
+    words = command[1].split()
+    config = ""
+    if _Given.config is not None and not {"-c", "--config"} & set(words) and _takes_config(words):
+        config = f" -c {shlex.quote(_Given.config)}"
+    return f"`{program()} {command[1]}{config}`"
 
 
 def _takes_config(words: list[str]) -> bool:
