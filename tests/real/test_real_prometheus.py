@@ -113,12 +113,11 @@ def rules(prometheus: Prometheus) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def test_the_alert_rules_fire_when_they_should_and_only_then() -> None:
+@pytest.mark.parametrize("tests", ["mom-alerts.test.yml", "mom-fleet-alerts.test.yml"])
+def test_the_alert_rules_fire_when_they_should_and_only_then(tests: str) -> None:
     if shutil.which("promtool") is None:
         not_here("there is no promtool (apt-get install prometheus)")
-    tested = subprocess.run(
-        ["promtool", "test", "rules", "mom-alerts.test.yml"], cwd=PACKAGING / "prometheus", capture_output=True, text=True, check=False
-    )
+    tested = subprocess.run(["promtool", "test", "rules", tests], cwd=PACKAGING / "prometheus", capture_output=True, text=True, check=False)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 

@@ -32,13 +32,14 @@ GIB = 1 << 20
 
 PLUGINS = f'''
 import importlib, json, time
-from mom_core import FieldSpec, Guest, HypervisorError, Scope, Unit, hookimpl
+from mom_core import Condition, FieldSpec, Guest, HypervisorError, Scope, Severity, Unit, hookimpl
 
 for module, names in {{
     "mom_core.engine.verdict": ("GAP_SECONDS", "PATIENCE_SECONDS"),
     "mom_core.plugins.invoker": ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"),
     "mom_plugins_balloon.cooperation": ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS"),
     "mom_plugins_balloon.harm": ("KILLED_SECONDS",),
+    "mom_plugins_balloon.problems": ("RECLAIM_SECONDS",),
 }}.items():
     found = importlib.import_module(module)
     for name in names:
@@ -83,7 +84,7 @@ class WorldPlugin:
 
     @hookimpl
     def mom_declare(self):
-        for name in ("balloon_cur", "balloon_max", "mem_available", "mem_usable"):
+        for name in ("balloon_cur", "balloon_max", "mem_available", "mem_usable", "rss"):
             yield FieldSpec(name, Unit.KIB, Scope.GUEST, "a size", "the folder")
         yield FieldSpec("stats_age", Unit.SECONDS, Scope.GUEST, "how old that is", "the folder")
         yield FieldSpec("guest_oom_kills", Unit.COUNT, Scope.GUEST, "killed programs", "the folder")
@@ -95,7 +96,7 @@ class WorldPlugin:
             one = told[guest.name]
             size = self._world.size(guest.name, one)
             figures = {{"balloon_max": one["maximum"], "mem_available": size, "mem_usable": size - one["used"], "stats_age": 0.0}}
-            found[guest.id] = {{"balloon_cur": size, "guest_oom_kills": one.get("killed", 0), **figures}}
+            found[guest.id] = {{"balloon_cur": size, "guest_oom_kills": one.get("killed", 0), "rss": one.get("rss"), **figures}}
         return found
 
 
@@ -106,16 +107,19 @@ class Probe:
         self._root = context.root
 
     @hookimpl
-    def mom_declare(self):
-        yield FieldSpec("eviction_room", Unit.KIB, Scope.HOST, "as the plugin kubevirt has it", "the folder")
-
-    @hookimpl
     def mom_collect_host(self):
         if (self._root / "broken").exists():
             raise OSError("the sensor has gone")
         if (self._root / "slow").exists():
             time.sleep(4)
-        return {{"eviction_room": -1024 if (self._root / "evicting").exists() else 1024}}
+        return {{}}
+
+    @hookimpl
+    def mom_act(self):
+        if (self._root / "evicting").exists():
+            yield Condition("eviction", "the kubelet evicts pods of this node")
+        if (self._root / "hot").exists():
+            yield Condition("heat", "the host is hot", severity=Severity.WARNING)
 '''
 
 ENTRY_POINTS = """[mom.plugins]
@@ -160,6 +164,7 @@ class Host:
         self.memory(available=4 * GIB)
         self.pressure(0)
         self.guest("calm", GIB)
+        self.guest("growing", GIB, rss=GIB // 8)
 
         self._environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "COLUMNS": "200"}
 
@@ -204,8 +209,8 @@ class Host:
         figures = {"MemTotal": 8 * GIB, "MemFree": available, "MemAvailable": available, "Buffers": 0, "Cached": 0, "AnonPages": GIB}
         self._write("proc/meminfo", "".join(f"{name}: {kib} kB\n" for name, kib in {**figures, "SwapTotal": 0, "SwapFree": 0}.items()))
 
-    def pressure(self, full: float) -> None:
-        lines = (f"{kind} avg10={full:.2f} avg60=0.00 avg300=0.00 total=1\n" for kind in ("some", "full"))
+    def pressure(self, stalled: float) -> None:
+        lines = (f"{kind} avg10={stalled:.2f} avg60={stalled:.2f} avg300=0.00 total=1\n" for kind in ("some", "full"))
         self._write("proc/pressure/memory", "".join(lines))
 
     def guest(self, name: str, maximum: int, used: int = GIB // 4, **more: object) -> None:
@@ -274,18 +279,21 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
 
     (full.root / "evicting").touch()
     full.memory(available=GIB // 32)
-    full.pressure(30)
+    full.guest("growing", GIB, rss=GIB // 2)
     full.guest("sold-1", 5 * GIB)
     full.guest("sold-2", 5 * GIB)
     full.guest("stubborn", 4 * GIB, stuck=True)
     full.guest("refusing", 4 * GIB, refuses=True)
     full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=0)
-    of_a_full_host = ("MomHostFull", "MomHostMemoryShort", "MomHostWaitsForMemory", "MomHostOversold", "MomCannotApply")
+    of_a_full_host = ("MomHostFull", "MomGrowthUncovered", "MomHostOversold", "MomCannotApply")
     alerts.come("full", *of_a_full_host, "MomGuestsSuffer", "MomKubeletEvicts")
     for name in of_a_full_host:
         full.shows(name)
     full.shows("MomGuestsSuffer", "starving")
     full.shows("MomGuestsDoNotGive", "stubborn")
+    full.memory(available=GIB // 8)
+    alerts.come("full", "MomHostMemoryShort")
+    full.shows("MomHostMemoryShort")
     full.memory(available=GIB * 2 // 3)
     killed = itertools.count(2)
     full.shows(
@@ -294,6 +302,13 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     alerts.come("full", "MomProgramsKilled")  # which is told of for so long only
     full.shows("MomGuestsFarFromTargets", "starving")
 
+    (broken.root / "hot").touch()
+    broken.pressure(80)
+    alerts.come("broken", "MomSaysWarning", "MomHostWaitsForMemory")
+    broken.shows("MomSaysWarning")
+    broken.shows("MomHostWaitsForMemory")
+    (broken.root / "hot").unlink()
+    broken.pressure(0)
     state, kept = broken.folder / "state", broken.folder / "kept"
     state.rename(kept)
     state.touch()  # where the folder was
@@ -322,7 +337,6 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
 
     alerts.come("full", "MomGuestsDoNotGive", "MomGuestsFarFromTargets")
     full.memory(available=4 * GIB)
-    full.pressure(0)
     (full.root / "evicting").unlink()
     (full.root / "guests/sold-2.json").unlink()
     for name in ("stubborn", "refusing", "starving"):

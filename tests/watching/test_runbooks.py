@@ -12,7 +12,18 @@ from runbooks import FOLDER, commands
 from mom_daemon.cli.frame import mom
 
 ROOT = Path(__file__).parents[2]
-RULES = {rule["alert"]: rule for rule in yaml.safe_load((ROOT / "packaging/prometheus/mom-alerts.yml").read_text())["groups"][0]["rules"]}
+RULES = {
+    rule["alert"]: rule
+    for name in ("mom-alerts.yml", "mom-fleet-alerts.yml")
+    for rule in yaml.safe_load((ROOT / "packaging/prometheus" / name).read_text())["groups"][0]["rules"]
+}
+
+CONDITIONS = {
+    **dict.fromkeys(("memory", "killed", "eviction", "guests", "plugin ksm", "of a third party"), ("error", "warning")),
+    **dict.fromkeys(("growth", "promises", "pressure", "suffering"), ("warning",)),
+    "ledger": ("error",),
+}
+"""What `mom status` may say of the host as a whole, by how bad it is."""
 ADDRESS = tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]["urls"]["Homepage"]
 
 
@@ -20,6 +31,23 @@ def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
     assert {path.stem for path in FOLDER.glob("*.md")} == {*RULES, "README"}
     listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \|", (FOLDER / "README.md").read_text(), re.M)
     assert [name for name, page in listed if name == page] == list(RULES), "in the order of the rules"
+
+
+@pytest.mark.parametrize(("condition", "severity"), [(name, severity) for name, several in CONDITIONS.items() for severity in several])
+def test_each_condition_of_the_verdict_has_one_alert_which_is_as_bad_as_it_is(condition: str, severity: str) -> None:
+    matching = [rule for rule in RULES.values() if _matches(rule["expr"], {"condition": condition, "severity": severity})]
+    (rule,) = matching
+    assert rule["labels"]["severity"] == {"error": "critical", "warning": "warning"}[severity]
+    assert rule["expr"].endswith({"error": "}", "warning": "> 300"}[severity]), "an error is told at once"
+
+
+def _matches(expression: str, labels: dict[str, str]) -> bool:
+    """True if a rule is about a condition with these labels."""
+    metric = re.match(r"mom_condition_seconds\{(.*)\}", expression)
+    if metric is None:
+        return False
+    matchers = re.findall(r'(\w+)(=~|!~|=)"([^"]*)"', metric[1])
+    return all((re.fullmatch(text, labels[name]) is None) is (how == "!~") for name, how, text in matchers)
 
 
 @pytest.mark.parametrize("alert", RULES)
