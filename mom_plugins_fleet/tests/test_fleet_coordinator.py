@@ -527,7 +527,8 @@ async def test_a_group_that_has_gone_has_no_trial_to_settle(store, one):
 
 
 async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, one):
-    monkeypatch.setattr("mom_plugins_fleet.metrics_file.WRITE_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.metrics_file.WRITE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.metrics_file.LOOK_SECONDS", 0.01)
     path = tmp_path / "mom.prom"
     states = iter([False, True, False])
 
@@ -945,3 +946,11 @@ async def test_a_host_without_operators_follows_nothing_and_says_so():
     agent = an_agent(operators=())
     await until(lambda: agent.trouble, agent._follow(Memory()))
     assert "no key of an operator" in agent.trouble
+
+
+async def test_a_coordinator_says_once_for_whose_lease_it_waits(store, one, caplog):
+    caplog.set_level(logging.INFO)
+    for holder in ("c8", "c9"):
+        await store.put(LEASES, COORDINATOR, Lease(holder=holder).packed())
+        assert [await one._acquire(store) for _ in range(2)] == [False, False]
+    assert [message.split()[0] for message in caplog.messages] == ["c8", "c9"]

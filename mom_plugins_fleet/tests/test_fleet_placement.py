@@ -13,6 +13,7 @@ from mom_core import MomError
 from mom_plugins_fleet.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, needs_of, next_orders, places
 from mom_plugins_fleet.plan_verb import planned, print_plan
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.status_verb import host_rows, print_hosts
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 from mom_toolkit import Destination
 
@@ -421,7 +422,7 @@ def test_a_move_for_balance_breaks_no_promise_and_leaves_no_host_as_full_as_the_
 def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way():
     fleet = uneven()
     fleet.host("c", draining=True)
-    assert balanced(fleet) == "no guest is moved now: c is drained"
+    assert balanced(fleet) == "no guest is moved now: c is being drained"
     fleet.host("c")
     order = Move(guest="x", name="x", to="b", destination=Destination.parse("qemu://b/system"), takes=GIB, number=1)
     for state in (MoveState.ORDERED, MoveState.ACCEPTED, MoveState.DONE):
@@ -502,10 +503,23 @@ def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_noth
     assert plan["stay"] == [("a", "stuck", "its class does not allow it")]
     assert fleet.orders.records == {}
     assert plan["unbounded"] == ["c"]
-    assert plan["closed"] == {"a": "it is drained"}
+    assert plan["closed"] == {"a": "it is being drained"}
     assert planned(three_hosts())["moves"] == []
     with pytest.raises(MomError, match="no host x"):
         planned(fleet, ["x"])
+
+
+def test_the_status_says_why_guests_of_a_drained_host_stay_whoever_knows_it(capsys):
+    fleet = three_hosts()
+    fleet.host("a", fleet.guests("a").values(), draining=True, mover=MoverState(name="qemu:///system", live=True))
+    for host in "bc":
+        fleet.host(host, available=0)
+    rows = host_rows(fleet)
+    assert [name for name, _ in rows["a"]["stay"]] == [*(f"g{n}" for n in range(5)), "stuck"]
+    print_hosts([*rows.values()])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a: g0, g1, g2, g3, g4 stay: " in said
+    assert "a: stuck stays: its class does not allow it" in said
 
 
 def test_the_plan_is_of_what_the_coordinator_would_do():
@@ -529,7 +543,7 @@ def test_the_plan_is_said_in_words_and_as_json(capsys):
         "a: stuck stays: its class does not allow it",
         "c has room for",
         "by its own word alone",
-        "a takes no guests: it is drained",
+        "a takes no guests: it is being drained",
         "Balance of the group g: no guest is moved: guests work on 0% of the memory of c",
     ):
         assert part in said

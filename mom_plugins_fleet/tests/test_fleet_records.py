@@ -31,7 +31,7 @@ from mom_plugins_fleet.records import (
     read,
 )
 from mom_plugins_fleet.signatures import Opened, Signer
-from mom_plugins_fleet.status_verb import host_row, print_hosts
+from mom_plugins_fleet.status_verb import host_rows, print_hosts
 from mom_plugins_fleet.subjects import GROUPS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
@@ -85,9 +85,9 @@ def test_a_host_that_counts_in_thousands_of_digits_is_not_believed_and_all_other
         view.members.records[host] = (1, Member(group="g"))
     view.states.take("h1", StoredEntry(1, data))
     view.states.take("h2", StoredEntry(2, HostState(mode="enforce", others=3).packed()))
-    print_hosts([host_row(view, host) for host in ("h1", "h2")])
-    assert field in host_row(view, "h1")["damaged"]
-    assert host_row(view, "h2")["guests"] == 3
+    print_hosts([*host_rows(view).values()])
+    assert field in host_rows(view)["h1"]["damaged"]
+    assert host_rows(view)["h2"]["guests"] == 3
 
 
 def test_what_a_newer_mom_adds_is_left_out() -> None:

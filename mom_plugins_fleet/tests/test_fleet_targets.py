@@ -64,9 +64,10 @@ def test_a_host_without_metrics_is_named_with_the_reason_and_scraped_nowhere() -
     whys = {one["labels"]["host"]: one["labels"]["__meta_mom_why"] for one in found}
     for host, why in (("h1", "`tcp`"), ("h2", "nothing yet"), ("h3", "--metrics-host"), ("h4", "nonsense"), ("h5", "not signed")):
         assert why in whys[host]
-    told_of = metrics(view, works=True)
+    told_of = metrics(view, 1_800_000_030.0)
     assert 'mom_fleet_host_without_metrics{host="h3",group="g",why="it is enrolled without an address' in told_of
     assert "mom_fleet_hosts 5\n" in told_of
+    assert "mom_fleet_coordinates_until_timestamp_seconds 1800000030\n" in told_of
 
 
 def test_a_host_that_has_gone_silent_is_still_scraped_so_that_it_is_missed() -> None:
@@ -74,6 +75,6 @@ def test_a_host_that_has_gone_silent_is_still_scraped_so_that_it_is_missed() -> 
     view.states.heard["h1"] = time.monotonic() - 3600
     (found,) = targets(view)
     assert found["targets"] == ["h1.example.org:8132"]
-    assert 'mom_fleet_host_heard{host="h1",group="g"} 0\n' in metrics(view, works=False)
+    assert 'mom_fleet_host_heard{host="h1",group="g"} 0\n' in metrics(view, 0.0)
     view.states.heard["h1"] = time.monotonic()
-    assert 'mom_fleet_host_heard{host="h1",group="g"} 1\n' in metrics(view, works=False)
+    assert 'mom_fleet_host_heard{host="h1",group="g"} 1\n' in metrics(view, 0.0)

@@ -17,7 +17,7 @@ from mom_plugins_fleet.changes import change_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.status_verb import host_row, print_hosts, remarks_of
+from mom_plugins_fleet.status_verb import host_rows, print_hosts, remarks_of
 from mom_plugins_fleet.subjects import LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
@@ -390,7 +390,7 @@ def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
     view.members.records["h1"] = (1, Member(group="g1"))
     view.states.told("h1", StoredEntry(1, b'{"mode": 7}', now), live=True)
     view.states.heard["h1"] = time.monotonic() - 3
-    row = host_row(view, "h1")
+    row = host_rows(view)["h1"]
     assert (row["silent"], row["damaged"]) == (True, "a HostState cannot be read: mode: Input should be a valid string")
     print_hosts([row])
     said = capsys.readouterr().out
@@ -412,7 +412,7 @@ def test_which_problem_a_host_has_is_said(problems: int, problem: str, said: lis
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1"))
     view.states.records["h1"] = (1, HostState(mode="enforce", problems=problems, problem=problem))
-    print_hosts([host_row(view, "h1")])
+    print_hosts([host_rows(view)["h1"]])
     lines = capsys.readouterr().out.splitlines()
     assert [lines[1].endswith(f"  {said[0]}"), lines[2:]] == [True, said[1:]] if said else "problem" not in "".join(lines)
 
@@ -451,7 +451,7 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     for host, figures in told.items():
         view.members.records[host] = (1, Member(group="g1"))
         view.states.records[host] = (1, read(HostState, json.dumps({"mode": "enforce", **figures}).encode()))
-    rows = [host_row(view, host) for host in told]
+    rows = [*host_rows(view).values()]
     assert [row["given_back_today_kib"] for row in rows] == [2 * gib, gib, None]
     print_hosts(rows)
     said = " ".join(capsys.readouterr().out.split())
@@ -471,7 +471,7 @@ def test_how_a_host_is_off_is_said_in_words(state, guests, said, capsys):
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     view.states.records["h1"] = (1, HostState(mode="enforce", memory_state=state, guests=guests))
-    print_hosts([host_row(view, "h1")])
+    print_hosts([host_rows(view)["h1"]])
     assert capsys.readouterr().out.splitlines()[1].endswith(f"  {said}")
 
 
@@ -480,7 +480,7 @@ def test_the_guests_of_a_drained_host_that_is_silent_are_said_to_wait():
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     view.states.records["h1"] = (1, HostState(mode="enforce", others=3))
     view.states.heard["h1"] = time.monotonic() - 3600
-    assert remarks_of(host_row(view, "h1")).endswith(", draining: its guests wait for it")
+    assert remarks_of(host_rows(view)["h1"]).endswith(", draining: its guests wait for it")
 
 
 def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):
@@ -492,7 +492,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))
-    print_hosts([host_row(view, "h1")])
+    print_hosts([host_rows(view)["h1"]])
     said = capsys.readouterr().out
     assert all(c.isprintable() or c == "\n" for c in said)
     assert said.count("title") >= 6

@@ -85,7 +85,7 @@ def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_
     elsewhere.mkdir()
     (fleet.home / "fleet-revisions.operator.json").rename(elsewhere / "kept.json")
     said = fleet.tried("enroll", "h2", "--group", "g1", "--memory", "8GiB")[1]
-    assert "+ memory: 8388608" in said
+    assert "+ memory: 8388608 KiB (8.00 GiB)" in said
     assert "+ group: g1" in said
     assert "+ address: qemu://h2/system" in said
 

@@ -6,18 +6,19 @@ import getpass
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
-from typing import Final
+from typing import Any, Final
 
 import click
 from pydantic import ValidationError
 
-from mom_core import MomError, printable
+from mom_core import MomError, format_kib, printable
 from mom_plugins_fleet.link import ConflictError, Store
-from mom_plugins_fleet.records import NAME, FleetRecord, Group, Kind, first_wrong
+from mom_plugins_fleet.records import NAME, NEVER, FleetRecord, Group, Kind, first_wrong, read
 from mom_plugins_fleet.revisions import off_clock
-from mom_plugins_fleet.signatures import Opened, next_revision, opened
+from mom_plugins_fleet.signatures import Opened, Signature, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
 
@@ -156,11 +157,31 @@ def ask_a_person(question: str) -> None:
 
 
 def _told(value: object, name: str = "") -> list[str]:
-    """Line by line."""
+    """Return a record line by line, as a person reads it."""
     if isinstance(value, FleetRecord):
-        value = value.model_dump(mode="json", exclude_defaults=True)
+        value = {field: getattr(value, field) for field in type(value).model_fields if field in value.model_dump(exclude_defaults=True)}
     if isinstance(value, Mapping):
         return [line for key, inner in value.items() for line in _told(inner, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list | tuple):
         return [line for inner in value for line in _told(inner, name)]
-    return [f"{name}: {line}" for line in str("" if value is None else value).splitlines()]
+    read = _READ.get(name.rpartition(".")[2], str)
+    return [f"{name}: {line}" for line in ("" if value is None else read(value)).splitlines()]
+
+
+def _date(at: Any) -> str:
+    return "never" if at == NEVER else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
+
+
+def _signed(record: Any) -> str:
+    """Name a signed record by its revision: its policies are shown before it."""
+    return f"the group's record as revision {read(Signature, record.partition(chr(10))[0].encode()).revision}" if record else ""
+
+
+_READ: Final[Mapping[str, Callable[[Any], str]]] = {
+    "ends": _date,
+    "not_before": _date,
+    "promoted": _signed,
+    "rolled_back": _signed,
+    "memory": lambda kib: f"{kib} KiB ({format_kib(kib)})",
+}
+"""How fields are written whose value no person can read."""

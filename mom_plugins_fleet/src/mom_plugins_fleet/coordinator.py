@@ -20,7 +20,7 @@ from typing import Final
 from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import for_balance, next_orders, places
-from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
+from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
@@ -81,13 +81,17 @@ class Coordinator:
         """The hosts' orders, and what else is done for each by itself, that went wrong the last time."""
         self._unkept = False
         self._revision = 0
+        self._waits_for = ""
+        """The holder of the lease that this one was last said to wait for."""
         self._seen = 0, float("-inf")
         """The revision of another one's lease, and since when it has it, in monotonic seconds."""
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
         """Wait for the lease and work, for ever. One that waits looks at the fleet, too, and goes on at once when its turn comes."""
+        self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
+            self._log.info("connected; reading the fleet's records")
             await self.view.look_often(store, self._work_if_alone, LOOK_SECONDS, self._say)
 
     def _say(self, trouble: str) -> None:
@@ -129,6 +133,7 @@ class Coordinator:
         self._check()
         if not await self._acquire(store):
             return
+        self._waits_for = ""
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
         renewing = asyncio.create_task(self._renew(store))
         try:
@@ -181,6 +186,7 @@ class Coordinator:
             if kept.revision != self._seen[0]:
                 self._seen = kept.revision, began
             if began - self._seen[1] < LEASE_SECONDS:
+                self._say_waiting(kept.data)
                 return False
         try:
             self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), kept.revision)
@@ -189,6 +195,13 @@ class Coordinator:
         self.epoch = self._revision
         self._sure_until = began + SURE_SECONDS
         return True
+
+    def _say_waiting(self, data: bytes) -> None:
+        """Say once of each holder that this coordinator waits for the end of its lease."""
+        if (holder := lease_holder(data)) != self._waits_for:
+            over = f"this one takes over when that has said nothing for {LEASE_SECONDS:g} s"
+            self._log.info("%s coordinates the fleet; %s", printable(holder, 200), over)
+        self._waits_for = holder
 
     async def _renew(self, store: Store) -> None:
         while True:

@@ -95,7 +95,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
     if member.address is None:
         return "no address is known at which guests come to it: `mom fleet enroll` says one"
     if member.draining or member.cordoned:
-        return "it is drained" if member.draining else "it is cordoned"
+        return "it is being drained" if member.draining else "it is cordoned"
     if state is None or not view.is_fresh(name):
         return "it is silent"
     if state.total is None or state.available is None:
@@ -336,7 +336,7 @@ def _busy(view: FleetView, group: str) -> str:
         if member.group != group or name in lost:
             continue
         if member.draining:
-            return f"{name} is drained"
+            return f"{name} is being drained"
         orders = view.ordered(name) or Orders()
         if any(_may_go(move) or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
             return f"guests of {name} are on their way"

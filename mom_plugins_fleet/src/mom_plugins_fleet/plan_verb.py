@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _ALL: Final = 1 << 30
 """All guests of a host, not only those that leave next."""
+
+
+_NAMED: Final = 5
+"""Guests that are named of those that stay for the same reason."""
 
 
 @click.command("plan")
@@ -56,14 +60,23 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     hosts = sorted(view.members.records)
     targets = places(view)
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
-    full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     room = {name: max(0, place.room) for name, place in sorted(targets.items())}
     unbounded = [name for name, place in sorted(targets.items()) if place.said is None]
     groups = sorted({member.group for _, member in view.members.records.values()})
     balance = {group: _balance(view, targets, group) for group in groups}
+    moves, stay = leaving(view, targets)
+    return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
+
+
+def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
+    """Return the moves of hosts that are drained or have orders, and the guests that stay: host, name, and why. No name stands for all.
+
+    :param targets: as `places` has them; what moves takes room there
+    """
+    full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []
     stay: list[tuple[str, str, str]] = []
-    for host in hosts:
+    for host in sorted(view.members.records):
         member, state, before = view.members.get(host), view.states.get(host), view.ordered(host) or Orders()
         if member is None or not (member.draining or before.moves):
             continue
@@ -79,12 +92,27 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
                 waits_for = [] if begun else full.get(move.to, [])
                 moves.append({"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": begun, "waits_for": waits_for, **by})
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
-    return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
+    return moves, stay
 
 
 def _balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> str:
     found = for_balance(view, targets, group)
     return found if isinstance(found, str) else f"{found[1].name} is to leave {found[0]} for {found[1].to}"
+
+
+def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Say why guests of one host stay, a line for each reason, to follow the host's name.
+
+    :param guests: name and reason of each
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, why in guests:
+        by_reason.setdefault(why, []).append(name)
+    for why, names in by_reason.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        named = ", ".join(brief(name, 80) for name in names[:_NAMED]) + more
+        verb = "" if names == [""] else f"{named} {'stays' if len(names) == 1 else 'stay'}: "
+        yield f": {verb}{brief(why, 300)}"
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
@@ -99,8 +127,9 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         print_table(("guest", "from", "to", "needs", TableColumn("mover", 2), TableColumn("remarks", prose=True)), rows)
     else:
         print_prose("No guest would be moved." if plan["stay"] else "No guest would be moved: no host is drained.", 2)
-    for host, name, why in plan["stay"]:
-        print_prose(f"{brief(host, 80)}: {brief(name, 80) + ' stays: ' if name else ''}{brief(why, 300)}", 4)
+    for host in dict.fromkeys(each[0] for each in plan["stay"]):
+        for line in staying(each[1:] for each in plan["stay"] if each[0] == host):
+            print_prose(f"{brief(host, 80)}{line}", 4)
     for name, kib in plan["room_kib"].items():
         own = ", by its own word alone: `mom fleet enroll --memory` bounds that" if name in plan["unbounded"] else ""
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)

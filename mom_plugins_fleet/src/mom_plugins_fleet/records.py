@@ -370,6 +370,14 @@ class Lease(FleetRecord):
     holder: str
 
 
+def lease_holder(data: bytes) -> str:
+    """Return the holder of a packed lease, for people."""
+    try:
+        return read(Lease, data).holder
+    except MomError:
+        return "a coordinator whose lease cannot be read"
+
+
 def shown(error: Exception) -> str:
     """An error in one line, for a record or a log; a mistake of a program's with its kind."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)

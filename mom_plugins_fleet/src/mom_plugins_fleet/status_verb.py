@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
 
 from mom_cli import TableColumn, print_table
-from mom_core import MomError, format_kib, lasting, printable
+from mom_core import format_kib, lasting, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.coordinator import LEASE_SECONDS
-from mom_plugins_fleet.records import HostState, Lease, read
+from mom_plugins_fleet.plan import places
+from mom_plugins_fleet.plan_verb import leaving, staying
+from mom_plugins_fleet.records import HostState, lease_holder
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
 from mom_toolkit import CanaryState
@@ -29,7 +31,7 @@ def status_command(where: Where, as_json: bool) -> None:
 
     view = where.ask(where.view)
     holder = holder_of(view)
-    hosts = [host_row(view, name) for name in sorted(view.members.records)]
+    hosts = [*host_rows(view).values()]
     unsigned = dict(sorted(view.members.damaged.items()))
     strangers = sorted(view.states.records.keys() - view.members.records.keys() - unsigned.keys())
     if as_json:
@@ -49,14 +51,17 @@ def holder_of(view: FleetView) -> str:
     """Who coordinates; empty: nobody."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
-    try:
-        return read(Lease, view.lease.data).holder
-    except MomError:
-        return "a coordinator whose lease cannot be read"
+    return lease_holder(view.lease.data)
 
 
-def host_row(view: FleetView, name: str) -> dict[str, Any]:
-    """How one host is. What it has not told is None."""
+def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
+    """Return the state of each host by its name, in order. What a host has not told is None."""
+    draining = any(member.draining for _, member in view.members.records.values())
+    stay = leaving(view, places(view))[1] if draining else []
+    return {name: _host_row(view, name, [each[1:] for each in stay if each[0] == name]) for name in sorted(view.members.records)}
+
+
+def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> dict[str, Any]:
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
     told = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "given_back", "waited", "promise_broken", "killed")
     units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
@@ -75,7 +80,7 @@ def host_row(view: FleetView, name: str) -> dict[str, Any]:
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
         **{field: getattr(state, field, "") for field in ("problem", "refused", "classes_unused")},
         "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
-        "stay": [[g.name, g.stays] for g in state.guests if g.stays] if state is not None and member.draining else [],
+        "stay": [[*each] for each in stay],
     }
 
 
@@ -126,8 +131,7 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
     for move in row["moves"]:
         error = f": {brief(move['error'], 200)}" if move["error"] else ""
         yield f": {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}"
-    for name, why in row["stay"]:
-        yield f": {brief(name, 80)} stays: {brief(why, 200)}"
+    yield from staying(row["stay"])
 
 
 def remarks_of(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,9 @@ from typing import Any, Final
 from mom_core import printable
 from mom_plugins_fleet.view import FleetView
 
+UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
+"""A time, as the file of a coordinator that was killed stays."""
+
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
 """The label that says why a host has no metrics. What begins with `__` is for relabelling, and is dropped then."""
@@ -54,17 +57,17 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
     return "", f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
 
 
-def metrics(view: FleetView, *, works: bool) -> str:
+def metrics(view: FleetView, works_until: float) -> str:
     """The metrics of a coordinator, as text for Prometheus.
 
-    :param works: whether this coordinator is the one that has the lease
+    :param works_until: when this coordinator works no more unless it says so again, in seconds since the epoch; 0: it does not work
     """
     labels = [one["labels"] for one in targets(view)]
     hosts = [{"host": one["host"], "group": one["group"]} for one in labels]
     without = [{**host, "why": one[WHY]} for host, one in zip(hosts, labels, strict=True) if WHY in one]
     heard = [(one, view.is_fresh(one["host"])) for one in hosts]
     lines = [
-        *_family("mom_fleet_coordinates", "1: this coordinator is the one that works.", [({}, works)]),
+        *_family(UNTIL, "While this is later than now, this coordinator is the one that works.", [({}, int(works_until))]),
         *_family("mom_fleet_view_current", "1: it hears of each change in the fleet.", [({}, view.current)]),
         *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
         *_family("mom_fleet_host_heard", "1: the host has told how it is within the last 75 s.", heard),

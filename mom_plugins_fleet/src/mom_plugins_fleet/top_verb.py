@@ -15,7 +15,7 @@ from mom_core import MomError, StateError, Unit, format_kib, printable
 from mom_daemon import brief
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import shown
-from mom_plugins_fleet.status_verb import holder_of, host_row, more_of, remarks_of
+from mom_plugins_fleet.status_verb import holder_of, host_rows, more_of, remarks_of
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
 from mom_plugins_fleet.where import Where
@@ -67,7 +67,7 @@ class FleetPicture:
 
 def picture_of(view: FleetView) -> FleetPicture:
     """The fleet as it is shown. Hosts that are not believed to be in it stand there, too."""
-    hosts = {name: host_row(view, name) for name in view.members.records}
+    hosts = host_rows(view)
     rows = [Row(name, name, _values(row), _note(row), _harm(row)) for name, row in hosts.items()]
     unsigned = {name: f"not believed to be in the fleet: {why}" for name, why in view.members.damaged.items()}
     strangers = dict.fromkeys(view.states.records.keys() - hosts.keys() - unsigned.keys(), "not in the fleet: ignored")

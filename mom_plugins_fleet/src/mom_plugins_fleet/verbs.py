@@ -497,7 +497,7 @@ _flag("uncordon", "Let guests come to HOST again, and stay there.", "takes guest
 _flag(
     "drain",
     "Move all guests away from HOST. `mom fleet status` shows how far that is, and `mom fleet uncordon` ends it.",
-    "is drained: `mom fleet status` shows how far that is.",
+    "is to lose all its guests: `mom fleet status` shows how far that is.",
     cordoned=True,
     draining=True,
 )
