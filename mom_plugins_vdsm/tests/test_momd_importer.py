@@ -31,7 +31,7 @@ def test_an_empty_file_has_the_old_daemons_defaults() -> None:
     assert momd("") == {
         "interval": "10s",
         "history": 10,
-        "plugins": {"host": {}, "libvirt": {"uri": "qemu:///system"}, "balloon": {}, "policy": {"defaults": False}},
+        "plugins": {"host": {"watch": "0s"}, "libvirt": {"uri": "qemu:///system"}, "balloon": {}, "policy": {"defaults": False}},
     }
 
 

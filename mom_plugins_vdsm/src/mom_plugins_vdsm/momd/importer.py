@@ -174,7 +174,8 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     hypervisor = _hypervisor(reader)
     _intervals(reader)
     log = _logging(reader)
-    imported.plugin("host")
+    why = "a policy takes a step in each interval, as in MOM; without this, memory pressure of the host brings the next step sooner"
+    imported.plugin("host").set("watch", "0s", why)
     _guests(reader, hypervisor)
     _collectors(reader, hypervisor)
     _policies(reader, hypervisor, _idle_controllers(reader))
