@@ -57,8 +57,8 @@ def test_root_learns_that_the_state_is_another_users_and_of_all_else(place: Path
     os.chown(place / "state", NOBODY, NOBODY)
     code, findings, _ = doctor(place, 0)
     assert code == 1
-    (ledger,) = (finding for finding in findings if finding["subject"] == "ledger")
-    assert "belongs to the user 65534" in ledger["message"]
+    (user,) = (finding for finding in findings if finding["subject"] == "user")
+    assert "belong to nobody" in user["message"]
     assert any(finding["subject"].startswith("XML-RPC") for finding in findings)
 
 

@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
+import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,3 +139,73 @@ def test_mom_that_root_starts_there_runs_as_that_user(place: Place) -> None:
     finally:
         process.terminate()
         assert process.wait(60) == 0
+
+
+# --- all verbs ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of some minutes, with its accounts."""
+    folder = tmp_path_factory.mktemp("recorded") / "recording"
+    command = [str(MOM), "simulate", "cold-memory", "--hours", "0.1", "--record", str(folder)]
+    subprocess.run(command, capture_output=True, check=True, timeout=120)
+    return folder
+
+
+def with_recording(place: Place, recording: Path) -> Path:
+    """Copy the recording to the folder of state, and have the configuration enable all that keeps something there."""
+    kept = place.state / "recording"
+    shutil.copytree(recording, kept)
+    plugins = ("record", "forecast", "eviction", "policy", "http", "sim", "balloon")
+    with (place.folder / "mom.yaml").open("a") as file:
+        file.writelines(f"  {name}: {{}}\n" for name in plugins)
+    for path in (kept, *kept.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    return kept
+
+
+CLOSED_IN = """
+mount --bind "$1" "$1" && mount -o remount,bind,ro / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /tmp || exit 1
+cd "$1" && shift && exec "$@"
+"""
+"""Runs a command that can write to one folder only, and reaches no daemon of this machine: some verbs change the host."""
+
+
+def test_no_verb_reads_the_folders_of_another_user_as_root(place: Place, recording: Path) -> None:
+    kept = with_recording(place, recording)
+    closed_in = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", CLOSED_IN, "sh", str(place.folder)]
+    driver = [sys.executable, str(Path(__file__).with_name("every_verb.py")), str(kept), str(place.state), str(place.run)]
+    environment = {"HOME": "/", "PATH": PATH, "MOM_CONFIG": str(place.folder / "mom.yaml")}
+    command = [*seen_by(0, later=True), *closed_in, *driver]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300, env=environment)
+    verbs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(verbs) > 60
+    assert [one for one in verbs if one["read_as_root"]] == []
+    assert [one for one in verbs if one["uid"] != NOBODY and not one["as_caller"]] == []
+
+
+def hot_journal(accounts: Path, victim: Path) -> None:
+    """Leave a journal that has whoever rolls it back delete another file: https://www.sqlite.org/fileformat.html#the_rollback_journal."""
+    pages = accounts.stat().st_size // 4096
+    header = struct.pack(">8sIIIII", MAGIC, 0, 0, pages, 512, 4096).ljust(512, b"\0")
+    name = os.fsencode(victim)
+    accounts.with_name(f"{accounts.name}-journal").write_bytes(
+        header + struct.pack(f">I{len(name)}sII8s", (1 << 30) // 4096 + 1, name, len(name), sum(name), MAGIC)
+    )
+
+
+MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+@pytest.mark.parametrize("owner", [0, NOBODY])
+def test_a_report_deletes_no_file_that_a_journal_names(place: Place, recording: Path, owner: int) -> None:
+    kept, victim = with_recording(place, recording), place.folder / "victim"
+    victim.write_text("of root's\n")
+    hot_journal(kept / "accounts.sqlite3", victim)
+    for path in (kept, *kept.rglob("*"), place.state):
+        os.chown(path, owner, owner)
+    done = place.mom("report", str(kept))
+    assert victim.exists()
+    assert done.returncode == 1
+    assert "it names another file" in done.stderr

@@ -22,7 +22,17 @@ from mom_cli.sources import newest, recording
 from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, load_config, printable, replace_file
 from mom_core.files import read_file
 from mom_core.plugins.bounded import attempt
-from mom_daemon import ReportDocument, config_argument, config_of_running, load_to_look, other_owner, print_prose, report_document
+from mom_daemon import (
+    ReportDocument,
+    as_caller,
+    become_configured_owner,
+    config_argument,
+    config_of_running,
+    load_to_look,
+    other_owner,
+    print_prose,
+    report_document,
+)
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""
@@ -59,12 +69,14 @@ Part = Callable[[], str]
 @config_argument
 @click.option("-o", "--output", metavar="FILE", help="Where to write; - is standard output.  [default: mom-bugreport-TIME.txt]")
 @click.option("--part", type=click.Choice(_OF_THE_OWNER), hidden=True, help="Print this part only, as it is.")
+@as_caller  # the log is root's; what is in mom's folders, a process of its own reads
 def bugreport_command(config_path: str | None, output: str | None, part: str | None) -> None:
     """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
     options = [] if config_path is None else ["-c", config_path]
     if part is not None:
+        become_configured_owner(config_path)
         config = load_to_look(config_path)
         click.echo(_parts(config, options, "")[part][0](), nl=False)
         return
@@ -76,7 +88,7 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     try:
         config, trouble = load_config(config_path), ""
     except MomError as error:
-        running = config_of_running(config_path, become=False)
+        running = config_of_running(config_path)
         config, trouble = Config() if running is None else running.config, str(error)
     redact = Redaction(plugin.settings for plugin in config.plugins.values())
     parts = _parts(config, options, trouble)

@@ -19,7 +19,7 @@ from mom_cli.here import how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import brief, config_argument, config_option, json_option, load_as_owner, print_prose, program
+from mom_daemon import as_caller, brief, config_argument, config_option, json_option, load_as_owner, print_prose, program
 from mom_daemon.cli.prose import terminal_columns
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def config_command() -> None:
 @config_command.command("check")
 @config_argument
 @json_option
+@as_caller  # until the configuration is read, which need not be in its place yet
 def check_command(config_path: str | None, as_json: bool) -> None:
     """Say everything that is wrong with the configuration and its plugins, or that it is fine.
 
@@ -97,6 +98,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 @config_command.command("grant")
 @click.argument("user")
 @config_option
+@as_caller
 def grant_command(user: str, config_path: str | None) -> None:
     """Let USER, whom mom runs as, read the configuration and the files that it names. They stay root's: their group becomes that of USER,
     which may read them. What every user can read stays as it is. The packages do this when an earlier mom ran as root.
@@ -112,6 +114,7 @@ def grant_command(user: str, config_path: str | None) -> None:
 @config_command.command("hand-over", hidden=True)
 @click.argument("folder", type=click.Path(path_type=Path))
 @config_option
+@as_caller
 def hand_over_command(folder: Path, config_path: str | None) -> None:
     """Have the helper, which keeps such things in FOLDER, know what stood there before a mom changed it that was root itself.
 
@@ -131,6 +134,7 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
 @config_argument
 @click.option("--running", "of_running", is_flag=True, help="What the running mom goes by, and where the file says something else by now.")
 @json_option
+@as_caller
 def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:
     """Show every setting that is in force, with the place where it was set, or that it is the default. Secrets are not shown.
 
@@ -231,6 +235,7 @@ _mode_option = click.option(
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @_mode_option
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
+@as_caller
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
     """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
     from mom_cli.draft import draft_config
@@ -262,6 +267,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @_mode_option
+@as_caller
 def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool, observe: bool | None) -> None:
     """Turn the configuration of another program into mom's. Comments say what became of each setting.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeGuard
+from pathlib import Path
+from typing import Final, NamedTuple, TypeGuard
 
 from mom_core import Config, Declaration, Declarations, Finding, MomError, PluginError, Severity, load_config
 from mom_core.config import ConfiguredPlugin
@@ -27,18 +29,23 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 
 
 def declarations_of(config: Config | None = None) -> Declarations:
-    """All that the plugins of a configuration declare: fields, controls and default policies. None is set up, no host is touched.
+    """Return all that the plugins of a configuration declare: fields, controls and default policies. None is set up, no host is touched,
+    and what a mom on this host remembers plays no part.
 
     :param config: None: all installed plugins, each with its default settings. Those that cannot be used like that are left out, and where
         two of them declare the same, the first one by name counts.
     :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are wrong
     """
     errors: list[PluginError] = []
-    with constructed(config or everything_installed()[0], errors) as plugins:
+    with constructed(replace(config or everything_installed()[0], state_directory=_EMPTY), errors) as plugins:
         declarations = joined(plugins, errors)
     if config is not None:
         raise_all(errors)
     return declarations
+
+
+_EMPTY: Final = Path("/nonexistent")
+"""A folder of state that no host has."""
 
 
 def everything_installed() -> tuple[Config, Mapping[str, MomError]]:

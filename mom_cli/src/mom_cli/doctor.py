@@ -30,7 +30,7 @@ from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
-from mom_daemon import become_owner, brief, config_argument, config_of_running, json_option, print_prose
+from mom_daemon import as_caller, become_owner, brief, config_argument, config_of_running, json_option, print_prose
 
 Said: TypeAlias = "tuple[str, Finding]"
 
@@ -38,6 +38,7 @@ Said: TypeAlias = "tuple[str, Finding]"
 @click.command("doctor")
 @config_argument
 @json_option
+@as_caller  # until the configuration is read, which need not be in its place yet
 def doctor_command(config_path: str | None, as_json: bool) -> None:
     """Look at this host as mom would, and say what is wrong and what to do. Exit code 1 when something is wrong. Changes nothing."""
     findings = _examine(config_path)

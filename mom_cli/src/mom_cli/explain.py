@@ -22,7 +22,7 @@ from mom_cli.status_file import LATE_CYCLES, instead, read_status, reported
 from mom_core import Config, MomError, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_daemon import ExistingPath, config_option, json_option, load_to_look, moment
+from mom_daemon import KeptPath, config_option, json_option, load_to_look, moment
 from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_toolkit import PastCycle, PastCycles
@@ -65,7 +65,7 @@ class _FoundExplanation:
     "--recording",
     "path",
     metavar="FOLDER|FILE",
-    type=ExistingPath(),
+    type=KeptPath(),
     help="This recording; its last cycle without --at.  [default: that of the running mom]",
 )
 @config_option

@@ -21,7 +21,7 @@ from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
-from mom_daemon import become_owner, print_prose, program
+from mom_daemon import as_caller, become_owner, print_prose, program
 from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
 
 Found = TypeVar("Found")
@@ -59,6 +59,7 @@ class HostSight:
 
 
 @click.command("here", hidden=True)
+@as_caller  # until it has seen whose folders mom's are
 def here_command() -> None:
     """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
     root = os.geteuid() == 0  # before this process becomes whom mom's folders belong to

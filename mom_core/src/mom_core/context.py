@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mom_core.columns import Columns
+from mom_core.files import RUN_DIRECTORY, STATE_DIRECTORY
 from mom_core.model import ControlSpec, Derived, EngineState, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
 from mom_core.state_files import StateFile
@@ -63,9 +64,9 @@ class PluginContext:
     name: str = "plugin"
     root: Path = Path("/")
     """Where /proc and /sys are found."""
-    state_directory: Path = Path("/var/lib/mom")
+    state_directory: Path = STATE_DIRECTORY
     """Where the plugin may keep files across restarts, in a folder of its own below this one: `state_file` gives them."""
-    run_directory: Path = Path("/run/mom")
+    run_directory: Path = RUN_DIRECTORY
     """Where sockets and files go that do not outlive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
     """What the enabled plugins declared. Complete from `mom_setup` on; this and the next four are replaced when the configuration is

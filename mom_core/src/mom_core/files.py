@@ -14,6 +14,10 @@ from pathlib import Path
 DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
 """The configuration of a host, unless another file is named."""
 
+STATE_DIRECTORY = Path("/var/lib/mom")
+RUN_DIRECTORY = Path("/run/mom")
+"""The folders of a host's mom, unless its configuration names others."""
+
 
 def read_file(path: Path, most: int) -> bytes:
     """The bytes of a file, and not of a pipe or device, which may never end.

@@ -3,6 +3,8 @@ from .cli.moments import moment as moment
 from .cli.options import (
     ExistingPath as ExistingPath,
     FiniteRange as FiniteRange,
+    KeptPath as KeptPath,
+    as_caller as as_caller,
     config_argument as config_argument,
     config_option as config_option,
     json_option as json_option,
@@ -17,7 +19,10 @@ from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .lacks import lacking as lacking
 from .owner import (
+    became as became,
+    become_configured_owner as become_configured_owner,
     become_owner as become_owner,
+    folders_of as folders_of,
     load_as_owner as load_as_owner,
     load_to_look as load_to_look,
     other_owner as other_owner,
@@ -55,4 +60,4 @@ from .report_models import (
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .status import LARGEST_STATUS as LARGEST_STATUS, STATUS_FILE as STATUS_FILE, status_of as status_of
-from .supervision import config_of_running as config_of_running, run_directory_of as run_directory_of
+from .supervision import config_of_running as config_of_running

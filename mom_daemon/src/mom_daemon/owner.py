@@ -1,22 +1,32 @@
-"""What another user's mom keeps is that user's word: root acts on none of it as root. A verb that root runs becomes that user for good.
+"""Root trusts nothing that another user's mom keeps: a verb that root runs becomes that user before it reads there, for good.
 
-The ledger says what is to be written where, a recording and a status file are parsed, and each file could be a link to another one: a mom
-that was taken over, and is not root, must not have root do it instead.
+The ledger names files to write, a recording and a status file are parsed, and each file may be a link to another one. A mom that was taken
+over, and is not root, must not have root act instead. The frame of the command line does this before each verb (`VerbContext`), so that no
+verb can forget it.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
 
 from mom_core import ConfigError, MomError, printable, printable_lines, untrusted
+from mom_core.config.document import MAX_BYTES, parse_document
+from mom_core.files import DEFAULT_CONFIG, RUN_DIRECTORY, STATE_DIRECTORY, read_file
 from mom_daemon import print_prose
+from mom_daemon.cli.options import KeptPath, named_config, runs_as_caller
 
 if TYPE_CHECKING:
     from mom_core import Config
+
+_OWNER: Final = "mom_daemon.owner"
 
 
 class Owner(NamedTuple):
@@ -27,12 +37,65 @@ class Owner(NamedTuple):
     groups: tuple[int, ...]
 
 
-def load_as_owner(config_path: str | Path | None = None) -> Config:
-    """The configuration, as `load_config` gives it. Where root runs this, and what a mom with it keeps is another user's, this process is
-    that user from then on.
+def become_owner_for(context: click.Context) -> None:
+    """Become the user whose files a verb is about to read: the owner of the recording or file that it was given, or else of the folders of
+    the configured mom. Only root can, and does.
+
+    :raises MomError: this process cannot become that user
+    """
+    if os.geteuid() != 0 or runs_as_caller(context):
+        return
+    kept = [one for parameter in context.command.params if isinstance(parameter.type, KeptPath) for one in _paths(context, parameter)]
+    context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept) if kept else become_configured_owner(named_config(context))
+
+
+def became(context: click.Context) -> Owner | None:
+    """Return the user whom this verb has become; None where it runs as its caller."""
+    found: Owner | None = context.meta.get(_OWNER)
+    return found
+
+
+def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
+    value = context.params.get(str(parameter.name))
+    return [] if value is None else [value] if isinstance(value, Path) else list(value)
+
+
+def become_configured_owner(config_path: str | None) -> Owner | None:
+    """Become the owner of the folders that a configuration names. Raises `MomError`."""
+    return become_owner(*(folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
+
+
+def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
+    """Return the state and the run directory of the mom with this file, also where it cannot be used as it is now; None where it cannot be
+    read, or another user could have written it.
+
+    :param path: of a configuration; None is the usual one
+    """
+    file = DEFAULT_CONFIG if path is None else Path(path)
+    try:
+        if untrusted(file):
+            return None
+        text = read_file(file, MAX_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return None
+    try:
+        settings = parse_document(text, str(file)).value
+    except ConfigError:
+        settings = dict(_DIRECTORIES.findall(text))
+    named = settings if isinstance(settings, Mapping) else {}
+    return Path(str(named.get("state_directory") or STATE_DIRECTORY)), Path(str(named.get("run_directory") or RUN_DIRECTORY))
+
+
+_DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)
+"""Where they stand in a file whose YAML is broken."""
+
+
+def load_as_owner(config_path: str | Path | None) -> Config:
+    """Load a configuration that may be the operator's own, and become the owner of the folders that it names: for verbs that are
+    `as_caller` because the file need not be in its place yet.
 
     :raises ConfigError: with all that is wrong
-    :raises MomError: it cannot become that user
+    :raises MomError: root cannot become the owner
     """
     from mom_core import load_config  # most of a second on a slow host, which not all who become an owner need
 
@@ -42,13 +105,14 @@ def load_as_owner(config_path: str | Path | None = None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """The same for verbs that only look at a mom: where its file cannot be used as it is now, the configuration that this mom has in force.
+    """Load the configuration; where its file cannot be used as it is now, the one that the running mom has in force.
 
     :raises ConfigError: with all that is wrong, where no mom runs that was started with this file
-    :raises MomError: this process cannot become whom its folders belong to
     """
+    from mom_core import load_config
+
     try:
-        return load_as_owner(config_path)
+        return load_config(config_path)
     except ConfigError as error:
         from mom_daemon.supervision import config_of_running
 
@@ -72,10 +136,14 @@ def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
     :raises MomError: it cannot
     """
     owner = other_owner(*folders)
+    if owner is not None and made is not None:
+        _make(made, owner)
+    return _become(owner, folders)
+
+
+def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
     if owner is None:
         return None
-    if made is not None:
-        _make(made, owner)
     try:
         os.setgroups(owner.groups)
         os.setresgid(owner.groups[0], owner.groups[0], owner.groups[0])
@@ -100,18 +168,34 @@ def _make(folder: Path, owner: Owner) -> None:
 
 
 def other_owner(*folders: Path) -> Owner | None:
-    """The one user, not root, whom those of these folders that are there belong to; None where they are root's or several users', or this
-    process is not root's."""
+    """Return the owner of the first of these folders that is not root's; None where there is none, or this process is not root's."""
     if os.geteuid() != 0:
         return None
-    found = {}
     for folder in folders:
         with suppress(OSError, ValueError):
             status = folder.stat()
-            found[status.st_uid] = status.st_gid
-    if len(found) != 1 or 0 in found:
-        return None
-    ((uid, gid),) = found.items()
+            if status.st_uid != 0:
+                return _user(status.st_uid, status.st_gid)
+    return None
+
+
+def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
+    """Return the first user, not root, who can decide what these paths lead to: the owner of one, of a folder above, or of a link."""
+    seen: dict[int, int] = {0: 0}
+
+    def look(path: str) -> os.stat_result:
+        status = os.lstat(path)
+        seen.setdefault(status.st_uid, status.st_gid)
+        return status
+
+    for path in paths:
+        untrusted(path, look)
+        with suppress(OSError):
+            seen.setdefault((status := path.stat()).st_uid, status.st_gid)
+    return next((_user(uid, gid) for uid, gid in seen.items() if uid != 0), None)
+
+
+def _user(uid: int, gid: int) -> Owner:
     try:
         user = pwd.getpwuid(uid)
     except KeyError:  # as in a container

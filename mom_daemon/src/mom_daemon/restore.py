@@ -30,7 +30,7 @@ from mom_core.engine.restore import restore
 from mom_core.ledger import FILE, Ledger, changes_left
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
-from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
+from mom_daemon import amount, as_caller, become_owner, brief, config_argument, json_option, print_prose
 from mom_daemon.cli.options import FiniteRange
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
@@ -51,6 +51,7 @@ UNKNOWN: Final = "What an earlier mom has changed is unknown."
     help="With the configuration that was in force in this run directory, if a copy is left there.",
 )
 @json_option
+@as_caller  # until it knows what was left, and by whom
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Put back what an earlier run changed and could not put back itself: after a crash, a kill -9 or a power failure.
 

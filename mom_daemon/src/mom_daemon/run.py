@@ -21,7 +21,7 @@ import click
 
 from mom_core import Config, Engine, MomError, Report, Status, load_config
 from mom_core.engine.problems import described
-from mom_daemon import become_owner, config_argument
+from mom_daemon import as_caller, become_owner, config_argument
 from mom_daemon.cli.hints import with_config
 from mom_daemon.lacks import lacking
 from mom_daemon.logs import Log
@@ -41,6 +41,7 @@ MOST_NAMED: Final = 3
 @config_argument
 @click.option("--observe", is_flag=True, help="Decide and report, but touch nothing, whatever the configuration's mode is.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the configuration's log_level.")
+@as_caller
 def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
     """Manage this host until SIGTERM or SIGINT, then put everything back.
 

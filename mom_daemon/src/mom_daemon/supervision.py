@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 
 from mom_core import Config, Engine, MomError, Report, StateError, StateFile, load_config, untrusted
-from mom_core.config.document import MAX_BYTES
 from mom_core.files import DEFAULT_CONFIG, read_file
 from mom_core.lock import holder
-from mom_daemon import become_owner, other_owner
+from mom_daemon import folders_of, other_owner
 from mom_daemon.notify import Notifier
 from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 
@@ -154,45 +152,27 @@ class RunningConfig(NamedTuple):
         return f"mom runs on as process {self.pid} by what it has read before, and what follows goes by that, too"
 
 
-def config_of_running(path: str | Path | None, *, become: bool = True) -> RunningConfig | None:
-    """What is in force in the mom that was started with this file. None where there is no such mom, or this user may not read it.
+def config_of_running(path: str | Path | None) -> RunningConfig | None:
+    """Return what is in force in the mom that was started with this file. None where there is no such mom, this user may not read it, or
+    this is root, and its folders are another user's.
 
     :param path: a configuration that cannot be used as it is now; None is the usual one
-    :param become: for root: be the user whom its folders belong to from then on; else None where that is another user
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
-        directory = run_directory_of(file)
-        pid = 0 if directory is None else holder(directory)
-        if directory is None or not pid or (not become and other_owner(directory) is not None):
+        folders = folders_of(file)
+        if folders is None or other_owner(*folders) is not None:
             return None
-        become_owner(directory)
+        directory = folders[1]
+        pid = holder(directory)
+        if not pid:
+            return None
         started_with = json.loads(read_file(directory / STATUS_FILE, LARGEST_STATUS))["configuration_file"]
         if not file.samefile(Path(f"/proc/{pid}/cwd") / started_with):
             return None
         return RunningConfig(pid, config_as_left(directory))
     except (MomError, OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def run_directory_of(path: str | Path | None) -> Path | None:
-    """The run directory of the mom with this file, also where it cannot be used as it is now; None where it cannot be read, or another user
-    could have written it.
-
-    :param path: of a configuration; None is the usual one
-    """
-    file = DEFAULT_CONFIG if path is None else Path(path)
-    try:
-        if untrusted(file):
-            return None
-        said = _RUN_DIRECTORY.search(read_file(file, MAX_BYTES).decode("utf-8", "replace"))
-    except OSError:
-        return None
-    return Path(said[1]) if said else Config().run_directory
-
-
-_RUN_DIRECTORY: Final = re.compile(r"^run_directory:[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)
-"""Where it stands in a file whose YAML is broken."""
 
 
 def in_force(directory: Path) -> StateFile[dict[str, Any]]:

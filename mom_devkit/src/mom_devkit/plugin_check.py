@@ -14,7 +14,7 @@ import click
 
 from mom_core import ConfigError, parse_document, printable
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_install
-from mom_daemon import brief, json_option, print_prose
+from mom_daemon import as_caller, brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
 """How long all checks of one plugin may take. They take seconds; a plugin whose every call hangs takes deadlines in a row."""
@@ -28,6 +28,7 @@ CHECK_SECONDS: Final = 180.0
 )
 @click.option("--may-touch", is_flag=True, help="The guests of its own hypervisor are a test's, and may be changed.")
 @json_option
+@as_caller
 def check_command(name: str | None, settings: str, host: str | None, may_touch: bool, as_json: bool) -> None:
     """Check whether an installed plugin does what mom relies on, or all of them.
 

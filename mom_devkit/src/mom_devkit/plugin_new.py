@@ -17,7 +17,7 @@ import click
 
 from mom_core import MomError, __version__
 from mom_core.plugins.discovery import available_plugins, own_distributions, pip_install
-from mom_daemon import print_prose
+from mom_daemon import as_caller, print_prose
 from mom_devkit.hosts import host_of
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -44,6 +44,7 @@ RESERVED: Final = frozenset(
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What the plugin is for.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where to write.  [default: ./mom-NAME]")
+@as_caller
 def new_command(name: str, kind: str, directory: Path | None) -> None:
     """Begin a new plugin: a complete distribution with code, settings, tests, README and checks, which does something real at once.
 

@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from mom_cli import print_table
-from mom_core import Config, MomError, StateFile, format_kib, printable
-from mom_daemon import FiniteRange, config_option, json_option, load_as_owner, print_prose
+from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
+from mom_daemon import FiniteRange, config_option, json_option, print_prose
 from mom_plugins_eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.requests import request
@@ -30,7 +30,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
     context.obj = config_path
     if context.invoked_subcommand is not None:
         return
-    jobs = _jobs(_folder(load_as_owner(config_path)))
+    jobs = _jobs(_folder(load_config(config_path)))
     if as_json:
         click.echo(FORM.dump_json(tuple(jobs), indent=2).decode())
         return
@@ -56,7 +56,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
 
     Exit code 1 when it does not go on.
     """
-    config = load_as_owner(config_path or above)
+    config = load_config(config_path or above)
     folder = _folder(config)
     job = _named(_jobs(folder), guest)
     name = printable(job.name)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from mom_core import MomError, parse_size, printable, printable_lines
-from mom_daemon import print_prose
+from mom_daemon import as_caller, print_prose
 from mom_plugins_fleet import server_setup
 from mom_plugins_fleet.accounts import ACCOUNT, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import agree, ask_a_person, change, change_group, check_clock, checked, named, show, standing, who
@@ -67,6 +67,7 @@ from mom_toolkit import Destination
     "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
 )
 @click.pass_context
+@as_caller
 def fleet(context: click.Context, /, **options: Any) -> None:
     """Look after many hosts: their groups, policies and guests. What operators have signed, and stands in the fleet's servers, is what
     counts."""

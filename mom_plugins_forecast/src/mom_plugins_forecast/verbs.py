@@ -13,8 +13,8 @@ from typing import Final
 import click
 
 from mom_cli import NoSuchGuest, TableColumn, find_guest, print_table, recording, short, sparkline
-from mom_core import Config, Guest, MomError, format_kib, printable
-from mom_daemon import ExistingPath, config_option, json_option, load_as_owner, print_prose, progress
+from mom_core import Config, Guest, MomError, format_kib, load_config, printable
+from mom_daemon import ExistingPath, KeptPath, config_option, json_option, print_prose, progress
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.kept import KINDS
@@ -39,7 +39,7 @@ def forecast() -> None:
 
 @forecast.command("show")
 @click.argument("guest", required=False)
-@click.option("--file", type=ExistingPath(), help="This file of days, or folder of such; without it, those of this host's mom.")
+@click.option("--file", type=KeptPath(), help="This file of days, or folder of such; without it, those of this host's mom.")
 @config_option
 @json_option
 def show_command(guest: str | None, file: Path | None, config_path: str | None, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
     Exit code 1 when no days are known, or none of that guest.
     """
-    found = days_at(file) if file is not None else days_at(*_kept(load_as_owner(config_path)))
+    found = days_at(file) if file is not None else days_at(*_kept(load_config(config_path)))
     if guest is not None:
         days = _named(found, guest)
         click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
@@ -73,7 +73,7 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     The mom that runs takes in, within a minute, the days of those guests of which it has seen less itself; one that does not run, when it
     starts.
     """
-    folder, calendar = _kept(load_as_owner(config_path))
+    folder, calendar = _kept(load_config(config_path))
     days = HostDays(calendar, calendar.slot_seconds)
     with progress(shown=True) as show:
         for path in recordings:

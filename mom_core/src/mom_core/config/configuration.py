@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, validated, written
+from mom_core.files import RUN_DIRECTORY, STATE_DIRECTORY
 from mom_core.guest_patterns import GuestPatterns
 from mom_core.model import Guest, Value, printable
 from mom_core.plugins.bounded import describe
@@ -58,8 +59,8 @@ class Config:
     mode: Literal["enforce", "observe"] = "enforce"
     history: int = 10
     root: Path = Path("/")
-    state_directory: Path = Path("/var/lib/mom")
-    run_directory: Path = Path("/run/mom")
+    state_directory: Path = STATE_DIRECTORY
+    run_directory: Path = RUN_DIRECTORY
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
     stop_timeout: float = 2.0

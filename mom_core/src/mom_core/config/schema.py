@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from mom_core.files import RUN_DIRECTORY, STATE_DIRECTORY
 from mom_core.settings import Duration, StrictModel
 
 JsonObject: TypeAlias = "dict[str, JsonValue]"
@@ -39,10 +40,10 @@ class CoreSettings(StrictModel):
     root: AbsolutePath = Path("/")
     """Where /proc and /sys are found."""
 
-    state_directory: AbsolutePath = Path("/var/lib/mom")
+    state_directory: AbsolutePath = STATE_DIRECTORY
     """What must survive a reboot: the ledger of all that mom has changed."""
 
-    run_directory: AbsolutePath = Path("/run/mom")
+    run_directory: AbsolutePath = RUN_DIRECTORY
     """What need not: the lock, the status, sockets."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -164,6 +164,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
+        _tell_notes(error)
         _tell_traceback(error)
         return EXIT_NO
     except Exception as error:  # noqa: BLE001  # the outermost place: an operator gets a line, not a traceback
@@ -226,7 +227,13 @@ def _tell_error(error: MomError) -> None:
         errors = error.errors if isinstance(error, PluginError) else [error]
         for one in errors:
             _tell(f"mom: {one}")
+    _tell_notes(error)
     _tell_traceback(error)
+
+
+def _tell_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", ()):
+        _tell(f"mom: {note}")
 
 
 def _tell_traceback(error: BaseException) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -16,6 +16,8 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_daemon.cli.hints import note_config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_AS_CALLER: Final = "as_caller"
 
 
 class FiniteRange(click.FloatRange):
@@ -47,6 +49,40 @@ class ExistingPath(click.Path):
         return path
 
 
+class KeptPath(ExistingPath):
+    """A recording or another file of a mom's, which a verb reads instead of those of this host's mom: root becomes its owner before."""
+
+
+def as_caller(function: Function) -> Function:
+    """Let a verb, or a group of verbs, keep root's rights: for those that read and write the operator's files, or ask a mom by its socket.
+
+    Such a verb must read nothing in mom's folders.
+    """
+    function.__dict__[_AS_CALLER] = True
+    return function
+
+
+def runs_as_caller(context: click.Context) -> bool:
+    """Return whether a verb, or a group that it is in, says so (`as_caller`)."""
+    above: click.Context | None = context
+    while above is not None:
+        if hasattr(above.command.callback, _AS_CALLER):
+            return True
+        above = above.parent
+    return False
+
+
+def named_config(context: click.Context) -> str | None:
+    """Return the configuration that a verb was given, or the environment names; None is the usual one."""
+    above: click.Context | None = context
+    while above is not None:
+        named = above.params.get("config_file") or above.params.get("config_path")
+        if named:
+            return str(named)
+        above = above.parent
+    return os.environ.get("MOM_CONFIG") or None
+
+
 def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
     """Have commands that are advised name the configuration, too; what the environment names, they find there themselves."""
     if context.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
@@ -72,15 +108,15 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """`[FILE]` or `-c FILE`: the configuration, for verbs that take nothing else. The usual file when both are left out."""
 
     @wraps(function)
-    def with_file(*args: Any, file: str | None, config_path: str | None, **given: Any) -> Any:
+    def with_file(*args: Any, config_file: str | None, config_path: str | None, **given: Any) -> Any:
         source = click.get_current_context().get_parameter_source("config_path")
-        if file is not None and source is click.core.ParameterSource.COMMANDLINE:
+        if config_file is not None and source is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("the configuration is named twice: leave -c or FILE out")
-        if file is not None:
-            note_config(file)
-        return function(*args, config_path=config_path if file is None else file, **given)
+        if config_file is not None:
+            note_config(config_file)
+        return function(*args, config_path=config_path if config_file is None else config_file, **given)
 
-    return click.argument("file", metavar="[FILE]", required=False)(config_option(with_file))
+    return click.argument("config_file", metavar="[FILE]", required=False)(config_option(with_file))
 
 
 def json_option(function: Function) -> Function:

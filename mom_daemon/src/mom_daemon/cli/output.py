@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from mom_core import MomError, replace_file
+from mom_daemon.cli.terminal import print_text
 
 
 def write_output(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a text to a file, which holds the old text or the new one. What is no regular file, such as a device, a pipe or a link, stays
-    what it is, and is written to: root could replace /dev/stdout, and /dev/null, too.
+    what it is, and is written to: root could replace /dev/stdout, and /dev/null, too. `-` is the standard output.
 
     :param mode: of the file's permissions, where it is replaced
     :raises MomError: it cannot be written
     """
+    if str(path) == "-":
+        print_text(text)
+        return
     try:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_text(text, encoding="utf-8")

@@ -4,11 +4,13 @@ An entry's name is the verb, with a dot after the group that it stands in (`demo
 which help shows without importing it. A distribution brings verbs whether or not it has plugins, and a configuration enables them. On a
 terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed with
 `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are printed with
-`print_prose`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`).
+`print_prose`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`). A verb that root runs becomes the owner of what it
+reads, unless it says `as_caller`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from mom_core import PluginError
+from mom_core import MomError, PluginError
 
 if TYPE_CHECKING:
     from mom_core.plugins.discovery import Entry
@@ -51,6 +53,32 @@ class Verb(NamedTuple):
     heading: str = ""
 
 
+class VerbContext(click.Context):
+    """Context of a verb: root becomes the owner of what the verb reads before it runs, unless the verb says `as_caller`."""
+
+    def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the verb, or any function that it asks for. Raises `MomError` where root cannot become the owner."""
+        is_verb = callback is self.command.callback and self.invoked_subcommand is None
+        if not is_verb or os.geteuid() != 0:
+            return super().invoke(callback, *args, **kwargs)
+        from mom_daemon.owner import became, become_owner_for
+
+        become_owner_for(self)
+        try:
+            return super().invoke(callback, *args, **kwargs)
+        except (MomError, OSError) as error:
+            owner = became(self)
+            if owner is not None and _is_denial(error):
+                error.add_note(f"this ran as {owner.name}, who owns what it reads: name files that {owner.name} may read or write")
+            raise
+
+
+def _is_denial(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class VerbGroup(click.Group):
     """A group of verbs, to which other distributions may add some.
 
@@ -80,7 +108,7 @@ class VerbGroup(click.Group):
             command = _load(entries, _imported)
         else:
             return None
-        _summarize(command)
+        _prepare(command)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -153,14 +181,15 @@ class VerbGroup(click.Group):
         return f"there is no command '{printable(name)}' ({advice})"
 
 
-def _summarize(command: click.Command) -> None:
-    """Have the lists of verbs show the first sentence of each as a whole, which click would cut after some words."""
+def _prepare(command: click.Command) -> None:
+    """Run a command, and those below it, in a `VerbContext`; show the first sentence of its help as a whole, which click would cut."""
+    command.context_class = VerbContext
     if command.short_help is None and command.help is not None:
         paragraph = " ".join(command.help.partition("\n\n")[0].split())
         command.short_help = _SENTENCE_END.split(paragraph, maxsplit=1)[0]
     if isinstance(command, click.Group):
         for verb in command.commands.values():
-            _summarize(verb)
+            _prepare(verb)
 
 
 _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
@@ -201,7 +230,7 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
     """The summary of a verb in help, and its heading."""
     if isinstance(verb, Verb):
         return verb.summary, verb.heading
-    _summarize(verb)
+    _prepare(verb)
     return "" if verb.hidden else verb.get_short_help_str(limit=200), ""
 
 

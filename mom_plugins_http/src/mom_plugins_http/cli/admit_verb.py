@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import click
 
 from mom_core import UnitError, format_kib, parse_size, printable
-from mom_daemon import print_prose
+from mom_daemon import as_caller, print_prose
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
 
@@ -20,6 +20,7 @@ from mom_plugins_http.cli.policy_verbs import common_options
 @click.option("--class", "sla_class", default="", metavar="CLASS", help="Its service class.  [default: that of the plugin sla]")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many such guests.")
 @common_options
+@as_caller
 def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config_path: str | None) -> None:
     """Say whether more guests fit on this host without breaking a promise to those that are there, and what would have to give.
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mom_cli import NoSuchGuest, NotRunning
 from mom_core import ConfigError, MomError, load_config
-from mom_daemon import run_directory_of, warn_of_file
+from mom_daemon import folders_of, warn_of_file
 from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
@@ -95,8 +95,8 @@ class Client:
         try:
             config = load_config(config_path)
         except ConfigError as error:
-            directory = run_directory_of(config_path)
-            if directory is None or not (path := directory / SOCKET).is_socket():
+            folders = folders_of(config_path)
+            if folders is None or not (path := folders[1] / SOCKET).is_socket():
                 raise
             warn_of_file(error, f"the mom that serves {path} is asked")
             return cls(path, seconds, reading)

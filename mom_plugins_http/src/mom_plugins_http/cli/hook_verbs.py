@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from mom_core import MomError, load_config
-from mom_daemon import config_option, json_option, print_prose
+from mom_daemon import as_caller, config_option, json_option, print_prose
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, longest_wait, reload_line
 
@@ -31,6 +31,7 @@ def _root(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group("hook", short_help="Have the hypervisor ask mom before a guest starts.")
+@as_caller
 def hook_command() -> None:
     """Have the hypervisor ask mom before it starts a guest, so that memory is made for it first.
 

@@ -12,7 +12,7 @@ import click
 
 from mom_cli import TableColumn, guests_unknown, print_table, verdict_of
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
-from mom_daemon import amount, brief, print_prose
+from mom_daemon import amount, as_caller, brief, print_prose
 from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options
@@ -48,6 +48,7 @@ _SHOWN_PAST: Final = 20
 @click.argument("whose", metavar="GUEST|host")
 @click.option("-n", "--cycles", type=click.IntRange(1, MOST_ITEMS), default=_SHOWN_PAST, show_default=True, help="How many cycles to show.")
 @common_options
+@as_caller
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
@@ -76,6 +77,7 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 @click.option("--guest", metavar="GUEST", help="With --outcomes: only of this guest, by id or name; `host` for the host.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each event that comes, until ^C.")
 @common_options
+@as_caller
 def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
     """Show the last cycle as one line, or what came of its decisions; with --follow, each further cycle as it ends, and what else happens.
 

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from mom_daemon import as_caller
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
 
@@ -17,6 +18,7 @@ from mom_plugins_http.cli.policy_verbs import common_options
 @click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="The port that ssh forwards.")
 @click.option("--once", is_flag=True, help="Print the address and end; the page stays in its rights for 12 hours.")
 @common_options
+@as_caller
 def page_command(port: int, once: bool, as_json: bool, config_path: str | None) -> None:
     """Print an address that opens the web page in one browser, and wait, so that ssh keeps the port forwarded.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from mom_core import MomError, UnitError, first_names, format_duration, parse_duration, printable
-from mom_daemon import config_option, json_option, print_prose, print_text
+from mom_daemon import as_caller, config_option, json_option, print_prose, print_text
 from mom_plugins_http.cli.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client, coded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -54,6 +54,7 @@ def _changed(client: Client, method: str, path: str, body: dict[str, object] | N
 
 @click.command("list", short_help="List the policies in force.")
 @common_options
+@as_caller
 def list_command(as_json: bool, config_path: str | None) -> None:
     """List the policies that are in force in the running mom, and where they come from."""
     client = Client.configured(config_path)
@@ -81,6 +82,7 @@ def _running_trial(client: Client) -> Any:
 @click.command("show", short_help="Print a policy that is in force.")
 @click.argument("name")
 @common_options
+@as_caller
 def show_command(name: str, as_json: bool, config_path: str | None) -> None:
     """Print the policy NAME as it is in force in the running mom."""
     found = Client.configured(config_path).get(f"/v1/policies/{coded(name)}")
@@ -99,6 +101,7 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @click.option("--for", "lasts", default=None, metavar="TIME", help="How long it is tried on them.  [default: 10m]")
 @_seen
 @common_options
+@as_caller
 def set_command(
     name: str,
     file: Any,
@@ -175,6 +178,7 @@ def _print_remarks(found: Any) -> None:
 @click.option("--wait", is_flag=True, help="Wait for its end; exit code 1 when it is rolled back or ended.")
 @_seen
 @common_options
+@as_caller
 def canary_command(promote: bool, abort: bool, wait: bool, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Show how the policies fare that are tried on some guests (`mom policy set … --canary 10%`), or how the last trial ended."""
     if promote + abort + wait > 1:
@@ -226,6 +230,7 @@ def _show_canary(found: Any, *, as_json: bool) -> None:
 @click.argument("name")
 @_seen
 @common_options
+@as_caller
 def remove_command(name: str, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Remove the policy NAME from the running mom, also one from a file or a default one, until `mom policy reset`."""
     _changed(Client.configured(config_path), "DELETE", f"/v1/policies/{coded(name)}", None, version, as_json)
@@ -234,6 +239,7 @@ def remove_command(name: str, version: str | None, as_json: bool, config_path: s
 @click.command("reset", short_help="Forget what was changed at run time.")
 @_seen
 @common_options
+@as_caller
 def reset_command(version: str | None, as_json: bool, config_path: str | None) -> None:
     """Forget all that was changed in the running mom, and read the files again."""
     _changed(Client.configured(config_path), "POST", "/v1/policy-reset", None, version, as_json)
@@ -243,6 +249,7 @@ def reset_command(version: str | None, as_json: bool, config_path: str | None) -
 @click.argument("to", required=False, metavar="[VERSION]")
 @_seen
 @common_options
+@as_caller
 def rollback_command(to: str | None, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Make the policies of the running mom what they were in VERSION, or before the last change."""
     client = Client.configured(config_path)
@@ -259,6 +266,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
 @click.command("history", short_help="List the last changes: who, when, what.")
 @click.option("--diff", "with_diff", is_flag=True, help="Also what was changed in the texts.")
 @common_options
+@as_caller
 def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> None:
     """List the last changes of the policies of the running mom, newest first."""
     items = Client.configured(config_path).get("/v1/policy-history")["items"]

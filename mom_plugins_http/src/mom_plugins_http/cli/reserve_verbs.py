@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
-from mom_daemon import print_prose
+from mom_daemon import as_caller, print_prose
 from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
 from mom_plugins_http.cli.policy_verbs import common_options
 from mom_toolkit import Room
@@ -44,6 +44,7 @@ class _ReserveGroup(click.Group):
 
 
 @click.group("reserve", cls=_ReserveGroup, short_help="Have memory made and kept for a launch.")
+@as_caller
 def reserve_command() -> None:
     """Have memory of the host made and kept for a guest that is to be launched.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mom_daemon import config_option
+from mom_daemon import as_caller, config_option
 from mom_plugins_http.cli.client import Client
 
 if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
 
 @click.command("top", short_help="Watch the host, its guests and what mom decides, live.")
 @config_option
+@as_caller
 def top_command(config_path: str | None) -> None:
     """Watch a running mom in the terminal: the host, all guests, what is decided, and why. `?` shows the keys.
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mom_core import Severity, printable
-from mom_daemon import config_option, json_option
+from mom_daemon import as_caller, config_option, json_option
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies
 from mom_plugins_policy.cli.values import plain
@@ -25,6 +25,7 @@ from mom_toolkit import PolicyProblem
 @defaults_option
 @json_option
 @config_option
+@as_caller
 def check_command(
     paths: tuple[Path, ...], strict: bool, with_default_policies: bool, as_json: bool, config_path: str | None
 ) -> None:  # fmt: skip

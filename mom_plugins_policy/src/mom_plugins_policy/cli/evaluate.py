@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from mom_cli import print_table
-from mom_daemon import config_option, json_option
+from mom_daemon import as_caller, config_option, json_option
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS
@@ -29,6 +29,7 @@ EXPRESSION = "~expression"
 @defaults_option
 @json_option
 @config_option
+@as_caller
 def eval_command(
     paths: tuple[Path, ...], expressions: tuple[str, ...], snapshot_path: Path | None, live: bool, with_default_policies: bool,
     as_json: bool, config_path: str | None,

@@ -12,7 +12,7 @@ import click
 
 from mom_cli import NoSuchGuest, find_guest
 from mom_core import Source, first_names, printable
-from mom_daemon import config_option, json_option, print_prose
+from mom_daemon import as_caller, config_option, json_option, print_prose
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.errors import PolicyError
@@ -30,6 +30,7 @@ _SHOWN_GUESTS: Final = 10
 @defaults_option
 @json_option
 @config_option
+@as_caller
 def explain_command(
     paths: tuple[Path, ...], guest_name: str | None, about_host: bool, snapshot_path: Path | None, live: bool,
     with_default_policies: bool, as_json: bool, config_path: str | None,

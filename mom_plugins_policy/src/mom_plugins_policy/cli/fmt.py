@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from mom_core import ConfigError, ConfigProblem, printable, replace_file
-from mom_daemon import print_text
+from mom_daemon import as_caller, print_text
 from mom_plugins_policy.cli.inputs import EXIT_NO
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS
@@ -20,6 +20,7 @@ from mom_plugins_policy.tools.formatter import formatted
 @click.command("fmt")
 @click.argument("paths", metavar="FILE|DIRECTORY|-...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if a file would change.")
+@as_caller
 def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
     """Lay policies out, in place: indentation, spaces and blank lines. `-` is standard input.
 

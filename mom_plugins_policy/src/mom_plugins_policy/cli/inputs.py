@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from mom_core import Declarations, FieldSpec, MomError, Snapshot, Unit, printable
-from mom_daemon import brief, print_prose
+from mom_daemon import become_owner, brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
@@ -105,6 +105,7 @@ def given_policies(
         found, beside = Texts(texts, files), False
     elif needed and config is not None and "policy" in config.plugins:
         settings: Any = config.plugins["policy"].settings
+        become_owner(*(path for path in (settings.directory, settings.file) if path is not None))
         found, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
         message = f"{config.file} does not enable the plugin policy, so a mom with it uses no policy"

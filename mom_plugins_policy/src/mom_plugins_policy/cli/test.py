@@ -12,7 +12,7 @@ import click
 
 from mom_cli import declarations_of
 from mom_core import ConfigError, ConfigProblem, printable
-from mom_daemon import brief, config_option, json_option, print_prose
+from mom_daemon import as_caller, brief, config_option, json_option, print_prose
 from mom_plugins_policy.cli.inputs import EXIT_NO, configured, limits_of
 from mom_plugins_policy.sources import files_in
 from mom_plugins_policy.tools.cases import Mismatch, PolicyTest, read_cases, run_case
@@ -23,6 +23,7 @@ from mom_plugins_policy.tools.cases import Mismatch, PolicyTest, read_cases, run
 @click.option("-v", "--verbose", is_flag=True, help="Show the tests that pass, too.")
 @json_option
 @config_option
+@as_caller
 def test_command(paths: tuple[Path, ...], verbose: bool, as_json: bool, config_path: str | None) -> None:
     """Run tests of policies: given fields, expected decisions. Nothing on the host is read or changed.
 

@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
 from mom_cli import TableColumn, past_days, print_table
 from mom_core import UnitError, format_duration, load_config, parse_duration, parse_size, printable
-from mom_daemon import ExistingPath, FiniteRange, json_option, print_prose, progress, write_output
+from mom_daemon import ExistingPath, FiniteRange, KeptPath, json_option, print_prose, progress, write_output
 from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK
@@ -25,14 +24,12 @@ from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
 from mom_toolkit import quiet
 
-_PATH: Final = ExistingPath()
-
 
 @click.command()
-@click.argument("recording", type=_PATH, required=False)
+@click.argument("recording", type=KeptPath(), required=False)
 @click.option("--risk", metavar="SHARE", help=f"Without RECORDING: of a month, that some guest lacks memory.  [default: {100 * RISK:g}%]")
 @click.option(
-    "--days", type=_PATH, multiple=True, metavar="FILE", help="Without RECORDING: a file past.json, also of another host; several."
+    "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: a file past.json, also of another host; several."
 )
 @click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: the service class of the guests that would come.")
 @click.option("--memory", metavar="SIZE", help="What each of them is sold, such as 4GiB.  [default: what recorded guests are]")
@@ -41,7 +38,14 @@ _PATH: Final = ExistingPath()
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="How much of the recording is simulated.  [default: all]")
 @click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="End after this, with what is known.")
 @click.option("--placement", metavar="FILE", help="Write the commands that tell OpenStack's placement what fits to FILE; - prints them.")
-@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Take classes and settings from there.  [default: the recording's]")
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=ExistingPath(),
+    metavar="FILE",
+    help="Take classes and settings from there.  [default: the recording's]",
+)
 @json_option
 @quiet(logging.CRITICAL)
 def advise(
@@ -55,7 +59,7 @@ def advise(
     hours: float | None,
     time_limit: str,
     placement: str | None,
-    config: Path | None,
+    config_path: Path | None,
     as_json: bool,
 ) -> None:
     """Say how much memory can be sold on this host at a stated risk; or how many more guests of a class fit on a recorded one.
@@ -82,7 +86,7 @@ def advise(
     if recording is None:
         if sla_class is not None or memory is not None or hours is not None:
             raise click.UsageError("--class, --memory and --hours are for a RECORDING, which is not named")
-        _by_days(_share(risk), days, config, placement, as_json=as_json)
+        _by_days(_share(risk), days, config_path, placement, as_json=as_json)
         return
     if risk is not None or days:
         raise click.UsageError("--risk and --days are for learned days: leave RECORDING out")
@@ -94,7 +98,7 @@ def advise(
     except UnitError as error:
         raise click.UsageError(str(error)) from None
     ends = time.monotonic() + limit
-    stage = stage_of(recording, config, None if hours is None else hours * 3600)
+    stage = stage_of(recording, config_path, None if hours is None else hours * 3600)
     with progress(shown=not as_json) as say:
 
         def beat(count: int, seed: int, share: float) -> None:

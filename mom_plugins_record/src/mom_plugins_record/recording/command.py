@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from mom_daemon import ExistingPath, config_option, json_option
+from mom_daemon import KeptPath, config_option, json_option
 
 FORMATS = ("parquet", "csv")
 
 _TO = f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there."
 
-_RECORDING = click.argument("recording", required=False, type=ExistingPath())
+_RECORDING = click.argument("recording", required=False, type=KeptPath())
 
 
 @click.group()

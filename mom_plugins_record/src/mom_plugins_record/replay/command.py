@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from mom_core import printable
-from mom_daemon import ExistingPath, brief, json_option, print_prose
+from mom_daemon import ExistingPath, KeptPath, brief, json_option, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import moment_of, shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
@@ -33,7 +33,7 @@ _FOLLOWED: Final = "With --policy: simulate what would have followed, too."
 
 
 @click.command()
-@click.argument("path", metavar="RECORDING", type=_PATH)
+@click.argument("path", metavar="RECORDING", type=KeptPath())
 @click.option("--policy", "policies", multiple=True, type=_PATH, metavar="FILE|FOLDER", help=_INSTEAD)
 @click.option("--defaults/--no-defaults", default=True, show_default=True, help=_STAY)
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")

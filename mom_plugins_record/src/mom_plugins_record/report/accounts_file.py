@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sqlite3
+import stat
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,6 +84,9 @@ _WRONG: Final = (sqlite3.Error, UnicodeDecodeError)
 
 _SOUND: Final = (sqlite3.OperationalError, OSError, OverflowError)
 """Errors that say nothing of what is in the file, such as those of a lock, or of a full disk."""
+
+_JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
+"""How a journal begins, and how one ends that names another file."""
 
 Row = TypeVar("Row", HostHour, GuestHour)
 Hour = tuple[HostHour, Sequence[GuestHour]]
@@ -411,8 +416,9 @@ def _stored(value: object, kind: str) -> object:
 
 
 def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
-    """An open file. What another program's file asks SQLite to run is not run. Raises `AccountsError` and `sqlite3.Error`."""
+    """Open the file. Whatever another program's file asks SQLite to run is not run. Raises `AccountsError` and `sqlite3.Error`."""
     # For a reader, too: only who may write can take back what a mom that was killed had half written. SQLite reads what it may not write.
+    _check_beside(path)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -432,6 +438,19 @@ def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqli
             connection.close()
         raise
     return connection
+
+
+def _check_beside(path: Path) -> None:
+    """Raise `AccountsError` for a file that SQLite would wait for, such as a pipe; and for a journal that names another file, as mom's
+    never does: SQLite deletes that one (section 4.1 of https://www.sqlite.org/fileformat.html)."""
+    journal = path.with_name(f"{path.name}-journal")
+    for one in (path, journal):
+        with suppress(OSError):  # it is not there, or SQLite says why it cannot be read
+            if not stat.S_ISREG(one.stat().st_mode):
+                raise AccountsError(f"{one} is no file", hint="name the folder of a recording, or its accounts.sqlite3")
+    with suppress(OSError), journal.open("rb") as file:
+        if file.seek(0, os.SEEK_END) >= len(_JOURNAL) and file.seek(-len(_JOURNAL), os.SEEK_END) and file.read() == _JOURNAL:
+            raise AccountsError(f"{journal} is not mom's: it names another file", hint="look who has put it there, and delete it")
 
 
 def _unreadable(path: Path, error: Exception, hint: str) -> AccountsError:

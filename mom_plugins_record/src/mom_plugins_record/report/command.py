@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
-from mom_daemon import ExistingPath, config_option, json_option, write_output
+from mom_daemon import KeptPath, config_option, json_option, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.accounts import HOUR
@@ -26,7 +26,7 @@ from mom_toolkit import PointsAsked
 
 
 @click.command()
-@click.argument("path", metavar="[FILE]", required=False, type=ExistingPath())
+@click.argument("path", metavar="[FILE]", required=False, type=KeptPath())
 @click.option("--last", default="30d", show_default=True, metavar="TIME", help="The last so many days, such as 7d, or hours, such as 12h.")
 @click.option(
     "--by",
@@ -37,7 +37,7 @@ from mom_toolkit import PointsAsked
 )
 @click.option("--tenant", default="", metavar="PATTERN", help="Only these guests, as 'acme-*' or 'project=acme', and nothing of the host.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table for spreadsheets.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page for a mailbox, with plots.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page for a mailbox, with plots; - prints it.")
 @config_option
 @json_option
 def report(
@@ -77,7 +77,8 @@ def report(
         click.echo(table(summary), nl=False)
     elif html is not None:
         write_output(html, page(summary))
-        click.echo(str(html), err=html.is_symlink() or not html.is_file())  # which may be the standard output itself
+        if str(html) != "-":
+            click.echo(str(html), err=html.is_symlink() or not html.is_file())  # which may be the standard output itself
     else:
         print_report(summary)
 

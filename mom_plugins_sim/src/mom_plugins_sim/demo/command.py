@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mom_daemon import FiniteRange
+from mom_daemon import FiniteRange, as_caller
 from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
@@ -47,6 +47,7 @@ def _is_no_verdict(record: logging.LogRecord) -> bool:
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
 @_without_verdicts()
+@as_caller
 def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host: nothing real is touched.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mom_core import lasting, printable
-from mom_daemon import ExistingPath, FiniteRange, json_option, print_prose, progress
+from mom_daemon import ExistingPath, FiniteRange, as_caller, json_option, print_prose, progress
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
@@ -32,6 +32,7 @@ from mom_toolkit import RunSummary, SimulationSetup, quiet
 )
 @json_option
 @quiet(logging.CRITICAL)
+@as_caller
 def simulate(
     name: str | None,
     list_them: bool,

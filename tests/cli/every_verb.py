@@ -1,0 +1,96 @@
+"""Runs every verb that there is, as root, and says which of them looked into these folders while they were root.
+
+A line of JSON for each verb on standard output. Arguments are made up by their types, so that a new verb is tried, too.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+import click
+
+from mom_daemon import KeptPath
+from mom_daemon.cli.frame import mom, run
+from mom_daemon.cli.options import runs_as_caller
+
+SECONDS = 5
+"""Verbs that do not end by themselves have read by then."""
+
+AT_ONCE = 4
+
+RECORDING, *FOLDERS = sys.argv[1:]
+
+
+def verbs(command: click.Command, context: click.Context, words: Sequence[str] = ()) -> Iterator[tuple[Sequence[str], click.Context]]:
+    """All verbs below a group, with the words that call each."""
+    if not isinstance(command, click.Group) or (command.invoke_without_command and words):
+        yield words, context
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        verb = command.get_command(context, name)
+        assert verb is not None
+        yield from verbs(verb, click.Context(verb, parent=context, info_name=name), [*words, name])
+
+
+def arguments(command: click.Command, *, kept: bool) -> Iterator[str]:
+    """What a verb cannot do without; and a recording, where it takes such."""
+    for parameter in command.params:
+        if isinstance(parameter.type, KeptPath) and (kept or parameter.required):
+            value = RECORDING
+        elif parameter.required:
+            choices = getattr(parameter.type, "choices", ())
+            value = choices[0] if choices else "csv" if parameter.name == "to" else "1"
+        else:
+            continue
+        yield from [value] if isinstance(parameter, click.Argument) else [parameter.opts[0], value]
+
+
+def run_verb(words: Sequence[str], given: Sequence[str], *, as_caller: bool, answers: int) -> None:
+    """Run it in this process, and say what it was and did."""
+    looked: list[str] = []
+
+    def hook(event: str, values: tuple[object, ...]) -> None:
+        if os.geteuid() == 0 and event not in {"socket.connect", "os.mkdir"}:  # a run directory is made for its owner
+            paths = [os.fsdecode(one) for one in values if isinstance(one, str | bytes | os.PathLike)]
+            looked.extend(f"{event} {path}" for path in paths if any(folder in path for folder in FOLDERS))
+
+    def end(*_: object) -> None:
+        said = {"verb": [*words, *given], "uid": os.geteuid(), "as_caller": as_caller, "read_as_root": looked[:3]}
+        os.write(answers, json.dumps(said).encode() + b"\n")
+        os._exit(0)
+
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(SECONDS)
+    sys.addaudithook(hook)
+    try:
+        run([*words, *given])
+    finally:
+        end()
+
+
+def main() -> None:
+    """Run them, some at a time."""
+    takes, gives = os.pipe()
+    children = 0
+    for words, context in verbs(mom, click.Context(mom)):
+        as_caller, ways = runs_as_caller(context), {tuple(arguments(context.command, kept=kept)) for kept in (False, True)}
+        for given in sorted(ways):
+            if children == AT_ONCE:
+                os.wait()
+                children -= 1
+            if not os.fork():
+                run_verb(words, given, as_caller=as_caller, answers=gives)
+            children += 1
+    for _ in range(children):
+        os.wait()
+    os.close(gives)
+    with os.fdopen(takes) as said:
+        sys.stdout.write(said.read())
+
+
+if __name__ == "__main__":
+    main()
