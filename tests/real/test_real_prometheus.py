@@ -23,8 +23,16 @@ pytestmark = pytest.mark.real
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 
-MAY_BE_EMPTY = ("mom_trial_", "mom_revisions_total", "mom_guest_swap_", "mom_plugin_retry_seconds", "mom_host_waited_today_")
-"""What there is only while policies are on trial, guests swap, or plugins are set aside, or where guests tell how long they wait."""
+MAY_BE_EMPTY = (
+    "mom_trial_",
+    "mom_revisions_total",
+    "mom_guest_swap_",
+    "mom_plugin_retry_seconds",
+    "mom_host_waited_today_",
+    "mom_guest_killed_programs",
+)
+"""What there is only while policies are on trial, guests swap, programs were killed in them, or plugins are set aside, or where guests tell
+how long they wait."""
 
 ELSEWHERE = ("mom_host_eviction_room_bytes",)
 """What only a node of KubeVirt has."""
@@ -42,7 +50,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[
     mom = MomRun(folder)
     mom.config.write_text(yaml.safe_dump({"interval": "1s", **folders, "plugins": plugins, "guests": {"*": {"guarantee": "128MiB"}}}))
     (scrape,) = yaml.safe_load((PACKAGING / "prometheus/scrape.yml").read_text())
-    scrape |= {"scrape_interval": "1s", "static_configs": [{"targets": [f"localhost:{port}"]}]}
+    scrape |= {"scrape_interval": "1s", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
     scrape["authorization"]["credentials_file"] = tcp["read_token"]
     scrape["tls_config"]["ca_file"] = tcp["certificate"]
     rules = [str(PACKAGING / "prometheus/mom-alerts.yml")]
