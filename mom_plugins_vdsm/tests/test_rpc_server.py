@@ -207,6 +207,14 @@ def test_clients_that_do_not_take_their_answers_keep_nobody_out(tmp_path: Path) 
             assert mom.ping() is True
 
 
+def test_a_client_that_sends_lines_without_end_after_its_answer_is_let_go(serving: Serving) -> None:
+    with connected(serving.socket) as sock:
+        sock.sendall(b"rubbish\r\n\r\n")
+        assert sock.recv(100)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            sock.sendall(b"\r\n" * (32 << 20))
+
+
 def test_a_slow_change_holds_up_no_question(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     policies = serving.context.service(PolicyTexts)

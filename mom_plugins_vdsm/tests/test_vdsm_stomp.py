@@ -45,6 +45,16 @@ def test_a_wrong_byte_anywhere_gives_at_most_one_frame_or_the_one_error(place: i
         assert len(read(damaged)) <= 1
 
 
+def test_endless_signs_of_life_without_a_frame_end_the_connection() -> None:
+    reader = FrameReader(1000)
+    for _ in range(3):
+        assert list(reader.feed(b"\n" * (LARGEST_HEAD // 2) + ANSWER))
+    for _ in range(2):
+        assert list(reader.feed(b"\n" * (LARGEST_HEAD // 2))) == []
+    with pytest.raises(FrameError):
+        list(reader.feed(b"\n"))
+
+
 @pytest.mark.parametrize(
     ("data", "frames"),
     [

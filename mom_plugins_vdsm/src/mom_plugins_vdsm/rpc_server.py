@@ -26,6 +26,9 @@ LONGEST_HEAD: Final = 16 << 10
 _PIECE: Final = 64 << 10
 """Bytes that are sent at once."""
 
+_MOST_AFTER: Final = 1 << 20
+"""Bytes that are read of a client while it takes its answer: closing before would lose that, and endless ones keep a core busy."""
+
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
@@ -120,14 +123,16 @@ class RpcServer(BoundedServer[ServerDoor]):
                     writer.write(rest[start : start + _PIECE])
                     await writer.drain()
             writer.write_eof()
-            while await reader.read(_PIECE):  # until the client has read the answer and goes, whatever it sends before that
-                pass
+            with contextlib.suppress(asyncio.IncompleteReadError):  # the client has read the answer, and goes
+                await _skip(reader, _MOST_AFTER)
 
 
 async def _skip(reader: asyncio.StreamReader, length: int) -> None:
     """Read that many bytes and drop them: the client reads an answer only after it has sent everything."""
     while length > 0:
-        length -= len(await reader.readexactly(min(length, _PIECE)))
+        length -= len(piece := await reader.read(min(length, _PIECE)))
+        if not piece:
+            raise asyncio.IncompleteReadError(b"", length)
 
 
 def _length_of(head: bytes) -> int:

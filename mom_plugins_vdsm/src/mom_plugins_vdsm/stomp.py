@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 LARGEST_HEAD = 16 << 10
-"""Bytes of command and headers. vdsm's are some 200; without a limit a peer could fill memory with a header that never ends."""
+"""Bytes of command, headers and the line ends before them. vdsm's are some 200, and it sends a line end in 24 s. Without a limit a peer
+could fill memory with a header that never ends, or keep a core busy with line ends."""
 
 MOST_HEADERS = 64
 """vdsm sends four."""
@@ -56,6 +57,8 @@ class FrameReader:
         """The frame whose body is being read."""
         self._searched = 0
         """So much of the buffer was searched for the end of what is being read, and is not searched again."""
+        self._line_ends = 0
+        """How many came since the last frame, as signs of life."""
 
     def feed(self, piece: bytes) -> Iterator[StompFrame]:
         """The frames that are complete with this piece; raises `FrameError` behind the last good one. To be exhausted each time."""
@@ -67,15 +70,18 @@ class FrameReader:
             if self._head is None or body is None:
                 return
             frame, self._head = replace(self._head, body=body), None
+            self._line_ends = 0
             yield frame
 
     def _next_head(self) -> StompFrame | None:
         buffer = self._buffer
         if not self._searched:
-            del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]  # between frames, ends of lines are signs of life
+            line_ends = len(buffer) - len(buffer.lstrip(b"\r\n"))
+            self._line_ends += line_ends
+            del buffer[:line_ends]
         # The end that is searched for may have begun in what was searched before.
         end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
-        if (end.start() if end else len(buffer)) > LARGEST_HEAD:
+        if self._line_ends + (end.start() if end else len(buffer)) > LARGEST_HEAD:
             raise FrameError(f"the head of a frame is longer than {LARGEST_HEAD} bytes")
         if end is None:
             self._searched = len(buffer)
