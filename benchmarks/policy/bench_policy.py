@@ -30,10 +30,10 @@ from pathlib import Path
 from mom_core import Snapshot, Value
 from mom_core.model import GuestTable
 from mom_core.testing import snapshot
-from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.names import SUGGESTED
-from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_policy import Policy, PolicyError
 

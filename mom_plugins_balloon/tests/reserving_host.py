@@ -7,8 +7,8 @@ from pathlib import Path
 from mom_core import Guest, Host, PluginContext, Snapshot, Value
 from mom_devkit import HandClock
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.host_reservations import HostReservations
-from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_toolkit import Reservation
 

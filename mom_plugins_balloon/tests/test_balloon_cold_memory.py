@@ -7,7 +7,7 @@ import pytest
 from mom_core import Guest, Host, Snapshot, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.spare_memory import Spare, counted_kib, gained_kib, returning_kib, seconds_to_free, spare_of
 

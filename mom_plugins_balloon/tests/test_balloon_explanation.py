@@ -12,7 +12,7 @@ from mom_cli import Explainers
 from mom_core import Decision, Outcome, Problem, Report, Revision, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.explanation import BalloonExplainer
-from mom_plugins_balloon.reasons import sentence
+from mom_plugins_balloon.law.reasons import sentence
 
 MIB = 1024
 FULL = {

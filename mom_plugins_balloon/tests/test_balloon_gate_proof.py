@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import z3  # type: ignore[import-untyped]  # it has no types
+from guest_facts import memory_of, with_facts
 
-from mom_plugins_balloon import limits
-from mom_plugins_balloon.limits import KnownMemory, Passed, ShrinkLimits, gate
+from mom_plugins_balloon.gate import MINIMUM_KIB, GateResult, ShrinkLimits, gate
+from mom_plugins_balloon.memory import GuestMemory
 from mom_toolkit import HealthLimits
 
-OPTIONAL = ("maximum", "guarantee", "usable", "statistics_age", "total", "overhead", "largest", "pending", "reserved", "least")
+OPTIONAL = ("maximum", "usable", "age", "total", "overhead", "largest", "target", "reserved", "reach")
 MOST_PATHS = 50_000
 
 
@@ -140,35 +141,31 @@ def numbers(paths: Paths, *names: str) -> Iterator[Unknown]:
         yield Unknown(paths, partial(z3.Real, name))
 
 
-def contract(size: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Any:
+def contract(size: Any, memory: GuestMemory, allowed: ShrinkLimits) -> Any:
     """What holds of a size that has passed."""
-    current = raw(memory.current)
-    if memory.guarantee is not None:
-        promised = raw(memory.guarantee)
-        if memory.maximum is not None:
-            promised = z3.If(raw(memory.maximum) < promised, raw(memory.maximum), promised)
-        kept = size >= promised
-    else:
-        kept = z3.BoolVal(True)
-    grows = size >= current
+    current, told = raw(memory.size), memory.statistics
+    promised = raw(memory.guarantee)
+    if memory.maximum is not None:
+        promised = z3.If(raw(memory.maximum) < promised, raw(memory.maximum), promised)
+    kept, grows = size >= promised, size >= current
     if memory.maximum is not None:  # but for rounding, only what the guest has already may be above its maximum
         kept = z3.And(kept, z3.Or(size < raw(memory.maximum) + 1, size < current + 1))
-    if memory.least is not None:
-        kept = z3.And(kept, z3.Or(size >= raw(memory.least), grows))
-    if memory.obstacle or memory.usable is None or memory.statistics_age is None:
+    if memory.reach is not None:
+        kept = z3.And(kept, z3.Or(size >= raw(memory.reach), grows))
+    if memory.obstacle or told.usable is None or told.age is None:
         return z3.And(kept, grows)
-    believed = z3.And(raw(memory.statistics_age) <= raw(allowed.stale_after), raw(memory.swapping) <= HealthLimits.SWAP_IN_KIB)
+    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swapping) <= HealthLimits.SWAP_IN_KIB)
     # The guest's size when its statistics were made is one of these, or less; what was not usable of it, it needs.
     then = current
     if memory.largest is not None:
         then = z3.If(raw(memory.largest) > then, raw(memory.largest), then)
-    if memory.total is not None and memory.overhead is not None:
-        counted = raw(memory.total) + raw(memory.overhead)
+    if told.total is not None and memory.overhead is not None:
+        counted = raw(told.total) + raw(memory.overhead)
         then = z3.If(counted < then, counted, then)
-    if memory.total is not None and memory.reserved is not None:
-        counted = raw(memory.total) + raw(memory.reserved)
+    if told.total is not None and memory.reserved is not None:
+        counted = raw(told.total) + raw(memory.reserved)
         then = z3.If(counted > then, counted, then)
-    need = z3.If(then > raw(memory.usable), then - raw(memory.usable), 0)
+    need = z3.If(then > raw(told.usable), then - raw(told.usable), 0)
     least, share = raw(allowed.reserve_kib), raw(allowed.reserve_share) * need
     reserve = z3.If(least > share, least, share)
     return z3.And(kept, z3.Or(grows, z3.And(believed, size >= need + reserve)))
@@ -188,7 +185,7 @@ class WhateverIsKnown:
 
 
 def proven(
-    judge: Callable[[Any, Any, ShrinkLimits], Passed],
+    judge: Callable[[Any, Any, ShrinkLimits], GateResult],
     obstacle: str = "",
     share: float = 0.05,
     *,
@@ -201,26 +198,29 @@ def proven(
     :param unknown: but for these
     """
     paths = Paths()
-    wanted, current, swapping, reserve, stale = numbers(paths, "wanted", "current", "swapping", "reserve", "stale")
+    wanted, current, guarantee, swapping, reserve, stale = numbers(paths, "wanted", "current", "guarantee", "swapping", "reserve", "stale")
     some = {name: one for name, one in zip(OPTIONAL, numbers(paths, *OPTIONAL), strict=True) if name not in unknown}
-    known: dict[str, Any] = {"current": current, "swapping": swapping, "obstacle": obstacle, **dict.fromkeys(unknown)}
+    known: dict[str, Any] = {"size": current, "guarantee": guarantee, "obstacle": obstacle, "on_its_way": True}
     allowed: Any = ShrinkLimits(reserve, share, stale)  # type: ignore[arg-type]  # unknowns
 
     def run() -> None:
-        memory: Any = KnownMemory(**known, **some) if all_known else WhateverIsKnown(paths, some, held_by_group=False, **known)  # type: ignore[arg-type]  # as above
+        memory: Any = memory_of(**known, **some, swap_in=swapping)
+        if not all_known:
+            told = WhateverIsKnown(paths, some, swapping=swapping, **dict.fromkeys(unknown))
+            memory = WhateverIsKnown(paths, some, statistics=told, limited_by_group=False, **known, **dict.fromkeys(unknown))
         passed = judge(wanted, memory, allowed)
         if passed.size is not None:
             broken = paths.known.check(z3.Not(contract(raw(passed.size), memory, allowed)))
             assert broken == z3.unsat, paths.known.model() if broken == z3.sat else "z3 cannot tell"
 
     whole = [z3.IsInt(raw(wanted))]
-    positive = [raw(one) >= 0 for one in (reserve, swapping, *some.values())]
-    return paths.all_of(run, raw(wanted) > limits.MINIMUM_KIB, raw(current) > 0, *whole, *positive)
+    positive = [raw(one) >= 0 for one in (reserve, swapping, guarantee, *some.values())]
+    return paths.all_of(run, raw(wanted) > MINIMUM_KIB, raw(current) > 0, *whole, *positive)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("obstacle", ["", "its memory is pinned"], ids=["free", "held"])
-@pytest.mark.parametrize("unknown", [["least"], ["total", "overhead", "largest", "reserved"]], ids=["all in reach", "not all"])
+@pytest.mark.parametrize("unknown", [["reach"], ["total", "overhead", "largest", "reserved"]], ids=["all in reach", "not all"])
 def test_nothing_passes_that_takes_a_guest_below_its_need_or_its_guarantee_whatever_is_known_of_it(
     obstacle: str, unknown: Sequence[str]
 ) -> None:
@@ -234,23 +234,23 @@ def test_nothing_passes_of_a_guest_of_which_all_is_known(share: float) -> None:
     assert proven(gate, "", share) > 20
 
 
-def no_guarantee(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
-    return gate(wanted, memory._replace(guarantee=None), allowed)
+def no_guarantee(wanted: Any, memory: GuestMemory, allowed: ShrinkLimits) -> GateResult:
+    return gate(wanted, memory._replace(guarantee=0.0), allowed)
 
 
-def no_largest(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
+def no_largest(wanted: Any, memory: GuestMemory, allowed: ShrinkLimits) -> GateResult:
     return gate(wanted, memory._replace(largest=None), allowed)
 
 
-def no_age(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
-    return gate(wanted, memory._replace(statistics_age=0), allowed)
+def no_age(wanted: Any, memory: GuestMemory, allowed: ShrinkLimits) -> GateResult:
+    return gate(wanted, with_facts(memory, age=0), allowed)
 
 
-def no_least(wanted: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Passed:
-    return gate(wanted, memory._replace(least=None), allowed)
+def no_reach(wanted: Any, memory: GuestMemory, allowed: ShrinkLimits) -> GateResult:
+    return gate(wanted, memory._replace(reach=None), allowed)
 
 
-@pytest.mark.parametrize("wrong", [no_guarantee, no_largest, no_age, no_least])
-def test_a_gate_that_forgets_something_is_found_out(wrong: Callable[[Any, KnownMemory, ShrinkLimits], Passed]) -> None:
+@pytest.mark.parametrize("wrong", [no_guarantee, no_largest, no_age, no_reach])
+def test_a_gate_that_forgets_something_is_found_out(wrong: Callable[[Any, GuestMemory, ShrinkLimits], GateResult]) -> None:
     with pytest.raises(AssertionError, match="current"):
         proven(wrong)

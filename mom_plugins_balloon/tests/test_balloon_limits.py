@@ -3,10 +3,11 @@
 import math
 
 import pytest
+from guest_facts import memory_of, with_facts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, ShrinkLimits, floor_kib, most_kib, need_kib, permitted
+from mom_plugins_balloon.gate import MINIMUM_KIB, GateResult, ShrinkLimits, floor_kib, most_kib, need_kib, permitted
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -15,28 +16,23 @@ LIMITS = ShrinkLimits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
 
 def a_guest(**known):
     """A guest of 2 GiB that needs 600 MiB and is in good health."""
-    return KnownMemory(**{"current": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "statistics_age": 1.0, **known})
+    return memory_of(**{"size": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "age": 1.0, **known})
 
 
 STOPPED = "the shrink under way is stopped"
 PERMITTED = {
     "a shrink to more than the need is left as it is": (GIB, {}, GIB, ""),
     "one below the need ends at the need and the reserve": (100 * MIB, {}, 664 * MIB, "the guest needs 664 MiB with its reserve"),
-    "a large guest keeps a reserve in proportion": (
-        GIB,
-        {"current": 100 * GIB, "maximum": 100 * GIB, "usable": 20 * GIB},
-        84 * GIB,
-        "needs",
-    ),
+    "a large guest keeps a reserve in proportion": (GIB, {"size": 100 * GIB, "maximum": 100 * GIB, "usable": 20 * GIB}, 84 * GIB, "needs"),
     "a guest with nothing to spare is left alone": (GIB, {"usable": 50 * MIB}, None, "nothing to spare"),
-    "a shrink under way is stopped when the statistics fail": (GIB, {"usable": None, "pending": GIB}, 2 * GIB, STOPPED),
-    "no guest grows above its maximum": (3 * GIB, {"current": GIB}, 2 * GIB, "above the guest's maximum of 2.00 GiB"),
+    "a shrink under way is stopped when the statistics fail": (GIB, {"usable": None, "target": GIB, "on_its_way": True}, 2 * GIB, STOPPED),
+    "no guest grows above its maximum": (3 * GIB, {"size": GIB}, 2 * GIB, "above the guest's maximum of 2.00 GiB"),
     "a guest of unknown maximum does not grow": (3 * GIB, {"maximum": None}, None, "maximum is unknown"),
     "a guarantee holds though the need is less": (GIB, {"guarantee": 1536 * MIB}, 1536 * MIB, "below the guarantee of 1.50 GiB"),
     "one above the maximum means the maximum": (GIB, {"guarantee": 9 * GIB}, 2 * GIB, "below the guarantee"),
     "a guest below its guarantee is raised to it even without statistics": (
         900 * MIB,
-        {"current": GIB, "usable": None, "guarantee": 1536 * MIB},
+        {"size": GIB, "usable": None, "guarantee": 1536 * MIB},
         1536 * MIB,
         "below the guarantee",
     ),
@@ -46,7 +42,7 @@ PERMITTED = {
 @pytest.mark.parametrize(("wanted", "known", "target", "reason"), PERMITTED.values(), ids=PERMITTED)
 def test_what_is_permitted(wanted, known, target, reason):
     verdict = permitted(wanted, a_guest(**known), LIMITS)
-    assert verdict.target == target
+    assert verdict.size == target
     assert reason in verdict.reason
     assert bool(reason) == bool(verdict.reason)
 
@@ -55,54 +51,55 @@ def test_what_is_permitted(wanted, known, target, reason):
     ("known", "reason"),
     [
         ({"usable": None}, "could spare is unknown"),
-        ({"statistics_age": None}, "age of the guest's statistics is unknown"),
-        ({"statistics_age": 16.0}, "16 s old"),
-        ({"swapping": 1000.0}, "it lacks memory"),
+        ({"age": None}, "age of the guest's statistics is unknown"),
+        ({"age": 16.0}, "16 s old"),
+        ({"swap_in": 1000.0}, "it lacks memory"),
     ],
 )
 def test_a_guest_without_trustworthy_statistics_is_not_shrunk_and_may_grow(known, reason):
     verdict = permitted(GIB, a_guest(**known), LIMITS)
-    assert verdict.target is None
+    assert verdict.size is None
     assert reason in verdict.reason
-    assert permitted(2 * GIB, a_guest(current=GIB, **known), LIMITS) == (2 * GIB, "")
+    assert permitted(2 * GIB, a_guest(size=GIB, **known), LIMITS) == GateResult(2 * GIB)
 
 
 @pytest.mark.parametrize("rubbish", [math.nan, math.inf, -math.inf, -5, 0, MINIMUM_KIB, None, "1048576", True, [1], {"a": 1}])
 def test_rubbish_is_refused(rubbish):
     verdict = permitted(rubbish, a_guest(), LIMITS)
-    assert verdict.target is None
+    assert verdict.size is None
     assert "is no size" in verdict.reason
 
 
 def test_the_kernels_own_total_tells_the_size_at_the_time_of_the_statistics():
     # It had 1.5 GiB then, of which its kernel counts 1.45 GiB: 900 MiB usable leave a need of 636 MiB, although it had 2 GiB just before.
-    guest = a_guest(current=GIB, usable=900 * MIB, total=1486 * MIB, overhead=50 * MIB, largest=2 * GIB)
+    guest = a_guest(size=GIB, usable=900 * MIB, total=1486 * MIB, overhead=50 * MIB, largest=2 * GIB)
     assert need_kib(guest) == 636 * MIB
 
 
 def test_a_guest_whose_size_is_told_late_while_it_grows_needs_what_its_kernel_has_not_usable():
     # It was 1 GiB, as libvirt still tells, and is 1.7 by its own count.
-    guest = a_guest(current=GIB, usable=710 * MIB, total=1684 * MIB, overhead=40 * MIB, largest=GIB, reserved=40 * MIB)
+    guest = a_guest(size=GIB, usable=710 * MIB, total=1684 * MIB, overhead=40 * MIB, largest=GIB, reserved=40 * MIB)
     assert need_kib(guest) == 1014 * MIB
-    assert permitted(700 * MIB, guest, LIMITS).target is None
-    assert need_kib(guest._replace(reserved=None)) == 314 * MIB, "nothing tells how much of it the balloon has"
+    assert permitted(700 * MIB, guest, LIMITS).size is None
+    assert need_kib(with_facts(guest, reserved=None)) == 314 * MIB, "nothing tells how much of it the balloon has"
 
 
 kib = st.integers(min_value=1, max_value=4 << 30)
 known = st.builds(
-    KnownMemory,
-    current=kib,
+    memory_of,
+    size=kib,
     maximum=st.none() | kib,
-    guarantee=st.none() | kib,
+    guarantee=st.just(0) | kib,
     usable=st.none() | st.integers(min_value=0, max_value=4 << 30),
-    statistics_age=st.none() | st.floats(min_value=0, max_value=60),
-    swapping=st.just(0.0) | st.floats(min_value=0, max_value=1e6),
+    age=st.none() | st.floats(min_value=0, max_value=60),
+    swap_in=st.just(0.0) | st.floats(min_value=0, max_value=1e6),
     total=st.none() | kib,
     overhead=st.none() | st.integers(min_value=0, max_value=1 << 20),
     largest=st.none() | kib,
-    pending=st.none() | kib,
+    target=st.none() | kib,
+    on_its_way=st.booleans(),
     reserved=st.none() | st.integers(min_value=0, max_value=1 << 20),
-    least=st.none() | kib,
+    reach=st.none() | kib,
 )
 wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st.none() | st.text() | st.booleans()
 
@@ -110,29 +107,29 @@ wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st
 @given(wanted, known)
 def test_whatever_is_wanted_the_verdict_is_safe(target, guest):
     verdict = permitted(target, guest, LIMITS)
-    if verdict.target is None:
+    if verdict.size is None:
         assert verdict.reason
         return
-    size = verdict.target
+    size = verdict.size
     assert isinstance(size, int)
     assert verdict.reason or size == int(target)
     if guest.maximum is not None:
-        assert size <= max(guest.maximum, guest.current), "only what the guest has already may be above its maximum"
-    if guest.guarantee is not None:
+        assert size <= max(guest.maximum, guest.size), "only what the guest has already may be above its maximum"
+    if guest.guarantee:
         assert size >= min(guest.guarantee, guest.maximum if guest.maximum is not None else guest.guarantee)
-    if size < guest.current:
+    if size < guest.size:
         floor = floor_kib(guest, LIMITS)
         assert floor is not None
         assert size >= floor
-        assert guest.statistics_age is not None
-        assert guest.statistics_age <= LIMITS.stale_after
+        assert guest.statistics.age is not None
+        assert guest.statistics.age <= LIMITS.stale_after
 
 
 @given(known)
 def test_the_verdict_stands_when_it_is_reviewed_again(guest):
-    once = permitted(guest.current // 2, guest, LIMITS)
-    if once.target is not None and once.target > MINIMUM_KIB:
-        assert permitted(once.target, guest, LIMITS).target == once.target
+    once = permitted(guest.size // 2, guest, LIMITS)
+    if once.size is not None and once.size > MINIMUM_KIB:
+        assert permitted(once.size, guest, LIMITS).size == once.size
 
 
 @pytest.mark.parametrize(
@@ -153,6 +150,6 @@ def test_the_limit_of_a_control_group_bounds_what_a_guest_can_have(known, most):
 
 
 def test_what_its_control_group_has_no_room_for_is_said():
-    verdict = permitted(2 * GIB, a_guest(current=GIB, maximum=1200 * MIB, held_by_group=True), LIMITS)
-    assert verdict.target == 1200 * MIB
+    verdict = permitted(2 * GIB, a_guest(size=GIB, maximum=1200 * MIB, limited_by_group=True), LIMITS)
+    assert verdict.size == 1200 * MIB
     assert verdict.reason == "above the 1.17 GiB that the memory limit of the guest's control group has room for"

@@ -37,7 +37,9 @@ from mom_core import (
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
-from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
+from mom_plugins_balloon.law.context import context_of
+from mom_plugins_balloon.law.need import need_of
+from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, Statistics
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.sweeps import SweepEnd, Sweeper, SweepOutcome, SweepPlan
 
@@ -524,14 +526,11 @@ class TestTheEnd:
 
 
 def test_the_law_takes_nothing_of_a_guest_whose_size_is_told_late_while_it_grows() -> None:
-    guest = LawGuest(
-        size=GIB, maximum=4 * GIB, usable=710 * MIB, age=0.2, total=1684 * MIB, unused=300 * MIB, kernel_reserved=40 * MIB, cache_share=0.6,
-        rss=GIB, overhead=50 * MIB, peak=1000 * MIB, used_before=970 * MIB, target=1724 * MIB, target_age=0.9,
-    )  # fmt: skip
-    look = GuestLook(LawHost(900 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), LawParameters(), easy=False)
-    assert look.need(guest, GIB, 4 * GIB, 710 * MIB, settled=True).need == 1014 * MIB
-    told = guest._replace(size=1724 * MIB)
-    assert look.need(told, 1724 * MIB, 4 * GIB, 710 * MIB, settled=True).need == 1014 * MIB
+    statistics, habits = Statistics(710 * MIB, 0.2, 1684 * MIB, 300 * MIB), Habits(40 * MIB, peak=1000 * MIB, cache_share=0.6)
+    guest = GuestMemory(GIB, 4 * GIB, statistics=statistics, habits=habits, target=1724 * MIB, target_age=0.9)
+    context = context_of(HostMemory(900 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), LawParameters())
+    for size in (GIB, 1724 * MIB):
+        assert need_of(guest, size, 4 * GIB, 710 * MIB, context).need == 1014 * MIB
 
 
 class TestReboots:

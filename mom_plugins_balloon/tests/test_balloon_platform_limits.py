@@ -3,10 +3,10 @@
 from mom_core import Decision, Entity, Host, LedgerEntry, Scope, Snapshot
 from mom_core.testing import snapshot
 from mom_devkit import put_back
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law import decide
-from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.states import HostWanted
 
 MIB, GIB = 1 << 10, 1 << 20
@@ -30,7 +30,7 @@ def test_all_watermarks_are_above_what_the_platform_stops_guests_below(plugin, h
 
 
 def test_the_first_cycle_goes_by_it_too():
-    plain, held = (law_host(snapshot(host={**HOST, "mem_evicts_below": line}), HostWanted(), 5.0) for line in (None, GIB))
+    plain, held = (host_memory(snapshot(host={**HOST, "mem_evicts_below": line}), HostWanted(), 5.0) for line in (None, GIB))
     assert plain is not None
     assert held is not None
     assert (held.high, held.hard, held.low) == (plain.high + GIB, plain.hard + GIB, plain.low + GIB)
@@ -46,9 +46,9 @@ def test_guests_give_before_the_platform_stops_one():
     def given(available, line):
         host = {"mem_available": 48 * GIB, "mem_really_available": available, "mem_evicts_below": line}
         seen = snapshot(host=host, guests={f"g{number}": guest for number in range(10)})
-        known = law_host(seen, HostWanted(), 5.0)
+        known = host_memory(seen, HostWanted(), 5.0)
         assert known is not None
-        sizes = [one.target for one in decide(known, law_guests(seen), LawParameters(), LIMITS)]
+        sizes = [one.target for one in decide(known, guest_memories(seen), LawParameters(), LIMITS)]
         return sum(4 * GIB - size for size in sizes if size is not None)
 
     assert given(3.5 * GIB, None) == 0
@@ -62,9 +62,9 @@ def short_guest(**fields):
 
 
 def grown_to(seen):
-    host = law_host(seen, HostWanted(), 5.0)
+    host = host_memory(seen, HostWanted(), 5.0)
     assert host is not None
-    (found,) = decide(host, law_guests(seen), LawParameters(), LIMITS)
+    (found,) = decide(host, guest_memories(seen), LawParameters(), LIMITS)
     return found.target
 
 

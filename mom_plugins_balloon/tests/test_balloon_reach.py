@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from datetime import UTC
 
 import pytest
+from guest_facts import memory_of, with_facts
 
 from mom_cli import Explainers
 from mom_core import Change, Decision, Report, Source, Target, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.explanation import BalloonExplainer
-from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate, permitted
-from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.gate import ShrinkLimits, gate, permitted
+from mom_plugins_balloon.law.reasons import ReasonCode, sentence
+from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.reasons import ReasonCode, sentence
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.spare_memory import spare_of
 from mom_plugins_balloon.states import HostWanted
 
@@ -70,7 +72,7 @@ def test_what_a_balloon_does_not_reach_is_promised_to_no_launch() -> None:
     assert spare(balloon_least=2 * GIB) == 0
 
 
-SPARES = KnownMemory(2 * GIB, 2 * GIB, usable=1536 * MIB, statistics_age=1.0, least=1200 * MIB)
+SPARES = memory_of(size=2 * GIB, maximum=2 * GIB, usable=1536 * MIB, age=1.0, reach=1200 * MIB)
 WHY = "below the 1.17 GiB to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
 
 
@@ -79,17 +81,17 @@ WHY = "below the 1.17 GiB to which the guest's balloon can bring it: virtio-mem'
     [
         (1300 * MIB, SPARES, 1300 * MIB, ""),
         (GIB, SPARES, 1200 * MIB, WHY),
-        (GIB, SPARES._replace(usable=500 * MIB), 1548 * MIB * 1.05, "the guest needs"),
-        (GIB, SPARES._replace(guarantee=1500 * MIB), 1500 * MIB, "below the guarantee"),
-        (GIB, SPARES._replace(current=1200 * MIB, usable=None), 1200 * MIB, WHY),
-        (GIB, SPARES._replace(usable=None), None, "could spare is unknown"),
-        (2 * GIB, SPARES._replace(current=GIB), 2 * GIB, ""),
-        (GIB, SPARES._replace(current=1100 * MIB), 1100 * MIB, WHY),  # what it has is told late, or what is plugged in
+        (GIB, with_facts(SPARES, usable=500 * MIB), 1548 * MIB * 1.05, "the guest needs"),
+        (GIB, with_facts(SPARES, guarantee=1500 * MIB), 1500 * MIB, "below the guarantee"),
+        (GIB, with_facts(SPARES, size=1200 * MIB, usable=None), 1200 * MIB, WHY),
+        (GIB, with_facts(SPARES, usable=None), None, "could spare is unknown"),
+        (2 * GIB, with_facts(SPARES, size=GIB), 2 * GIB, ""),
+        (GIB, with_facts(SPARES, size=1100 * MIB), 1100 * MIB, WHY),  # what it has is told late, or what is plugged in
     ],
 )
-def test_nothing_is_asked_of_a_balloon_that_it_cannot_reach(wanted: int, memory: KnownMemory, size: float | None, reason: str) -> None:
+def test_nothing_is_asked_of_a_balloon_that_it_cannot_reach(wanted: int, memory: GuestMemory, size: float | None, reason: str) -> None:
     verdict = permitted(wanted, memory, LIMITS)
-    assert verdict.target == (None if size is None else pytest.approx(size, abs=1))
+    assert verdict.size == (None if size is None else pytest.approx(size, abs=1))
     assert reason in verdict.reason
     assert bool(reason) == bool(verdict.reason)
 
@@ -132,5 +134,5 @@ def test_what_a_balloon_does_not_reach_is_explained() -> None:
 
 
 def test_the_gate_goes_by_what_is_reached_where_a_guest_may_have_less_than_it_is_promised() -> None:
-    passed = gate(GIB, SPARES._replace(guarantee=1100 * MIB), LIMITS)
+    passed = gate(GIB, with_facts(SPARES, guarantee=1100 * MIB), LIMITS)
     assert passed.size == 1200 * MIB

@@ -1,10 +1,10 @@
 """The sizes that guests had lately."""
 
 import pytest
+from guest_facts import memory_of, with_facts
 
 from mom_core import Guest, Snapshot
 from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS, SIZES_SECONDS, BalloonedGuest, BalloonedGuests, SizeRequest
-from mom_plugins_balloon.limits import KnownMemory
 
 
 class Sizes:
@@ -92,6 +92,6 @@ class TestWhatIsRememberedOfAGuest:
         ]  # fmt: skip
 
     def test_every_kib_below_its_guarantee_is_worth_a_command(self) -> None:
-        memory, known = BalloonedGuest("1"), KnownMemory(995.0, 2000.0, guarantee=1000.0)
+        memory, known = BalloonedGuest("1"), memory_of(size=995.0, maximum=2000.0, guarantee=1000.0)
         assert memory.why_not_send(1000, known, 0.0, 8.0) == ""
-        assert memory.why_not_send(1000, known._replace(guarantee=None), 0.0, 8.0) == "the change is smaller than the dead band"
+        assert memory.why_not_send(1000, with_facts(known, guarantee=0.0), 0.0, 8.0) == "the change is smaller than the dead band"

@@ -9,8 +9,8 @@ import pytest
 import mom_core
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import NEW, BalloonedGuests
+from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.learned_needs import Learning
-from mom_plugins_balloon.limits import ShrinkLimits, permitted
 from mom_plugins_balloon.names import START_REST
 
 GIB = 1 << 20
@@ -90,7 +90,7 @@ def test_of_one_that_comes_no_policy_takes_anything_either(available: int | None
         assert known is not None
         assert known.obstacle == expected
         shrunk = permitted(GIB // 2 + 100 * 1024, known, ShrinkLimits(32 * 1024, 0.05, 15.0))
-        assert shrunk.target == (None if expected else GIB // 2 + 100 * 1024)
+        assert shrunk.size == (None if expected else GIB // 2 + 100 * 1024)
 
 
 def test_guests_that_come_with_their_hypervisor_are_left_to_policies() -> None:

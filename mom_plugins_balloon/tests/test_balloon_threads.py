@@ -84,4 +84,4 @@ def test_what_is_known_of_a_guest_is_of_one_snapshot_whatever_another_thread_ask
     guests.older = older
     known = guests.known(newer.guests["a"], None)
     assert known is not None
-    assert known.usable == GIB, "of 4 GiB, it needs 3 by now"
+    assert known.statistics.usable == GIB, "of 4 GiB, it needs 3 by now"

@@ -3,15 +3,20 @@
 from typing import Any
 
 import pytest
+from guest_facts import memory_of, with_facts
 
-from mom_plugins_balloon.law import GuestAsk, GuestLook, LawGuest, LawHost
+from mom_plugins_balloon.law.context import context_of
+from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.law.want import Ask, ask_of, ready_memory
+from mom_plugins_balloon.memory import HostMemory
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.reasons import ReasonCode
 
 MIB = 1024
 GIB = 1024 * MIB
-SHORT, AMPLE = LawHost(100 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), LawHost(20 * GIB, 1300 * MIB, 400 * MIB, 200 * MIB)
-IDLE = LawGuest(size=2 * GIB, maximum=4 * GIB, usable=GIB, age=0.2, total=2 * GIB, unused=GIB, kernel_reserved=0, rss=2 * GIB, overhead=0)
+SHORT, AMPLE = HostMemory(100 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), HostMemory(20 * GIB, 1300 * MIB, 400 * MIB, 200 * MIB)
+IDLE = memory_of(
+    size=2 * GIB, maximum=4 * GIB, usable=GIB, age=0.2, total=2 * GIB, unused=GIB, kernel_reserved=0, rss=2 * GIB, qemu_overhead=0
+)
 
 
 @pytest.mark.parametrize(
@@ -26,18 +31,17 @@ IDLE = LawGuest(size=2 * GIB, maximum=4 * GIB, usable=GIB, age=0.2, total=2 * GI
     ids=["size", "maximum", "age", "usable", "too old"],
 )
 @pytest.mark.parametrize("host", [SHORT, AMPLE], ids=["short", "ample"])
-def test_a_guest_of_which_too_little_is_known_keeps_its_size(host: LawHost, unknown: dict[str, Any], code: ReasonCode) -> None:
-    look = GuestLook(host, LawParameters(), easy=host is AMPLE)
-    assert look.at(IDLE._replace(**unknown)) == GuestAsk(code, keeps=True)
-    assert not look.at(IDLE).keeps, "by these figures it would have another one"
+def test_a_guest_of_which_too_little_is_known_keeps_its_size(host: HostMemory, unknown: dict[str, Any], code: ReasonCode) -> None:
+    context = context_of(host, LawParameters(), no_reclaim=host is AMPLE)
+    assert ask_of(with_facts(IDLE, **unknown), context) == Ask(code, keeps_size=True)
+    assert not ask_of(IDLE, context).keeps_size, "by these figures it would have another one"
 
 
 @pytest.mark.parametrize("unused", [GIB, None], ids=["told", "by what is usable"])
-@pytest.mark.parametrize("unknown", ["size", "maximum", "usable", "total", "kernel_reserved", "rises"])
+@pytest.mark.parametrize("unknown", ["size", "maximum", "usable", "total", "kernel_reserved", "rise"])
 def test_what_is_unknown_of_a_guest_is_not_ready_for_what_it_is_expected_to_use(unknown: str, unused: float | None) -> None:
-    guest = IDLE._replace(rises=300 * MIB, unused=unused)
-    look = GuestLook(AMPLE, LawParameters(), easy=False)
-    assert look.ready(guest) > 0
+    guest, context = with_facts(IDLE, rise=300 * MIB, unused=unused), context_of(AMPLE, LawParameters())
+    assert ready_memory(guest, context) > 0
     lacking: dict[str, Any] = {unknown: None}
     is_read = unused is None or unknown not in {"size", "maximum", "usable"}
-    assert (look.ready(guest._replace(**lacking)) == 0.0) is is_read
+    assert (ready_memory(with_facts(guest, **lacking), context) == 0.0) is is_read

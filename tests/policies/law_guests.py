@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mom_core import Value
-from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.gate import ShrinkLimits
 
 MIB = 1024
 GIB = 1024 * MIB

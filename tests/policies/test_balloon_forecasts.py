@@ -13,9 +13,9 @@ from test_balloon_properties import guests, hosts, kib, number
 from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.law import SizeSuggestion
-from mom_plugins_balloon.observed import Suggested, rise_kib, suggestions
+from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.reasons import ReasonCode
+from mom_plugins_balloon.seen import Suggested, guest_memories, suggestions
 from mom_plugins_balloon.states import HostWanted
 
 NEED: Final = 512 * MIB
@@ -150,7 +150,7 @@ class TestWhoIsAboutToUseMore:
     def test_others_fill_their_caches_only_with_what_is_not_kept_for_it(self) -> None:
         lean = a_known_guest(GIB, NEED, peak=GIB, cache=400 * MIB)
         host = {"mem_really_available": WANTED + GIB}
-        assert sizes(host, calm=lean)["calm"].code is ReasonCode.FILLS
+        assert sizes(host, calm=lean)["calm"].code is ReasonCode.CACHE_REFILL
         found = sizes(host | {"host_rise_expected": 1200 * MIB}, calm=lean, rising=lean | rises(1200 * MIB))
         assert (found["calm"].target, found["rising"].code) == (None, ReasonCode.RISES)
         assert (found["rising"].target or 0) > GIB
@@ -162,6 +162,11 @@ def test_an_operator_can_have_nothing_go_by_what_is_expected() -> None:
         host = {"mem_really_available": available, "host_rise_expected": 4 * GIB}
         plain = suggested(host | {"host_rise_expected": None}, {"rising": idle(900 * MIB), "calm": idle()} | {})
         assert suggested(host, crowd, LawParameters(rise_share=0)) == plain
+
+
+FORECAST: Final = (
+    "mem_used_expected_soon", "mem_used_expected", "mem_rises_in", "mem_expected_weight", "mem_available", "balloon_cur", "mem_usable",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,8 @@ def test_an_operator_can_have_nothing_go_by_what_is_expected() -> None:
     ],
 )
 def test_what_is_unknown_of_a_rise_is_unknown(known: tuple[float | None, ...], more: float | None) -> None:
-    assert rise_kib(*known) == more
+    (guest,) = guest_memories(snapshot(guests={"a": dict(zip(FORECAST, known, strict=True))}))
+    assert guest.rise == more
 
 
 @st.composite

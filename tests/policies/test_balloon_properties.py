@@ -9,8 +9,8 @@ from law_guests import GIB, LIMITS, MIB, Fields
 
 from mom_core import Value
 from mom_core.testing import snapshot
-from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 STEP: Final = 16 * MIB

@@ -9,10 +9,10 @@ from law_guests import GIB, HIDDEN, LIMITS, MIB, a_known_guest
 
 from mom_core import Value
 from mom_core.testing import snapshot
+from mom_plugins_balloon.law.reasons import sentence
 from mom_plugins_balloon.names import REASON, SUGGESTED
-from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.reasons import sentence
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted
 
 HOST: Final[Mapping[str, Value]] = {

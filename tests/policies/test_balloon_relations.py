@@ -12,11 +12,11 @@ from test_balloon_properties import STEP, crowds, guests, hosts, number
 
 from mom_core import Value
 from mom_core.testing import snapshot
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law import level_of
-from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
-from mom_plugins_balloon.reasons import ReasonCode
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Se
 from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot, Value
-from mom_plugins_balloon.limits import KnownMemory, most_kib
+from mom_plugins_balloon.gate import most_kib
+from mom_plugins_balloon.memory import GuestMemory, Statistics
 from mom_plugins_balloon.names import GROUP_ROOM, LEAST, OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
@@ -210,20 +211,20 @@ class BalloonedGuest:
         one = self.request
         return one is not None and one.said is not None and one.target < one.began_at and abs(said - one.said) < SAME_STATISTICS_SECONDS
 
-    def why_not_send(self, target: int, memory: KnownMemory, now: float, dead_band: float) -> str:
+    def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
         """Why asking for `target` KiB is not worth a command; empty when it is.
 
         A guest that has arrived is compared by its size, one that is on its way by where it is going. The very maximum is always worth
         a command: a guest that gets back everything should have everything. So is every KiB below the guarantee.
         """
-        request, size = self.request, memory.current
+        request, size = self.request, memory.size
         if request is not None and not request.arrived:
             heading, why = float(request.target), "the guest is on its way there"
             worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
         else:
-            heading, why = size, "the guest has this size" if target == size else "the change is smaller than the dead band"
-            worth = target != size and (target == memory.maximum or abs(target - size) >= dead_band)
-        return "" if worth or heading < (memory.guarantee or 0.0) <= target else why
+            heading, why = size or 0.0, "the guest has this size" if target == size else "the change is smaller than the dead band"
+            worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= dead_band)
+        return "" if worth or heading < memory.guarantee <= target else why
 
     # --- its sizes -----------------------------------------------------------------------------------------------------------------
 
@@ -442,7 +443,7 @@ class BalloonedGuests:
         if memory is not None:
             memory.request, memory.resized = None, False
 
-    def known(self, guest: Guest, guarantee: float | None) -> KnownMemory | None:
+    def known(self, guest: Guest, guarantee: float | None) -> GuestMemory | None:
         """What the last snapshot and the past tell about a guest; None when not even its size is known.
 
         :param guarantee: KiB that hold of what it is promised
@@ -461,12 +462,20 @@ class BalloonedGuests:
             return None
         maximum = most_kib(own_maximum, current, room, rss, beside)
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
-        return KnownMemory(
-            current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
-            memory.overhead_by(total, moment, own_maximum), memory.most_since(moment, snapshot.monotonic), memory.pending,
-            self._obstacle(guest, memory) or (NEW if memory.came and self._rests(memory) else ""), maximum != own_maximum,
-            None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden, least,
-        )  # fmt: skip
+        return GuestMemory(
+            current,
+            maximum,
+            maximum != own_maximum,
+            guarantee or 0.0,
+            least,
+            Statistics(usable, age, total, swap_in=swap_in, swap_out=swap_out),
+            target=memory.pending,
+            on_its_way=memory.pending is not None,
+            largest=memory.most_since(moment, snapshot.monotonic),
+            obstacle=self._obstacle(guest, memory) or (NEW if memory.came and self._rests(memory) else ""),
+            overhead=memory.overhead_by(total, moment, own_maximum),
+            reserved=None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
+        )
 
     def _obstacle(self, guest: Guest, memory: BalloonedGuest) -> str:
         """Why a guest is not to be shrunk, though it may be resized; empty when it is."""

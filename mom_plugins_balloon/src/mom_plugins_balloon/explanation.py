@@ -13,8 +13,8 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import PROMISED, guaranteed_kib
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
+from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
-from mom_plugins_balloon.reasons import PHRASES, sentence
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import stale_seconds
 

@@ -22,11 +22,11 @@ from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.guarantees import guaranteed_kib
-from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
-from mom_plugins_balloon.observed import rise_kib
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
+from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 from mom_plugins_balloon.sweeps import QemuProcess
@@ -518,8 +518,8 @@ def _particular(one: KeptReservation) -> tuple[bool, int]:
 
 def _usual_rise_kib(guest: Guest) -> float:
     """What a guest usually uses at this time beyond what it uses now; 0 where one of them is unknown."""
-    expected, total, size, usable = (guest.number(name) for name in (EXPECTED, "mem_available", "balloon_cur", "mem_usable"))
-    return rise_kib(soon=expected, expected=expected, rises_in=0.0, weight=None, total=total, size=size, usable=usable) or 0.0
+    expected, used = guest.number(EXPECTED), used_kib(*map(guest.number, ("mem_available", "balloon_cur", "mem_usable")))
+    return 0.0 if expected is None or used is None else max(0.0, expected - used)
 
 
 def _matches(called: str, pattern: str) -> bool:

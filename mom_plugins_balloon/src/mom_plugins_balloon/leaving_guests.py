@@ -21,12 +21,12 @@ from typing import Final
 
 from mom_core import Decision, Entity, Guest, LedgerEntry, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
-from mom_plugins_balloon.law import gives_headroom_back, sweep_of
-from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.gate import ShrinkLimits
+from mom_plugins_balloon.law import headroom_returns, sweep_of
+from mom_plugins_balloon.law.reasons import ReasonCode, sentence
 from mom_plugins_balloon.names import GIVE_BACK
-from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.reasons import ReasonCode, sentence
+from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweeps import described
@@ -154,11 +154,11 @@ class LeavingGuests:
 
     def _swept_size(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
         """The size down to which it is swept; None: it is not, and it was said why."""
-        host = law_host(snapshot, self.wanted, max(0.0, wish.until - time.monotonic()))
+        host = host_memory(snapshot, self.wanted, max(0.0, wish.until - time.monotonic()))
         if host is None:
             wish.answer(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
-        one = law_guests(snapshot)[next(place for place, there in enumerate(snapshot.listed) if there.id == guest.id)]
+        one = guest_memories(snapshot)[next(place for place, there in enumerate(snapshot.listed) if there.id == guest.id)]
         found = sweep_of(host, one, self.law, self.limits())
         if found.target is None or found.gain is None:
             nothing = "it has nothing now that is worth a sweep"
@@ -180,8 +180,8 @@ class LeavingGuests:
 
     def _has_room(self, snapshot: Snapshot) -> bool:
         """Whether the host has enough for guests to get back what was taken from them."""
-        host = law_host(snapshot, self.wanted, self.context.interval)
-        return host is not None and gives_headroom_back(host, self.law)
+        host = host_memory(snapshot, self.wanted, self.context.interval)
+        return host is not None and headroom_returns(host, self.law)
 
     def _before(self, identity: str, entries: Mapping[str, LedgerEntry]) -> int | None:
         """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's.

@@ -54,16 +54,17 @@ from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
+from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted
 from mom_plugins_balloon.guarantees import Guaranteed, Guarantees
 from mom_plugins_balloon.host_launches import HostLaunches
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
-from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, never_shrunk, permitted
+from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
-from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
+from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
@@ -302,7 +303,7 @@ class BalloonPlugin:
             self._guests.unheard = self._guarantees.look(snapshot).unheard
             self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
 
-    def _known(self, guest: Guest) -> KnownMemory | None:
+    def _known(self, guest: Guest) -> GuestMemory | None:
         """What the last snapshot and the past tell about the guest, with what holds of all promises to it."""
         return self._guests.known(guest, self._guarantees.standing.holds.get(guest.id))
 
@@ -329,7 +330,7 @@ class BalloonPlugin:
         yield from self._leaving.decisions(snapshot, source)
         end_sweep, started = self._sweeps.sweeper.end_of, self._started
         for guest, end in stopped_shrinks(self._guests, standing.holds, self._limits(), end_sweep, started):
-            yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
+            yield Decision(guest.entity, CONTROL, end.size, end.reason, source)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
             if memory.why_aside:
                 message = f"the guest does not give memory: {memory.why_aside}"
@@ -350,17 +351,17 @@ class BalloonPlugin:
             return Revision(decision, None, "the guest's present size is unknown")
         if guest.id in self._guarantees.standing.unsettled:
             return Revision(decision, None, "what the guest was started with is promised to it, and not known yet")
-        unsettled = "" if self._context.observes else past.why_unsettled(memory.current, guest.number("balloon_max"), now)
+        unsettled = "" if self._context.observes else past.why_unsettled(memory.size or 0.0, guest.number("balloon_max"), now)
         if unsettled:
             return Revision(decision, None, unsettled)
         passed = permitted(decision.value, memory, limits)
-        target = passed.target
+        target = passed.size
         if target is not None and target != decision.value and is_sweep(guest, decision.value):
             self._raised[guest.id] = target  # the promises of this cycle may leave it more than those of the last
-        if target is not None and target < memory.current:
+        if target is not None and target < (memory.size or 0.0):
             if why := self._leaving.why_kept(guest, target):
                 return Revision(decision, None, why)
-            if past.gave_by(now - (memory.statistics_age or 0.0)):
+            if past.gave_by(now - (memory.statistics.age or 0.0)):
                 return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
 
@@ -455,12 +456,12 @@ class BalloonPlugin:
         if not isinstance(target, int):
             raise Refused(f"{target!r:.40} is no size for a guest")
         passed = permitted(target, memory, self._limits())
-        if passed.target != target:
+        if passed.size != target:
             raise Refused(passed.reason)
         reason = past.why_not_send(target, memory, now, self._guests.dead_band)
         if reason:
             raise NoChangeNeeded(reason)
-        size, age, sweeps = memory.current, memory.statistics_age, False
+        size, age, sweeps = memory.size or 0.0, memory.statistics.age, False
         said = None if age is None else now - age
         if target < size and self._sweeps_to(guest, target):
             swept = self._sweeps.begin(hypervisor, guest, past, memory, target, self._leaving.sweep(guest.id, target))
@@ -493,33 +494,37 @@ class BalloonPlugin:
         target, note = int(before if guest is None else self._started.without_mom(guest, before)), ""
         if target > before:
             note = f"memory was plugged into the guest since: asked for {format_kib(target)}"
-        floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee or 0.0))
+        floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee))
         floor = floor if maximum is None else min(floor, math.floor(maximum))
         was_swept = self._sweeps.sweeper.take_over(identity)
         if size is not None and target < size and not was_swept and (why := self._why_unknown(memory)):
             kept = f"it keeps the {format_kib(size)} that it has, more than before mom: {why}"
             # A guest that tells nothing will not tell it later.
-            raise NoChangeNeeded(kept) if memory is None or memory.usable is None or memory.statistics_age is None else Refused(kept)
+            raise (
+                NoChangeNeeded(kept)
+                if memory is None or memory.statistics.usable is None or memory.statistics.age is None
+                else Refused(kept)
+            )
         if target < floor:
             uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
             if size is not None and size <= floor and not was_swept:
                 self._guests.forget_request(identity)
                 raise NoChangeNeeded(f"{uses}, and keeps what it has")
             target, note = floor, f"{uses}: asked for {format_kib(floor)}"
-        if memory is not None and memory.least is not None and target < memory.least:
-            target = math.ceil(memory.least)
+        if memory is not None and memory.reach is not None and target < memory.reach:
+            target = math.ceil(memory.reach)
             note = f"memory was plugged into the guest since, which its balloon cannot take: asked for {format_kib(target)}"
         hypervisor.set_balloon(change.entity, target)
         self._sweeps.sweeper.asked(identity)
         self._guests.forget_request(identity)
         return note
 
-    def _why_unknown(self, memory: KnownMemory | None) -> str:
+    def _why_unknown(self, memory: GuestMemory | None) -> str:
         """Why it is not known how much a guest could spare now; empty where it is."""
         if memory is None:
             return "what it uses is unknown"
-        age, passed, limits = memory.statistics_age, self._context.monotonic() - self._guests.snapshot.monotonic, self._limits()
-        memory = memory._replace(statistics_age=None if age is None else age + passed, obstacle="")
+        age, passed, limits = memory.statistics.age, self._context.monotonic() - self._guests.snapshot.monotonic, self._limits()
+        memory = memory._replace(statistics=memory.statistics._replace(age=None if age is None else age + passed), obstacle="")
         never = never_shrunk(memory, limits)
         return "" if never is None else never.words(memory, limits)
 

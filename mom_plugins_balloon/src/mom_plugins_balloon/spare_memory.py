@@ -11,12 +11,16 @@ from typing import Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
+from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
-from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
-from mom_plugins_balloon.limits import ShrinkLimits, least_kib, need_kib
+from mom_plugins_balloon.law.context import LawContext, context_of
+from mom_plugins_balloon.law.need import need_of
+from mom_plugins_balloon.law.offer import held_memory, swept_keeps
+from mom_plugins_balloon.law.want import ready_memory
+from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.names import OBSTACLE, START_REST
-from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
+from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.states import HostWanted
 from mom_toolkit import HealthLimits
 
@@ -48,12 +52,12 @@ class Spare(NamedTuple):
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
     """The host's gain when all its guests give what they can spare."""
     snapshot = records.snapshot
-    host = law_host(snapshot, HostWanted(), interval) or LawHost(0.0, 0.0, 0.0, 0.0)
-    look = GuestLook(host, law, easy=False)
+    host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
+    context = context_of(host, law)
     total = sure = cold = holders = largest = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
-    for guest, numbers in zip(snapshot.guests.values(), law_guests(snapshot, expecting=law.rise_share > 0), strict=True):
-        gives, rest = _spare_kib(guest, numbers, look, records, limits)
+    for guest, numbers in zip(snapshot.guests.values(), guest_memories(snapshot, expecting=law.rise_share > 0), strict=True):
+        gives, rest = _spare_kib(guest, numbers, context, records, limits)
         total += gives
         sure += max(0.0, gives - max(not_asked, rest))
         largest = max(largest, gives)
@@ -65,30 +69,54 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     return Spare(total, sure, gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
-def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> tuple[float, float]:
+def _spare_kib(
+    guest: Guest, numbers: GuestMemory, context: LawContext, records: BalloonedGuests, limits: ShrinkLimits
+) -> tuple[float, float]:
     """The host's gain when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on. And how much
     of that is left in the end, as it is not worth a trim.
 
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
     """
     memory = records.known(guest, guaranteed_kib(guest.fields))
-    if memory is None or memory.usable is None or guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST):
+    if (
+        memory is None
+        or memory.size is None
+        or memory.statistics.usable is None
+        or guest.why_blocked(CONTROL)
+        or guest.text(OBSTACLE)
+        or guest.number(START_REST)
+    ):
         return 0.0, 0.0
-    if (numbers.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS:  # it waits for its disk: the law takes of it only to save the host
+    if (
+        numbers.statistics.major_faults or 0.0
+    ) > HealthLimits.MAJOR_FAULTS:  # it waits for its disk: the law takes of it only to save the host
         return 0.0, 0.0
     need, least = need_kib(memory), least_kib(memory, limits)
     if need is None or least is None:
         return 0.0, 0.0
-    keeps = max(least, need + max(look.margin_of(need), numbers.stall_floor or 0.0))
-    seen = look.need(numbers, memory.current, memory.maximum or memory.current, memory.usable, settled=True)
-    if seen.sparse:  # it is swept, and left its page cache, and what it grows by until that is noticed; others are trimmed
-        if numbers.rss is None or numbers.overhead is None:
+    keeps = max(least, need + max(context.margin_above(need), numbers.habits.stall_floor or 0.0))
+    seen = need_of(numbers, memory.size, memory.maximum or memory.size, memory.statistics.usable, context)
+    if seen.leaves_empty:  # it is swept, and left its page cache, and what it grows by until that is noticed; others are trimmed
+        if numbers.process.backed is None:
             return 0.0, 0.0
-        keeps = max(keeps, look.swept_keeps(numbers, seen, max(need, look.held(numbers, seen)[1])))
-        keeps += look.not_swept(numbers, seen, memory.current)
-    holds = memory.current if numbers.rss is None else min(memory.current, numbers.rss - (numbers.overhead or 0.0))
-    gives = max(0.0, holds - keeps - look.ready(numbers))  # what it had used and freed, and is about to use again, is left to it
-    return gives, 0.0 if seen.sparse else look.not_trimmed(memory.current - gives)
+        keeps = max(keeps, swept_keeps(numbers, seen, max(need, held_memory(numbers, seen)[1]), context))
+        keeps += _not_swept(numbers, held_memory(numbers, seen)[2], memory.size, context)
+    process = numbers.process
+    holds = memory.size if process.rss is None else min(memory.size, process.rss - (process.qemu_overhead or 0.0))
+    gives = max(0.0, holds - keeps - ready_memory(numbers, context))  # what it had used and freed, and is about to use again, is left to it
+    return gives, 0.0 if seen.leaves_empty else _not_trimmed(memory.size - gives, context)
+
+
+def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
+    """Return what no sweep gets of freed memory: what sweeps have missed, and a rest that is not worth one."""
+    missed = guest.sweeps.missed or 0.0
+    rest = max(0.0, freed - missed) % context.moves
+    return missed + (rest if rest < context.worth(size) else 0.0)
+
+
+def _not_trimmed(size: float, context: LawContext) -> float:
+    """Return what no trim takes of a guest that could go down to this size: a rest that is not worth one by its size then."""
+    return context.worth(size + context.worth(size))
 
 
 def counted_kib(guest: Guest) -> float:

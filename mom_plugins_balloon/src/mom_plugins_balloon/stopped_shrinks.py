@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mom_core import Guest, format_kib
 from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests
-from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, never_shrunk
+from mom_plugins_balloon.gate import GateResult, ShrinkLimits, never_shrunk
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 _REBOOTED = "it has rebooted: until its programs have begun, it has what it had before mom"
@@ -16,7 +16,7 @@ _REBOOTED = "it has rebooted: until its programs have begun, it has what it had 
 
 def stopped_shrinks(
     records: BalloonedGuests, holds: Mapping[str, int], limits: ShrinkLimits, end_sweep: Callable[[str], None], started: StartedSizes
-) -> Iterator[tuple[Guest, SafeSize]]:
+) -> Iterator[tuple[Guest, GateResult]]:
     """The guests of the last snapshot that are to be set to another size than they were asked for, and why; nearly none.
 
     :param holds: KiB that are guaranteed, by guest id
@@ -32,7 +32,7 @@ def stopped_shrinks(
         if maximum is not None and records.boots_again(memory) and (before := before_mom().get((guest.id, guest.incarnation))):
             had = int(started.without_mom(snapshot.guests[guest.id], before))
             if had > (target or size):
-                yield guest, SafeSize(had, _REBOOTED)
+                yield guest, GateResult(had, reason=_REBOOTED)
                 continue
         if target is None:
             continue
@@ -42,13 +42,13 @@ def stopped_shrinks(
             continue
         pinned = guest.properties.get(PINNED)
         if pinned and maximum is not None and target < maximum:
-            yield guest, SafeSize(int(maximum), f"{pinned}; it gets back what was taken")
+            yield guest, GateResult(int(maximum), reason=f"{pinned}; it gets back what was taken")
         elif target < guarantee and (size < guarantee or memory.pending is not None):
             # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
             # One that has arrived and has more than that was given it by another process.
-            yield guest, SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
+            yield guest, GateResult(guarantee, reason=f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         elif size - target >= records.dead_band and (request is None or not request.arrived):  # else another process has resized it
             known = records.known(guest, guarantee)
             limit = None if known is None else never_shrunk(known, limits)
             if known is not None and limit is not None:
-                yield guest, SafeSize(math.ceil(size), f"{limit.words(known, limits)}; the shrink under way is stopped")
+                yield guest, GateResult(math.ceil(size), reason=f"{limit.words(known, limits)}; the shrink under way is stopped")

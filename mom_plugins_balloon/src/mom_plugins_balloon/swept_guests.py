@@ -10,11 +10,11 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
+from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
-from mom_plugins_balloon.limits import KnownMemory
+from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
 from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 from mom_toolkit import pid_of, stale_seconds
@@ -96,7 +96,7 @@ class SweptGuests:
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
     def begin(
-        self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, known: KnownMemory, target: int, leaving: LeavingSweep | None
+        self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, known: GuestMemory, target: int, leaving: LeavingSweep | None
     ) -> SweepOutcome | None:
         """Sweep a guest of the last snapshot. Raises `HypervisorError`.
 
@@ -105,7 +105,7 @@ class SweptGuests:
         :param leaving: how, as the guest is to be moved; None: it is not
         :return: what became of it where that is known already; None: it is under way
         """
-        size, now = int(known.current), self._context.monotonic()
+        size, now = int(known.size or 0.0), self._context.monotonic()
         if isinstance(hypervisor, SweepControl):
             held, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
             left = None if held is None else held - gave
@@ -120,7 +120,7 @@ class SweptGuests:
         statistics = None if asks is None else partial(asks.usable_memory, guest.entity)
         size_now = None if asks is None else partial(asks.size_now, guest.entity)
         waited = max(0.0, now - self._records.snapshot.monotonic)
-        age = None if known.statistics_age is None else known.statistics_age + waited
+        age = None if known.statistics.age is None else known.statistics.age + waited
         if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = pid_of(guest)
@@ -130,7 +130,7 @@ class SweptGuests:
         command = partial(hypervisor.set_balloon, guest.entity)
         process = QemuProcess(pid, self._context.root / "proc")
         gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
-        hollow, usable = max(0.0, size - target - gain), known.usable or 0.0
+        hollow, usable = max(0.0, size - target - gain), known.statistics.usable or 0.0
         within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
         plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, now - age, within)
         first_slice = min((one.slice for one in self._of_late()), default=math.inf)

@@ -65,7 +65,7 @@ class ReasonCode(StrEnum):
     SWAPS = "swaps", "it reads {0[swap_in]}/s back from its swap: {0.eases}"
     WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second: {0.eases}"
     STALL_FLOOR = "stall-floor", "only {0[mem_usable]} are usable in it, with which programs waited for its disk or were killed: {0.eases}"
-    FILLS = "fills", "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}"
+    CACHE_REFILL = "fills", "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}"
     RISES = (
         "rises",
         "it is expected to use {0.rise} more {0.soon}: it is to have that before then, as far as the host has more than it should",
@@ -107,7 +107,7 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.SWAPS: "it reads from its swap",
         ReasonCode.WAITS_FOR_DISK: "it waits for its disk",
         ReasonCode.STALL_FLOOR: "with so little, its programs waited or were killed before",
-        ReasonCode.FILLS: "it uses what it gets as page cache",
+        ReasonCode.CACHE_REFILL: "it uses what it gets as page cache",
         ReasonCode.RISES: "it is expected to use more soon",
         ReasonCode.GIVEN_BACK: "the host has enough again",
         ReasonCode.SWEEP: "the host needs memory, and the guest had freed this",

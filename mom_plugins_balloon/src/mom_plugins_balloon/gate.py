@@ -1,0 +1,174 @@
+"""What a guest's size may become, whatever plugin decided it. One gate and one set of facts for law, review and write."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from mom_core import Value, format_kib
+from mom_plugins_balloon.memory import GuestMemory
+from mom_toolkit import HealthLimits
+
+MINIMUM_KIB = 1024
+"""KiB. No guest lives in 1 MiB: a target this small is a mistake in a policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkLimits:
+    """Limits that the operator sets for every shrink."""
+
+    reserve_kib: float
+    """Memory that a guest keeps above its need."""
+    reserve_share: float
+    """The same as a ratio of its need; the larger of the two counts."""
+    stale_after: float
+    """Age in seconds from which on statistics are not believed."""
+
+
+class Limit(Enum):
+    """Why a guest may not have the wanted size; the last five: why it must not shrink at all now."""
+
+    MAXIMUM = "above the guest's maximum of {maximum}"
+    GROUP = "above the {maximum} that the memory limit of the guest's control group has room for"
+    MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
+    GUARANTEE = "below the guarantee of {guarantee}"
+    REACH = "below the {least} to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
+    NEED = "the guest needs {floor} with its reserve"
+    NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
+    HELD = "{held}"
+    USABLE_UNKNOWN = "what the guest could spare is unknown"
+    AGE_UNKNOWN = "the age of the guest's statistics is unknown"
+    STALE = "the guest's statistics are {age:.0f} s old"
+    SWAPS = "the guest swaps {swapping}/s: it lacks memory"
+
+    def words(self, guest: GuestMemory, limits: ShrinkLimits) -> str:
+        """Return this limit with the guest's figures."""
+        return self.value.format(
+            maximum=format_kib(guest.maximum or 0.0),
+            guarantee=format_kib(_guarantee(guest)),
+            least=format_kib(guest.reach or 0.0),
+            floor=format_kib(floor_kib(guest, limits) or 0),
+            held=guest.obstacle,
+            age=guest.statistics.age or 0.0,
+            swapping=format_kib(guest.statistics.swapping),
+        )
+
+
+class GateResult(NamedTuple):
+    """Size in KiB that passes the gate (None: leave the guest alone), and what was in the way of the wanted one."""
+
+    size: int | None
+    limit: Limit | None = None
+    stops: bool = False
+    """A shrink that is under way is stopped."""
+    reason: str = ""
+    """`limit` in words; empty where the wanted size passes."""
+
+
+def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
+    """Return the size that may be asked of a guest of known size when `wanted` KiB are.
+
+    Growing is allowed up to the maximum. Shrinking ends at the guarantee, at the reach of the balloon, and at the floor, and needs
+    statistics to believe in. Where it is not allowed while an earlier shrink is under way, the guest is kept at its present size, as doing
+    nothing would let that shrink go on.
+    """
+    guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum
+    size, limit = wanted, None
+    if maximum is None and wanted > current and wanted > guarantee:
+        return GateResult(None, Limit.MAXIMUM_UNKNOWN)
+    if maximum is not None and wanted > maximum:
+        size, limit = math.floor(maximum), Limit.GROUP if guest.limited_by_group else Limit.MAXIMUM
+    if size < guarantee:
+        size, limit = guarantee, Limit.GUARANTEE
+    if guest.reach is not None and size < guest.reach and size < current:
+        size, limit = math.ceil(min(guest.reach, current)), Limit.REACH
+    if size >= current:
+        return GateResult(size, limit)
+    floor, never = floor_kib(guest, limits), never_shrunk(guest, limits)
+    if never is None and floor is not None:
+        if size >= floor:
+            return GateResult(size, limit)
+        if floor < current:
+            return GateResult(floor, Limit.NEED)
+        never = Limit.NOTHING_TO_SPARE
+    limit = never
+    if guest.on_its_way and guest.target is not None and guest.target < current:
+        return GateResult(max(math.ceil(current), guarantee), limit, stops=True)
+    return GateResult(None, limit)
+
+
+def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
+    """Return what `gate` says of any value that a policy may want, with its reason in words."""
+    if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
+        return GateResult(None, reason=f"{target!r:.40} is no size")
+    if target <= MINIMUM_KIB:
+        return GateResult(None, reason=f"{target:g} KiB is no size for a guest")
+    passed = gate(int(target), guest, limits)
+    why = "" if passed.limit is None else passed.limit.words(guest, limits)
+    return passed._replace(reason=f"{why}; the shrink under way is stopped" if passed.stops else why)
+
+
+def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
+    """Return why this guest must not shrink at all now; None when it may."""
+    statistics = guest.statistics
+    if guest.obstacle:
+        return Limit.HELD
+    if statistics.usable is None:
+        return Limit.USABLE_UNKNOWN
+    if statistics.age is None:
+        return Limit.AGE_UNKNOWN
+    if statistics.age > limits.stale_after:
+        return Limit.STALE
+    return Limit.SWAPS if statistics.swapping > HealthLimits.SWAP_IN_KIB else None
+
+
+def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
+    """Return the size in KiB below which this guest must not shrink: its need and the reserve. None when its need is unknown."""
+    need = need_kib(guest)
+    return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
+
+
+def need_kib(guest: GuestMemory) -> float | None:
+    """Return the memory that a guest holds and could not give up without swapping, never less than the truth. None when it does not tell.
+
+    It is the guest's size at the time of its statistics, less its usable memory then. A balloon moves between two statistics, but two
+    numbers are never below that size: the largest size since, and the kernel's total with the memory that it does not count. Hypervisors
+    tell sizes up to a second late, so it is no less than the second where the total follows the balloon.
+    """
+    size, usable, largest, total = guest.size or 0.0, guest.statistics.usable, guest.largest, guest.statistics.total
+    if usable is None:
+        return None
+    if largest is not None and largest > size:
+        size = largest
+    if total is not None and guest.overhead is not None and total + guest.overhead < size:
+        size = total + guest.overhead
+    if total is not None and guest.reserved is not None and total + guest.reserved > size:
+        size = total + guest.reserved
+    return size - usable if size > usable else 0.0
+
+
+def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
+    """Return the smallest size in KiB that this guest may shrink to now; None where it must not."""
+    passed = gate(MINIMUM_KIB + 1, guest, limits)
+    return None if passed.stops or passed.size is None or passed.size >= (guest.size or 0.0) else passed.size
+
+
+def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
+    """Return the largest size of a guest in KiB: its maximum, or what the limit of its control group leaves. None: unknown.
+
+    It is never less than the guest has: a limit takes nothing from it here. A guest that touches all of its memory takes its size and
+    QEMU's own memory. Where its group cannot hold that, the kernel kills the guest, whatever the host has.
+
+    :param room: KiB that its group can still take; None: there is no limit
+    :param rss: KiB that its process holds
+    :param qemu_overhead: KiB of these that are QEMU's own; unknown counts as none
+    """
+    if maximum is None or size is None or room is None or rss is None:
+        return maximum
+    return min(maximum, max(size, float(math.floor(rss + room - (qemu_overhead or 0.0)))))
+
+
+def _guarantee(guest: GuestMemory) -> int:
+    return math.ceil(guest.guarantee if guest.maximum is None else min(guest.guarantee, guest.maximum))

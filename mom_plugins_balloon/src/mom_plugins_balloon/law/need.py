@@ -1,0 +1,96 @@
+"""What a guest needs, and what it should keep.
+
+A guest needs what it holds and could not give up without swapping. Above that it keeps a margin, for memory that its programs may want
+before mom looks again, and headroom for a burst like its largest lately.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mom_plugins_balloon.law.context import LawContext
+from mom_plugins_balloon.memory import GuestMemory
+
+
+class Need(NamedTuple):
+    """Need of one guest, and what it should have."""
+
+    need: float
+    """Memory that it holds and could not give up without swapping."""
+    usable: float
+    """Memory above that, now or before long."""
+    margin: float
+    burst: float
+    """Memory that a burst like its largest would take of `usable` and beyond."""
+    tight: float
+    """Usable memory that it should have at least: for its burst, and where it was seen to stall."""
+    stall_floor: float
+    used: float
+    """Memory that its kernel and programs use."""
+    size_then: float
+    """Its size when its statistics were made, as far as that is known."""
+    then_is_known: bool
+    full: float
+    """Size that it gets without any cost to the host."""
+    leaves_empty: bool
+    """It leaves empty what it does not need, so headroom is free; others fill it with page cache."""
+    growing: bool
+
+
+def need_of(guest: GuestMemory, size: float, maximum: float, reported: float, context: LawContext) -> Need:
+    """Return the need of a guest.
+
+    :param reported: usable memory by its statistics
+    """
+    total, peak, step = guest.statistics.total, guest.habits.peak, context.step
+    used = to_peak = 0.0
+    if peak is not None and total is not None:
+        used = total - reported
+        to_peak = peak - used if peak > used else 0.0
+    usable = reported if guest.statistics.usable_soon is None else _usable_soon(guest, reported, to_peak, step)
+    burst = to_peak - (reported - usable) if to_peak > reported - usable else 0.0
+    size_then, then_is_known = _size_then(guest, size)
+    need = (size if is_settled(guest) and not _told_late(guest, size, size_then, step) else size_then) - usable
+    need = need if need > 0 else 0.0
+    margin = context.margin_above(need)
+    tight = margin if peak is None or total is None else burst + context.p.tight_margin * (margin + context.margin_share * burst)
+    floor = guest.habits.stall_floor or 0.0
+    tight = tight if tight > floor else floor
+    cached = guest.habits.cache_share
+    leaves_empty = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
+    full = maximum if leaves_empty or need + tight > maximum else need + tight
+    growing = usable + step < reported or guest.habits.recent_growth > step
+    return Need(need, usable, margin, burst, tight, floor, used, size_then, then_is_known, full, leaves_empty, growing)
+
+
+def is_settled(guest: GuestMemory) -> bool:
+    """Return whether the guest's statistics are from after its last change."""
+    age, changed = guest.statistics.age, guest.target_age
+    return changed is None or age is None or age <= changed
+
+
+def target_headroom(need: Need, context: LawContext) -> float:
+    """Return the headroom that a guest should have: for its margin, its burst and its stall floor."""
+    headroom = context.p.target_headroom * need.margin
+    bursting = need.burst + need.margin + context.margin_share * need.burst  # with the margin of what it needs in its burst
+    headroom = headroom if headroom > bursting else bursting
+    return headroom if headroom > need.stall_floor else need.stall_floor
+
+
+def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: float) -> float:
+    """Return what will be usable before long. A forecast does not go beyond the guest's peak."""
+    soon = guest.statistics.usable_soon
+    if soon is None:
+        return reported
+    return min(reported, max(soon, reported - to_peak) if to_peak > step else soon)
+
+
+def _size_then(guest: GuestMemory, size: float) -> tuple[float, bool]:
+    """Return the guest's size when its statistics were made, and whether that is known."""
+    total, reserved = guest.statistics.total, guest.habits.kernel_reserved
+    return (size, False) if reserved is None or total is None else (reserved + total, True)
+
+
+def _told_late(guest: GuestMemory, size: float, size_then: float, step: float) -> bool:
+    """Return whether the guest grows, and its size is up to a second old, as libvirt tells it."""
+    return guest.target is not None and size + step < size_then <= guest.target + step

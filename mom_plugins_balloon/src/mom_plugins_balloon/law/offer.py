@@ -1,0 +1,244 @@
+"""What a guest can give, by each means, and at what cost.
+
+There are two ways to reclaim memory. A sweep inflates the guest's balloon over all that it does not use, and deflates it at once: the host
+gets what the guest had used and freed, and the guest has its headroom back a second later. A trim makes the guest smaller for good.
+
+The means of trimming are used in the order of `TRIMS`, each before the next is touched. Each answers three questions: what a guest could
+give by it (`could_give`), what it costs a guest (`cost`), and how much of it the host takes (`taken`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from mom_plugins_balloon.law.context import LawContext, margins_below
+from mom_plugins_balloon.law.need import Need, target_headroom
+from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.memory import GuestMemory
+
+
+class Offer(NamedTuple):
+    """Memory that one guest can give by each means, in KiB; 0: nothing."""
+
+    sweep: float = 0.0
+    """Gain of the host by a sweep."""
+    depth: float = 0.0
+    """Inflation of the balloon for that sweep, through hollow memory."""
+    backed: float = 0.0
+    """Memory that holds nothing and that the host backs."""
+    unbacked: float = 0.0
+    """Memory that holds nothing and that the host does not back: it gains nothing by that."""
+    cache: float = 0.0
+    """Page cache beyond the target headroom."""
+    margin: float = 0.0
+    """Margin that the guest is not known to want soon."""
+    burst: float = 0.0
+    """Headroom for bursts, and page cache that the guest will miss."""
+    cost: float = 1.0
+    """Cost of taking from this guest, relative to an ordinary one."""
+    trims: bool = False
+    """It can be trimmed."""
+
+    @property
+    def empty(self) -> float:
+        """Gain by memory that holds nothing: a sweep and a trim take the same memory."""
+        return self.sweep if self.sweep > self.backed else self.backed
+
+    @property
+    def harmless(self) -> float:
+        """Gain by memory that the guest will not miss."""
+        return self.empty + self.cache
+
+
+NO_OFFER: Final = Offer()
+
+
+class Shortage(NamedTuple):
+    """Memory that the host lacks, and the gain by what guests can give, in KiB."""
+
+    wanted: float
+    """Lacking of the high watermark, of what guests want, and of what they are expected to take."""
+    urgent: float
+    """Wanted by guests that cannot wait."""
+    relief: float
+    """Wanted by guests that stall."""
+    backed: float
+    empty: float
+    cache: float
+    margin: float
+
+
+class TrimMeans(NamedTuple):
+    """One means of trimming guests."""
+
+    code: ReasonCode
+    could_give: Callable[[Offer], float]
+    lacks: Callable[[Shortage, LawContext], float]
+    """Memory that the host lacks when all means before this one are used up."""
+    hurts: bool = True
+    """Guests will miss it: the dear ones give less."""
+    behind_empty: bool = True
+    """A balloon gets it only after all memory that holds nothing."""
+
+    def cost(self, offer: Offer) -> float:
+        """Return the cost of taking this from one guest."""
+        return offer.cost if self.hurts else 1.0
+
+    def taken(self, there: float, shortage: Shortage, context: LawContext) -> float:
+        """Return the share of this means that the host takes, from 0 to 1.
+
+        :param there: KiB that all guests could give by it
+        """
+        lacks, host = self.lacks(shortage, context), context.host
+        worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
+        if there <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and shortage.wanted < context.step):
+            return 0.0
+        return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / there)
+
+
+def _lacks_beside_empty(shortage: Shortage, _: LawContext) -> float:
+    return shortage.wanted - shortage.empty
+
+
+def _lacks_for_margins(shortage: Shortage, context: LawContext) -> float:
+    host = context.host
+    there = host.free + shortage.empty + shortage.cache + host.cold
+    return margins_below(host, context.p) + shortage.urgent + shortage.relief - there
+
+
+def _lacks_for_bursts(shortage: Shortage, context: LawContext) -> float:
+    host = context.host
+    return host.hard + shortage.urgent - (host.available + shortage.empty + host.cold + (shortage.cache + shortage.margin))
+
+
+TRIMS: Final = (
+    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("backed"), lambda shortage, _: shortage.wanted, hurts=False, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda short, _: short.wanted - short.backed, hurts=False, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_CACHE, attrgetter("cache"), _lacks_beside_empty, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_MARGIN, attrgetter("margin"), _lacks_for_margins),
+    TrimMeans(ReasonCode.TRIM_BURST, attrgetter("burst"), _lacks_for_bursts),
+)
+"""All means of trimming, in the order in which they are used."""
+
+
+class Spare(NamedTuple):
+    """Limits of what one guest gives, in KiB."""
+
+    most: float
+    """Its size above its guarantee, and in reach of its balloon."""
+    calm: float
+    """The same above the hard watermark: a guest that waits for its disk gives nothing then."""
+    worth: float
+    """Less is not worth taking."""
+
+
+def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context: LawContext) -> Offer:
+    """Return what a guest can give."""
+    unused, held, freed = held_memory(guest, need)
+    missed, reports = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0, bool(guest.sweeps.reporting)
+    sweep, depth = 0.0, 0.0
+    # What earlier sweeps missed is left out; below the low watermark sweeps go deeper, and may get it.
+    least = spare.worth + missed
+    if freed >= least and spare.calm >= least and (idle := _sweepable(guest, need, freed, context)) >= least:
+        # A kernel allocates from its smallest free pieces first and reports the largest: a balloon gets what was not reported before.
+        hollow = 0.0 if reports else guest.process.hollow or 0.0
+        keeps = swept_keeps(guest, need, held, context)
+        idle = min(idle, min(context.moves + hollow, context.depth, spare.calm, size - keeps) - hollow)
+        sweep, depth = (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
+    cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
+    # A guest that leaves its memory empty has all of it, and is trimmed only below the hard watermark.
+    if not need.leaves_empty or context.below_hard:
+        trimmed = _trimmed(need, unused, spare, context)
+        if trimmed is not None:
+            empty, cache, margin, burst = trimmed
+            backed = freed if need.then_is_known and freed < empty else empty
+            return Offer(sweep, depth, backed, empty - backed, cache - empty, margin - cache, burst - margin, cost, trims=True)
+    return Offer(sweep, depth, cost=cost) if sweep else NO_OFFER
+
+
+def held_memory(guest: GuestMemory, need: Need) -> tuple[float, float, float]:
+    """Return what a guest uses for nothing, what it holds with its page cache, and what the host backs besides, as the guest freed it."""
+    unused = need.usable if guest.statistics.unused is None else guest.statistics.unused
+    if not need.then_is_known:
+        return unused, need.size_then, 0.0
+    held = need.size_then - unused
+    return unused, held, freed_memory(guest, held)
+
+
+def freed_memory(guest: GuestMemory, held: float) -> float:
+    """Return the memory that the host backs of a guest which holds so much, as the guest had used and freed it."""
+    backed = guest.process.backed
+    if backed is None:
+        return 0.0
+    # Memory in the host's swap went there as cold. It counts as in use: a sweep of it would read it back.
+    here = held - (guest.process.host_swap or 0.0)
+    freed = backed - (here if here > 0 else 0.0)
+    return freed if freed > 0 else 0.0
+
+
+def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext) -> float:
+    """Return the size that a sweep leaves a guest which holds so much."""
+    uses = held if held > need.need else need.need
+    keeps = uses + context.sweep_keeps
+    if not context.sweeps_can_end_late or guest.sweeps.autodeflate:
+        return keeps
+    rate = context.growth_rate if guest.habits.growth_rate is None else guest.habits.growth_rate
+    keeps = max(keeps, uses + rate * context.host.reaction)
+    if context.takes_margins or guest.maximum is None:
+        return keeps
+    # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
+    burst = (guest.habits.burst or 0.0) + (guest.habits.kernel_reserved or 0.0)
+    return max(keeps, min(burst, context.p.sweep_least * guest.maximum))
+
+
+def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext) -> float:
+    """Return what can be swept of the memory that a guest freed: nothing unless it was left in peace for a while."""
+    p, age, changed = context.p, guest.statistics.age, guest.target_age
+    # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
+    rest = 0.0 if context.below_hard else p.sweep_rest
+    if need.growing or guest.sweeps.rest or age is None or age > p.sweep_statistics_age or (changed is not None and changed < rest):
+        return 0.0
+    if not guest.sweeps.reporting:
+        return freed
+    # Its kernel hands back most by itself: what it does not is known when it has settled.
+    if guest.process.freed_age is not None and guest.process.freed_age < p.reporting_settles:
+        return 0.0
+    # A burst like its last ones is left to it while the host has room: filling that memory anew costs time.
+    return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
+
+
+def _trimmed(need: Need, unused: float, spare: Spare, context: LawContext) -> tuple[float, float, float, float] | None:
+    """Return by how much a guest gets smaller in one cycle by each means with those before it; None: not worth a step.
+
+    The means are memory that holds nothing, page cache, margin, and headroom for bursts. In one cycle a part of the last three is taken.
+    """
+    part, moves, empty, cache, margin = context.p.shrink_share, context.moves, 0.0, 0.0, 0.0
+    # Below the hard watermark a guest that waits for its disk gives what holds nothing: else it would give what it waits for.
+    idle = spare.most if context.below_hard else spare.calm
+    if idle >= spare.worth:
+        beyond = need.usable - target_headroom(need, context)
+        beyond = beyond if beyond < idle else idle
+        if beyond >= spare.worth:
+            empty = min(moves, beyond, unused - context.sweep_keeps)
+            empty = empty if empty >= spare.worth else 0.0
+            cache = part * beyond if spare.calm else 0.0
+        cache = cache if cache > empty else empty
+        above = need.usable - _kept_margin(need, context)
+        above = above if above < spare.calm else spare.calm
+        margin = part * above if above >= spare.worth else 0.0
+    margin = margin if margin > cache else cache
+    above = need.usable - context.p.least * need.margin
+    burst = part * (above if above < spare.most else spare.most)
+    burst = burst if burst > margin else margin
+    if burst > moves:
+        cache, margin, burst = min(moves, cache), min(moves, margin), moves
+    return (empty, cache, margin, burst) if burst >= context.step else None
+
+
+def _kept_margin(need: Need, context: LawContext) -> float:
+    """Return what stays usable when margins are taken. For a launch it is less, but no less than the guest stalled with."""
+    if context.host.reserved <= 0:
+        return need.tight
+    return min(max(need.margin, need.stall_floor), need.tight)

@@ -1,0 +1,187 @@
+"""What a guest wants, and whether it gives anything: one `Ask` for each guest."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mom_plugins_balloon.law.context import LawContext, headroom_returns
+from mom_plugins_balloon.law.need import Need, is_settled, need_of, target_headroom
+from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
+from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
+from mom_toolkit import HealthLimits
+
+
+class Ask(NamedTuple):
+    """What one guest asks for, in KiB (0: nothing), and what it can give."""
+
+    code: ReasonCode | None = None
+    keeps_size: bool = False
+    """It keeps its size, whatever the host has."""
+    full: float = 0.0
+    """Size that it gets at once, as that costs nothing; 0: none."""
+    urgent: float = 0.0
+    """Wanted at once."""
+    relief: float = 0.0
+    """Wanted as far as the host has it."""
+    cache_refill: float = 0.0
+    """Wanted as far as the host has more than it should."""
+    give_back: float = 0.0
+    """Taken from it earlier, and given back while the host has plenty."""
+    untouched: float = 0.0
+    """Memory that it has and does not use, as far as that counts as used."""
+    offer: Offer = NO_OFFER
+    rises: bool = False
+    """It is expected to use more before long."""
+
+
+NOTHING: Final = Ask(None, keeps_size=True)
+SPARED: Final = Ask(ReasonCode.SPARED, keeps_size=True)
+SILENT: Final = Ask(ReasonCode.SILENT, keeps_size=True)
+UNKNOWN: Final = Ask(ReasonCode.UNKNOWN, keeps_size=True)
+STALE: Final = Ask(ReasonCode.STALE, keeps_size=True)
+IN_TRANSITION: Final = Ask(ReasonCode.IN_TRANSITION, keeps_size=True)
+UNSETTLED: Final = Ask(ReasonCode.UNSETTLED, keeps_size=True)
+
+
+def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
+    """Return what a guest asks for, or can give.
+
+    :param spares_rising: other guests give for what is expected, and one that is expected to use more is told so
+    """
+    size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
+    if guest.sweeps.under_way:  # the sweep ends by itself, and sooner than any statistics tell that the guest wants its headroom
+        return IN_TRANSITION
+    if usable is None:
+        return SILENT
+    if size is None or maximum is None or age is None:
+        return UNKNOWN
+    if age > context.oldest_statistics:
+        return STALE
+    settled, target = is_settled(guest), guest.target
+    if context.no_reclaim and settled and size >= maximum and (target is None or target >= size):
+        return SPARED if spares_rising and is_rising(guest, context) else NOTHING
+    need = need_of(guest, size, maximum, usable, context)
+    headroom = _headroom_back(guest, need, size, context)
+    if headroom is not None:
+        return headroom
+    if not settled:
+        return UNSETTLED
+    promised = guest.guarantee if guest.guarantee < maximum else maximum
+    if need.usable < context.p.runs_out * need.margin or size < promised:
+        return _urgent(guest, need, maximum - size, promised - size, context)
+    return _settled(guest, need, size, maximum, context)
+
+
+def is_rising(guest: GuestMemory, context: LawContext) -> bool:
+    """Return whether a guest is expected to use so much more before long that it is worth taking."""
+    return guest.rise is not None and guest.rise > 0 and guest.size is not None and guest.rise >= context.worth(guest.size)
+
+
+def ready_memory(guest: GuestMemory, context: LawContext) -> float:
+    """Return the freed memory that the host still backs of a guest that is expected to use more: for that, it needs nothing of the host."""
+    rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
+    if not rise or total is None or reserved is None:
+        return 0.0
+    if unused is None:
+        if guest.size is None or guest.maximum is None or guest.statistics.usable is None:
+            return 0.0
+        unused = need_of(guest, guest.size, guest.maximum, guest.statistics.usable, context).usable
+    return min(rise, freed_memory(guest, reserved + total - unused))
+
+
+def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Ask | None:
+    """Return the ask of a guest that gets its headroom back, or is waited for; None: it has its headroom."""
+    ahead = _size_ahead(guest, size)
+    owes = size - ahead
+    if need.full - ahead < context.step:
+        return None
+    slowest = context.p.sweep_wait + owes / SLOW_BALLOON_KIB_PER_SECOND
+    changed = guest.target_age
+    if need.then_is_known and owes >= context.step and changed is not None and changed < slowest and not need.growing:
+        return IN_TRANSITION
+    if need.leaves_empty and headroom_returns(context.host, context.p):
+        return Ask(ReasonCode.HEADROOM_GROWING if need.growing else ReasonCode.HEADROOM_BACK, full=need.full)
+    return None
+
+
+def _urgent(guest: GuestMemory, need: Need, taken: float, unkept: float, context: LawContext) -> Ask:
+    """Return the ask of a guest that runs out of memory, or has less than its guarantee: it grows at once, to more than it needs now.
+
+    :param taken: KiB by which it could grow
+    :param unkept: KiB that it lacks of its guarantee
+    """
+    if taken <= 0:
+        return NOTHING
+    p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
+    # How much a guest wants is unknown where its past does not tell.
+    is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
+    wanted = max(p.grows_to * margin - usable, need.burst + margin - usable, p.grows_share * taken if is_new else 0.0, unkept)
+    runs_out = ReasonCode.FORECAST if usable < (guest.statistics.usable or 0.0) else ReasonCode.RUNS_OUT
+    return Ask(ReasonCode.PROMISED if unkept > 0 else runs_out, urgent=min(wanted, taken))
+
+
+def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
+    """Return the ask of a guest that can wait: what it wants as far as the host has it, and what it can give."""
+    code, relief, refill, give_back, untouched, rises = None, 0.0, 0.0, 0.0, 0.0, is_rising(guest, context)
+    if maximum > size:
+        if _stalls(guest, need):
+            code, relief = _relief(guest, need, maximum - size, context)
+        elif not need.leaves_empty and need.full - _size_ahead(guest, size) >= context.step:
+            code, refill = ReasonCode.CACHE_REFILL, max(0.0, need.full - size)
+        if rises and not need.leaves_empty and not relief:
+            wanted = min(maximum, need.full + (guest.rise or 0.0)) - size
+            code, refill = (ReasonCode.RISES, wanted) if wanted > refill + context.step else (code, refill)
+        if context.host.free > context.p.return_above * context.host.high:
+            give_back = min(maximum - size, max(context.step, context.p.return_share * maximum))
+        rss = guest.process.rss
+        untouched = context.p.untouched_share * (size - rss) if rss is not None and size > rss else 0.0
+    is_new = bool(guest.start_rest) and not context.below_hard and not context.no_reclaim
+    offer = NO_OFFER if is_new else _offer(guest, need, size, maximum, context)
+    code = ReasonCode.STARTED if is_new and code is None else code
+    return Ask(code, False, 0.0, 0.0, relief, refill, give_back, untouched, offer, rises)  # by name it takes twice as long
+
+
+def _offer(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Offer:
+    """Return what a guest can give that may shrink at all."""
+    if context.no_reclaim or guest.obstacle or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
+        return NO_OFFER
+    promised = guest.guarantee if guest.guarantee < maximum else maximum
+    most = size - (promised if guest.reach is None or guest.reach < promised else guest.reach)
+    if most <= 0:
+        return NO_OFFER
+    return offer_of(guest, need, size, Spare(most, 0.0 if _waits_for_disk(guest) else most, context.worth(size)), context)
+
+
+def _swaps_in(guest: GuestMemory) -> bool:
+    return (guest.statistics.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
+
+
+def _waits_for_disk(guest: GuestMemory) -> bool:
+    return (guest.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
+
+
+def _stalls(guest: GuestMemory, need: Need) -> bool:
+    """Return whether a guest swaps in, waits for its disk, or has as little as when it was seen to stall."""
+    return need.usable < need.stall_floor or _swaps_in(guest) or _waits_for_disk(guest)
+
+
+def _relief(guest: GuestMemory, need: Need, taken: float, context: LawContext) -> tuple[ReasonCode | None, float]:
+    """Return why a guest that stalls wants memory, and how much.
+
+    :param taken: KiB by which it could grow
+    """
+    swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.stall_floor
+    if need.usable >= target:
+        # Where margins are taken, a guest that waits for its disk does not get what would be taken again.
+        target = need.tight if waits and not swaps and context.takes_margins else target_headroom(need, context)
+    wanted = min(taken, target - need.usable)
+    if wanted < context.step:
+        return None, 0.0
+    return (ReasonCode.SWAPS if swaps else ReasonCode.WAITS_FOR_DISK if waits else ReasonCode.STALL_FLOOR), wanted
+
+
+def _size_ahead(guest: GuestMemory, size: float) -> float:
+    """Return the size that a guest has, or is asked to shrink to."""
+    return size if guest.target is None or guest.target >= size else guest.target

@@ -1,0 +1,155 @@
+"""The host's and one guest's memory, as everything that sizes guests takes it. Built in `seen.py`, once in each cycle.
+
+Sizes are KiB, times are seconds. None: unknown.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
+
+
+class HostMemory(NamedTuple):
+    """Memory of the host, and what is wanted of it."""
+
+    available: float
+    high: float
+    """Watermark: with less available, guests give memory."""
+    hard: float
+    """Watermark: with less available, guests give margins and headroom. At most `high`."""
+    low: float
+    """Watermark: with less available, no guest grows beyond its guarantee. At most `hard`."""
+    reserved: float = 0.0
+    """Kept for launches."""
+    cold: float = 0.0
+    """Gained from cold memory in the last cycle."""
+    interval: float = 5.0
+    """Seconds between two cycles."""
+    backs_bursts: bool = False
+    """Headroom for bursts must be available on the host (goal `safe`)."""
+    reaction: float = UNKNOWN_REACTION_SECONDS
+    """Seconds until a guest that grows during its sweep has its headroom back."""
+    ahead: float = 0.0
+    """To be available besides, for memory that guests are expected to take."""
+    cycle: int = 0
+    """Number of the cycle."""
+
+    @property
+    def free(self) -> float:
+        """Available memory that is not reserved."""
+        return self.available - self.reserved
+
+
+class Statistics(NamedTuple):
+    """Statistics that the guest's kernel reports through its balloon driver."""
+
+    usable: float | None = None
+    age: float | None = None
+    total: float | None = None
+    """Memory that the kernel counts as its own."""
+    unused: float | None = None
+    """Free memory that holds nothing, not even page cache."""
+    usable_soon: float | None = None
+    """Forecast of `usable`."""
+    swap_in: float | None = None
+    """KiB/s."""
+    swap_out: float | None = None
+    """KiB/s."""
+    major_faults: float | None = None
+    """Page faults a second that wait for a disk."""
+
+    @property
+    def swapping(self) -> float:
+        """Swap traffic in the direction that has more, in KiB/s; unknown counts as none."""
+        swap_in, swap_out = self.swap_in or 0.0, self.swap_out or 0.0
+        return swap_in if swap_in > swap_out else swap_out
+
+
+class ProcessMemory(NamedTuple):
+    """Memory of the guest's QEMU process, as the host's kernel tells it."""
+
+    rss: float | None = None
+    qemu_overhead: float | None = None
+    """Part of `rss` that is QEMU's own."""
+    host_swap: float | None = None
+    hollow: float | None = None
+    """Memory that the host got back and the guest has not touched since. A balloon mostly gets it first."""
+    freed_age: float | None = None
+    """Time since the guest was last seen to free memory; None: not lately."""
+
+    @property
+    def backed(self) -> float | None:
+        """Guest memory that the host backs."""
+        return None if self.rss is None or self.qemu_overhead is None else self.rss - self.qemu_overhead
+
+
+class Habits(NamedTuple):
+    """Memory use that mom has learned from the guest's past."""
+
+    kernel_reserved: float | None = None
+    """Memory that the guest's kernel does not count in `Statistics.total`."""
+    peak: float | None = None
+    """Largest recent use."""
+    recent_growth: float = 0.0
+    """Growth of its use, or of its process, since the statistics before."""
+    stall_floor: float | None = None
+    """Usable memory below which the guest was seen to stall, or its kernel to kill programs."""
+    cache_share: float | None = None
+    """Ratio of usable memory that is page cache."""
+    growth_rate: float | None = None
+    """KiB/s that the guest may take."""
+    burst: float | None = None
+    """Rise of its use that came more than once lately."""
+
+
+class SweepState(NamedTuple):
+    """Facts that decide whether the guest may be swept (inflate its balloon, then deflate it at once), and how deep."""
+
+    rest: float | None = None
+    """Time until it may be swept again."""
+    missed: float | None = None
+    """Memory that recent sweeps were for and did not get."""
+    under_way: float | None = None
+    """1 while its balloon inflates for a sweep."""
+    reporting: float | None = None
+    """1: its kernel reports free pages to the host by itself (free page reporting)."""
+    autodeflate: float | None = None
+    """1: its balloon deflates by itself when its kernel runs out of memory."""
+
+
+class GuestMemory(NamedTuple):
+    """Memory of one guest in one cycle."""
+
+    size: float | None = None
+    """Size that its balloon leaves it."""
+    maximum: float | None = None
+    """Largest size it can have: its own maximum, or what the memory limit of its control group allows."""
+    limited_by_group: bool = False
+    """`maximum` is that of its control group."""
+    guarantee: float = 0.0
+    """Largest promise that holds."""
+    reach: float | None = None
+    """Smallest size to which its balloon can bring it; None: any."""
+    statistics: Statistics = Statistics()
+    process: ProcessMemory = ProcessMemory()
+    habits: Habits = Habits()
+    sweeps: SweepState = SweepState()
+    target: float | None = None
+    """Size that mom asked for last."""
+    target_age: float | None = None
+    """Time since then."""
+    on_its_way: bool = False
+    """It has not arrived at `target` yet."""
+    largest: float | None = None
+    """Largest size that it may have had since its statistics were made."""
+    start_rest: float | None = None
+    """Time for which a guest that was just started gives nothing."""
+    cost: float | None = None
+    """Cost of taking memory from it, relative to an ordinary guest; None: 1."""
+    rise: float | None = None
+    """Further use that is expected before long; 0: none; None: no forecast."""
+    obstacle: str = ""
+    """Why it must not shrink whatever it reports; empty: it may."""
+    overhead: float | None = None
+    reserved: float | None = None

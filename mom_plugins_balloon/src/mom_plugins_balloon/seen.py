@@ -1,0 +1,171 @@
+"""What a snapshot says, as the records that everything which sizes guests takes. Columns of fields stay in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from operator import ne
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from mom_core import Snapshot
+from mom_plugins_balloon import names
+from mom_plugins_balloon.gate import ShrinkLimits, most_kib
+from mom_plugins_balloon.law import SizeSuggestion, ahead_of, decide
+from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, ProcessMemory, Statistics, SweepState
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.states import HostWanted, StateGoal
+
+_Column: TypeAlias = Sequence[float | None]
+_Record = TypeVar("_Record")
+
+_STATISTICS: Final = {
+    "usable": "mem_usable", "age": "stats_age", "total": "mem_available", "unused": "mem_unused", "usable_soon": "mem_usable_soon",
+    "swap_in": "swap_in", "swap_out": "swap_out", "major_faults": "major_fault",
+}  # fmt: skip
+_PROCESS: Final = {
+    "rss": "rss", "qemu_overhead": "qemu_overhead", "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
+}  # fmt: skip
+_HABITS: Final = {
+    "kernel_reserved": "kernel_reserved", "peak": "mem_used_peak", "stall_floor": "mem_stall_floor", "cache_share": "mem_cache_share",
+    "growth_rate": "mem_growth_rate", "burst": "mem_burst",
+}  # fmt: skip
+_SWEEPS: Final = {
+    "rest": "sweep_rest", "missed": "sweep_missed", "under_way": names.SWEPT_NOW, "reporting": "balloon_reporting",
+    "autodeflate": "balloon_autodeflate",
+}  # fmt: skip
+_GUEST: Final = {
+    "size": "balloon_cur", "reach": names.LEAST, "target": "balloon_target", "target_age": "balloon_target_age",
+    "start_rest": names.START_REST, "cost": "reclaim_cost",
+}  # fmt: skip
+_TABLES: Final = (_STATISTICS, _PROCESS, _HABITS, _SWEEPS, _GUEST)
+"""Fields of snapshots, by the names that they have in the records."""
+
+
+class Suggested(NamedTuple):
+    """The law's suggestions for all guests, in their order."""
+
+    sizes: Sequence[SizeSuggestion]
+    ahead: float = 0.0
+    """KiB that the host is to have besides, as guests are expected to take them."""
+
+
+def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limits: ShrinkLimits, *, interval: float) -> Suggested:
+    """Return the law's suggestions.
+
+    :param wanted: what the operator wants of the host
+    :param limits: what the operator allows
+    :param interval: seconds between cycles
+    """
+    host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot, expecting=law.rise_share > 0)
+    if host is None:
+        return Suggested([SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(guests))
+    ahead = ahead_of(host, guests, snapshot.host.number(names.RISE) or 0.0, law)
+    return Suggested(decide(host._replace(ahead=ahead), guests, law, limits), ahead)
+
+
+def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> HostMemory | None:
+    """Return the host's memory; None where the least that the law needs is unknown."""
+    host = snapshot.host
+    total, available = host.number("mem_available"), host.number("mem_really_available")
+    high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
+    if total is not None and (high is None or hard is None or low is None):  # in the first cycle, before guests were seen
+        high, hard, low = wanted.reserve(total, stopped_below=host.number(names.STOPPED_BELOW) or 0.0)
+    if available is None or high is None or hard is None or low is None:
+        return None
+    memory = HostMemory(
+        available,
+        high,
+        hard=min(high, hard),
+        low=min(high, hard, low),
+        reserved=host.number("mem_reserved") or 0.0,
+        cold=host.number("offload_net") or 0.0,
+        interval=interval,
+        backs_bursts=wanted.goal is StateGoal.SAFE,
+        cycle=snapshot.number,
+    )
+    reaction = host.number("balloon_reaction")
+    return memory if reaction is None else memory._replace(reaction=reaction)
+
+
+def guest_memories(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[GuestMemory]:
+    """Return the memory of all guests, in their order.
+
+    :param expecting: with what forecasts expect of them
+    """
+    numbers = {field: snapshot.numbers(field) for fields in _TABLES for field in fields.values()}
+    size, own_maximum, rss = numbers["balloon_cur"], snapshot.numbers("balloon_max"), numbers["rss"]
+    maximum, room = own_maximum, snapshot.numbers(names.GROUP_ROOM)
+    if any(kib is not None for kib in room):  # as of few guests
+        maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
+    used = (numbers[field] for field in ("mem_available", "mem_usable", "mem_used_peak"))
+    before = map(snapshot.numbers, ("mem_used_before", "rss_before"))
+    promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
+    columns: dict[str, Iterable[object]] = {
+        **_named(_GUEST, numbers),
+        "maximum": maximum,
+        "limited_by_group": map(ne, maximum, own_maximum),
+        "guarantee": map(max, *promises),
+        "statistics": _records(Statistics, _named(_STATISTICS, numbers)),
+        "process": _records(ProcessMemory, _named(_PROCESS, numbers)),
+        "habits": _records(Habits, {**_named(_HABITS, numbers), "recent_growth": map(_recent_growth, *used, rss, *before)}),
+        "sweeps": _records(SweepState, _named(_SWEEPS, numbers)),
+        "obstacle": [str(why) if why else "" for why in snapshot.column(names.OBSTACLE)],
+        "rise": _rises(snapshot) if expecting else repeat(None),
+    }
+    return [*_records(GuestMemory, columns)]
+
+
+def _named(fields: Mapping[str, str], numbers: Mapping[str, _Column]) -> dict[str, Iterable[object]]:
+    return {name: numbers[field] for name, field in fields.items()}
+
+
+def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_Record]:
+    """Make a record of each guest from columns by the names of its fields; a field without a column has its default."""
+    defaults = record._field_defaults
+    return map(record, *[columns[name] if name in columns else repeat(defaults[name]) for name in record._fields])
+
+
+def _recent_growth(
+    total: float | None, usable: float | None, peak: float | None, rss: float | None, used_before: float | None, rss_before: float | None
+) -> float:
+    """Return by how much a guest's use, or its process, has grown since the statistics before, in KiB."""
+    grown = 0.0
+    if used_before is not None and peak is not None and total is not None and usable is not None:
+        grown = total - usable - used_before
+    if rss is not None and rss_before is not None and rss - rss_before > grown:
+        grown = rss - rss_before
+    return grown if grown > 0 else 0.0
+
+
+def _rises(snapshot: Snapshot) -> _Column:
+    """Return what each guest is expected to use more before long, as `GuestMemory.rise`."""
+    soon = snapshot.numbers(names.EXPECTED_SOON)
+    if soon.count(None) == len(soon):
+        return soon
+    total, size, usable = (snapshot.numbers(name) for name in ("mem_available", "balloon_cur", "mem_usable"))
+    forecast = map(snapshot.numbers, (names.EXPECTED, names.RISES_IN, names.WEIGHT))
+    return [*map(_expected_rise, soon, map(used_kib, total, size, usable), *forecast)]
+
+
+def used_kib(total: float | None, size: float | None, usable: float | None) -> float | None:
+    """Return what a guest uses, in KiB. A kernel whose balloon deflates by itself counts the balloon's memory in its total, too."""
+    if total is None or size is None or usable is None:
+        return None
+    return (total if total < size else size) - usable  # without `min`, in half of the time
+
+
+def _expected_rise(
+    soon: float | None, used: float | None, expected: float | None, rises_in: float | None, weight: float | None
+) -> float | None:
+    """Return what a guest is expected to use more before long, in KiB, by so much as its forecast counts. None: that is unknown.
+
+    :param soon: the most that it is expected to use before long
+    :param expected: its usual use at this time; None: there is no forecast
+    :param rises_in: seconds until it begins to use more; None: it does not
+    :param weight: how much its forecast counts, from 0 to 1
+    """
+    if expected is None or soon is None or used is None:
+        return None
+    more = 0.0 if rises_in is None else soon - used
+    return 0.0 if more <= 0 else more if weight is None else more * weight
