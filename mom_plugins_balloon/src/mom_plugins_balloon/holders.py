@@ -14,6 +14,9 @@ NAMED_SHARE: Final = 0.1
 NAMED: Final = 3
 """So many holders are named: a verdict is read at a glance."""
 
+CURED: Final = 2
+"""Of the holders, so many have their cure told."""
+
 _FULL_SWAP: Final = 0.95
 """Ratio. The kernel leaves a few slots of a swap area unused."""
 
@@ -61,11 +64,21 @@ def holders(snapshot: Snapshot) -> Sequence[Holder]:
     return sorted((holder for holder in found if holder.kib > 0), key=lambda holder: -holder.kib)
 
 
-def told(found: Sequence[Holder], snapshot: Snapshot) -> str:
-    """Return the largest consumers in words, and whether the swap is full."""
+class Cause(NamedTuple):
+    """What fills the host: its largest consumers in words, whether guests are the largest, and what to do about each."""
+
+    text: str
+    guests_first: bool
+    cures: Sequence[str]
+
+
+def cause(snapshot: Snapshot) -> Cause:
+    """Return what fills the host, by its largest consumers, and whether its swap is full."""
     total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
-    large = [holder for holder in found if holder.kib >= NAMED_SHARE * (total or 0.0)] or found[:1]
-    parts = [f"{holder.name} {format_kib(holder.kib)}" for holder in large[:NAMED]]
+    found = holders(snapshot)
+    large = ([holder for holder in found if holder.kib >= NAMED_SHARE * (total or 0.0)] or found[:1])[:NAMED]
+    parts = [f"{holder.name} {format_kib(holder.kib)}" for holder in large]
     if size and used is not None and used >= _FULL_SWAP * size:
         parts.append(f"swap is full ({format_kib(size)})")
-    return ", ".join(parts)
+    cures = list(dict.fromkeys(holder.cure for holder in large[:CURED]))
+    return Cause(", ".join(parts), not large or large[0].cure is MOVE_GUESTS, cures or [MOVE_GUESTS])

@@ -8,7 +8,7 @@ from typing import Final
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import PromisesKept
-from mom_plugins_balloon.holders import MOVE_GUESTS, holders, told
+from mom_plugins_balloon.holders import MOVE_GUESTS, cause
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import listed_guests
 
@@ -58,12 +58,12 @@ def conditions(
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    """Return what fills the host, and the cure: by its largest consumer, and by promises where that is the guests."""
-    found = holders(snapshot)
-    held, cure = told(found, snapshot), found[0].cure if found else MOVE_GUESTS
-    if oversold and cure is MOVE_GUESTS:
-        return "; ".join(filter(None, (oversold, held))), f"{_OVERSOLD}; {_START_NO_MORE}"
-    return held, f"{cure}; {_START_NO_MORE}"
+    """Return what fills the host, and the cure: by its largest consumers, and by promises where guests are the largest."""
+    found = cause(snapshot)
+    if oversold and found.guests_first:
+        others = [cure for cure in found.cures if cure is not MOVE_GUESTS]
+        return "; ".join(filter(None, (oversold, found.text))), "; ".join((_OVERSOLD, *others, _START_NO_MORE))
+    return found.text, "; ".join((*found.cures, _START_NO_MORE))
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:
