@@ -363,11 +363,20 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
 def test_a_configuration_in_which_nothing_is_decided_is_warned_of(tmp_path: Path) -> None:
     it = plugin(tmp_path, directory=folder(tmp_path, {}))
     (one,) = it.mom_check()
-    said = f"there are no policies, so nothing is decided: {tmp_path}/policy.d holds no file *.policy"
+    said = f"no policy decides: {tmp_path}/policy.d holds no file *.policy"
     assert (one.severity, one.message) == (Severity.WARNING, said)
     (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)")
     assert list(it.mom_check()) == []
     assert list(plugin(tmp_path, brought={"50_a": "(+ 1 2)"}).mom_check()) == []
+
+
+def test_that_no_policy_decides_is_wrong_with_the_host_for_as_long_as_it_is_so(tmp_path: Path) -> None:
+    it = running(tmp_path, {})
+    (one,) = it.mom_act()
+    assert (one.name, one.severity, one.message) == ("policies", Severity.WARNING, "no policy decides")
+    folder(tmp_path, {"60_a.policy": "(+ 1 2)"})
+    it.mom_reload()()
+    assert list(it.mom_act()) == []
 
 
 def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Path) -> None:

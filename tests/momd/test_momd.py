@@ -191,7 +191,7 @@ def test_a_folder_of_policies_that_is_not_there_is_warned_of(place: Place) -> No
     process = place.start("-c", place.config, "-P", place.folder / "nope", "-l", place.log)
     place.ask("ping")
     ended(process)
-    assert f"there are no policies, so nothing is decided: {place.folder / 'nope'} is not there" in place.log.read_text()
+    assert f"no policy decides: {place.folder / 'nope'} is not there" in place.log.read_text()
 
 
 def test_a_file_that_is_named_must_be_there(place: Place) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from mom_core import (
+    Condition,
     ConfigError,
     Decision,
     Declarations,
@@ -177,6 +178,14 @@ class PolicyPlugin:
         found.extend(decisions)
         return found
 
+    @hookimpl
+    def mom_act(self) -> Iterable[Condition]:
+        """Say that no policy decides, for as long as there is none."""
+        policy = self._policies.policy
+        if policy is not None and policy.program.forms:
+            return []
+        return [Condition("policies", "no policy decides", self._none(), _WRITE_SOME, Severity.WARNING)]
+
     def _keep(self) -> None:
         """Have kept on disk what is to outlive a restart."""
         if self._is_in_force:
@@ -198,7 +207,7 @@ class PolicyPlugin:
             texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
             wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
             if not (policy.program.forms or self._not_read):
-                wrong.append(Finding(Severity.WARNING, "policies", self._none(), _WRITE_SOME))
+                wrong.append(Finding(Severity.WARNING, "policies", f"no policy decides: {self._none()}", _WRITE_SOME))
         except ConfigError as error:
             wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]
         return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._not_read)]
@@ -250,14 +259,15 @@ class PolicyPlugin:
         if state.texts:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
-            self._context.log.warning("%s", self._none())
+            self._context.log.warning("no policy decides: %s", self._none())
         if self._context.serves:  # others, such as mom doctor, say it themselves
             self._log_remarks(policy, state)
 
     def _none(self) -> str:
         folder = self._settings.directory
-        where = "" if folder is None else f": {folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
-        return f"there are no policies, so nothing is decided{where}"
+        if folder is None:
+            return "no file or folder of policies is named, and no default policy is used"
+        return f"{folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
 
     def _say_loaded(self) -> None:
         policy = self._policies.policy
