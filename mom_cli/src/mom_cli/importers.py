@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
 from mom_cli.class_hooks import offered
 from mom_cli.imported import Importer, read_foreign
 from mom_core import MomError, printable
-from mom_core.plugins.discovery import available_plugins, load_plugins, suggestion
+from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins, suggestion
 from mom_daemon import print_prose
+
+BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
+"""The distributions of this project with importers, by kind, also those that are not installed."""
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:
@@ -38,6 +42,10 @@ def importer_of(kind: str | None) -> Importer:
     if len(meant) == 1:
         return meant[0]
     what = "say what it is, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
+    wanted = "momd" if kind is None else kind
+    if wanted in BROUGHT_BY and wanted not in brought:
+        whose = "files of oVirt's MOM need" if kind is None else "it needs"
+        raise click.UsageError(f"{what}; {whose} {BROUGHT_BY[wanted]}: {how_to_install(BROUGHT_BY[wanted])}")
     alike = suggestion(kind or "", brought)
     if alike:
         raise click.UsageError(f"{what} (did you mean {alike!r}?)")
