@@ -141,6 +141,7 @@ def configuration(guests: int, folder: str, balloon: Mapping[str, object] = Mapp
             "interval": f"{INTERVAL:g}s",
             "state_directory": f"{folder}/state",
             "run_directory": f"{folder}/run",
+            "mode": "enforce",
             "plugins": {
                 "sim": sim | load,
                 "host": {},

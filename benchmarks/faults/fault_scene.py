@@ -493,6 +493,7 @@ def configuration(plan: Plan, folder: Path, libvirtd: PrivateLibvirtd) -> Mappin
         "interval": "1s",
         "state_directory": str(folder / "state"),
         "run_directory": str(folder / "mom/run"),
+        "mode": "enforce",
         "plugins": {
             "host": {},
             "libvirt": libvirtd.settings(),

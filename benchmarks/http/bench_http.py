@@ -78,7 +78,9 @@ def measured(runs: int, what: Callable[[], object], before: Callable[[], object]
 def answers(folder: str, guests: int, runs: int) -> None:
     """Each kind of answer, first and again."""
     plugins: dict[str, object] = {"sim": {}, "http": {}}
-    config = load_config({"interval": "1h", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "plugins": plugins})
+    config = load_config(
+        {"interval": "1h", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "mode": "enforce", "plugins": plugins}
+    )
     path = Path(folder) / "r/mom.sock"
     with Engine(config) as engine:
         (plugin,) = (one.instance for one in engine.plugins.plugins if isinstance(one.instance, HttpPlugin))
@@ -109,7 +111,9 @@ def answers(folder: str, guests: int, runs: int) -> None:
 def cycles(folder: str, guests: int, turns: int) -> None:
     """Cycles of a simulated host with many guests, alone and beside requests from another process, in turns."""
     vms: dict[str, object] = {"sim": {"guests": guests}, "balloon": {}, "policy": {}, "http": {}}
-    config = load_config({"interval": "1h", "state_directory": f"{folder}/s2", "run_directory": f"{folder}/r2", "plugins": vms})
+    config = load_config(
+        {"interval": "1h", "state_directory": f"{folder}/s2", "run_directory": f"{folder}/r2", "mode": "enforce", "plugins": vms}
+    )
     path = Path(folder) / "r2/mom.sock"
     wall: dict[bool, list[float]] = {True: [], False: []}
     computed: dict[bool, list[float]] = {True: [], False: []}

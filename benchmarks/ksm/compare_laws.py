@@ -64,6 +64,7 @@ LAWS = ("ksmtuned", "advisor", "mom", "mom-gentle", "full")
 CONFIG = """interval: 5s
 state_directory: {folder}/state
 run_directory: {folder}/run
+mode: enforce
 plugins:
   host: {{}}
   libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 2s}}

@@ -99,6 +99,7 @@ def config_text(libvirtd: PrivateLibvirtd, folder: Path, interval: str, plugins:
         "interval": interval,
         "state_directory": str(folder / "state"),
         "run_directory": str(folder / "run"),
+        "mode": "enforce",
         "plugins": {"host": host, "libvirt": libvirt, "balloon": {"host_free": f"{target:.0f}KiB"}, "policy": {}},
     }
     return json.dumps(content)  # JSON is YAML

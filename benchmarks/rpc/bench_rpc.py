@@ -68,6 +68,7 @@ def main() -> None:
                 "interval": "1h",
                 "state_directory": f"{folder}/state",
                 "run_directory": f"{folder}/run",
+                "mode": "enforce",
                 "plugins": {
                     "sim": {},
                     "host": {},

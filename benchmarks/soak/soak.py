@@ -151,7 +151,7 @@ def run(folder: Path, told: argparse.Namespace) -> None:
     sim = f"{{guests: {told.guests}, load: 4GiB, load_after: 1s, load_for: 1h}}"
     rest = "".join(f"  {name}: {{}}\n" for name in ("balloon", "ksm", "sla", "policy", "record", "http"))
     state = f"state_directory: {folder}/s\nrun_directory: {folder}/r\n"
-    config.write_text(f"interval: 200ms\n{state}plugins:\n  sim: {sim}\n  host: {{}}\n{rest}")
+    config.write_text(f"interval: 200ms\n{state}mode: enforce\nplugins:\n  sim: {sim}\n  host: {{}}\n{rest}")
     flags = ["--inside", str(config), "--every", str(told.every), "--minutes", str(told.minutes), *["--trace"] * told.trace]
     lines: list[str] = []
     with (folder / "log").open("wb") as log:

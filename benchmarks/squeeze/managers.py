@@ -50,6 +50,7 @@ def mom_config(where: Where) -> dict[str, object]:
     return {
         "state_directory": str((where.logs or where.folder) / "state"),
         "run_directory": str(where.folder / "run"),
+        "mode": "enforce",
         "plugins": {"host": {}, **where.host.plugin, "balloon": {}, "ksm": {}, "policy": {"directory": str(where.folder / "policy.d")}},
     }
 

@@ -25,7 +25,7 @@ def crowd(guests: int) -> Iterator[tuple[int, Path]]:
         sim = f"{{guests: {guests}, host_memory: {host}GiB, load: {load}GiB, load_after: 1s, load_for: 1h}}"
         config.write_text(
             f"interval: 1s\nstate_directory: {folder}/s\nrun_directory: {folder}/r\n"
-            f"plugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"
+            f"mode: enforce\nplugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"
         )
         daemon = subprocess.Popen([MOM, "run", "-c", config], stderr=subprocess.DEVNULL)
         try:

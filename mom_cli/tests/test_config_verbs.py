@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mom_cli import config_verbs
+from mom_cli.importers import BROUGHT_BY, installed_importers
 from mom_core import Guest, load_config
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
@@ -65,7 +66,8 @@ def check(mom, file):
 def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_of(with_acme, file, check):
     code, out, err = check('plugins: {acme: {}}\nguests: {"*": {share: 2}}')
     assert (code, err) == (0, "")
-    assert f"{file} is fine: mode enforce, every 5s, with the plugins acme" in out
+    assert f"{file} is fine: mode observe, every 5s, with the plugins acme" in out
+    assert f"write `mode: enforce` in {file}, then: systemctl reload mom" in " ".join(out.split())
     assert "1 pattern for guests" in out
     assert "no enabled plugin provides a hypervisor: no guest is seen" in out
     assert "no enabled plugin evaluates policies: nothing is decided" in out
@@ -204,7 +206,7 @@ def test_show_says_of_every_setting_what_it_is_and_where_it_was_set(mom, with_ac
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
     assert ["interval", "90s", f"{file}:1"] in rows
-    assert ["mode", "enforce", "default"] in rows
+    assert ["mode", "observe", "default"] in rows
     assert ["plugins.acme.step", "1536MiB", f"{file}:4"] in rows
     assert ["plugins.acme.deadline", "5s", "default"] in rows
     assert ['guests."db-*".share', "2", f"{file}:6"] in rows
@@ -495,14 +497,22 @@ def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom,
 def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
-    for kind, said in (((), "say what it is, with --from KIND"), (("--from", "other"), "no installed plugin imports 'other'")):
+    for kind, said in (
+        ((), "say what it is, with --from KIND; files of oVirt's MOM need mom-plugins-vdsm: "),
+        (("--from", "momd"), "no installed plugin imports 'momd'; it needs mom-plugins-vdsm: "),
+        (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has (acme-acme); "),
+    ):
         code, _, err = mom("config", "import", *kind, tmp_path / "old")
         assert code == 2, "misuse"
-        assert f"{said} (the installed plugins import: acme, what Acme has (acme-acme); `mom plugin list` says" in err
+        assert said in " ".join(err.split())
     only_shelf.add_plugin(
         "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES
     )
     assert mom("config", "import", tmp_path / "old")[0] == 0
+
+
+def test_every_importer_of_this_project_has_its_distribution():
+    assert {kind: distribution for kind, (_, distribution) in installed_importers().items()} == BROUGHT_BY
 
 
 def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mom, only_shelf, tmp_path):

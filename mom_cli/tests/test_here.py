@@ -113,7 +113,7 @@ def test_the_configuration_that_the_environment_names_is_the_one_that_is_looked_
     file.write_text(f"mode: observe\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n")
     assert run(["here"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"mom does not run; {file} has mode: observe in line 1" in said
+    assert f"mom does not run; {file} has mom observe" in said
     assert "systemctl" not in said
 
 
@@ -129,15 +129,17 @@ def test_where_mom_runs_it_is_looked_at_and_not_started_again() -> None:
 
 def test_where_mom_only_observes_it_is_said_and_how_mom_is_made_to_act(tmp_path: Path) -> None:
     (host(tmp_path) / "etc/mom").mkdir(parents=True)
-    (tmp_path / "etc/mom/mom.yaml").write_text("interval: 5s\nmode: observe\n")
-    assert look(tmp_path).observes == 2
-    runs = HostSight(configured=True, observes=2, unit=True, pid=4)
+    file, line = tmp_path / "etc/mom/mom.yaml", "line 2 of /etc/mom/mom.yaml"
+    for text, where in (("interval: 5s\nmode: observe\n", line), ("history: 5\n", f"/{file.relative_to(tmp_path)}"), ("[", "")):
+        file.write_text(text)
+        assert look(tmp_path).observes == where, text
+    runs = HostSight(configured=True, observes=line, unit=True, pid=4)
     (said,) = [what for command, what in next_steps(runs, root=True) if command == "systemctl reload mom"]
-    assert "when line 2 of /etc/mom/mom.yaml says `mode: enforce`" in said
-    assert "kill -HUP 4" in commands(HostSight(configured=True, observes=2, pid=4))
+    assert f"when `mode: enforce` is in {line}" in said
+    assert "kill -HUP 4" in commands(HostSight(configured=True, observes=line, pid=4))
     for unit in (True, False):
-        *_, (_, started) = next_steps(HostSight(configured=True, observes=2, unit=unit), root=True)
-        assert "when line 2 of /etc/mom/mom.yaml says `mode: enforce`" in started
+        *_, (_, started) = next_steps(HostSight(configured=True, observes=line, unit=unit), root=True)
+        assert f"when `mode: enforce` is in {line}" in started
     assert not [command for command in commands(HostSight(configured=True, unit=True, pid=4)) if "reload" in command]
 
 

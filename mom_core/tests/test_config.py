@@ -130,7 +130,7 @@ def test_a_configuration_is_read_with_units_and_in_the_order_of_the_file(acme, c
 
 def test_what_is_not_written_has_its_default(acme, config):
     read = config("plugins: {acme: {}}")
-    assert (read.interval, read.mode, read.history) == (5.0, "enforce", 10)
+    assert (read.interval, read.mode, read.history) == (5.0, "observe", 10)
     assert (read.state_directory, read.run_directory, read.log_level) == (Path("/var/lib/mom"), Path("/run/mom"), "info")
     assert read.plugins["acme"].settings.step == 64 << 20
 

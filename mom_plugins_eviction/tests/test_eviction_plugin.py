@@ -890,7 +890,9 @@ def test_a_clock_that_was_set_back_leaves_a_guest_alone_for_no_more_than_half_an
 
 def mom_eviction(tmp_path: Path, *words: str) -> tuple[int, str]:
     config = tmp_path / "mom.yaml"
-    config.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  eviction: {{}}\n")
+    config.write_text(
+        f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nmode: enforce\nplugins:\n  sim: {{}}\n  eviction: {{}}\n"
+    )
     done = CliRunner().invoke(eviction, ["-c", str(config), *words])
     return done.exit_code, done.output if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
 

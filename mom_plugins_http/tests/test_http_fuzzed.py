@@ -82,7 +82,13 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[], i
     folder, port = tmp_path_factory.mktemp("fuzzed"), unused_port()
     tcp = tcp_settings(folder, port, change="change" * 8)
     plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
-    config = {"interval": "1s", "state_directory": str(folder / "s"), "run_directory": str(folder / "r"), "plugins": plugins}
+    config = {
+        "interval": "1s",
+        "state_directory": str(folder / "s"),
+        "run_directory": str(folder / "r"),
+        "mode": "enforce",
+        "plugins": plugins,
+    }
     (folder / "mom.yaml").write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:

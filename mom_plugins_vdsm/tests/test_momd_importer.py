@@ -31,8 +31,25 @@ def test_an_empty_file_has_the_old_daemons_defaults() -> None:
     assert momd("") == {
         "interval": "10s",
         "history": 10,
+        "mode": "observe",
         "plugins": {"host": {"watch": "0s"}, "libvirt": {"uri": "qemu:///system"}, "balloon": {}, "policy": {"defaults": False}},
     }
+
+
+@pytest.mark.parametrize(
+    ("main", "mode", "noted"),
+    [
+        ("", "observe", "no policy decides, so mom changes nothing"),
+        ("policy: /p\n", "enforce", ""),
+        ("policy-dir: /p.d\n", "enforce", ""),
+        ("policy: /p\ncontrollers:\n", "observe", ""),
+        ("rpc-port: /run/m.sock\n", "enforce", "until a client sets a policy by XML-RPC, no policy decides"),
+    ],
+)
+def test_mom_acts_where_mom_of_old_acted_and_a_missing_policy_is_said(main: str, mode: str, noted: str) -> None:
+    imported = import_momd(f"[main]\n{main}", "old.conf").imported
+    assert settings(imported)["mode"] == mode
+    assert [noted in note for note in imported.notes] == ([True] if noted else [])
 
 
 def test_intervals_history_uri_and_verbosity_have_their_place() -> None:
@@ -122,7 +139,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
 
 
 def test_where_to_log_is_for_momd_alone() -> None:
-    found = import_momd("[logging]\nlog: /var/log/m\nmax-bytes: 5\nbackup-count: 2\n", "old.conf")
+    found = import_momd("[main]\npolicy: /p\n[logging]\nlog: /var/log/m\nmax-bytes: 5\nbackup-count: 2\n", "old.conf")
     assert (found.log.file, found.log.max_bytes, found.log.backups) == ("/var/log/m", 5, 2)
     assert import_momd("[logging]\nlog: stdio\n", "old.conf").log.file == ""
     assert found.imported.notes == []

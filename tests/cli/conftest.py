@@ -12,6 +12,7 @@ SIMULATED = """
 interval: 200ms
 state_directory: {folder}/state
 run_directory: {folder}/run
+mode: enforce
 plugins:
   sim: {{guests: 6}}
   balloon: {{}}

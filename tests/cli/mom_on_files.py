@@ -141,6 +141,7 @@ class Mom:
             "root": str(self.root),
             "state_directory": str(self.directory / "state"),
             "run_directory": str(self.directory / "run"),
+            "mode": "enforce",
             "stop_timeout": "60s",  # what is not put back at the end is then a mistake, and not a busy machine
             **settings,
         }

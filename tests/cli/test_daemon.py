@@ -61,7 +61,7 @@ def test_sighup_reads_the_configuration_again_unless_it_is_wrong_or_a_plugin_ref
     mom.wait_for(lambda: mom.knob() == 0)
     mom.wait_for(lambda: "mode observe (nothing is touched" in mom("status").stdout)
     line = 1 + mom.config.read_text().splitlines().index("mode: observe")
-    assert f"mode: enforce in line {line}, and systemctl reload mom" in " ".join(mom("doctor").stdout.split())
+    assert f"write `mode: enforce` in line {line} of {mom.config}, then: systemctl reload mom" in " ".join(mom("doctor").stdout.split())
     mom.stop()
 
 

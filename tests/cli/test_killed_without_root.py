@@ -35,7 +35,7 @@ class Host:
             os.chown(path, NOBODY, NOBODY)
         (folder / "mom.yaml").write_text(
             f"interval: 200ms\nstop_timeout: 60s\nroot: {folder}/root\nstate_directory: {self.state}\nrun_directory: {folder}/run\n"
-            "plugins:\n  host: {}\n  ksm: {}\n  merge: {}\n"
+            "mode: enforce\nplugins:\n  host: {}\n  ksm: {}\n  merge: {}\n"
         )
         self.helper = HelperProcess(f"[knob {self.knob}]\nvalues = 0 1 2\n")
         self.helper.start()

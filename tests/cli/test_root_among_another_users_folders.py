@@ -32,7 +32,8 @@ class Place:
         host_of(folder / "root", {**{f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}, "proc/meminfo": MEMINFO})
         self.knob.write_text("1\n")
         (folder / "mom.yaml").write_text(
-            f"root: {folder}/root\nstate_directory: {self.state}\nrun_directory: {self.run}\nplugins:\n  host: {{}}\n  ksm: {{}}\n"
+            f"root: {folder}/root\nstate_directory: {self.state}\nrun_directory: {self.run}\n"
+            "mode: enforce\nplugins:\n  host: {}\n  ksm: {}\n"
         )
         for path in (self.state, self.run):
             path.mkdir()

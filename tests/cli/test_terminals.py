@@ -12,6 +12,7 @@ from mom_daemon.cli import frame
 
 YAML = """state_directory: {here}/state
 run_directory: {here}/run
+mode: enforce
 plugins:
   sim: {{guests: 40, sold: 2}}
   balloon: {{}}

@@ -28,6 +28,7 @@ def config_in(folder: Path, **more: object) -> dict[str, object]:
         "stop_timeout": "60s",
         "state_directory": str(folder / "state"),
         "run_directory": str(folder / "run"),
+        "mode": "enforce",
         "plugins": plugins,
         **more,
     }

@@ -124,6 +124,7 @@ class FleetWorld:
             "interval": "1s",
             "state_directory": str(own / "state"),
             "run_directory": str(own / "run"),
+            "mode": "enforce",
             "plugins": {
                 "sim": simulated,
                 "policy": {},

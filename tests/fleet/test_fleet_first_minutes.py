@@ -75,7 +75,7 @@ def configuration(folder: Path, host: str) -> Path:
     own.mkdir()
     places = f"state_directory: {own}/state\nrun_directory: {own}/run\n"
     plugins = f"plugins:  # of this host\n  sim: {{shelf: {folder}/shelf, host: {host}, guests: 2}}\n  policy: {{}}\n"
-    (own / "mom.yaml").write_text(f"# mine\ninterval: 1s\n{places}{plugins}")
+    (own / "mom.yaml").write_text(f"# mine\ninterval: 1s\nmode: enforce\n{places}{plugins}")
     (own / "mom.yaml").chmod(0o640)
     return own / "mom.yaml"
 

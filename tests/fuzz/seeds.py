@@ -84,7 +84,7 @@ def recorded(folder: Path) -> bytes:
     where = folder / "recorded"
     plugins = {"sim": {}, "balloon": {}, "policy": {}, "record": {"path": str(where)}}
     directories = {name: str(folder / name) for name in ("state_directory", "run_directory")}
-    with Engine(load_config({"plugins": plugins, **directories})) as engine:
+    with Engine(load_config({"mode": "enforce", "plugins": plugins, **directories})) as engine:
         for _ in range(3):
             engine.cycle()
     return next(where.glob("*.momrec")).read_bytes()

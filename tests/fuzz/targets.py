@@ -304,7 +304,9 @@ def served() -> Engine:
     """A mom on a simulated host whose control socket can be asked, for the rest of the process."""
     folder = SCRATCH / f"fuzzed-mom-{os.getpid()}"
     plugins = {"sim": {"guests": 2}, "balloon": {}, "policy": PATIENT, "sla": {}, "http": {}}
-    engine = Engine(load_config({"interval": "1h", "state_directory": str(folder), "run_directory": str(folder), "plugins": plugins}))
+    engine = Engine(
+        load_config({"interval": "1h", "state_directory": str(folder), "run_directory": str(folder), "mode": "enforce", "plugins": plugins})
+    )
     engine.open()
     engine.cycle()
     return engine
@@ -364,7 +366,12 @@ def kept_files() -> Mapping[str, StateFile[Any]]:
 def keeping(folder: str) -> dict[str, object]:
     """A configuration with all plugins that keep something."""
     own: dict[str, object] = {"sim": {"guests": 2}, "balloon": {}, "sla": {}, "eviction": {}}
-    return {"state_directory": folder, "run_directory": folder, "plugins": {**own, "policy": {"keep_changes": True, **PATIENT}}}
+    return {
+        "state_directory": folder,
+        "run_directory": folder,
+        "mode": "enforce",
+        "plugins": {**own, "policy": {"keep_changes": True, **PATIENT}},
+    }
 
 
 @target()

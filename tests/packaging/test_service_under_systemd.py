@@ -49,6 +49,7 @@ CONFIG = """
 interval: 200ms
 root: {root}
 run_directory: /run/mom
+mode: enforce
 plugins:
   host: {{deadline: 200ms}}
   ksm: {{deadline: 200ms}}
@@ -554,7 +555,7 @@ def test_all_plugins_work_within_what_the_unit_allows(service: Service) -> None:
     config = service.folder / "mom.yaml"
     settings = config.read_text().partition("plugins:")[0]
     # With the real /proc and /sys: what is forbidden shows as a plugin that fails.
-    lines = [line for line in settings.splitlines() if not line.startswith("root:")]
+    lines = [line for line in settings.splitlines() if not line.startswith(("root:", "mode:"))]
     plugins = ", ".join(f"{name}: {{}}" for name in names if name in installed)
     config.write_text("\n".join([*lines, "mode: observe", f"plugins: {{{plugins}}}", ""]))
     done = service.systemd.systemctl("start", "mom")

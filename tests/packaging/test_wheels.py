@@ -116,7 +116,7 @@ def config(tmp_path: Path) -> Path:
     """A configuration of libvirt's test driver and of the plugin that sets the knob."""
     path = tmp_path / "mom.yaml"
     folders = f"root: {tmp_path}/root\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
-    plugins = 'plugins:\n  libvirt: {uri: "test:///default"}\n  swappiness: {wanted: 10}\n'
+    plugins = 'mode: enforce\nplugins:\n  libvirt: {uri: "test:///default"}\n  swappiness: {wanted: 10}\n'
     path.write_text(f"interval: 2s\nstop_timeout: 60s\n{folders}{plugins}")
     return path
 

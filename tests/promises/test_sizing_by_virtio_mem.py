@@ -39,7 +39,13 @@ def cycles(folder: Path, guest: FakeGuest, target_kib: int, count: int, guarante
         "balloon": {},
         "policy": {"directory": str(folder / "policies"), "defaults": False},
     }
-    content = {"interval": "1h", "state_directory": str(folder / "state"), "run_directory": str(folder / "run"), "plugins": plugins}
+    content = {
+        "interval": "1h",
+        "state_directory": str(folder / "state"),
+        "run_directory": str(folder / "run"),
+        "mode": "enforce",
+        "plugins": plugins,
+    }
     with Engine(load_config(content), on_report=reports.append) as engine:
         for _ in range(count):
             plugged = guest.memory_devices[0]["data"]["size"] >> 10

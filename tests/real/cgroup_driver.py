@@ -287,7 +287,9 @@ def helped_limits(folder: Path) -> None:
 def restored(folder: Path, helper: Helper) -> None:
     """`mom restore` of what that has left, as root types it."""
     plugins: Mapping[str, object] = {"decider": {}, "cgroup": {}, "host": {}}
-    CONFIG.write_text(json.dumps({"plugins": plugins, "state_directory": f"{folder}/state", "run_directory": f"{folder}/run"}))
+    CONFIG.write_text(
+        json.dumps({"mode": "enforce", "plugins": plugins, "state_directory": f"{folder}/state", "run_directory": f"{folder}/run"})
+    )
     said = Path("/tmp/restored")
     if (child := os.fork()) == 0:  # what it imports is there already: here that takes a quarter of a minute
         helper.close()
@@ -388,7 +390,7 @@ def imports() -> None:
     """The files of all modules that this imports, and that one cycle and `mom restore` need."""
     folder = Path(tempfile.mkdtemp())
     Mom(folder).engine.close()
-    (folder / "mom.yaml").write_text("plugins: {cgroup: {}}")
+    (folder / "mom.yaml").write_text("mode: enforce\nplugins: {cgroup: {}}")
     load_config(folder / "mom.yaml")
     for name in ("mom_helper.__main__", "mom_daemon.restore", "mom_daemon.verbs"):
         importlib.import_module(name)

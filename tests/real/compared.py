@@ -247,6 +247,7 @@ def _config(course: Course, capacity: float, lab: Lab, folder: Path) -> Path:
         "interval": f"{INTERVAL:g}s",
         "state_directory": str(folder / "state"),
         "run_directory": str(folder / "run"),
+        "mode": "enforce",
         "plugins": {
             "host": {"watch": "0s"},  # the simulator has no watch on its host
             "libvirt": {"uri": lab.libvirtd.uri, "pid_directory": str(lab.libvirtd.pid_folder), "stats_period": "1s"},

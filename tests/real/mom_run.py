@@ -51,7 +51,7 @@ class MomRun:
                 (directory / f"{name}.policy").write_text(text)
             configured["policy"] = {"directory": str(directory), **configured.get("policy", {})}
         folders = {f"{name}_directory": str(self.folder / name) for name in ("state", "run")}
-        content = {"interval": "1s", **folders, "plugins": configured, "guests": guests or {}, **more}
+        content = {"interval": "1s", **folders, "mode": "enforce", "plugins": configured, "guests": guests or {}, **more}
         self.config.write_text(json.dumps(content))  # which is YAML, too
 
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:

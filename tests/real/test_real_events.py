@@ -112,6 +112,7 @@ def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab
             "interval": INTERVAL,
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
+            "mode": "enforce",
             "plugins": {"libvirt": libvirtd.settings()},
         }
     )

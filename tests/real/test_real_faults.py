@@ -84,6 +84,7 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
             "interval": "500ms",
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
+            "mode": "enforce",
             "plugins": {"host": {}, "libvirt": libvirtd.settings(call_timeout="1s", deadline="3s"), "balloon": {}},
         }
     )
@@ -126,6 +127,7 @@ def test_moms_that_follow_each_other_at_once_put_back_what_the_guest_had_before_
         {
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
+            "mode": "enforce",
             "plugins": {"libvirt": libvirtd.settings(stats_period="1s"), "balloon": {}, "policy": {"file": str(policy)}},
         }
     )

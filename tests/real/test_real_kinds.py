@@ -306,6 +306,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
             "interval": "2s",
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
+            "mode": "enforce",
             "plugins": {
                 "libvirt": libvirtd.settings(),
                 "balloon": {"reserve": "0B", "reserve_percent": 0.0, "dead_band": "512KiB"},

@@ -48,7 +48,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[
     plugins = {"sim": pressure, "balloon": {}, "ksm": {}, "policy": {}, "record": {"reserve": "0"}, "http": {"tcp": tcp}}
     folders = {"state_directory": f"{folder}/state", "run_directory": f"{folder}/run"}
     mom = MomRun(folder)
-    mom.config.write_text(yaml.safe_dump({"interval": "1s", **folders, "plugins": plugins, "guests": {"*": {"guarantee": "128MiB"}}}))
+    mom.config.write_text(
+        yaml.safe_dump({"interval": "1s", **folders, "mode": "enforce", "plugins": plugins, "guests": {"*": {"guarantee": "128MiB"}}})
+    )
     (scrape,) = yaml.safe_load((PACKAGING / "prometheus/scrape.yml").read_text())
     scrape |= {"scrape_interval": "1s", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
     scrape["authorization"]["credentials_file"] = tcp["read_token"]

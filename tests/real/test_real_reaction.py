@@ -48,6 +48,7 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
             "interval": f"{INTERVAL:g}s",
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
+            "mode": "enforce",
             "plugins": {
                 "host": {"watch_available": f"{int(target_mib)}MiB"},
                 "libvirt": lab.libvirtd.settings(),

@@ -25,6 +25,7 @@ WITHIN_SECONDS = 120.0
 _CONFIG = """
 interval: 1s
 run_directory: /run/mom
+mode: enforce
 plugins:
   host: {{deadline: 2s}}
   libvirt: {{uri: "{uri}", pid_directory: "{pids}", stats_period: 1s, call_timeout: 900ms, deadline: 2s}}

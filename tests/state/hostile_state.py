@@ -38,7 +38,7 @@ def files(folder: Path) -> Mapping[str, StateFile[Any]]:
     """Those of a mom on a simulated host with all plugins that keep something, and mom's own."""
     names = ("balloon", "ksm", "sla", "cgroup", "qos", "eviction")
     plugins = {"sim": {"guests": 1}, **{name: {} for name in names}, "policy": {"keep_changes": True}}
-    config = {"state_directory": str(folder), "run_directory": str(folder / "run"), "plugins": plugins}
+    config = {"state_directory": str(folder), "run_directory": str(folder / "run"), "mode": "enforce", "plugins": plugins}
     with Engine(load_config(config)) as engine:
         found = [file for plugin in engine.plugins.plugins for file in plugin.context.state_files]
     return {str(file.path.relative_to(folder)): file for file in (*found, Ledger(folder / "ledger.json").file)}

@@ -140,6 +140,7 @@ class World:
             "root": str(root),
             "state_directory": str(self.state),
             "run_directory": str(folder / "run"),
+            "mode": "enforce",
             "plugins": {
                 "sim": {"guests": 3}, "balloon": {}, "ksm": {}, "sla": {}, "cgroup": {}, "qos": {}, "eviction": {"enabled": True},
                 "policy": {"keep_changes": True},

@@ -159,7 +159,12 @@ class Host:
         (folder / "site/mom_test_world.py").write_text(PLUGINS)
         plugins = {"host": {}, "world": {}, "probe": {"deadline": "60s"}, "balloon": {}, "policy": {}, "http": {}}
         folders = {"root": "root", "state_directory": "state", "run_directory": "run"}
-        config = {"interval": interval, **{name: str(folder / path) for name, path in folders.items()}, "plugins": plugins}
+        config = {
+            "interval": interval,
+            **{name: str(folder / path) for name, path in folders.items()},
+            "mode": "enforce",
+            "plugins": plugins,
+        }
         (folder / "mom.yaml").write_text(yaml.safe_dump({**config, "guests": {"sold-*": {"guarantee": "100%"}}}))
         self.memory(available=4 * GIB)
         self.pressure(0)

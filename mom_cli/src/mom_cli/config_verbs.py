@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_cli.here import how_to_start
+from mom_cli.here import how_to_act, how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
@@ -60,6 +60,8 @@ def check_command(config_path: str | None, as_json: bool) -> None:
         return
     every, plugins = format_duration(config.interval), ", ".join(config.plugins)
     print_prose(f"{config.file} is fine: mode {config.mode}, every {every}, with the plugins {plugins}", 2)
+    if config.mode == "observe":
+        print_prose(f"by it mom touches nothing; {how_to_act(config)}", 2)
     if config.guests:
         print_prose(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests", 2)
     for name, warning in warnings:
@@ -224,7 +226,8 @@ _mode_option = click.option(
     "--observe/--enforce",
     "observe",
     default=None,
-    help="The mode: in observe, mom decides and reports, but touches nothing. By default that of the file that is replaced, else observe.",
+    help="The mode: with observe, mom decides and reports, but touches nothing. Default: that of a replaced file; else, for a file of MOM's"
+    " by which MOM acted, enforce; else observe.",
 )
 
 
@@ -287,7 +290,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
             taken = f"mom: taken for {importer.what}; another program's is named by --from KIND, see docs/coming-from.md"
             print_prose(taken, 2, err=True)
         raise
-    observe = _observes(output, said=observe)
+    observe = _observes(output, said=observe, otherwise=imported.top.settings.get("mode"))
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     if output == "-":
         click.echo(imported.yaml(), nl=False)
@@ -303,15 +306,22 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         _write(path, text, replace=force)
         print_prose(f"wrote {path}", 2)
     for note in imported.notes:
-        print_prose(f"not taken over: {note}", 2)
+        print_prose(f"note: {note}", 2)
     if observe:
         _tell_how_to_act(output)
+    else:
+        print_prose("mom acts by it as soon as it starts: stop the other program first, or import with --observe", 2)
     print_prose(f"next: {program()} config check{_naming(output)}", 2)
 
 
-def _observes(output: str, *, said: bool | None) -> bool:
-    """Whether mom is to touch nothing by the file that is written: as it is said, or as a file that is replaced has it."""
-    return said if said is not None else output == "-" or _mode(Path(output)) != "enforce"
+def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bool:
+    """Return whether mom is to touch nothing by the written file.
+
+    :param said: the option; it counts more than the mode of a replaced file
+    :param otherwise: the mode where neither says one
+    """
+    replaced = None if output == "-" else _mode(Path(output))
+    return said if said is not None else (replaced or otherwise) != "enforce"
 
 
 def _mode(path: Path) -> object:

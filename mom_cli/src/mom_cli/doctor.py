@@ -16,7 +16,7 @@ from mom_cli.declared import findings_in
 from mom_cli.draft import draft_config, fitting
 from mom_cli.enabled_plugins import about_enabled
 from mom_cli.helper_findings import helper_findings
-from mom_cli.here import may_exist
+from mom_cli.here import how_to_act, may_exist
 from mom_cli.marks import mark
 from mom_cli.pattern_findings import guests_of, pattern_findings
 from mom_cli.status_file import read_status
@@ -61,8 +61,8 @@ def _examine(config_path: str | None) -> list[Said]:
         config, finding = _configuration(config_path)
         findings.append(("core", finding))
         if config.mode == "observe" and config.file is not None:
-            cure = f"when `mom status` shows what you want: mode: enforce in line {config.places['mode',].line}, and systemctl reload mom"
-            findings.append(("core", Finding(Severity.OK, "mode", f"{config.file} has mom observe: it decides, and touches nothing", cure)))
+            text = f"{config.file} has mom observe: it decides, and touches nothing"
+            findings.append(("core", Finding(Severity.OK, "mode", text, how_to_act(config))))
     owner = become_owner(config.state_directory, config.run_directory)
     if owner is not None:
         text = f"mom's folders belong to {owner.name}: what follows is what {owner.name} sees and may do"

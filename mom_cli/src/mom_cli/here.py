@@ -12,17 +12,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from mom_core import MomError, format_kib, is_there
-from mom_core.config.document import Document, read_document
+from mom_core.config.document import Document, KeyPath, Place, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
 from mom_daemon import as_caller, become_owner, print_prose, program
 from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
+
+if TYPE_CHECKING:
+    from mom_core import Config
 
 Found = TypeVar("Found")
 
@@ -41,7 +44,7 @@ class HostSight:
     """A host, as far as it is seen. None: it is not known.
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `file` is the configuration:
-    whether it is there says `configured`. `observes` is the line of the
+    whether it is there says `configured`. `observes` is where to write `mode: enforce`, in a
     configuration by which mom touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
     """
 
@@ -52,7 +55,7 @@ class HostSight:
     available_kib: int | None = None
     file: Path = DEFAULT_CONFIG
     configured: bool = False
-    observes: int | None = None
+    observes: str = ""
     unit: bool = False
     pid: int = 0
     left: int | None = 0
@@ -84,6 +87,20 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
     return f"{program()} run" if config_path is None else f"{program()} run -c {shlex.quote(config_path)}"
 
 
+def where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
+    """Return the place for `mode: enforce` in a configuration that has mom observe.
+
+    :param places: the keys that are written there
+    """
+    place = places.get(("mode",))
+    return f"line {place.line} of {file}" if place else file
+
+
+def how_to_act(config: Config) -> str:
+    """Return what to do to have mom act by a configuration that has it observe."""
+    return f"to have mom act: write `mode: enforce` in {where_to_act(config.file or 'its file', config.places)}, then: systemctl reload mom"
+
+
 def _has_unit(root: Path) -> bool:
     return any(_exists(root / folder / "mom.service") for folder in _UNITS)
 
@@ -109,7 +126,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         available_kib=memory.get("MemAvailable"),
         file=file,
         configured=may_exist(config),
-        observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
+        observes=where_to_act(str(file), said.keys) if top and top.get("mode") != "enforce" else "",
         unit=file == DEFAULT_CONFIG and _has_unit(root),  # which runs mom with that one
         pid=_known(lambda: holder(run)) or 0,
         left=_known(lambda: changes_left(state)),
@@ -124,7 +141,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     """
     sudo = "" if root else "sudo "
     mom = f"{sudo}{program()}"
-    acts = f", when line {sight.observes} of {sight.file} says `mode: enforce` (until then it touches nothing)" if sight.observes else ""
+    acts = f", when `mode: enforce` is in {sight.observes} (until then it touches nothing)" if sight.observes else ""
     if sight.pid:
         yield from ((f"{mom} {verb}", what) for verb, what in WATCH)
         if acts:
@@ -159,7 +176,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
         yield "memory", f"{format_kib(sight.total_kib)}{available}"
     configured = str(sight.file) if sight.configured else f"no {sight.file} yet"
     if sight.observes:
-        configured += f" has mode: observe in line {sight.observes}, by which nothing is touched"
+        configured += " has mom observe: nothing is touched"
     yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"
 
 

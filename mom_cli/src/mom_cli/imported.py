@@ -34,7 +34,8 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """A configuration that was imported. `notes` say what has no place in it, and why; `files` are texts by path that belong to it."""
+    """A configuration that was imported. `notes` say what has no place in it, and why, and what is left to decide. `top` has the mode that
+    follows from the other program's file. `files` are texts by path that belong to it."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -67,7 +68,7 @@ class Imported:
             for pattern, section in self.guests.items():
                 lines += _section(pattern, section, "  ")
         if self.notes:
-            lines += ["", "# Not taken over:"]
+            lines += ["", "# Notes:"]
             for note in self.notes:
                 lines += _comment(note, "# - ", "#   ")
         return "\n".join(lines) + "\n"

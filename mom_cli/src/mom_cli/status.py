@@ -13,7 +13,7 @@ import click
 from mom_cli import StatusPart
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import mistake, offered
-from mom_cli.here import how_to_start
+from mom_cli.here import how_to_act, how_to_start
 from mom_cli.marks import mark
 from mom_cli.named_guests import guests_unknown
 from mom_cli.sources import told
@@ -114,7 +114,12 @@ def _rows(content: ReportDocument) -> list[dict[str, Any]]:
     return rows
 
 
-_MODES: Final = {"observe": "observe (nothing is touched; `mom doctor` says how to have it act)"}
+def _mode(mode: str, config: Config) -> str:
+    """Return the mode of a running mom, and how to have it act."""
+    if mode != "observe":
+        return mode
+    how = how_to_act(config) if config.mode == mode else "its file says enforce: systemctl reload mom, or start it without --observe"
+    return f"observe (nothing is touched; {how})"
 
 
 def _show(config: Config, status: RunningStatus) -> None:
@@ -125,7 +130,7 @@ def _show(config: Config, status: RunningStatus) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
     print_prose(
-        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {_MODES.get(content['mode'], content['mode'])}, "
+        f"mom {content['version']} {state} as process {status.pid} since {since}, mode {_mode(content['mode'], config)}, "
         f"on {printable(content['hypervisor'])}",
         2,
     )

@@ -115,7 +115,7 @@ class EvictionPlugin:
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
         """How many guests mom has stopped; and a look at what others did to them, or ask for."""
         self._hypervisor = hypervisor
-        self._see_mode(self._context.configuration().get("mode", "enforce") == "enforce")
+        self._see_mode(self._context.configuration().get("mode") == "enforce")
         if self._context.serves:
             self._recent.write_again()
             self.jobs.see_stopped(hypervisor)

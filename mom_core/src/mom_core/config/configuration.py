@@ -56,7 +56,7 @@ class Config:
 
     file: str | None = None
     interval: float = 5.0
-    mode: Literal["enforce", "observe"] = "enforce"
+    mode: Literal["enforce", "observe"] = "observe"
     history: int = 10
     root: Path = Path("/")
     state_directory: Path = STATE_DIRECTORY

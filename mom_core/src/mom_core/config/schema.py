@@ -31,8 +31,8 @@ class CoreSettings(StrictModel):
     interval: Annotated[Duration, Field(ge=0.01, le=3600)] = 5.0
     """How often mom reads the host and its guests, and acts."""
 
-    mode: Literal["enforce", "observe"] = "enforce"
-    """`enforce`, or `observe`: decide and report, but touch nothing."""
+    mode: Literal["enforce", "observe"] = "observe"
+    """`observe`: decide and report, but touch nothing. `enforce`: act."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     """How many older samples policies can look back at."""

@@ -137,7 +137,7 @@ def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
 
 def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path | None, ready: Callable[[], None]) -> None:
     for note in momd.imported.notes:
-        LOG.info("not taken over from the old configuration: %s", note)
+        LOG.info("from the old configuration: %s", note)
 
     def opened() -> None:
         if pid_file is not None:

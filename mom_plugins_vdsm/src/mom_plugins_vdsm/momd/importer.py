@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -156,7 +156,7 @@ class _Reader:
         return [one for one in names if one in known]
 
     def note(self, text: str) -> None:
-        """Say what is not taken over, and why."""
+        """Add a note: what is not taken over, and why, or what the operator has to decide."""
         self.imported.notes.append(text)
 
 
@@ -167,8 +167,8 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     :raises ConfigError: with everything that is wrong, each with its line
     """
     imported = Imported(
-        f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Each setting says what it was; "
-        "at the end stands what was not taken over, and why."
+        f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Each setting says what it was. "
+        "Notes at the end say what was not taken over, and why."
     )
     reader = _Reader(read_ini(text, file), overrides or {}, imported)
     hypervisor = _hypervisor(reader)
@@ -178,8 +178,10 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     imported.plugin("host").set("watch", "0s", why)
     _guests(reader, hypervisor)
     _collectors(reader, hypervisor)
-    _policies(reader, hypervisor, _idle_controllers(reader))
+    controllers = reader.names("controllers", "main", CONTROLLERS, "controller")
+    _policies(reader, hypervisor, _idle_controllers(reader, controllers))
     _rpc(reader)
+    _mode(reader, controllers)
     _rest(reader)
     if reader.ini.problems:
         raise ConfigError(sorted(reader.ini.problems))
@@ -262,9 +264,8 @@ def _collectors(reader: _Reader, hypervisor: str) -> None:
                 enabled.set("qemu_agent", "GuestQemuAgent" in names)
 
 
-def _idle_controllers(reader: _Reader) -> list[str]:
-    """Enable what the controllers need; the controllers that are not enabled although their plugin is."""
-    enabled = reader.names("controllers", "main", CONTROLLERS, "controller")
+def _idle_controllers(reader: _Reader, enabled: Sequence[str]) -> list[str]:
+    """Enable the plugins of these controllers, and return the other controllers of the enabled plugins."""
     for name in enabled:
         reader.imported.plugin(CONTROLLERS[name], f"controllers: {name}")
     return [name for name, plugin in CONTROLLERS.items() if name not in enabled and plugin in reader.imported.plugins]
@@ -305,6 +306,20 @@ def _rpc(reader: _Reader) -> None:
         section.set("changes_over_tcp", False, why)
         without = "it tells statistics and policies, and takes no changes; a path such as /run/mom/rpc.sock takes them"
         reader.note(f"rpc-port: {port}: {without}")
+
+
+def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
+    """Have mom act where MOM would have acted: with a controller, and a policy, or a client that may set one."""
+    told = "xmlrpc" in reader.imported.plugins
+    policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
+    acts = bool(controllers) and bool(policy or told)
+    reader.imported.top.set(
+        "mode", "enforce" if acts else "observe", "MOM acted by its file" if acts else "by its file, MOM changed nothing"
+    )
+    if not policy:
+        until = "until a client sets a policy by XML-RPC, no policy decides" if told else "no policy decides, so mom changes nothing"
+        cure = "name yours (`file` or `directory` of the plugin policy), or write `defaults: true` to have mom's own decide"
+        reader.note(f"policy and policy-dir are empty: {until}; {cure}")
 
 
 def _rest(reader: _Reader) -> None:
