@@ -57,6 +57,12 @@ def test_what_several_plugins_say_under_one_name_is_one_alert() -> None:
     assert condition.severity is Severity.ERROR
 
 
+def test_of_what_is_one_alert_those_who_know_why_come_first() -> None:
+    stalled = Condition("memory", "processes wait for memory")
+    (condition,) = judged([Said("host", stalled, 2.0, 5.0), Said("balloon", FULL, 3.0, 5.0)], 5.0, 1000.0).conditions
+    assert condition.message == "the host is full; processes wait for memory"
+
+
 def test_an_error_is_a_warning_as_long_as_mom_may_put_it_right_itself() -> None:
     patient = Condition("memory", "the host is full", after=30.0)
     assert judged([Said("balloon", patient, 0.0, 29.9)], 29.9, 1000.0).severity is Severity.WARNING

@@ -51,6 +51,13 @@ def _matches(expression: str, labels: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("alert", RULES)
+def test_the_metrics_that_a_rule_asks_for_are_documented(alert: str) -> None:
+    documented = "".join((ROOT / "docs" / name).read_text() for name in ("metrics.md", "fleet.md"))
+    asked = re.findall(r"\bmom_\w+", RULES[alert]["expr"])
+    assert [name for name in asked if not re.search(rf"`{name}\b", documented)] == []
+
+
+@pytest.mark.parametrize("alert", RULES)
 def test_an_alert_leads_to_its_page_in_the_repository(alert: str) -> None:
     assert RULES[alert]["annotations"]["runbook_url"] == f"{ADDRESS}/blob/main/docs/runbooks/{alert}.md"
 

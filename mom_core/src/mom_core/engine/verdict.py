@@ -73,7 +73,8 @@ def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Cond
     bad = any(one.condition.severity is Severity.ERROR and one.last - one.begun >= one.condition.after for one in standing)
     begun = min(one.begun for one in standing)
     newest = [one for one in standing if one.last == last]
-    worst_first = sorted(newest, key=lambda one: _WORST_FIRST.index(one.condition.severity))
+    # One that knows why says the cause, and the others what is seen of it.
+    worst_first = sorted(newest, key=lambda one: (_WORST_FIRST.index(one.condition.severity), not one.condition.why))
     return Condition(
         name=printable(name),
         severity=Severity.OK if now - last > GAP_SECONDS else Severity.ERROR if bad else Severity.WARNING,
