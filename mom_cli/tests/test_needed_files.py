@@ -37,3 +37,13 @@ def test_a_file_that_is_there_is_fine(tmp_path: Path, capsys: pytest.CaptureFixt
     file.write_text(YAML.format(here=tmp_path, policy=policy).partition("  http:")[0])
     assert run(["config", "check", str(file)]) == 0
     assert "is fine" in capsys.readouterr().out
+
+
+def test_a_folder_of_state_that_cannot_be_made_is_refused_at_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mom.yaml"
+    file.write_text(f"state_directory: {file}/state\nrun_directory: {tmp_path}/not/yet\nplugins: {{sim: {{}}}}\n")
+    assert run(["config", "check", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert f"{file}:1:" in said
+    assert f"state_directory: {file} is not a folder" in said
+    assert "run_directory" not in said

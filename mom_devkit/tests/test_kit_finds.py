@@ -211,6 +211,12 @@ def test_a_field_with_an_impossible_name_is_found(name: Any) -> None:
     )
 
 
+def test_a_field_of_another_plugin_in_another_unit_is_found() -> None:
+    declared = [FieldSpec("mem_free", Unit.BYTES, Scope.HOST, "Free memory.", "/proc/meminfo"), *Knob.mom_declare(Knob)]
+    text = said(wrong(mom_declare=lambda self: declared), "declarations")
+    assert "declares the field mem_free in B, and the plugin host in KiB" in text
+
+
 class Configured(Knob):
     """Has settings of types that YAML knows only as text and lists."""
 

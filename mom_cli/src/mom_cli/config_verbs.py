@@ -74,7 +74,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """The configuration, if it and its plugins are right, and what plugins warn of."""
     from mom_cli.declared import check_plugins
     from mom_cli.enabled_plugins import about_enabled
-    from mom_cli.needed_files import missing_files
+    from mom_cli.needed_files import impossible_folders, missing_files
     from mom_core.config.document import dotted
 
     config = load_as_owner(path)  # whose files plugins believe, and with whose rights they read them, is as in the daemon
@@ -87,6 +87,10 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     problems += [
         ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "create it, or name another file")
         for place, why in missing_files(config)
+    ]
+    problems += [
+        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "name another folder")
+        for place, why in impossible_folders(config)
     ]
     if problems:
         raise ConfigError(sorted(problems))

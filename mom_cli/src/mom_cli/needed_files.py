@@ -1,7 +1,9 @@
-"""The files that settings name and plugins cannot do without: a configuration whose files are missing is not fine."""
+"""The files and folders that settings name and mom cannot do without: a configuration that names impossible ones is not fine."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,28 @@ def _named(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, Path]
                     yield from _named(item, (*here, number))
         elif isinstance(value, Path) and any(isinstance(mark, FileMustExist) for mark in marks_of(field.annotation, field.metadata)):
             yield here, value
+
+
+def impossible_folders(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Return the settings of mom's own folders that this user, or root, could not make or write to, each with the reason."""
+    folders = {"state_directory": config.state_directory, "run_directory": config.run_directory}
+    return (((name,), why) for name, folder in folders.items() if (why := _why_no_folder(folder)))
+
+
+def _why_no_folder(folder: Path) -> str:
+    """Return why a folder cannot be made or written to; empty if it can be, or only another user may know."""
+    for path in (folder, *folder.parents):
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return ""
+        if not stat.S_ISDIR(found.st_mode):
+            return f"{path} is not a folder"
+        denied = not os.access(path, os.R_OK | os.W_OK | os.X_OK)
+        return f"{path} is not writable" if denied and os.geteuid() in {0, found.st_uid} else ""
+    return ""
 
 
 def _why_not(path: Path) -> str:

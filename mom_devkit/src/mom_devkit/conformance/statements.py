@@ -7,7 +7,7 @@ import keyword
 import re
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_toolkit
-from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Unit
+from mom_cli.declared import declared_by, everything_installed
+from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
@@ -133,6 +134,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
     for field in fields:
         yield from _named(subject, "field", field)
+        yield from _unit_of_others(subject, field)
     for control in controls:
         yield from _named(subject, "control", control)
         yield from _bounds(subject, control)
@@ -143,6 +145,26 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
             yield subject.fault(
                 f"its default policy {policy.name!r:.60} has no text, or no name that sorts", "10_… to 90_…, by which they are ordered"
             )
+
+
+def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Finding]:
+    """Its fields have the units that other installed plugins give them: mom refuses to run both."""
+    for plugin, unit in _declared_here().get((field.scope, field.name), ()):
+        if plugin != subject.name and unit is not field.unit:
+            message = f"it declares the field {field.name} in {field.unit}, and the plugin {plugin} in {unit}"
+            yield subject.fault(message, "give it that unit, or another name")
+            return
+
+
+@cache
+def _declared_here() -> Mapping[tuple[Scope, str], Sequence[tuple[str, Unit]]]:
+    """Return the fields of all installed plugins, with each plugin and the unit that it gives."""
+    found: dict[tuple[Scope, str], list[tuple[str, Unit]]] = {}
+    for plugin, declared in declared_by(everything_installed()[0], []).items():
+        for spec in declared:
+            if isinstance(spec, FieldSpec):
+                found.setdefault((spec.scope, spec.name), []).append((plugin, spec.unit))
+    return found
 
 
 def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
