@@ -84,7 +84,7 @@ def test_what_is_no_revision_of_a_decision_that_stands_changes_nothing() -> None
     assert (decisions, accepted) == ([decision], [])
     assert [one.message for one in problems] == [
         "mom_review: it revises a decision on odd of a that does not stand",
-        "mom_review: the before of a Revision should be a Decision and is str 'rubbish'",
+        "mom_review: the before of a Revision should be Decision and is str 'rubbish'",
         "mom_review: it returned a str where a Revision belongs",
     ]
 

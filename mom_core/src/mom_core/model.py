@@ -728,12 +728,8 @@ def printable(text: str, limit: int = 80) -> str:
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """The `repr` of something from a plugin, as by `printable`; its type where there is none, as of an integer of too many digits."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001  # its `__repr__` is the plugin's
-        text = f"a {type(value).__name__} that cannot be written"
-    return printable(text, limit)
+    """Return the `repr` of something from a plugin, safe to print."""
+    return printable(repr(value), limit)
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:

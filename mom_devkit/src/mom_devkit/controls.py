@@ -9,7 +9,7 @@ from typing import TypeVar
 from mom_core import ControlSpec, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status
 from mom_core.engine.judgement import Controller, target_of, without_writing
 from mom_core.engine.review import bounded
-from mom_core.plugins.registry import check_hooks
+from mom_core.plugins.registry import HookManager, register
 
 Kind = TypeVar("Kind")
 
@@ -60,5 +60,5 @@ def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
 
 def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:
     specs = {spec.name: spec for spec in declared(plugin, ControlSpec)}
-    controller = Controller(specs, check_hooks(type(plugin), plugin))
+    controller = Controller(specs, register(HookManager(), plugin, "plugin"))
     return controller if hypervisor is None else replace(controller, hypervisor=hypervisor)

@@ -299,9 +299,6 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         text: str = node.value
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            self.document.give_up(path, "half a character (a lone surrogate)", "remove the escape")
-            return None
         try:
             return _SCALARS[node.tag](text)
         except (ValueError, KeyError):

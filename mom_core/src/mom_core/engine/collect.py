@@ -11,12 +11,11 @@ from operator import attrgetter
 from typing import Final, NoReturn, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
-from mom_core.engine.answers import contained, no_sense, why_nonsense
+from mom_core.engine.answers import contained, invalid, wrong_part
 from mom_core.errors import HypervisorError
 from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, printable, shown
-from mom_core.plugins.bounded import text_of
 from mom_core.plugins.invoker import describe
-from mom_core.plugins.registry import Plugin, PluginSet, complete
+from mom_core.plugins.registry import Plugin, PluginSet, materialize
 from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
 
@@ -115,7 +114,7 @@ class Collector:
         source = Source(owner.name)
         worker = owner.worker
         # Always tried: without guests nothing works, and a hypervisor that is away has a back-off of its own.
-        call = worker.begin(LISTING, lambda: complete(self._plugins.hypervisor.guests()), always=True)
+        call = worker.begin(LISTING, lambda: materialize(self._plugins.hypervisor.guests()), always=True)
         if call is None:
             problems.append(_unlisted(source, worker.why_not(LISTING)))
             return []
@@ -129,7 +128,7 @@ class Collector:
         try:
             return self._listed_guests([*answer.value] if isinstance(answer.value, Iterable) else [answer.value], source, problems)
         except Exception as error:  # noqa: BLE001  # containment, as in `contained`
-            problems.append(_unlisted(source, f"its answer makes no sense: {describe(error)}"))
+            problems.append(_unlisted(source, f"its answer is invalid: {describe(error)}"))
             return []
 
     def _listed_guests(self, given: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
@@ -141,8 +140,8 @@ class Collector:
         for guest in given:
             if not isinstance(guest, Guest):
                 wrong.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
-            elif why := why_nonsense(guest):
-                wrong.append(no_sense(source.name, "the list of guests", why))
+            elif why := wrong_part(guest):
+                wrong.append(invalid(source.name, "the list of guests", why))
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             elif not _is_whole(guest.id):
@@ -231,7 +230,7 @@ def not_called(plugin: Plugin, hook: str) -> Problem:
 
 def describe_error(error: BaseException) -> str:
     """An error for an operator: our own by its message and advice, a plugin's by its type too."""
-    return printable(text_of(error), 300) if isinstance(error, HypervisorError) else describe(error)
+    return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
 
 
 def _settled(reason: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core.engine import control
-from mom_core.engine.answers import contained, no_sense, why_nonsense
+from mom_core.engine.answers import contained, invalid, wrong_part
 from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
 from mom_core.engine.problems import few, few_of_each
 from mom_core.engine.restore import forget_gone
@@ -131,16 +131,17 @@ class CycleSteps:
                     conditions: list[Condition] = []
                     told: list[Problem] = []
                     for item in answer:
-                        if why := why_nonsense(item):
-                            problems.append(no_sense(plugin.name, hook, why))
-                        elif isinstance(item, ShadowDecisions):
-                            considered.append(item.signed(plugin.name))
-                        elif isinstance(item, Condition) and hook == "mom_act":
-                            conditions.append(item)
-                        elif isinstance(item, Problem):
-                            told.append(item)
-                        else:
-                            items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
+                        with contained(plugin.name, hook, problems):
+                            if why := wrong_part(item):
+                                problems.append(invalid(plugin.name, hook, why))
+                            elif isinstance(item, ShadowDecisions):
+                                considered.append(item.signed(plugin.name))
+                            elif isinstance(item, Condition) and hook == "mom_act":
+                                conditions.append(item)
+                            elif isinstance(item, Problem):
+                                told.append(item)
+                            else:
+                                items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
                     proposals.append(Proposal(plugin.name, [*few(told, plugin.name), *items], acts=hook == "mom_act"))
                     if hook == "mom_act":
                         with contained(plugin.name, hook, problems):

@@ -26,7 +26,7 @@ from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
 from mom_core.plugins.invoker import describe
-from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebuilt, build_plugins, close_plugins, leave_files
+from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
 
 LOG = logging.getLogger("mom.engine")
 
@@ -387,7 +387,7 @@ class Engine:
         self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end; it is left behind", name)
-        leave_files(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
+        stop_writing_state(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
         self._left_behind += [plugin for plugin in rebuilt.left_over if plugin.worker.hung_in == "mom_write"]
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple, TypeGuard
 
 from mom_core.context import Declarations
-from mom_core.engine.answers import contained, why_nonsense
+from mom_core.engine.answers import contained, wrong_part
 from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value, shown
 from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
@@ -249,7 +249,7 @@ def apply_revisions(
         item = given_item
         if _is_drop(item, stood) and (now := standing.get(_about(item.before))):
             item = replace(item, before=now)  # of two revisions of one decision, the drop wins
-        why = why_nonsense(item) or _why_senseless(item, standing)
+        why = wrong_part(item) or _why_senseless(item, standing)
         if why or not isinstance(item, Revision):
             problems.append(Problem(Source(plugin), f"mom_review: {why}"))
             if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:

@@ -100,27 +100,15 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """An exception with its traceback through foreign code, as Python prints it; without what it comes from where that cannot be told."""
-    trace = own_traceback(error)
-    try:
-        return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
-    except BaseException:  # noqa: BLE001  # its `__cause__`, its notes and what it says are the plugin's, and may raise anything
-        return "".join([*traceback.format_tb(trace), describe(error)])
+    """Return an exception with its traceback through foreign code, as Python prints it."""
+    return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 
 def _package(trace: TracebackType) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-def text_of(error: BaseException) -> str:
-    """The words of an exception; none where it cannot say them."""
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001  # its `__str__` is the plugin's, and may raise anything
-        return ""
-
-
 def describe(error: BaseException) -> str:
-    """An exception on one line: its kind and, if it says anything, what it says."""
-    text = " ".join(text_of(error).split())
+    """Return an exception on one line: its type and its message, if it has one."""
+    text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

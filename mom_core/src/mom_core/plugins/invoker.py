@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport, PluginState, printable
-from mom_core.plugins.bounded import CallResult, place_of, started, text_of, traceback_of
+from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -234,7 +234,7 @@ class PluginWorker:
 
     def _without_secrets(self, error: BaseException) -> BaseException:
         """The error; where a secret of the plugin stands in it, another one that says the same without it."""
-        text = text_of(error)
+        text = str(error)
         hidden = text if self._hide is None else self._hide(text)
         if hidden == text:
             return error
@@ -274,7 +274,7 @@ class PluginWorker:
 
 def describe(error: BaseException) -> str:
     """An exception in one printable line, with the file and line where a plugin's mistake is."""
-    text = text_of(error)
+    text = str(error)
     said = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
     place = "" if isinstance(error, MomError) else place_of(error)
     return f"{said} (at {printable(place, 300)})" if place else said

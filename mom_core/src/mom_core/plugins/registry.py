@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
-import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from inspect import signature
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+import pluggy
+
 from mom_core import hookspecs
-from mom_core.columns import Columns
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor, NoHypervisor
-from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Metric, Scope, Snapshot, Value, shown
+from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot, Value
 from mom_core.plugins.discovery import LoadedPlugin, suggestion
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
@@ -34,11 +31,6 @@ LOG = logging.getLogger("mom.plugins")
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
-_ARGUMENTS: Final[Mapping[str, Collection[str]]] = {
-    name: signature(hook).parameters.keys() for name, hook in vars(hookspecs).items() if name.startswith("mom_")
-}
-"""Of each hook."""
-
 Hooks: TypeAlias = "Mapping[str, Callable[[Mapping[str, object]], object]]"
 """The hooks of a plugin by name, each as a function of a mapping of all arguments."""
 
@@ -50,10 +42,6 @@ LOOKING: Final = PluginContext(serves=False)
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
 
-
-MOST_ITEMS: Final = 250_000
-"""Of one answer that is no list yet. 10,000 guests with ten controls each have 100,000 decisions; a generator without end would take all
-memory of the host."""
 
 USERS_SHARE: Final = 0.75
 """Of the time in which plugins are torn down: what those have that may use another one's hypervisor still."""
@@ -70,7 +58,7 @@ class Plugin:
     hooks: Hooks = field(default_factory=dict)
     declared: tuple[Declaration, ...] = ()
     controls: Mapping[str, ControlSpec] = field(default_factory=dict)
-    services: dict[object, object] = field(default_factory=dict)
+    services: Mapping[object, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -94,19 +82,16 @@ class Plugin:
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
-        """The hook's call, ready to be made in the plugin's thread; a generator is run to its end there too."""
+        """Return the hook's call, to be made in the plugin's thread. A generator is run to its end there too."""
         function = self.hooks[hook]
-        return lambda: complete(function(arguments))
+        return lambda: materialize(function(arguments))
 
 
-def complete(result: object) -> object:
-    """A result that needs no more of the plugin's code to be read: its deadline covers all of it. Raises `MomError` for too much of it."""
+def materialize(result: object) -> object:
+    """Run a generator, or what else has code of the plugin's in it, to its end: the plugin's deadline covers that, too."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
-        items = list(islice(result, MOST_ITEMS + 1))
-        if len(items) > MOST_ITEMS:
-            raise MomError(f"it gives more than {MOST_ITEMS:,} items", hint="see that its generator ends")
-        return items
-    return dict(result) if isinstance(result, Mapping) and type(result) not in (dict, Columns) else result
+        return list(result)
+    return result
 
 
 @dataclass(slots=True)
@@ -114,14 +99,16 @@ class PluginSet:
     """All enabled plugins, in the YAML order, set up together."""
 
     plugins: tuple[Plugin, ...]
+    manager: HookManager
     declarations: Declarations
     offers: Mapping[object, Sequence[Any]]
     hypervisor: Hypervisor
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """The plugins that implement a hook, in the YAML order."""
-        return [plugin for plugin in self.plugins if hook in plugin.hooks]
+        """Return the plugins that implement a hook, in the order in which pluggy would call them: YAML's, unless one says `tryfirst`."""
+        named = {plugin.name: plugin for plugin in self.plugins}
+        return [named[one.plugin_name] for one in reversed(getattr(self.manager.hook, hook).get_hookimpls())]
 
     def owner(self, control: str) -> Plugin | None:
         """The plugin that applies a control."""
@@ -142,8 +129,8 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
     return [plugin.name for plugin in every if not plugin.worker.close(until)]
 
 
-def leave_files(plugins: Iterable[Plugin]) -> None:
-    """Have nothing of these plugins write files of state any more: what comes back late would be older than what others have written."""
+def stop_writing_state(plugins: Iterable[Plugin]) -> None:
+    """Refuse further writes of these plugins to their files of state: a late one would replace what their successors have written."""
     for plugin in plugins:
         for file in plugin.context.state_files:
             file.left = True
@@ -196,11 +183,17 @@ def build_plugins(
     fresh = [plugin for plugin in plugins if plugin.name not in kept]
     errors: list[PluginError] = []
     commits: list[Callable[[], None]] = []
+    manager = HookManager()
     try:
-        for step in (_construct, _declare):
-            for plugin in fresh:
-                guarded(errors, plugin, step)
-            raise_all(errors)
+        for plugin in fresh:
+            guarded(errors, plugin, _construct)
+        raise_all(errors)
+        for plugin in reversed(plugins):  # pluggy calls the plugin first that was registered last
+            guarded(errors, plugin, partial(_register, manager))
+        raise_all(errors[::-1])
+        for plugin in fresh:
+            guarded(errors, plugin, _declare)
+        raise_all(errors)
         declarations = joined(plugins, errors, declared)
         raise_all(errors)
         offers = _services(plugins)
@@ -212,28 +205,27 @@ def build_plugins(
         raise_all(errors)
         hypervisor, owner = _find_hypervisor(plugins)
     except BaseException:
-        leave_files(fresh)
+        stop_writing_state(fresh)
         close_plugins(fresh, 1.0)
         for context, was in before:
-            _become(context, was)
+            _update_in_place(context, was)
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
-    return Rebuilt(PluginSet(tuple(plugins), declarations, offers, hypervisor, owner), left_over, tuple(commits))
+    return Rebuilt(PluginSet(tuple(plugins), manager, declarations, offers, hypervisor, owner), left_over, tuple(commits))
 
 
 def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
-    """Tell plugins what is in force from now on, by their contexts."""
+    """Update the contexts of plugins with what a new configuration changes."""
     configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
+    new = PluginContext(declarations=declarations, offers=offers, interval=config.interval, configuration=configuration)
     for plugin in plugins:
-        mine = config.guest_settings(plugin.name)
-        told = replace(plugin.context, declarations=declarations, offers=offers, interval=config.interval, guest_settings=mine)
-        _become(plugin.context, replace(told, configuration=configuration))
+        _update_in_place(plugin.context, replace(new, guest_settings=config.guest_settings(plugin.name)))
 
 
-def _become(context: PluginContext, other: PluginContext) -> None:
-    """Plugins keep the context that they were constructed with: it becomes as the other."""
-    for one in fields(context):
-        setattr(context, one.name, getattr(other, one.name))
+def _update_in_place(context: PluginContext, other: PluginContext) -> None:
+    """Copy what a reload changes from another context: plugins keep the context that they were constructed with."""
+    context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
+    context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
 
 @contextmanager
@@ -243,40 +235,52 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
     :param errors: gets what is wrong with the others
     """
     plugins = [_new(configured, config) for configured in config.plugins.values()]
+    steps = (_construct, partial(_register, HookManager()), _declare)
     try:
-        yield [plugin for plugin in plugins if guarded(errors, plugin, _construct) and guarded(errors, plugin, _declare)]
+        yield [plugin for plugin in plugins if all(guarded(errors, plugin, step) for step in steps)]
     finally:
         for plugin in plugins:
             plugin.worker.close(0.0)
 
 
-def check_hooks(plugin_class: type, instance: object) -> Hooks:
-    """The hooks of a plugin.
+class HookManager(pluggy.PluginManager):
+    """pluggy's manager with mom's hooks. It checks and orders implementations; mom calls each of them in its plugin's thread."""
 
-    Raises `MomError` for a hook that does not exist, an argument that its specification lacks, a missing `@hookimpl` mark, or a wrapper.
+    def __init__(self) -> None:
+        super().__init__(hookspecs.PROJECT)
+        self.add_hookspecs(hookspecs)
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        """Look at methods with a hook's name only: to look at another attribute may run the plugin's code."""
+        return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
+
+
+def register(manager: HookManager, instance: object, name: str) -> Hooks:
+    """Register a plugin with pluggy and return its hooks.
+
+    :raises MomError: a hook that does not exist, an argument that its specification lacks, a missing `@hookimpl` mark, or a wrapper
     """
+    try:
+        manager.register(instance, name)
+    except pluggy.PluginValidationError as error:
+        raise MomError(" ".join(str(error).split()), hint="compare its hooks with mom_core.hookspecs") from error
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
-    for hook in dir(plugin_class):
-        if not hook.startswith("mom_"):
-            continue
-        if hook not in _ARGUMENTS:
-            meant = suggestion(hook, _ARGUMENTS)
-            raise MomError(f"there is no hook {hook}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
-        function = getattr(instance, hook)
-        mark = getattr(function, f"{hookspecs.PROJECT}_impl", None)
-        if mark is None:
-            raise MomError(f"{hook} is not marked as a hook", hint="put @hookimpl above it")
-        if mark["hookwrapper"] or mark["wrapper"]:
-            raise MomError(f"{hook} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
-        wanted = tuple(one.name for one in signature(function).parameters.values() if one.default is one.empty)
-        if unknown := [name for name in wanted if name not in _ARGUMENTS[hook]]:
-            raise MomError(f"{hook} has no argument {', '.join(unknown)}", hint="compare its arguments with mom_core.hookspecs")
-        hooks[hook] = _adapted(function, wanted)
+    for caller in manager.get_hookcallers(instance) or ():
+        (implementation,) = (one for one in caller.get_hookimpls() if one.plugin is instance)
+        if not caller.has_spec():
+            meant = suggestion(caller.name, vars(hookspecs))
+            raise MomError(f"there is no hook {caller.name}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
+        if implementation.hookwrapper or implementation.wrapper:
+            raise MomError(f"{caller.name} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
+        hooks[caller.name] = partial(_call, implementation)
+    unmarked = [attribute for attribute in dir(instance) if attribute.startswith("mom_") and attribute not in hooks]
+    if unmarked:
+        raise MomError(f"{unmarked[0]} is not marked as a hook", hint="put @hookimpl above it")
     return hooks
 
 
-def _adapted(function: Callable[..., object], names: tuple[str, ...]) -> Callable[[Mapping[str, object]], object]:
-    return lambda arguments: function(*[arguments[name] for name in names])
+def _call(implementation: pluggy.HookImpl, arguments: Mapping[str, object]) -> object:
+    return implementation.function(*[arguments[name] for name in implementation.argnames])
 
 
 def _same(plugin: Plugin, config: Config) -> bool:
@@ -334,11 +338,13 @@ def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, sec
 
 
 def _construct(plugin: Plugin) -> None:
-    loaded = plugin.configured.loaded
-    make = partial(loaded.plugin_class, plugin.configured.settings, plugin.context)
+    make = partial(plugin.configured.loaded.plugin_class, plugin.configured.settings, plugin.context)
     plugin.instance = called(plugin, "constructor", make, "its constructor failed", SETUP_SECONDS)
+
+
+def _register(manager: HookManager, plugin: Plugin) -> None:
     try:
-        plugin.hooks = check_hooks(loaded.plugin_class, plugin.instance)
+        plugin.hooks = register(manager, plugin.instance, plugin.name)
     except MomError as error:
         raise plugin.error(error.message, error.hint) from error
 
@@ -346,11 +352,7 @@ def _construct(plugin: Plugin) -> None:
 def _declare(plugin: Plugin) -> None:
     if "mom_declare" in plugin.hooks:
         answer = called(plugin, "mom_declare", plugin.work("mom_declare"), "mom_declare failed", plugin.worker.deadline)
-        declared: Iterable[Any] = answer if isinstance(answer, Iterable) else (answer,)
-        for one in declared:
-            if wrong := _why_useless(one):
-                raise plugin.error(f"mom_declare: {shown(one, 200)} {wrong}")
-        plugin.declared = tuple(declared)
+        plugin.declared = tuple(answer) if isinstance(answer, Iterable) else ()
     controls = plugin.declared_as(ControlSpec)
     plugin.controls = {spec.name: spec for spec in controls}
     if len(plugin.controls) < len(controls):
@@ -360,67 +362,8 @@ def _declare(plugin: Plugin) -> None:
             "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
         )
     if "mom_services" in plugin.hooks:
-        work = partial(_take_offers, plugin.services, plugin.work("mom_services"))
-        called(plugin, "mom_services", work, "mom_services failed", plugin.worker.deadline)
-
-
-def _why_useless(spec: object) -> str:
-    """Why a declaration cannot be worked with; empty if it can. Nothing that is in it is relied upon before it was looked at."""
-    if isinstance(spec, DefaultPolicy):
-        return "" if isinstance(spec.name, str) and isinstance(spec.text, str) else "needs a name and a text"
-    if isinstance(spec, GuestColumn):
-        return _why_no_column(spec)
-    if not isinstance(spec, FieldSpec | ControlSpec):
-        return "is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn"
-    if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not _is_name(spec.name):
-        return "needs a name that is an identifier, a Unit and a Scope"
-    texts: tuple[object, ...] = (spec.description, spec.source if isinstance(spec, FieldSpec) else "")
-    if not all(isinstance(text, str) for text in texts):
-        return "needs texts as description and source"
-    if isinstance(spec, FieldSpec):
-        return "" if isinstance(spec.metric, Metric) else "needs a Metric as its metric"
-    if not _is_name(spec.field):
-        return "needs the name of the field that holds its present value"
-    if not _are_choices(spec):
-        return "makes no sense: its choices must be different integers, of a control with a number; those of a flag are 0 and 1"
-    bounds = [bound for bound in (spec.minimum, spec.maximum) if bound is not None]
-    if not all(isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound) for bound in bounds):
-        return "makes no sense: its bounds must be finite numbers, or None"
-    if len(bounds) == 2 and bounds[0] > bounds[1]:
-        return f"makes no sense: its minimum {bounds[0]:g} is above its maximum {bounds[1]:g}"
-    return ""
-
-
-_METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
-"""What Prometheus takes, and none of mom's own metrics of the host and of itself."""
-
-
-def _why_no_column(spec: GuestColumn) -> str:
-    if not spec.name or not all(isinstance(text, str) for text in (spec.name, spec.about, spec.metric)):
-        return "needs a name, and texts as about and metric"
-    if spec.metric and not _METRIC.fullmatch(spec.metric):
-        return "needs as metric a name that Prometheus takes, and not one of mom's: of those that begin with mom_, only mom_guest_…"
-    if not isinstance(spec.fields, tuple | list) or not spec.fields or not all(isinstance(name, str) for name in spec.fields):
-        return "needs the names of fields"
-    if not isinstance(spec.unit, Unit) or type(spec.place) is not int or not (spec.rank is None or type(spec.rank) is int):
-        return "needs a Unit, and integers as place and rank, or None as rank"
-    mark = 0 if spec.mark_from is None else spec.mark_from
-    if not isinstance(mark, int | float) or not math.isfinite(mark):
-        return "needs a finite number as mark_from, or None"
-    return "" if spec.made is None or callable(spec.made) else "needs a function as made, or None"
-
-
-def _are_choices(spec: ControlSpec) -> bool:
-    choices = spec.choices
-    if not isinstance(choices, tuple | list) or not all(type(choice) is int for choice in choices) or len(set(choices)) < len(choices):
-        return False
-    if spec.unit is Unit.FLAG:
-        return tuple(choices) == (0, 1)
-    return not choices or spec.unit.is_number
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.isidentifier()
+        answer = called(plugin, "mom_services", plugin.work("mom_services"), "mom_services failed", plugin.worker.deadline)
+        plugin.services = answer if isinstance(answer, Mapping) else {}
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
@@ -550,20 +493,6 @@ def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
         for kind, offer in plugin.services.items():
             services[kind] = (*services.get(kind, ()), offer)
     return services
-
-
-def _take_offers(offers: dict[object, object], work: Callable[[], object]) -> None:
-    """Take in offers, if each object has all that its protocol asks for. Raises `MomError`. To look at an object may run its code."""
-    answer = work()
-    if not isinstance(answer, Mapping):
-        raise MomError(f"it must return a mapping of protocols to objects, not a {type(answer).__name__}")
-    offers.update(answer)
-    for kind, offer in offers.items():
-        if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
-            raise MomError(f"{kind!r:.80} is no protocol", hint="a service is found by a protocol that mom_core makes public")
-        missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]
-        if missing:
-            raise MomError(f"the {type(offer).__name__} that it offers is no {kind.__name__}: it has no {', '.join(missing)}")
 
 
 def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | None]:

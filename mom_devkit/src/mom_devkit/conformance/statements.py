@@ -22,8 +22,9 @@ from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, P
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
-from mom_core.plugins.registry import check_hooks
+from mom_core.plugins.registry import HookManager, register
 from mom_core.settings import descriptions
+from mom_devkit.conformance.contract_types import missing_of, why_useless
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
@@ -117,7 +118,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     if instance is None:
         return
     try:
-        hooks = check_hooks(subject.plugin_class, instance)
+        hooks = register(HookManager(), instance, subject.name)
     except MomError as error:
         yield subject.fault(error.message, error.hint)
         return
@@ -125,6 +126,13 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault("it implements no hook", "mark methods with @hookimpl; docs: hooks")
     if not (subject.plugin_class.__doc__ or "").strip():
         yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
+    useless = [
+        f"mom_declare: {type(spec).__name__} {getattr(spec, 'name', '')} {why}" for spec in subject.declared if (why := why_useless(spec))
+    ]
+    useless += [f"mom_services: {why}" for kind, offer in subject.offered.items() if (why := missing_of(kind, offer))]
+    if useless:
+        yield from (subject.fault(what) for what in useless)
+        return
     fields, controls = subject.declared_as(FieldSpec), subject.declared_as(ControlSpec)
     for hook, needed in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
         if hook in hooks and not needed:

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
-from mom_cli.declared import declared_by
 from mom_core import (
     Config,
     ControlSpec,
@@ -22,6 +21,7 @@ from mom_core import (
     Finding,
     Hypervisor,
     PluginContext,
+    PluginError,
     PluginSettings,
     Report,
     Scope,
@@ -29,7 +29,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_core.plugins.registry import Plugin
+from mom_core.plugins.registry import Plugin, constructed, raise_all
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
 from mom_devkit.runs import config_of, plugin_settings
 
@@ -83,12 +83,25 @@ class ExaminedPlugin:
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
         """Its declarations of one kind. Raises `PluginError`."""
-        return [one for one in self._declared if isinstance(one, kind)]
+        return [spec for spec in self.declared if isinstance(spec, kind)]
+
+    @property
+    def declared(self) -> Sequence[object]:
+        """What its `mom_declare` gives. Raises `PluginError`."""
+        return self._stated[0]
+
+    @property
+    def offered(self) -> Mapping[object, object]:
+        """What its `mom_services` gives. Raises `PluginError`."""
+        return self._stated[1]
 
     @cached_property
-    def _declared(self) -> Sequence[object]:
+    def _stated(self) -> tuple[Sequence[object], Mapping[object, object]]:
         config = config_of(self.new_folder("declare"), {self.name: self.plugin_class}, {self.name: self.settings}, root=self.root)
-        return declared_by(config)[self.name]
+        errors: list[PluginError] = []
+        with constructed(config, errors) as plugins:
+            raise_all(errors)
+            return plugins[0].declared, plugins[0].services
 
     def fault(self, message: str, cure: str = "") -> Finding:
         """Something that must be put right."""
