@@ -6,21 +6,16 @@ import pytest
 from pydantic import SecretStr
 
 from mom_core import PluginSettings, load_config
-from mom_core.plugins.secrets import MASK, Hiding, secrets_in, without_secrets
+from mom_core.plugins.secrets import MASK, SecretMask, secrets_in, without_secrets
 from mom_daemon.logs.formats import text_of
-
-SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("https://hooks.slack.com/services/T0/B0/abcdef", "https://hooks.slack.com/services/**********"),
-        ("https://discord.com/api/webhooks/12/a-b_c", "https://discord.com/api/webhooks/**********"),
         ("https://x.example/notify?id=4&sig=aGVsbG8%3D&v=1", "https://x.example/notify?id=4&sig=**********&v=1"),
         ("https://x.example/?api_token=abc", "https://x.example/?api_token=**********"),
         ("nats://mom:hunter22@nats1:4222", "nats://mom:**********@nats1:4222"),
-        (f"the key {SEED} is not known", "the key ********** is not known"),
         ("Authorization: Bearer abcd.efgh", "Authorization: Bearer **********"),
         ("move --password hunter22 --live", "move --password ********** --live"),
         ("[/bin/move, --api-token=hunter22, '{id}']", "[/bin/move, --api-token=**********, '{id}']"),
@@ -40,14 +35,14 @@ def test_what_looks_like_a_secret_is_masked_and_nothing_else(text: str, shown: s
 
 
 def test_the_name_of_a_file_with_a_key_is_no_secret() -> None:
-    assert Hiding([{"client_key": "keys/vdsmkey.pem"}])("/etc/pki/vdsm/keys/vdsmkey.pem cannot be read") == (
+    assert SecretMask([{"client_key": "keys/vdsmkey.pem"}])("/etc/pki/vdsm/keys/vdsmkey.pem cannot be read") == (
         "/etc/pki/vdsm/keys/vdsmkey.pem cannot be read"
     )
 
 
 def test_the_path_and_the_query_of_a_url_that_is_a_secret_are_masked_too() -> None:
     url = SecretStr("https://x.example:8443/abcdefgh/ijklmn?q=0123456789ab")
-    hide = Hiding([{"url": url}])
+    hide = SecretMask([{"url": url}])
     assert hide("POST /abcdefgh/ijklmn to x.example") == "POST ********** to x.example"
     assert hide(url.get_secret_value()) == "**********"
     for text in ("https://x.example/hook", "http://[::1"):
@@ -70,7 +65,7 @@ def test_the_secret_arguments_of_a_command_are_masked_in_settings_and_in_texts_a
     shown = ["/bin/move", "--password", MASK, f"--token={MASK}", f"API_KEY={MASK}", "--key", "{id}", "--key-file", "/etc/k"]
     assert str(shown) in str(config.in_force())
     assert "hunter-22" in str(config.given)
-    hide = Hiding([config.plugins["movers"].settings])
+    hide = SecretMask([config.plugins["movers"].settings])
     assert hide("ran with hunter-22 tok-123456 abcdefgh {id}") == f"ran with {MASK} {MASK} {MASK} {{id}}"
 
 
@@ -89,6 +84,6 @@ def test_what_is_called_a_secret_is_masked_where_a_plugin_says_it_and_a_short_wo
         key: str = "on"
         token_file: str
 
-    hide = Hiding([Settings.model_validate({"api_token": "tok-ABCDEF012345", "token_file": "/etc/mom/token"})])
+    hide = SecretMask([Settings.model_validate({"api_token": "tok-ABCDEF012345", "token_file": "/etc/mom/token"})])
     assert hide("refused tok-ABCDEF012345 and header-value-777") == f"refused {MASK} and {MASK}"
     assert hide("it is on, by /etc/mom/token") == "it is on, by /etc/mom/token"

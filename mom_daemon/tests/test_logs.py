@@ -18,7 +18,7 @@ from pydantic import SecretStr
 import mom_daemon.logs.writer as writer_module
 from mom_core import PluginSettings
 from mom_core.config import Config
-from mom_core.plugins.secrets import MASK, Hiding
+from mom_core.plugins.secrets import MASK, SecretMask
 from mom_daemon.logs import Log
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.log import leads_to_journal
@@ -66,7 +66,7 @@ class Full(logging.Handler):
 
 
 def test_text_has_level_logger_and_message_and_no_secret() -> None:
-    hide = Hiding()
+    hide = SecretMask()
     hide.learn([{"password": SecretStr("hunter22")}])
     line = TextFormatter(hide, for_journal=False).format(record("no %s", "hunter22"))
     assert line[:4].isdigit()
@@ -82,17 +82,17 @@ def test_no_message_looks_like_another_record_or_steers_a_terminal() -> None:
     except ValueError:
         made = record("%s", FORGED)
         made.exc_info = sys.exc_info()
-    first, *others = TextFormatter(Hiding(), for_journal=False).format(made).split("\n")
+    first, *others = TextFormatter(SecretMask(), for_journal=False).format(made).split("\n")
     assert first.endswith(" WARNING mom.plugin.ksm: x")
     assert others
     assert all(line.startswith("    ") and line.isprintable() for line in others)
-    line = JsonFormatter(Hiding()).format(made)
+    line = JsonFormatter(SecretMask()).format(made)
     assert line.isprintable()
     assert json.loads(line)["message"].startswith(FORGED), "programs get what was said"
 
 
 def test_json_has_a_line_with_fields() -> None:
-    line = JsonFormatter(Hiding()).format(record("grew\nby %d", 5, guest="web-1", cycle=7))
+    line = JsonFormatter(SecretMask()).format(record("grew\nby %d", 5, guest="web-1", cycle=7))
     assert "\n" not in line
     content = json.loads(line)
     assert content.pop("time").endswith("+00:00")
@@ -107,14 +107,14 @@ def test_json_has_a_line_with_fields() -> None:
 
 
 def test_a_message_whose_parts_do_not_fit_is_said_all_the_same() -> None:
-    assert "arguments that do not fit" in TextFormatter(Hiding(), for_journal=False).format(record("%d %d", "x"))
+    assert "arguments that do not fit" in TextFormatter(SecretMask(), for_journal=False).format(record("%d %d", "x"))
 
 
 # --- the journal ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_journal_gets_the_level_of_each_line_and_adds_the_time() -> None:
-    text = TextFormatter(Hiding(), for_journal=True)
+    text = TextFormatter(SecretMask(), for_journal=True)
     assert text.format(record("two\nlines")) == "<4>WARNING mom.plugin.ksm: two\n<4>    lines"
     assert [text.format(record("x", level=level))[:3] for level in (logging.DEBUG, logging.INFO, logging.ERROR)] == ["<7>", "<6>", "<3>"]
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mom_core.plugins.secrets import MASK, MASKED_NAMES, Hiding, leaves, names_secret, without_secrets
+from mom_core.plugins.secrets import MASK, MASKED_NAMES, SecretMask, leaves, names_secret, without_secrets
 
 LONGEST_SECRET: Final = 16_384
 """Bytes of a file that a setting names as a key or token; a private key has two or three thousand."""
@@ -31,7 +31,7 @@ class Redaction:
     def __init__(self, settings: Iterable[BaseModel] = ()) -> None:
         self.masked = 0
         settings = list(settings)
-        self._hide = Hiding([*settings, *({"secret": text} for one in settings for text in _secrets_elsewhere(one))])
+        self._hide = SecretMask([*settings, *({"secret": text} for one in settings for text in _secrets_elsewhere(one))])
 
     def __call__(self, text: str) -> str:
         """The text without what is to be taken out."""

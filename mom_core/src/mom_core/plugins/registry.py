@@ -21,7 +21,7 @@ from mom_core.hypervisor import Hypervisor, NoHypervisor
 from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot, Value
 from mom_core.plugins.discovery import LoadedPlugin, suggestion
 from mom_core.plugins.invoker import PluginWorker, describe
-from mom_core.plugins.secrets import Hiding
+from mom_core.plugins.secrets import SecretMask
 from mom_core.units import Unit
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def _new(
         configuration=config.in_force,
         state_files=[],
     )
-    hide = Hiding([configured.settings])
+    hide = SecretMask([configured.settings])
     worker = PluginWorker(configured.name, configured.settings.deadline, stopping, hide, template.monotonic)
     return Plugin(configured, context, worker)
 

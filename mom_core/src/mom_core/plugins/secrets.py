@@ -43,8 +43,6 @@ _SHAPES: Final = (
     (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
     (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
     (re.compile(rf"([?&](?:[\w-]*{MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
-    # The paths of webhooks are their secrets: hooks.slack.com/services/…, discord.com/api/webhooks/…
-    (re.compile(r"(https?://[^\s/\"'?#]+/(?:[\w.-]+/)?(?:services|web-?hooks?\w*|hooks?)/)[^\s\"'?#]+", re.I), rf"\1{MASK}"),
     # --password X of a command, also in lists of YAML and JSON. FILE, as in advice, is none.
     (
         re.compile(
@@ -55,8 +53,6 @@ _SHAPES: Final = (
         rf"\1{MASK}",
     ),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
-    # Seeds of NATS' keys (nkeys): S, the kind of key, and 56 characters in base 32.
-    (re.compile(r"(?<![A-Z2-7])S[ACNOUX][A-Z2-7]{56}(?![A-Z2-7])"), MASK),
 )
 """What a secret looks like where nothing has said that it is one. None begins with a repetition: a long text would take the square of its
 length."""
@@ -142,8 +138,8 @@ def _called_secrets(settings: object) -> Iterator[str]:
             yield from (value, *value.split())
 
 
-class Hiding:
-    """A function from text to text, that masks the secrets that it was told of. Safe to call from all threads."""
+class SecretMask:
+    """Function from text to text that masks known secrets. Any thread may call it."""
 
     def __init__(self, settings: Iterable[object] = ()) -> None:
         self._secrets: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mom_core import Config
-from mom_core.plugins.secrets import Hiding
+from mom_core.plugins.secrets import SecretMask
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.writer import Writer
 
@@ -32,7 +32,7 @@ class Log:
     """
 
     def __init__(self, handler: logging.Handler | None = None, level: str | None = None) -> None:
-        self.hide = Hiding()
+        self.hide = SecretMask()
         self._given = handler
         self._level = level
         self._used: Config | None = None
