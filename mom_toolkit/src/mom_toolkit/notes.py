@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter
 
-from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value
+from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
 from mom_toolkit.enforcement import GONE_SECONDS
 
-Scalar = bool | int | float | str | None
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """Check notes up to the first invalid value. A forged recording may hold very many, and pydantic would collect errors for each."""
+    for name, value in values.items():
+        if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{printable(name)} holds no value that a policy can keep")
+    return values
 
 
 @dataclass(slots=True)
@@ -20,7 +26,7 @@ class KeptNotes:
     """The notes on one entity: on which incarnation of it, since when it has been absent (monotonic seconds), and their bytes."""
 
     incarnation: str
-    values: dict[str, Scalar | list[Scalar]]
+    values: Annotated[dict[str, Any], AfterValidator(_checked)]
     absent: float | None = field(default=None, init=False)
     size: int = field(default=0, init=False)
 
@@ -34,6 +40,7 @@ _SCALAR: Final = 24
 _LARGE: Final = 1 << 63
 
 _NOTES: Final = TypeAdapter(dict[str, KeptNotes])
+_ENTITY: Final = TypeAdapter(KeptNotes)
 
 
 def _size(value: Any) -> int:
@@ -95,9 +102,10 @@ class NoteStore:
     def set_memory(self, memory: Value) -> None:
         """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""
         try:
-            self._kept = _NOTES.validate_python(memory)
-        except ValidationError as error:
-            raise MomError(f"these are no notes: {error}", hint="give what `memory` gave") from error
+            entities = memory if isinstance(memory, Mapping) else {"": memory}
+            self._kept = {str(identity): _ENTITY.validate_python(notes) for identity, notes in entities.items()}
+        except ValueError as error:  # pydantic's, too
+            raise MomError(f"these are no notes: {printable(str(error), 200)}", hint="give what `memory` gave") from error
         self._size = sum(one.size for one in self._kept.values())
         self._unwritten = True
 

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Annotated, Any, Final, TypeAlias
+from dataclasses import dataclass, is_dataclass
+from types import NoneType
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, NonNegativeInt, ValidationError
 
 from mom_core import (
+    Condition,
     Decision,
     Entity,
     Guest,
     Host,
     Outcome,
     PluginReport,
+    PluginState,
     Problem,
     Report,
     Revision,
+    Severity,
     Snapshot,
     Source,
     Status,
@@ -105,8 +109,33 @@ def cycle_line(report: Report, session: str, place: int, reasons: Reasons | None
 
 
 Moment: TypeAlias = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
+Span: TypeAlias = Annotated[float, Field(ge=0, le=FARTHEST)]
 Place: TypeAlias = NonNegativeInt
 """In a list."""
+
+
+def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
+    """Check what a mapping holds, and the items of lists in it, up to the first that is of another type. Pydantic would collect an error
+    for each, which takes a gigabyte for a million."""
+
+    def check(mapping: dict[str, Any]) -> dict[str, Any]:
+        for name, value in mapping.items():
+            if not isinstance(value, kind) or (isinstance(value, list) and not all(isinstance(item, items) for item in value)):
+                raise ValueError(f"{printable(name)} holds something else than it should")
+        return mapping
+
+    return AfterValidator(check)
+
+
+class _FailFast(FailFast):
+    """`FailFast` that can stand in a union."""
+
+    __hash__ = object.__hash__
+
+
+Item = TypeVar("Item")
+Items: TypeAlias = Annotated[list[Item], _FailFast()]
+"""A list that is read up to its first invalid item, for the same reason."""
 
 
 class _Strict(BaseModel):
@@ -128,11 +157,11 @@ class _Host(_Strict):
 
 
 class _Guests(_Strict):
-    id: list[str]
-    name: list[str]
-    incarnation: list[str]
-    properties: list[dict[str, Any]]
-    blocked: list[dict[str, str]]
+    id: Items[str]
+    name: Items[str]
+    incarnation: Items[str]
+    properties: Items[dict[str, Any]]
+    blocked: Items[Annotated[dict[str, Any], checked(str)]]
 
 
 class _Decision(_Strict):
@@ -148,6 +177,33 @@ class _Revision(_Strict):
     after: Place | None
     reason: str
     reviewer: str
+
+
+class _PluginReport(_Strict):
+    name: str
+    state: PluginState
+    durations: Annotated[dict[str, Any], checked((int, float))]
+    calls: int
+    failures: int
+    last_error: str
+    retry_in: float
+
+
+class _Condition(_Strict):
+    name: str
+    message: str
+    why: str
+    cure: str
+    severity: Severity
+    after: float
+    plugins: Items[str]
+    since: Moment
+    lasted: Span
+    over: Span
+
+
+class _Verdict(_Strict):
+    conditions: Items[_Condition]
 
 
 class _Outcome(_Strict):
@@ -171,17 +227,17 @@ class _Cycle(_Strict):
     snapshot: _Taken
     host: _Host
     guests: _Guests
-    fields: dict[str, list[Any]]
-    unknown: dict[str, set[Place]]
+    fields: Annotated[dict[str, Any], checked(list)]
+    unknown: Annotated[dict[str, Any], checked(list, int)]
     decided: Place
-    decisions: list[_Decision]
-    considered: list[Place] | None
-    revisions: list[_Revision]
-    outcomes: list[_Outcome]
-    problems: tuple[Problem, ...]
-    plugins: tuple[PluginReport, ...]
-    verdict: Verdict | None
-    reasons: dict[str, list[str | None]] | None
+    decisions: Items[_Decision]
+    considered: Items[Place] | None
+    revisions: Items[_Revision]
+    outcomes: Items[_Outcome]
+    problems: Annotated[tuple[Problem, ...], _FailFast()]
+    plugins: Items[_PluginReport]
+    verdict: _Verdict | None
+    reasons: Annotated[dict[str, Any], checked(list, (str, NoneType))] | None
     memory: Any
 
 
@@ -215,7 +271,7 @@ def read_cycle(text: bytes) -> CycleRead:
 def why_not(error: Exception) -> str:
     """The first error of a line, for a person."""
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
     return printable(str(error), 200)
 
@@ -234,16 +290,14 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
         ),
         outcomes=tuple(Outcome(**{**dict(one), "decision": decisions[one.decision]}) for one in content.outcomes),
         considered=None if content.considered is None else tuple(decisions[one] for one in content.considered),
-        **{**{name: getattr(content, name) for name in _AS_THEY_ARE}, "verdict": _read_verdict(content.verdict)},
+        plugins=tuple(PluginReport(**dict(one)) for one in content.plugins),
+        verdict=None if content.verdict is None else Verdict(tuple(map(_condition, content.verdict.conditions))),
+        **{name: getattr(content, name) for name in _AS_THEY_ARE if name not in {"plugins", "verdict"}},
     )
 
 
-def _read_verdict(verdict: Verdict | None) -> Verdict | None:
-    if verdict is None:
-        return None
-    if not all(abs(one.since) <= FARTHEST and all(0 <= span <= FARTHEST for span in (one.lasted, one.over)) for one in verdict.conditions):
-        raise ValueError("there is something else where times belong")
-    return Verdict(tuple(replace(one, plugins=tuple(one.plugins)) for one in verdict.conditions))
+def _condition(one: _Condition) -> Condition:
+    return Condition(**{**dict(one), "plugins": tuple(one.plugins)})
 
 
 def _read_guests(content: _Cycle) -> dict[str, Guest]:
@@ -255,7 +309,7 @@ def _read_guests(content: _Cycle) -> dict[str, Guest]:
     fields = [dict(zip(columns, row, strict=True)) for row in rows]
     for name, column in columns.items():
         if None in column:
-            for place in {place for place, value in enumerate(column) if value is None} - unknown.get(name, set()):
+            for place in {place for place, value in enumerate(column) if value is None} - set(unknown.get(name, ())):
                 del fields[place][name]
     return {
         identity: Guest(identity, name, of, properties, blocked, incarnation)

@@ -31,6 +31,9 @@ MOST_CELLS: Final = 4 << 20
 """Values that a line may have, 10,000 guests with 400 each, as a field may be a list for each disk or CPU: two bytes can say that there is
 one, which then takes 64. A line with more is not written."""
 
+MOST_NAMES: Final = 1 << 19
+"""Names of values that a line may have, 20,000 guests with 26 each, counted by colons: of short names, a million would take 300 MiB."""
+
 LARGEST_GROUP: Final = 64 << 20
 """Bytes in a file. 20,000 guests come to 12 MiB."""
 
@@ -122,19 +125,21 @@ class RecordingFile:
         self._source.seek(begins + len(MARK))
         packed = self._source.read(ends - begins - len(MARK))
         unpacker = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
-        line = b""
+        text = bytearray()
         for at in range(0, len(packed), SLICE):
+            size, begins = len(text), 0
             try:
-                piece = unpacker.decompress(packed[at : at + SLICE])
+                text += unpacker.decompress(packed[at : at + SLICE])
             except zstandard.ZstdError as error:
                 raise Corrupt(f"a group cannot be unpacked: {error}") from error
-            self._left -= len(piece)
-            *lines, line = (line + piece).split(b"\n")
-            for whole in lines:
-                yield _sound(whole)
-            if self._left < 0 or len(line) > LARGEST_LINE:
+            self._left -= len(text) - size
+            while (ends := text.find(b"\n", begins)) >= 0:
+                yield _sound(bytes(text[begins:ends]))
+                begins = ends + 1
+            del text[:begins]
+            if self._left < 0 or len(text) > LARGEST_LINE:
                 raise Corrupt("a group unpacks to more than one of a recording")
-            if unpacker.eof and (line or unpacker.unused_data or at + SLICE < len(packed)):
+            if unpacker.eof and (text or unpacker.unused_data or at + SLICE < len(packed)):
                 raise Corrupt("a group goes on behind its end")
         if not unpacker.eof:
             if group + 1 < self.groups:
@@ -170,6 +175,8 @@ def why_too_large(text: bytes) -> str:
     # A shorter line cannot have so many: each value takes a byte.
     if len(text) > MOST_CELLS and sum(map(text.count, (b",", b"[", b"{"))) > MOST_CELLS:
         return f"has more than {MOST_CELLS} values"
+    if len(text) > MOST_NAMES and text.count(b":") > MOST_NAMES:
+        return f"has more than {MOST_NAMES} names"
     return ""
 
 

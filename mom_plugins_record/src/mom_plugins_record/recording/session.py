@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit, Value, parse_duration
-from mom_plugins_record.recording.cycles import json_text, why_not
+from mom_plugins_record.recording.cycles import Items, checked, json_text, why_not
 from mom_plugins_record.recording.groups import Corrupt
 
 USUAL_INTERVAL: Final = 5.0
@@ -63,10 +63,10 @@ class _Session(BaseModel):
     version: str
     host: str
     configuration: dict[str, Any]
-    policies: dict[str, str]
-    fields: Annotated[list[tuple[str, Unit, Scope, str, str, str]], Field(max_length=MOST_DECLARED)]
+    policies: Annotated[dict[str, Any], checked(str)]
+    fields: Annotated[Items[tuple[str, Unit, Scope, str, str, str]], Field(max_length=MOST_DECLARED)]
     controls: Annotated[
-        list[tuple[str, Unit, Scope, str, str, FiniteFloat | None, FiniteFloat | None, list[int]]], Field(max_length=MOST_DECLARED)
+        Items[tuple[str, Unit, Scope, str, str, FiniteFloat | None, FiniteFloat | None, Items[int]]], Field(max_length=MOST_DECLARED)
     ]
 
 

@@ -19,11 +19,12 @@ from contextlib import closing, suppress
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
 from mom_core import MomError, is_there, printable
+from mom_plugins_record.recording.cycles import checked
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
 from mom_toolkit import PointsAsked, RecordedPoint
@@ -52,6 +53,9 @@ MOST_SET_ASIDE: Final = 3
 
 ANEW: Final = "move it away, and mom begins the accounts anew"
 
+_LONGEST_VALUE: Final = 4 << 20
+"""Bytes of a text, and of a row, that are read: a guest's properties, as the largest platform describes them, take a hundredth."""
+
 _LARGEST: Final = (1 << 63) - 1
 """The largest number that SQLite takes."""
 
@@ -74,7 +78,7 @@ _PROPERTIES: Final = """CREATE TABLE guest_properties (
 
 _ADD_PROPERTIES: Final = "INSERT OR REPLACE INTO guest_properties VALUES (?, ?, ?, ?, ?)"
 
-_TEXTS: Final = TypeAdapter(dict[str, str | list[str]])
+_TEXTS: Final = TypeAdapter(Annotated[dict[str, Any], checked((str, list), str)])
 
 _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
     SET least = min(least, excluded.least), mean = excluded.mean, most = max(most, excluded.most)"""
@@ -424,6 +428,7 @@ def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqli
         connection.execute("PRAGMA trusted_schema = OFF")
         if not write:
             connection.execute("PRAGMA query_only = ON")
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         if checked:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
