@@ -27,6 +27,16 @@ def test_the_balloon_device_and_the_statistics_period_are_found(devices: str, wa
     assert described(f"<domain type='kvm' id='3'>{name}<devices><disk/>{devices}</devices></domain>") == wanted
 
 
+@pytest.mark.parametrize(
+    ("inside", "vcpus"),
+    [("<vcpu>4</vcpu>", 4), ("<vcpu placement='static' current='2'>4</vcpu>", 2), ("<vcpu current='x'>4</vcpu>", 0), ("", 0)],
+)
+def test_the_vcpus_that_are_online_are_counted(inside: str, vcpus: int) -> None:
+    found = described(f"<domain>{inside}</domain>")
+    assert found is not None
+    assert found.vcpus == vcpus
+
+
 LOCKED = "the guest's memory is locked: the host cannot take it"
 
 

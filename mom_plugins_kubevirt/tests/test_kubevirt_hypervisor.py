@@ -89,7 +89,7 @@ class PodsNode:
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsNode]:
     @contextmanager
-    def reached(proc: Path, pod: LauncherPod) -> Iterator[str]:
+    def reached(proc: Path, pod: LauncherPod, *_: object) -> Iterator[str]:
         yield pod.pod_uid
 
     monkeypatch.setattr("mom_plugins_kubevirt.pod_libvirt.reached", reached)

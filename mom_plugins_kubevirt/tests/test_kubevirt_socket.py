@@ -10,10 +10,13 @@ import pytest
 from kubernetes_node import Node
 
 from mom_core import HypervisorError
+from mom_devkit import wait_until
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
+from mom_plugins_kubevirt.relay import Relay
 
 Listen = Callable[[Path], None]
+Connects = Callable[[LauncherPod], str]
 
 
 @pytest.fixture
@@ -49,79 +52,87 @@ def root_of(node: Node, pod: LauncherPod) -> Path:
     return node.root / f"proc/{pod.pid}/root"
 
 
-def connects(node: Node, pod: LauncherPod) -> str:
-    """The URI, by which a client has reached the socket."""
-    with reached(node.root / "proc", pod) as uri, socket.socket(socket.AF_UNIX) as client:
-        client.connect(uri.partition("?socket=")[2])
-        return uri
+@pytest.fixture
+def connects(node: Node) -> Iterator[Connects]:
+    """Give the URI by which a client has reached a pod's socket."""
+    relay = Relay()
+
+    def connect(pod: LauncherPod) -> str:
+        with reached(node.root / "proc", pod, relay) as uri, socket.socket(socket.AF_UNIX) as client:
+            client.connect(uri.partition("?socket=")[2])
+            return uri
+
+    yield connect
+    relay.stop(10)
 
 
-def test_the_socket_is_reached_through_links_that_stay_in_the_pod(node, listen):
+def test_the_socket_is_reached_through_links_that_stay_in_the_pod(node, listen, connects):
     pod = launcher(node)
     listen(root_of(node, pod) / "run/libvirt/virtqemud-sock")
     (root_of(node, pod) / "var").mkdir()
     (root_of(node, pod) / "var/run").symlink_to("/run")  # as in most images: absolute, and meant in the pod
     expected = "qemu+unix:///session?" if os.getuid() else "qemu+unix:///system?"
-    assert connects(node, pod).startswith(expected)
+    assert connects(pod).startswith(expected)
 
 
-def test_a_link_that_leads_out_of_the_pod_ends_within_it(node, listen):
+def test_a_link_that_leads_out_of_the_pod_ends_within_it(node, listen, connects):
     pod = launcher(node)
     listen(node.root / "outside/libvirt/virtqemud-sock")
     (root_of(node, pod) / "var").mkdir()
     (root_of(node, pod) / "var/run").symlink_to("../../../../outside")
     with pytest.raises(HypervisorError, match="there is no /var/run/libvirt/virtqemud-sock in it"):
-        connects(node, pod)
+        connects(pod)
 
 
-def test_a_socket_that_is_itself_a_link_is_refused(node, listen):
+def test_a_socket_that_is_itself_a_link_is_refused(node, listen, connects):
     pod = launcher(node)
     listen(root_of(node, pod) / "real-sock")
     path = root_of(node, pod) / pod.socket
     path.parent.mkdir(parents=True)
     path.symlink_to("/real-sock")
     with pytest.raises(HypervisorError, match="it is no socket"):
-        connects(node, pod)
+        connects(pod)
 
 
-def test_a_file_in_its_place_is_refused(node):
+def test_a_file_in_its_place_is_refused(node, connects):
     pod = launcher(node)
     path = root_of(node, pod) / pod.socket
     path.parent.mkdir(parents=True)
     path.write_text("")
     with pytest.raises(HypervisorError, match="it is no socket"):
-        connects(node, pod)
+        connects(pod)
 
 
-def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen):
+def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen, connects):
     pod = launcher(node, user=107)
     listen(root_of(node, pod) / pod.socket)
     with pytest.raises(HypervisorError, match=f"it belongs to user {os.getuid()}, and the daemon runs as 107"):
-        connects(node, pod)
+        connects(pod)
 
 
 @pytest.mark.parametrize("status", ["", "Name:\tvirtqemud\n", "Name:\tx\nUid:\t0\n", "Name:\tx\nUid:\t0\troot\t0\t0\n"])
-def test_a_daemon_of_which_the_kernel_does_not_tell_whose_it_is_is_not_entered(node, listen, status):
+def test_a_daemon_of_which_the_kernel_does_not_tell_whose_it_is_is_not_entered(node, listen, connects, status):
     pod = launcher(node)
     listen(root_of(node, pod) / pod.socket)
     (node.root / f"proc/{pod.pid}/status").write_text(status)
     with pytest.raises(HypervisorError, match="its user is unknown"):
-        connects(node, pod)
+        connects(pod)
 
 
-def test_a_process_that_has_the_number_of_one_that_ended_is_not_entered(node, listen):
+def test_a_process_that_has_the_number_of_one_that_ended_is_not_entered(node, listen, connects):
     pod = launcher(node)
     listen(root_of(node, pod) / pod.socket)
     stat = node.root / f"proc/{pod.pid}/stat"
     stat.write_text(stat.read_text().replace(str(pod.started), str(pod.started + 1)))
     with pytest.raises(HypervisorError, match="it has ended"):
-        connects(node, pod)
+        connects(pod)
 
 
-def test_no_handle_is_left_open(node, listen):
+def test_no_handle_is_left_open(node, listen, connects):
     pod = launcher(node)
     listen(root_of(node, pod) / pod.socket)
+    connects(pod)  # the relay has begun
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
-        connects(node, pod)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+        connects(pod)
+    wait_until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before, "all are closed", 20)

@@ -3,7 +3,7 @@ host, and one that lies where a test wants it to.
 
 `stand_in_libvirt.py SOCKET JSON -uuid UUID`: a process called virtqemud listens, and one called qemu-kvm maps the guest's memory. JSON has
 `name` (libvirt's, of the guest), `mib`, and as a test wants `lie`: `garbage` answers what is no message, `silent` accepts and says nothing,
-`crowd` lists many guests.
+`crowd` lists many guests; and with `flood` an answer has so many bytes of figures.
 
 By libvirt's src/rpc/virnetprotocol.x and src/remote/remote_protocol.x. Imports little, as there are hundreds of it.
 """
@@ -21,11 +21,13 @@ from collections.abc import Callable
 _PROGRAM = 0x20008086
 _REPLY, _OK, _ERROR = 1, 0, 1
 _NO_SUPPORT = 3
-_INT, _UINT, _ULLONG = 1, 2, 4
+_INT, _ULLONG = 1, 4
 PR_SET_NAME = 15
 """From linux/prctl.h."""
 
 CROWD = 50
+_MOST_FIGURES = 4096
+"""Of one guest: REMOTE_CONNECT_GET_ALL_DOMAIN_STATS_MAX."""
 
 
 def _text(text: str) -> bytes:
@@ -49,7 +51,7 @@ class Guest:
         """Its statistics."""
         used = min(self.current, self.maximum // 4)
         figures = {
-            "state.state": (_INT, 1), "state.reason": (_INT, 1), "cpu.time": (_ULLONG, 10**9), "vcpu.current": (_UINT, 1),
+            "state.state": (_INT, 1), "state.reason": (_INT, 1), "cpu.time": (_ULLONG, 10**9),
             "balloon.current": (_ULLONG, self.current), "balloon.maximum": (_ULLONG, self.maximum), "balloon.rss": (_ULLONG, used),
             "balloon.last-update": (_ULLONG, int(time.time())), "balloon.available": (_ULLONG, self.current - 1024),
             "balloon.unused": (_ULLONG, self.current - used), "balloon.usable": (_ULLONG, self.current - used),
@@ -62,7 +64,7 @@ class Guest:
         """Its description."""
         size = f"<memory unit='KiB'>{self.maximum}</memory><currentMemory unit='KiB'>{self.current}</currentMemory>"
         balloon = f"<memballoon model='virtio-non-transitional' freePageReporting='on'><stats period='{self.period}'/></memballoon>"
-        return f"<domain type='kvm' id='1'><name>{self.name}</name>{size}<devices>{balloon}</devices></domain>"
+        return f"<domain type='kvm' id='1'><name>{self.name}</name>{size}<vcpu>1</vcpu><devices>{balloon}</devices></domain>"
 
 
 def _parameters(figures: dict[str, tuple[int, int]]) -> bytes:
@@ -75,8 +77,8 @@ def _parameters(figures: dict[str, tuple[int, int]]) -> bytes:
 class Daemon:
     """Answers what mom asks."""
 
-    def __init__(self, guest: Guest, lie: str) -> None:
-        self.guest, self.lie = guest, lie
+    def __init__(self, guest: Guest, lie: str, flood: int) -> None:
+        self.guest, self.lie, self.flood = guest, lie, flood
         self._answers: dict[int, Callable[[bytes], bytes]] = {
             1: lambda asked: b"",  # CONNECT_OPEN
             2: lambda asked: b"",  # CONNECT_CLOSE
@@ -101,7 +103,14 @@ class Daemon:
         self.guest.period, _ = struct.unpack(">iI", asked[-8:])
         return b""
 
+    def _flood(self) -> bytes:
+        record = self.guest.domain() + _parameters({f"{index:x}": (_INT, index) for index in range(_MOST_FIGURES)})
+        many = (self.flood - 1024) // len(record)
+        return struct.pack(">I", many) + record * many
+
     def _statistics(self) -> bytes:
+        if self.flood:
+            return self._flood()
         number = CROWD if self.lie == "crowd" else 1
         guests = [Guest(self.guest.name, f"{index:032x}", 1) for index in range(number)] if number > 1 else [self.guest]
         return struct.pack(">I", number) + b"".join(guest.domain() + guest.record() for guest in guests)
@@ -170,7 +179,8 @@ def main(path: str, said: str, _: str, uuid: str) -> None:
         while memory:
             time.sleep(3600)
     _call_oneself("virtqemud")
-    serve(path, Daemon(Guest(told["name"], told.get("claims", uuid), told.get("says_mib", told["mib"])), told.get("lie", "")))
+    guest = Guest(told["name"], told.get("claims", uuid), told.get("says_mib", told["mib"]))
+    serve(path, Daemon(guest, told.get("lie", ""), told.get("flood", 0)))
 
 
 if __name__ == "__main__":

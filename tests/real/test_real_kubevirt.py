@@ -4,10 +4,12 @@ guests; and stand-ins of which some vanish, hang, or lie."""
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import pytest
 from guest_image import CannotBuild, GuestImage, build
@@ -121,6 +123,7 @@ def test_real_guests_of_several_daemons_are_managed_as_those_of_one(pods: TestPo
             assert (guest.properties["kubevirt.name"], guest.properties["kubevirt.pod"]) == (pod.name, pod.pod_name)
             wait_until(partial(mom.reports, called(pod)), "it reports", 60)
             assert mom.guests()[called(pod)].properties["pid"] == real.pid
+            assert mom.hypervisor.fields([guest])[guest.id]["vcpu_count"] == 1
             mom.hypervisor.set_balloon(guest.entity, 100 * MIB)
         wait_until(
             lambda: {*mom.hypervisor.balloon_sizes([one.entity for one in guests.values()]).values()} == {100 * MIB}, "they shrink", 60
@@ -183,6 +186,21 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
         assert "is not that of a pod" in told["another's name"]
         assert "kube-system_db" in told["another namespace"]
         assert told["another's UUID"] == "the guest's process is not found in its pod"
+
+
+def test_messages_of_32_mib_are_not_read_and_cost_hardly_any_memory(pods: TestPods) -> None:
+    """libvirt's client would read them, and take gigabytes within seconds."""
+    start_all(pods, 3, flood=32 << 20)
+    (well,) = start_all(pods, 1)
+    status = Path("/proc/self/status")
+    before = int(status.read_text().partition("VmRSS:")[2].split()[0])
+    with kubevirt_mom(pods) as mom:
+        mom.manages(called(well))
+        wait_until(lambda: mom.guests() and len(mom.hypervisor.troubles()) == 3, lambda: str(mom.hypervisor.troubles()), 60)
+        assert all("bytes: with one guest, none has more" in why for why in mom.hypervisor.troubles().values())
+        time.sleep(2.0)  # as long as it took for a gigabyte
+        assert mom.free() == [called(well)]
+    assert int(status.read_text().partition("VmRSS:")[2].split()[0]) - before < 100 << 10
 
 
 def test_a_guest_larger_than_its_process_is_left_alone(pods: TestPods) -> None:

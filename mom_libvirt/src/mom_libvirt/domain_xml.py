@@ -59,6 +59,8 @@ class DomainDescription:
     plug_limit_kib: int = 0
     """KiB that it could have after all that may be plugged into it while it runs; 0: nothing may."""
     no_ram_kib: int = 0
+    vcpus: int = 0
+    """Its vCPUs that are online; 0: unknown."""
 
     @property
     def not_had_kib(self) -> int:
@@ -91,6 +93,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
         sum(abs(one.requested - one.current) for one in devices if one.requested is not None),
         _kib(domain.find("maxMemory")),
         _no_ram_kib(domain),
+        _vcpus(domain.find("vcpu")),
     )
 
 
@@ -197,6 +200,10 @@ _NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
 
 def _no_ram_kib(domain: ElementTree.Element) -> int:
     return sum(_kib(one.find("target/size")) for one in domain.iterfind("devices/memory") if one.get("model") in _NO_RAM)
+
+
+def _vcpus(element: ElementTree.Element | None) -> int:
+    return 0 if element is None else natural_number(element.get("current", element.text)) or 0
 
 
 def _kib(element: ElementTree.Element | None) -> int:

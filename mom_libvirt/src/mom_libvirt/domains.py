@@ -52,6 +52,7 @@ class SamplingSettings:
     """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
     certain (None: nothing is told of guests' processes); what platforms say of guests (None: nothing).
 
+    The statistics of each vCPU, some 2 KiB, are asked for with `counts_vcpus`; without, the description says how many there are.
     An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into. So many seconds,
     `asked_seconds`, all calls together may read descriptions of guests whose limits are asked for, and for which no look had time: none in
     a mom that looks again and again."""
@@ -63,6 +64,7 @@ class SamplingSettings:
     longest_xml: int = LONGEST_XML
     asked_seconds: float = 0.0
     wall: Callable[[], float] = time.time
+    counts_vcpus: bool = True
 
 
 class ImpossibleAnswer(HypervisorError):
@@ -172,7 +174,8 @@ class Domains(SeenGuests[KnownDomain]):
         module = self._connection.module
         end = self._monotonic() + self._connection.settings.call_timeout
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
-        asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON | module.VIR_DOMAIN_STATS_VCPU
+        asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON
+        asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
         records = self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
         if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
             raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._settings.most_guests}")
@@ -335,6 +338,8 @@ class Domains(SeenGuests[KnownDomain]):
             described[LEAST] = seen.least
         if why := seen.why_give_back(self._monotonic()):
             described[GIVE_BACK] = why
+        if seen.description is not None and not self._settings.counts_vcpus:
+            described["vcpu_count"] = seen.description.vcpus or None
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
         return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs

@@ -95,6 +95,7 @@ class KubevirtHypervisor:
         with self._lock:
             libvirts, self._libvirts, self._held = list(self._libvirts.values()), {}, {}
         ask_all(self._means.callers, libvirts, lambda one: one.hypervisor.close(), _CLOSE_SECONDS)
+        self._means.relay.stop(_CLOSE_SECONDS / 6)
         if self._means.loop is not None:
             self._means.loop.stop(_CLOSE_SECONDS / 6)
         self._means.callers.close(_CLOSE_SECONDS / 6)

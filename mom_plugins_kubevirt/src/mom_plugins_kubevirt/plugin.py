@@ -43,7 +43,7 @@ _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
 """Folders that virt-handler makes on each node on which it runs."""
 
 _FILES: Final = 65536
-"""mom has four files open for each pod, and the usual limit is 1024."""
+"""mom has six files open for each pod, and the usual limit is 1024."""
 
 _MOST_PROBLEMS: Final = 10
 """Pods of which one cycle tells that they cannot be managed."""

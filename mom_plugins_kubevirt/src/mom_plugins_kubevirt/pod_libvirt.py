@@ -16,6 +16,7 @@ from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop,
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
 from mom_plugins_kubevirt.pods import LAUNCHER
+from mom_plugins_kubevirt.relay import Relay
 from mom_toolkit import Callers
 
 _LONGEST_RETRY_SECONDS: Final = 1.0
@@ -42,9 +43,6 @@ until that begins anew."""
 _MOST_EVENTS: Final = 500
 """Between two looks. A guest that is resized all the time has five each second."""
 
-_LONGEST_XML: Final = 512 << 10
-"""Characters of a guest's description. KubeVirt's have some 20,000."""
-
 _MOST_TOLD: Final = 5
 _TOLD_SECONDS: Final = 10.0
 """So many cycles a pod may ask for in so many seconds: a start brings three."""
@@ -65,6 +63,7 @@ class Means:
     stale_after: float | None
     callers: Callers = field(default_factory=lambda: Callers("kubevirt-call"))
     patience: CallPatience = field(default_factory=CallPatience)
+    relay: Relay = field(default_factory=Relay)
 
 
 class PodLibvirt:
@@ -76,7 +75,7 @@ class PodLibvirt:
             uri=f"qemu+unix:///session?socket=/proc/{pod.pid}/root/{pod.socket}",
             readonly=means.readonly,
             call_timeout=means.call_timeout,
-            way=partial(reached, means.context.root / "proc", pod),
+            way=partial(reached, means.context.root / "proc", pod, means.relay, self._refuse),
             longest_retry=_LONGEST_RETRY_SECONDS,
             most_open_calls=_MOST_OPEN_CALLS,
             most_opening=_MOST_OPENING,
@@ -88,7 +87,7 @@ class PodLibvirt:
         self.connection.on_open = self._opened
         if means.loop is not None:
             self.connection.join(means.loop)
-        sampling = SamplingSettings(means.stale_after, most_guests=1, longest_xml=_LONGEST_XML)
+        sampling = SamplingSettings(means.stale_after, most_guests=1, counts_vcpus=False)
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.tell = self._tell
         self.listed: Sequence[Guest] = ()
@@ -102,7 +101,7 @@ class PodLibvirt:
         self.hangs = False
         self.lies = False
         """Its last answer was none that a pod's libvirt gives."""
-        self._disbelieved = ""
+        self._disbelieved = self._refused = ""
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
         self._told: list[float] = []
@@ -118,6 +117,10 @@ class PodLibvirt:
                 return
             self._told.append(now)
         self._wake(what)
+
+    def _refuse(self, why: str) -> None:
+        """The relay has ended the connection."""
+        self._refused = why
 
     def _opened(self) -> None:
         self.hangs = False  # it has just answered
@@ -136,7 +139,11 @@ class PodLibvirt:
     def look(self) -> Sequence[Guest]:
         """Its guests now. Raises `HypervisorError`, also for an answer that no libvirt of a pod gives."""
         self.asked_at = time.monotonic()
-        guests = self.hypervisor.guests()
+        self._refused = ""
+        try:
+            guests = self.hypervisor.guests()
+        except HypervisorError as error:
+            raise ImpossibleAnswer(self._refused) if self._refused else error from error
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
                 raise ImpossibleAnswer("its guest's name is none that KubeVirt gives")

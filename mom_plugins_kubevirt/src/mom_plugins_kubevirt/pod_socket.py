@@ -7,13 +7,14 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from mom_core import HypervisorError, PermissionDenied
 from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
+from mom_plugins_kubevirt.relay import Relay
 from mom_toolkit import ProcessStat
 
 _SYS_OPENAT2: Final = 437
@@ -31,15 +32,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
-def reached(proc: Path, pod: LauncherPod) -> Iterator[str]:
+def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
     """The URI of the pod's libvirt, for as long as the block takes: it holds what it names open. Raises `HypervisorError`.
 
     The daemon's process is the one that was found, and the socket belongs to its user. Waits for the pod's file system, which may hang.
+
+    :param relay: through which the connection leads
+    :param refuse: see `Relay.to`
     """
     handles: list[int] = []
     try:
         user = _enter(proc, pod, handles)
-        yield f"qemu+unix:///{'session' if user else 'system'}?socket=/proc/self/fd/{handles[-1]}"
+        with relay.to(f"/proc/self/fd/{handles[-1]}", refuse) as path:
+            yield f"qemu+unix:///{'session' if user else 'system'}?socket={path}"
     except OSError as error:
         kind = PermissionDenied if error.errno in {errno.EACCES, errno.EPERM} else HypervisorError
         raise kind(f"the libvirt of pod {pod.pod_uid} cannot be reached: {_said(error, pod)}", hint=_cure(error)) from error

@@ -1,0 +1,146 @@
+"""Stands between libvirt's client and the libvirts of pods, and ends a connection before the client reads a message that is too long.
+
+libvirt's client takes messages of 32 MiB, makes 50 times as much of them in memory, and has no setting for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+MOST_BYTES: Final = 256 << 10
+"""Bytes of one message. The statistics of one guest have some 2 KiB, its description has some 20 KiB."""
+
+_BYTES_A_SECOND: Final = 4 << 20
+"""Of one pod. What comes faster waits, and costs mom no CPU time until then."""
+
+_CONNECT_SECONDS: Final = 5.0
+_CHUNK_BYTES: Final = 64 << 10
+_HEAD_BYTES: Final = 4
+"""Each message begins with its length, these bytes included: libvirt, src/rpc/virnetprotocol.x."""
+
+
+class Relay:
+    """Passes on what libvirt's client and pods say, in one thread, which starts with the first connection."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @contextmanager
+    def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
+        """Give the path of a socket that leads to the one at `path`, for one connection, to be made within the block. Raises `OSError`.
+
+        :param refuse: called in the relay's thread with the reason when it ends the connection; it must not wait
+        """
+        pod, listener = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        try:
+            pod.settimeout(_CONNECT_SECONDS)
+            pod.connect(path)
+            pod.setblocking(False)
+            with tempfile.TemporaryDirectory(prefix="mom-") as folder:
+                listener.bind(f"{folder}/s")
+                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # leads there without the name as well
+            listener.listen(1)
+            listener.setblocking(False)
+            loop = self._running()
+            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop)
+        except BaseException:
+            pod.close()
+            listener.close()
+            raise
+        try:
+            yield f"/proc/self/fd/{door}"
+        finally:
+            os.close(door)
+
+    def stop(self, seconds: float) -> None:
+        """End all connections; no more are made."""
+        with self._lock:
+            self._stopped, loop, thread = True, self._loop, self._thread
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(seconds)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._stopped:
+                raise OSError(errno.ESHUTDOWN, "mom is ending")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_run, args=(self._loop,), name="kubevirt-relay", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # its end cancels what is under way
+        runner.get_loop().run_forever()
+
+
+async def _serve(listener: socket.socket, pod: socket.socket, refuse: Callable[[str], None]) -> None:
+    with pod:
+        with listener:
+            client, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), _CONNECT_SECONDS)
+        with client:
+            ways = [asyncio.ensure_future(_pass_requests(client, pod)), asyncio.ensure_future(_pass_answers(pod, client, refuse))]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pass_requests(client: socket.socket, pod: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(client, _CHUNK_BYTES):
+        await loop.sock_sendall(pod, data)
+
+
+async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Callable[[str], None]) -> None:
+    loop, messages = asyncio.get_running_loop(), Messages()
+    while data := await loop.sock_recv(pod, _CHUNK_BYTES):
+        if wrong := messages.wrong_in(data):
+            refuse(wrong)
+            return
+        await loop.sock_sendall(client, data)
+        await asyncio.sleep(len(data) / _BYTES_A_SECOND)
+
+
+class Messages:
+    """Follows where messages begin in what a pod sends."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+        """Bytes of the message under way that are still to come."""
+
+    def wrong_in(self, data: bytes) -> str:
+        """Return why a message that begins in this next piece must not be read; empty: all may be."""
+        at = 0
+        while at < len(data):
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left, at = self._left - step, at + step
+                continue
+            step = min(_HEAD_BYTES - len(self._head), len(data) - at)
+            self._head, at = self._head + data[at : at + step], at + step
+            if len(self._head) < _HEAD_BYTES:
+                continue
+            size, self._head = int.from_bytes(self._head, "big"), b""
+            if size < _HEAD_BYTES:
+                return "its libvirt sends what is no message of libvirt's"
+            if size > MOST_BYTES:
+                return f"its libvirt sends a message of {size} bytes: with one guest, none has more than {MOST_BYTES}"
+            self._left = size - _HEAD_BYTES
+        return ""

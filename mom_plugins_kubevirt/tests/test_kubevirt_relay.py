@@ -1,0 +1,114 @@
+"""What stands between libvirt's client and a pod: it passes on what is no longer than one guest's libvirt says, and ends the rest."""
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_kubevirt.relay import MOST_BYTES, Messages, Relay
+
+SECONDS = 20.0
+
+
+class Passage:
+    """A connection of a client's to a pod's socket, through the relay."""
+
+    def __init__(self, folder: Path, relay: Relay) -> None:
+        self.refused: list[str] = []
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(folder / "s"))
+            listener.listen()
+            with relay.to(str(folder / "s"), self.refused.append) as path:
+                self.client = socket.socket(socket.AF_UNIX)
+                self.client.connect(path)
+            self.pod, _ = listener.accept()
+        for one in (self.client, self.pod):
+            one.settimeout(SECONDS)
+
+    def hears(self, number: int) -> bytes:
+        """So many bytes, or what comes before the end."""
+        heard = b""
+        while len(heard) < number and (more := self.client.recv(number - len(heard))):
+            heard += more
+        return heard
+
+    def close(self) -> None:
+        self.client.close()
+        self.pod.close()
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    made = Relay()
+    yield made
+    made.stop(SECONDS)
+
+
+@pytest.fixture
+def passage(relay: Relay) -> Iterator[Passage]:
+    with TemporaryDirectory(prefix="relay-") as folder:  # the path of a socket has 107 bytes at most
+        made = Passage(Path(folder), relay)
+        yield made
+        made.close()
+
+
+def message(size: int) -> bytes:
+    return struct.pack(">I", size) + bytes(size - 4)
+
+
+def test_requests_and_answers_are_passed_on_whole(passage: Passage) -> None:
+    passage.client.sendall(b"request")
+    assert passage.pod.recv(100) == b"request"
+    answers = message(4) + message(28) + message(MOST_BYTES)
+    sender = threading.Thread(target=passage.pod.sendall, args=(answers,))
+    sender.start()
+    assert passage.hears(len(answers)) == answers
+    sender.join(SECONDS)
+    assert passage.refused == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (message(28) + struct.pack(">I", 32 << 20), f"its libvirt sends a message of {32 << 20} bytes: with one guest, none has more than"),
+        (message(28) + struct.pack(">I", MOST_BYTES + 1), f"its libvirt sends a message of {MOST_BYTES + 1} bytes"),
+        (message(28) + bytes(4), "its libvirt sends what is no message of libvirt's"),
+    ],
+)
+def test_a_message_that_is_too_long_ends_the_connection_before_any_of_it_is_read(passage: Passage, sent: bytes, why: str) -> None:
+    passage.pod.sendall(sent[:28])
+    assert passage.hears(28) == sent[:28]
+    passage.pod.sendall(sent[28:])
+    assert passage.client.recv(1) == b""
+    assert [one[: len(why)] for one in passage.refused] == [why]
+
+
+@pytest.mark.parametrize("end", [lambda passage: passage.pod, lambda passage: passage.client], ids=["pod", "client"])
+def test_when_one_end_is_closed_so_is_the_other(passage: Passage, end: Callable[[Passage], socket.socket]) -> None:
+    closed = end(passage)
+    closed.close()
+    other = passage.client if closed is passage.pod else passage.pod
+    assert other.recv(1) == b""
+
+
+def test_after_its_end_nothing_is_connected(relay: Relay) -> None:
+    with TemporaryDirectory(prefix="relay-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+        relay.stop(SECONDS)
+        with pytest.raises(OSError, match="mom is ending"), relay.to(f"{folder}/s", print):
+            pass
+
+
+@given(st.lists(st.sampled_from([4, 5, 28, 300]), max_size=20), st.integers(1, 64), st.integers(MOST_BYTES + 1, (1 << 32) - 1))
+def test_in_whatever_pieces_messages_come_the_one_that_is_too_long_is_found(sizes: list[int], piece: int, too_long: int) -> None:
+    sent = b"".join(map(message, sizes)) + struct.pack(">I", too_long)
+    followed = Messages()
+    wrong = [followed.wrong_in(sent[at : at + piece]) for at in range(0, len(sent), piece)]
+    assert [bool(why) for why in wrong] == [False] * (len(wrong) - 1) + [True]
