@@ -186,6 +186,19 @@ def test_one_for_which_the_system_gives_no_thread_is_heard_when_it_does(monkeypa
     assert "now: seen 1 times." in told(explainers.explain(one, one.snapshot.guests["web"]))
 
 
+def test_a_cycle_costs_no_thread_for_explainers_that_remember_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, explainers, started = report(), Explainers({"plain": Explainer, "knobs": Knobs}), list[str]()
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    explainers.take(one)
+    assert len(started) == 1
+
+
 class SlowReason(Slow):
     """Waits for something when it is asked for a reason."""
 

@@ -71,9 +71,10 @@ class Explainers:
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """A cycle has ended."""
+        """A cycle has ended. Only explainers that remember something are told: each call is a thread."""
+        remembering = {name: one for name, one in self._explainers.items() if type(one).take is not Explainer.take}
         with self._lock:
-            self._answers("take", {name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
+            self._answers("take", {name: partial(explainer.take, report) for name, explainer in remembering.items()})
 
     def explain(
         self,

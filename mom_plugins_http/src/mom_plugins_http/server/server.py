@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -27,6 +28,9 @@ Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
 """How often connections are looked after: a fifth of the shortest usual patience."""
+
+_REST_SECONDS: Final = 5.0
+"""How often sockets are looked after while nobody is connected."""
 
 _HANDSHAKES: Final = 32
 """TLS connections that may be half made, and at most half of all; further ones are closed at once."""
@@ -57,6 +61,8 @@ class Server(BoundedServer[Door]):
         self._config = server_config(app)
         self._state = ServerState()
         self._handshakes = 0
+        self._came = asyncio.Event()
+        """Set when somebody connects."""
         self._listening: dict[Door, asyncio.Task[None]] = {}
 
     # --- in the server's thread ----------------------------------------------------------------------------------------------------
@@ -84,6 +90,8 @@ class Server(BoundedServer[Door]):
         """Hand the client over to its connection, after the handshake of TLS, if there is one."""
         loop = asyncio.get_running_loop()
         patience = self._settings.patience if door.tls is not None else None
+        self._came.set()
+        self._tick()
         self._handshakes += 1
         try:
             await loop.connect_accepted_socket(
@@ -143,6 +151,10 @@ class Server(BoundedServer[Door]):
     async def _look_after(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._came.clear()
+            if not self.clients:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._came.wait(), _REST_SECONDS - _LOOK_SECONDS)
             await asyncio.sleep(_LOOK_SECONDS)
             self._tick()
             self._listen_again()
