@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mom_core.plugins import discovery
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_daemon.cli import verbs
+from mom_daemon.cli.verbs import COMES_WITH, PLUGINS_VERBS
 
 Mom = Callable[..., tuple[int, str, str]]
 Bring = Callable[..., None]
@@ -161,9 +163,13 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         code, out, err = mom(verb)
         assert (code, out) == (2, "")
         assert f"the command '{verb}' comes with mom-cli, which is not installed: {how_to_install('mom-cli')}" in err
-    code, _, err = mom("policy", "check")
+    for verb, distribution in (("report", "mom-plugins-record"), ("policy", "mom-plugins-policy")):
+        code, _, err = mom(verb)
+        assert code == 2
+        assert f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}" in err
+    code, _, err = mom("paint")
     assert code == 2
-    assert "there is no command 'policy' (mom --help lists what is installed; docs/cli.md says what brings more)" in err
+    assert "there is no command 'paint' (mom --help lists what is installed; docs/cli.md says what brings more)" in err
     assert f"there is no command 'demo' (it needs more of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 
@@ -209,3 +215,9 @@ def test_help_shows_a_verb_that_says_what_it_is_without_importing_it(mom, bring)
     code, _, err = mom("gone")
     assert code == 2
     assert "the command 'gone' of acme-lost cannot be imported: ModuleNotFoundError" in err
+
+
+def test_the_distribution_of_every_verb_is_known():
+    known = {**PLUGINS_VERBS, **COMES_WITH}
+    brought = {entry.name: entry.dist.name for entry in entry_points(group="mom.commands") if entry.dist.name.startswith("mom-")}
+    assert {name: known.get(name) for name in brought if name != "demo"} == {name: of for name, of in brought.items() if name != "demo"}

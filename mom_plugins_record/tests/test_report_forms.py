@@ -24,6 +24,7 @@ from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, risk_of
 from mom_plugins_record.report.spread import bin_of
 from mom_plugins_record.report.summary import AccountedHours, summary_of
+from mom_toolkit import RecordedPoint
 
 GIB = float(1 << 20)
 FIRST = 490_008  # midnight, UTC
@@ -233,7 +234,7 @@ def test_the_page_is_whole_in_itself_and_takes_names_for_text(accounts: Path, tm
 def test_the_page_begins_with_the_programs_that_were_killed() -> None:
     hours = [guest(FIRST, "a", 4, 1, killed=3, killed_known_seconds=3600.0), guest(FIRST, "b", 4, 1, killed=2, killed_known_seconds=3600.0)]
     made = page(summary_of(AccountedHours([host(FIRST)], hours, FIRST * 3600, (FIRST + 1) * 3600)))
-    assert re.search('<div class="first"><div><b>5</b><span>programs killed in guests', made)
+    assert re.search('<div class="first"><div><b class="bad">5</b><span>programs killed in guests', made)
     made = page(summary_of(AccountedHours([host(FIRST)], hours, FIRST * 3600, (FIRST + 1) * 3600), by="flavor"))
     assert "5 of them in guests without a flavor" in made
 
@@ -391,3 +392,11 @@ def test_guests_of_several_classes_are_of_none_together(accounts: Path) -> None:
     guests = [guest(FIRST, "a", 4, 1), guest(FIRST, "ab", 4, 1)]
     alike = summary_of(AccountedHours([host(FIRST)], guests, FIRST * 3600, (FIRST + 1) * 3600))
     assert alike.whole.service_class == "gold"
+
+
+def test_of_a_few_minutes_the_page_draws_the_host_by_minutes() -> None:
+    total, available = {"mem_available": 16 * GIB}, {"mem_really_available": 4 * GIB}
+    minutes = [RecordedPoint(60.0 * n, 60.0, available, {"guests.rss": 8 * GIB}, total) for n in range(9)]
+    drawn = page(summary_of(AccountedHours([host(FIRST)], [guest(FIRST, "a", 4, 1)], FIRST * 3600.0, FIRST * 3600.0 + 540)), minutes)
+    assert drawn.count("<figure>") == 1
+    assert "Memory of the host by minutes" in drawn

@@ -37,7 +37,7 @@ def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> 
         [MOM, "demo", "--seconds", "2"], cwd=BIN.parent, env=environment, capture_output=True, text=True, check=True
     ).stdout
     last = told.partition("What to type next")[2]
-    lines = [*re.findall(r"^  (\S+ .+?)  +\S", last, re.M), *re.findall(r"drawn by\n  (.+)", last)]
+    lines = [*re.findall(r"^  (\S+ .+?)  +\S", last, re.M), *re.findall(r"summed up by\n  (.+)", last)]
     assert len(lines) >= 4
     for called in lines[1:]:  # the first is the same again
         line = called.replace("report.html", str(tmp_path / "report.html"))

@@ -38,6 +38,22 @@ COMES_WITH: Final[Mapping[str, str]] = {
 """What mom's own distributions bring that have verbs only, in the order in which help shows it: where a verb comes from that is missing."""
 
 
+_OF_POLICIES: Final = ("canary", "history", "list", "remove", "reset", "rollback", "set", "show")
+
+PLUGINS_VERBS: Final[Mapping[str, str]] = {
+    "eviction": "mom-plugins-eviction",
+    "fleet": "mom-plugins-fleet",
+    "forecast": "mom-plugins-forecast",
+    "guestd-script": "mom-plugins-guestagent",
+    "policy": "mom-plugins-policy",
+    "simulate": "mom-plugins-sim",
+    **dict.fromkeys(("advise", "record", "replay", "report"), "mom-plugins-record"),
+    **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
+    **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
+}
+"""The verbs that mom's own plugins bring, with their distributions: where one comes from that is missing. `mom demo` needs several."""
+
+
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
 """What help lists mom's own verbs below, by what they are for, in this order; those of others follow."""
 
@@ -167,7 +183,7 @@ class VerbGroup(click.Group):
         from mom_core import printable
         from mom_core.plugins.discovery import absent, how_to_install, suggestion
 
-        distribution = COMES_WITH.get(f"{self.prefix()}{name}")
+        distribution = {**PLUGINS_VERBS, **COMES_WITH}.get(f"{self.prefix()}{name}")
         if distribution is not None:
             verb = f"{self.prefix().replace('.', ' ')}{name}"
             return f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}"

@@ -6,17 +6,24 @@ import glob
 import json
 import math
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.accounts import HOUR
+from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.document import document, table
+from mom_plugins_record.report.keeper import WRITES_EVERY
 from mom_plugins_record.report.minutes import FORECAST_ERRORS
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import KIB_PER_GIB
@@ -76,11 +83,18 @@ def report(
     elif as_csv:
         click.echo(table(summary), nl=False)
     elif html is not None:
-        write_output(html, page(summary))
+        write_output(html, page(summary, () if tenant else account.minutes))
         if str(html) != "-":
             click.echo(str(html), err=html.is_symlink() or not html.is_file())  # which may be the standard output itself
     else:
         print_report(summary)
+
+
+_MOST_MINUTES: Final = 120
+"""Points of a plot by minutes."""
+
+_ROUNDED: Final = 0.001
+"""Seconds to which the file of accounts rounds moments."""
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
@@ -104,6 +118,8 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
         raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
+    newer = _since_written(accounts.parent, max(row.ended for row in hosts))
+    hosts += [host for host, _ in newer]
     begun = [row for row in hosts if row.hour <= time.time() // HOUR]
     if begun and len(begun) < len(hosts):  # if none has, it is of another machine with a clock of its own
         remarks.append(f"{len(hosts) - len(begun)} hours lie in the future, and are left out: a clock was ahead")
@@ -117,8 +133,21 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
-    guests = read_guests(accounts, since, until, properties=properties)
-    return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until))
+    guests = chain(read_guests(accounts, since, until, properties=properties), *(guests for _, guests in newer))
+    minutes = read_minutes(accounts, PointsAsked(since, until, _MOST_MINUTES)) if until - since < 2 * HOUR else ()
+    return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
+
+
+def _since_written(folder: Path, written: float) -> Sequence[tuple[HostHour, Sequence[GuestHour]]]:
+    """Return accounts of the cycles that were recorded since accounts were written last, as a running mom writes them seldom."""
+    accounts = Accounts()
+    with suppress(MomError):  # there are accounts without a recording
+        for recorded in Recording(folder).cycles(written - _ROUNDED, written + 2 * WRITES_EVERY):
+            counted = recorded.report.time <= written + _ROUNDED  # the last cycle that was: what follows is counted from there
+            accounts.add(replace(recorded.report, outcomes=()) if counted else recorded.report)
+    current = accounts.current()
+    hours = [*accounts.take(), *([current] if current else [])]
+    return [(with_guests(host, guests), guests) for host, guests in hours if host.seconds or host.unknown_seconds]
 
 
 def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from math import nan
 from pathlib import Path
 from typing import Final
 
 from mom_core import printable
 from mom_plugins_record.report.plots import HELD, Curve, plot
+from mom_plugins_record.report.sizes import KIB_PER_GIB
 from mom_plugins_record.report.summary import ReportSummary
-from mom_plugins_record.report.terminal import MEANS, columns_of, headline, sections, seen, span, title
+from mom_plugins_record.report.terminal import MEANS, columns_of, counted, headline, sections, seen, span, title
+from mom_toolkit import RecordedPoint
 
 MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""
 
 
-_MOODS: Final = {"too small": ' class="bad"', "too large": ' class="good"'}
+_BAD: Final = ' class="bad"'
+
+_MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
 
 
-def page(summary: ReportSummary) -> str:
-    """The whole page. What guests and hosts are called is text, whatever it holds. Raises `MomError` when matplotlib is missing."""
-    first = "".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in headline(summary))
+def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
+    """Return the whole page. Names of guests and hosts are text, whatever they hold. Raises `MomError` when matplotlib is missing.
+
+    :param minutes: of the host, for a time of which there are no two hours
+    """
+    first = "".join(
+        f"<div><b{_BAD if one.is_bad else ''}>{_text(one.text)}</b><span>{_text(one.meaning)}</span></div>" for one in headline(summary)
+    )
     parts = [
         f"<h1>{_text(title(summary))}</h1>",
-        f'<p class="soft">{span(summary)}. {_text(seen(summary))}.</p>',
+        f'<p class="soft">{span(summary)}. {_text(seen(summary))}; {_text(counted(summary))}.</p>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in summary.remarks),
         f'<div class="first">{first}</div>' if first else "",
-        *_plots(summary),
+        *(_plots(summary) or _plot_by_minutes(minutes)),
     ]
     for heading, rows in sections(summary):
         terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(_in_a_line(text))}</dd>" for name, text in rows)
@@ -60,6 +71,20 @@ def _plots(summary: ReportSummary) -> list[str]:
             Curve(used, [one.used_most_gib for one in spans]), Curve("the host's memory", [one.total_gib for one in spans], dashed=True)
         ]),
     ]  # fmt: skip
+
+
+def _plot_by_minutes(minutes: Sequence[RecordedPoint]) -> list[str]:
+    if len(minutes) < 2:
+        return []
+
+    held = [(one.mean.get("guests.rss", nan) - one.mean.get("ksm_saved", 0.0)) / KIB_PER_GIB for one in minutes]
+    total = [one.most.get("mem_available", nan) / KIB_PER_GIB for one in minutes]
+    available = [one.least.get("mem_really_available", nan) / KIB_PER_GIB for one in minutes]
+    curves = [
+        Curve("used on the host, at most in the minute", [of - free for of, free in zip(total, available, strict=True)]),
+        Curve("the host's memory", total, dashed=True),
+    ]
+    return [plot("Memory of the host by minutes, GiB", [one.time for one in minutes], {HELD: held}, curves)]
 
 
 def _table(summary: ReportSummary) -> str:

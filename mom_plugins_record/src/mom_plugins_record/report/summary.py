@@ -16,6 +16,7 @@ from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
+from mom_toolkit import RecordedPoint
 
 KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
 
@@ -229,6 +230,8 @@ class AccountedHours:
     until: float
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
+    minutes: Sequence[RecordedPoint] = ()
+    """The host by minutes, where the time is too short for plots by hours."""
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -35,14 +36,15 @@ def print_report(summary: ReportSummary) -> None:
     from mom_cli import TableColumn, print_table
 
     print_prose(click.style(f"{title(summary)}, {span(summary)}", bold=True), 2)
-    print_prose(seen(summary), 2)
+    print_prose(f"{seen(summary)}; {counted(summary)}", 2)
     for remark in summary.remarks:
         print_prose(printable(remark, 300), 2)
     figures = list(headline(summary))
     if figures:
         click.echo()
-    for figure, meaning in figures:
-        print_prose(f"  {figure:>{FIGURE_WIDTH}}  {meaning}", FIGURE_WIDTH + 4)
+    for figure in figures:
+        text = f"{figure.text:>{FIGURE_WIDTH}}"
+        print_prose(f"  {click.style(text, fg='red', bold=True) if figure.is_bad else text}  {figure.meaning}", FIGURE_WIDTH + 4)
     for heading, rows in sections(summary):
         click.echo()
         click.echo(click.style(heading, bold=True))
@@ -67,8 +69,16 @@ def span(summary: ReportSummary) -> str:
     return f"{shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC"
 
 
-def headline(summary: ReportSummary) -> Iterator[Row]:
-    """The figures that are read first, each with its meaning: harm, what was sold, what it took, what was saved, and what will be short."""
+class Figure(NamedTuple):
+    """A figure that is read first, its meaning, and whether it says that guests came to harm."""
+
+    text: str
+    meaning: str
+    is_bad: bool = False
+
+
+def headline(summary: ReportSummary) -> Iterator[Figure]:
+    """Yield the figures that are read first: harm, what was sold, what it took, what was saved, and what will be short."""
     whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
     sold, given = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
     if whole.killed is not None:
@@ -78,25 +88,27 @@ def headline(summary: ReportSummary) -> Iterator[Row]:
             kind = "guests " if worst.name == without(summary.by) else ""
             most = f", {worst.killed:,} of them in {kind}{printable(worst.name, 40)}"
         known = _known_of(whole.killed_known_guest_hours, whole)
-        yield f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}"
+        yield Figure(f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}", whole.killed > 0)
     if whole.promise_kept_percent is not None:
-        yield f"{whole.promise_kept_percent:.5g} %", "of the time promises were kept"
+        beside = ", though programs were killed" if whole.killed else ""
+        meaning = f"of the time guests had the memory that they were promised{beside}"
+        yield Figure(f"{whole.promise_kept_percent:.5g} %", meaning, whole.promise_broken_seconds > 0)
     if whole.waited_for_mom_percent is not None:
         known = _known_of(whole.waiting_known_guest_hours, whole)
-        yield f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known}"
+        yield Figure(f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known}")
     if sold is not None and hours:
         times = f", {sold / hours / host.total_gib:.2f} times the host" if host is not None and host.total_gib else ""
-        yield size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}"
+        yield Figure(size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}")
     if host is not None and host.used.average_gib is not None and host.total_gib:
-        yield size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average"
+        yield Figure(size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average")
     if given is not None and hours:
-        yield size(given / hours), "given back on average, at least"
+        yield Figure(size(given / hours), "given back on average, at least")
     if worth is not None and worth.money is not None:
-        yield f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set"
+        yield Figure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set")
     elif worth is not None and worth.hosts is not None:
-        yield f"{worth.hosts:.2g} hosts", "like this one saved, in memory"
+        yield Figure(f"{worth.hosts:.2g} hosts", "like this one saved, in memory")
     if summary.growth is not None and summary.growth.full_on is not None:
-        yield shown(summary.growth.full_on)[:10], "the host is full, at this growth"
+        yield Figure(shown(summary.growth.full_on)[:10], "the host is full, at this growth")
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
@@ -123,6 +135,12 @@ def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
 
 def _guests(count: int) -> str:
     return "1 guest" if count == 1 else f"{count} guests"
+
+
+def counted(summary: ReportSummary) -> str:
+    """Say up to which moment the report counts."""
+    age = time.time() - summary.until
+    return f"counts up to {shown(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
 
 
 def seen(summary: ReportSummary) -> str:

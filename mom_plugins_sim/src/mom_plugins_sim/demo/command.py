@@ -98,4 +98,4 @@ def _conclude(console: Console, summary: Summary, recording: Path) -> None:
     commands = [f"{called} {words}" for words, _ in NEXT]
     for command, (_, why) in zip(commands, NEXT, strict=True):
         console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)
-    console.print(f"\nrecorded in {recording}, and drawn by\n  {called} report {recording} --html report.html", soft_wrap=True)
+    console.print(f"\nrecorded in {recording}, and summed up by\n  {called} report {recording}", soft_wrap=True)
