@@ -279,6 +279,9 @@ class TestDoctor:
         assert "no balloon device" in first.message
         assert "memballoon" in first.cure
         assert (last.severity, last.message) == (Severity.OK, "1 of 2 guests can be resized")
+        hypervisor.guests = lambda: [Guest("whole", "whole", properties={"mem_guarantee": "100%"}), Guest("b", "b")]
+        (last,) = plugin.mom_doctor(hypervisor)
+        assert last.message == "2 of 2 guests can be resized; all of its memory is promised to 1 of them"
 
     def test_many_such_guests_are_counted(self, plugin, hypervisor):
         hypervisor.guests = lambda: [Guest(str(i), str(i), blocked={"*": "it is paused"}) for i in range(50)]

@@ -1,13 +1,15 @@
 """A node of Proxmox VE: its guests' definitions, and its own daemon, which resizes guests too."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
-from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Severity
+from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Report, Severity, Snapshot
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxLaunches, parsed
@@ -134,6 +136,29 @@ def test_a_guest_that_proxmox_resizes_is_left_alone_until_that_has_ended(node: N
     (node.root / "etc/pve/qemu-server/100.conf").write_text(WEB.replace("name: web", "name: web\nshares: 0"))
     assert node.guest(100).blocked == {}
     assert "Proxmox VE" not in {finding.subject for finding in node.plugin.mom_doctor()}
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ("", "qm set 100 --balloon 256, then qm set 100 --shares 0"),
+        ("shares: 0\n", "qm set 100 --delete shares, then qm set 100 --balloon 256, then qm set 100 --shares 0"),
+        ("balloon: 1024\n", ""),
+        ("balloon: 512\n", ""),
+    ],
+)
+def test_a_guest_without_a_minimum_is_named_with_the_line_that_has_it_give(node: Node, options: str, lines: str) -> None:
+    added = node.add(100, f"memory: 1024\n{options}")
+    added.reports(usable=300 * MIB)
+    added.updated = int(time.time())  # the plugin's own clock is real
+    guest = node.guest(100)
+    fields = node.hypervisor.fields([guest])[guest.id]
+    said = str(fields.get("keeps_all_memory", ""))
+    assert (bool(said), lines in said) == (bool(lines), True)
+    found = [one for one in node.plugin.mom_doctor() if "no Minimum memory" in one.message]
+    assert [(lines in one.cure, "up to 300 MiB" in one.message) for one in found] == ([(True, True)] if lines else [])
+    report = Report(1, 0.0, "enforce", Snapshot(guests={guest.id: replace(guest, fields=fields)}), (), (), (), (), (), 0.1)
+    assert [part.text.endswith(": 100") for part in QemuPlugin.mom_status(report)] == ([True] if lines else [])
 
 
 def test_without_its_daemon_shares_say_what_it_costs_to_take_memory(node: Node) -> None:

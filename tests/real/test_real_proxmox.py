@@ -73,6 +73,7 @@ def _defined(root: Path, node: PlainHost, vmid: int, text: str) -> PlainGuest:
 def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) -> None:
     theirs = _defined(root, node, 101, "balloon: 128\n")
     mine = _defined(root, node, 100, "balloon: 180\nshares: 0\nlock: backup\n")
+    _defined(root, node, 102, "")
     mine.wait_until_up()
     with subprocess.Popen(
         [sys.executable, "-c", PVESTATD, "pvestatd", str(mine.monitor), str(theirs.monitor)], stdout=subprocess.PIPE, text=True
@@ -82,7 +83,10 @@ def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) 
             doctor = mom.verb("doctor").stdout
             assert "qm set 101 --shares 0" in doctor
             assert "qm set 100 --shares 0" not in doctor
+            assert "qm set 102 --balloon 64, then qm set 102 --shares 0" in " ".join(doctor.split())
             mom.start()
+            assert "1 without Minimum memory in Proxmox VE, of which nothing is taken: " in mom.verb("status").stdout
+            assert "it has no Minimum memory, so it gives none" in mom.verb("guests").stdout
             time.sleep(3)
             assert mine.size_mib == 256, "it is locked"
             (root / "etc/pve/qemu-server/100.conf").write_text("memory: 256\nballoon: 180\nshares: 0\n")

@@ -537,7 +537,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether guests can be resized, and which cannot; on a host of CloudStack, what its instances started with."""
-        yield from findings(hypervisor)
+        yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from mom_core import BalloonControl, Condition, Finding, Hypervisor, Problem, Severity, Snapshot, Source, format_kib, printable
+from mom_core import BalloonControl, Condition, Finding, Hypervisor, Portion, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL
-from mom_plugins_balloon.guarantees import PromisesKept
+from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
 from mom_plugins_balloon.holders import MOVE_GUESTS, cause
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import listed_guests
@@ -79,8 +79,8 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
         yield Problem(source, message, unclear.guest.entity, Severity.ERROR, f"in the guest's metadata, {unclear.error.hint}")
 
 
-def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
-    """Whether guests can be resized, and which cannot."""
+def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
+    """Say how many guests can be resized, which cannot, and how many of them keep all of their memory."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or take balloon out of the configuration"
@@ -94,7 +94,10 @@ def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, f"guest {printable(name)}", f"it cannot be resized: {reason}", _cure(reason))
     if len(blocked) > FINDINGS_SHOWN:
         yield Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized")
-    yield Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized")
+    promised = guarantees.written([guest for guest in guests if not guest.why_blocked(CONTROL)])
+    whole = sum(Portion(share=1.0) in portions for portions in promised.values())
+    keep = f"; all of its memory is promised to {whole} of them" if whole else ""
+    yield Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized{keep}")
 
 
 def _cure(reason: str) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from mom_core import Finding, Severity, printable
+from mom_core import Finding, Severity, Value, as_number, format_kib, printable
 from mom_guests import Cures, count_of, told
 from mom_guests import examined as examined_guests
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
+from mom_plugins_qemu.monitored_guest import MonitoredGuest
 from mom_plugins_qemu.sampler import LIES
 
 SUBJECT: Final = "qemu"
+
+_SHOWN: Final = 10
+"""Guests that are named one by one."""
 
 _CURES: Final = Cures(
     SUBJECT,
@@ -59,6 +63,22 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     for number, name in hypervisor.resized_by_proxmox().items():
         text = f"pvestatd resizes {printable(name)} ({number}), every ten seconds: mom leaves its balloon alone until that has ended"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))
+    yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
     yield from examined_guests(hypervisor, guests, answering, _CURES, acts=not readonly, stats_period=stats_period)
+
+
+def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[str, Value]]) -> Iterable[Finding]:
+    """Name the guests that give nothing, as they have no Minimum memory, and say what a minimum would bring."""
+    keeping = [(guest, one) for guest in guests if (one := guest.definition) is not None and one.keeps_all]
+    for guest, definition in keeping[:_SHOWN]:
+        usable, size = (as_number(fields.get(guest.id, {}).get(name)) for name in ("mem_usable", "balloon_cur"))
+        brings = "it does not say how much it could give"
+        if usable is not None and size is not None:
+            most = max(0, min(usable, size - definition.suggested_mib * 1024))
+            brings = f"with {definition.suggested_mib} MiB it could give up to {format_kib(most)} now"
+        text = f"{printable(guest.name)} ({guest.number}) has no Minimum memory, so mom takes nothing from it; {brings}"
+        yield Finding(Severity.WARNING, "Proxmox VE", text, f"{definition.how_to_give(guest.number)}; or leave it as it is")
+    if len(keeping) > _SHOWN:
+        yield Finding(Severity.WARNING, "Proxmox VE", f"{told([guest.name for guest, _ in keeping[_SHOWN:]])} without Minimum memory, too")

@@ -1,12 +1,12 @@
-"""The sentence of `mom explain` on the way in which a guest is sized, where it has two."""
+"""What `mom explain` says of the way in which a guest is sized, where it has two, and `mom status` of guests that give nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_core import format_kib
-from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
+from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
+from mom_core import Report, first_names, format_kib
+from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 
 
 class WayExplainer(Explainer):
@@ -24,3 +24,10 @@ def _sentences(about: About) -> Iterator[str]:
         yield f"It is sized by virtio-mem, as a balloon cannot take its memory{has}."
     elif way is not None:
         yield f"It is sized by its balloon, which works, and not by virtio-mem{has}."
+
+
+def status_parts(report: Report) -> Iterator[StatusPart]:
+    """Name the guests of Proxmox VE that give nothing, as they have no Minimum memory."""
+    names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
+    if names:
+        yield StatusPart("guests", f"{len(names)} without Minimum memory in Proxmox VE, of which nothing is taken: {first_names(names)}")

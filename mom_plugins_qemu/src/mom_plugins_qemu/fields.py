@@ -40,6 +40,7 @@ def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
     return FieldSpec(name, unit, Scope.GUEST, description, source)
 
 
+KEEPS_ALL: Final = "keeps_all_memory"
 SIZED_BY: Final = "sized_by"
 VIRTIO_MEM: Final = "virtio-mem"
 
@@ -57,6 +58,7 @@ GUEST_FIELDS: Final = (
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
     _field(PLUGGED_MAXIMUM, Unit.KIB, "what virtio-mem can have plugged in", "QMP query-memory-devices max-size"),
     _field(SIZED_BY, Unit.TEXT, _WAYS, "the guest's devices"),
+    _field(KEEPS_ALL, Unit.TEXT, "why all of the guest's memory is promised to it, and what changes that", "Proxmox VE's definition"),
 )
 
 LONGEST_STAY: Final = "monitor_stay"
@@ -73,3 +75,5 @@ HOST_FIELDS: Final = (
 )
 
 WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes it: its balloon, or virtio-mem", 22, 4)
+
+COLUMNS: Final = (GuestColumn(GuestColumn.REMARKS, (KEEPS_ALL,), Unit.TEXT, "that all of its memory is promised to it"), WAY)

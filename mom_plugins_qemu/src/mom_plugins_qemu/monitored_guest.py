@@ -10,7 +10,7 @@ from mom_core import Value, printable
 from mom_guests import LEAST, PERIOD, VOUCHED, Record, SeenGuest
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.description import Description, VirtioMem
-from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
+from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import Defined, GuestFile
 from mom_plugins_qemu.proxmox import GuestDefinition
 from mom_plugins_qemu.states import why_left_alone
@@ -171,4 +171,6 @@ class MonitoredGuest(SeenGuest):
             fields[VOUCHED] = self.definition.memory_mib << 10
         if self.definition is not None and self.definition.reclaim_cost is not None:
             fields["reclaim_cost"] = self.definition.reclaim_cost
+        if self.definition is not None and self.definition.keeps_all and self.balloon:
+            fields[KEEPS_ALL] = f"it has no Minimum memory, so it gives none; to change that: {self.definition.how_to_give(self.number)}"
         return fields

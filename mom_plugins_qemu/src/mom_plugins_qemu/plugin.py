@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Suggestion, Value, hookimpl
 from mom_guests import PluginOfGuests
-from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, WAY
+from mom_plugins_qemu.fields import COLUMNS, GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 from mom_plugins_qemu.proxmox import ProxmoxLaunches
 from mom_toolkit import LaunchReader, late_hook
@@ -71,8 +71,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The fields of each guest and of all together, the statistics period, and which of two ways sizes guests."""
-        return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), WAY)
+        """Declare the fields of each guest and of all together, the statistics period, and columns of `mom guests`."""
+        return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -119,6 +119,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     mom_explainer = late_hook("mom_plugins_qemu.explanation:WayExplainer")
+
+    mom_status = late_hook("mom_plugins_qemu.explanation:status_parts", "report")
 
     mom_importers = late_hook("mom_plugins_qemu.proxmox_import:importers")
 

@@ -30,6 +30,9 @@ _CLASS_TAG: Final = "class-"
 ORDINARY_SHARES: Final = 1000
 """The shares of a guest that has none of its own."""
 
+DEFAULT_MEMORY_MIB: Final = 512
+"""Of a guest whose definition does not say (qm.conf(5))."""
+
 MOST_SHARES: Final = 50_000
 MOST_MIB: Final = 1 << 34
 
@@ -56,6 +59,24 @@ class GuestDefinition(NamedTuple):
     def is_resized_by_proxmox(self) -> bool:
         """True if pvestatd moves its balloon, every ten seconds, towards what the node is to use."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
+
+    @property
+    def keeps_all(self) -> bool:
+        """True if it has a balloon and no least memory: Proxmox VE's default, by which all of its memory is promised to it."""
+        return self.balloon_mib is None
+
+    @property
+    def suggested_mib(self) -> int:
+        """A least memory with which it can give: a quarter of its memory."""
+        return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
+
+    def how_to_give(self, number: str) -> str:
+        """Return the commands with which the guest gives memory, and to mom alone.
+
+        While shares are 0, a new least memory would inflate the balloon of the running guest to it at once.
+        """
+        first = "" if self.shares else f"qm set {number} --delete shares, then "
+        return f"{first}qm set {number} --balloon {self.suggested_mib}, then qm set {number} --shares 0"
 
     def properties(self) -> dict[str, Value]:
         """Promises to the guest, by the properties in which metadata makes them, and what it is to its platform. A guest with no least
@@ -137,9 +158,6 @@ def whole(text: str, most: int) -> int | None:
     """A number as definitions have it; None for what is none, or more than that."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
-
-DEFAULT_MEMORY_MIB: Final = 512
-"""Of a guest whose definition does not say (qm.conf(5))."""
 
 _UUID: Final = re.compile(r"uuid=([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
 
