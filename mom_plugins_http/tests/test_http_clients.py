@@ -188,6 +188,25 @@ def test_who_asks_while_the_system_gives_no_more_threads_is_asked_to_come_again(
     worker.close(60.0)
 
 
+def test_users_take_turns_and_none_has_all_places_of_a_worker() -> None:
+    worker, release, done = Worker("mom-test", "tests", 8), threading.Event(), list[str]()
+
+    async def ask() -> None:
+        first = [asyncio.create_task(worker.run(release.wait, "reader"))]
+        await asyncio.sleep(0)
+        first += [asyncio.create_task(worker.run(lambda: done.append("reader"), "reader")) for _ in range(7)]
+        await asyncio.sleep(0)
+        second = [asyncio.create_task(worker.run(lambda: done.append("root"), "root")) for _ in range(2)]
+        await asyncio.sleep(0)
+        release.set()
+        ended = await asyncio.gather(*first, *second, return_exceptions=True)
+        assert sum(isinstance(each, ProblemError) for each in ended) == 4
+
+    asyncio.run(ask())
+    assert done == ["root", "reader", "root", "reader", "reader"]
+    worker.close(60.0)
+
+
 def test_where_an_answer_does_not_fit_the_connections_end_that_have_taken_longest() -> None:
     unread, ended = HeldBytes(100), []
     shared = b"s" * 40

@@ -218,7 +218,8 @@ class CycleRoutes:
         guest = found_guest(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
         until = call.number(UNTIL) or time.time()
         asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), guest, GUEST_HISTORY)
-        return {"items": [told(RecordedModel, one) for one in await self._worker.run(lambda: kept.recorded_points(asked))]}
+        points = await self._worker.run(lambda: kept.recorded_points(asked), call.peer.user)
+        return {"items": [told(RecordedModel, one) for one in points]}
 
     async def recent_outcomes(self, call: ApiCall) -> object:
         """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""

@@ -146,7 +146,8 @@ class LaunchRoutes:
         kept = offered(self._context, Admissions, "knows promises", "sla")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
         question = partial(kept.admission, memory, sla_class, call.number(COUNT))
-        answer = await self._reading.run(partial(answered, self._context, Admissions, lambda: sound(Admission, question())))
+        asked = partial(answered, self._context, Admissions, lambda: sound(Admission, question()))
+        answer = await self._reading.run(asked, call.peer.user)
         return as_object(answer)
 
     async def launch(self, call: ApiCall) -> object:
@@ -183,10 +184,15 @@ class LaunchRoutes:
         return guest
 
     async def _run(
-        self, job: Callable[[], Result], asked: int = 0, worker: Worker | None = None, kind: Callable[..., object] = Reservations
+        self,
+        job: Callable[[], Result],
+        asked: int = 0,
+        worker: Worker | None = None,
+        kind: Callable[..., object] = Reservations,
+        user: str = "",
     ) -> Result:
         try:
-            return await (worker or self._worker).run(partial(answered, self._context, kind, job))
+            return await (worker or self._worker).run(partial(answered, self._context, kind, job), user)
         except ReservationRefused as error:
             figures = {"requested_kib": asked, **told(RoomModel, error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
@@ -200,9 +206,9 @@ class LaunchRoutes:
         kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of the client's
             return {"room": None, "items": [], "ended": []}
-        read = self._reading
-        room = await self._run(self._room, worker=read)
-        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=read)
+        read, user = self._reading, call.peer.user
+        room = await self._run(self._room, worker=read, user=user)
+        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=read, user=user)
         return {
             "room": room,
             "items": [as_object(one) for one in found if one.state.lasts],
@@ -235,7 +241,7 @@ class LaunchRoutes:
 
     async def _found(self, call: ApiCall, worker: Worker) -> Reservation:
         identity, kept = call.path["id"], self._reservations()
-        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=worker)
+        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=worker, user=call.peer.user)
         for one in found:
             if one.id == identity:
                 return one

@@ -170,13 +170,13 @@ class PolicyRoutes:
 
     async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
         """The last changes, newest first, with who, when and what."""
-        changes = await self._reading.run(self.texts().history)
+        changes = await self._reading.run(self.texts().history, call.peer.user)
         return {"items": as_object(changes[::-1][: call.number(LIMIT)])}
 
     async def check_policies(self, call: ApiCall) -> CheckedModel:
         """Say what is wrong with changes, without making them."""
         given = await read_body(call, ChangesModel)
-        found = await self._reading.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all))
+        found = await self._reading.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all), call.peer.user)
         problems, warnings = [[as_object(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
         return {"good": not problems, "problems": problems, "warnings": warnings}
 

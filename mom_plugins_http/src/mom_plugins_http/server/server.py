@@ -9,7 +9,9 @@ import os
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
@@ -176,25 +178,38 @@ class Worker:
         self._callers = Callers(name, 1)
         self._what, self._most = what, most
         self._waiting = 0
+        self._own: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Lock] = {}
 
     @property
     def full(self) -> bool:
         """Whether as many jobs wait as may."""
         return self._waiting >= self._most
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """The job's result, or what it raises; `ProblemError` when too many wait, or there is no thread. Called in the server's thread."""
-        if self.full:
+    async def run(self, job: Callable[[], Result], user: str = "") -> Result:
+        """The job's result, or what it raises; `ProblemError` when too many wait, or there is no thread. Called in the server's thread.
+
+        :param user: whose job it is, where anyone may ask: users take turns, and none has more places than are free
+        """
+        if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
-        try:
-            made = self._callers.start(job)
-        except RuntimeError as error:
-            raise ProblemError(503, "the system gives mom no more threads", "ask again later", headers={"retry-after": "1"}) from error
         self._waiting += 1
+        self._own[user] += 1
         try:
-            return await asyncio.wrap_future(made)
+            async with self._turns.setdefault(user, asyncio.Lock()) if user else contextlib.nullcontext():
+                return await asyncio.wrap_future(self._begun(job))
         finally:
             self._waiting -= 1
+            self._own[user] -= 1
+            if not self._own[user]:
+                del self._own[user]
+                self._turns.pop(user, None)
+
+    def _begun(self, job: Callable[[], Result]) -> Future[Result]:
+        try:
+            return self._callers.start(job)
+        except RuntimeError as error:
+            raise ProblemError(503, "the system gives mom no more threads", "ask again later", headers={"retry-after": "1"}) from error
 
     def close(self, seconds: float) -> None:
         """End after the job that is under way; wait for that at most so long."""
