@@ -37,6 +37,10 @@ PROGRAMS: Final = {"mom": "mom_daemon.cli:main", "momd": "mom_plugins_vdsm.momd.
 """What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
 HELPER: Final = f"/usr/bin/python3 -I -S /{HOME}/lib/python3/site-packages/mom_helper"
 """What root runs knows nothing but the standard library, and itself: not what else is in mom's environment, or was added to it."""
+LIBVIRT_HELPER: Final = HELPER.replace(" -S", "")
+"""This finds the system's libvirt module besides."""
+HELPERS: Final = ("mom-helper", "mom-libvirt-helper")
+UNITS: Final = ("mom.service", "mom-restore.service", *(f"{name}.{kind}" for name in HELPERS for kind in ("service", "socket")))
 RIGHTS: Final = {
     "mom.sysusers.conf": "usr/lib/sysusers.d/mom.conf",
     "helper.d/mom.conf": "usr/lib/mom/helper.d/mom.conf",
@@ -239,8 +243,10 @@ def _write_programs(tree: Path, programs: Mapping[str, str]) -> None:
 
 def _write_units(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for name in ("mom.service", "mom-restore.service", "mom-helper.service", "mom-helper.socket"):
-        text = (ROOT / "packaging" / name).read_text().replace("/opt/mom/bin/python3 -I -m mom_helper", HELPER)
+    for name in UNITS:
+        text = (ROOT / "packaging" / name).read_text()
+        text = text.replace("/opt/mom/bin/python3 -I -m mom_helper serve-libvirt", f"{LIBVIRT_HELPER} serve-libvirt")
+        text = text.replace("/opt/mom/bin/python3 -I -m mom_helper", HELPER)
         (folder / name).write_text(text.replace("/opt/mom/bin/", "/usr/bin/"))
 
 

@@ -1,6 +1,6 @@
 """Stands in for libvirt's Python binding: guests in memory, calls counted, and every failure that a test asks for."""
 
-# ruff: noqa: A003, N802, N803, N815  # the names are libvirt's
+# ruff: noqa: N802, N803, N815  # the names are libvirt's
 
 from __future__ import annotations
 
@@ -378,6 +378,8 @@ class FakeLibvirtd:
         self.calls: Counter[str] = Counter()
         self.connections: list[FakeConnection] = []
         self.refusal: FakeError | None = None
+        self.write_refusal: FakeError | None = None
+        """Of connections that may change something."""
         """What opening a connection fails with."""
         self.open_hangs: threading.Event | None = None
         self.bulk_hangs: list[threading.Event] = []
@@ -406,6 +408,11 @@ class FakeLibvirtd:
         return self.version
 
     def open(self, uri: str) -> FakeConnection:
+        if self.write_refusal is not None:
+            raise self.write_refusal
+        return self.openReadOnly(uri)
+
+    def openReadOnly(self, uri: str) -> FakeConnection:
         self.count("open")
         self.opened_uris.append(uri)
         if self.open_hangs is not None:
@@ -414,8 +421,6 @@ class FakeLibvirtd:
             raise self.refusal
         self.connections.append(FakeConnection(self, uri))
         return self.connections[-1]
-
-    openReadOnly = open
 
 
 class NoLoop:

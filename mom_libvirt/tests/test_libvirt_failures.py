@@ -49,8 +49,8 @@ def test_an_error_has_its_kind(code: int, number: int, running: bool | None, kin
 
 def test_a_cure_fits_the_error() -> None:
     assert "start libvirt" in cure_for(failures.SYSTEM_ERROR, errno.ENOENT)
-    assert "group libvirt" in cure_for(failures.SYSTEM_ERROR, errno.EACCES)
-    assert "group libvirt" in cure_for(failures.AUTH_UNAVAILABLE)
+    assert "unix_sock_ro_perms" in cure_for(failures.SYSTEM_ERROR, errno.EACCES)
+    assert "unix_sock_ro_perms" in cure_for(failures.AUTH_UNAVAILABLE)
     assert "uri" in cure_for(failures.NO_CONNECT)
     assert cure_for(failures.NO_DOMAIN) == ""
     assert "ssh root@other true" in cure_for(failures.SYSTEM_ERROR, errno.ECONNRESET, "qemu+ssh://root@other/system")

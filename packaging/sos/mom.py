@@ -16,7 +16,7 @@ class Mom(Plugin, DebianPlugin, RedHatPlugin, UbuntuPlugin):
     short_desc = "mom, the memory overcommitment manager"
     plugin_name = "mom"
     profiles = ("virt", "memory", "performance")
-    services = ("mom", "mom-helper")
+    services = ("mom", "mom-helper", "mom-libvirt-helper")
     files = PROGRAMS
 
     def setup(self):

@@ -109,12 +109,15 @@ class OwnSystemd:
             yield f"mount -t tmpfs -o mode=755 tmpfs {closed}"
             yield from (f"mkdir -p {path} && mount --bind /run/kept/{number} {path}" for number, path in enumerate(below))
 
-    def add_moms_units(self, config: Path, *more: str) -> None:
+    def add_moms_units(self, config: Path, *more: str, libvirt_uri: str = "") -> None:
         """Those that are shipped, with the programs that are tested and this configuration; what else differs stands in a drop-in: where
-        things are, and these lines. What the helper may write stands in `helper.d`. Of /var/lib, they see the folder `lib`."""
+        things are, and these lines. What the helper may write stands in `helper.d`. Of /var/lib, they see the folder `lib`. Without a
+        URI, there is no mom-libvirt-helper."""
         drop_in = "\n".join([_ELSEWHERE.format(folder=self.folder), *more, ""])
         helper = f"{sys.executable} -I -S {Path(mom_helper.__file__).parent}"
+        libvirts = helper.replace(" -S", "")
         replaced = {
+            "/opt/mom/bin/python3 -I -m mom_helper serve-libvirt": f"{libvirts} serve-libvirt --uri {libvirt_uri}",
             "/opt/mom/bin/python3 -I -m mom_helper serve": f"{helper} serve --declarations {self.folder}/helper.d",
             "/opt/mom/bin/python3 -I -m mom_helper": helper,
             "/opt/mom/bin/mom": str(Path(sys.executable).parent / "mom"),
@@ -122,8 +125,10 @@ class OwnSystemd:
         }
         for folder in (self.units, self.folder / "helper.d"):
             folder.mkdir()
-        shutil.copy(_SHIPPED / "mom-helper.socket", self.units)
-        for name in ("mom", "mom-restore", "mom-helper"):
+        helpers = ["mom-helper", *(["mom-libvirt-helper"] if libvirt_uri else [])]
+        for name in helpers:
+            shutil.copy(_SHIPPED / f"{name}.socket", self.units)
+        for name in ("mom", "mom-restore", *helpers):
             text = (_SHIPPED / f"{name}.service").read_text()
             for shipped, tested in replaced.items():
                 text = text.replace(shipped, tested)

@@ -80,7 +80,7 @@ class Host:
         for name in KNOBS:
             (folder / "root/sys/kernel/mm/ksm" / name).write_text("0\n")
         (folder / "root/proc/meminfo").write_text(MEMINFO)
-        for unit in ("mom", "mom-restore", "mom-helper"):
+        for unit in ("mom", "mom-restore", "mom-helper", "mom-libvirt-helper"):
             (folder / f"units/{unit}.service.d").mkdir(parents=True)
             (folder / f"units/{unit}.service.d/here.conf").write_text(HERE.format(folder=folder))
         declared = "".join(f"[knob {folder}/root/sys/kernel/mm/ksm/{name}]\nleast = 0\nmost = 1000000\n" for name in KNOBS[:4])

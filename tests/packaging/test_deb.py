@@ -141,23 +141,30 @@ def test_its_programs_are_started_by_the_interpreter_of_its_own_environment(inst
 
 
 def test_its_units_start_what_it_has(installed: Path) -> None:
-    for unit in ("mom.service", "mom-restore.service", "mom-helper.service", "mom-helper.socket"):
+    for unit in (
+        "mom.service",
+        "mom-restore.service",
+        *(f"mom-{name}helper.{kind}" for name in ("", "libvirt-") for kind in ("service", "socket")),
+    ):
         text = (installed / "usr/lib/systemd/system" / unit).read_text()
         assert "/opt/" not in text
         assert set(re.findall(r"/usr/bin/mom\w*", text)) == ({"/usr/bin/mom"} if "helper" not in unit else set())
     helper = (installed / "usr/lib/systemd/system/mom-helper.service").read_text()
     programs = set(re.findall(r"/usr/bin/python3 -I -S (/\S+) ", helper))
     assert len(programs) == 1, "what serves is what puts back"
+    (program,) = programs
     done = subprocess.run(
-        [sys.executable, "-I", "-S", f"{installed}{programs.pop()}", "--help"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-S", f"{installed}{program}", "--help"], capture_output=True, text=True, timeout=60, check=False
     )
     assert "serve --user NAME" in done.stderr, "it runs with the standard library only"
+    libvirts = (installed / "usr/lib/systemd/system/mom-libvirt-helper.service").read_text()
+    assert f"ExecStart=/usr/bin/python3 -I {program} serve-libvirt --user mom\n" in libvirts, "it finds the system's libvirt module"
 
 
 def test_root_declares_what_the_helper_may_do_and_who_mom_is(installed: Path) -> None:
     assert "[knob /sys/kernel/mm/ksm/run]" in (installed / "usr/lib/mom/helper.d/mom.conf").read_text()
     assert re.search(r"^u mom - ", (installed / "usr/lib/sysusers.d/mom.conf").read_text(), re.M)
-    assert "org.libvirt.unix.manage" in (installed / "usr/share/polkit-1/rules.d/60-mom.rules").read_text()
+    assert "org.libvirt.unix.monitor" in (installed / "usr/share/polkit-1/rules.d/60-mom.rules").read_text()
     assert {path.name for path in (installed / "usr/lib/mom/drop-ins").iterdir()} == {"network.conf", "numa-balancing.conf"}
 
 

@@ -322,8 +322,8 @@ def earlier(text: str) -> str:
         "=+/bin/sh": "=/bin/sh",
         "CapabilityBoundingSet=\n": "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_CHOWN\n",
         "ProtectControlGroups=yes\n": "",
-        "Wants=mom-helper.socket\n": "",
-        " mom-helper.socket mom-helper.service\n": "\n",
+        "Wants=mom-helper.socket mom-libvirt-helper.socket\n": "",
+        "After=mom-helper.socket mom-helper.service mom-libvirt-helper.socket mom-libvirt-helper.service\n": "",
     }
     for now, then in changed.items():
         text = text.replace(now, then)
@@ -541,10 +541,11 @@ def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(ser
     assert seen["stat_refresh"] == ("read" if helps else "not read"), "/proc is there, and root may read this"
 
 
-@pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper", "mom-vdsm"])
+@pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper", "mom-libvirt-helper", "mom-vdsm"])
 def test_every_unit_keeps_files_and_the_kernels_settings_to_itself(unit: str) -> None:
     lines = (ROOT / f"packaging/{unit}.service").read_text().splitlines()
-    mode = "RuntimeDirectoryMode=0700" if unit == "mom-helper" else "StateDirectoryMode=0750"
+    modes = {"mom-helper": "RuntimeDirectoryMode=0700", "mom-libvirt-helper": "StateDirectoryMode=0700"}
+    mode = modes.get(unit, "StateDirectoryMode=0750")
     for line in ("UMask=0077", "ProtectKernelTunables=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", mode):
         assert line in lines, f"{unit}.service lacks {line}"
 

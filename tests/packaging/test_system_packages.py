@@ -72,7 +72,9 @@ def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Pa
         subprocess.run(["sh", "-n"], input=text, text=True, timeout=60, check=True)
     assert "mom restore -c /etc/mom/mom.yaml --as-left /run/mom" in scripts["preuninstall"]
     assert "mom hook remove" in scripts["preuninstall"]
-    assert "systemctl try-restart mom-helper.service mom.service" in scripts["postuninstall"], "the new mom asks the new helper"
+    assert "systemctl try-restart mom-helper.service mom-libvirt-helper.service mom.service" in scripts["postuninstall"], (
+        "the new mom asks the new helpers"
+    )
     assert "[ ! -e /etc/mom/mom.yaml ]" in scripts["postinstall"]
 
 

@@ -1,23 +1,35 @@
-"""libvirt with a real polkit and the rule that mom's packages install: user mom gets in and resizes guests, and nobody else does."""
+"""libvirt with a real polkit, the rule that mom's packages install, and mom-libvirt-helper: user mom looks, the helper changes guests."""
 
+import errno
 import os
+import pwd
 import shutil
+import signal
+import socket
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
+import libvirt_qemu  # type: ignore[import-untyped]  # as above
 import pytest
 from guest_image import CannotBuild, build, cache_folder
-from libvirt_mom import libvirt_mom
+from libvirt_mom import LibvirtMom, another_host, libvirt_mom
 from own_systemd import MOM
 from private_libvirtd import CannotStart, PrivateLibvirtd
-from real_guests import Lab, RealGuest, not_here, once
+from real_guests import Lab, RealGuest, disk, not_here, once
 
-from mom_core import HypervisorError
+from mom_core import GuestBusy, PermissionDenied
 from mom_devkit import wait_until
-from mom_devkit.without_root import another_user
+from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess, another_user
+from mom_helper.libvirt_orders import NOT_GIVEN, GuestOrder
+from mom_helper.libvirt_orders import GuestOrderNumber as Number
+from mom_helper.orders import ORDER, Answer
+from mom_toolkit import GuestState
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="only root can have others ask libvirt")]
 
@@ -29,6 +41,7 @@ OUTSIDE, STRANGER = "games", "nobody"
 """Whom other namespaces know by the number of user mom, and a user whom no rule knows."""
 
 KIB_IN_MIB = 1024
+LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 
 BUS = """<busconfig>
   <type>system</type>
@@ -93,41 +106,194 @@ def asking() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
+def helper(asking: Lab, host_beside: PrivateLibvirtd) -> Iterator[LibvirtHelperProcess]:
+    """The process that changes guests for user mom, with one destination."""
+    there = host_beside.destination
+    own = LibvirtHelperProcess(asking.libvirtd.uri, f"[destination beside]\nuri = {there.uri}\nway = {there.way}\n", OUTSIDE)
+    own.start()
+    yield own
+    own.close()
+
+
+@pytest.fixture(scope="module")
+def host_beside(asking: Lab) -> Iterator[PrivateLibvirtd]:
+    with another_host(asking.libvirtd) as other:
+        yield other
+
+
+@pytest.fixture(scope="module")
 def guest(asking: Lab) -> RealGuest:
-    return asking.start("asked", mib=256).wait_until_up()
+    return asking.start("asked", mib=256, period=0, devices=disk(asking, "asked", 16)).wait_until_up()
 
 
-def test_user_mom_sees_guests_and_resizes_them(asking: Lab, guest: RealGuest) -> None:
-    with another_user(OUTSIDE), libvirt_mom(asking.libvirtd, deadline="20s", call_timeout="8s") as mom:
-        entity = mom.listed(guest).entity
-        mom.hypervisor.set_balloon(entity, 200 * KIB_IN_MIB)
-        wait_until(lambda: mom.hypervisor.balloon_sizes([entity]) == {guest.uuid: 200 * KIB_IN_MIB}, "the guest has followed", 60)
-        assert mom.fields(guest)["balloon_cur"] == 200 * KIB_IN_MIB
+@contextmanager
+def mom_with(asking: Lab, helper: LibvirtHelperProcess | None) -> Iterator[LibvirtMom]:
+    """mom as its user; without a helper, there is none."""
+    uri = asking.libvirtd.uri + "-ro"
+    environment = helper.environment if helper is not None else {LIBVIRT_HELPER_SOCKET_VARIABLE: "/nowhere"}
+    settings = {"uri": uri, "deadline": "60s", "call_timeout": "20s", "watch": "0s"}
+    with patch.dict(os.environ, environment), another_user(OUTSIDE), libvirt_mom(asking.libvirtd, **settings) as mom:
+        yield mom
 
 
-def test_user_mom_has_no_guest_of_its_own_run_and_removes_none(asking: Lab, guest: RealGuest) -> None:
+def test_user_mom_sees_guests_and_libvirt_lets_it_change_nothing(asking: Lab, guest: RealGuest) -> None:
     with another_user(OUTSIDE):
-        connection = opened(asking)
-        described = connection.lookupByUUIDString(guest.uuid).XMLDesc().replace(guest.name, "another").replace(guest.uuid, "")
-        forbidden = {"define": lambda: connection.defineXML(described), "create": lambda: connection.createXML(described)}
-        forbidden |= {
-            "remove": connection.lookupByUUIDString(guest.uuid).undefine,
-            "secret": lambda: connection.secretDefineXML("<secret ephemeral='yes'/>"),
+        assert "authentication" in why_refused(lambda: libvirt.open(asking.libvirtd.uri))
+        connection = libvirt.openReadOnly(asking.libvirtd.uri + "-ro")
+        domain = connection.lookupByUUIDString(guest.uuid)
+        described = domain.XMLDesc()
+        refused = {
+            "size": lambda: domain.setMemoryFlags(200 * KIB_IN_MIB, LIVE),
+            "secrets": lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE),
+            "monitor": lambda: libvirt_qemu.qemuMonitorCommand(domain, "info status", 1),
+            "script": lambda: domain.attachDevice("<interface type='ethernet'><script path='/bin/true'/></interface>"),
+            "move": lambda: domain.migrateToURI3("qemu+ext://h/system?command=/bin/true", {}, 0),
+            "file": lambda: domain.save("/etc/passwd"),
+            "define": lambda: connection.defineXML(described),
+            "create": lambda: connection.createXML(described),
+            "remove": domain.undefine,
         }
-        assert {what: why_refused(call) for what, call in forbidden.items()} == dict.fromkeys(forbidden, "access denied")
+        assert {what: why_refused(call) for what, call in refused.items()} == dict.fromkeys(refused, "operation forbidden")
         connection.close()
+    with mom_with(asking, None) as mom:
+        entity = mom.listed(guest).entity
+        assert mom.fields(guest)["balloon_cur"]
+        with pytest.raises(PermissionDenied):
+            mom.hypervisor.set_balloon(entity, 200 * KIB_IN_MIB)
 
 
-def test_another_user_does_not_get_in(asking: Lab, guest: RealGuest) -> None:
+def test_the_helper_resizes_limits_and_pauses_a_guest_for_user_mom(asking: Lab, guest: RealGuest, helper: LibvirtHelperProcess) -> None:
+    with mom_with(asking, helper) as mom:
+        entity, hypervisor = mom.listed(guest).entity, mom.hypervisor
+        hypervisor.set_stats_period(entity, 2)
+        hypervisor.set_io_tune(entity, "vda", {"read_iops_sec": 500})
+        hypervisor.set_balloon(entity, 200 * KIB_IN_MIB)
+        wait_until(lambda: hypervisor.balloon_sizes([entity]) == {guest.uuid: 200 * KIB_IN_MIB}, "the guest has followed", 60)
+        assert mom.fields(guest)["balloon_stats_period"] == 2
+        assert hypervisor.io_tunes([entity])[guest.uuid][0].current["read_iops_sec"] == 500
+        hypervisor.pause(entity)
+        assert hypervisor.standings([entity])[guest.uuid] is GuestState.PAUSED
+        hypervisor.resume(entity)
+        assert hypervisor.standings([entity])[guest.uuid] is GuestState.RUNNING
+    assert guest.domain.blockIoTune("vda", LIVE)["read_iops_sec"] == 500
+    lines = [line.partition(guest.uuid)[2].split()[1:] for line in helper.log.splitlines() if guest.uuid in line and "refused" not in line]
+    assert [line[0] for line in lines] == ["period", "disk", "balloon", "pause", "resume"]
+    assert lines[2] == ["balloon", str(200 * KIB_IN_MIB)]
+
+
+def test_a_guest_that_mom_has_saved_or_shut_down_is_started_again(asking: Lab, helper: LibvirtHelperProcess) -> None:
+    defined = asking.start("saves", persistent=True).wait_until_up()
+    with mom_with(asking, helper) as mom:
+        hypervisor, entity = mom.hypervisor, mom.listed(defined).entity
+
+        def state() -> GuestState:
+            return hypervisor.standings([entity])[defined.uuid]
+
+        hypervisor.save(entity, 60.0)
+        assert state() is GuestState.SAVED
+        hypervisor.start(entity, 60.0)
+        assert state() is GuestState.RUNNING
+        hypervisor.guests()
+        hypervisor.shut_down(entity)
+        wait_until(lambda: state() is GuestState.OFF, "it is off", 60)
+        hypervisor.start(entity, 60.0)
+        assert state() is GuestState.RUNNING
+        os.seteuid(0)
+        defined.domain.destroy()
+        os.seteuid(pwd.getpwnam(OUTSIDE).pw_uid)
+        with pytest.raises(PermissionDenied):
+            hypervisor.start(entity, 60.0)
+
+
+def test_a_guest_moves_to_a_destination_that_root_has_declared_only(
+    asking: Lab, helper: LibvirtHelperProcess, host_beside: PrivateLibvirtd
+) -> None:
+    defined = asking.start("moves", persistent=True).wait_until_up()
+    with mom_with(asking, helper) as mom:
+        entity = mom.listed(defined).entity
+        with pytest.raises(PermissionDenied, match="declared"):
+            mom.hypervisor.migrate(entity, replace(host_beside.destination, way=""), 60.0)
+        speed(defined, 1)
+        with pytest.raises(GuestBusy, match="given up"):
+            mom.hypervisor.migrate(entity, host_beside.destination, 2.0)
+        speed(defined, 10_000)
+        mom.hypervisor.migrate(entity, host_beside.destination, 60.0)
+        assert defined.uuid not in {one.id for one in mom.hypervisor.guests()}
+    there = libvirt.open(host_beside.uri)
+    assert there.lookupByUUIDString(defined.uuid).isActive()
+    there.close()
+
+
+def test_orders_that_are_none_are_refused(asking: Lab, guest: RealGuest, helper: LibvirtHelperProcess) -> None:
+    known, start = uuid.UUID(guest.uuid).bytes, guest.domain.ID()
+
+    def error(number: int, *values: int, what: bytes = b"", identity: bytes = known, start: int = start) -> tuple[int, int]:
+        asking_helper.send(GuestOrder(number, 7, identity, start, what, values).packed())
+        answer = Answer(*ORDER.unpack(asking_helper.recv(1 << 16)[: ORDER.size]))
+        assert answer.id == 7
+        return answer.error, answer.a
+
+    with another_user(OUTSIDE), closing(asked_by(helper)) as asking_helper:
+        assert error(Number.BALLOON, 200 << 10, identity=bytes(16)) == (errno.EIO, libvirt.VIR_ERR_NO_DOMAIN)
+        assert error(Number.BALLOON, 200 << 10, start=start + 1) == (errno.ESRCH, 0)
+        assert error(Number.BALLOON, 0) == error(Number.BALLOON, 1 << 42) == error(Number.PERIOD, -1) == (errno.ERANGE, 0)
+        assert error(Number.CPU, -2) == error(Number.CPU, NOT_GIVEN, 999) == error(Number.CPU, NOT_GIVEN, NOT_GIVEN, 1) == (errno.ERANGE, 0)
+        assert error(Number.DISK, 1, what=b"/etc/passwd") == error(Number.NET, 1) == (errno.EINVAL, 0)
+        assert error(Number.DISK, 1, what=b"vdz") == (errno.EIO, libvirt.VIR_ERR_INVALID_ARG)
+        assert error(Number.MIGRATE, 1) == error(Number.MIGRATE, -1) == (errno.ENOENT, 0), "it is not declared"
+        assert error(Number.LIST, 1) == error(Number.AGENT, 99, 0, 5) == (errno.ENOENT, 0)
+        assert error(Number.SAVE) == error(Number.SHUTDOWN) == (errno.EOPNOTSUPP, 0)
+        assert error(0) == error(99) == (errno.EINVAL, 0)
+        order = GuestOrder(Number.PAUSE, 7, known, start).packed()
+        for malformed in (order[:-1], order + b"\0", order * 2, b"\0"):
+            with closing(asked_by(helper)) as connection:
+                connection.send(malformed)
+                assert connection.recv(1 << 16) == b""
+    helper.socket.chmod(0o666)
+    with another_user(STRANGER), closing(asked_by(helper)) as connection, suppress(ConnectionError):
+        connection.send(order)
+        assert connection.recv(1 << 16) == b""
+    helper.socket.chmod(0o660)
+    assert guest.domain.isActive()
+    assert guest.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+
+def test_an_order_that_hangs_holds_up_no_other_and_ends_with_its_client(
+    asking: Lab, guest: RealGuest, helper: LibvirtHelperProcess
+) -> None:
+    other = asking.start("other").wait_until_up()
+    idle = len(helper.processes())
+    period = {one: GuestOrder(Number.PERIOD, 7, uuid.UUID(one.uuid).bytes, values=(3,)).packed() for one in (guest, other)}
+    os.kill(guest.pid, signal.SIGSTOP)
+    try:
+        with another_user(OUTSIDE), closing(asked_by(helper)) as connection, closing(asked_by(helper)) as hanging:
+            hanging.send(period[guest])
+            connection.send(period[other])
+            assert Answer(*ORDER.unpack(connection.recv(1 << 16))).error == 0
+        wait_until(lambda: len(helper.processes()) == idle, "both processes have ended", 20)
+    finally:
+        os.kill(guest.pid, signal.SIGCONT)
+
+
+def speed(guest: RealGuest, mib: int) -> None:
+    """As root: how fast it moves, in MiB/s."""
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    os.seteuid(0)
+    guest.domain.migrateSetMaxSpeed(mib)
+    os.seteuid(pwd.getpwnam(name).pw_uid)
+
+
+def asked_by(helper: LibvirtHelperProcess) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(60)
+    connection.connect(str(helper.socket))
+    return connection
+
+
+def test_another_user_changes_nothing(asking: Lab, guest: RealGuest) -> None:
     with another_user(STRANGER):
-        assert "authentication" in why_refused(lambda: opened(asking))
-        with libvirt_mom(asking.libvirtd, deadline="20s", call_timeout="8s") as mom, pytest.raises(HypervisorError, match="authentication"):
-            mom.hypervisor.guests()
+        assert "authentication" in why_refused(lambda: libvirt.open(asking.libvirtd.uri))
     assert guest.size_mib
-
-
-def opened(lab: Lab) -> Any:
-    return libvirt.open(lab.libvirtd.uri)
 
 
 def why_refused(call: Callable[[], object]) -> str:

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import libvirt_qemu  # type: ignore[import-untyped]  # as above
@@ -14,8 +15,9 @@ from libvirt_mom import libvirt_mom
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
-from mom_core import HypervisorError, NetTune, NotSupported
+from mom_core import DiskTune, HypervisorError, NetTune, NotSupported
 from mom_devkit import wait_until
+from mom_devkit.without_root import LibvirtHelperProcess, another_user
 from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_qos.bounds import MOST_DISK_LIMIT, PERIOD_US, QUOTA_US, SHARES
 
@@ -179,6 +181,27 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
 def hypervisor(grouped: Lab) -> Iterator[LibvirtHypervisor]:
     with libvirt_mom(grouped.libvirtd) as mom:
         yield mom.hypervisor
+
+
+def test_a_mom_without_root_has_the_helper_set_limits(grouped: Lab, devices: str) -> None:
+    guest, libvirtd = grouped.start("helped", devices=devices), grouped.libvirtd
+    helper = LibvirtHelperProcess(libvirtd.uri)
+    helper.start()
+    try:
+        with patch.dict(os.environ, helper.environment), another_user(), libvirt_mom(libvirtd, uri=f"{libvirtd.uri}-ro") as mom:
+            entity = mom.listed(guest).entity
+            mom.hypervisor.set_cpu_tune(entity, 25_000, 100_000, 512)
+            mom.hypervisor.set_net_tune(entity, TAP, {"average": 1000}, {})
+            mom.hypervisor.set_io_tune(
+                entity, "vda", {**dict.fromkeys(DiskTune.LIMITS, 0), "total_bytes_sec": 8 * MIB, "total_iops_sec": 300}
+            )
+            mom.hypervisor.set_cpu_pin(entity, 0, {0})
+            assert mom.hypervisor.cpu_pins([entity]) == {guest.uuid: [{0}]}
+    finally:
+        helper.close()
+    assert libvirts_cpu(guest) == kernels_cpu(guest) == (25_000, 100_000, 512)
+    assert qemus_disk(guest) == DISK_LIMITED
+    assert "rate 8Mbit" in kernels_rate(grouped)
 
 
 def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:

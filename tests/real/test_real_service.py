@@ -64,19 +64,19 @@ def guests(lab: Lab) -> Sequence[RealGuest]:
 
 @pytest.fixture
 def systemd(guests: Sequence[RealGuest], lab: Lab) -> Iterator[OwnSystemd]:
-    """In a folder that user mom reaches, unlike pytest's own, beside a libvirtd that lets it in, as polkit has one do."""
+    """In a folder that user mom reaches, unlike pytest's own, beside a libvirtd that lets it look: mom-libvirt-helper changes guests."""
     libvirt = lab.libvirtd
-    for path in (libvirt.socket, *libvirt.socket.parents):
+    for path in libvirt.socket.parents:
         if path.is_relative_to(libvirt.folder):
-            path.chmod(path.stat().st_mode | (0o006 if path == libvirt.socket else 0o001))
+            path.chmod(path.stat().st_mode | 0o001)
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="mom-service-") as made:
         folder = Path(made)
         folder.chmod(0o755)
         (folder / "policy.d").mkdir()
         (folder / "policy.d/50_balloon.policy").write_text(_POLICY)
-        (folder / "mom.yaml").write_text(_CONFIG.format(folder=folder, uri=libvirt.uri, pids=libvirt.pid_folder))
+        (folder / "mom.yaml").write_text(_CONFIG.format(folder=folder, uri=f"{libvirt.uri}-ro", pids=libvirt.pid_folder))
         own = OwnSystemd(folder)
-        own.add_moms_units(folder / "mom.yaml", f"ReadWritePaths={folder} {libvirt.folder}")
+        own.add_moms_units(folder / "mom.yaml", f"ReadWritePaths={folder} {libvirt.folder}", libvirt_uri=libvirt.uri)
         with own.running():
             yield own
 

@@ -13,6 +13,7 @@ import pytest
 
 from mom_daemon.cli.frame import mom
 from mom_helper import __main__ as mom_helper_main
+from mom_helper import libvirt_orders
 from mom_helper.orders import SOCKET
 from mom_plugins_vdsm.rpc_plugin import VDSM_SOCKET
 
@@ -43,6 +44,10 @@ def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
         assert "serve --user NAME" in (mom_helper_main.__doc__ or "")
         assert "mom_helper put-back" in unit(path)["Service"]["ExecStopPost"]
         return
+    if path.name == "mom-libvirt-helper.service":
+        assert [program, *options] == ["/opt/mom/bin/python3", "-I", "-m", "mom_helper", "serve-libvirt", "--user", "mom"]
+        assert "serve-libvirt " in (mom_helper_main.__doc__ or "")
+        return
     assert program == "/opt/mom/bin/mom"
     assert mom.get_command(click.Context(mom), options[0]) is not None
     assert options[1:3] == ["-c", "/etc/mom/mom.yaml"]
@@ -69,6 +74,16 @@ def test_the_helper_is_asked_at_the_socket_that_plugins_ask_at_by_moms_user_only
     assert service["PrivateNetwork"] == "yes"
 
 
+def test_guests_are_changed_by_root_without_capabilities_for_moms_user_only() -> None:
+    found = unit(ROOT / "packaging/mom-libvirt-helper.socket")["Socket"]
+    assert (found["ListenSequentialPacket"], found["SocketMode"], found["SocketGroup"]) == (libvirt_orders.SOCKET, "0660", "mom")
+    service = unit(ROOT / "packaging/mom-libvirt-helper.service")["Service"]
+    assert "User" not in service
+    assert "ReadWritePaths" not in service
+    assert (service["CapabilityBoundingSet"], service["RestrictAddressFamilies"], service["IPAddressDeny"]) == ("", "AF_UNIX", "any")
+    assert f'"/var/lib/{service["StateDirectory"]}"' in Path(str(mom_helper_main.__file__)).read_text()
+
+
 def test_the_helper_may_write_all_that_is_declared_for_it() -> None:
     """Of what is read-only for it but for some paths."""
     declared = re.findall(r"^\[knob (.*)\]$", (ROOT / "packaging/helper.d/mom.conf").read_text(), re.M)
@@ -78,13 +93,15 @@ def test_the_helper_may_write_all_that_is_declared_for_it() -> None:
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_libvirt_lets_moms_user_in_and_nobody_else_and_it_defines_no_guest() -> None:
+def test_libvirt_lets_moms_user_look_and_change_nothing() -> None:
     """By polkit's rules, which are JavaScript."""
     asked = [
-        ("mom", "org.libvirt.unix.manage"), ("mom", "org.libvirt.api.domain.write"), ("mom", "org.libvirt.api.connect.read"),
+        ("mom", "org.libvirt.unix.monitor"), ("mom", "org.libvirt.api.domain.read"), ("mom", "org.libvirt.api.connect.read"),
+        ("mom", "org.libvirt.unix.manage"), ("mom", "org.libvirt.api.domain.write"), ("mom", "org.libvirt.api.domain.migrate"),
+        ("mom", "org.libvirt.api.domain.read-secure"),
         ("mom", "org.libvirt.api.domain.save"), ("mom", "org.libvirt.api.domain.delete"), ("mom", "org.libvirt.api.domain.start"),
         ("mom", "org.libvirt.api.connect.write"), ("mom", "org.libvirt.api.secret.read"), ("mom", "org.libvirt.api.storage-pool.read"),
-        ("mom", "org.freedesktop.login1.reboot"), ("other", "org.libvirt.unix.manage"), ("other", "org.libvirt.api.domain.write"),
+        ("mom", "org.freedesktop.login1.reboot"), ("other", "org.libvirt.unix.monitor"), ("other", "org.libvirt.api.domain.read"),
     ]  # fmt: skip
     program = """
     let rule; const polkit = {Result: {YES: "yes", NOT_HANDLED: ""}, addRule: one => rule = one};
@@ -93,7 +110,7 @@ def test_libvirt_lets_moms_user_in_and_nobody_else_and_it_defines_no_guest() -> 
     """
     command = ["node", "-e", program, str(ROOT / "packaging/polkit/60-mom.rules"), json.dumps(asked)]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
-    assert said == ["yes"] * 3 + [""] * 9
+    assert said == ["yes"] * 3 + [""] * 13
 
 
 def test_drop_ins_change_what_they_are_for_and_nothing_else() -> None:
@@ -138,16 +155,19 @@ def test_systemd_understands_the_folders(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    for path in [*UNITS, ROOT / "packaging/mom-helper.socket"]:
+    sockets = [ROOT / f"packaging/mom-{name}.socket" for name in ("helper", "libvirt-helper")]
+    for path in [*UNITS, *sockets]:
         (tmp_path / path.name).write_text(re.sub(r"/opt/mom/bin/\w+", "/bin/true", path.read_text()))
     (tmp_path / "vdsmd.service").write_text("[Service]\nExecStart=/bin/true\n")
-    units = [*tmp_path.glob("*.service"), tmp_path / "mom-helper.socket"]
+    units = [*tmp_path.glob("*.service"), *tmp_path.glob("*.socket")]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize(("name", "most"), [("mom", 1.2), ("mom-restore", 1.2), ("mom-helper", 1.7), ("mom-vdsm", 1.5)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("mom", 1.2), ("mom-restore", 1.2), ("mom-helper", 1.7), ("mom-libvirt-helper", 1.4), ("mom-vdsm", 1.5)]
+)
 def test_a_unit_may_do_no_more_than_the_page_says(name: str, most: float) -> None:
     command = ["systemd-analyze", "security", "--offline=true", f"--threshold={round(most * 10)}", str(ROOT / f"packaging/{name}.service")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_PAGER": "", "COLUMNS": "200"})
@@ -168,10 +188,11 @@ def test_a_unit_makes_no_call_that_would_make_it_root_again(path: Path) -> None:
         allowed = allowed - named if line.startswith("~") else allowed | named
     assert not allowed & {"process_vm_writev", "process_vm_readv", "ptrace", "pidfd_getfd", "bpf", "mount", "init_module"}
     assert path.name == "mom-vdsm.service" or not allowed & {"setuid", "setresuid", "setgroups", "keyctl", "mlockall", "move_pages"}
-    needed = {"pidfd_open", "ioctl", "setpriority", "execve", "kill"}
+    needed = {"pidfd_open", "ioctl", "execve", "kill"}
     needed |= {"process_madvise"} if path.name == "mom-helper.service" else set()
+    needed |= {"setpriority"} if path.name != "mom-libvirt-helper.service" else set()
     assert needed <= allowed
-    assert path.name != "mom-helper.service" or not allowed & {"chown", "fchown", "lchown", "fchownat"}, "it gives no file to anybody"
+    assert "helper" not in path.name or not allowed & {"chown", "fchown", "lchown", "fchownat"}, "it gives no file to anybody"
     assert service["SystemCallErrorNumber"] == "EPERM"
     assert path.name == "mom-restore.service" or {"MemoryMax", "TasksMax"} <= set(service), "the kernel spares it"
     assert (service["SystemCallArchitectures"], service["MemoryDenyWriteExecute"], service["PrivateMounts"]) == ("native", "yes", "yes")

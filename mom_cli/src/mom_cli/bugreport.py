@@ -56,7 +56,7 @@ _HOST_FILES: Final = (
     "sys/devices/system/node/node*/meminfo sys/fs/cgroup/cgroup.controllers etc/os-release"
 )
 
-_UNITS: Final = ("mom", "mom-helper", "mom-restore", "mom-vdsm")
+_UNITS: Final = ("mom", "mom-helper", "mom-libvirt-helper", "mom-restore", "mom-vdsm")
 
 _OF_THE_OWNER: Final = ("policies.json", "ledger.json", "lock.txt", "cycles.jsonl")
 """Parts that are read from mom's folders, and from those of policies, which may be below these. Where they are another user's, root has a

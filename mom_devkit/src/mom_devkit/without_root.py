@@ -23,19 +23,24 @@ from mom_toolkit import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
 USER: Final = "nobody"
 """Whom mom is in such a test: a user that every host has, and that owns nothing."""
 
+LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
+"""An environment variable that names another socket of mom-libvirt-helper than the usual one."""
+
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
 class HelperProcess:
-    """A mom-helper of a test's own, which follows the orders of user nobody.
+    """A mom-helper of a test's own, which follows the orders of user nobody, or of another one.
 
     :param declarations: what root lets it write, and whose processes are guests, as in a file of /etc/mom/helper.d
     :param groups: a tree of plain files that it sees where the kernel's control groups (v2) are, as these may have no controller for
         memory here; None: the kernel's own
     """
 
-    def __init__(self, declarations: str, groups: Path | None = None) -> None:
-        self._groups = groups
+    _variable = HELPER_SOCKET_VARIABLE
+
+    def __init__(self, declarations: str, groups: Path | None = None, user: str = USER) -> None:
+        self._groups, self._user = groups, user
         self._made = tempfile.TemporaryDirectory(prefix="mom-helper-", ignore_cleanup_errors=True)
         self.folder = Path(self._made.name)
         self.folder.chmod(0o755)  # the folder of the socket must be within reach
@@ -48,7 +53,7 @@ class HelperProcess:
     @property
     def environment(self) -> dict[str, str]:
         """What has a process of that user find it."""
-        return {HELPER_SOCKET_VARIABLE: str(self.socket)}
+        return {self._variable: str(self.socket)}
 
     @property
     def log(self) -> str:
@@ -64,7 +69,7 @@ class HelperProcess:
         """Start it, and wait until it listens."""
         self.socket.unlink(missing_ok=True)
         places = ("--socket", self.socket, "--state", self.folder / "state", "--declarations", self.folder / "helper.d")
-        command = [*self._seeing_groups(), *self._command("serve", "--user", USER, *map(str, places))]
+        command = [*self._seeing_groups(), *self._serving(), "--user", self._user, *map(str, places)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
         wait_until(self._listens, lambda: f"mom-helper does not listen: {self.log}", 60)
@@ -102,6 +107,9 @@ class HelperProcess:
             self.kill()
         self._made.cleanup()
 
+    def _serving(self) -> list[str]:
+        return self._command("serve")
+
     def _seeing_groups(self) -> list[str]:
         """What its command begins with, to see that tree."""
         mount = _hierarchies().mount_of(Hierarchies.UNIFIED)
@@ -112,6 +120,19 @@ class HelperProcess:
     @staticmethod
     def _command(*arguments: str) -> list[str]:
         return [sys.executable, "-I", "-S", str(_PROGRAM), *arguments]
+
+
+class LibvirtHelperProcess(HelperProcess):
+    """A mom-libvirt-helper of a test's own, for guests of the libvirt at this URI."""
+
+    _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
+
+    def __init__(self, uri: str, declarations: str = "", user: str = USER) -> None:
+        super().__init__(declarations, user=user)
+        self._uri = uri
+
+    def _serving(self) -> list[str]:
+        return [sys.executable, "-I", str(_PROGRAM), "serve-libvirt", "--uri", self._uri]
 
 
 def why_not_another_user() -> str:

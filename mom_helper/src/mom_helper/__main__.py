@@ -2,6 +2,8 @@
 
 serve --user NAME    follow the orders of user NAME. [--socket PATH] where systemd gives none, [--state FOLDER] for what stood there
                      before, [--declarations FOLDER:FOLDER…] for what root declares
+serve-libvirt        follow the orders of user NAME about guests of the libvirt at [--uri URI]; this alone needs libvirt's Python module.
+                     [--socket], [--declarations], [--state] likewise
 put-back             put back what stood there before, without an engine. [--state FOLDER]
 taker                move memory of guests as standard input, a socket, says; for a mom that is root itself. [--unified FOLDER] and
                      [--memory FOLDER] where that sees the control groups, from its own one or from all
@@ -27,18 +29,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from mom_helper import libvirt_orders
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
 from mom_helper.kernel import Allowance, libc
 from mom_helper.orders import SOCKET
 from mom_helper.taker import moved, step_back
-from mom_helper.work import PAUSE_SECONDS, Done, Work, attend, peer_of
+from mom_helper.work import PAUSE_SECONDS, Done, OrderServer, Work, attend, parsed, peer_of
 
 _STATE: Final = {"--state": "/run/mom-helper/before"}
 _GROUPS: Final = {"--unified": HIERARCHIES[UNIFIED], "--memory": HIERARCHIES["memory"]}
 _OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
+_OPTIONS["serve-libvirt"] = {"--user": "", "--socket": libvirt_orders.SOCKET, "--declarations": FOLDERS, "--uri": "qemu:///system"}
+_OPTIONS["serve-libvirt"] |= {"--state": "/var/lib/mom-libvirt-helper"}
 MOST_CONNECTIONS: Final = 8
+_MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
@@ -57,19 +63,26 @@ def main(verb: str, given: Sequence[str]) -> int:
     if verb == "taker":
         guests = Guests(None, {UNIFIED: options["--unified"], "memory": options["--memory"]}, Allowance(1 << 50, seconds=1))
         step_back()
-        attend(socket.socket(fileno=os.dup(0)), lambda order, _: Done(*moved(order, guests)), lambda _: None)
+        attend(socket.socket(fileno=os.dup(0)), lambda order, _: Done(*moved(order, guests)), lambda _: None, parsed)
         return 0
-    log, before = OrderLog(), Before(options["--state"])
+    log = OrderLog()
     if verb == "put-back":
-        return 1 if before.put_back(log)[1] else 0
+        return 1 if Before(options["--state"]).put_back(log)[1] else 0
     try:
         user = pwd.getpwnam(options["--user"])
     except KeyError:
         sys.stderr.write(f"there is no user {options['--user']}: name mom's\n")
         return 2
     declared = Declared(options["--declarations"].split(":"), log)
+    if verb == "serve-libvirt":
+        from mom_helper.libvirt_work import GuestWork
+
+        log(f"orders of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} destinations are declared")
+        guest_work = GuestWork(declared, options["--uri"], options["--state"], log, user.pw_uid)
+        serve(_listener(options["--socket"], user.pw_gid), guest_work, _MOST_OF_LIBVIRT)
+        return 0
     log(f"orders of user {user.pw_name}: {len(declared.files)} files may be written, {len(declared.rules)} kinds of processes are guests")
-    serve(_listener(options["--socket"], user.pw_gid), Work(declared, before, log, user.pw_uid))
+    serve(_listener(options["--socket"], user.pw_gid), Work(declared, Before(options["--state"]), log, user.pw_uid))
     return 0
 
 
@@ -94,7 +107,7 @@ class OrderLog:
             os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
-def serve(listener: socket.socket, work: Work) -> None:
+def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
     """Serve until the process is ended. It returns in a process that has served a connection, when that has ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of a process that has ended, nothing is left
     new = Allowance(5, seconds=4)
@@ -110,7 +123,7 @@ def serve(listener: socket.socket, work: Work) -> None:
             continue
         with connection:
             children = [pid for pid in children if _runs(pid)]
-            if peer_of(connection)[1] != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
+            if peer_of(connection)[1] != work.user or len(children) >= most or not new.take():
                 time.sleep(PAUSE_SECONDS)
                 continue
             try:
@@ -121,7 +134,7 @@ def serve(listener: socket.socket, work: Work) -> None:
             if pid == 0:
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 listener.close()
-                return attend(connection, work.follow, work.log)
+                return work.attend(connection)
             children.append(pid)
 
 

@@ -39,7 +39,8 @@ class GuestUsers(NamedTuple):
 
 
 class Declared:
-    """All of it. `orders` and `reclaim_bytes` are what may be ordered a second.
+    """All of it. `orders` and `reclaim_bytes` are what may be ordered a second; `destinations` are URIs of hypervisors that guests may be
+    moved to, each with the way behind a space where there is one.
 
     What is malformed, or others than root can write to, is left out.
 
@@ -49,6 +50,7 @@ class Declared:
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:
         self.files: dict[str, WritableFile] = {}
         self.rules: dict[str, GuestUsers] = {}
+        self.destinations: dict[str, str] = {}
         self.orders, self.reclaim_bytes = 2000, 1 << 30
         for folder in filter(os.path.isdir, folders):
             for path in sorted(f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".conf")):  # noqa: PTH208  # pathlib takes 1 MB
@@ -71,6 +73,8 @@ class Declared:
         if kind == "guests":
             groups = (f"/{one.strip('/')}/".replace("//", "/") for one in section.get("slices", "").split())
             self.rules[name] = GuestUsers(frozenset(_user_ids(section.get("users", "").split())), tuple(groups))
+        elif kind == "destination" and name and section.get("uri"):
+            self.destinations[name] = f"{section['uri']} {section.get('way', '')}".strip()
         elif kind == "limits":
             self.orders, self.reclaim_bytes = section.getint("orders", 2000), section.getint("reclaim_mib", 1024) << 20
         elif (kind == "knob" and name.startswith("/") and os.path.normpath(name) == name) or (kind == "group" and name and "/" not in name):
@@ -81,7 +85,7 @@ class Declared:
                 raise ValueError("write least and most, or values")
             self.files[name] = WritableFile(name, least, most, values, kind == "group" and section.getboolean("max", False))
         else:
-            raise ValueError("write [knob PATH], [group FILE], [guests NAME] or [limits]")
+            raise ValueError("write [knob PATH], [group FILE], [guests NAME], [destination NAME] with its uri, or [limits]")
 
 
 def _is_roots(path: str) -> bool:

@@ -71,6 +71,10 @@ class Order(NamedTuple):
     c: int = 0
     d: int = 0
 
+    def __str__(self) -> str:
+        """Return a line of the log."""
+        return f"order {' '.join(map(str, self))}"
+
 
 class Answer(NamedTuple):
     """An answer: the order's id, the kernel's number of an error (0: it was done), and what the order's number says."""

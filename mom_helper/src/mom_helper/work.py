@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from mom_helper.before import Before
 from mom_helper.declarations import Declared
@@ -40,6 +40,32 @@ class Done(NamedTuple):
     c: int = 0
     text: bytes = b""
     descriptors: Sequence[int] = ()
+    error: int = 0
+
+
+class Numbered(Protocol):
+    """An order, as far as all kinds have it."""
+
+    @property
+    def number(self) -> int:
+        """Return what is ordered."""
+
+    @property
+    def id(self) -> int:
+        """Return what the answer has again."""
+
+
+AnyOrder = TypeVar("AnyOrder", bound=Numbered)
+
+
+class OrderServer(Protocol):
+    """What a listener needs: whose orders are followed, and what does it."""
+
+    user: int
+    log: Callable[[str], None]
+
+    def attend(self, connection: socket.socket) -> None:
+        """Follow the orders of a connection until it ends."""
 
 
 class Work:
@@ -56,6 +82,10 @@ class Work:
         self._ways |= {OrderNumber.PRESSURE: self._watch_pressure, OrderNumber.CONNECT: self._connect}
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
+    def attend(self, connection: socket.socket) -> None:
+        """Follow the orders of a connection until it ends."""
+        attend(connection, self.follow, self.log, parsed)
+
     def follow(self, order: Order, descriptors: list[int]) -> Done:
         """Do what an order says, when it is time for it. Raises `OSError`: what kept it from that."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
@@ -65,12 +95,12 @@ class Work:
         return self._ways[order.number](order, *descriptors)
 
     def _list(self, order: Order) -> Done:
-        file = _numbered(self._files, order.a)
+        file = numbered(self._files, order.a)
         values = "max" if file.unlimited else " ".join(map(str, file.values))
         return Done(file.least, file.most, text=f"{file.name}\n{values}".encode(errors="surrogateescape"))
 
     def _set(self, order: Order) -> Done:
-        file, folder = _numbered(self._files, order.a), None
+        file, folder = numbered(self._files, order.a), None
         path = file.name
         if not path.startswith("/"):
             folder, group = self._guests.find(order.c, None).group(UNIFIED)
@@ -82,7 +112,7 @@ class Work:
         return Done()
 
     def _open(self, order: Order) -> Done:
-        name, folder = _numbered(PROCESS_FILES, order.a), self._guests.find(order.c, order.d).folder
+        name, folder = numbered(PROCESS_FILES, order.a), self._guests.find(order.c, order.d).folder
         return Done(descriptors=[os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)])
 
     def _watch_pressure(self, order: Order) -> Done:
@@ -110,7 +140,8 @@ class Work:
             return Done(descriptors=[connection.detach()])
 
 
-def _numbered(files: Sequence[File], number: int) -> File:
+def numbered(files: Sequence[File], number: int) -> File:
+    """Return what has this number. Raises `OSError` where nothing has."""
     if not 0 <= number < len(files):
         raise OSError(errno.ENOENT, "there is no file of that number")
     return files[number]
@@ -122,28 +153,38 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
     return pid, user
 
 
-def attend(connection: socket.socket, follow: Callable[[Order, list[int]], Done], log: Callable[[str], None]) -> None:
+def parsed(message: bytes) -> list[Order]:
+    """Return the orders in a message. Raises `struct.error` where it has others than one, or several of SET."""
+    orders = [Order(*words) for words in ORDER.iter_unpack(message)]
+    if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
+        raise struct.error("these are no orders")
+    return orders
+
+
+def attend(
+    connection: socket.socket,
+    follow: Callable[[AnyOrder, list[int]], Done],
+    log: Callable[[str], None],
+    orders_in: Callable[[bytes], Sequence[AnyOrder]],
+) -> None:
     """Follow the orders of a connection until it ends, or what comes is no order.
 
     :param follow: what does what an order says; it raises `OSError`
+    :param orders_in: reads a message; it raises `struct.error`
     """
     with suppress(ConnectionError, struct.error):  # the other end has gone, or what it sends is no order
         while True:
             message, received, _, _ = socket.recv_fds(connection, MOST_AT_ONCE * ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
             done, answers = Done(), b""
             try:
-                orders = [Order(*words) for words in ORDER.iter_unpack(message)]
-                if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
-                    return
-                for order in orders:
-                    error = 0
+                for order in orders_in(message):
                     try:
                         done = follow(order, received)
                     except OSError as failure:
-                        error = failure.errno or errno.EIO
+                        done = Done(error=failure.errno or errno.EIO)
                         if order.number != OrderNumber.LIST:  # it ends so
-                            log(f"refused: order {' '.join(map(str, order))}: {failure.strerror}")
-                    answers += ORDER.pack(order.id, error, done.a, done.b, done.c, 0)
+                            log(f"refused: {order}: {failure.strerror}")
+                    answers += ORDER.pack(order.id, done.error, done.a, done.b, done.c, 0)
                 socket.send_fds(connection, [answers, done.text], done.descriptors)
             finally:
                 for one in (*received, *done.descriptors):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from mom_core import Entity, HypervisorError
-from mom_libvirt.api import qemu_binding
+from mom_libvirt.api import Domain, qemu_binding
+from mom_libvirt.changes import OrderedDomain
 from mom_libvirt.spare_connections import SpareConnections
 
 LIBVIRTS_OWN = "org.qemu.guest_agent.0"
@@ -56,8 +57,14 @@ class AgentCommands(SpareConnections):
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = qemu_binding(doing)
+
+        def ask(domain: Domain) -> object:
+            if isinstance(domain, OrderedDomain):
+                return domain.ask_agent(command, seconds)
+            return qemu.qemuAgentCommand(domain, command, seconds, 0)
+
         with self.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
-            answer: object = connection.call(doing, guest.id, lambda domain: qemu.qemuAgentCommand(domain, command, seconds, 0))
+            answer: object = connection.call(doing, guest.id, ask)
         if not isinstance(answer, str):
             raise HypervisorError(f"{doing}: libvirt gave no answer")
         return answer

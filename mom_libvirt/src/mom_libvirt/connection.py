@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
 from mom_libvirt.api import Domain, LibvirtConnection, Record
+from mom_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused, opened
 from mom_libvirt.event_loop import EventLoop
 from mom_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
 from mom_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
@@ -119,8 +120,10 @@ class GuestRecord(NamedTuple):
 class _Live:
     """An open connection. Its fields belong to the lock of the `Connection`, except `domains`, which belong to the call under way."""
 
-    def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int]) -> None:
+    def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
         self.connection = connection
+        self.helper = helper
+        """Changes guests; None: libvirt is asked to."""
         self.domains: dict[str, Domain] = {}
         """libvirt's handles by UUID, as of the last bulk call: asking for one costs a call."""
         self.nowait: bool | None = None
@@ -128,6 +131,13 @@ class _Live:
         self.busy = False
         self.given_up = False
         self._callbacks = callbacks
+
+    def changeable(self, uuid: str, start: Hashable) -> Domain:
+        """Return what stands for this guest, which the helper changes where there is one."""
+        domain = self.domain(uuid)
+        if self.helper is None:
+            return domain
+        return OrderedDomain(domain, self.helper, start if isinstance(start, int) else None).as_domain()
 
     def domain(self, uuid: str) -> Domain:
         """The handle for this guest."""
@@ -144,6 +154,8 @@ class _Live:
         self.domains = {}
         with suppress(Exception):  # as above; there is none where no plugin wanted to hear of it
             self.connection.unregisterCloseCallback()
+        if self.helper is not None:
+            self.helper.close()
         with suppress(Exception):  # as above
             self.connection.close()
 
@@ -168,6 +180,10 @@ class Connection:
         patience: CallPatience | None = None,
     ) -> None:
         self.settings = settings
+        self.why_no_changes = self.cure_of_no_changes = ""
+        """Why neither mom nor its helper can change guests, as of the last connection, and what to do about it; empty: one can."""
+        self.by_helper = False
+        """The helper changes guests; as of the last connection, too."""
         self.opened = 0
         """How often the connection was opened: a larger number means that events may have been missed."""
         self.on_event: Callable[[GuestEvent], None] | None = None
@@ -285,12 +301,12 @@ class Connection:
         """
 
         def ask(live: _Live) -> T:
-            domain = live.domain(uuid)
+            domain = live.changeable(uuid, number)
             if number is not None and live.connection.lookupByUUIDString(uuid).ID() != number:
                 raise GuestGone(f"{doing}: it has ended, or was started anew")
             try:
                 return function(domain)
-            except self.module.libvirtError as error:
+            except (self.module.libvirtError, OrderRefused) as error:
                 if error_numbers(error)[0] != OPERATION_INVALID or not live.connection.isAlive():
                     raise
                 raise translated(error, doing, running=self._runs(domain)) from error
@@ -357,7 +373,7 @@ class Connection:
     def _used(self, live: _Live, ask: Callable[[_Live], T], doing: str) -> T:
         try:
             return ask(live)
-        except self.module.libvirtError as error:
+        except (self.module.libvirtError, OrderRefused) as error:
             if live.connection.isAlive():
                 raise translated(error, doing) from error
             self._give_up(live, str(error))
@@ -520,7 +536,10 @@ class Connection:
         module, settings = self.module, self.settings
         way = nullcontext(without_questions(settings.uri)) if settings.way is None else settings.way()
         with way as uri:
-            connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(uri)
+            connection, helper, self.why_no_changes, self.cure_of_no_changes = opened(
+                module, uri, readonly=settings.readonly, found=settings.way is not None
+            )
+        self.by_helper = helper is not None
         callbacks = []
         if self.on_event is not None:
             for kind, constant in EVENT_KINDS.items():
@@ -531,7 +550,7 @@ class Connection:
         if self._loop is not None:
             with suppress(module.libvirtError):  # a driver within the library has no server to lose
                 connection.registerCloseCallback(self._lost, None)
-        return _Live(connection, callbacks)
+        return _Live(connection, callbacks, helper)
 
     def _give_up(self, live: _Live, why: str) -> None:
         with self._changed:

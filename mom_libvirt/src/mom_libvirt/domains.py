@@ -345,8 +345,8 @@ class Domains(SeenGuests[KnownDomain]):
         return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs
 
     def _obstacle(self, seen: KnownDomain) -> str:
-        if self._connection.settings.readonly:
-            return "the connection to libvirt is read-only"
+        if self._connection.why_no_changes:
+            return self._connection.why_no_changes
         if self._owes_an_answer(seen.id):
             return SILENT
         why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
@@ -355,12 +355,12 @@ class Domains(SeenGuests[KnownDomain]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def _writable(self) -> None:
-        if self._connection.settings.readonly:
-            raise PermissionDenied("the connection to libvirt is read-only", hint="set readonly to false for the plugin libvirt")
+        if self._connection.why_no_changes:
+            raise PermissionDenied(self._connection.why_no_changes, hint=self._connection.cure_of_no_changes)
 
     def _ready(self, guest: Entity) -> KnownDomain:
-        self._writable()
         self._look_first()
+        self._writable()
         known = self._there(guest)
         if self._owes_an_answer(known.id):
             raise GuestBusy(f"{guest}: {SILENT}")

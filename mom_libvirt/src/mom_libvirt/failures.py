@@ -65,7 +65,7 @@ def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
         return elsewhere
     kind = kind_of(code, system_error)
     if kind is PermissionDenied:
-        return "run mom as root, or add its user to the group libvirt"
+        return "run mom as root, or let its user look: unix_sock_ro_perms and auth_unix_ro in libvirtd.conf or virtqemud.conf"
     if system_error in {errno.ENOENT, errno.ECONNREFUSED}:
         return START_LIBVIRT
     if kind is NotSupported or code == NO_CONNECT:

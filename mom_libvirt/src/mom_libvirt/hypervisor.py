@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence, Set
 
-from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, PluginContext, printable
+from mom_core import Entity, Finding, GuestBusy, HypervisorError, NotSupported, PluginContext, Severity, printable
 from mom_guests import Record
 from mom_libvirt.agents import AgentCommands
-from mom_libvirt.api import qemu_binding
+from mom_libvirt.api import Domain, qemu_binding
+from mom_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_libvirt.connection import Connection
 from mom_libvirt.domains import SIZES_SECONDS, KnownDomain, SamplingSettings, whole
 from mom_libvirt.lifecycle import LongJobs, MovableGuests
@@ -35,6 +36,23 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         """Of libvirt on this host: 1,000,000 times the major version, and 1,000 times the minor one."""
         version: int = self._connection.module.getVersion()
         return version
+
+    def examined_changes(self) -> Finding:
+        """Return what `mom doctor` says of who changes guests, as of the last connection."""
+        connection, subject = self._connection, "libvirt"
+        if connection.why_no_changes:
+            message = f"{connection.why_no_changes}: mom can watch and change nothing"
+            return Finding(Severity.WARNING, subject, message, connection.cure_of_no_changes)
+        helper = GuestOrders.reached(self.uri) if connection.by_helper else None
+        if helper is None:
+            return Finding(Severity.OK, subject, "mom itself changes guests, as libvirt lets it")
+        try:
+            destinations = len(helper.destinations())
+        except OrderRefused as error:
+            return Finding(Severity.ERROR, subject, f"{error}: mom cannot change guests", HELPER_CURE)
+        finally:
+            helper.close()
+        return Finding(Severity.OK, subject, f"mom-libvirt-helper changes guests; destinations of moves that root declares: {destinations}")
 
     def close(self) -> None:
         """Let all connections go, in well under half a second."""
@@ -69,7 +87,11 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         """libvirt's own call would wait for the end of the move; what is for QEMU's monitor does not."""
         qemu = qemu_binding(doing)
         command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
-        answer = self._ask(known, doing, lambda domain: str(qemu.qemuMonitorCommand(domain, command, 0)), known.start)
+
+        def ask(domain: Domain) -> str:
+            return domain.give(kib) if isinstance(domain, OrderedDomain) else str(qemu.qemuMonitorCommand(domain, command, 0))
+
+        answer = self._ask(known, doing, ask, known.start)
         if '"error"' in answer:
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 

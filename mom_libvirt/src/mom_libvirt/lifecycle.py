@@ -14,6 +14,7 @@ from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_libvirt.api import Domain
+from mom_libvirt.changes import OrderedDomain
 from mom_libvirt.domains import SILENT, Domains
 from mom_libvirt.failures import translated
 from mom_libvirt.spare_connections import SpareConnections
@@ -156,23 +157,26 @@ class MovableGuests(Domains):
 
     def _start_of(self, guest: Entity) -> Hashable:
         """libvirt's number of the guest since it was started, as of the last look. Raises `GuestGone`."""
-        self._writable()
         self._look_first()
+        self._writable()
         return self._there(guest).start
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys.
+        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys. Where
+        mom-libvirt-helper changes guests, it goes there as root, if root has declared the destination.
 
         Raises `TimeoutError` when libvirt has not said how it ended, though it was given up: the guest may be moving still.
         """
         doing, number = f"moving {guest} to {destination.uri}", self._start_of(guest)
         self._connection.call(doing, guest.id, lambda domain: None, number=number)  # for one that is gone, no other is asked
         module = self._connection.module
-        reached = self._jobs.reach(destination, doing)
+        reached = None if self._connection.by_helper else self._jobs.reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
         parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
 
         def move(domain: Domain) -> object:
+            if isinstance(domain, OrderedDomain):
+                return domain.migrate(destination)
             # A guest that is defined here is defined there then, and not here any more: it must not be started twice.
             persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
             return domain.migrate3(reached, parameters, flags | persistent)
@@ -184,7 +188,8 @@ class MovableGuests(Domains):
             left = error.call
             raise TimeoutError(error.message) from error
         finally:
-            self._jobs.part_from(reached, left)
+            if reached is not None:
+                self._jobs.part_from(reached, left)
 
 
 def _standing(domain: Domain) -> GuestState:

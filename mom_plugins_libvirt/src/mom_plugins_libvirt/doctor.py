@@ -20,15 +20,17 @@ _UNMERGED: Final = "<memoryBacking><nosharepages/></memoryBacking> (virsh edit)"
 _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh edit) and start them anew"
 
 
-def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
+def examined(hypervisor: LibvirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
     """Findings about the connection and the guests behind it. Raises `HypervisorError` when they cannot be listed."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
-    if readonly:
-        yield Finding(Severity.WARNING, SUBJECT, "the connection is read-only: mom can watch and change nothing", "set readonly to false")
+    changes = hypervisor.examined_changes()
+    yield changes
     reporting = _switching("freePageReporting") if hypervisor.library_version >= _REPORTING_FROM else ""
     cures = Cures(SUBJECT, _BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"), _UNMERGED)
-    yield from examined_guests(hypervisor, guests, hypervisor.seen(), cures, acts=not readonly, stats_period=stats_period)
+    yield from examined_guests(
+        hypervisor, guests, hypervisor.seen(), cures, acts=changes.severity is Severity.OK, stats_period=stats_period
+    )
 
 
 def _switching(attribute: str) -> str:

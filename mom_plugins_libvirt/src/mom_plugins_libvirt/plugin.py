@@ -117,4 +117,4 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def _examined(self, hypervisor: LibvirtHypervisor) -> Iterable[Finding]:
         from mom_plugins_libvirt.doctor import examined
 
-        return examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
+        return examined(hypervisor, stats_period=self._settings.stats_period)
