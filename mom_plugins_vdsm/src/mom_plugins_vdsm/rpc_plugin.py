@@ -49,7 +49,7 @@ class XmlRpcPlugin:
         """Let clients on TCP change policies and the log level, too. XML-RPC has no authentication: with true, any account of this
         host can replace all policies, and so can others on the network if the address is not of the loopback."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
-        """How many may be connected at once; with more, the one goes that has been silent for longest."""
+        """How many may be connected at once. For one more, the one goes that has been sending its call or taking its answer for longest."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
         """How long a request may take to arrive, and an answer to be taken."""
         largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
