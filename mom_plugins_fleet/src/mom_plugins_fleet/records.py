@@ -33,6 +33,9 @@ MOST_TOLD: Final = 400
 MOST_MOVES: Final = 2 * MOST_TOLD
 """Moves in a host's orders: one of each guest that it tells of, and those that are on their way."""
 
+MOST_REMOVED: Final = 1000
+"""Removed hosts that are remembered, the last ones: each host of the fleet reads this record every half minute."""
+
 MOST_EARLIER: Final = 8
 """Accounts that a host had before: after so many new keys in a row that could not end the ones before, the first of these is forgotten."""
 
@@ -358,7 +361,7 @@ class AuthorizedKeys(FleetRecord):
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     """The public keys of coordinators that an operator has authorized."""
-    removed: Mapping[HostName, int] = Field(default_factory=dict)
+    removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
     """Hosts that were removed, with the last revision of their entry. It and those before are signed, and would count for ever."""
     by: str = ""
     """Who changed this last."""

@@ -24,7 +24,7 @@ from mom_plugins_fleet.group_verbs import policy_group
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
-from mom_plugins_fleet.records import MOST_EARLIER, AuthorizedKeys, Group, Member
+from mom_plugins_fleet.records import MOST_EARLIER, MOST_REMOVED, AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
@@ -354,7 +354,8 @@ def remove_command(where: Where, host: str) -> None:
 
     def without(before: AuthorizedKeys | None, last: int) -> AuthorizedKeys:
         now = before or AuthorizedKeys()
-        return checked(AuthorizedKeys, {**now.model_dump(), "removed": {**now.removed, host: last}, "by": who()})
+        removed = sorted({**now.removed, host: last}.items(), key=lambda each: each[1])[-MOST_REMOVED:]
+        return checked(AuthorizedKeys, {**now.model_dump(), "removed": dict(removed), "by": who()})
 
     async def removed(store: Store) -> None:
         left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
