@@ -16,6 +16,7 @@ from mom_core import ControlSpec, Declarations, EngineState, LedgerEntry, Plugin
 from mom_core.testing import snapshot
 from mom_devkit import host_of, wait_until
 from mom_plugins_kubevirt import kubelet_watch
+from mom_plugins_kubevirt.doctor import requested_whole
 from mom_plugins_kubevirt.explanation import PodExplainer
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
@@ -324,3 +325,18 @@ def test_explain_says_what_is_promised_and_who_says_so(fields: dict[str, Value],
     report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
     assert [one.text for one in PodExplainer().part(About(report, taken.guests["g"])).sentences] == [words]
     assert not PodExplainer().part(About(report, taken.guests["plain"])).sentences
+
+
+def test_doctor_names_the_guests_whose_pods_request_all_of_their_memory() -> None:
+    by_request = {"balloon_max": 4 * GIB, "pod_request": 4 * GIB + 300 * MIB, "balloon_min": 4 * GIB}
+    guests: list[tuple[str, dict[str, Value]]] = [
+        ("tenant/whole", {**by_request}),
+        ("tenant/two-thirds", {**by_request, "balloon_min": 2 * GIB}),
+        ("tenant/asking", {"balloon_max": 4 * GIB, "balloon_min": 4 * GIB}),
+        ("tenant/unknown", {}),
+    ]
+    (finding,) = requested_whole(guests)
+    assert finding.severity is Severity.WARNING
+    assert finding.message == "1 guest promised all of their memory, as their pods request it: mom can take nothing from them: tenant/whole"
+    assert "resources.requests.memory" in finding.cure
+    assert list(requested_whole(guests[1:])) == []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from mom_core import Finding, Severity, printable
-from mom_guests import Cures, count_of
+from mom_core import Finding, Severity, Value, as_number, printable
+from mom_guests import Cures, count_of, told
 from mom_guests import examined as examined_guests
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 
 SUBJECT: Final = "kubevirt"
 
@@ -39,3 +40,24 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
     yield from examined_guests(hypervisor, guests, hypervisor.seen(), _CURES, acts=not readonly, stats_period=stats_period)
+
+
+def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
+    """Name the guests whose pods request all of their memory, by their names and fields: nothing is ever taken from them.
+
+    KubeVirt applies `memoryOvercommitPercentage` only where a VirtualMachine has no `resources.requests.memory` of its own.
+    """
+    whole = []
+    for name, fields in guests:
+        promised, most = as_number(fields.get(PROMISE)), as_number(fields.get("balloon_max"))
+        if REQUEST in fields and promised is not None and most is not None and promised >= most:
+            whole.append(printable(name, 60))
+    if whole:
+        text = told(whole, " promised all of their memory, as their pods request it: mom can take nothing from them")
+        yield Finding(Severity.WARNING, "requests", text, _OVERCOMMIT_CURE)
+
+
+_OVERCOMMIT_CURE: Final = (
+    "set memory.guest instead of resources.requests.memory in their VirtualMachines, and memoryOvercommitPercentage in KubeVirt; it holds"
+    " from a guest's next start"
+)

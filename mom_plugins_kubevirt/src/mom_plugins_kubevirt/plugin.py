@@ -167,11 +167,14 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     mom_explainer = late_hook("mom_plugins_kubevirt.explanation:PodExplainer")
 
     def _examined(self, hypervisor: KubevirtHypervisor) -> Iterable[Finding]:
-        from mom_plugins_kubevirt.doctor import examined
+        from mom_plugins_kubevirt.doctor import examined, requested_whole
 
         yield from examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
         if self._facts is not None:
             yield from self._facts.findings(list(hypervisor.node.pods.values()))
+            guests = hypervisor.guests()
+            fields = self.mom_collect_guests(hypervisor, guests)
+            yield from requested_whole([(guest.name, fields.get(guest.id, {})) for guest in guests])
 
 
 def _allow_files() -> None:
