@@ -31,6 +31,7 @@ from mom_daemon import (
     load_to_look,
     other_owner,
     print_prose,
+    print_text,
     report_document,
 )
 
@@ -78,7 +79,7 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     if part is not None:
         become_configured_owner(config_path)
         config = load_to_look(config_path)
-        click.echo(_parts(config, options, "")[part][0](), nl=False)
+        print_text(_parts(config, options, "")[part][0]())
         return
     path = Path(output or time.strftime("mom-bugreport-%Y%m%d-%H%M%S.txt"))
     if output != "-" and os.path.lexists(path):
@@ -100,7 +101,7 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     about = _about({name: words for name, (_, words) in parts.items()}, redacted, redact.masked)
     report = about + "".join(f"===== {name}\n{text}\n" for name, text in redacted.items())
     if output == "-":
-        click.echo(report)
+        print_text(report)
         return
     try:
         replace_file(path, report.encode("utf-8", "backslashreplace").decode("utf-8"), durable=False, mode=0o600, replace=False)

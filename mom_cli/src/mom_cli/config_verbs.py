@@ -19,7 +19,7 @@ from mom_cli.here import how_to_act, how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import as_caller, brief, config_argument, config_option, json_option, load_as_owner, print_prose, program
+from mom_daemon import as_caller, brief, config_argument, config_option, json_option, load_as_owner, print_prose, print_text, program
 from mom_daemon.cli.prose import terminal_columns
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
         missing = f"for a KVM host: {how_to_install(*draft.missing)}; " if draft.missing else ""
         raise MomError(NO_PLUGIN_FITS, hint=f"{missing}to try mom without a hypervisor: mom demo")
     if output == "-":
-        click.echo(draft.text, nl=False)
+        print_text(draft.text)
         return
     _write(path, draft.text, replace=force)
     _tell_what_next(path, draft, observe=observe)
@@ -297,10 +297,10 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
     observe = _observes(output, said=observe, otherwise=imported.top.settings.get("mode"))
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     if output == "-":
-        click.echo(imported.yaml(), nl=False)
+        print_text(imported.yaml())
         for name, text in imported.files.items():
             click.echo(f"\n# The file {name}:\n#")
-            click.echo("".join(f"#     {line}".rstrip() + "\n" for line in text.splitlines()), nl=False)
+            print_text("".join(f"#     {line}".rstrip() + "\n" for line in text.splitlines()))
         return
     files = {**{Path(name): text for name, text in imported.files.items()}, Path(output): imported.yaml()}
     for path in files:

@@ -6,6 +6,8 @@ from importlib.resources import files
 
 import click
 
+from mom_daemon import print_text
+
 
 @click.command("guestd-script")
 @click.option("--unit", is_flag=True, help="Print the systemd unit for guests instead.")
@@ -16,4 +18,4 @@ def guestd_script(unit: bool) -> None:
     executable, and start it with the unit that --unit prints.
     """
     name = "mom-guestd.service" if unit else "guestd.py"
-    click.echo(files("mom_plugins_guestagent").joinpath(name).read_text("utf-8"), nl=False)
+    print_text(files("mom_plugins_guestagent").joinpath(name).read_text("utf-8"))

@@ -23,7 +23,7 @@ from mom_core.plugins.bounded import describe, may_pass
 from mom_daemon.cli import terminal
 from mom_daemon.cli.hints import begin
 from mom_daemon.cli.prose import print_prose
-from mom_daemon.cli.terminal import safe_terminals
+from mom_daemon.cli.terminal import safe_streams
 from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 
 EXIT_NO: Final = 1
@@ -100,7 +100,7 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a guest's name must not end a command where the terminal cannot show it
     try:
-        with safe_terminals():
+        with safe_streams():
             code = _run(arguments, command or mom)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""What reaches a terminal: no text that mom shows steers it, wherever the text comes from; and texts that are files stay true to the byte.
+"""Output of verbs: no text that mom shows steers a terminal, be it there or behind a pipe; texts that are files stay as they are.
 
-Names of guests, policies, what other hosts tell, and recordings may hold control characters, by which a terminal is made to hide lines, to
-show others, or to answer as if the operator typed. Verbs write those escaped (`printable`); this is what nothing gets past.
+Names of guests, policies, what the engine and other hosts say, and recordings may hold control characters. By these a terminal is made to
+hide lines, to show others, or to answer as if the operator typed. Verbs escape them (`printable`); nothing gets past this.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 """What colours text (SGR of ECMA-48), and does nothing else: click and rich write it."""
 
 
-class TerminalStream:
-    """A terminal to which text is written: line ends, tabs and colours get through, other control characters are shown as text.
+class SafeStream:
+    """A stream that lets line ends, tabs and colours through, and shows other control characters as text. A pipe may lead to a terminal.
 
     A verb that draws on the screen writes to `sys.__stdout__` or `sys.__stderr__`, which lead there without this.
     """
@@ -25,10 +25,23 @@ class TerminalStream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, text: str) -> int:
-        """Write it, shown as text; how much of it that was."""
+    def write(self, text: str | bytes) -> int:
+        """Write it, shown as text, and return how much of it that was. For completions, click gives bytes."""
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
         self._stream.write("".join(part if number % 2 else _shown(part) for number, part in enumerate(_COLOURS.split(text))))
         return len(text)
+
+    def write_file(self, text: str) -> None:
+        """Write a text that is a file: to a terminal as text, elsewhere its bytes in UTF-8, and nothing but them."""
+        if self._stream.isatty():
+            self._stream.write(_shown(text if text.endswith("\n") else f"{text}\n"))
+        elif hasattr(self._stream, "buffer"):
+            self._stream.flush()
+            self._stream.buffer.write(text.encode("utf-8", "backslashreplace"))
+        else:  # a program that embeds mom, and takes text
+            self._stream.write(text)
+        self._stream.flush()
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write all of them."""
@@ -42,11 +55,11 @@ class TerminalStream:
 
 
 @contextmanager
-def safe_terminals() -> Iterator[None]:
-    """Standard output and standard error such that no text steers a terminal. Where they lead elsewhere, they stay as they are."""
+def safe_streams() -> Iterator[None]:
+    """Standard output and standard error such that no text steers a terminal."""
     before = sys.stdout, sys.stderr
     try:
-        sys.stdout, sys.stderr = (_safe(stream) for stream in before)
+        sys.stdout, sys.stderr = map(_safe, before)
         yield
     finally:
         sys.stdout, sys.stderr = before
@@ -73,24 +86,11 @@ def _shown(text: str) -> str:
     return printable_lines(text)
 
 
-def _safe(stream: Any) -> Any:
-    try:
-        return TerminalStream(stream) if stream is not None and stream.isatty() else stream
-    except ValueError:  # it is closed
-        return stream
-
-
 def print_text(text: str) -> None:
-    """Print a text that is a file, such as a policy: to a terminal with all control characters shown; elsewhere its bytes in UTF-8, and
-    nothing but them, so that `mom policy show NAME > FILE` gives the same file."""
-    out = sys.stdout
-    if out is None:
-        return
-    if out.isatty():
-        out.write(_shown(text) if text.endswith("\n") else f"{_shown(text)}\n")
-    elif hasattr(out, "buffer"):
-        out.flush()
-        out.buffer.write(text.encode("utf-8", "backslashreplace"))
-    else:  # a program that embeds mom, and takes text
-        out.write(text)
-    out.flush()
+    """Print a text that is a file, such as a policy, so that `mom policy show NAME > FILE` gives the same file."""
+    if (out := _safe(sys.stdout)) is not None:
+        out.write_file(text)
+
+
+def _safe(stream: Any) -> Any:
+    return stream if stream is None or isinstance(stream, SafeStream) else SafeStream(stream)

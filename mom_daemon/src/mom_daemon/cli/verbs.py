@@ -1,8 +1,8 @@
 """Verbs, imported when they are used: a group's own by a table, those of other distributions by the entry-point group `mom.commands`.
 
 An entry's name is the verb, with a dot after the group that it stands in (`demo`, `policy.set`); its value is a click command, or a `Verb`,
-which help shows without importing it. A distribution brings verbs whether or not it has plugins, and a configuration enables them. On a
-terminal, nothing that a verb prints but colours steers it: names of guests come from outside. A text that is a file is printed with
+which help shows without importing it. A distribution brings verbs whether or not it has plugins, and a configuration enables them.
+Nothing that a verb prints but colours steers a terminal: names of guests come from outside. A text that is a file is printed with
 `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are printed with
 `print_prose`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`). A verb that root runs becomes the owner of what it
 reads, unless it says `as_caller`.

@@ -15,7 +15,7 @@ import click
 
 from mom_cli import TableColumn, past_days, print_table
 from mom_core import UnitError, format_duration, load_config, parse_duration, parse_size, printable
-from mom_daemon import ExistingPath, FiniteRange, KeptPath, json_option, print_prose, progress, write_output
+from mom_daemon import ExistingPath, FiniteRange, KeptPath, json_option, print_prose, print_text, progress, write_output
 from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK
@@ -175,7 +175,7 @@ def _hand_out(text: str, file: str, *, printed: bool) -> None:
         write_output(Path(file), text, 0o755)
         click.echo(file, err=not printed)
     elif printed:
-        click.echo(text, nl=False)
+        print_text(text)
 
 
 def _told(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
-from mom_daemon import KeptPath, config_option, json_option, write_output
+from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
@@ -81,7 +81,7 @@ def report(
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
     elif as_csv:
-        click.echo(table(summary), nl=False)
+        print_text(table(summary))
     elif html is not None:
         write_output(html, page(summary, () if tenant else account.minutes))
         if str(html) != "-":
