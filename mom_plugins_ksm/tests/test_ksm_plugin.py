@@ -49,8 +49,10 @@ def folder(root: Path) -> Path:
     return root / "sys/kernel/mm/ksm"
 
 
-def plugin(root: Path, declarations: Declarations | None = None, clock: Callable[[], float] = time.monotonic) -> KsmPlugin:
-    context = PluginContext(name="ksm", root=root, monotonic=clock, state_directory=root / "state")
+def plugin(
+    root: Path, declarations: Declarations | None = None, clock: Callable[[], float] = time.monotonic, mode: str = "enforce"
+) -> KsmPlugin:
+    context = PluginContext(name="ksm", root=root, monotonic=clock, state_directory=root / "state", configuration=lambda: {"mode": mode})
     context.declarations = declarations or Declarations()
     return KsmPlugin(KsmPlugin.Settings(), context)
 
@@ -319,6 +321,10 @@ def test_the_doctor_and_every_cycle_say_that_the_knobs_are_not_writable(root: Pa
     assert any(f.severity is Severity.ERROR and "not writable" in f.message and "root" in f.cure for f in ksm.mom_doctor(None))
     (problem,) = ksm.mom_act(snapshot(host={"ksm_run": 1}))
     assert "not writable" in problem.message
+    observing = plugin(root, mode="observe")
+    observing.mom_collect_host(None)
+    assert [f.severity for f in observing.mom_doctor(None) if "not writable" in f.message] == [Severity.WARNING]
+    assert list(observing.mom_act(snapshot(host={"ksm_run": 1}))) == [], "it changes nothing anyway"
 
 
 def test_the_doctor_finds_ksmtuned(root: Path) -> None:

@@ -8,21 +8,21 @@ from pathlib import Path
 from mom_core import Finding, Guest, Hypervisor, Severity, first_names, printable
 from mom_plugins_cgroup.fields import KNOBS
 from mom_plugins_cgroup.groups import group_of
-from mom_toolkit import Hierarchies, listed_guests, read_kernel_file, why_not_writable
+from mom_toolkit import Hierarchies, listed_guests, read_kernel_file, unwritable_finding
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
 
 
-def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-    """Where control groups are mounted, which guests have groups of their own, and what cannot be set."""
+def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
+    """Say where control groups are mounted, which guests have groups of their own, and what cannot be set."""
     hierarchies.refresh()
     yield _about_mounts(hierarchies)
     guests = yield from listed_guests(hypervisor, SUBJECT)
     if guests is None:
         return
     folders = {guest.id: group.folder for guest in guests if (group := group_of(guest, hierarchies)) is not None}
-    yield from _about_guests(guests, folders)
+    yield from _about_guests(guests, folders, observes=observes)
     yield from _about_protection(hierarchies, guests)
 
 
@@ -39,7 +39,7 @@ def _about_mounts(hierarchies: Hierarchies) -> Finding:
     return Finding(Severity.OK, SUBJECT, f"cgroups v2 are mounted at {mount.folder}")
 
 
-def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterable[Finding]:
+def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observes: bool) -> Iterable[Finding]:
     """Who has a group with memory; what mom cannot write is looked at on the first of them."""
     grouped = {guest.id for guest in guests if guest.id in folders and Path(folders[guest.id], "memory.current").exists()}
     if grouped:
@@ -52,8 +52,8 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterab
     for control, (file, _) in KNOBS.items() if folder is not None else ():
         if not Path(f"{folder}/{file}").exists():
             yield Finding(Severity.WARNING, SUBJECT, f"{control} cannot be set: there is no {folder}/{file}")
-        elif hindrance := why_not_writable(f"{folder}/{file}"):
-            yield Finding(Severity.ERROR, SUBJECT, f"{control} cannot be set: {folder}/{file} is not writable", hindrance.hint)
+        elif unwritable := unwritable_finding(f"{folder}/{file}", SUBJECT, f"{control} cannot be set", observes=observes):
+            yield unwritable
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:

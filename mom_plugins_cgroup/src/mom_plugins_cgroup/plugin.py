@@ -194,7 +194,7 @@ class CgroupPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Where control groups are, and whether they can be set."""
-        return findings(self._hierarchies, hypervisor)
+        return findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 
 def _hindrance(guest: Guest, control: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mom_core import Declarations, Finding, Scope, Severity, Value
 from mom_plugins_ksm.another_hand import VIRT_HANDLER, virt_handler_in
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
-from mom_toolkit import ProcessStat, why_not_writable
+from mom_toolkit import ProcessStat, unwritable_finding
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""
@@ -16,21 +16,21 @@ _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 ONE_OF_TWO = "let one set KSM: take the plugin ksm out of mom's configuration, or switch the other off (KubeVirt: ksmConfiguration)"
 
 
-def knobs_finding(folder: Path, *, present: bool, writes: bool) -> Finding:
+def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
     """Whether KSM can be set.
 
     :param folder: where its files are
     :param present: whether `run` could be read there
     :param writes: whether mom writes there itself; otherwise the hypervisor does
+    :param observes: whether mom only observes
     """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
     if not writes:
         return Finding(Severity.OK, "KSM", f"{folder} is there, and the hypervisor writes to it")
-    if hindrance := why_not_writable(folder / "run"):
-        return Finding(Severity.ERROR, "KSM", f"{folder / 'run'} is not writable: KSM stays as it is", hindrance.hint)
-    return Finding(Severity.OK, "KSM", f"{folder} is there and writable")
+    unwritable = unwritable_finding(folder / "run", "KSM", "KSM stays as it is", observes=observes)
+    return unwritable or Finding(Severity.OK, "KSM", f"{folder} is there and writable")
 
 
 def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding]:

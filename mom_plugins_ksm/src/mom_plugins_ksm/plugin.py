@@ -119,8 +119,8 @@ class KsmPlugin:
         if self._is_foreign:
             return ()
         present = is_count(snapshot.host.fields.get("ksm_run"))
-        finding = knobs_finding(self._sysfs.folder, present=present, writes=not self._is_written_by_another)
-        why, cure = (self._other.why_left, ONE_OF_TWO) if finding.severity is Severity.OK else (finding.message, finding.cure)
+        finding = self._finding(present=present)
+        why, cure = (finding.message, finding.cure) if finding.severity is Severity.ERROR else (self._other.why_left, ONE_OF_TWO)
         return (Problem(Source(self._context.name), why, severity=Severity.WARNING, hint=cure),) if why else ()
 
     @hookimpl
@@ -172,10 +172,14 @@ class KsmPlugin:
         if self._is_foreign:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
         found = self._sysfs.ksm_read()
-        findings = [knobs_finding(self._sysfs.folder, present="run" in found, writes=not self._is_written_by_another)]
+        findings = [self._finding(present="run" in found)]
         if "run" in found:
             findings += scanner_findings(found, self._context.root / "proc")
         return [*findings, *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None)]
+
+    def _finding(self, *, present: bool) -> Finding:
+        writes, observes = not self._is_written_by_another, self._context.observes
+        return knobs_finding(self._sysfs.folder, present=present, writes=writes, observes=observes)
 
     def _knobs(self, hypervisor: object) -> KsmKnobs:
         """The kernel's knobs, which the hypervisor may write; or those of the hypervisor, where it has a KSM of its own."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Guest, HypervisorError, NotSupported, PermissionDenied, Value, as_whole
+from mom_core import Finding, Guest, HypervisorError, NotSupported, PermissionDenied, Severity, Value, as_whole
 from mom_helper.orders import NO_LIMIT
 from mom_toolkit.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
 
@@ -168,6 +168,20 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
     if helper is not None and number == errno.EACCES and _declared(helper, path):
         return None
     return _failure_of(OSError(number, os.strerror(number)), path, "write")
+
+
+def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
+    """Return the finding of `mom doctor` about a file that mom has to write, and cannot; None if it can.
+
+    :param effect: what follows, such as `KSM stays as it is`
+    :param observes: mom only observes, so that nothing is wrong yet
+    """
+    hindrance = why_not_writable(path)
+    if hindrance is None:
+        return None
+    if observes:
+        return Finding(Severity.WARNING, subject, f"{path} is not writable, which mom needs only when it acts", hindrance.hint)
+    return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
 
 
 def open_process_file(process: Path | str, name: str) -> int:
