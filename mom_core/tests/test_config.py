@@ -321,6 +321,12 @@ def test_a_setting_that_stands_in_the_wrong_place_is_told_where_it_belongs(acme,
         "2:49: plugins.zeta.whatever: there is no such setting (there are: deadline, gain)",
         "2:62: plugins.zeta.inner: there is no such setting (it is a setting of acme: write it there)",
     ]
+    assert problems("step: 1MiB\nplugins:\n  acme: {}\n  step: 1MiB\n  history: 5\n  floor: 1GiB\n  zeta: {}\n") == [
+        "1:1: step: there is no such setting (it is a setting of acme: write it there)",
+        "4:3: step is a setting, and no plugin (it is a setting of acme: write it there)",
+        "5:3: history is a setting, and no plugin (it is a setting of mom, outside `plugins:`: write `history:` at the left edge)",
+        '6:3: floor is a setting, and no plugin (it is said of guests: below `guests:`, as in `"db-*": {floor: …}`)',
+    ]
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):

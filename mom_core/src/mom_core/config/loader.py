@@ -78,8 +78,8 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
     if not isinstance(top, Mapping):
         document.complain((), "must be a mapping of settings", "write `plugins:`, and below it the plugins, each as `name: {}`")
         return None
-    core = _core(document, top)
     plugins = _plugins(document, top, causes)
+    core = _core(document, top, plugins)
     guests = _guests(document, top.get("guests"), plugins, complete=not causes)
     if core is None:
         return None
@@ -130,13 +130,15 @@ def _validated_by_plugin(
     return made
 
 
-def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
+def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, ConfiguredPlugin]) -> CoreSettings | None:
     own_names = setting_names(CoreSettings)
     known = [*own_names, *SECTIONS]
     unknown = [key for key in top if key not in known]
     installed = available_plugins() if unknown else {}
+    hints = _hints_of_owners({name: plugin.loaded for name, plugin in plugins.items()}) if unknown else {}
     for key in unknown:
         message, hint = unknown_key(key, known)
+        hint = hints.get(key, hint)
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
         elif key == "plugin-path":
@@ -156,11 +158,14 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
         document.complain(("plugins",), "must be a mapping of plugin names to settings", "write each plugin as `name: {}`")
         return {}
     loaded, errors = load_plugins(list(section))
+    hints = _hints_of_owners(loaded)
     for error in errors:
-        document.note(document.place(("plugins", error.plugin), at_key=True), error.message, error.hint)
+        said = error.message, error.hint
+        if error.plugin in hints and error.plugin not in available_plugins():
+            said = f"{printable(error.plugin)} is a setting, and no plugin", hints[error.plugin]
+        document.note(document.place(("plugins", error.plugin), at_key=True), *said)
     causes += errors
     # Where its settings are wrong, what it says about guests is known: they are checked all the same.
-    hints = _hints_of_owners(loaded)
     settings = {name: _plugin_settings(document, section[name], plugin, hints) or PluginSettings() for name, plugin in loaded.items()}
     return {name: ConfiguredPlugin(name, plugin, settings[name]) for name, plugin in loaded.items()}
 
