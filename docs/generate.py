@@ -512,8 +512,8 @@ def _protocols() -> str:
             (f"`{field.name}`", f"`{_unquoted(str(field.type))}`", "" if _has_default(field) else "required")
             for field in dataclasses.fields(kind)
         ]
-        table = "\n\n" + _table(("field", "type", ""), rows) if rows else ""
-        records.append(f"### `{name}`\n\n{inspect.getdoc(kind) or ''}{table}")
+        table = [_table(("field", "type", ""), rows)] if rows else []
+        records.append("\n\n".join([f"### `{name}`", inspect.getdoc(kind) or "", *table, *_constructors(kind)]))
     words = []
     for name, kind in _public(lambda kind: issubclass(kind, enum.Enum)):
         members = ", ".join(f"`{member.name}` ({member.value})" for member in cast("type[enum.Enum]", kind))
@@ -526,7 +526,7 @@ def _protocols() -> str:
             if not member.startswith("_") and inspect.isfunction(value)
         ]
         fields = f"\n\nFields: {', '.join(f'`{field}`' for field in kind._fields)}" if hasattr(kind, "_fields") else ""
-        classes.append("\n\n".join([f"### `{name}`", _prose(inspect.getdoc(kind) or "") + fields, *methods]))
+        classes.append("\n\n".join([f"### `{name}`", _prose(inspect.getdoc(kind) or "") + fields, *_constructors(kind), *methods]))
     functions = [
         f"### `{name}`\n\n`{name}{_unquoted(str(inspect.signature(thing)))}`\n\n{_prose(inspect.getdoc(thing) or '')}"
         for name, thing in _names()
@@ -553,6 +553,15 @@ def _protocols() -> str:
             *values,
         ],
     )
+
+
+def _constructors(kind: type) -> list[str]:
+    """The class methods of a class, which are other ways to make one."""
+    return [
+        f"`{kind.__name__}.{member}{_unquoted(str(inspect.signature(getattr(kind, member))))}`\n\n{_prose(inspect.getdoc(value) or '')}"
+        for member, value in vars(kind).items()
+        if isinstance(value, classmethod) and not member.startswith("_")
+    ]
 
 
 def _is_plain_class(kind: type) -> bool:
