@@ -19,13 +19,18 @@ class Settings(PluginSettings):
     """How much at once. In guest memory."""
     period: Duration | None = None
     token: SecretStr = SecretStr("default secret")
+    nested: Nested = Nested()
+    """More."""
 
 class GuestSettings(GuestSettings):
     share: int = 1
     """Its weight."""
     key: SecretStr | None = None
 '''
-IMPORTS = "from pydantic import SecretStr\nfrom mom_core import ControlSpec, Duration, FieldSpec, Scope, Size, Suggestion, Unit"
+IMPORTS = """from pydantic import BaseModel, SecretStr
+from mom_core import ControlSpec, Duration, FieldSpec, Scope, Size, Suggestion, Unit
+class Nested(BaseModel):
+    one: int = 1"""
 
 
 @pytest.fixture
@@ -287,6 +292,9 @@ def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_h
     text = file.read_text()
     lines = text.splitlines()
     assert "write enforce here, then: systemctl reload mom" in lines[lines.index("mode: observe") - 1]
+    assert lines[0] == "# yaml-language-server: $schema=mom.schema.json"
+    assert "step" in json.loads((file.parent / "mom.schema.json").read_text())["properties"]["plugins"]["properties"]["acme"]["properties"]
+    assert "    # nested: {}" in text
     assert "# acme: Acme is here" in text
     assert "    step: 128MiB" in text
     assert "# period: 30s" in text

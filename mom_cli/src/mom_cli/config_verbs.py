@@ -213,13 +213,18 @@ def _shown(value: object) -> str:
 @config_command.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of the configuration file, with the settings of all installed plugins, for editors and checkers."""
+    click.echo(_schema(), nl=False)
+
+
+def _schema() -> str:
+    """Return the JSON Schema with the settings of all installed plugins, and warn of those that it lacks."""
     from mom_cli.schema import json_schema
     from mom_core.plugins.discovery import available_plugins, load_plugins
 
     loaded, errors = load_plugins(list(available_plugins()))
     for error in errors:
         print_prose(f"mom: warning: not in the schema: {error}", 2, err=True)
-    click.echo(json.dumps(json_schema(loaded.values()), indent=2))
+    return json.dumps(json_schema(loaded.values()), indent=2) + "\n"
 
 
 # --- init ----------------------------------------------------------------------------------------------------------------------
@@ -244,8 +249,11 @@ _mode_option = click.option(
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 @as_caller
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
-    """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
-    from mom_cli.draft import draft_config
+    """Write a commented configuration for what is found on this host. An existing file is not touched without --force.
+
+    Beside it, mom.schema.json has editors complete and check it.
+    """
+    from mom_cli.draft import SCHEMA_FILE, draft_config
     from mom_core.plugins.discovery import how_to_install
 
     path = Path(output)
@@ -262,6 +270,12 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
         print_text(draft.text)
         return
     _write(path, draft.text, replace=force)
+    try:
+        _write(path.with_name(SCHEMA_FILE), _schema(), replace=True)
+    except Exception as error:  # noqa: BLE001  # plugins' own types may have no schema, and the configuration is what counts
+        print_prose(
+            f"mom: warning: {path.with_name(SCHEMA_FILE)}, which editors check {path.name} by, is not written: {error}", 2, err=True
+        )
     _tell_what_next(path, draft, observe=observe)
 
 

@@ -29,6 +29,10 @@ HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, writ
 """A comment at `mode: observe`."""
 
 
+SCHEMA_FILE: Final = "mom.schema.json"
+"""The JSON Schema beside the configuration, by which editors complete and check it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A configuration file that is not written yet.
@@ -67,6 +71,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
     missing = absent("kvm")
     enabled = {name: found.suggestions[name] for name in found.in_order()}
     lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# The configuration of mom, the memory overcommitment manager.",
         "# Written by `mom config init` for what it found on this host; lines behind a # show the defaults.",
         "#   mom config check   is it right?          mom config show   what is in force?",
@@ -177,6 +182,8 @@ def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], 
             # Nothing is no example of how a size is written.
             example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
             without = "; not set by default" if example != default else ""
+            if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
+                example, without = "{}", f"; docs/settings.md has all {len(setting.annotation.model_fields)} settings in it"
             meaning = (_first_sentence(texts[name]) or kind) + without
             yield f"{indent}{f'# {name}: {example}':<32} # {meaning}"
 
