@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import socket
 import sys
+from urllib.parse import quote
 
 import click
 
+from mom_core import printable
 from mom_daemon import as_caller
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
@@ -29,14 +32,15 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
     and for 12 hours at most.
     """
     found = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
-    address = f"http://localhost:{port}/#key={found['key']}"
+    address = f"http://localhost:{port}/#key={quote(str(found['key']))}"
     if as_json:
         click.echo(json.dumps({"url": address, **found}))
         return
     click.echo(address)
     if once:
         return
-    forward = f"ssh -o ExitOnForwardFailure=yes -L {port}:{found['socket']} USER@{socket.gethostname()} mom page"
+    tunnel = shlex.quote(printable(f"{port}:{found['socket']}", 200))
+    forward = f"ssh -o ExitOnForwardFailure=yes -L {tunnel} USER@{socket.gethostname()} mom page"
     click.echo(f"It works once, within {found['seconds']:.0f} s, at a workstation that ran: {forward}", err=True)
     click.echo("^C, or the end of input, ends this, and the session of the page that was opened with it.", err=True)
     sys.stdout.flush()

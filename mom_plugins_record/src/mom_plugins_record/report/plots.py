@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -32,6 +33,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
     :param times: seconds since the epoch
     Raises `MomError` when matplotlib is missing.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # user mom has no home for its cache, of which it warns
     try:
         from matplotlib import rc_context
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
