@@ -218,7 +218,7 @@ def test_without_a_terminal_it_says_which_verbs_print_the_same(shared: Start, en
         [MOM, "top", "-c", shared().config], capture_output=True, text=True, timeout=180, check=False, env={**os.environ, **environment}
     )
     assert (told.returncode, told.stdout) == (1, "")
-    assert "`mom guests -c " in told.stderr
+    assert "mom guests -c " in told.stderr
 
 
 def test_a_terminal_that_goes_away_ends_it(mom: Daemon) -> None:
