@@ -210,3 +210,13 @@ def test_a_report_deletes_no_file_that_a_journal_names(place: Place, recording: 
     assert victim.exists()
     assert done.returncode == 1
     assert "it names another file" in done.stderr
+
+
+def test_a_verb_writes_where_the_owner_may_or_has_the_shell_do_it(place: Place, recording: Path) -> None:
+    kept = with_recording(place, recording)
+    done = place.mom("report", str(kept), "--html", str(place.folder / "report.html"))
+    assert done.returncode == 1
+    assert not (place.folder / "report.html").exists()
+    assert "this ran as nobody" in done.stderr
+    done = place.mom("report", str(kept), "--html", "-")
+    assert (done.returncode, done.stdout[:15]) == (0, "<!doctype html>")
