@@ -94,11 +94,7 @@ DECLARES = "@hookimpl\ndef mom_declare(self):\n    return [{}]"
         ("@hookimpl\ndef mom_collect_host(self, hypervisr): ...", "hypervisr"),
         ("def mom_collect_host(self): ...", "not marked as a hook"),
         ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
-        ("@hookimpl\ndef mom_declare(self):\n    return [7]", "mom_declare: 7 is no FieldSpec"),
-        (DECLARES.format("FieldSpec(7, Unit.KIB, Scope.HOST, 'x')"), "name that is an identifier"),
-        (DECLARES.format("FieldSpec('x', Unit.KIB, Scope.HOST, None)"), "texts as description"),
         ("@hookimpl\ndef mom_check(self):\n    raise KeyError(7)", "mom_check failed: KeyError: 7 (at "),
-        ("@hookimpl\ndef mom_services(self):\n    return {int: 7}", "mom_services failed: <class 'int'> is no protocol"),
     ],
 )
 def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(acme, file, body, told, check):
