@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 T = TypeVar("T")
 
 GUEST = Entity(Scope.GUEST, "uuid", "guest")
+STRANGER = 65533
+"""The id of a user who has nothing to do with mom."""
 LONG_SECONDS = 60.0
 """Longer than anything here takes that does not hang, however busy the machine is."""
 
@@ -489,3 +492,28 @@ def test_an_agents_socket_of_another_user_is_reached(closed_socket: tuple[str, S
         assert run(asked()) == b"anybody there?"
     with another_user(), pytest.raises(NoAnswer, match="Permission denied"):
         run(asked())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sockets of several users are needed")
+def test_a_guests_own_word_leads_to_no_socket_of_another_user(servers: Servers, tmp_path: Path) -> None:
+    """As one that has broken out could write another program's socket into its command line, and mom may reach more than it."""
+    path = servers.unix(saying(b""))
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with subprocess.Popen(["sleep", "600"], user=STRANGER, group=STRANGER, extra_groups=[]) as guest:
+        try:
+            for where in (path, str(link)):
+                with pytest.raises(NoAnswer):
+                    run(connected(where, guest.pid))
+            os.chown(path, STRANGER, STRANGER)
+            run(connected(path, guest.pid))  # as libvirt makes it for its guest
+            os.chown(path, 0, 0)
+            run(connected(path, os.getpid()))
+            run(connected(str(link), 0))  # as an operator has written it
+        finally:
+            guest.kill()
+
+
+async def connected(path: str, process: int) -> None:
+    async with Wire(path, most_line=1, most_bytes=1, process=process):
+        pass

@@ -81,7 +81,7 @@ class GuestdWay:
     """To mom-guestd, or to MOM's: that can be there only over TCP."""
 
     def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
-        self._address = place.address
+        self._address, self._process = place.address, place.process
         self._seconds = seconds
         self._short = short
         """For how many seconds more the guest is to take its host to be short of memory; 0: it is told nothing."""
@@ -110,7 +110,7 @@ class GuestdWay:
         return VisitAnswer({name: value for name, value in said.items() if name.startswith("mem_")}, {} if facts else None)
 
     def _wire(self) -> Wire:
-        return Wire(self._address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_BYTES)
+        return Wire(self._address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_BYTES, process=self._process)
 
 
 _FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_kernel"}

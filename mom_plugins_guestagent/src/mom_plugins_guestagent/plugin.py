@@ -26,7 +26,7 @@ from mom_core import (
 from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
 from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
-from mom_toolkit import AgentAccess
+from mom_toolkit import AgentAccess, pid_of
 
 if TYPE_CHECKING:
     from mom_plugins_guestagent.collector import AgentCollector, AgentTarget
@@ -195,16 +195,19 @@ class GuestAgentPlugin:
         """In the order of preference: what answers in one step first, and what costs the hypervisor something last."""
         from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
-        settings, mine = self._settings, self._guest_settings(guest)
+        settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0
         places = []
         if settings.guestd and mine.ask_agent:
-            if path := mine.guestd_socket or channels.get(settings.guestd_channel):
-                places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, path))
+            if mine.guestd_socket:
+                places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, mine.guestd_socket))
+            elif path := channels.get(settings.guestd_channel):
+                places.append(AgentAddress(AgentKind.GUESTD_CHANNEL, path, process))
             if mine.guestd_address:
                 places.append(AgentAddress(AgentKind.GUESTD_TCP, parse_address(mine.guestd_address)))
         if settings.qemu_agent and mine.ask_agent:
-            paths = [mine.agent_socket] if mine.agent_socket else [channels.get(name) for name in settings.agent_channels]
-            places += [AgentAddress(AgentKind.AGENT_SOCKET, path) for path in paths if path]
+            paths = [channels.get(name) for name in settings.agent_channels]
+            own = [AgentAddress(AgentKind.AGENT_SOCKET, path, process) for path in paths if path]
+            places += [AgentAddress(AgentKind.AGENT_SOCKET, mine.agent_socket)] if mine.agent_socket else own
             if LIBVIRTS_CHANNEL in channels and LIBVIRTS_CHANNEL not in settings.agent_channels:
                 places.append(AgentAddress(AgentKind.AGENT_HYPERVISOR))
         return tuple(places)

@@ -70,9 +70,9 @@ class RawAgent:
         """Numbers among the answers that came too late: files that were opened for nobody. The agent refuses what is none."""
 
     @staticmethod
-    def wire(path: str) -> Wire:
+    def wire(place: AgentAddress) -> Wire:
         """A wire with the limits that answers of agents need."""
-        return Wire(path, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES)
+        return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:
         """Leave behind whatever the channel still holds: half a command of ours, answers to what another program has asked."""
@@ -201,7 +201,7 @@ class AgentWay:
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
         """Ask. Raises `NoAnswer`, `Misbehaves`, and `TimeoutError` when the time for one visit is up."""
         if self._place.kind is AgentKind.AGENT_SOCKET:
-            async with asyncio.timeout(self._seconds), RawAgent.wire(str(self._place.address)) as wire:
+            async with asyncio.timeout(self._seconds), RawAgent.wire(self._place) as wire:
                 raw = RawAgent(wire)
                 await raw.synchronise()
                 self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]

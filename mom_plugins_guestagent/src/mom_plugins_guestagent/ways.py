@@ -27,6 +27,8 @@ class AgentAddress:
 
     kind: AgentKind
     address: str | tuple[str, int] = ""
+    process: int = 0
+    """The guest's process, where the path is by the guest's own description or command line; 0: an operator has written it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ Why a guest gave no figures is one of three kinds of failure, each of which has 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mom_core import MomError
-from mom_toolkit import Helper, connect_to_guest
+from mom_toolkit import Helper, PeerCredentials, connect_to_guest
 
 _CHUNK_BYTES = 16 << 10
 
@@ -39,10 +41,12 @@ class Wire:
     :param address: the path of a unix socket, or a numeric (address, port) pair
     :param most_line: bytes of the longest line that is accepted
     :param most_bytes: bytes that are accepted altogether
+    :param process: whose socket it must be; 0: anybody's
     """
 
-    def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int) -> None:
+    def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:
         self._address = address
+        self._process = process
         self._most_line = most_line
         self._left = most_bytes
         self._reads_left = most_bytes // _LEAST_BYTES_EACH + _SPARE_READS
@@ -63,11 +67,29 @@ class Wire:
         family = socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            await asyncio.get_running_loop().sock_connect(sock, self._address)
+            if isinstance(self._address, str) and self._process:
+                await self._connect_to_process(sock, self._address)
+            else:
+                await asyncio.get_running_loop().sock_connect(sock, self._address)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
+        """Connect to a socket of the guest's process, or of its user, to which libvirt gives those that it makes. Raises `OSError`.
+
+        A guest that has broken out can write any path into its command line, and put a link where its socket was.
+        """
+        file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{file}")
+            owner = os.fstat(file).st_uid
+        finally:
+            os.close(file)
+        server = PeerCredentials.of(sock).process
+        if server != self._process and owner != Path(f"/proc/{self._process}").stat().st_uid:
+            raise PermissionError(errno.EPERM, f"process {server} serves it, which is not the guest's")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Hang up."""
