@@ -43,6 +43,11 @@ class Relay:
         :param refuse: called in the relay's thread with the reason when it ends the connection; it must not wait
         """
         pod, listener = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+
+        def close(_: object = None) -> None:
+            pod.close()
+            listener.close()
+
         try:
             pod.settimeout(_CONNECT_SECONDS)
             pod.connect(path)
@@ -53,10 +58,9 @@ class Relay:
             listener.listen(1)
             listener.setblocking(False)
             loop = self._running()
-            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop)
+            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop).add_done_callback(close)  # also where it never began
         except BaseException:
-            pod.close()
-            listener.close()
+            close()
             raise
         try:
             yield f"/proc/self/fd/{door}"
@@ -88,17 +92,16 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _serve(listener: socket.socket, pod: socket.socket, refuse: Callable[[str], None]) -> None:
-    with pod:
-        with listener:
-            client, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), _CONNECT_SECONDS)
-        with client:
-            ways = [asyncio.ensure_future(_pass_requests(client, pod)), asyncio.ensure_future(_pass_answers(pod, client, refuse))]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+    with listener:
+        client, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), _CONNECT_SECONDS)
+    with client:
+        ways = [asyncio.ensure_future(_pass_requests(client, pod)), asyncio.ensure_future(_pass_answers(pod, client, refuse))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
 
 async def _pass_requests(client: socket.socket, pod: socket.socket) -> None:
