@@ -121,11 +121,11 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
         ([report(1, 1000 * MIB, balloon_min=None, guest_guarantee=0)], "guaranteed", "No size"),
         ([report(1, 700 * MIB)], "now", "It has 700 MiB of 1,000 MiB: 300 MiB are in its balloon."),
         ([report(1, 700 * MIB, balloon_target=700 * MIB)], "now", "300 MiB are taken from it for the host."),
-        ([report(1, 700 * MIB, balloon_start=500 * MIB)], "now", "It has 700 MiB of 1,000 MiB: it was started with 500 MiB."),
+        ([report(1, 700 * MIB, balloon_start=500 * MIB)], "now", "It has 700 MiB of 1,000 MiB: it had 500 MiB when mom first saw it."),
         (
             [report(1, 400 * MIB, balloon_start=500 * MIB)],
             "now",
-            "It has 400 MiB of 1,000 MiB: it was started with 500 MiB, and 100 MiB are taken from it for the host.",
+            "It has 400 MiB of 1,000 MiB: it had 500 MiB when mom first saw it, and 100 MiB are taken from it for the host.",
         ),
         (RESIZED, "since", "mom gave it this size, by 50_balloon:2:5. It had 1,000 MiB before."),
         ([*RESIZED, report(4, 950 * MIB)], "since", "another process resized it"),

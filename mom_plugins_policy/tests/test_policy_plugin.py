@@ -139,10 +139,11 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    it = running(tmp_path, {"60_own.policy": "(Host.Control 'knub' 1)\n(if (> Host.free 5) (nope) 0)\n"})
-    warning, error = logged(caplog)
+    it = running(tmp_path, {"60_own.policy": "(Host.Control 'knub' 1)\n(if (> Host.free 5) (nope) 0)\n(Host.Control 'knubs' 1)\n"})
+    error, warning = logged(caplog)
     path = tmp_path / "policy.d/60_own.policy"
-    assert warning == ("WARNING", f"{path}:1:15: no plugin has the control knub (did you mean knob?) [unknown-control]")
+    unknown = "no plugin has the control knub (did you mean knob?) [unknown-control]"
+    assert warning == ("WARNING", f"{path}:1:15: {unknown}; and 1 more: `mom policy check`")
     assert error[0] == "ERROR"
     assert error[1].startswith(f"{path}:2:22: there is no function nope (")
     caplog.clear()
@@ -154,7 +155,7 @@ def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_p
 
 def test_not_more_is_logged_than_a_person_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plugin(tmp_path, directory=folder(tmp_path, {"60.policy": "\n".join(f"(debug Host.no_{number})" for number in range(50))})).mom_setup()
-    assert len(logged(caplog)) == 31
+    assert len(logged(caplog)) == 30
     assert "and 20 more" in logged(caplog)[-1][1]
 
 

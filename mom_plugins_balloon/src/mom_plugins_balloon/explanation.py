@@ -277,7 +277,7 @@ def _size_now(sizes: Mapping[str, float | None]) -> str:
         less = "are in its balloon" if sizes["asked_kib"] is None else "are taken from it for the host"
         return f"{of_all}: {format_kib(maximum - size)} {less}."
     taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
-    return f"{of_all}: it was started with {format_kib(started)}{taken}."
+    return f"{of_all}: it had {format_kib(started)} when mom first saw it{taken}."
 
 
 def _reach(sizes: Mapping[str, float | None]) -> Iterator[str]:

@@ -47,7 +47,7 @@ _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 """The folder that `mom config init` writes, also where there is no policy yet."""
 
-_REMARKS = 30  # of the checks, that are logged when policies are loaded
+_ERRORS = 30  # of the checks, that are logged when policies are loaded
 
 
 _CHANGES: Final = "changes.json"
@@ -280,18 +280,21 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Say what the checks find in the policies; after a change at run time, only what they did not find before."""
-        log = self._context.log
+        """Log each error that the checks find in the policies, and the first warning with the number of the others.
+
+        After a change at run time, only what they did not find before is logged.
+        """
         remarks = self._policies.checked(policy)
         known, self._remarked = self._remarked, frozenset(remarks)
-        remarks = [remark for remark in remarks if remark not in known]
-        for remark in remarks[:_REMARKS]:
-            where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
-            advice = f" ({remark.hint})" if remark.hint else ""
-            level = logging.ERROR if remark.severity == Severity.ERROR else logging.WARNING
-            log.log(level, "%s: %s%s [%s]", printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind)
-        if len(remarks) > _REMARKS:
-            log.warning("and %d more: `mom policy check` tells all", len(remarks) - _REMARKS)
+        new = [remark for remark in remarks if remark not in known]
+        errors, warnings = ([one for one in new if (one.severity == Severity.ERROR) is wanted] for wanted in (True, False))
+        for level, shown, more in ((logging.ERROR, errors[:_ERRORS], errors[_ERRORS:]), (logging.WARNING, warnings[:1], warnings[1:])):
+            for remark in shown:
+                where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
+                advice = f" ({remark.hint})" if remark.hint else ""
+                others = f"; and {len(more)} more: `mom policy check`" if more and remark is shown[-1] else ""
+                text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind, others
+                self._context.log.log(level, "%s: %s%s [%s]%s", *text)
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
