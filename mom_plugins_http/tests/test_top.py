@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from served_mom import Serve, Served
 
-from mom_cli import Looking, NotRunning, Row, common_problems, sparkline
+from mom_cli import Looking, NotRunning, Row, common_problems, shortened, sparkline
 from mom_core import (
     Condition,
     Declarations,
@@ -34,8 +34,8 @@ from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, Happening, Picture, happening_of, picture_of
-from mom_plugins_http.top.screen import body_lines, screen, verdict_lines
+from mom_plugins_http.top.picture import Picture, picture_of
+from mom_plugins_http.top.screen import body_lines, brief_verdict, screen, verdict_lines
 from mom_plugins_http.top.verb import looking
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
@@ -66,29 +66,10 @@ def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 2
     return ["".join(text for text, _ in line) for line in lines]
 
 
-class AddingId(str):
-    """A guest's id at whose comparison another outcome is heard of, as by the thread that listens."""
-
-    feed: Feed
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        self.feed._last |= {f"new-{len(self.feed._last)}": Happening(0.0, "new", "")}
-        return str.__eq__(self, other)
-
-
-def test_what_is_heard_while_a_picture_is_made_does_not_end_it() -> None:
-    AddingId.feed = feed = Feed(Client(path=None), lambda: None)  # type: ignore[arg-type]  # it is never started
-    feed._last |= {name: Happening(0.0, name, "") for name in ("a", "b", "gone")}
-    document = {**picture().report, "guests": {"columns": ["id", "name", "blocked"], "rows": [[AddingId(name), name, {}] for name in "ab"]}}
-    feed._picture(cast(ReportDocument, {**document, "guest_columns": []}))
-    assert "gone" not in feed._last
-
-
 def test_a_name_cannot_write_on_the_terminal() -> None:
     table = {"columns": ["id", "name", "blocked", "kind"], "rows": [["1", "a\x1b[2Jb\nc", {"x": "\x1b]0;title\x07"}, "\x1b[1m"]]}
     document = {**picture().report, "guests": table, "guest_columns": [column("kind", "text")]}
-    lines = text_of(looking(), picture_of(cast(ReportDocument, document), {}, ()))
+    lines = text_of(looking(), picture_of(cast(ReportDocument, document), ()))
     assert not any("\x1b" in line or "\n" in line or "\x07" in line for line in lines)
 
 
@@ -108,7 +89,7 @@ def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
     """Return a picture of these guests: name, what it suffers from, and how many programs were killed."""
     table = {"columns": ["id", "name", "blocked", "suffers", "killed_lately"], "rows": [[name, name, {}, *harm] for name, *harm in guests]}
     document = {**picture().report, "guests": table, "guest_columns": [column("killed_lately", "count")]}
-    return picture_of(cast(ReportDocument, document), {}, ())
+    return picture_of(cast(ReportDocument, document), ())
 
 
 def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until_somebody_moves() -> None:
@@ -224,64 +205,55 @@ def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal()
     assert max(map(len, lines)) <= 80
 
 
-def outcome(identity: str, name: str, **more: object) -> dict[str, object]:
-    source = {"name": "50_balloon", "line": 463, "column": 37}
-    made = {"entity": {"id": identity, "name": name, "scope": "guest"}, "control": "balloon_target", "before": 2 << 20, "value": 1 << 20}
-    return {**made, "status": "applied", "error": "", "source": source, "reason": "", **more}
+def act(who: str, text: str, status: str = "applied", about: int = 1) -> dict[str, object]:
+    source = {"name": "50_balloon", "line": 463, "column": 37} if about else None
+    first = [{"scope": "guest", "id": who, "name": who}] if about else []
+    return {
+        "time": 0.0,
+        "since": 0.0,
+        "about": about,
+        "first": first,
+        "who": who,
+        "text": text,
+        "status": status,
+        "control": "",
+        "source": source,
+    }
 
 
-def test_what_was_decided_for_another_guest_of_the_same_name_is_not_shown() -> None:
-    look = looking_at("guest", "new")
-    happenings = [happening_of(0.0, outcome(identity, "web-01", reason=f"for the {identity} one"), {}) for identity in ("old", "new")]
-    text = "\n".join(text_of(look, picture(Row("new", "web-01")), (80, 40), drill=Drill("new"), happenings=happenings))
-    assert "for the new one" in text
-    assert "for the old one" not in text
+SHRUNK = "shrunk in 5 steps, 4.00 → 1.86 GiB: the host is full, so its reserve for bursts was taken"
 
 
-def test_a_decision_says_where_in_the_policy_it_was_made_and_why_on_a_narrow_terminal_too() -> None:
-    happenings = [happening_of(0.0, outcome("1", "a-guest-with-a-long-name", reason="the host needs memory"), {"balloon_target": "KiB"})]
-    text = "\n".join(text_of(looking_at("changes"), picture(), (80, 24), happenings=happenings))
-    assert "50_balloon:463:37: the host needs memory" in text
+def test_what_mom_did_is_told_in_sentences_with_where_it_was_decided_on_a_narrow_terminal_too() -> None:
+    acts = [act("a-guest-with-a-name-of-many-letters", SHRUNK, about=3), act("policies", "set 61_try, by root", "", 0)]
+    text = " ".join(line.strip() for line in text_of(looking_at("changes"), replace(picture(), acts=acts)))
+    assert f"a-guest-with…any-letters and 2 more {SHRUNK} (50_balloon:463:37)" in text
+    assert "policies set 61_try, by root" in text
 
 
-def test_a_decision_that_fails_in_each_cycle_is_told_once_with_how_often_and_since_when() -> None:
-    failed = [happening_of(float(n), outcome("1", "web-01", status="failed", error="QEMU refuses"), {}) for n in range(300)]
-    applied = [happening_of(float(n), outcome("2", "web-02"), {}) for n in (7, 8)]
-    for view, names in (("changes", ["web-01", "web-02", "web-02"]), ("guest", [""])):
-        happenings = sorted([*failed, *applied], key=lambda one: one.time)
-        lines = text_of(looking_at(view, "1"), picture(Row("1", "web-01")), (132, 40), happenings=happenings, drill=Drill("1"))
-        told = [line for line in lines if "balloon_target" in line]
-        assert [line.split()[1] for line in told] == [name or "balloon_target" for name in names]
-        assert f" failed 300 times since {time.strftime('%H:%M:%S', time.localtime(0))}: 50_balloon:463:37" in told[0]
-        assert sum("QEMU refuses" in line for line in lines) == 1
+def test_a_tall_screen_has_the_last_acts_above_the_guests_and_a_low_one_has_not() -> None:
+    shown = replace(picture(*[Row(f"id{n}", f"vm{n}") for n in range(100)]), acts=[act("web-01", f"{SHRUNK} {n}") for n in range(9)])
+    tall, low = text_of(looking(), shown, (160, 50)), text_of(looking(), shown, (80, 24))
+    assert [line.split()[-1] for line in tall if f"web-01 {SHRUNK}" in line] == ["0", "1", "2", "3", "4"]
+    assert not any("shrunk" in line for line in low)
+    assert len(tall) == 50
+    assert sum(line.startswith("vm") for line in tall) == body_lines((160, 50), shown)
 
 
-def test_changes_of_policies_stand_among_the_decisions_in_full() -> None:
-    news = Happening(0.0, "policies", "set 61_try for all guests, after a trial of 5s: guests fared as well as before, by mom, for root")
-    text = " ".join(line.strip() for line in text_of(looking_at("changes"), picture(), (80, 24), happenings=[news]))
-    assert f"policies {news.why}" in " ".join(text.split())
-
-
-def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of(served: Served) -> None:
-
-    served.engine.cycle()
-    served.put("60_before")
+def test_a_guest_is_told_of_with_its_own_acts_only(served: Served) -> None:
     served.engine.cycle()
     with feeding(served) as feed:
-        served.put("61_after")
-        assert served.client.post("/v1/reservations", json={"memory": "64MiB", "deadline": "10m", "name": "db-9"}).status_code == 201
-        served.engine.cycle()
+        feed.want("web-01")
+        drill = wait_until(lambda: feed.drill)
+    assert all(one["who"] == "web-01" for one in drill.acts)
 
-        def told() -> list[str]:
-            return [f"{one.name}: {one.why}" for one in list(feed.happenings) if not one.id]
 
-        wait_until(lambda: len(told()) == 4, told)
-    before, first, *later = told()
-    assert before == "policies: read at the start, by mom"
-    assert first.startswith("policies: set 60_before, by ")
-    (policies,) = (text for text in later if text.startswith("policies: set 61_after, by "))
-    (reserved,) = (text for text in later if text.startswith("reserved: 64 MiB for db-9: "))
-    assert sorted(later) == [policies, reserved], "each once"
+def test_long_names_of_one_kind_can_be_told_apart() -> None:
+    rows = [Row(f"id{n}", f"ci-runner-customer-a-{n:03}") for n in range(8)]
+    names = [line.split()[0] for line in text_of(looking(), picture(*rows), (40, 24)) if line.startswith("ci-")]
+    assert len(set(names)) == 8
+    assert names[3] == "ci-run…a-003"
+    assert cell_len(shortened("数据库服务器生产环境第一号主节点备份节点", 12)) <= 12
 
 
 def test_observing_lag_and_sick_plugins_are_said() -> None:
@@ -348,13 +320,36 @@ def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tupl
     assert lines[0].startswith("WRONG: the host is full")
     if size[1] > 20:
         said = " ".join(" ".join(lines).split())
-        for part in ("available, for 3m", f"why: {FULL['why']}", f"→ {FULL['cure']}"):
+        for part in ("the host is full, for 3m: 0 KiB of 60.8 GiB available", f"why: {FULL['why']}", f"→ {FULL['cure']}"):
             assert part in said
     else:
         assert "(!: all)" in lines[0]
     assert any("vm0" in line for line in lines), "the guests are still there"
     every = text_of(looking_at("problems"), shown, (80, 24))
     assert " ".join(every).count("start no more") == 1
+
+
+def test_each_condition_has_a_line_on_the_smallest_usual_terminal_with_since_when_and_what_to_do() -> None:
+    killed = {**FULL, "name": "killed", "message": "24 programs killed in 10 min: " + "ci-runner-customer, " * 5, "lasted_seconds": 90.0}
+    suffer = {**killed, "severity": "warning", "message": "8 guests of 40 suffer: " + "ci-runner-customer " * 5}
+    shown = picture(verdict={"severity": "error", "conditions": [FULL, killed, suffer]})
+    told = ["".join(text for text, _ in line) for line in brief_verdict(shown, 80, 5)]
+    starts = [
+        "WRONG: the host is full, for 3m: 0 KiB",
+        "WRONG: 24 programs killed in 10 min, for 90s: ci",
+        "warning: 8 guests of 40 suffer, for 90s: ci",
+    ]
+    assert [line[: len(start)] for line, start in zip(told, starts, strict=False)] == starts
+    assert [line[:8] for line in told[3:]] == ["  why: g", "  → move"]
+    assert all(cell_len(line) < 80 for line in told)
+
+
+@pytest.mark.parametrize(("available", "told"), [(3, "available, 4.00G too little (7.00G wanted)"), (9, "available, 7.00G wanted")])
+def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(available: int, told: str) -> None:
+    fields = {"mem_available": 96 << 20, "mem_really_available": available << 20, "mem_watermark_high": 7 << 20}
+    line = text_of(looking(), picture(host={"name": "h", "fields": fields}))[1]
+    assert line.endswith(told)
+    assert cell_len(line) < 80
 
 
 def test_a_host_that_is_well_has_no_line_on_that() -> None:
@@ -364,16 +359,17 @@ def test_a_host_that_is_well_has_no_line_on_that() -> None:
 def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> None:
     past = picture(verdict={"severity": "ok", "conditions": [{**FULL, "severity": "ok", "over_seconds": 120.0}]})
     assert body_lines((80, 24), past) == body_lines((80, 24), picture())
+    assert brief_verdict(past, 200, 5) == []
     (told, *_) = verdict_lines(past, 200)
     assert told[0][0].startswith("over for 2m: the host is full")
     ending = picture(verdict={"severity": "error", "conditions": [{**FULL, "over_seconds": 12.0}]})
-    assert "for 3m, over for 12s" in verdict_lines(ending, 200, 5)[0][0][0]
+    assert "for 3m, over for 12s" in brief_verdict(ending, 200, 5)[0][0][0]
 
 
 def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:
     well, full = picture(), picture(verdict={"severity": "error", "conditions": [FULL]})
     assert body_lines((80, 24), well) == 18
-    assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(verdict_lines(full, 80, 5))
+    assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(brief_verdict(full, 80, 5))
 
 
 def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_none() -> None:
@@ -389,7 +385,7 @@ def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_none() -> 
 def test_sizes_that_are_known_of_no_guest_are_not_told_as_zero() -> None:
     table = {"columns": ["id", "name", "blocked", "size", "max"], "rows": [["1", "a", {}, None, 4096], ["2", "b", {}, None, None]]}
     document = {**picture().report, "guests": table, "guest_columns": [column("size", "KiB"), column("max", "KiB")]}
-    lines = text_of(looking(), picture_of(cast(ReportDocument, document), {}, ()))
+    lines = text_of(looking(), picture_of(cast(ReportDocument, document), ()))
     assert any(line.startswith("2 guests have - of 4M") for line in lines)
 
 

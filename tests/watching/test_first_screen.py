@@ -26,25 +26,31 @@ guests:
 
 PLUGINS = '  sla: {}\n  record: {reserve: "0"}\nguests:\n  "web-*": {guarantee: 100%}\n  "db-*": {guarantee: 50%}\n'
 
-WRONG = ".now .notice >> nth=0 >> p"
+WRONG = ".now .notice >> nth=0"
 
 Place = tuple[str, str]
 """A selector, and a pattern of what stands there."""
 
 ANSWERS: dict[str, list[Place]] = {
-    "How much memory is left, and how much should be?": [("[data-key=Available]", r"% of 8.00 GiB, \d+ MiB wanted")],
-    "Is anything wrong with the host?": [("#host-verdict", "✗ .*full.* 0 KiB of 8.00 GiB"), ("#views .count", r"^\d$")],
-    "Since when?": [(f"{WRONG} >> nth=0", r"since \d\d:\d\d:\d\d")],
-    "Why?": [(f"{WRONG} >> nth=1", "Why: guests are promised .* GiB together, and this host can promise")],
-    "What am I to do?": [(f"{WRONG} >> nth=2", "What to do: move guests away")],
-    "Who suffers, and how?": [("[data-key='Guests that suffer']", r"2\s*db-001, db-002; [1-9]\d* programs killed in 10 min")],
-    "What was promised, and is it kept?": [
-        ("[data-key=Guests]", "promised 10.0 GiB"),
-        ("[data-key='Guests that suffer']", r"promises broken for .* today \(summed over guests\)"),
+    "How much memory is left, and how much should be?": [("[data-key=Available]", r"of 8.00 GiB.* MiB too little: \d+ MiB should be free")],
+    "Is anything wrong with the host?": [("#host-verdict", r"✗ since \d\d:\d\d:\d\d: .*the host is full"), ("#views .count", r"^\d$")],
+    "Since when?": [(f"{WRONG} >> summary", r"since \d\d:\d\d:\d\d")],
+    "Why?": [(f"{WRONG} >> p >> nth=0", "Why: ")],
+    "What am I to do?": [(f"{WRONG} >> p >> nth=1", "What to do: ")],
+    "Who suffers, and how?": [
+        ("[data-key='Guests that suffer']", r"2 of 11\s*[1-9]\d* programs killed in 10 min"),
+        (".now li >> nth=0", r"db-00\d: .*\d+ programs? killed; has .* of 1.00 GiB"),
     ],
-    "How bad is it, compared with before?": [("figure >> nth=0 >> svg", "8.00 GiB"), ("figure >> nth=0 >> .legend", "available: ")],
-    "What has mom done, and to whom?": [(".happenings tr:has(a) >> nth=0", r"db-00\d.*balloon_target.*GiB.*applied")],
-    "Does mom work, and is this true now?": [("#state", r"live: cycle \d+ of \d\d:\d\d:\d\d")],
+    "What was promised, and is it kept?": [('[data-key="Guests\' memory"]', r"promised 10.0 GiB, broken for .* today")],
+    "How bad is it, compared with before?": [
+        ("figure >> nth=0 >> svg", "8.00 GiB"),
+        ("figure >> nth=0 >> .legend", "available: .*should be free: .*mom acted.*programs killed"),
+    ],
+    "What has mom done, and to whom?": [
+        (".acts li >> nth=0", r"\d\d:\d\d:\d\d \S+ .*(grown|shrunk|KSM|read at)"),
+        (".acts li >> nth=-1", r"\d\d:\d\d:\d\d \S+ "),
+    ],
+    "Does mom work, and is this true now?": [("#state", r"live: cycle \d+ at \d\d:\d\d:\d\d")],
 }
 
 AFTER_SCROLLING = ("What was promised, and is it kept?", "How bad is it, compared with before?", "What has mom done, and to whom?")

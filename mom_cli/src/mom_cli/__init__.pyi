@@ -28,5 +28,5 @@ from .top.table import (
     too_small as too_small,
     wrapped as wrapped,
 )
-from .top.terminal import Line as Line, cell as cell
+from .top.terminal import Line as Line, cell as cell, shortened as shortened
 from .top.watch import terminal_for as terminal_for, watch as watch

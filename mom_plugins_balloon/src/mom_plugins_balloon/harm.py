@@ -111,7 +111,8 @@ def _suffers(killed: Value, unhealthy: str | None) -> str | None:
     """Return what a guest suffers from; empty: nothing; None: unknown."""
     if not killed:
         return unhealthy
-    return f"{killed} program{'' if killed == 1 else 's'} killed in 10 min" + (f", {unhealthy}" if unhealthy else "")
+    programs = f"{killed} program{'' if killed == 1 else 's'} killed"
+    return f"{unhealthy}, {programs}" if unhealthy else programs
 
 
 def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
@@ -140,7 +141,7 @@ def _fare(names: str, count: int, unhealthy: str) -> str:
 def _killed(kills: Sequence[Kill]) -> Condition:
     """It is an error where one of these guests was smaller than it was sold."""
     count, names = sum(kill.programs for kill in kills), _named(kills)
-    message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {names}"
+    message = f"{count} program{'' if count == 1 else 's'} killed in 10 min: {names} ran out of memory"
     shrunk = [kill for kill in kills if kill.shrunk]
     if not shrunk:
         why, cure = "their guests had all the memory that they can have", "give these guests more memory: raise their maximum"

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { known, roundTimes, rounds, sparkPath, trail } from "./charts.js";
-import { amount, coded, kib, percent, span, sum } from "./figures.js";
+import { amount, coded, kib, percent, shortened, span, sum } from "./figures.js";
 import { wanted } from "./guests.js";
-import { parts, risen } from "./host.js";
+import { parts, risen, room } from "./host.js";
 import { changed } from "./stream.js";
 
 test("sizes have three digits and the unit that suits them", () => {
@@ -47,10 +47,22 @@ test("guests are found by part of a name, or by a pattern", () => {
   assert.deepEqual(names("  "), ["web-1", "web-10", "db.1", "x"]);
 });
 
-test("the host's parts add up, and what KSM saves comes on top", () => {
+test("the host's parts add up, and merged pages count once", () => {
   const made = parts({ fields: { mem_available: 1000, mem_really_available: 300, ksm_saved: 50 }, guests_together: { rss: 600 } });
-  assert.deepEqual(made, { guests: 550, itself: 150, free: 300, saved: 50 });
-  assert.deepEqual(parts({ fields: { mem_available: 1000, mem_really_available: 300 }, guests_together: { rss: null } }), { guests: null, itself: 700, free: 300, saved: null });
+  assert.deepEqual(made, { guests: 550, itself: 150, free: 300 });
+  assert.deepEqual(parts({ fields: { mem_available: 1000, mem_really_available: 300 }, guests_together: { rss: null } }), { guests: null, itself: 700, free: 300 });
+});
+
+test("what is missing stands beside what should be free", () => {
+  assert.equal(room({ mem_really_available: 4.25 * 2 ** 20, mem_watermark_high: 7.35 * 2 ** 20 }), "3.10 GiB too little: 7.35 GiB should be free");
+  assert.equal(room({ mem_really_available: 8 * 2 ** 20, mem_watermark_high: 2 ** 20 }), "enough: 1.00 GiB should be free");
+  assert.equal(room({ mem_really_available: 5 }), "");
+});
+
+test("long names differ after they are shortened", () => {
+  assert.equal(shortened("ci-runner-customer-a-001", 16), "ci-runn…er-a-001");
+  assert.equal(shortened("db-1", 16), "db-1");
+  assert.equal([...shortened("数据库服务器生产环境第一号主节点备份节点", 9)].length, 9);
 });
 
 test("changes make of one report the next", () => {

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from mom_cli.top.columns import fitting, text_of
 from mom_cli.top.looking import Listing, Looking
 from mom_cli.top.rows import HARM, Row
-from mom_cli.top.terminal import Click, Line, cell
+from mom_cli.top.terminal import Click, Line, cell, shortened
 from mom_core import Unit, format_kib
 
 SMALLEST: Final = (40, 10)
@@ -74,7 +74,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
         why = f"no {look.name}'s name has {look.pattern!r} in it (Esc shows all)" if listing.rows else nothing
         return [*out, [(why, "dim")]]
     for number, row in enumerate(rows[look.first : look.first + lines], look.first):
-        cells = [(cell(row.name, name), "red" if row.harm else "")]
+        cells = [(cell(shortened(row.name, name), name), "red" if row.harm else "")]
         for one, room in columns:
             value, mark_from = row.values.get(one["name"]), one["mark_from"]
             bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
@@ -178,11 +178,14 @@ def in_lines(text: str, width: int, hang: str = "") -> list[str]:
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:
-    """How much memory is available, as a bar of that color, and in words. In KiB; None: unknown."""
+    """Return how much memory is available (KiB; None: unknown), as a bar of that color and in words.
+
+    :param more: in place of the share
+    """
     if not total or available is None:
         return [("memory ", ""), ("unknown", "yellow")]
     share = max(0.0, min(1.0, available / total))
-    text = f" {format_kib(available)} of {format_kib(total)} available ({share:.0%}){more}"
+    text = f" {format_kib(available)} of {format_kib(total)} available{more or f' ({share:.0%})'}"
     room = max(5, min(60, width - 8 - len(text) - 2))
     taken = round((1 - share) * room)
     return [("memory ", ""), ("█" * taken, style), ("░" * (room - taken), "dim"), (text, style if style != "green" else "")]

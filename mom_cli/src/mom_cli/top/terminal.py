@@ -163,3 +163,12 @@ def cell(text: str, width: int, *, right: bool = False) -> str:
     if length > width:
         return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
     return " " * (width - length) + text if right else text + " " * (width - length)
+
+
+def shortened(name: str, width: int) -> str:
+    """Shorten a name in its middle to so many columns: names of one kind differ least there."""
+    if (len(name) if name.isascii() else cell_len(name)) <= width:
+        return name
+    end, begin = (width - 1) // 2, width - 1 - (width - 1) // 2
+    last = next(name[place:] for place in range(len(name)) if cell_len(name[place:]) <= end)
+    return set_cell_size(name, begin).rstrip() + "…" + last

@@ -6,6 +6,7 @@ import { clock, isNumber, kib, moment } from "./figures.js";
 const WIDTH = 900; // pixels, until it is known
 const MARGIN = { left: 62, right: 8, top: 8, bottom: 20 };
 const MARK = 5; // pixels from the middle of a mark to its points
+const TOLD = 4; // marks in words, of those that fall together
 const DRAGGED = 6; // pixels from which on it is no click
 const CLOSEST = 10; // seconds
 const DAY = 86400;
@@ -21,6 +22,7 @@ const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10
  * @property {Figure[]} values one for each time
  * @property {[Figure[], Figure[]]} [range] the least and the most around each
  * @property {boolean} [line] a line across areas, not one of them
+ * @property {Figure[]} [told] the values in words, where the line is drawn elsewhere
  */
 
 /**
@@ -28,6 +30,7 @@ const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10
  * @property {number} time
  * @property {string} tone
  * @property {string} text
+ * @property {boolean} [top] at the top of the chart, not at its bottom
  */
 
 /** Charts of the same time: they have one cursor, and the same part of it is looked at closer. */
@@ -141,7 +144,7 @@ export class Chart {
     const cut = (values) => places.map((n) => values[n]);
     this.span = [from, to];
     this.times = places.map((n, place) => times[n] ?? (times[places[place - 1]] + times[places[place + 1]]) / 2);
-    this.layers = layers.map((layer) => ({ ...layer, values: cut(layer.values), range: layer.range && [cut(layer.range[0]), cut(layer.range[1])] }));
+    this.layers = layers.map((layer) => ({ ...layer, values: cut(layer.values), told: layer.told && cut(layer.told), range: layer.range && [cut(layer.range[0]), cut(layer.range[1])] }));
     this.marks = marks.filter((mark) => mark.time >= from && mark.time <= to);
     this.draw();
   }
@@ -186,7 +189,7 @@ export class Chart {
       const now = together.at === null ? times.length : this.nearest(together.at);
       const index = Math.max(0, Math.min(times.length - 1, now + step));
       together.point(times[index]);
-      const happened = this.marksAt(index).map((mark) => mark.text).join("; ");
+      const happened = this.marksAt(index).slice(0, TOLD).map((mark) => mark.text).join("; ");
       write(this.said, `${this.when(times[index])}: ${this.inWords(index)}${happened && `. ${happened}`}`);
     }
   }
@@ -199,7 +202,7 @@ export class Chart {
   /** @param {Layer} layer @param {number} index */
   figure(layer, index) {
     const [least, most] = layer.range?.map((values) => this.text(values[index])) ?? [];
-    const value = this.text(layer.values[index]);
+    const value = this.text((layer.told ?? layer.values)[index]);
     return least === most ? value : `${value} (${least} to ${most})`;
   }
 
@@ -260,10 +263,9 @@ export class Chart {
       if (range) parts.push(...band(range[0], range[1], x, y, `band ${look}`));
       parts.push(drawn("path", { class: `line ${look}`, d: trail(values, x, y) }));
     }
-    for (const mark of this.marks) {
-      const middle = this.along(mark.time);
-      const points = `${middle},${bottom - 2 * MARK} ${middle + MARK},${bottom} ${middle - MARK},${bottom}`;
-      parts.push(drawn("polygon", { class: `mark ${mark.tone}`, points }, drawn("title", null, mark.text)));
+    for (const { middle, top, tone, texts } of this.placedMarks()) {
+      const [point, base] = top ? [MARGIN.top + 2 * MARK, MARGIN.top] : [bottom - 2 * MARK, bottom];
+      parts.push(drawn("polygon", { class: `mark ${tone}`, points: `${middle},${point} ${middle + MARK},${base} ${middle - MARK},${base}` }, drawn("title", null, texts.slice(0, TOLD).join("\n"))));
     }
     const index = together.at === null ? -1 : this.nearest(together.at);
     if (index >= 0) parts.push(upright("cursor", times[index]));
@@ -275,11 +277,26 @@ export class Chart {
     this.tell(index);
   }
 
+  /** Marks with their places; those of one kind that fall together are one. */
+  placedMarks() {
+    /** @type {Map<string, { middle: number, top: boolean, tone: string, texts: string[] }>} */
+    const placed = new Map();
+    for (const { time, tone, text, top = false } of this.marks) {
+      const middle = Math.round(this.along(time) / (2 * MARK)) * 2 * MARK;
+      const key = `${middle} ${tone} ${top}`;
+      const there = placed.get(key);
+      if (there) there.texts.push(text);
+      else placed.set(key, { middle, top, tone, texts: [text] });
+    }
+    return placed.values();
+  }
+
   /** What stands at the cursor, or now. @param {number} index */
   tell(index) {
     const n = index >= 0 ? index : this.times.length - 1;
     const entries = this.layers.map((layer) => h("li", null, h("i", { class: layer.line ? `dashes ${layer.look}` : layer.look }), `${layer.label}: ${this.figure(layer, n)}`));
-    const happened = index >= 0 ? this.marksAt(index).map((mark) => h("li", { class: mark.tone }, `▲ ${mark.text}`)) : [];
+    const happened = index >= 0 ? this.marksAt(index).slice(0, TOLD).map((mark) => h("li", { class: mark.tone }, `${mark.top ? "▼" : "▲"} ${mark.text}`))
+      : [this.marks.some((mark) => !mark.top) && h("li", null, "▲ mom acted"), this.marks.some((mark) => mark.top) && h("li", { class: "bad" }, "▼ programs killed")];
     const now = this.live && !this.together.part;
     renew(this.legend, h("li", { class: "faint" }, index < 0 && now ? "now" : this.when(this.times[n])), entries, happened);
     this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + looks closer, - goes back.`);

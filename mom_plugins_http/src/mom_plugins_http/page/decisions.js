@@ -1,41 +1,41 @@
-// What was decided and what came of it, as it happens; all of it, or what is looked for.
+// What mom did, would have done or could not do: all of it, or what the operator looks for.
 
-import { h, scrolled, write } from "./elements.js";
-import { Happenings, TONE, happeningHeads } from "./happenings.js";
-
-/** @import { Done, Mom, Note } from "./known.js" */
+import { TONE, actHeads, renewActs } from "./acts.js";
+import { get } from "./api.js";
+import { h, scrolled } from "./elements.js";
 
 const MOST = 200;
 
 /** What is looked for; outlives the view. */
 const looked = { text: "", outcome: "" };
 
-/** @param {Done | Note} one */
-function wanted(one) {
-  if (looked.outcome && !("status" in one && one.status === looked.outcome)) return false;
-  const words = "text" in one ? [one.about, one.text] : [one.entity.name, one.control, one.reason, one.error];
-  return words.join(" ").toLowerCase().includes(looked.text.trim().toLowerCase());
-}
+/** @param {Api.Act} act */
+const wanted = (act) => (!looked.outcome || act.status === looked.outcome) && `${act.who} ${act.control} ${act.text}`.toLowerCase().includes(looked.text.trim().toLowerCase());
 
 export class DecisionsView {
-  /** @param {Mom} mom */
-  constructor(mom) {
-    this.mom = mom;
+  constructor() {
     this.title = "Decisions";
+    /** @type {Api.Act[]} */
+    this.acts = [];
     this.search = h("input", { type: "search", placeholder: "a guest, a control, or a word of why", "aria-label": "Filter decisions", autocomplete: "off",
-      spellcheck: "false", oninput: () => { looked.text = this.search.value; this.update(); } });
+      spellcheck: "false", oninput: () => { looked.text = this.search.value; this.show(); } });
     this.search.value = looked.text;
-    this.outcomes = h("select", { "aria-label": "Outcome", onchange: () => { looked.outcome = this.outcomes.value; this.update(); } },
-      h("option", { value: "" }, "whatever came of it"), Object.keys(TONE).map((one) => h("option", { value: one }, one)));
+    this.outcomes = h("select", { "aria-label": "Outcome", onchange: () => { looked.outcome = this.outcomes.value; this.show(); } },
+      h("option", { value: "" }, "any outcome"), Object.keys(TONE).map((one) => h("option", { value: one }, one)));
     this.outcomes.value = looked.outcome;
-    this.list = new Happenings(mom, MOST, wanted);
-    this.more = h("p", { class: "faint" });
-    this.element = h("div", null, h("h2", null, "Decisions and what came of them"), h("div", { class: "bar" }, this.search, this.outcomes),
-      scrolled("Decisions", happeningHeads(), this.list.body), this.more);
+    this.body = h("tbody", { class: "acts" });
+    this.element = h("div", null, h("h2", null, "What mom did"), h("div", { class: "bar" }, this.search, this.outcomes), scrolled("Decisions", actHeads(), this.body));
   }
 
-  update() {
-    this.list.update();
-    write(this.more, this.mom.leftOut ? `${this.mom.leftOut} more in busy cycles: mom tells of 100 in each.` : "");
+  async update() {
+    this.acts = (await get(`v1/acts?limit=${MOST}`)).items;
+    this.show();
   }
+
+  show() {
+    renewActs(this.body, this.acts.filter(wanted), `Nothing${this.acts.length ? " of that kind" : ""} for as long as mom remembers.`);
+  }
+
+  /** Policies or reservations have changed: they are among the acts. */
+  tell() { return this.update(); }
 }

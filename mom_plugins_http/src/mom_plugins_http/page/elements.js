@@ -119,8 +119,9 @@ function become(before, now) {
     return;
   }
   if (before.isEqualNode(now)) return;
-  for (const name of before.getAttributeNames()) if (!now.hasAttribute(name)) before.removeAttribute(name);
+  for (const name of before.getAttributeNames()) if (!now.hasAttribute(name) && name !== "open") before.removeAttribute(name);
   for (const name of now.getAttributeNames()) {
+    if (name === "open") continue; // whoever looks folds and unfolds
     const value = now.getAttribute(name) ?? "";
     if (before.getAttribute(name) !== value) before.setAttribute(name, value);
   }
@@ -147,5 +148,5 @@ export function emptyState(icon, title, text, ...actions) {
 
 /** @param {string} label @param {string | number} value @param {string | null} [more] @param {string} [tone] */
 export function tile(label, value, more, tone) {
-  return h("div", { "data-key": label }, h("dt", null, label), h("dd", { class: tone || null }, value, more && h("small", null, more)));
+  return h("div", { "data-key": label }, h("dt", null, label), h("dd", { class: tone || null }, value, more && h("small", { title: more }, more)));
 }

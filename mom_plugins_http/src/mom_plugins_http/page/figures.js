@@ -10,6 +10,14 @@ const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 /** How two names are sorted: build-2 before build-10. @param {string} one @param {string} other */
 export const inNaturalOrder = (one, other) => COLLATOR.compare(one, other) || (one < other ? -1 : Number(one > other));
 
+/** Shorten a name in its middle, where names of one kind differ least. @param {string} name @param {number} most */
+export function shortened(name, most) {
+  const letters = [...name];
+  if (letters.length <= most) return name;
+  const end = Math.ceil((most - 1) / 2);
+  return `${letters.slice(0, most - 1 - end).join("")}…${letters.slice(-end).join("")}`;
+}
+
 /** The sum of what is known; null where nothing is. @param {unknown[]} values @returns {number | null} */
 export function sum(values) {
   const known = values.filter(isNumber);
@@ -29,6 +37,12 @@ export function kib(value) {
     size /= 1024;
   }
   return UNKNOWN;
+}
+
+/** `2.22 of 96.0 GiB`: the unit once where both have the same. @param {number | null | undefined} part in KiB @param {number | null | undefined} all in KiB */
+export function kibOf(part, all) {
+  const [figure, unit] = kib(part).split(" ");
+  return `${unit && unit === kib(all).split(" ")[1] ? figure : kib(part)} of ${kib(all)}`;
 }
 
 /** @param {number | null | undefined} value in KiB a second */

@@ -1,18 +1,18 @@
 // One guest: why it has its size, how it went, and all that is known of it.
 
+import { TONE, actHeads, renewActs } from "./acts.js";
 import { Refused, get, said } from "./api.js";
 import { Chart } from "./charts.js";
 import { h, heads, renew, scrolled, seen, write } from "./elements.js";
 import { amount, coded, kibPerSecond } from "./figures.js";
 import { PARTS, expectedKib, memoryParts } from "./guest_memory.js";
-import { TONE, happened } from "./happenings.js";
 import { declaredFields } from "./known.js";
 import { PastDays } from "./recorded.js";
 
-/** @import { Done, Mom } from "./known.js" */
+/** @import { Mom } from "./known.js" */
 
 const KEPT_SAMPLES = 720;
-const LISTED_DONE = 100;
+const LISTED_ACTS = 100;
 
 /** @type {Record<string, string>} */
 const TOPICS = { now: "Now", needs: "Needs", class: "Class", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted",
@@ -31,16 +31,16 @@ export class GuestView {
     this.name = h("h2", null, "Guest");
     this.told = h("dl", { class: "told" });
     this.trouble = h("p", { class: "notice", hidden: true });
-    /** @type {Done[]} */
-    this.happened = [];
+    /** @type {Api.Act[]} */
+    this.acts = [];
     this.days = new PastDays(id, () => this.draw(), () => mom.report.interval_seconds);
     this.memory = new Chart("Memory, and what was decided", this.days, { kind: "areas", height: 260 });
     this.swap = new Chart("Swapped in", this.days, { least: 64, text: kibPerSecond });
-    this.done = h("tbody");
+    this.done = h("tbody", { class: "acts" });
     this.known = h("tbody");
     this.element = h("div", null, h("p", null, h("a", { href: "#/guests" }, "← all guests")), this.name, this.trouble,
       h("h3", null, "Why it has this size"), this.told, this.days.element, this.memory.element, this.swap.element,
-      h("h3", null, "Decided in the last cycles"), scrolled("Decided in the last cycles", heads("When", "What", "From", "To", "Outcome", "Why"), this.done),
+      h("h3", null, "Decided in the last cycles"), scrolled("Decided in the last cycles", actHeads(false), this.done),
       h("h3", null, "All that is known of it"), scrolled("All that is known of it", heads("Field", "Value", "What it says"), this.known));
   }
 
@@ -49,10 +49,11 @@ export class GuestView {
     this.asking = true;
     this.days.update(); // which may take its time
     try {
-      const [guest, explanation, done, fields] = await Promise.all([get(this.path), get(`${this.path}/explanation`),
-        get(`v1/recent-outcomes?limit=${LISTED_DONE}&guest=${this.query}`), declaredFields(), this.goOn()]);
+      const [guest, explanation, acts, fields] = await Promise.all([get(this.path), get(`${this.path}/explanation`),
+        get(`v1/acts?limit=${LISTED_ACTS}&guest=${this.query}`), declaredFields(), this.goOn()]);
       this.trouble.hidden = true;
-      this.show(guest, explanation, done.items, fields);
+      this.acts = acts.items;
+      this.show(guest, explanation, fields);
     } catch (error) {
       this.trouble.hidden = false;
       write(this.trouble, error instanceof Refused && error.status === 404 ? `${error.message}. It may have been stopped, or moved to another host.` : said(error));
@@ -72,8 +73,8 @@ export class GuestView {
     this.past = [...this.past.filter((one) => one.time < first), ...items].slice(-KEPT_SAMPLES);
   }
 
-  /** @param {Api.GuestWithDecisions} guest @param {Api.Explanation} explanation @param {Done[]} done @param {Map<string, Api.Field>} fields */
-  show(guest, explanation, done, fields) {
+  /** @param {Api.GuestWithDecisions} guest @param {Api.Explanation} explanation @param {Map<string, Api.Field>} fields */
+  show(guest, explanation, fields) {
     write(this.name, guest.name);
     this.title = guest.name;
     document.title = seen(`${guest.name} – mom`);
@@ -83,10 +84,8 @@ export class GuestView {
       topic = sentence.topic;
       return [h("dt", null, label), h("dd", null, sentence.text)];
     }));
-    this.happened = done;
     this.draw();
-    renew(this.done, done.length ? done.map((one) => happened(this.mom, one, false))
-      : [h("tr", null, h("td", { colspan: 6, class: "faint" }, "Nothing for as long as mom remembers."))]);
+    renewActs(this.done, this.acts, "Nothing for as long as mom remembers.", false);
     const known = Object.entries(guest.fields).filter(([, value]) => value !== null).sort(([a], [b]) => (a < b ? -1 : 1));
     renew(this.known, known.map(([name, value]) => {
       const spec = fields.get(`guest.${name}`);
@@ -108,13 +107,7 @@ export class GuestView {
     /** @type {import("./charts.js").Layer[]} */
     const lines = [{ label: "most", look: "total", line: true, values: values("balloon_max") }];
     if (expected.some((value) => value !== null)) lines.push({ label: "usual use at that time", look: "expected", line: true, values: expected });
-    this.memory.show(times, [...layers, ...lines], { ...shown, marks: this.happened.map((one) => this.mark(one)) });
+    this.memory.show(times, [...layers, ...lines], { ...shown, marks: this.acts.map(({ since, text, status }) => ({ time: since, text, tone: TONE[status] ?? "" })) });
     this.swap.show(times, [{ label: "swapped in", look: "stroke-1", values: values("swap_in") }], shown);
-  }
-
-  /** @param {Done} one */
-  mark(one) {
-    const unit = this.mom.unitOf(one.control);
-    return { time: one.time, tone: TONE[one.status] ?? "", text: `${one.control} ${amount(one.before, unit)} → ${amount(one.value, unit)}: ${one.status}` };
   }
 }

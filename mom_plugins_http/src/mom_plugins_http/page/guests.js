@@ -2,7 +2,7 @@
 
 import { sparkPath } from "./charts.js";
 import { drawn, emptyState, h, renew, write } from "./elements.js";
-import { UNKNOWN, coded, figure, inNaturalOrder, isNumber, sum } from "./figures.js";
+import { UNKNOWN, coded, figure, inNaturalOrder, isNumber, shortened, sum } from "./figures.js";
 import { whyUnlisted } from "./known.js";
 
 /** @import { Guest, Mom } from "./known.js" */
@@ -11,11 +11,15 @@ import { whyUnlisted } from "./known.js";
 /** @typedef {{ id: string, guest: null, name: string, guests: Guest[] }} Group */
 
 const ROW = 32; // pixels, as the style has it
-const OTHERS = 29; // the width of a guest's name, of its small line and of remarks, as the style has them
+const OTHERS = 30; // the width of a guest's name, of its small line and of remarks, as the style has them
 
+const NARROW = 760; // pixels, as the style has it
 const WIDE = 1900; // pixels from which on there is room for whatever a terminal may show
 const MOST_RANK = 3; // columns of a higher one are for a terminal that is wide
 const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, s: 4.4 }); // in the size of the page's text, by unit
+const NAME = "name"; // the list by names
+const SUFFERING = "suffers"; // those that suffer first, as `mom top` has it
+const LETTERS = 18; // of a name, where the window is wide
 const SUMMED = ["KiB", "KiB/s"]; // units of which groups have the sum
 
 /** @param {Guest} guest */
@@ -30,16 +34,16 @@ const GROUPS = {
 };
 
 /**
- * How the list is; outlives the view. `sort` is the key of a column; empty: by name. `closed` are the groups of which the guests are not listed;
+ * How the list is; outlives the view. `sort` is the key of a column, `NAME` or `SUFFERING`. `closed` are the groups of which the guests are not listed;
  * `top` is how far it was scrolled; `columns` says by name which columns are wanted whatever room there is (true), or not at all (false).
  */
-const list = { sort: "", falling: false, pattern: "", by: "", closed: new Set(), top: 0, choosing: false, columns: /** @type {Record<string, boolean>} */ ({}) };
+const list = { sort: SUFFERING, falling: true, pattern: "", by: "", closed: new Set(), top: 0, choosing: false, columns: /** @type {Record<string, boolean>} */ ({}) };
 const KEPT = /** @type {const} */ (["sort", "falling", "by", "columns"]); // over a reload
 const STORE = "mom-guests";
 
 try {
   const kept = JSON.parse(localStorage.getItem(STORE) ?? "{}");
-  for (const name of KEPT) if (typeof kept?.[name] === typeof list[name] && kept[name]) Object.assign(list, { [name]: kept[name] });
+  for (const name of KEPT) if (typeof kept?.[name] === typeof list[name]) Object.assign(list, { [name]: kept[name] });
 } catch { /* nothing is kept here, or something else */ }
 
 function keep() {
@@ -60,8 +64,10 @@ export function wanted(guests, pattern) {
 /** @param {Guest[]} guests */
 function inOrder(guests) {
   const sign = list.falling ? -1 : 1;
-  if (!list.sort) return guests.toSorted((one, other) => inNaturalOrder(one.name, other.name) * sign);
-  return guests.map((guest) => ({ value: /** @type {Figure} */ (guest.fields[list.sort]), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
+  if (list.sort === NAME) return guests.toSorted((one, other) => inNaturalOrder(one.name, other.name) * sign);
+  /** @param {Guest} guest @returns {Figure} */
+  const valueOf = ({ fields }) => (list.sort === SUFFERING ? (fields.suffers ? 0.5 : 0) + (fields.killed_lately ?? 0) : fields[list.sort]);
+  return guests.map((guest) => ({ value: valueOf(guest), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
     const known = Number(b !== undefined) - Number(a !== undefined); // what is unknown comes last either way
     if (known) return known;
     if (a !== b && a !== undefined && b !== undefined) return (a < b ? -1 : 1) * sign;
@@ -140,7 +146,7 @@ class Row {
     this.link.hidden = !guest;
     this.opener.hidden = Boolean(guest);
     if (guest) {
-      write(this.link, guest.name);
+      write(this.link, shortened(guest.name, innerWidth < NARROW ? LETTERS - 5 : LETTERS));
       this.link.title = guest.name;
       this.link.dataset.guest = guest.id;
       this.link.href = `#/guest/${coded(guest.id)}`;
@@ -183,7 +189,7 @@ export class GuestsView {
     const declared = mom.report.fields;
     const offered = mom.report.guest_columns.filter((one) => one.name !== "remarks");
     this.columns = fitting(offered);
-    if (!this.columns.some((one) => one.key === list.sort)) list.sort = "";
+    if (!this.columns.some((one) => one.key === list.sort) && list.sort !== NAME) list.sort = SUFFERING;
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
       autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
       onkeydown: (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.enter(); } } });
@@ -196,13 +202,14 @@ export class GuestsView {
     const chosen = offered.map((one) => h("label", { title: one.about }, h("input", { type: "checkbox", checked: this.columns.includes(one),
       onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); again(); } }), ` ${one.name}`));
     const chooser = h("details", { class: "chooser", open: list.choosing, ontoggle: () => { list.choosing = chooser.open; } }, h("summary", null, "Columns"), h("div", null, chosen));
-    this.heads = [this.heading("", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one)))];
+    const remarked = this.heading(SUFFERING, "Remarks", "what it suffers from, or keeps it from giving memory", "minor");
+    this.heads = [this.heading(NAME, "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one))), remarked];
     this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
     this.body = h("tbody", null, this.above, this.below);
-    const more = [h("th", { scope: "col", title: "its size in the last cycles" }, "Lately"), h("th", { scope: "col", class: "minor" }, "Remarks")];
-    this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.map((one) => one.element), more)), this.body);
+    const spark = h("th", { scope: "col", title: "its size in the last cycles" }, "Lately");
+    this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.slice(0, -1).map((one) => one.element), spark, remarked.element)), this.body);
     this.table.style.minWidth = `${this.columns.reduce((all, one) => all + widthOf(one), OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => { list.top = this.box.scrollTop; this.paint(false); },
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
@@ -242,7 +249,7 @@ export class GuestsView {
   /** @param {string} key */
   sortBy(key) {
     if (list.sort === key) list.falling = !list.falling;
-    else Object.assign(list, { sort: key, falling: key !== "" });
+    else Object.assign(list, { sort: key, falling: key !== NAME });
     keep();
     this.box.scrollTop = 0;
     this.update();

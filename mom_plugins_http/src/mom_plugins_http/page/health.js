@@ -1,9 +1,9 @@
 // mom itself: its cycles, its plugins, and what is wrong.
 
+import { problemItems } from "./acts.js";
 import { Chart, Together } from "./charts.js";
 import { h, heads, renew, scrolled, tile } from "./elements.js";
 import { moment, span } from "./figures.js";
-import { problemItems } from "./happenings.js";
 
 /** @import { Mom } from "./known.js" */
 
@@ -11,12 +11,12 @@ export class HealthView {
   /** @param {Mom} mom */
   constructor(mom) {
     this.mom = mom;
-    this.title = "Health";
+    this.title = "mom itself";
     this.cycle = h("dl", { class: "tiles" });
     this.chart = new Chart("How long cycles took", new Together(() => this.update()), { text: span, thousand: 1000 });
     this.plugins = h("tbody");
     this.problems = h("ul", { class: "plain" });
-    this.element = h("div", null, h("h2", null, "Health"), this.cycle, this.chart.element, h("h3", null, "Plugins"),
+    this.element = h("div", null, h("h2", null, "How mom itself works"), this.cycle, this.chart.element, h("h3", null, "Plugins"),
       scrolled("Plugins", heads("Plugin", "State", "Took", "Calls", "Failed", "Last error"), this.plugins),
       h("h3", null, "Problems"), this.problems);
   }

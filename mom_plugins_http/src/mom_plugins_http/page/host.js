@@ -1,28 +1,30 @@
-// The host: what of its memory is where, what is wrong, and what was done lately.
+// The host: what is wrong, who suffers, where its memory is, and what mom did lately.
 
+import { TONE, actItems, conditionItems, guestLink, problemItems } from "./acts.js";
+import { get } from "./api.js";
 import { Chart } from "./charts.js";
-import { h, renew, scrolled, tile } from "./elements.js";
-import { coded, inNaturalOrder, isNumber, kib, percent, span, sum } from "./figures.js";
-import { Happenings, conditionItems, happeningHeads, problemItems } from "./happenings.js";
+import { h, renew, tile } from "./elements.js";
+import { inNaturalOrder, isNumber, kib, kibOf, percent, span, sum } from "./figures.js";
 import { whyUnlisted } from "./known.js";
 import { PastDays } from "./recorded.js";
 
 /** @import { Guest, Mom, Sample } from "./known.js" */
 
 const SMALL = 110; // pixels
-const NAMED = 8; // guests that suffer: more do not fit beside the chart
+const NAMED = 6; // guests that suffer: more do not fit beside the chart
+const ACTS = 5; // on the first screen
+const MARKED = 100; // acts in the chart
 
 /**
- * The host's memory in parts that add up: what guests hold is counted with what KSM merged, which is there only once.
+ * The host's memory in parts that add up: pages that KSM merged count once.
  * @param {Pick<Sample, "fields" | "guests_together">} sample
  */
 export function parts(sample) {
   const { mem_available: total, mem_really_available: free, ksm_saved: merged } = sample.fields;
   const used = total - free;
-  const saved = isNumber(merged) ? Math.max(0, merged) : null;
   const held = sample.guests_together?.rss;
-  const guests = isNumber(held) ? Math.max(0, Math.min(used, held - (saved ?? 0))) : null;
-  return { guests, itself: guests === null ? used : Math.max(0, used - guests), free, saved };
+  const guests = isNumber(held) ? Math.max(0, Math.min(used, held - Math.max(0, merged ?? 0))) : null;
+  return { guests, itself: guests === null ? used : Math.max(0, used - guests), free };
 }
 
 export class HostView {
@@ -32,7 +34,9 @@ export class HostView {
     this.title = "Host";
     this.tiles = h("dl", { class: "tiles" });
     this.past = new PastDays("", () => this.draw(), () => mom.report.interval_seconds);
-    this.chart = new Chart("Memory of the host", this.past, { kind: "areas", height: 260 });
+    this.chart = new Chart("Memory of the host", this.past, { kind: "areas", height: 250 });
+    /** @type {Api.Act[]} */
+    this.acts = [];
     /** @type {[Chart, string, string, string][]} */
     this.more = [
       [new Chart("Memory pressure", this.past, { height: SMALL, text: (value) => percent(value), thousand: 1000, least: 1 }), "some waited", "stroke-1", "psi_memory_some_avg10"],
@@ -43,23 +47,29 @@ export class HostView {
     this.wrong = h("div");
     this.suffering = h("ul", { class: "plain" });
     this.problems = h("ul", { class: "plain" });
-    this.recent = new Happenings(mom, 10);
+    this.recent = h("ul", { class: "plain acts" });
     const now = h("section", { class: "now", "aria-label": "Now" }, h("h3", null, "What is wrong with the host"), this.wrong,
       h("h3", null, "Guests that suffer"), this.suffering, h("h3", null, "Problems"), this.problems);
-    const past = h("div", { class: "past" }, this.past.element, this.chart.element, h("h3", null, "Done lately"), scrolled("Done lately", happeningHeads(), this.recent.body));
+    const past = h("div", { class: "past" }, this.past.element, this.chart.element,
+      h("section", { "aria-label": "What mom did last" }, h("h3", null, "What mom did last ", h("a", { href: "#/decisions" }, "all")), this.recent));
     this.element = h("div", { class: "host" }, h("h2", { class: "unseen" }, "Host"), this.tiles, h("div", { class: "first" }, past, now, h("div", { class: "beside" }, this.more.map(([chart]) => chart.element))));
   }
 
-  update() {
+  async update() {
     const { mom } = this;
     renew(this.tiles, tiles(mom));
-    this.draw();
     renew(this.wrong, conditionItems(mom.report));
     renew(this.suffering, sufferers(mom));
     renew(this.problems, problemItems(mom.problems));
-    this.recent.update();
+    this.draw();
     this.past.update(); // which may take its time
+    this.acts = (await get(`v1/acts?together=1&limit=${MARKED}`)).items;
+    renew(this.recent, actItems(this.acts.slice(0, ACTS)));
+    this.draw();
   }
+
+  /** Policies or reservations have changed: they are among the acts. */
+  tell() { return this.update(); }
 
   draw() {
     const points = [...(this.past.items?.map(recordedPoint) ?? []), ...this.lately()].filter(({ mean }) => isNumber(mean.mem_available) && isNumber(mean.mem_really_available));
@@ -69,14 +79,16 @@ export class HostView {
     /** @param {string} label @param {keyof ReturnType<typeof parts>} key */
     const layer = (label, key) => ({ label, look: `${key}-fill`, values: made.map((one) => one[key]) });
     const layers = [layer("the host itself", "itself"), layer("available", "free")];
-    if (made.some((one) => one.saved !== null)) layers.push(layer("saved by KSM, above the line", "saved"));
     if (made.some((one) => one.guests !== null)) layers.unshift(layer("guests", "guests"));
     /** @param {string} label @param {string} look @param {(point: Point) => number} value */
     const line = (label, look, value) => ({ label, look, line: true, values: points.map(value) });
     const all = line("all that the host has", "total", ({ mean }) => mean.mem_available);
+    /** @param {string} label @param {string} look @param {string} name */
+    const mark = (label, look, name) => ({ ...line(label, look, ({ mean }) => (isNumber(mean[name]) ? mean.mem_available - mean[name] : NaN)), told: points.map(({ mean }) => mean[name]) });
+    const marks = [mark("should be free", "wanted", "mem_watermark_high"), mark("full with less than", "full", "mem_watermark_low")].filter(({ told }) => told.some(isNumber));
     const fullest = line("used at most", "fullest", ({ mean, least }) => mean.mem_available - least.mem_really_available);
     this.chart.live = this.past.items === null;
-    this.chart.show(times, [...layers, ...(this.chart.live ? [] : [fullest]), all], shown);
+    this.chart.show(times, [...layers, ...(this.chart.live ? [] : [fullest]), all, ...marks], { ...shown, marks: [...this.actMarks(), ...killMarks(points)] });
     for (const [chart, label, look, name] of this.more) {
       const most = points.map((one) => one.most[name]);
       const values = chart.kind === "bars" ? risen(most) : points.map((one) => one.mean[name]);
@@ -84,6 +96,11 @@ export class HostView {
       chart.live = this.chart.live;
       if (!chart.element.hidden) chart.show(times, [{ label, look, values, range: chart.live || chart.kind === "bars" ? undefined : [points.map((one) => one.least[name]), most] }], shown);
     }
+  }
+
+  /** Where acts began. */
+  actMarks() {
+    return this.acts.map(({ since, who, text, status }) => ({ time: since, text: `${who} ${text}`, tone: status === "applied" ? "" : TONE[status] ?? "" }));
   }
 
   /** The last cycles, as far as the recording does not have them. @returns {Point[]} */
@@ -95,6 +112,13 @@ export class HostView {
       return { time, least: now, mean: now, most: now };
     });
   }
+}
+
+/** Programs that were killed since the time before: of today where that is counted, or else of the last 10 min. @param {Point[]} points */
+function killMarks(points) {
+  const name = points.some(({ most }) => isNumber(most.killed_today)) ? "killed_today" : "killed_lately";
+  return risen(points.map(({ most }) => most[name])).flatMap((count, n) => (count && (name === "killed_today" || count <= points[n].most[name] - points[n - 1].most[name])
+    ? [{ time: points[n].time, text: `${count} program${count === 1 ? "" : "s"} killed in guests`, tone: "bad", top: true }] : []));
 }
 
 /** @typedef {{ time: number, least: Record<string, any>, mean: Record<string, any>, most: Record<string, any> }} Point */
@@ -120,20 +144,19 @@ function harmed(mom) {
     .sort((one, other) => killed(other) - killed(one) || inNaturalOrder(one.name, other.name));
 }
 
-/** The first of them by name. @param {Guest[]} guests */
-const named = (guests) => guests.slice(0, 3).map((guest) => guest.name).join(", ") + (guests.length > 3 ? ` and ${guests.length - 3} more` : "");
-
 /** @param {Mom} mom */
 function sufferers(mom) {
   if (whyUnlisted(mom.report)) return [h("li", { class: "faint" }, "Unknown.")];
   const found = harmed(mom);
   const rows = found.slice(0, NAMED).map((guest) => {
     const { balloon_cur: size, balloon_max: most, suffers } = guest.fields;
-    return h("li", { "data-key": guest.id }, h("a", { href: `#/guest/${coded(guest.id)}` }, guest.name), `: ${suffers}; has ${kib(size)} of ${kib(most)}`);
+    return h("li", { "data-key": guest.id }, guestLink(guest), `: ${suffers}; has ${kib(size)} of ${kib(most)}`);
   });
   if (found.length > NAMED) rows.push(h("li", null, h("a", { href: "#/guests" }, `and ${found.length - NAMED} more`)));
   const silent = mom.guests.filter((guest) => guest.fields.suffers === undefined).length;
   if (silent) rows.push(h("li", { class: "faint" }, `${silent} of ${mom.guests.length} guests do not tell how they are.`));
+  const { waited_today: waited } = mom.report.host.fields;
+  if (waited) rows.push(h("li", { class: "faint" }, `Waited because of mom for at most ${span(waited)} today, all guests together.`));
   return found.length || (silent && silent === mom.guests.length) ? rows : [h("li", { class: "good" }, "None."), ...rows];
 }
 
@@ -145,35 +168,32 @@ function memoryTone(report) {
 
 /** @param {Mom} mom */
 function tiles(mom) {
-  const { report, changes } = mom;
-  const { cycle, host: { fields: known } } = report;
-  /** @param {string} kind */
-  const psi = (kind) => percent(known[`psi_${kind}_some_avg10`]);
-  const share = known.mem_really_available / known.mem_available;
-  const counted = Object.entries(report.outcome_counts).filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(", ");
-  const wanted = isNumber(known.mem_watermark_high) ? `, ${kib(known.mem_watermark_high)} wanted` : "";
-  const suffer = harmed(mom);
+  const { report } = mom;
+  const { host: { fields: known } } = report;
   const promised = sumOf(mom, "column.promise");
+  const suffer = harmed(mom).length;
+  const flow = moving(mom);
   return [
-    tile("Available", kib(known.mem_really_available), `${percent(share * 100, 0)} of ${kib(known.mem_available)}${wanted}`, memoryTone(report)),
-    tile("Guests that suffer", mom.guests.some((guest) => guest.fields.suffers !== undefined) ? suffer.length : "–", [named(suffer), harm(known)].filter(Boolean).join("; "), known.killed_lately ? "bad" : suffer.length ? "warn" : ""),
-    whyUnlisted(report) ? tile("Guests", "–", "the hypervisor does not list them", "bad") : tile("Guests", report.guests.rows.length, `have ${kib(sumOf(mom, "balloon_cur"))} of ${kib(sumOf(mom, "balloon_max"))}${promised ? `, promised ${kib(promised)}` : ""}`),
-    tile("Memory pressure", psi("memory"), `all waited ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
-    tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving(mom)}`, moving(mom) ? "warn" : ""),
-    tile("KSM saves", kib(known.ksm_saved), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "nobody looks at it"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
-    ...(isNumber(known.given_back_sweeps) ? [givenBack(known)] : []),
-    tile("Decided", changes ? `${changes} change${changes === 1 ? "" : "s"}` : "nothing new", `${counted ? `${counted}; ` : ""}cycle ${cycle.number} took ${span(cycle.duration_seconds)}`),
+    tile("Available", kibOf(known.mem_really_available, known.mem_available), room(known), memoryTone(report)),
+    tile("Guests that suffer", mom.guests.some((guest) => guest.fields.suffers !== undefined) ? `${suffer} of ${mom.guests.length}` : "–", killedText(known), known.killed_lately ? "bad" : suffer ? "warn" : ""),
+    whyUnlisted(report) ? tile("Guests' memory", "–", "the hypervisor does not list them", "bad") : tile("Guests' memory", kibOf(sumOf(mom, "balloon_cur"), sumOf(mom, "balloon_max")), promised ? `promised ${kib(promised)}${known.promise_broken_today ? `, broken for ${span(known.promise_broken_today)} today` : ""}` : "nothing promised", known.promise_broken_today ? "warn" : ""),
+    tile("Memory pressure", percent(known.psi_memory_some_avg10), `all waited: ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
+    tile("Swap", kibOf(known.swap_usage, known.swap_total), flow || "nothing moves", flow ? "warn" : ""),
+    isNumber(known.given_back_sweeps) ? givenBack(known)
+      : tile("KSM saves", kib(known.ksm_saved), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "unknown"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
   ];
 }
 
-/** What guests had to bear, as far as it is counted. @param {Record<string, any>} known */
-function harm(known) {
-  return [
-    isNumber(known.killed_lately) ? `${known.killed_lately} programs killed in 10 min` : "",
-    known.killed_today ? `${known.killed_today} today` : "",
-    known.promise_broken_today ? `promises broken for ${span(known.promise_broken_today)} today (summed over guests)` : "",
-    known.waited_today ? `waited because of mom for at most ${span(known.waited_today)} today (summed over guests)` : "",
-  ].filter(Boolean).join(", ");
+/** How much memory is missing, or is there beyond what should be free. @param {Record<string, any>} known */
+export function room({ mem_really_available: free, mem_watermark_high: wanted }) {
+  if (!isNumber(free) || !isNumber(wanted)) return "";
+  return free < wanted ? `${kib(wanted - free)} too little: ${kib(wanted)} should be free` : `enough: ${kib(wanted)} should be free`;
+}
+
+/** @param {Record<string, any>} known */
+function killedText({ killed_lately: lately, killed_today: today }) {
+  if (!isNumber(lately)) return "";
+  return `${lately || "no"} program${lately === 1 ? "" : "s"} killed in 10 min${today > lately ? `, ${today} today` : ""}`;
 }
 
 /** What goes to swap and comes from there; empty: nothing does. @param {Mom} mom */
@@ -183,15 +203,13 @@ function moving(mom) {
   const { pageKib } = mom;
   /** @param {number} pages */
   const text = (pages) => (pageKib === null ? `${Math.round(pages)} pages/s` : `${kib(pages * pageKib)}/s`);
-  return `, ${text(comes || 0)} in, ${text(goes || 0)} out`;
+  return `${text(comes || 0)} in, ${text(goes || 0)} out`;
 }
 
 /** What the recorder's accounts say, by the definitions of `mom report`. @param {Record<string, any>} known */
 function givenBack(known) {
-  const means = { balloon: known.given_back_balloon, sweeps: known.given_back_sweeps, cold: known.given_back_cold };
-  const each = Object.entries(means).filter(([, size]) => size).map(([name, size]) => `${name} ${kib(size)}`);
-  const all = sum([...Object.values(means), known.given_back_ksm]);
-  return tile("Given back", kib(all), [...each, `${kib(known.given_back_today)} on average today`].join(", "));
+  const all = sum([known.given_back_balloon, known.given_back_sweeps, known.given_back_cold, known.given_back_ksm]);
+  return tile("Given back", kib(all), `today ${kib(known.given_back_today)} on average`);
 }
 
 /** @param {Mom} mom @param {string} name */

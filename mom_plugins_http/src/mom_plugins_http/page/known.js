@@ -1,24 +1,20 @@
 // What is known of mom: the newest report, what came before it, and what has happened.
 
-import { Refused, get } from "./api.js";
-import { kib, sum } from "./figures.js";
+import { get } from "./api.js";
+import { sum } from "./figures.js";
 
-const KEPT_HAPPENINGS = 500;
 const KEPT_SAMPLES = 720;
 const SPARK_CYCLES = 60;
 const MEANWHILE = 10; // cycles that may end while past ones are asked for, which are counted from the newest
-const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
 /** Fields of guests that are asked for beside those of the columns, as far as plugins declare them. */
 export const GUEST_FIELDS = "rss?,cold?,suffers?";
 
 /** Those of the host's past cycles that are drawn. */
-const HOST_FIELDS = "mem_available?,mem_really_available?,ksm_saved?,psi_memory_some_avg10?,swap_usage?,killed_today?";
+const HOST_FIELDS = "mem_available?,mem_really_available?,ksm_saved?,psi_memory_some_avg10?,swap_usage?,killed_today?,killed_lately?,mem_watermark_high?,mem_watermark_low?";
 
 /** @typedef {{ id: string, name: string, blocked: Record<string, string>, fields: Record<string, any> }} Guest */
 /** @typedef {{ cycle: number, time: number, duration_seconds: number, fields: Record<string, any>, guests_together: Record<string, number | null> }} Sample */
-/** @typedef {Api.Outcome & { time: number }} Done */
-/** @typedef {{ time: number, about: string, text: string }} Note */
 
 export class Mom {
   constructor() {
@@ -38,10 +34,6 @@ export class Mom {
     this.problems = [];
     /** @type {unknown} */
     this.problemsOf = null; // the part of the report that they were made of
-    this.changes = 0;
-    /** @type {(Done | Note)[]} */
-    this.happenings = [];
-    this.leftOut = 0;
   }
 
   /** The newest report; there is one before anything is shown. @returns {Api.ReportDocument} */
@@ -52,11 +44,6 @@ export class Mom {
 
   get mayChange() {
     return this.me?.right === "change";
-  }
-
-  /** The unit of a control. @param {string} control */
-  unitOf(control) {
-    return this.newest?.controls[control] ?? "";
   }
 
   /** The host's size of a page, in KiB. @returns {number | null} */
@@ -74,30 +61,22 @@ export class Mom {
     this.samples = [...this.samples.filter((one) => one.cycle < first), ...items.reverse()].slice(-KEPT_SAMPLES);
   }
 
-  /** What else was before. */
+  /** Load the small lines of guests. */
   async loadPast() {
-    const [sparks, done, news] = await Promise.all([get(`v1/guest-histories?limit=${SPARK_CYCLES}`), get(`v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
-    this.sparks = new Map(Object.entries(sparks.guests));
-    const once = new Map([...done.items, ...news, ...this.happenings].map((/** @type {Done | Note} */ one) => [`${one.time} ${"text" in one ? one.text : `${one.entity.id} ${one.control}`}`, one]));
-    this.happenings = [...once.values()].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
+    this.sparks = new Map(Object.entries((await get(`v1/guest-histories?limit=${SPARK_CYCLES}`)).guests));
   }
 
   /** A cycle has ended. @param {Api.ReportDocument} report */
   hear(report) {
     const { cycle } = report;
-    const done = report.outcomes.filter((one) => one.status !== "unchanged");
-    if (this.newest?.started_at !== report.started_at) [this.samples, this.whole, this.happenings] = [[], 0, []]; // of another mom
+    if (this.newest?.started_at !== report.started_at) [this.samples, this.whole] = [[], 0]; // of another mom
     this.newest = report;
-    this.changes = done.length;
     this.heard = performance.now();
     if (this.samples.some((one) => one.cycle === cycle.number && one.time === cycle.time)) return;
     if (cycle.number === this.whole + 1) this.whole = cycle.number;
     this.samples.push({ cycle: cycle.number, time: cycle.time, duration_seconds: cycle.duration_seconds, fields: report.host.fields,
       guests_together: { rss: together(report, "rss"), cold: together(report, "cold") } });
     if (this.samples.length > KEPT_SAMPLES) this.samples.shift();
-    this.happenings.unshift(...done.slice(0, MOST_TOLD).map((one) => ({ ...one, time: cycle.time })));
-    this.happenings.length = Math.min(this.happenings.length, KEPT_HAPPENINGS);
-    this.leftOut += Math.max(0, done.length - MOST_TOLD);
   }
 
   /** Problems of the newest report; whether they are others now. */
@@ -125,16 +104,6 @@ export class Mom {
     }
     for (const id of this.sparks.keys()) if (!here.has(id)) this.sparks.delete(id);
   }
-
-  /** What has changed beside cycles. @param {string} name @param {any} content */
-  tell(name, content) {
-    const made = name === "policies" ? content.items.map(policyNews).reverse()
-      : name === "reservations" ? content.items.map(reservationNews(Date.now() / 1000)) : [];
-    /** @type {Note[]} */
-    const fresh = made.filter((/** @type {Note} */ one) => !this.happenings.some((other) => "text" in other && other.text === one.text && other.time === one.time));
-    this.happenings.unshift(...fresh);
-    this.happenings.length = Math.min(this.happenings.length, KEPT_HAPPENINGS);
-  }
 }
 
 /** The sum over all guests of which the field is known; null where it is known of none. @param {Api.ReportDocument} report @param {string} name @returns {number | null} */
@@ -146,26 +115,6 @@ function together(report, name) {
 /** Why it is not known which guests there are; empty where it is. @param {Api.ReportDocument} report */
 export const whyUnlisted = ({ guests, verdict }) => (!guests.rows.length
   && verdict?.conditions.find((one) => one.name === "guests" && one.plugins.includes("core") && !one.over_seconds)?.message) || "";
-
-// The beginnings and ends of trials are among the changes of policies.
-
-/** @param {Api.PolicyChange} one @returns {Note} */
-const policyNews = (one) => ({ time: one.time, about: "policies", text: `${one.what}, by ${one.who}` });
-
-/** @param {number | null} time @returns {(one: Api.Reservation) => Note} */
-const reservationNews = (time) => (one) => ({ time: time ?? one.created_at, about: "reserved",
-  text: `${kib(one.memory_kib)} for ${one.name || one.id}: ${one.state}${one.guest ? `, by ${one.guest.name}` : ""}${one.note ? `; ${one.note}` : ""}` });
-
-async function pastNews() {
-  const [changes, kept] = await Promise.all([orNothing("v1/policy-history"), orNothing("v1/reservations")]);
-  return [...(changes.items ?? []).map(policyNews), ...[...(kept.items ?? []), ...(kept.ended ?? [])].map(reservationNews(null))];
-}
-
-/** The answer; nothing where no enabled plugin has one. @param {string} path */
-export const orNothing = (path) => get(path).catch((error) => {
-  if (error instanceof Refused) return {};
-  throw error;
-});
 
 /** What fields say, by scope and name; asked for once. @type {Promise<Map<string, Api.Field>> | null} */
 let asked = null;

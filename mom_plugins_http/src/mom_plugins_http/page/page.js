@@ -1,5 +1,6 @@
 // The page: which view is seen, how mom is heard, who the operator is, and what keys do.
 
+import { headline } from "./acts.js";
 import { Refused, ask, get, said } from "./api.js";
 import { forgetIfLost, keepToken, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
@@ -37,8 +38,8 @@ const VIEWS = [
   ["", "Host", () => new HostView(mom)],
   ["guests", "Guests", () => new GuestsView(mom, show)],
   ["policies", "Policies", (name) => new PoliciesView(mom, name)],
-  ["health", "Health", () => new HealthView(mom)],
-  ["decisions", "Decisions", () => new DecisionsView(mom)],
+  ["health", "mom", () => new HealthView(mom)],
+  ["decisions", "Decisions", () => new DecisionsView()],
   ["launches", "Launches", () => new LaunchesView(mom)],
 ];
 
@@ -112,7 +113,6 @@ async function look() {
 
 /** @param {string} name @param {any} content */
 function tell(name, content) {
-  mom.tell(name, content);
   Promise.resolve(view?.tell?.(name, content)).catch(complain);
 }
 
@@ -160,9 +160,8 @@ function verdict(report) {
   const [worst] = standing;
   const line = byId("host-verdict");
   line.className = !worst ? "good" : worst.severity === "error" ? "bad" : "warn";
-  const more = standing.length > 1 ? ` (and ${standing.length - 1} more)` : "";
-  renew(line, worst ? h("a", { href: "#/" }, `${worst.severity === "error" ? "✗" : "!"} ${worst.message}, since ${lately(worst.since)}${more}`) : "✓ Nothing is wrong with the host");
-  line.title = worst ? worst.message : "";
+  renew(line, worst ? h("a", { href: "#/" }, `${worst.severity === "error" ? "✗" : "!"} since ${lately(worst.since)}: ${standing.map(headline).join(" · ")}`) : "✓ Nothing is wrong with the host");
+  line.title = standing.map((one) => one.message).join("\n");
   const [host] = byId("views").children;
   renew(host, "Host", standing.length > 0 && " ", standing.length > 0 && h("span", { class: "count", title: "what is wrong" }, standing.length));
   const names = standing.map((one) => one.name).join();
@@ -187,9 +186,9 @@ function banner() {
   document.body.classList.toggle("stale", Boolean(text));
   if (!newest || !mom.heard) return;
   byId("mode").hidden = false;
-  write(byId("mode"), newest.mode === "observe" ? "only observes" : newest.mode);
+  write(byId("mode"), newest.mode === "observe" ? "only observes" : newest.mode === "enforce" ? "acts" : newest.mode);
   write(byId("title"), `mom on ${newest.host.name}`);
-  write(byId("state"), `${text ? "not live" : "live"}: cycle ${newest.cycle.number} of ${clock(newest.cycle.time)}`);
+  write(byId("state"), `${text ? "not live" : "live"}: cycle ${newest.cycle.number} at ${clock(newest.cycle.time)}`);
 }
 
 // --- who it is ---

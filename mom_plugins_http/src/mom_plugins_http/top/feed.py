@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from mom_cli import NoSuchGuest, common_problems, problems_of
-from mom_core import MomError, Status
+from mom_core import MomError
 from mom_daemon import REPORT_FORMAT
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
-from mom_plugins_http.top.picture import HARMS, Drill, Happening, Json, Picture, happening_of, picture_of, policy_news, reservation_news
+from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
@@ -29,13 +27,10 @@ SILENCE_SECONDS: Final = 40.0
 AGAIN_SECONDS: Final = 1.0
 """Between two attempts to reach a mom that is not there."""
 
-KEPT_HAPPENINGS: Final = 1000
+MOST_ACTS: Final = 100
 
 PAST_CYCLES: Final = 240
 """Of a guest's history: more than a terminal has columns."""
-
-MOST_TOLD: Final = 100
-"""Outcomes of one cycle that are listed: where mom only observes a thousand guests, each cycle would push out all others."""
 
 
 class Feed:
@@ -54,16 +49,9 @@ class Feed:
         self._wanted_is_new = False
         self._ended = False
         self._stream: EventStream | None = None
-        self._last: dict[str, Happening] = {}
-        self._units: Mapping[str, str] = {}
-        self._known_until = -1
         self.picture: Picture | None = None
         """The newest; each replaces the one before as a whole."""
         self.drill: Drill | None = None
-        self.happenings: deque[Happening] = deque(maxlen=KEPT_HAPPENINGS)
-        """The newest last."""
-        self.left_out = 0
-        """Outcomes of busy cycles that are not listed."""
         self.trouble: tuple[str, str] | None = ("mom is being asked", "")
         """What is wrong, and what to do; None while all is well."""
         self.lost_at: float | None = None
@@ -126,14 +114,10 @@ class Feed:
                     report = cast("ReportDocument", content)
                     if report["format"] != REPORT_FORMAT:
                         raise MomError("mom is of another version than `mom top`", hint="restart the daemon after an upgrade")
-                    self._units = report["controls"]
-                    self._remember()
                 elif name == "cycle" and report is not None:
                     report = with_changes(report, content)
                 else:
-                    self._tell(news_of(name, content, time.time()))
                     continue
-                self._note(report)
                 with self._news:
                     self._report = report
                     self._news.notify_all()
@@ -145,35 +129,6 @@ class Feed:
             self.lost_at = time.monotonic()
         self.trouble = (error.message, error.hint)
         self._changed()
-
-    def _remember(self) -> None:
-        """Take in what was done before this began to look, or while mom was not reached. Of a reservation it is known when it was made, and
-        how it stands now."""
-        items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")["items"]
-        found = [happening_of(float(one["time"]), one, self._units) for one in reversed(items)]
-        self._last |= {one.id: one for one in found}
-        with suppress(ApiRefusedError):  # nothing that is enabled has policies that change
-            found += map(policy_news, self._client.get("/v1/policy-history")["items"])
-        with suppress(ApiRefusedError):  # nor reservations
-            kept = self._client.get("/v1/reservations")
-            found += [reservation_news(float(one["created_at"]), one) for one in (*kept["items"], *kept["ended"])]
-        self.happenings.clear()
-        self.happenings.extend(sorted(found, key=lambda one: one.time))
-        self._known_until = items[0]["cycle"] if items else -1
-
-    def _tell(self, news: Sequence[Happening]) -> None:
-        for one in news:
-            if one not in self.happenings:  # asked for just before it was told
-                self.happenings.append(one)
-
-    def _note(self, report: ReportDocument) -> None:
-        when = report["cycle"]["time"]
-        done = [happening_of(when, one, self._units) for one in report["outcomes"] if one["status"] != Status.UNCHANGED]
-        self._last |= {one.id: one for one in done}
-        if report["cycle"]["number"] <= self._known_until:
-            return
-        self.happenings.extend(done[:MOST_TOLD])
-        self.left_out += max(0, len(done) - MOST_TOLD)
 
     # --- asking for what belongs to them -----------------------------------------------------------------------------------------------
 
@@ -207,10 +162,8 @@ class Feed:
             self._news.wait_for(lambda: self._ended or self._wanted_is_new, seconds)
 
     def _picture(self, report: ReportDocument) -> Picture:
-        here = {row[0] for row in report["guests"]["rows"]}
-        for gone in self._last.keys() - here:  # at once: the other thread may add to it meanwhile
-            self._last.pop(gone, None)
-        return picture_of(report, self._last, common_problems(problems_of(report)))
+        acts = self._client.get(f"/v1/acts?together=1&limit={MOST_ACTS}")["items"]
+        return picture_of(report, common_problems(problems_of(report)), acts)
 
     def _show(self, drill: Drill) -> None:
         with self._news:
@@ -224,15 +177,9 @@ class Feed:
             found = self._client.get(path)
             past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")["items"]
             explained = self._client.get(f"{path}/explanation")
+            acts = self._client.get(f"/v1/acts?limit={MOST_ACTS}&guest={coded(guest)}")["items"]
         except NoSuchGuest as error:
             return Drill(guest, trouble=f"{error.message}. It may have been stopped, or moved to another host")
         except ApiRefusedError as error:
             return Drill(guest, trouble=error.message)
-        return Drill(guest, explained, found, past[::-1])
-
-
-def news_of(name: str, event: Json, now: float) -> list[Happening]:
-    """The news in an event that is no cycle; those of trials say what the policies' own history says, too."""
-    if name == "policies":
-        return [policy_news(one) for one in event["items"]]
-    return [reservation_news(now, one) for one in event["items"]] if name == "reservations" else []
+        return Drill(guest, explained, found, past[::-1], acts)

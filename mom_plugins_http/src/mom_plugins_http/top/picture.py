@@ -9,8 +9,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_cli import Row, by_name, guests_unknown, verdict_of
-from mom_core import GuestColumn, Source, Status, format_kib, printable
-from mom_daemon import amount
+from mom_core import GuestColumn, Status, printable
 
 if TYPE_CHECKING:
     from mom_cli import CommonProblem
@@ -29,23 +28,6 @@ LONGEST_NOTE: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One decision and what came of it, or what has changed beside: the policies, or a reservation.
-
-    `id` is the guest's, empty for none; `what` says what was set; `target` is in KiB when it is a size for a guest.
-    """
-
-    time: float
-    name: str
-    why: str
-    id: str = ""
-    what: str = ""
-    status: str = ""
-    error: str = ""
-    target: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """One cycle's report, its guests and problems as they are shown, and when its news came (monotonic seconds)."""
 
@@ -57,6 +39,8 @@ class Picture:
     together: Mapping[str, float | None] = field(default_factory=dict)
     """Sums over all guests of the columns `size` and `max`, in KiB; None where it is known of no guest."""
     problems: Sequence[CommonProblem] = ()
+    acts: Sequence[Json] = ()
+    """What mom did lately, the newest first."""
     received: float = field(default_factory=time.monotonic)
 
     @property
@@ -110,6 +94,7 @@ class Drill:
     explanation: Json = field(default_factory=dict)
     guest: Json = field(default_factory=dict)
     past: Sequence[Json] = ()
+    acts: Sequence[Json] = ()
     trouble: str = ""
 
 
@@ -131,18 +116,19 @@ class _Values(Mapping[str, Any]):
         return len(self._places)
 
 
-def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: Sequence[CommonProblem]) -> Picture:
-    """A report, with what was done to each guest last, by its id."""
+def picture_of(report: ReportDocument, problems: Sequence[CommonProblem], acts: Sequence[Json] = ()) -> Picture:
+    """Return a report as it is shown."""
     table, columns = report["guests"], report["guest_columns"]
     places = {one["name"]: table["columns"].index(one["key"]) for one in columns}
     figures = dict(zip(table["columns"], zip(*table["rows"], strict=True), strict=False))  # none where there are no guests
     harms = zip(*(figures.get(name) or repeat(None) for name in HARMS), strict=False)
     harm = ((killed or 0) + 0.5 if suffers else 0.0 for killed, suffers in harms)
+    last = {one["entity"]["id"]: one for one in report["outcomes"] if one["status"] not in {Status.APPLIED, Status.UNCHANGED}}
     rows = [_row(row, places, last.get(row[0]), harmed) for row, harmed in zip(table["rows"], harm, strict=False)]
     shown = [one for one in columns if one["name"] != GuestColumn.REMARKS]
     known = [one for one in shown if any(value is not None for value in figures.get(one["key"], ()))]
     together = {one["name"]: _sum(figures.get(one["key"], ())) for one in columns if one["name"] in {"size", "max"}}
-    return Picture(report, known, by_name(rows), together, problems)
+    return Picture(report, known, by_name(rows), together, problems, acts)
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
@@ -150,45 +136,13 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(known) if known or not values else None
 
 
-def _row(row: Sequence[Any], places: Mapping[str, int], last: Happening | None, harm: float) -> Row:
+def _row(row: Sequence[Any], places: Mapping[str, int], last: OutcomeModel | None, harm: float) -> Row:
     place = places.get(GuestColumn.REMARKS)
     notes = [*row[2].values()] if place is None or not row[place] else [row[place], *row[2].values()]
-    if last is not None and last.status not in _FINE:
-        notes.insert(0, f"{last.status}: {last.error or last.what}")
-    if last is not None and last.status == Status.OBSERVED and last.target is not None and "target" in places:
+    if last is not None and last["status"] != Status.OBSERVED:
+        notes.append(f"{last['status']}: {last['error'] or last['control']}")
+    elif last is not None and last["control"] == "balloon_target" and "target" in places:
         row = [*row]
-        row[places["target"]] = last.target  # it would have been asked for this
+        row[places["target"]] = last["value"]  # it would have been asked for this
     note = printable("; ".join(dict.fromkeys(map(str, notes))), LONGEST_NOTE) if notes else ""
     return Row(row[0], printable(row[1], 200), _Values(row, places), note, harm)
-
-
-_FINE: Final = frozenset({Status.APPLIED, Status.UNCHANGED, Status.OBSERVED})
-
-
-def happening_of(when: float, item: OutcomeModel | Json, units: Mapping[str, str]) -> Happening:
-    """An outcome as the API gives it."""
-    control, value, where = item["control"], item["value"], str(Source(**item["source"]))
-    unit = units.get(control, "")
-    return Happening(
-        when,
-        printable(item["entity"]["name"], 200),
-        printable(f"{where}: {item['reason']}" if item["reason"] else where, LONGEST_NOTE),
-        item["entity"]["id"],
-        printable(f"{control} {amount(item['before'], unit)} → {amount(value, unit)}", LONGEST_NOTE),
-        item["status"],
-        printable(item["error"], LONGEST_NOTE),
-        value if control == "balloon_target" and isinstance(value, int | float) else None,
-    )
-
-
-def policy_news(item: Json) -> Happening:
-    """A change of the policies as the API gives it; the beginnings and ends of trials are among them."""
-    return Happening(float(item["time"]), "policies", printable(f"{item['what']}, by {item['who']}", LONGEST_NOTE))
-
-
-def reservation_news(when: float, item: Json) -> Happening:
-    """A reservation as the API gives it, and how it stands at this time."""
-    guest, note = item["guest"], item["note"]
-    whose = f", by {guest['name']}" if guest else ""
-    text = f"{format_kib(item['memory_kib'])} for {item['name'] or item['id']}: {item['state']}{whose}{f'; {note}' if note else ''}"
-    return Happening(when, "reserved", printable(text, LONGEST_NOTE))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
@@ -21,13 +20,17 @@ from mom_cli import (
     memory_line,
     percent,
     short,
+    shortened,
     sparkline,
     too_small,
     wrapped,
 )
-from mom_core import format_kib, printable
+from mom_core import Source, format_kib, printable
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, Happening, Json, Picture
+from mom_plugins_http.top.picture import Drill, Json, Picture
+
+if TYPE_CHECKING:
+    from mom_daemon import ConditionModel
 
 WIDE: Final = 110
 """Columns from which there is room for words in place of signs."""
@@ -37,16 +40,19 @@ _HEAD: Final = 5
 
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
-_STATUSES: Final = {"applied": "green", "failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
-_REPEATED: Final = frozenset({"failed", "refused", "observed"})
-"""What stands as it did after these is decided again in the next cycle."""
+_STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
+
+TALL: Final = 40
+"""Lines from which there is room for the last acts above the guests."""
+
+_ACTS: Final = 5
 
 
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
-    """How many lines of a list fit on a screen of so many columns and lines, below what is wrong with the host."""
+    """Return how many lines of a list fit on a screen of so many columns and lines, below what is wrong with the host."""
     width, height = size
-    verdict = [] if picture is None else verdict_lines(picture, width, _most_verdict(height))
-    return max(1, height - _HEAD - 1 - len(verdict))
+    above = [] if picture is None else [*brief_verdict(picture, width, _most_verdict(height)), *_last_acts(picture, width, height)]
+    return max(1, height - _HEAD - 1 - len(above))
 
 
 def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
@@ -63,7 +69,8 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
-    head = [*([] if told_below else verdict_lines(picture, width, _most_verdict(height))), *head]
+    if not told_below:
+        head = [*brief_verdict(picture, width, _most_verdict(height)), *head, *_last_acts(picture, width, height)]
     nothing, keys = picture.guests_unknown or "there are no guests on this host", "!:problems d:decisions "
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
 
@@ -71,31 +78,62 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 # --- the verdict --------------------------------------------------------------------------------------------------------------------
 
 
-def verdict_lines(picture: Picture, width: int, most: int | None = None) -> list[Line]:
-    """The conditions of the host as a whole, the worst first: since when, why, and what to do; nothing where it is well.
-
-    :param most: lines at most; None: as many as it takes, also for what is past
-    """
+def verdict_lines(picture: Picture, width: int) -> list[Line]:
+    """Return all conditions of the host, the worst first: since when, why, and what to do, also of what is over."""
     lines: list[Line] = []
     for condition in picture.conditions:
-        lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
-        severity, message = condition["severity"], condition["message"]
-        if severity == "ok":
-            lines += [] if most is not None else wrapped(f"over for {over}: {printable(message, 400)}; it lasted {lasted}", width, "dim")
-            continue
-        ended = f", over for {over}" if condition["over_seconds"] else ""
-        text = printable(f"{_MARKS.get(severity, '')}{message}, for {lasted}{ended}", 400)
-        lines += wrapped(text, width, _SEVERE.get(severity, ""))
-        lines += wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
-        lines += wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
-    if most is None or len(lines) <= most:
-        return lines
-    last, style = lines[most - 1][0]
-    return [*lines[: most - 1], [(f"{last[: max(0, width - 16)].rstrip()} … (!: all)", style)]]
+        if condition["severity"] == "ok":
+            lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
+            lines += wrapped(f"over for {over}: {printable(condition['message'], 400)}; it lasted {lasted}", width, "dim")
+        else:
+            lines += wrapped(_told(condition), width, _SEVERE.get(condition["severity"], ""))
+            lines += [*_why(condition, width), *_cure(condition, width)]
+    return lines
+
+
+def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
+    """Return what is wrong in so many lines at most: a line for each condition, then why, and what to do about the worst."""
+    standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
+    if not standing:
+        return []
+    shown = standing[: max(1, most - 2)]
+    lines: list[Line] = [[(cell(_told(condition), width - 1), _SEVERE.get(condition["severity"], ""))] for condition in shown]
+    why, cure = _why(standing[0], width), _cure(standing[0], width)
+    room = max(0, most - len(lines))
+    whole = len(shown) == len(standing) and len(why) + len(cure) <= room
+    cure = cure[: room - min(1, len(why), room)]  # of each the beginning
+    lines += [*why[: room - len(cure)], *cure]
+    if not whole:
+        text, style = lines[-1][0]
+        lines[-1] = [(f"{text[: max(0, width - 12)].rstrip()} … (!: all)", style)]
+    return lines
+
+
+def _told(condition: ConditionModel) -> str:
+    """Return what a condition is about, since when, and the rest of its message: what is cut off at the end matters least."""
+    headline, _, rest = condition["message"].partition(": ")
+    ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
+    since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"
+    return printable(f"{since}: {rest}" if rest else since, 400)
+
+
+def _why(condition: ConditionModel, width: int) -> list[Line]:
+    return wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
+
+
+def _cure(condition: ConditionModel, width: int) -> list[Line]:
+    return wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
+
+
+def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
+    """Return the last acts, a line each, where the screen has room; else nothing."""
+    if height < TALL or not picture.acts:
+        return []
+    return [[("what mom did last", "bold"), (" (d: all)", "dim")], *(_act_line(act, width) for act in picture.acts[:_ACTS])]
 
 
 def _most_verdict(height: int) -> int:
-    """Lines of a screen that the verdict may take: the guests are looked at because of it."""
+    """Return how many lines of a screen the verdict may take: the guests are looked at because of it."""
     return max(1, (height - 8) // 3)
 
 
@@ -140,8 +178,17 @@ def _memory_line(picture: Picture, width: int) -> Line:
     host = picture.host
     total, available = host.get("mem_available"), host.get("mem_really_available")
     style = {"error": "red", "warning": "yellow"}.get(picture.memory_severity, "green")
-    wanted = host.get("mem_watermark_high")
-    return memory_line(total, available, style, width, f", {format_kib(wanted)} wanted" if wanted is not None and width >= WIDE else "")
+    return memory_line(total, available, style, width, _room(available, host.get("mem_watermark_high"), width))
+
+
+def _room(available: float | None, wanted: float | None, width: int) -> str:
+    """Return how much memory is missing, and how much should be free; empty: unknown."""
+    if available is None or wanted is None:
+        return ""
+    if width < WIDE:
+        return f", {short(wanted - available)} too little ({short(wanted)} wanted)" if available < wanted else f", {short(wanted)} wanted"
+    missing = f": {format_kib(wanted - available)} too little" if available < wanted else ""
+    return f"{missing}, {format_kib(wanted)} should be free"
 
 
 def _pressure_line(host: Json, width: int) -> Line:
@@ -191,7 +238,7 @@ def _health_line(picture: Picture) -> Line:
         line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
-    elif not problems:
+    elif not problems and picture.memory_severity == "ok" and not suffer:
         line.append(("  plugins and policies are well", "green"))
     return line
 
@@ -201,52 +248,45 @@ def _health_line(picture: Picture) -> Line:
 
 def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]:
     if look.view == "changes":
-        return _changes(list(feed.happenings), feed.left_out, width)
+        return _changes(picture.acts, width)
     if look.view == "problems":
         return _problems(picture, width)
     if look.view == "help":
         more = [("d ! g Tab", "decisions; problems and plugins; guests; the next")]
         return help_lines(look, picture, width, ": why it has its size", more)
-    return _one_guest(look, feed.drill, feed, picture, width)
+    return _one_guest(look, feed.drill, picture, width)
 
 
-def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list[Line]:
-    out = [heading("decisions and what came of them, the newest first", width)]
-    if not happenings:
-        return [*out, [("nothing was decided for as long as mom remembers", "dim")]]
-    out += _told(happenings, width, named=True)
-    if left_out:
-        out.append([(f"and {left_out} more in busy cycles: mom tells of 100 in each", "dim")])
-    return out
+def _changes(acts: Sequence[Json], width: int) -> list[Line]:
+    out = [heading("what mom did, the newest first", width)]
+    if not acts:
+        return [*out, [("nothing for as long as mom remembers", "dim")]]
+    return [*out, *(line for act in acts for line in _act(act, width))]
 
 
-def _told(happenings: Sequence[Happening], width: int, *, named: bool, most: int | None = None) -> list[Line]:
-    """The newest first. What comes again with each cycle stands there once, with how often and since when."""
-    times: dict[Happening, list[float]] = {}
-    for one in reversed(happenings):
-        times.setdefault(replace(one, time=0.0) if one.status in _REPEATED else one, []).append(one.time)
-    lines: list[Line] = []
-    for one, when in list(times.items())[:most]:
-        often = f"{len(when)} times since {time.strftime('%H:%M:%S', time.localtime(when[-1]))}: " if len(when) > 1 else ""
-        lines += _happening(replace(one, time=when[0], why=f"{often}{one.why}"), width, named=named)
-    return lines
+def _who(act: Json) -> str:
+    """Return whom an act concerns; the name is as short as others' are, so that they can be told apart."""
+    name = shortened(printable(act["first"][0]["name"] if act["first"] else act["who"], 200), 24)
+    return f"{name} and {act['about'] - 1} more" if act["about"] > 1 else name
 
 
-def _happening(one: Happening, width: int, *, named: bool) -> list[Line]:
-    when = time.strftime("%H:%M:%S", time.localtime(one.time))
-    who = f" {cell(one.name, 16 if width < 120 else 28)}" if named else ""
-    line = [(when, "dim"), (who, "bold"), (f" {one.what}", ""), (f" {one.status}", _STATUSES.get(one.status, ""))]
-    style = "dim" if one.id else "cyan"
-    fits = sum(cell_len(text) for text, _ in line) + 1 + cell_len(one.why) < width
-    return [
-        [*line, (f" {one.why}", style)] if fits else line,
-        *([] if fits else _indented(one.why, width, style)),
-        *(_indented(one.error, width, "red") if one.error else []),
-    ]
+def _clock(act: Json) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(act["time"]))
 
 
-def _indented(text: str, width: int, style: str) -> list[Line]:
-    return [[(f"         {line}", style)] for line in in_lines(text, max(20, width - 11))]
+def _act_line(act: Json, width: int) -> Line:
+    who = _who(act)
+    text = cell(printable(act["text"], 400), max(20, width - 12 - cell_len(who)))
+    return [(f"{_clock(act)} ", "dim"), (f"{who} ", "bold"), (text, _STATUSES.get(act["status"], ""))]
+
+
+def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
+    """Return an act in as many lines as it takes, with where it was decided."""
+    source = f" ({Source(**act['source'])})" if act["source"] else ""
+    who = f"{_who(act)} " if named else ""
+    text = printable(f"{who}{act['text']}{source}", 600)
+    first, *more = in_lines(text, max(20, width - 11))
+    return [[(f"{_clock(act)} ", "dim"), (first, _STATUSES.get(act["status"], ""))], *[[(f"         {line}", "dim")] for line in more]]
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
@@ -273,7 +313,7 @@ def _problems(picture: Picture, width: int) -> list[Line]:
     return out
 
 
-def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture, width: int) -> list[Line]:
+def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int) -> list[Line]:
     row = next((row for row in picture.rows if row.id == look.marked), None)
     name = row.name if row is not None else printable(look.marked)
     out = [heading(f"{name}  (Esc: back)", width)]
@@ -283,10 +323,9 @@ def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture,
         return [*out, *wrapped(f"{drill.trouble}.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
-    about = [one for one in list(feed.happenings) if one.id == look.marked]
-    if about:
-        out += [[], [("what was decided for it lately", "bold")]]
-        out += _told(about, width, named=False, most=12)
+    if drill.acts:
+        out += [[], [("what mom did to it lately", "bold")]]
+        out += [line for act in drill.acts[:12] for line in _act(act, width, named=False)]
     fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
     out += [[], [("all that is known of it", "bold")]]
     out += wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
