@@ -135,14 +135,17 @@ def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
     """Group acts of several guests that are alike but for sizes, shortly after each other: of each guest one."""
     groups: list[dict[Entity, Act]] = []
     newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
+    begun: dict[tuple[object, ...], float] = {}
+    """When the first step of the newest group was."""
     for act in single:
         entity = act.last.decision.entity
         key = act.last.decision.control, act.last.status, act.last.error, act.rises, _FIGURE.sub("", words.why(act.last))
         group = newest.get(key)
-        if group is None or entity in group or min(each.steps[-1].time for each in group.values()) - act.steps[0].time > gap:
+        if group is None or entity in group or begun[key] - act.steps[0].time > gap:
             newest[key] = group = {}
+            begun[key] = act.steps[-1].time
             groups.append(group)
-        group[entity] = act
+        group[entity], begun[key] = act, min(begun[key], act.steps[-1].time)
     return [list(group.values()) for group in groups]
 
 
