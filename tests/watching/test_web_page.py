@@ -517,7 +517,7 @@ def test_what_the_page_has_missed_is_asked_for_until_it_is_there(mortal: Daemon,
     mortal.start()
     expect(rows.locator("tr", has_text="read at the start")).to_have_count(1)
     expect(rows.locator("tr", has_text="read at the start")).not_to_contain_text(before)
-    assert len(refused) == 2
+    wait_until(lambda: bool(page.title()) and len(refused) == 2)  # the browser's questions are answered meanwhile
     page.goto(page.url.partition("#")[0] + "#/")
     told = "Number(document.querySelector('#state').textContent.split(' ')[2])"
     wait_until(lambda: page.evaluate(f"{DRAWN} >= {told}"), lambda: page.evaluate(f"[{DRAWN}, {told}]"), 40)
@@ -849,7 +849,7 @@ def test_names_stay_names(hostile: Path, visit: Visit) -> None:
     page.evaluate("location.hash = '#/guests'")
     expect(page.get_by_role("link", name=EVIL, exact=True)).to_be_visible()
     shot(page, "hostile")
-    page.get_by_role("link", name=EVIL).click()
+    page.get_by_role("link", name=EVIL, exact=True).click()
     expect(page.get_by_role("heading", name=EVIL, exact=True)).to_be_visible()
     for view in ("", "health", "decisions"):
         page.evaluate(f"location.hash = '#/{view}'")
@@ -886,7 +886,7 @@ def test_what_is_wrong_with_the_host_stands_above_every_view_and_moves_nothing(s
     tops = set()
     for view in ("guests", "policies", "health", "decisions", ""):
         page.evaluate(f"location.hash = '#/{view}'")
-        expect(line).to_contain_text(", since ")
+        expect(line).to_contain_text(" since ")
         tops.add(page.locator("main").evaluate("one => one.getBoundingClientRect().top"))
     expect(page.get_by_role("navigation", name="Views").get_by_role("link", name="Host")).to_have_text(re.compile(r"^Host \d+$"))
     page.evaluate("document.getElementById('host-verdict').textContent = '✓ Nothing is wrong with the host'")

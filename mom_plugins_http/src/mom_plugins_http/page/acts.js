@@ -9,7 +9,7 @@ const NAME = 20; // letters of a name in a sentence
 export const TONE = { applied: "good", failed: "bad", refused: "warn", gone: "warn" };
 
 /** Link to a guest, with as much of its name as a sentence has room for. @param {{ id: string, name: string }} guest */
-export const guestLink = (guest) => h("a", { href: `#/guest/${coded(guest.id)}`, title: guest.name }, shortened(guest.name, NAME));
+export const guestLink = (guest) => h("a", { href: `#/guest/${coded(guest.id)}`, title: guest.name, "aria-label": guest.name }, shortened(guest.name, NAME));
 
 /** @param {Api.Act} act */
 export function who({ about, first, who: words }) {

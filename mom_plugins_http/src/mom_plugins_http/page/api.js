@@ -24,6 +24,9 @@ export class Refused extends Error {
   }
 }
 
+/** The connection failed. */
+export class Unreached extends TypeError {}
+
 /** What an error says to a person. @param {unknown} error */
 export function said(error) {
   if (error instanceof Refused) return [error.message, error.hint].filter(Boolean).join("; ");
@@ -42,8 +45,9 @@ export async function ask(method, path, { body, seen } = {}) {
   const headers = { accept: "application/json" };
   if (seen) headers["if-match"] = seen;
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await send(method, path, { headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS) });
-  const text = await answer.text();
+  const options = { headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS) };
+  const [answer, text] = await send(method, path, options).then(async (given) => /** @type {const} */ ([given, await given.text()]))
+    .catch((error) => { throw error instanceof TypeError ? new Unreached(error.message) : error; });
   let content = {};
   try {
     content = text ? JSON.parse(text) : {};

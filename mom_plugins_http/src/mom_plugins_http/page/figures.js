@@ -41,8 +41,8 @@ export function kib(value) {
 
 /** `2.22 of 96.0 GiB`: the unit once where both have the same. @param {number | null | undefined} part in KiB @param {number | null | undefined} all in KiB */
 export function kibOf(part, all) {
-  const [figure, unit] = kib(part).split(" ");
-  return `${unit && unit === kib(all).split(" ")[1] ? figure : kib(part)} of ${kib(all)}`;
+  const [amountOf, unit] = kib(part).split(" ");
+  return `${unit && unit === kib(all).split(" ")[1] ? amountOf : kib(part)} of ${kib(all)}`;
 }
 
 /** @param {number | null | undefined} value in KiB a second */

@@ -1,7 +1,7 @@
 // The table of guests: only the rows that can be seen are made, so that a thousand are no more work than thirty.
 
 import { sparkPath } from "./charts.js";
-import { drawn, emptyState, h, renew, write } from "./elements.js";
+import { drawn, emptyState, h, renew, seen, write } from "./elements.js";
 import { UNKNOWN, coded, figure, inNaturalOrder, isNumber, shortened, sum } from "./figures.js";
 import { whyUnlisted } from "./known.js";
 
@@ -148,6 +148,7 @@ class Row {
     if (guest) {
       write(this.link, shortened(guest.name, innerWidth < NARROW ? LETTERS - 5 : LETTERS));
       this.link.title = guest.name;
+      this.link.ariaLabel = seen(guest.name);
       this.link.dataset.guest = guest.id;
       this.link.href = `#/guest/${coded(guest.id)}`;
     } else {

@@ -1,7 +1,7 @@
 // The page: which view is seen, how mom is heard, who the operator is, and what keys do.
 
 import { headline } from "./acts.js";
-import { Refused, ask, get, said } from "./api.js";
+import { Refused, Unreached, ask, get, said } from "./api.js";
 import { forgetIfLost, keepToken, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
 import { byId, emptyState, h, renew, seen, write } from "./elements.js";
@@ -78,7 +78,7 @@ function refresh() {
 function complain(error) {
   if (forgetIfLost(error)) connection.lost = true;
   if (error instanceof Refused) trouble(error);
-  else if (!(error instanceof TypeError) || !connection.trouble) console.error(error);
+  else if (!(error instanceof Unreached)) console.error(error); // the stream ends as well, and says so
 }
 
 // --- hearing of cycles ---
