@@ -75,7 +75,11 @@ def main(verb: str, given: Sequence[str]) -> int:
         return 2
     declared = Declared(options["--declarations"].split(":"), log)
     if verb == "serve-libvirt":
-        from mom_helper.libvirt_work import GuestWork
+        try:
+            from mom_helper.libvirt_work import GuestWork
+        except ImportError as error:
+            sys.stderr.write(f"libvirt's Python module cannot be loaded: {error}; install python3-libvirt\n")
+            return 2
 
         log(f"orders of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} destinations are declared")
         guest_work = GuestWork(declared, options["--uri"], options["--state"], log, user.pw_uid)
