@@ -24,8 +24,8 @@ def past(
     time: float, name: str, before: object, value: object, reason: str = LAW, status: Status = Status.APPLIED, **more: str
 ) -> PastOutcome:
     entity = Entity(Scope.GUEST, name, name)
-    decision = Decision(entity, more.pop("control", "balloon_target"), value, reason, Source("60_mine", 3, 1))  # type: ignore[arg-type]
-    return PastOutcome(1, time, Outcome(decision, before, value, status, **more))  # type: ignore[arg-type]
+    decision = Decision(entity, more.pop("control", "balloon_target"), value, reason, Source("60_mine", 3, 1))  # type: ignore[arg-type]  # `more` is given by name in each test
+    return PastOutcome(1, time, Outcome(decision, before, value, status, **more))  # type: ignore[arg-type]  # `more` is given by name in each test
 
 
 def texts(*done: PastOutcome, together: bool = False, notes: tuple[PastNote, ...] = ()) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ _FULL_SWAP: Final = 0.95
 MOVE_GUESTS: Final = "move guests away or shut some down"
 
 
-class Holder(NamedTuple):
+class Consumer(NamedTuple):
     """A consumer of the host's memory, what it holds in KiB, and how to get that back."""
 
     name: str
@@ -31,7 +31,7 @@ class Holder(NamedTuple):
     cure: str
 
 
-def holders(snapshot: Snapshot) -> Sequence[Holder]:
+def holders(snapshot: Snapshot) -> Sequence[Consumer]:
     """Return the consumers of the host's memory, the largest first. A consumer whose size is unknown is left out."""
     host = snapshot.host
     resident, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
@@ -40,9 +40,9 @@ def holders(snapshot: Snapshot) -> Sequence[Holder]:
     free, page = (host.number(name) or 0.0 for name in ("hugepages_free", "hugepage_size"))
     pool = (host.number("hugepages_total") or 0.0) * page
     found = [
-        Holder("guests hold", guests, MOVE_GUESTS),
-        Holder("huge pages in use hold", pool - free * page, MOVE_GUESTS),
-        Holder("unused huge pages hold", free * page, "lower vm.nr_hugepages"),
+        Consumer("guests hold", guests, MOVE_GUESTS),
+        Consumer("huge pages in use hold", pool - free * page, MOVE_GUESTS),
+        Consumer("unused huge pages hold", free * page, "lower vm.nr_hugepages"),
     ]
     names = ("mem_available", "mem_really_available", "mem_unused", "anon_pages", "mem_shmem", "mem_cached")
     total, available, unused, anonymous, shared, cached = (host.number(name) for name in names)
@@ -51,15 +51,15 @@ def holders(snapshot: Snapshot) -> Sequence[Holder]:
         which = host.text("largest_processes")
         process = f"other processes ({which}) hold" if which else "other processes hold"
         found += [
-            Holder(process, others, "stop the largest of the other processes, or move it to another host"),
-            Holder("tmpfs and shared memory hold", anonymous + shared - guests - max(0.0, others), "empty tmpfs (df -t tmpfs)"),
+            Consumer(process, others, "stop the largest of the other processes, or move it to another host"),
+            Consumer("tmpfs and shared memory hold", anonymous + shared - guests - max(0.0, others), "empty tmpfs (df -t tmpfs)"),
         ]
         if total is not None and available is not None and unused is not None and cached is not None:
             cache = max(0.0, unused + cached - shared - available)
             kernel = total - available - anonymous - shared - cache - pool
             found += [
-                Holder("page cache that cannot be dropped holds", cache, "see Dirty and Mlocked in /proc/meminfo"),
-                Holder("the kernel holds", kernel, "see slabtop, and mm_stat of zram in /sys/block"),
+                Consumer("page cache that cannot be dropped holds", cache, "see Dirty and Mlocked in /proc/meminfo"),
+                Consumer("the kernel holds", kernel, "see slabtop, and mm_stat of zram in /sys/block"),
             ]
     return sorted((holder for holder in found if holder.kib > 0), key=lambda holder: -holder.kib)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from mom_plugins_http.server.access import Right
 
 
-class Holder(Protocol):
+class PlaceHolder(Protocol):
     """Owner of a place."""
 
     @property
@@ -24,14 +24,14 @@ class Holder(Protocol):
 class Shares:
     """Number of places that each user holds, once all places are taken."""
 
-    def __init__(self, holders: Iterable[Holder]) -> None:
+    def __init__(self, holders: Iterable[PlaceHolder]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
 
-    def order(self, holder: Holder) -> tuple[Right, int]:
+    def order(self, holder: PlaceHolder) -> tuple[Right, int]:
         """Return the sort key of a place: the lowest right yields first, then the user who holds most."""
         return holder.right, -self._held[holder.right, holder.user]
 
-    def yields(self, holder: Holder, newcomer: Holder) -> bool:
+    def yields(self, holder: PlaceHolder, newcomer: PlaceHolder) -> bool:
         """Return whether a busy place goes to a newcomer: one with a higher right, or with the same right and, also then, fewer places."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
