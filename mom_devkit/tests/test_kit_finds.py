@@ -212,8 +212,8 @@ def test_a_field_with_an_impossible_name_is_found(name: Any) -> None:
 
 
 def test_a_field_of_another_plugin_in_another_unit_is_found() -> None:
-    declared = [FieldSpec("mem_free", Unit.BYTES, Scope.HOST, "Free memory.", "/proc/meminfo"), *Knob.mom_declare(Knob)]
-    text = said(wrong(mom_declare=lambda self: declared), "declarations")
+    field = FieldSpec("mem_free", Unit.BYTES, Scope.HOST, "Free memory.", "/proc/meminfo")
+    text = said(wrong(mom_declare=lambda self: [field, *Knob.mom_declare(self)]), "declarations")
     assert "declares the field mem_free in B, and the plugin host in KiB" in text
 
 

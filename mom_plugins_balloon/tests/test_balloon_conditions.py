@@ -1,6 +1,7 @@
 """What the verdict says of a host whose memory runs out."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def of_what_fills_it(guests: Mapping[str, Mapping[str, Value]] | None = None, **
 
 
 def test_a_program_beside_the_guests_that_fills_the_host_is_named_and_the_cure_is_to_stop_it() -> None:
-    names = {"mem_other_processes": 31 * GIB, "largest_processes": "java 30.00 GiB, tar 1.00 GiB"}
+    names: dict[str, Any] = {"mem_other_processes": 31 * GIB, "largest_processes": "java 30.00 GiB, tar 1.00 GiB"}
     condition = of_what_fills_it(anon_pages=61 * GIB, **names)
     assert condition.why == "other processes (java 30.00 GiB, tar 1.00 GiB) hold 31.00 GiB, guests hold 30.00 GiB"
     assert condition.cure.startswith("stop the largest of the other processes")
@@ -111,7 +112,7 @@ def test_pages_that_ksm_has_merged_count_once() -> None:
     ],
     ids=["tmpfs", "page cache", "huge pages", "kernel", "swap", "guests in shared memory"],
 )
-def test_what_else_fills_a_host_is_named(fields: dict[str, Value], why: str) -> None:
+def test_what_else_fills_a_host_is_named(fields: dict[str, Any], why: str) -> None:
     assert why in of_what_fills_it(**fields).why
 
 

@@ -191,12 +191,16 @@ def test_who_asks_while_the_system_gives_no_more_threads_is_asked_to_come_again(
 def test_users_take_turns_and_none_has_all_places_of_a_worker() -> None:
     worker, release, done = Worker("mom-test", "tests", 8), threading.Event(), list[str]()
 
+    def note(user: str) -> bool:
+        done.append(user)
+        return True
+
     async def ask() -> None:
         first = [asyncio.create_task(worker.run(release.wait, "reader"))]
         await asyncio.sleep(0)
-        first += [asyncio.create_task(worker.run(lambda: done.append("reader"), "reader")) for _ in range(7)]
+        first += [asyncio.create_task(worker.run(lambda: note("reader"), "reader")) for _ in range(7)]
         await asyncio.sleep(0)
-        second = [asyncio.create_task(worker.run(lambda: done.append("root"), "root")) for _ in range(2)]
+        second = [asyncio.create_task(worker.run(lambda: note("root"), "root")) for _ in range(2)]
         await asyncio.sleep(0)
         release.set()
         ended = await asyncio.gather(*first, *second, return_exceptions=True)

@@ -27,8 +27,9 @@ def verbs(command: click.Command, context: click.Context, words: Sequence[str] =
     """All verbs below a group, with the words that call each."""
     if not isinstance(command, click.Group) or (command.invoke_without_command and words):
         yield words, context
-    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
-        verb = command.get_command(context, name)
+    group = command if isinstance(command, click.Group) else click.Group()
+    for name in group.list_commands(context):
+        verb = group.get_command(context, name)
         assert verb is not None
         yield from verbs(verb, click.Context(verb, parent=context, info_name=name), [*words, name])
 

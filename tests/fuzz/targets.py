@@ -29,7 +29,7 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import opened
-from mom_plugins_fleet.status_verb import host_row, print_hosts
+from mom_plugins_fleet.status_verb import host_rows, print_hosts
 from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.top_verb import looking, picture_of, screen
 from mom_plugins_fleet.view import FleetView
@@ -256,7 +256,7 @@ def fleet_record(data: bytes) -> None:
         with suppress(MomError):  # larger than the servers take: the coordinator makes them anew
             assert read(Orders, orders.packed()) == orders
     with redirect_stdout(StringIO()):
-        print_hosts([host_row(view, host) for host in sorted(view.members.records)])
+        print_hosts([*host_rows(view).values()])
     assert all(text.isprintable() for line in screen(looking(), picture_of(view), (80, 24), "") for text, _ in line)
 
 
