@@ -154,7 +154,7 @@ def contract(size: Any, memory: GuestMemory, allowed: ShrinkLimits) -> Any:
         kept = z3.And(kept, z3.Or(size >= raw(memory.reach), grows))
     if memory.obstacle or told.usable is None or told.age is None:
         return z3.And(kept, grows)
-    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swapping) <= HealthLimits.SWAP_IN_KIB)
+    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swap_in) <= HealthLimits.SWAP_IN_KIB)  # it swaps nothing out
     # The guest's size when its statistics were made is one of these, or less; what was not usable of it, it needs.
     then = current
     if memory.largest is not None:
@@ -206,7 +206,7 @@ def proven(
     def run() -> None:
         memory: Any = memory_of(**known, **some, swap_in=swapping)
         if not all_known:
-            told = WhateverIsKnown(paths, some, swapping=swapping, **dict.fromkeys(unknown))
+            told = WhateverIsKnown(paths, some, swap_in=swapping, swapping=swapping, **dict.fromkeys(unknown))
             memory = WhateverIsKnown(paths, some, statistics=told, limited_by_group=False, **known, **dict.fromkeys(unknown))
         passed = judge(wanted, memory, allowed)
         if passed.size is not None:

@@ -495,6 +495,7 @@ def test_an_agents_socket_of_another_user_is_reached(closed_socket: tuple[str, S
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sockets of several users are needed")
+@pytest.mark.processes
 def test_a_guests_own_word_leads_to_no_socket_of_another_user(servers: Servers, tmp_path: Path) -> None:
     """As one that has broken out could write another program's socket into its command line, and mom may reach more than it."""
     path = servers.unix(saying(b""))

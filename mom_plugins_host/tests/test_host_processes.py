@@ -51,6 +51,7 @@ def test_one_look_serves_for_some_cycles(tmp_path: Path) -> None:
     assert seen.fields["largest_processes"] == "tar 2.00 GiB"
 
 
+@pytest.mark.processes
 def test_a_real_process_that_holds_memory_is_named_and_a_guest_is_not() -> None:
     held = "import sys; held = bytearray(b'x' * (150 << 20)); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
