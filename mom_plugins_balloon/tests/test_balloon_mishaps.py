@@ -39,7 +39,7 @@ from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
-from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, Statistics
+from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.sweeps import SweepEnd, Sweeper, SweepOutcome, SweepPlan
 
@@ -526,7 +526,7 @@ class TestTheEnd:
 
 
 def test_the_law_takes_nothing_of_a_guest_whose_size_is_told_late_while_it_grows() -> None:
-    statistics, habits = Statistics(710 * MIB, 0.2, 1684 * MIB, 300 * MIB), Habits(40 * MIB, peak=1000 * MIB, cache_share=0.6)
+    statistics, habits = KernelStatistics(710 * MIB, 0.2, 1684 * MIB, 300 * MIB), Habits(40 * MIB, peak=1000 * MIB, cache_share=0.6)
     guest = GuestMemory(GIB, 4 * GIB, statistics=statistics, habits=habits, target=1724 * MIB, target_age=0.9)
     context = context_of(HostMemory(900 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), LawParameters())
     for size in (GIB, 1724 * MIB):

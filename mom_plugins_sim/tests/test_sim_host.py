@@ -3,7 +3,7 @@
 import pytest
 
 from mom_plugins_sim.guest import MIB
-from mom_plugins_sim.host import HostMemory
+from mom_plugins_sim.host import SimulatedHostMemory
 from mom_plugins_sim.host_swap import disk
 from mom_plugins_sim.workload import HostLoad
 
@@ -12,7 +12,7 @@ GIB = 1024 * MIB
 
 def a_host(**known):
     usual = {"total": 32.0 * GIB, "swap": disk(8.0 * GIB), "base": 1.0 * GIB, "reserve": 256.0 * MIB, "cache": 2.0 * GIB, "loads": ()}
-    return HostMemory(**usual | known)  # type: ignore[arg-type]  # each is of its own type
+    return SimulatedHostMemory(**usual | known)  # type: ignore[arg-type]  # each is of its own type
 
 
 TOUCHED_SHARE = 0.3

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.gate import most_kib
-from mom_plugins_balloon.memory import GuestMemory, Statistics
+from mom_plugins_balloon.memory import GuestMemory, KernelStatistics
 from mom_plugins_balloon.names import GROUP_ROOM, LEAST, OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
@@ -468,7 +468,7 @@ class BalloonedGuests:
             maximum != own_maximum,
             guarantee or 0.0,
             least,
-            Statistics(usable, age, total, swap_in=swap_in, swap_out=swap_out),
+            KernelStatistics(usable, age, total, swap_in=swap_in, swap_out=swap_out),
             target=memory.pending,
             on_its_way=memory.pending is not None,
             largest=memory.most_since(moment, snapshot.monotonic),

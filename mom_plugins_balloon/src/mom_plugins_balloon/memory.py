@@ -41,7 +41,7 @@ class HostMemory(NamedTuple):
         return self.available - self.reserved
 
 
-class Statistics(NamedTuple):
+class KernelStatistics(NamedTuple):
     """Statistics that the guest's kernel reports through its balloon driver."""
 
     usable: float | None = None
@@ -131,7 +131,7 @@ class GuestMemory(NamedTuple):
     """Largest promise that holds."""
     reach: float | None = None
     """Smallest size to which its balloon can bring it; None: any."""
-    statistics: Statistics = Statistics()
+    statistics: KernelStatistics = KernelStatistics()
     process: ProcessMemory = ProcessMemory()
     habits: Habits = Habits()
     sweeps: SweepState = SweepState()

@@ -12,7 +12,7 @@ from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import ShrinkLimits, most_kib
 from mom_plugins_balloon.law import SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, ProcessMemory, Statistics, SweepState
+from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics, ProcessMemory, SweepState
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
@@ -106,7 +106,7 @@ def guest_memories(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[Gu
         "maximum": maximum,
         "limited_by_group": map(ne, maximum, own_maximum),
         "guarantee": map(max, *promises),
-        "statistics": _records(Statistics, _named(_STATISTICS, numbers)),
+        "statistics": _records(KernelStatistics, _named(_STATISTICS, numbers)),
         "process": _records(ProcessMemory, _named(_PROCESS, numbers)),
         "habits": _records(Habits, {**_named(_HABITS, numbers), "recent_growth": map(_recent_growth, *used, rss, *before)}),
         "sweeps": _records(SweepState, _named(_SWEEPS, numbers)),

@@ -31,7 +31,7 @@ from mom_core import (
 from mom_plugins_cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
 from mom_plugins_cgroup.findings import findings
 from mom_plugins_cgroup.groups import GuestGroup, explained, group_fields, group_of, limit_of, limit_write
-from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
+from mom_plugins_cgroup.review import GroupNeed, HostBounds, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 from mom_toolkit import (
     NO_PROMISES,
@@ -106,7 +106,7 @@ class CgroupPlugin:
             wanted[MEMORY_LOW] = SetValue(promised, "what the guest is guaranteed, and QEMU's own")
         return wanted
 
-    def _need_of(self, guest: Guest) -> Need:
+    def _need_of(self, guest: Guest) -> GroupNeed:
         promises = self._context.service(Promises) or NO_PROMISES
         stale = stale_seconds(self._context.interval, self._settings.stale_after)
         return need_of(guest, promises.guaranteed_kib(guest), self._settings.overhead >> 10, stale)

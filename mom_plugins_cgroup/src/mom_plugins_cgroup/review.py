@@ -23,7 +23,7 @@ _PROTECTED_SHARE: Final = 0.8
 """Of the host's memory. What memory.min protects is out of reach for the kernel; without a fifth left it kills any process."""
 
 
-class Need(NamedTuple):
+class GroupNeed(NamedTuple):
     """KiB that the guest's group must be able to hold; None when it is unknown, and then why. `promised` counts in any case."""
 
     kib: int | None
@@ -31,7 +31,7 @@ class Need(NamedTuple):
     why_not: str
 
 
-def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> Need:
+def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
     """The need of a guest by its own statistics.
 
     Its need is its size less what is usable in it, as for balloons; `overhead_kib` comes on top of that and of what was promised.
@@ -44,10 +44,10 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
         promised += overhead_kib
     size, usable, age = (guest.number(name) for name in ("balloon_cur", "mem_usable", "stats_age"))
     if size is None or usable is None:
-        return Need(None, promised, "its statistics are missing")
+        return GroupNeed(None, promised, "its statistics are missing")
     if age is None or age > stale_after:
-        return Need(None, promised, "its statistics have no age" if age is None else f"its statistics are {age:.0f} s old")
-    return Need(max(promised, int(max(0, size - usable)) + overhead_kib), promised, "")
+        return GroupNeed(None, promised, "its statistics have no age" if age is None else f"its statistics are {age:.0f} s old")
+    return GroupNeed(max(promised, int(max(0, size - usable)) + overhead_kib), promised, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class HostBounds:
     total_kib: int | None
     swap_free_kib: int | None
     page_kib: int
-    need_of: Callable[[Guest], Need]
+    need_of: Callable[[Guest], GroupNeed]
     swap_limits_of: Callable[[Guest], Sequence[GroupLimit]]
     swap_taken: Mapping[str, int] = field(default_factory=dict)
 

@@ -57,7 +57,7 @@ too: scenarios can set it."""
 
 
 @dataclass(slots=True)
-class GuestMemory:
+class SimulatedGuestMemory:
     """A guest's memory at one moment; `step` moves it on.
 
     `size` is what the balloon leaves, `target` what was asked for. `kernel` is never given back. `anon` is resident anonymous memory,
@@ -155,7 +155,7 @@ def low_of(maximum: float) -> float:
     return 1.25 * least
 
 
-def new_guest(workload: Workload, maximum: float, swap_total: float, cached: float, size: float | None = None) -> GuestMemory:
+def new_guest(workload: Workload, maximum: float, swap_total: float, cached: float, size: float | None = None) -> SimulatedGuestMemory:
     """A guest that has been up for a while, and has read so much (ratio) of its files.
 
     :param size: what a balloon leaves it already, in KiB; None: it is empty
@@ -163,13 +163,13 @@ def new_guest(workload: Workload, maximum: float, swap_total: float, cached: flo
     kernel, low = kernel_of(maximum), low_of(maximum)
     has = maximum if size is None else min(size, maximum)
     anon = max(0.0, min(workload.demand.base, has - kernel - low))
-    guest = GuestMemory(workload, maximum, kernel, low, swap_total, size=has, target=has, anon=anon, wanted=anon)
+    guest = SimulatedGuestMemory(workload, maximum, kernel, low, swap_total, size=has, target=has, anon=anon, wanted=anon)
     guest.cache = max(0.0, min(cached * workload.files, guest.free - low))
     guest.touched = min(has, kernel + anon + guest.cache)
     return guest
 
 
-def step(guest: GuestMemory, time: float, dt: float) -> None:
+def step(guest: SimulatedGuestMemory, time: float, dt: float) -> None:
     """Move a guest on from `time` to `time + dt` seconds."""
     workload = guest.workload
     guest.wanted = wanted = workload.demand.wanted(time)
@@ -215,7 +215,7 @@ def step(guest: GuestMemory, time: float, dt: float) -> None:
         guest.lost_seconds += min(dt, waited + dt * denied / max(wanted, 1.0))
 
 
-def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt: float) -> None:
+def _make_room(guest: SimulatedGuestMemory, growth: float, taken: float, time: float, dt: float) -> None:
     """Fit in what programs want, what they want back from swap, and what the balloon takes: cache goes first, then swap is used, then
     the balloon gets less, and at last the kernel kills the programs."""
     back = min(guest.swapped, SWAP_RATE * dt)
@@ -251,7 +251,7 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
         _give_to_host(guest, taken)
 
 
-def _reclaim(guest: GuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
+def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
     """Drop cache, and swap out, for what does not fit; how much does not fit still, comes back from swap, and went out, and whether the
     cache was too little."""
     dropped = min(over, guest.cache)
@@ -272,7 +272,7 @@ def _reclaim(guest: GuestMemory, over: float, back: float, dt: float) -> tuple[f
     return over - less - out, back - less, out, True
 
 
-def _touched(guest: GuestMemory, time: float) -> float:
+def _touched(guest: SimulatedGuestMemory, time: float) -> float:
     """KiB/s of its own swap that its programs look at: what they touch least went there first."""
     workload, held = guest.workload, guest.anon + guest.swapped
     cold = min(workload.cold_at(time), held)
@@ -281,14 +281,14 @@ def _touched(guest: GuestMemory, time: float) -> float:
     return rate + (workload.cold_rate * rare / cold if cold else 0.0)
 
 
-def _kill(guest: GuestMemory, time: float) -> None:
+def _kill(guest: SimulatedGuestMemory, time: float) -> None:
     """There is nothing left to reclaim, and a program wants more: Linux kills the largest, here all that runs (mm/oom_kill.c)."""
     guest.killed += 1
     guest.runs_again = time + RESTART_SECONDS
     guest.anon = guest.swapped = guest.squeezed = guest.starved = 0.0
 
 
-def _deflate(guest: GuestMemory, wanted: float) -> float:
+def _deflate(guest: SimulatedGuestMemory, wanted: float) -> float:
     """The balloon gives back what programs want now, and does not take it again before it is asked for another size
     (drivers/virtio/virtio_balloon.c, virtio_balloon_oom_notify); KiB."""
     given = min(wanted, guest.maximum - guest.size)
@@ -297,7 +297,7 @@ def _deflate(guest: GuestMemory, wanted: float) -> float:
     return given
 
 
-def _report(guest: GuestMemory, free: float, dt: float) -> None:
+def _report(guest: SimulatedGuestMemory, free: float, dt: float) -> None:
     """Memory that the guest has used and freed goes back to the host, as far as it lies in large pieces.
 
     :param free: KiB that it has used and freed, and the host still holds
@@ -307,7 +307,7 @@ def _report(guest: GuestMemory, free: float, dt: float) -> None:
     guest.touched -= min(whole, max(REPORTED_RATE, REPORTED_SHARE * whole) * dt)
 
 
-def _give_to_host(guest: GuestMemory, taken: float) -> None:
+def _give_to_host(guest: SimulatedGuestMemory, taken: float) -> None:
     """The balloon takes free pages, those first that were freed last, and so all that were ever touched before any that was not.
 
     Measured (benchmarks/simulator/measure_guests.py balloon): of 1 GiB that was taken from guests of 2 GiB that had used and freed 1648,

@@ -26,7 +26,7 @@ class SwapStep(NamedTuple):
 
 
 @dataclass(slots=True)
-class HostMemory:
+class SimulatedHostMemory:
     """The host at one moment; `step` moves it on.
 
     `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `loads`

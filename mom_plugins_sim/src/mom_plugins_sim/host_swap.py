@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from mom_plugins_sim.guest import MIB, PAGE, GuestMemory
+from mom_plugins_sim.guest import MIB, PAGE, SimulatedGuestMemory
 
 MISTAKEN_SHARE: Final = 0.05
 """Of what is taken, what programs work with though colder memory is there: a page is known to be in use only when the kernel comes by
@@ -57,14 +57,14 @@ class Held(NamedTuple):
     hot: float
 
 
-def held_by(memory: GuestMemory, time: float) -> Held:
+def held_by(memory: SimulatedGuestMemory, time: float) -> Held:
     """Of that guest; what it has in its own swap is what it touches least, too."""
     used = min(memory.touched, memory.kernel + memory.anon + memory.cache)
     cold = max(0.0, min(memory.workload.cold_at(time) - memory.swapped, memory.anon)) + _idle(memory)
     return Held(memory.touched - used, cold, used + memory.beside - cold)
 
 
-def _idle(memory: GuestMemory) -> float:
+def _idle(memory: SimulatedGuestMemory) -> float:
     """Memory that its kernel and its process hold for themselves, and hardly touch."""
     return IDLE_SHARE * (memory.kernel + memory.beside)
 
@@ -90,7 +90,7 @@ class SwappedGuest:
         """All of it."""
         return self.free + self.cold + self.hot
 
-    def follow(self, before: Held, now: Held, memory: GuestMemory, dt: float) -> None:
+    def follow(self, before: Held, now: Held, memory: SimulatedGuestMemory, dt: float) -> None:
         """Take in what the guest has done in a step: what it gave back is gone, and what it used is due."""
         given = before.free + before.cold + before.hot - (now.free + now.cold + now.hot)
         if given > 0 and before.free > 0:  # the balloon gives whole pages away, wherever they are

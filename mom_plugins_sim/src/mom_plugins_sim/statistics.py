@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from mom_plugins_sim.guest import GuestMemory
+from mom_plugins_sim.guest import SimulatedGuestMemory
 
 
 class SentFigures(NamedTuple):
@@ -48,7 +48,7 @@ class SentStatistics:
     since: float = 0.0
     _counters: tuple[float, float, float, float] | None = None
 
-    def take(self, guest: GuestMemory, time: float) -> None:
+    def take(self, guest: SimulatedGuestMemory, time: float) -> None:
         """Send statistics now if they are due. Lack of memory delays none: from a real guest that waited for 700 pages of its swap a second
         they came each second (docs/simulator.md)."""
         if time < self.due or self.silent:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from mom_core import Guest
-from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
+from mom_plugins_sim.guest import MIB, SimulatedGuestMemory, new_guest
 from mom_plugins_sim.guest import step as step_guest
-from mom_plugins_sim.host import HostMemory, SwapStep
+from mom_plugins_sim.host import SimulatedHostMemory, SwapStep
 from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held_by, take
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
@@ -56,7 +56,7 @@ class SimulatedGuest:
 
     listed: Guest
     scene: GuestScene
-    memory: GuestMemory
+    memory: SimulatedGuestMemory
     statistics: SentStatistics
     seen_faults: tuple[float, float] = (0.0, 0.0)
     seen: Seen | None = None
@@ -103,7 +103,7 @@ class World:
         self._coming = sorted(scene.guests, key=lambda guest: (guest.arrives, guest.name, guest.identity), reverse=True)
         self._next_change = 0.0
         total = float(scene.host_memory)
-        self.host = HostMemory(
+        self.host = SimulatedHostMemory(
             total=total,
             swap=compressed(scene.host_zram) if scene.host_zram else disk(scene.host_swap),
             base=min(1024 * MIB + 0.01 * total, 0.2 * total) if scene.base is None else scene.base,
@@ -286,7 +286,7 @@ class World:
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
         self.guests[scene.identity] = SimulatedGuest(listed, scene, memory, statistics)
 
-    def memories(self) -> Iterator[GuestMemory]:
+    def memories(self) -> Iterator[SimulatedGuestMemory]:
         """The memory of all guests that are there, or were saved and go on where they were."""
         saved = (guest for guest in self.stopped.values() if isinstance(guest, SimulatedGuest))
         return (guest.memory for guest in (*self.guests.values(), *saved))

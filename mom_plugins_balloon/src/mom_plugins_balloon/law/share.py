@@ -38,8 +38,8 @@ class Weighed(NamedTuple):
     """Its offer, or none where it is left alone because it is expected to use more."""
 
 
-class Change(NamedTuple):
-    """Change of one guest's size, in KiB; 0: none, as nothing is left for it."""
+class SizeChange(NamedTuple):
+    """SizeChange of one guest's size, in KiB; 0: none, as nothing is left for it."""
 
     amount: float
     code: ReasonCode | None = None
@@ -60,7 +60,7 @@ class Balance(NamedTuple):
     """To be available for what guests are expected to take."""
 
 
-Changes = Mapping[int, Change]
+Changes = Mapping[int, SizeChange]
 """Changes of guests that are settled, by their place among those that are weighed."""
 
 
@@ -166,13 +166,13 @@ def _relieve(crowd: Sequence[Weighed], changes: Changes, balance: Balance, conte
     return dict(_grown(wanting, there, context.step)) if there > 0 else {}
 
 
-def _grown(wanting: Sequence[tuple[int, Weighed, float]], there: float, step: float) -> Iterator[tuple[int, Change]]:
+def _grown(wanting: Sequence[tuple[int, Weighed, float]], there: float, step: float) -> Iterator[tuple[int, SizeChange]]:
     """Share out what there is among guests that want so much each: a large want leaves small ones theirs."""
     most = level_of([(kib, kib) for *_, kib in wanting], max(0.0, there)) if wanting else 0.0
     for number, one, wanted in wanting:
         amount = _in_turn(most, wanted, step, there)
         there -= min(amount, _unbacked(one.guest)) if amount else 0.0
-        yield number, Change(amount)
+        yield number, SizeChange(amount)
 
 
 def _refill_cache(crowd: Sequence[Weighed], changes: Changes, balance: Balance, context: LawContext) -> Changes:
@@ -187,7 +187,7 @@ def _refill_cache(crowd: Sequence[Weighed], changes: Changes, balance: Balance, 
         amount = _in_turn((ratio if rises else calm_ratio) * wanted, wanted, step, there if rises else there - balance.ahead)
         if amount:
             there -= amount
-            found[number] = Change(amount)
+            found[number] = SizeChange(amount)
     return found
 
 
@@ -201,7 +201,7 @@ def _give_back(crowd: Sequence[Weighed], changes: Changes, balance: Balance, con
         wanted = one.ask.give_back
         if wanted and number not in changes and (amount := _in_turn(ratio * wanted, wanted, context.step, there)):
             there -= amount
-            found[number] = Change(amount, ReasonCode.GIVEN_BACK)
+            found[number] = SizeChange(amount, ReasonCode.GIVEN_BACK)
     return found
 
 
@@ -258,7 +258,7 @@ def _sweep(crowd: Sequence[Weighed], changes: Changes, balance: Balance, context
         if wanted < context.step:
             break
         offer = one.offer
-        found[number] = Change(-offer.depth, ReasonCode.SWEEP, offer.sweep)
+        found[number] = SizeChange(-offer.depth, ReasonCode.SWEEP, offer.sweep)
         wanted -= offer.sweep - offer.backed if offer.sweep > offer.backed else offer.sweep
     return found
 
@@ -299,7 +299,7 @@ def _trim(crowd: Sequence[Weighed], changes: Changes, balance: Balance, context:
             continue
         given = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
         left -= given
-        found[number] = Change(-given, last.code)
+        found[number] = SizeChange(-given, last.code)
     return found
 
 

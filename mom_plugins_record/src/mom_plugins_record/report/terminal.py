@@ -69,7 +69,7 @@ def span(summary: ReportSummary) -> str:
     return f"{shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC"
 
 
-class Figure(NamedTuple):
+class HeadlineFigure(NamedTuple):
     """A figure that is read first, its meaning, and whether it says that guests came to harm."""
 
     text: str
@@ -77,7 +77,7 @@ class Figure(NamedTuple):
     is_bad: bool = False
 
 
-def headline(summary: ReportSummary) -> Iterator[Figure]:
+def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
     """Yield the figures that are read first: harm, what was sold, what it took, what was saved, and what will be short."""
     whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
     sold, given = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
@@ -88,27 +88,27 @@ def headline(summary: ReportSummary) -> Iterator[Figure]:
             kind = "guests " if worst.name == without(summary.by) else ""
             most = f", {worst.killed:,} of them in {kind}{printable(worst.name, 40)}"
         known = _known_of(whole.killed_known_guest_hours, whole)
-        yield Figure(f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}", whole.killed > 0)
+        yield HeadlineFigure(f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}", whole.killed > 0)
     if whole.promise_kept_percent is not None:
         beside = ", though programs were killed" if whole.killed else ""
         meaning = f"of the time guests had the memory that they were promised{beside}"
-        yield Figure(f"{whole.promise_kept_percent:.5g} %", meaning, whole.promise_broken_seconds > 0)
+        yield HeadlineFigure(f"{whole.promise_kept_percent:.5g} %", meaning, whole.promise_broken_seconds > 0)
     if whole.waited_for_mom_percent is not None:
         known = _known_of(whole.waiting_known_guest_hours, whole)
-        yield Figure(f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known}")
+        yield HeadlineFigure(f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known}")
     if sold is not None and hours:
         times = f", {sold / hours / host.total_gib:.2f} times the host" if host is not None and host.total_gib else ""
-        yield Figure(size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}")
+        yield HeadlineFigure(size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}")
     if host is not None and host.used.average_gib is not None and host.total_gib:
-        yield Figure(size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average")
+        yield HeadlineFigure(size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average")
     if given is not None and hours:
-        yield Figure(size(given / hours), "given back on average, at least")
+        yield HeadlineFigure(size(given / hours), "given back on average, at least")
     if worth is not None and worth.money is not None:
-        yield Figure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set")
+        yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set")
     elif worth is not None and worth.hosts is not None:
-        yield Figure(f"{worth.hosts:.2g} hosts", "like this one saved, in memory")
+        yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "like this one saved, in memory")
     if summary.growth is not None and summary.growth.full_on is not None:
-        yield Figure(shown(summary.growth.full_on)[:10], "the host is full, at this growth")
+        yield HeadlineFigure(shown(summary.growth.full_on)[:10], "the host is full, at this growth")
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
