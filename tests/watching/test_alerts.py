@@ -179,7 +179,8 @@ class Host:
 
     def prints(self, *words: str) -> str:
         command = [str(MOM), *words, "-c", str(self.folder / "mom.yaml")]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=self._environment).stdout
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=self._environment).stdout
+        return printed.replace(str(MOM), "mom")  # which is not on the PATH here
 
     def shows(self, alert: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
         """Wait until mom prints what the alert's page shows.
