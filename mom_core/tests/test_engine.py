@@ -1644,6 +1644,28 @@ def test_a_plugin_that_is_built_wrong_is_refused_with_its_name(tmp_path: Path, a
     assert message in str(caught.value)
 
 
+def test_an_attribute_that_begins_like_a_hook_is_none(cycle: OneCycle) -> None:
+    def keep(self: Any, settings: object, context: object) -> None:
+        self.mom_path = "/run/mom"
+
+    report = cycle(kept=type("Kept", (Base,), {"__init__": keep}))
+    assert not [problem for problem in report.problems if problem.source.name == "kept"]
+
+
+def test_a_hook_that_is_to_be_tried_first_is_called_before_those_of_plugins_that_come_before(tmp_path: Path, machine: Machine) -> None:
+    def reviewer_of(size: int, *, first: bool) -> type:
+        def mom_review(self: object, decisions: Sequence[Decision]) -> list[Revision]:
+            return [Revision(one, replace(one, value=size), "by turn") for one in decisions if one.value != size]
+
+        return type("Reviewer", (Base,), {"mom_review": hookimpl(tryfirst=first)(mom_review)})
+
+    with engine_with(
+        tmp_path, machine, evaluator(want(50)), plain=reviewer_of(60, first=False), eager=reviewer_of(70, first=True)
+    ) as engine:
+        report = engine.cycle()
+    assert [revision.reviewer for revision in report.revisions[:1]] == ["eager"]
+
+
 def test_of_columns_and_metrics_of_one_name_the_first_plugins_count_and_that_is_logged(
     tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

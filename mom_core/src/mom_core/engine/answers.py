@@ -44,13 +44,24 @@ def invalid(plugin: str, what: str, why: str) -> Problem:
 
 def wrong_part(item: object) -> str:
     """Name the first part of an answer that is not of its type; return an empty text if there is none."""
+    try:
+        return _wrong_part(item)
+    except Exception as error:  # noqa: BLE001  # as above: to look at a part may run the plugin's code
+        return describe(error)
+
+
+def _wrong_part(item: object) -> str:
     if isinstance(item, ShadowDecisions):
-        return next(filter(None, map(wrong_part, item.decisions)), "")
+        return next(filter(None, map(_wrong_trial, item.decisions)), "")
     for name, types in _PARTS.get(type(item), {}).items():
         part = getattr(item, name)
         if not isinstance(part, types):
             names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in types)
             return f"the {name} of a {type(item).__name__} should be {names} and is {type(part).__name__} {shown(part)}"
-        if wrong := wrong_part(part):
+        if wrong := _wrong_part(part):
             return wrong
     return ""
+
+
+def _wrong_trial(item: object) -> str:
+    return _wrong_part(item) if isinstance(item, Decision) else f"{shown(item)} on trial is no Decision"

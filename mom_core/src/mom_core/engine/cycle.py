@@ -131,17 +131,16 @@ class CycleSteps:
                     conditions: list[Condition] = []
                     told: list[Problem] = []
                     for item in answer:
-                        with contained(plugin.name, hook, problems):
-                            if why := wrong_part(item):
-                                problems.append(invalid(plugin.name, hook, why))
-                            elif isinstance(item, ShadowDecisions):
-                                considered.append(item.signed(plugin.name))
-                            elif isinstance(item, Condition) and hook == "mom_act":
-                                conditions.append(item)
-                            elif isinstance(item, Problem):
-                                told.append(item)
-                            else:
-                                items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
+                        if why := wrong_part(item):
+                            problems.append(invalid(plugin.name, hook, why))
+                        elif isinstance(item, ShadowDecisions):
+                            considered.append(item.signed(plugin.name))
+                        elif isinstance(item, Condition) and hook == "mom_act":
+                            conditions.append(item)
+                        elif isinstance(item, Problem):
+                            told.append(item)
+                        else:
+                            items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
                     proposals.append(Proposal(plugin.name, [*few(told, plugin.name), *items], acts=hook == "mom_act"))
                     if hook == "mom_act":
                         with contained(plugin.name, hook, problems):

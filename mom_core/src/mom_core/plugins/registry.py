@@ -273,7 +273,7 @@ def register(manager: HookManager, instance: object, name: str) -> Hooks:
         if implementation.hookwrapper or implementation.wrapper:
             raise MomError(f"{caller.name} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
         hooks[caller.name] = partial(_call, implementation)
-    unmarked = [attribute for attribute in dir(instance) if attribute.startswith("mom_") and attribute not in hooks]
+    unmarked = [name for name in dir(type(instance)) if name.startswith("mom_") and name not in hooks]
     if unmarked:
         raise MomError(f"{unmarked[0]} is not marked as a hook", hint="put @hookimpl above it")
     return hooks
