@@ -1,4 +1,4 @@
-"""Who holds the memory of a host that lacks some: guests, other processes, shared memory, huge pages, page cache or the kernel."""
+"""Consumers of the memory of a host that lacks some: guests, other processes, shared memory, huge pages, page cache, the kernel."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mom_core import Snapshot, format_kib
 from mom_toolkit import pages_kib
 
 NAMED_SHARE: Final = 0.1
-"""Ratio of the host's memory. A smaller holder is not what fills the host."""
+"""Ratio of the host's memory. A smaller consumer is not what fills the host."""
 
 NAMED: Final = 3
-"""So many holders are named: a verdict is read at a glance."""
+"""Consumers that are named: a verdict is read at a glance."""
 
 CURED: Final = 2
-"""Of the holders, so many have their cure told."""
+"""Consumers of which the cure is named."""
 
 _FULL_SWAP: Final = 0.95
 """Ratio. The kernel leaves a few slots of a swap area unused."""
@@ -31,7 +31,7 @@ class Consumer(NamedTuple):
     cure: str
 
 
-def holders(snapshot: Snapshot) -> Sequence[Consumer]:
+def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
     """Return the consumers of the host's memory, the largest first. A consumer whose size is unknown is left out."""
     host = snapshot.host
     resident, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
@@ -61,7 +61,7 @@ def holders(snapshot: Snapshot) -> Sequence[Consumer]:
                 Consumer("page cache that cannot be dropped holds", cache, "see Dirty and Mlocked in /proc/meminfo"),
                 Consumer("the kernel holds", kernel, "see slabtop, and mm_stat of zram in /sys/block"),
             ]
-    return sorted((holder for holder in found if holder.kib > 0), key=lambda holder: -holder.kib)
+    return sorted((consumer for consumer in found if consumer.kib > 0), key=lambda consumer: -consumer.kib)
 
 
 class Cause(NamedTuple):
@@ -75,10 +75,10 @@ class Cause(NamedTuple):
 def cause(snapshot: Snapshot) -> Cause:
     """Return what fills the host, by its largest consumers, and whether its swap is full."""
     total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
-    found = holders(snapshot)
-    large = ([holder for holder in found if holder.kib >= NAMED_SHARE * (total or 0.0)] or found[:1])[:NAMED]
-    parts = [f"{holder.name} {format_kib(holder.kib)}" for holder in large]
+    found = consumers(snapshot)
+    large = ([consumer for consumer in found if consumer.kib >= NAMED_SHARE * (total or 0.0)] or found[:1])[:NAMED]
+    parts = [f"{consumer.name} {format_kib(consumer.kib)}" for consumer in large]
     if size and used is not None and used >= _FULL_SWAP * size:
         parts.append(f"swap is full ({format_kib(size)})")
-    cures = list(dict.fromkeys(holder.cure for holder in large[:CURED]))
+    cures = list(dict.fromkeys(consumer.cure for consumer in large[:CURED]))
     return Cause(", ".join(parts), not large or large[0].cure is MOVE_GUESTS, cures or [MOVE_GUESTS])

@@ -39,7 +39,7 @@ class Weighed(NamedTuple):
 
 
 class SizeChange(NamedTuple):
-    """SizeChange of one guest's size, in KiB; 0: none, as nothing is left for it."""
+    """Change of one guest's size, in KiB; 0: none, as nothing is left for it."""
 
     amount: float
     code: ReasonCode | None = None
