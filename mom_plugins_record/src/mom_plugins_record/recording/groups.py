@@ -127,16 +127,16 @@ class RecordingFile:
         unpacker = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
         text = bytearray()
         for at in range(0, len(packed), SLICE):
-            size, begins = len(text), 0
+            size, line = len(text), 0
             try:
                 text += unpacker.decompress(packed[at : at + SLICE])
             except zstandard.ZstdError as error:
                 raise Corrupt(f"a group cannot be unpacked: {error}") from error
             self._left -= len(text) - size
-            while (ends := text.find(b"\n", begins)) >= 0:
-                yield _sound(bytes(text[begins:ends]))
-                begins = ends + 1
-            del text[:begins]
+            while (end := text.find(b"\n", max(line, size))) >= 0:  # before `size`, there is none
+                yield _sound(bytes(text[line:end]))
+                line = end + 1
+            del text[:line]
             if self._left < 0 or len(text) > LARGEST_LINE:
                 raise Corrupt("a group unpacks to more than one of a recording")
             if unpacker.eof and (text or unpacker.unused_data or at + SLICE < len(packed)):
