@@ -5,7 +5,7 @@
 
 Each guest of 1.5 GiB has no swap and no autodeflate, and fills 700 MiB at 320 MiB/s every few seconds. When its bursts begin is seen from
 its CPU time, so that a sweep can be begun any time before that: in steps of 100 ms, from 1.5 s before until 0.2 s after. A sweep is what
-`mom_plugins_balloon.sweeps` does, with the depth that the balloon law gives it. One burst in seven is left alone, to compare with. Keeps a
+`mom_plugins_balloon.sweep` does, with the depth that the balloon law gives it. One burst in seven is left alone, to compare with. Keeps a
 line for each burst in `results/collisions.jsonl`, and reports of all that are there. Real guests need what tests/real needs.
 """
 
@@ -34,7 +34,7 @@ from squeeze_report import filled, results_in, table
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import QemuProcess, Sweep, SweepCost, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.sweep import QemuProcess, Sweep, SweepCost, SweepOutcome, SweepPlan
 
 PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700, 320
 STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2

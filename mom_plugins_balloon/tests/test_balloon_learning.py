@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
-from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.sweep import SweepEnd, SweepOutcome, SweepPlan
 
 MIB = 1024
 TOTAL = 1000 * MIB

@@ -41,7 +41,7 @@ from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.sweeps import SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.sweep import SweepEnd, Sweeper, SweepOutcome, SweepPlan
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -121,7 +121,7 @@ def host(tmp_path: Path, hypervisor) -> Host:
 
 class TestSweeps:
     def test_headroom_is_given_back_whatever_fails_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mom_plugins_balloon.sweeps.BACK_AGAIN_SECONDS", (0.0, 0.0))
+        monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.BACK_AGAIN_SECONDS", (0.0, 0.0))
         guest = SweptGuest()
         sweep = sweep_of(guest, HELD + 700 * MIB)
         guest.errors = []
@@ -163,7 +163,7 @@ class TestSweeps:
         assert guest.commands == []
 
     def test_a_guest_that_could_not_get_its_headroom_back_stays_noted_until_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mom_plugins_balloon.sweeps.BACK_AGAIN_SECONDS", (0.0,))
+        monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.BACK_AGAIN_SECONDS", (0.0,))
         notes: list[dict[str, tuple[str, int, int]]] = []
         sweeper, guest = Sweeper(logging.getLogger("mom"), notes.append, lambda why: None), SweptGuest()
 

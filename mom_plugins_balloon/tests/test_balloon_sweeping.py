@@ -10,7 +10,7 @@ from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginConte
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
-from mom_plugins_balloon.sweeps import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB, SweepEnd
+from mom_plugins_balloon.sweep.sweep import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB, SweepEnd
 
 MIB = 1024
 SIZE = 2 * 1024 * MIB
@@ -98,7 +98,7 @@ def test_what_a_sweep_did_not_get_is_known_for_ten_minutes_and_so_is_what_the_ne
 
 def test_the_next_sweep_begins_as_small_as_the_last_balloon_was_slow(plugin, hypervisor, seen_by, context, monkeypatch) -> None:
     snapshot = seen_at(hypervisor, seen_by, context)
-    monkeypatch.setattr("mom_plugins_balloon.sweeps.SLICE_SECONDS", 0.001)
+    monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.SLICE_SECONDS", 0.001)
     write(plugin, hypervisor, snapshot)
     swept(plugin, hypervisor, snapshot)
     before = len(hypervisor.commands)

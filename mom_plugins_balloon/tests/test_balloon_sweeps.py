@@ -19,7 +19,7 @@ import pytest
 
 from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Scope, StateError
 from mom_devkit import wait_until
-from mom_plugins_balloon.sweeps import (
+from mom_plugins_balloon.sweep.sweep import (
     FIRST_SLICE_KIB,
     LEAST_SLICE_KIB,
     PAUSE_SECONDS,
@@ -383,7 +383,7 @@ def test_the_room_is_given_back_again_and_again_where_the_hypervisor_fails(monke
     assert guest.commands[-1] == SIZE - FIRST_SLICE_KIB, "nothing was taken, as far as is known"
 
     failing, failures = Guest(), [HypervisorError("it does not answer")] * 3
-    monkeypatch.setattr("mom_plugins_balloon.sweeps.time.sleep", failing.pause)
+    monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.time.sleep", failing.pause)
     sweep = sweep_of(failing)
 
     def fails(kib: int) -> None:
@@ -419,7 +419,7 @@ def test_nothing_is_commanded_after_another_change_has_taken_over() -> None:
 
 
 def test_another_change_does_not_wait_for_ever_for_a_command_of_a_sweep_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_balloon.sweeps.TAKEN_OVER_SECONDS", 0.05)
+    monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.TAKEN_OVER_SECONDS", 0.05)
     guest, hangs, goes_on = Guest(), threading.Event(), threading.Event()
     sweep = sweep_of(guest)
     command = sweep.command
@@ -558,7 +558,7 @@ def test_a_guest_is_swept_once_at_a_time() -> None:
 
 
 def test_guests_wait_for_statistics_beside_a_sweep_and_are_swept_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_balloon.sweeps.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.os.cpu_count", lambda: 2)
     noted, go = Noted(), threading.Event()
     guests, order = [Guest(), Guest()], list[str]()
     watched, asked = threading.Event(), threading.Event()

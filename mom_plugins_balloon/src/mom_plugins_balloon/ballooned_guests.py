@@ -13,7 +13,7 @@ from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.gate import most_kib
 from mom_plugins_balloon.memory import GuestMemory, KernelStatistics
 from mom_plugins_balloon.names import GROUP_ROOM, LEAST, OBSTACLE, RESTS, START_REST
-from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
+from mom_plugins_balloon.sweep.sweep import SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
 

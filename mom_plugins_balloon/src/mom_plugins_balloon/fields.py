@@ -8,7 +8,7 @@ from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.gate import MINIMUM_KIB
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED, VOUCHED
 from mom_plugins_balloon.harm import KILLED, SUFFERS, UNHEALTHY
-from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
+from mom_plugins_balloon.sweep.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
 _KIB, _S, _RATE, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.TEXT, Unit.RATIO

@@ -29,7 +29,7 @@ from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_plugins_balloon.sweeps import QemuProcess
+from mom_plugins_balloon.sweep.sweep import QemuProcess
 from mom_toolkit import (
     Admissions,
     Forecasts,

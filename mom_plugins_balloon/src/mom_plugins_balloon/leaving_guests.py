@@ -29,8 +29,8 @@ from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
-from mom_plugins_balloon.sweeps import described
-from mom_plugins_balloon.swept_guests import LeavingSweep
+from mom_plugins_balloon.sweep.sweep import described
+from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
 from mom_toolkit import GuestMoves
 
 END_SECONDS: Final = 6.0

@@ -69,7 +69,7 @@ from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
-from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
+from mom_plugins_balloon.sweep.swept_guests import REACTION, SweptGuests, is_sweep
 from mom_toolkit import (
     Launches,
     MovePreparation,

@@ -16,7 +16,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
-from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.sweep import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 from mom_toolkit import pid_of, stale_seconds
 
 GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest", "sweep_missed"
