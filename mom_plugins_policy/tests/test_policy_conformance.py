@@ -1,8 +1,13 @@
-"""The plugin against the conformance kit."""
+"""The evaluators against the conformance kit."""
 
 from mom_devkit import ConformanceTests
 from mom_plugins_policy import PolicyPlugin
+from mom_plugins_policy.python import PypolicyPlugin
 
 
-class TestConformance(ConformanceTests):
+class TestPolicyConformance(ConformanceTests):
     plugin = PolicyPlugin
+
+
+class TestPypolicyConformance(ConformanceTests):
+    plugin = PypolicyPlugin

@@ -25,7 +25,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_plugins_pypolicy import GiB, KiB, MiB, PypolicyPlugin, TiB
+from mom_plugins_policy.python import GiB, KiB, MiB, PypolicyPlugin, TiB
 from mom_toolkit import NoteStore
 
 UNITS = {"used": Unit.KIB, "limit": Unit.KIB, "kind": Unit.TEXT, "disks": Unit.LIST, "rate": Unit.RATIO}
@@ -254,7 +254,7 @@ def test_an_error_elsewhere_costs_the_policy_this_cycle_and_no_other_policy(fold
     assert problem.source.line == text.count("\n") or "SystemExit" in problem.message or "Recursion" in problem.message
 
 
-MISTAKES = [line.split("  =>  ") for line in Path(__file__).with_name("mistakes.txt").read_text().splitlines()[1:]]
+MISTAKES = [line.split("  =>  ") for line in Path(__file__).with_name("pypolicy_mistakes.txt").read_text().splitlines()[1:]]
 
 
 @pytest.mark.parametrize(("line", "said"), MISTAKES)

@@ -1,4 +1,4 @@
-"""Policies in Python beside those in the policy language: on the simulator, as the README has it, and where both decide one control."""
+"""Policies in Python beside those in the policy language: on the simulator, as the page has it, and where both decide one control."""
 
 import random
 import re
@@ -15,8 +15,8 @@ from mom_core.testing import snapshot
 from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
+from mom_plugins_policy.python import PypolicyPlugin
 from mom_plugins_policy.rollout.trial import PolicyNotes
-from mom_plugins_pypolicy import PypolicyPlugin
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosSettings
 
@@ -136,10 +136,10 @@ def test_a_policy_that_hangs_costs_its_plugin_the_deadline_and_the_others_nothin
     assert {plugin.state.value for plugin in hung} == {"hung"}
 
 
-# --- the README ------------------------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_readmes_policy_decides_what_the_example_decides(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "mom_plugins_pypolicy/README.md").read_text(), re.DOTALL)
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python-policies.md").read_text(), re.DOTALL)
     written, read = simulated(tmp_path / "example", 10), simulated(tmp_path / "shown", 10, shown)
     assert read.decided("balloon_target") == written.decided("balloon_target") != []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from mom_plugins_pypolicy import Decision, Guest, Host, MiB
+from mom_plugins_policy.python import Decision, Guest, Host, MiB
 
 SHORT = 0.20  # of the host's memory: with less available, guests give
 AMPLE = 0.30  # with more, they get back. In between nothing moves, so nothing flaps

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from mom_plugins_pypolicy import Decision, Guest, Host
+from mom_plugins_policy.python import Decision, Guest, Host
 
 PERIOD = 100_000  # us: the kernel's own, and so short that nobody notices the wait
 LONGEST = 1_000_000  # us: the hypervisor takes no longer period

@@ -34,7 +34,7 @@ CATALOG: Final = tuple(
         ("ovirt_mover", "mom-plugins-eviction", "Migrate guests through oVirt's engine"),
         ("policy", "mom-plugins-policy", "Evaluate policies in the language of oVirt's MOM"),
         ("proxmox_mover", "mom-plugins-eviction", "Migrate guests through Proxmox VE"),
-        ("pypolicy", "mom-plugins-pypolicy", "Evaluate policies written in Python"),
+        ("pypolicy", "mom-plugins-policy", "Evaluate policies written in Python"),
         ("qemu", "mom-plugins-qemu", "Find and resize QEMU guests without libvirt, such as Proxmox VE's"),
         ("qos", "mom-plugins-qos", "Limit guests' CPU time, disk and network I/O"),
         ("record", "mom-plugins-record", "Record each cycle; replay, report and advise from recordings"),

@@ -1,7 +1,7 @@
 """Policies in plain Python for mom: what a policy imports."""
 
 from mom_core import Decision
-from mom_plugins_pypolicy.entities import GiB, Guest, Host, KiB, MiB, TiB
-from mom_plugins_pypolicy.plugin import PypolicyPlugin
+from mom_plugins_policy.python.entities import GiB, Guest, Host, KiB, MiB, TiB
+from mom_plugins_policy.python.plugin import PypolicyPlugin
 
 __all__ = ["Decision", "GiB", "Guest", "Host", "KiB", "MiB", "PypolicyPlugin", "TiB"]

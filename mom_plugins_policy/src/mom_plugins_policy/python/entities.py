@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 
 import mom_core
 from mom_core import Decision, Declarations, Snapshot, Source, Value, as_number
-from mom_plugins_pypolicy.files import PythonPolicy
+from mom_plugins_policy.python.files import PythonPolicy
 
 T = TypeVar("T")
 

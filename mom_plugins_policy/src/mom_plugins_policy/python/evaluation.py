@@ -10,8 +10,8 @@ from traceback import walk_tb
 from pydantic import ValidationError
 
 from mom_core import Decision, Problem, Severity, Source, printable
-from mom_plugins_pypolicy.entities import CAN_BE_KEPT, Guest, Guests, Host, Known, PolicyMistake, PythonEvaluation
-from mom_plugins_pypolicy.files import PythonPolicy, line_of
+from mom_plugins_policy.python.entities import CAN_BE_KEPT, Guest, Guests, Host, Known, PolicyMistake, PythonEvaluation
+from mom_plugins_policy.python.files import PythonPolicy, line_of
 
 
 def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision | Problem]:
