@@ -23,9 +23,7 @@ from typing import Any, cast
 import click
 from pydantic import BaseModel
 
-import mom_cli
 import mom_core
-import mom_daemon
 import mom_toolkit
 from mom_cli import declarations_of
 from mom_core import (
@@ -196,16 +194,15 @@ def _api() -> str:
             operations.append((f"`{method.upper()} {path}`", one["summary"], query, body, answer))
     parts = [
         "## What can be asked\n\n" + _table(("request", "what it does", "query", "body", "answer"), operations),
-        "## What it is made of\n\nA member in *italics* may be missing.",
+        "## What it is made of\n\nA member in *italics* may be missing. `/v1/openapi.json` describes each.",
     ]
     for name, kind in described["components"]["schemas"].items():
-        members = kind.get("properties", {})
         needed = kind.get("required", ())
-        rows = [
-            (f"`{member}`" if member in needed else f"*`{member}`*", _shape(shape), shape.get("description", ""))
-            for member, shape in members.items()
+        members = [
+            f"{f'`{member}`' if member in needed else f'*`{member}`*'} ({_shape(shape)})"
+            for member, shape in kind.get("properties", {}).items()
         ]
-        parts.append(f"### {name}\n\n{kind.get('description', '')}\n\n" + _table(("member", "what", ""), rows))
+        parts.append(f"### {name}\n\n{_first_sentence(kind.get('description', ''))}\n\n{', '.join(members)}")
     return _page(
         "The API of the control socket",
         "What the plugin `http` answers, through a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`) or TLS. "
@@ -485,10 +482,9 @@ def _count(arguments: str) -> str:
 
 
 def _names() -> list[tuple[str, object]]:
-    """What `mom_core` makes public, by name, and with their names before it what the libraries on top of it do."""
-    found: list[tuple[str, object]] = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    more = [(library, name) for library in (mom_toolkit, mom_daemon, mom_cli) for name in dir(library)]
-    return found + [(f"{library.__name__}.{name}", getattr(library, name)) for library, name in more]
+    """Public names of `mom_core`, and those of the library for plugins with its name before them."""
+    core = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
+    return core + [(f"mom_toolkit.{name}", getattr(mom_toolkit, name)) for name in dir(mom_toolkit)]
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
@@ -497,71 +493,75 @@ def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
 
 
 def _protocols() -> str:
-    parts = []
-    for name, kind in _public(lambda kind: bool(getattr(kind, "_is_protocol", False))):
-        methods = []
-        for member, value in vars(kind).items():
-            if member.startswith("_") or not (inspect.isfunction(value) or isinstance(value, property)):
-                continue
-            text = f"{member}{_unquoted(str(inspect.signature(value)))}" if inspect.isfunction(value) else f"{member} (property)"
-            methods.append(f"`{text}`\n\n{_prose(inspect.getdoc(value) or '')}")
-        parts.append("\n\n".join([f"### `{name}`", inspect.getdoc(kind) or "", *methods]))
-    records = []
-    for name, kind in _public(dataclasses.is_dataclass):
-        rows = [
-            (f"`{field.name}`", f"`{_unquoted(str(field.type))}`", "" if _has_default(field) else "required")
-            for field in dataclasses.fields(kind)
-        ]
-        table = [_table(("field", "type", ""), rows)] if rows else []
-        records.append("\n\n".join([f"### `{name}`", inspect.getdoc(kind) or "", *table, *_constructors(kind)]))
-    words = []
-    for name, kind in _public(lambda kind: issubclass(kind, enum.Enum)):
-        members = ", ".join(f"`{member.name}` ({member.value})" for member in cast("type[enum.Enum]", kind))
-        words.append(f"### `{name}`\n\n{inspect.getdoc(kind) or ''}\n\n{members}")
-    classes = []
-    for name, kind in _public(_is_plain_class):
-        methods = [
-            f"`{member}{_unquoted(str(inspect.signature(value)))}`\n\n{_prose(inspect.getdoc(value) or '')}"
-            for member, value in vars(kind).items()
-            if not member.startswith("_") and inspect.isfunction(value)
-        ]
-        fields = f"\n\nFields: {', '.join(f'`{field}`' for field in kind._fields)}" if hasattr(kind, "_fields") else ""
-        classes.append("\n\n".join([f"### `{name}`", _prose(inspect.getdoc(kind) or "") + fields, *_constructors(kind), *methods]))
-    functions = [
-        f"### `{name}`\n\n`{name}{_unquoted(str(inspect.signature(thing)))}`\n\n{_prose(inspect.getdoc(thing) or '')}"
-        for name, thing in _names()
-        if inspect.isfunction(thing)
+    protocols = [_protocol(name, kind) for name, kind in _public(lambda kind: bool(getattr(kind, "_is_protocol", False)))]
+    records = [
+        (f"`{name}`", ", ".join(_field(field) for field in dataclasses.fields(kind)), _summary(kind))
+        for name, kind in _public(dataclasses.is_dataclass)
     ]
-    values = [f"### `{name}`\n\n{_said_below(name)}" for name, thing in _names() if _is_value(thing)]
+    enumerations = [
+        (f"`{name}`", ", ".join(f"`{member.name}`" for member in cast("type[enum.Enum]", kind)), _summary(kind))
+        for name, kind in _public(lambda kind: issubclass(kind, enum.Enum))
+    ]
+    classes = [
+        (f"`{name}`", ", ".join(f"`{member}`" for member in _members(kind)), _summary(kind)) for name, kind in _public(_is_plain_class)
+    ]
+    functions = [(f"`{name}{_signature(thing)}`", _summary(thing)) for name, thing in _names() if inspect.isfunction(thing)]
+    values = [(f"`{name}`", _first_sentence(_said_below(name))) for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "What `mom_core` makes public besides [hooks](../hooks.md) and [errors](errors.md), what `mom_toolkit` has to build plugins with, "
-        "what `mom_daemon` has for a daemon with a command line of its own, and what `mom_cli` has for verbs and importers. A controller "
-        "asks whether the hypervisor has a capability with `isinstance(hypervisor, BalloonControl)`.",
+        "Public names of `mom_core` besides [hooks](../hooks.md) and [errors](errors.md), and of `mom_toolkit`, the library for plugins. "
+        "The docstring of each says more: `python -m pydoc mom_core.Snapshot`. A controller tests for a capability with "
+        "`isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
-            *parts,
-            "## Records",
-            *records,
-            "## Enumerations",
-            *words,
-            "## Classes",
-            *classes,
-            "## Functions",
-            *functions,
-            "## Types of settings, constants and the marker",
-            *values,
+            *protocols,
+            "## Records\n\nFields in *italics* have a default.\n\n" + _table(("record", "fields", ""), records),
+            "## Enumerations\n\n" + _table(("name", "members", ""), enumerations),
+            "## Classes\n\n" + _table(("class", "methods and fields", ""), classes),
+            "## Functions\n\n" + _table(("function", ""), functions),
+            "## Types of settings, constants and the marker\n\n" + _table(("name", ""), values),
         ],
     )
 
 
-def _constructors(kind: type) -> list[str]:
-    """The class methods of a class, which are other ways to make one."""
-    return [
-        f"`{kind.__name__}.{member}{_unquoted(str(inspect.signature(getattr(kind, member))))}`\n\n{_prose(inspect.getdoc(value) or '')}"
+def _protocol(name: str, kind: type) -> str:
+    methods = [
+        f"- `{member}{_signature(value)}`: {_summary(value)}"
+        if inspect.isfunction(value)
+        else f"- `{member}` (property): {_summary(value)}"
         for member, value in vars(kind).items()
-        if isinstance(value, classmethod) and not member.startswith("_")
+        if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
     ]
+    return "\n\n".join([f"### `{name}`", _summary(kind), "\n".join(methods)])
+
+
+def _field(field: dataclasses.Field[object]) -> str:
+    return f"*`{field.name}`*" if _has_default(field) else f"`{field.name}`"
+
+
+def _members(kind: type) -> list[str]:
+    """Public methods and fields of a class."""
+    fields = getattr(kind, "_fields", ())
+    callables = [member for member, value in vars(kind).items() if inspect.isfunction(value) or isinstance(value, classmethod)]
+    return [*fields, *(f"{member}()" for member in callables if not member.startswith("_"))]
+
+
+_TYPE = re.compile(r": [^=,()\[\]]+(\[[^\]]*\]+)?[^=,()]*(?=[=,)])")
+
+
+def _signature(function: Callable[..., object]) -> str:
+    """Names of the parameters that a caller gives, with their defaults."""
+    text = _unquoted(str(inspect.signature(function).replace(return_annotation=inspect.Signature.empty)))
+    return _TYPE.sub("", text).replace("= ", "=").replace("(self, ", "(").replace("(self)", "()")
+
+
+def _summary(thing: object) -> str:
+    return _first_sentence(inspect.getdoc(thing) or "")
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(re.split(r"\n\n|\n:param", text, maxsplit=1)[0].split())
+    return re.split(r"(?<=[a-z`)0-9][.:]) (?=[A-Z`:])", paragraph)[0].rstrip(":")
 
 
 def _is_plain_class(kind: type) -> bool:
@@ -650,25 +650,29 @@ def _cli() -> str:
             brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")
     rows = [(f"`{distribution}`", ", ".join(names)) for distribution, names in sorted(brought.items())]
     parts = ["## What brings which verbs\n\n" + _table(("distribution", "verbs"), rows)]
-    parts += [f"## `{path}`\n\n```text\n{text}\n```" for path, text in _helps(frame.mom, "mom", None)]
+    rows = [
+        (f"`{path}`", summary, " ".join(f"`{name}`" for name in options)) for path, summary, options in _commands(frame.mom, "mom", None)
+    ]
+    parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), rows))
     return _page(
         "Command line",
-        "What `mom VERB --help` prints. Every reading verb has `--json`. Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong "
-        "configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
+        "`mom VERB --help` explains each option. Every reading verb has `--json`. Exit codes: 0 fine, 1 the answer is no, 2 misuse or a "
+        "wrong configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
         parts,
     )
 
 
-def _helps(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str]]:
-    """A command's help and that of all commands below it, as on a terminal of 100 columns."""
-    settings = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
-    context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2], **settings)
-    yield path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+def _commands(command: click.Command, path: str, parent: click.Context | None) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yield the path, summary, and arguments and options of a command and of all commands below it."""
+    context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2], **command.context_settings)
+    parameters = [parameter for parameter in command.get_params(context) if "--help" not in parameter.opts]
+    names = [max(one.opts, key=len) if isinstance(one, click.Option) else one.make_metavar(context) for one in parameters]
+    yield path, command.get_short_help_str(200), names
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)
             if below is not None and not below.hidden:
-                yield from _helps(below, f"{path} {name}", context)
+                yield from _commands(below, f"{path} {name}", context)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import mom_cli
 import mom_core
 from mom_core import hookspecs
 
@@ -35,10 +34,11 @@ def test_every_hook_is_described_and_no_other() -> None:
     assert sorted(described) == sorted(name for name in vars(hookspecs) if name.startswith("mom_"))
 
 
-@pytest.mark.parametrize("name", [*dir(mom_core), *(f"mom_cli.{name}" for name in dir(mom_cli))])
-def test_every_public_name_is_in_the_reference_with_what_it_is(name: str) -> None:
+@pytest.mark.parametrize("name", dir(mom_core))
+def test_every_public_name_is_in_the_reference_with_its_meaning(name: str) -> None:
     protocols, errors = ((ROOT / "docs/authors" / page).read_text() for page in ("protocols.md", "errors.md"))
-    described = re.search(rf"^### `{name}`\n\n(?=[^#\s])", protocols, re.M) or re.search(rf"^\| `{name}` \|.*\w.* \|$", errors, re.M)
+    section, row = rf"^### `{name}`\n\n(?=[^#\s])", rf"^\| `{name}\b.*`.* \| .*\w.* \|$"
+    described = re.search(section, protocols, re.M) or re.search(row, protocols + errors, re.M)
     assert described, f"{name} has no docstring, or docs/generate.py does not know its kind"
 
 
