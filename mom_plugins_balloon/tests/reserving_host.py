@@ -8,8 +8,8 @@ from mom_core import Guest, Host, PluginContext, Snapshot, Value
 from mom_devkit import HandClock
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.host_reservations import HostReservations
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
+from mom_plugins_balloon.reservations import HostReservations
 from mom_toolkit import Reservation
 
 GIB = 1 << 20

@@ -9,7 +9,7 @@ from mom_core.testing import snapshot
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.spare_memory import Spare, counted_kib, gained_kib, returning_kib, seconds_to_free, spare_of
+from mom_plugins_balloon.room import Spare, counted_kib, gained_kib, returning_kib, seconds_to_free, spare_of
 
 GIB = 1 << 20
 NO_MARGIN = LawParameters(margin=0, margin_percent=0)

@@ -7,8 +7,8 @@ import pytest
 
 from mom_core import Condition, Guest, Severity, Value
 from mom_core.testing import snapshot
-from mom_plugins_balloon.guarantees import PromisesKept, Shrunk
 from mom_plugins_balloon.problems import conditions
+from mom_plugins_balloon.promises import PromisesKept, Shrunk
 from mom_plugins_balloon.states import GIB, MemoryState
 
 FULL = snapshot(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
-from mom_plugins_balloon.guarantees import Guarantees, Promise, kept
+from mom_plugins_balloon.promises import Guarantees, Promise, kept
 from mom_toolkit import PROMISED_NOTHING
 
 MIB = 1024

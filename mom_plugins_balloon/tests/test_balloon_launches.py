@@ -9,9 +9,9 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
 
 from mom_core import Host, Snapshot
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
-from mom_plugins_balloon.host_launches import COME_SECONDS, MOST_WAITING, HostLaunches
-from mom_plugins_balloon.host_reservations import HostReservations
+from mom_plugins_balloon.launches import COME_SECONDS, MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
+from mom_plugins_balloon.reservations import HostReservations
 from mom_toolkit import Launch, LaunchedGuest, LaunchState, ReservationState
 
 STARTS, WAITING, REFUSED = LaunchState.STARTS, LaunchState.WAITING, LaunchState.REFUSED

@@ -377,7 +377,7 @@ def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(ben
 
 
 def test_without_a_cycle_it_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_balloon.leaving_guests.END_SECONDS", 0.1)
+    monkeypatch.setattr("mom_plugins_balloon.moves.END_SECONDS", 0.1)
     assert bench.prepared(0.1, cycle=lambda: None) == "there was no time for it"
     bench.cycle()
     assert bench.hypervisor.commands == [], "nor later"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from mom_core import Guest, PluginContext, Portion, Snapshot, Value
-from mom_plugins_balloon.guarantees import Guaranteed, Guarantees, PromisesKept
+from mom_plugins_balloon.promises import Guaranteed, Guarantees, PromisesKept
 from mom_toolkit import Promises
 
 

@@ -16,8 +16,8 @@ from mom_plugins_balloon.gate import ShrinkLimits, gate, permitted
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.room import spare_of
 from mom_plugins_balloon.seen import suggestions
-from mom_plugins_balloon.spare_memory import spare_of
 from mom_plugins_balloon.states import HostWanted
 
 MIB = 1024

@@ -21,11 +21,11 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_gu
 from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, StateFile, Value, as_number
 from mom_devkit import HandClock, config_of, declared
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
-from mom_plugins_balloon.host_reservations import AWAY_SECONDS, policies_reserve
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
+from mom_plugins_balloon.reservations import AWAY_SECONDS, policies_reserve
+from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.seen import suggestions
-from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.states import HostWanted
 from mom_toolkit import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
 

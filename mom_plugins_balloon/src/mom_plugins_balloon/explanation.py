@@ -11,10 +11,10 @@ from mom_cli import About, ExplainedDecision, Explainer, ExplanationPart, Senten
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
-from mom_plugins_balloon.guarantees import PROMISED, guaranteed_kib
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
+from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import stale_seconds
 

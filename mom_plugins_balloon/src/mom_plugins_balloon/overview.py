@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from mom_core import GuestColumn, Report, Unit, format_kib
-from mom_plugins_balloon.guarantees import SOURCES, guaranteed_kib, promised_kib
 from mom_plugins_balloon.names import OBSTACLE
+from mom_plugins_balloon.promises import SOURCES, guaranteed_kib, promised_kib
 
 if TYPE_CHECKING:
     from mom_cli import StatusPart

@@ -7,8 +7,8 @@ from typing import Final
 
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Portion, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL
-from mom_plugins_balloon.guarantees import Guarantees, PromisesKept
 from mom_plugins_balloon.holders import MOVE_GUESTS, cause
+from mom_plugins_balloon.promises import Guarantees, PromisesKept
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import listed_guests
 

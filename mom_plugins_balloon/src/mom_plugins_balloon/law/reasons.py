@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from mom_core import Guest, Host, format_duration, format_kib
-from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.names import AHEAD, EXPECTED_SOON, GAIN, RISES_IN, START_REST, SUGGESTED
+from mom_plugins_balloon.promises import guaranteed_kib
 
 
 class ReasonCode(StrEnum):

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from mom_core import Guest, Host, Snapshot
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
-from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.law.context import LawContext, context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
@@ -20,6 +19,7 @@ from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.names import OBSTACLE, START_REST
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
+from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.states import HostWanted
 from mom_toolkit import HealthLimits

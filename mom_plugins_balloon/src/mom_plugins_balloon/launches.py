@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import MomError, PluginContext, format_kib, printable
-from mom_plugins_balloon.host_reservations import HostReservations
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
+from mom_plugins_balloon.reservations import HostReservations
 from mom_toolkit import Launch, LaunchedGuest, LaunchState, Reservation, ReservationRefused, ReservationState, Room
 
 COME_SECONDS: Final = 60.0
