@@ -8,14 +8,14 @@ import pytest
 from mom_core import Condition, Guest, Severity, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.problems import conditions
-from mom_plugins_balloon.promises import PromisesKept, Shrunk
+from mom_plugins_balloon.promises import GuestPromise, PromisesKept
 from mom_plugins_balloon.states import GIB, MemoryState
 
 FULL = snapshot(
     host={"mem_available": 62 * GIB, "mem_really_available": 0},
     guests={"a": {"rss": 40 * GIB, "balloon_cur": 64 * GIB}, "b": {"balloon_cur": 20 * GIB}},
 )
-OVERSOLD = PromisesKept(room=60 * GIB, promised={"a": 70 * GIB}, shrunk=[Shrunk(Guest("a", "a"), 70 * GIB, 60 * GIB)])
+OVERSOLD = PromisesKept({"a": GuestPromise(Guest("a", "a"), 70 * GIB, 70 * GIB, 50.0, guarantee=60 * GIB)}, room=60 * GIB)
 
 
 def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:

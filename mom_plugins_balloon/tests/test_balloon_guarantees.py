@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
-from mom_plugins_balloon.promises import Guarantees, Promise, kept
+from mom_plugins_balloon.guarantees import Guarantees
+from mom_plugins_balloon.promises import Promise, kept
 from mom_toolkit import PROMISED_NOTHING
 
 MIB = 1024
@@ -60,15 +61,13 @@ class TestWhatIsPromised:
     )
     def test_the_largest_promise_counts(self, written, known, promised):
         found = standing(written=written, vm=known)
-        assert found.promised.get("vm") == promised
         assert found.holds.get("vm") == promised
         assert not found.oversold()
 
     def test_more_than_the_guest_can_have_is_all_that_it_can_have_and_is_said(self):
         found = standing(written="9GiB", vm={})
         assert found.holds == {"vm": 8 * GIB}
-        ((guest, promised, maximum),) = found.excessive
-        assert (guest.name, promised, maximum) == ("vm", 9 * GIB, 8 * GIB)
+        assert (found.guests["vm"].beyond, found.guests["vm"].promised) == (9 * GIB, 8 * GIB)
 
     @pytest.mark.parametrize("text", ["", "lots", "6", "-6GiB", "175%", "%", "6 GiBB", "1e9%", "٣%"])
     def test_metadata_that_cannot_be_understood_keeps_the_guest_as_it_is_and_is_said(self, text):
@@ -109,7 +108,7 @@ class TestWhatIsPromised:
             greedy = Guest("a", "a", {"balloon_cur": 4 * GIB, "balloon_max": maximum}, {"mem_guarantee": "100GiB"})
             found = book.look(Snapshot(Host(fields={"mem_available": 32 * GIB}), {"a": greedy, "b": other}))
             assert found.holds == {"a": 4 * GIB, "b": 6 * GIB}
-            assert found.excessive[0].maximum == 4 * GIB
+            assert found.guests["a"].beyond == 100 * GIB
             assert book.columns([greedy])["balloon_min"] == [4 * GIB]
 
     def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
@@ -140,7 +139,7 @@ class TestMoreThanTheHostHas:
     def test_what_a_guest_claims_beyond_what_is_vouched_for_costs_no_other(self):
         honest, claims = {"mem_vouched": 6 * GIB}, {"balloon_max": 64 * GIB, "mem_vouched": 4 * GIB}
         found = standing(host=24 * GIB, written="75%", a=honest, b=honest, bad=claims)
-        assert found.promised == {"a": 6 * GIB, "b": 6 * GIB, "bad": 48 * GIB}
+        assert [promise.promised / GIB for promise in found.guests.values()] == [6, 6, 48]
         assert found.holds == {"a": 6 * GIB, "b": 6 * GIB, "bad": 12 * GIB}, "what is left after all promises that are vouched for"
         assert [one.guest.name for one in found.shrunk] == ["bad"]
         assert standing(host=15 * GIB, written="75%", a=honest, b=honest, bad=claims).holds["bad"] < 4 * GIB
@@ -164,8 +163,8 @@ class TestMoreThanTheHostHas:
         found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
         assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
         assert found.oversold() == (
-            "guests are promised 12.00 GiB together, and this host can promise 8.00 GiB: guarantees shrink, those of the lowest priority"
-            " first. What holds now: cheap 2.00 GiB of 6.00 GiB"
+            "guests are promised 12.00 GiB together, and this host can promise 8.00 GiB: guarantees shrink, the lowest priority first."
+            " Guaranteed now: cheap 2.00 GiB of 6.00 GiB"
         )
 
     def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from mom_core import Guest, PluginContext, Portion, Snapshot, Value
-from mom_plugins_balloon.promises import Guaranteed, Guarantees, PromisesKept
+from mom_plugins_balloon.guarantees import Guarantees
+from mom_plugins_balloon.promises import Guaranteed, GuestPromise, PromisesKept
 from mom_toolkit import Promises
 
 
@@ -52,7 +53,7 @@ def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
     fields: Mapping[str, Value], guaranteed: float, promised: float
 ) -> None:
     book = guarantees()
-    book.standing = PromisesKept(promised={"1": 300}, holds={"1": 200}, incarnations={"1": ""})
+    book.standing = PromisesKept({"1": GuestPromise(Guest("1", "vm"), 300, 300, 50.0, guarantee=200)})
     promises: Promises = book
     assert (promises.guaranteed_kib(Guest("1", "vm", fields)), promises.promised_kib(Guest("1", "vm", fields))) == (guaranteed, promised)
     assert promises.guaranteed_kib(Guest("2", "other", {})) is None

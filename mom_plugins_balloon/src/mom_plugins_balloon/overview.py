@@ -1,4 +1,4 @@
-"""What `mom status` says of what the host should have, and the figures of what guests are promised."""
+"""Promises and watermarks in `mom status`, and the columns of promises in lists of guests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
-    """The memory that the host should have available, how it is off, and what is kept for launches."""
+    """Yield the high watermark, the state of the host's memory, and the memory reserved for launches."""
     from mom_cli import StatusPart
 
     host = report.snapshot.host
@@ -28,12 +28,12 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
 
 COLUMNS: Final = (
     GuestColumn(
-        "guarantee", SOURCES, Unit.KIB, "what holds of what it is promised: mom does not make it smaller", 30, 2,
+        "guarantee", SOURCES, Unit.KIB, "its guarantee: mom does not make it smaller", 30, 2,
         metric="mom_guest_guaranteed_bytes", made=guaranteed_kib,
     ),
     GuestColumn(
-        "promise", SOURCES, Unit.KIB, "all that it is promised, also what the host cannot keep", 31, 4, "mom_guest_promised_bytes",
+        "promise", SOURCES, Unit.KIB, "its promise, also the part that the host cannot keep", 31, 4, "mom_guest_promised_bytes",
         made=promised_kib,
     ),
-    GuestColumn(GuestColumn.REMARKS, (OBSTACLE,), Unit.TEXT, "what keeps it from giving memory"),
+    GuestColumn(GuestColumn.REMARKS, (OBSTACLE,), Unit.TEXT, "why it gives no memory"),
 )  # fmt: skip

@@ -55,6 +55,7 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted
+from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.launches import HostLaunches
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.memory import GuestMemory
@@ -62,7 +63,7 @@ from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
-from mom_plugins_balloon.promises import Guaranteed, Guarantees
+from mom_plugins_balloon.promises import Guaranteed
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay

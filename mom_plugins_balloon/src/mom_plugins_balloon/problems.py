@@ -1,4 +1,4 @@
-"""What an operator has to know of the host's memory, of promises, and of guests that cannot be resized."""
+"""Conditions, problems and findings for operators: the host's memory, promises, and guests that cannot be resized."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Final
 
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Portion, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL
-from mom_plugins_balloon.holders import MOVE_GUESTS, cause
-from mom_plugins_balloon.promises import Guarantees, PromisesKept
+from mom_plugins_balloon.consumers import MOVE_GUESTS, cause
+from mom_plugins_balloon.guarantees import Guarantees
+from mom_plugins_balloon.promises import PromisesKept
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import listed_guests
 
@@ -17,10 +18,10 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""s. What a burst took from the host, the other guests give back within some cycles; a host that has nothing after that is full."""
+"""s. Guests give back within some cycles the memory that a burst took. A host that is still short after that is full."""
 
 FINDINGS_SHOWN: Final = 10
-"""`mom doctor` names so many guests that cannot be resized, and counts the rest."""
+"""Guests that `mom doctor` names because they cannot be resized; it counts the others."""
 
 _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
 _START_NO_MORE: Final = "start no more guests"
@@ -29,61 +30,61 @@ _START_NO_MORE: Final = "start no more guests"
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """Yield that the host is full or short of memory, that guests may take more at once than it has, or that more is promised than it has.
+    """Yield conditions of a host of known size: full or short of memory, less memory than a burst takes, oversold.
 
-    Nothing is known of a host whose size is unknown.
-
-    :param why_none_gives: gives why no guest gives memory, whatever the host lacks; empty: they do
+    :param why_none_gives: returns the reason why no guest gives memory; empty where guests give
     """
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return
     oversold, growth = standing.oversold_by(), snapshot.host.number("mem_growth_peak")
     growing, short = growth is not None and available < growth, state in {MemoryState.LOW, MemoryState.HARD}
-    held, cure = _cause(snapshot, oversold) if growing or short else ("", "")
+    why, cure = _cause(snapshot, oversold) if growing or short else ("", "")
     if short:
-        why = "; ".join(filter(None, (held, why_none_gives())))
-        much = f"{format_kib(available)} of {format_kib(total)} available"
+        reasons = "; ".join(filter(None, (why, why_none_gives())))
+        figures = f"{format_kib(available)} of {format_kib(total)} available"
         if state is MemoryState.LOW:
-            yield Condition(MEMORY, f"the host is full: {much}", why, cure, after=RECLAIM_SECONDS)
+            yield Condition(MEMORY, f"the host is full: {figures}", reasons, cure, after=RECLAIM_SECONDS)
         else:
             hard = snapshot.host.number("mem_watermark_hard")
             below = f", below its hard watermark of {format_kib(hard)}" if hard else ""
-            yield Condition(MEMORY, f"the host is short of memory: {much}{below}", why, cure, Severity.WARNING)
+            yield Condition(MEMORY, f"the host is short of memory: {figures}{below}", reasons, cure, Severity.WARNING)
     if growing:
         message = f"guests may take {format_kib(growth or 0.0)} within 3 s, as they did before, and the host has less available"
-        yield Condition(GROWTH, message, "" if short else held, cure, Severity.WARNING, after=RECLAIM_SECONDS)
+        yield Condition(GROWTH, message, "" if short else why, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
         yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    """Return what fills the host, and the cure: by its largest consumers, and by promises where guests are the largest."""
-    found = cause(snapshot)
-    if oversold and found.guests_first:
-        others = [cure for cure in found.cures if cure is not MOVE_GUESTS]
-        return "; ".join(filter(None, (oversold, found.text))), "; ".join((_OVERSOLD, *others, _START_NO_MORE))
-    return found.text, "; ".join((*found.cures, _START_NO_MORE))
+    """Return the cause of a shortage and its cure. Promises count as a cause where guests are the largest consumer."""
+    consumers = cause(snapshot)
+    if oversold and consumers.guests_first:
+        cures = [cure for cure in consumers.cures if cure is not MOVE_GUESTS]
+        return "; ".join(filter(None, (oversold, consumers.text))), "; ".join((_OVERSOLD, *cures, _START_NO_MORE))
+    return consumers.text, "; ".join((*consumers.cures, _START_NO_MORE))
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:
-    """Promises that the host or the guest cannot keep, and those that make no sense."""
-    oversold = standing.oversold()
-    if oversold:
-        yield Problem(source, oversold, None, Severity.ERROR, f"{_OVERSOLD}; host_reserve of the plugin balloon is left out")
-    for excess in standing.excessive:
-        message = f"it is promised {format_kib(excess.promised)} and cannot have more than {format_kib(excess.maximum)}: it keeps all"
-        yield Problem(source, message, excess.guest.entity, Severity.WARNING, "lower its guarantee, or raise its maximum memory")
-    for unclear in standing.unclear:
-        message = f"the guarantee in its metadata cannot be understood, so it keeps all its memory: {unclear.error.message}"
-        yield Problem(source, message, unclear.guest.entity, Severity.ERROR, f"in the guest's metadata, {unclear.error.hint}")
+    """Yield promises that the host or a guest cannot keep, and invalid promises."""
+    if oversold := standing.oversold():
+        hint = f"{_OVERSOLD}; host_reserve of the plugin balloon is not promised to guests"
+        yield Problem(source, oversold, None, Severity.ERROR, hint)
+    for promise in standing.guests.values():
+        if promise.beyond is not None:
+            message = f"the guest is promised {format_kib(promise.beyond)}, more than its maximum of {format_kib(promise.promised)}"
+            hint = "lower its guarantee, or raise its maximum memory; mom takes nothing from it meanwhile"
+            yield Problem(source, message, promise.guest.entity, Severity.WARNING, hint)
+    for guest, error in standing.unclear:
+        message = f"the guarantee in the guest's metadata is invalid, so mom takes nothing from it: {error.message}"
+        yield Problem(source, message, guest.entity, Severity.ERROR, f"in the guest's metadata, {error.hint}")
 
 
 def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
-    """Say how many guests can be resized, which cannot, and how many of them keep all of their memory."""
+    """Yield the number of guests that can be resized, the guests that cannot, and the number with a guarantee of all their memory."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
-        cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or take balloon out of the configuration"
+        cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or remove balloon from the configuration"
         yield Finding(Severity.ERROR, subject, f"{hypervisor.uri} cannot resize guests", cure)
         return
     guests = yield from listed_guests(hypervisor, subject)
@@ -102,5 +103,5 @@ def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[
 
 def _cure(reason: str) -> str:
     if "balloon" in reason:
-        return "give it <memballoon model='virtio'/> and the virtio_balloon driver, or live with its size"
-    return "docs/guests.md says what mom does with each kind of guest"
+        return "give it <memballoon model='virtio'/> and the virtio_balloon driver, or accept its fixed size"
+    return "see docs/guests.md for what mom does with each kind of guest"

@@ -9,13 +9,13 @@ from mom_core import Snapshot, format_kib
 from mom_toolkit import pages_kib
 
 NAMED_SHARE: Final = 0.1
-"""Ratio of the host's memory. A smaller consumer is not what fills the host."""
+"""Ratio of the host's memory. A smaller consumer does not fill the host."""
 
 NAMED: Final = 3
 """Consumers that are named: a verdict is read at a glance."""
 
 CURED: Final = 2
-"""Consumers of which the cure is named."""
+"""Consumers whose cure is named."""
 
 _FULL_SWAP: Final = 0.95
 """Ratio. The kernel leaves a few slots of a swap area unused."""
@@ -39,7 +39,7 @@ def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
     guests = max(0.0, sum(resident) - pages_kib(host.fields, "ksm_pages_sharing")) if resident else sum(sizes)
     free, page = (host.number(name) or 0.0 for name in ("hugepages_free", "hugepage_size"))
     pool = (host.number("hugepages_total") or 0.0) * page
-    found = [
+    largest = [
         Consumer("guests hold", guests, MOVE_GUESTS),
         Consumer("huge pages in use hold", pool - free * page, MOVE_GUESTS),
         Consumer("unused huge pages hold", free * page, "lower vm.nr_hugepages"),
@@ -47,25 +47,25 @@ def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
     names = ("mem_available", "mem_really_available", "mem_unused", "anon_pages", "mem_shmem", "mem_cached")
     total, available, unused, anonymous, shared, cached = (host.number(name) for name in names)
     if anonymous is not None and shared is not None and (resident or not snapshot.guests):
-        others = max(host.number("mem_other_processes") or 0.0, anonymous - guests)  # guests may be in shared memory
-        which = host.text("largest_processes")
-        process = f"other processes ({which}) hold" if which else "other processes hold"
-        found += [
-            Consumer(process, others, "stop the largest of the other processes, or move it to another host"),
-            Consumer("tmpfs and shared memory hold", anonymous + shared - guests - max(0.0, others), "empty tmpfs (df -t tmpfs)"),
+        processes = max(host.number("mem_other_processes") or 0.0, anonymous - guests)  # guests may be in shared memory
+        names_of = host.text("largest_processes")
+        process = f"other processes ({names_of}) hold" if names_of else "other processes hold"
+        largest += [
+            Consumer(process, processes, "stop the largest of the other processes, or move it to another host"),
+            Consumer("tmpfs and shared memory hold", anonymous + shared - guests - max(0.0, processes), "empty tmpfs (df -t tmpfs)"),
         ]
         if total is not None and available is not None and unused is not None and cached is not None:
             cache = max(0.0, unused + cached - shared - available)
             kernel = total - available - anonymous - shared - cache - pool
-            found += [
+            largest += [
                 Consumer("page cache that cannot be dropped holds", cache, "see Dirty and Mlocked in /proc/meminfo"),
                 Consumer("the kernel holds", kernel, "see slabtop, and mm_stat of zram in /sys/block"),
             ]
-    return sorted((consumer for consumer in found if consumer.kib > 0), key=lambda consumer: -consumer.kib)
+    return sorted((consumer for consumer in largest if consumer.kib > 0), key=lambda consumer: -consumer.kib)
 
 
 class Cause(NamedTuple):
-    """What fills the host: its largest consumers in words, whether guests are the largest, and what to do about each."""
+    """Cause of a shortage: the largest consumers in words, whether guests are the largest, and a cure for each."""
 
     text: str
     guests_first: bool
@@ -73,10 +73,10 @@ class Cause(NamedTuple):
 
 
 def cause(snapshot: Snapshot) -> Cause:
-    """Return what fills the host, by its largest consumers, and whether its swap is full."""
+    """Return the cause of a shortage on this host, full swap included."""
     total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
-    found = consumers(snapshot)
-    large = ([consumer for consumer in found if consumer.kib >= NAMED_SHARE * (total or 0.0)] or found[:1])[:NAMED]
+    largest = consumers(snapshot)
+    large = ([consumer for consumer in largest if consumer.kib >= NAMED_SHARE * (total or 0.0)] or largest[:1])[:NAMED]
     parts = [f"{consumer.name} {format_kib(consumer.kib)}" for consumer in large]
     if size and used is not None and used >= _FULL_SWAP * size:
         parts.append(f"swap is full ({format_kib(size)})")
