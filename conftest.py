@@ -351,6 +351,6 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """A shelf with nothing installed behind it but the verbs of mom itself, so that a test does not depend on this machine."""
     monkeypatch.setattr(
-        "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-cli")]
+        "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-daemon")]
     )
     return shelf

@@ -25,7 +25,6 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_toolkit
-from mom_cli import declarations_of
 from mom_core import (
     Condition,
     ControlSpec,
@@ -48,7 +47,7 @@ from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.settings import descriptions
 from mom_core.testing import snapshot
-from mom_daemon import guest_columns
+from mom_daemon import declarations_of, guest_columns
 from mom_daemon.cli import frame, verbs
 from mom_plugins_host.cpu_lists import REFRESH
 from mom_plugins_http.routes.host_metrics import host_metrics

@@ -17,8 +17,6 @@ from typing import Any, Protocol
 
 import pytest
 
-from mom_cli import Explainers
-from mom_cli.status_file import reported
 from mom_core import (
     Change,
     Clock,
@@ -60,7 +58,8 @@ from mom_core.engine.problems import LONGEST, MOST_OF_ONE
 from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, FIRST_RETRY_SECONDS, PluginWorker
 from mom_core.testing import snapshot as snapshot_of
-from mom_daemon import json_text, status_of
+from mom_daemon import Explainers, json_text, status_of
+from mom_daemon.look.status_file import reported
 from mom_devkit import HandClock, config_of, wait_until
 
 

@@ -159,10 +159,6 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         assert "pip install mom-devkit" not in err, "on an index, the name may be another's"
     assert mom("plugin", "zzz")[0] == 2
     monkeypatch.setattr(discovery, "distributions", list)
-    for verb in ("status", "guests", "explain", "doctor", "fields", "config", "plugin", "bugreport"):
-        code, out, err = mom(verb)
-        assert (code, out) == (2, "")
-        assert f"the command '{verb}' comes with mom-cli, which is not installed: {how_to_install('mom-cli')}" in err
     for verb, distribution in (("report", "mom-plugins-record"), ("policy", "mom-plugins-policy")):
         code, _, err = mom(verb)
         assert code == 2
@@ -185,22 +181,22 @@ def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom,
 
 
 def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_it(mom, bring, monkeypatch):
-    bring("brush", "import mom_cli.tables", paint="paint")
+    bring("brush", "import mom_plugins_ksm", paint="paint")
     later = """
     @click.command("roll")
     def roll():
-        import mom_cli.tables
+        import mom_plugins_ksm
     """
     bring("roller", later, roll="roll")
-    monkeypatch.setitem(sys.modules, "mom_cli", None)
-    for name in [name for name in sys.modules if name.startswith("mom_cli.")]:
+    monkeypatch.setitem(sys.modules, "mom_plugins_ksm", None)
+    for name in [name for name in sys.modules if name.startswith("mom_plugins_ksm.")]:
         monkeypatch.delitem(sys.modules, name)
     code, _, err = mom("paint")
     assert code == 2
-    assert f"the command 'paint' of acme-brush needs mom-cli, which is not installed ({how_to_install('mom-cli')})" in err
+    assert f"the command 'paint' of acme-brush needs mom-plugins-ksm, which is not installed ({how_to_install('mom-plugins-ksm')})" in err
     code, _, err = mom("roll")
     assert code == 1
-    assert f"needs mom-cli, which is not installed ({how_to_install('mom-cli')})" in err
+    assert f"needs mom-plugins-ksm, which is not installed ({how_to_install('mom-plugins-ksm')})" in err
     assert "a mistake in mom" not in err
 
 

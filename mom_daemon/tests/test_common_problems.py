@@ -2,8 +2,8 @@
 
 import pytest
 
-from mom_cli import common_problems
 from mom_core import Entity, Problem, Scope, Severity, Source
+from mom_daemon import common_problems
 
 NO_STATISTICS = "it tells no statistics"
 

@@ -7,11 +7,11 @@ import stat
 import pytest
 import yaml
 
-from mom_cli import config_verbs
-from mom_cli.importers import BROUGHT_BY, installed_importers
 from mom_core import Guest, load_config
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
+from mom_daemon.config import verbs as config_verbs
+from mom_daemon.config.importers import BROUGHT_BY, installed_importers
 
 SETTINGS = '''
 class Settings(PluginSettings):
@@ -470,7 +470,7 @@ def mom_importers():
         raise ConfigError([ConfigProblem("old", 1, 1, "no line of Acme's", "")])
     return [Importer("acme", "what Acme has", convert, assumed=True)]
 """
-IMPORT_NAMES = "from mom_cli import Imported, Importer"
+IMPORT_NAMES = "from mom_daemon import Imported, Importer"
 
 
 def test_an_importer_of_a_plugin_is_found_by_its_kind(mom, only_shelf, tmp_path):
@@ -521,7 +521,7 @@ def test_every_importer_of_this_project_has_its_distribution():
 
 def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
-    only_shelf.add_plugin("acme", REFUSING, before="from mom_cli import Importer\nfrom mom_core import ConfigError, ConfigProblem")
+    only_shelf.add_plugin("acme", REFUSING, before="from mom_daemon import Importer\nfrom mom_core import ConfigError, ConfigProblem")
     said = "taken for what Acme has; another program's is named by --from KIND"
     code, _, err = mom("config", "import", tmp_path / "old")
     assert (code, said in err, "old:1:1: no line of Acme's" in err) == (2, True, True)

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from mom_cli import declarations_of
-from mom_cli.declared import declared_by
-from mom_cli.fields import _bounds
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, PluginError, Scope, Unit, hookimpl
+from mom_daemon import declarations_of
+from mom_daemon.plugins.declared import declared_by
+from mom_daemon.plugins.fields import _bounds
 from mom_devkit import config_of
 
 SIZE = FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from mom_cli import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
-from mom_cli.status_file import reported
 from mom_core import (
     ControlSpec,
     Decision,
@@ -29,7 +27,8 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_daemon import report_document
+from mom_daemon import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest, report_document
+from mom_daemon.look.status_file import reported
 from mom_devkit import wait_until
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
@@ -158,7 +157,7 @@ class Slow(Explainer):
 
 
 def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_cli.explanation.EXPLAINER_SECONDS", 0.2)
+    monkeypatch.setattr("mom_daemon.explain.explanation.EXPLAINER_SECONDS", 0.2)
     slow, one = Slow(), report()
     explainers = Explainers({"slow": lambda: slow, "knobs": Knobs})
     explainers.take(one)
@@ -213,7 +212,7 @@ class SlowReason(Slow):
 
 
 def test_a_reason_that_does_not_come_in_time_is_left_out_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_cli.explanation.EXPLAINER_SECONDS", 0.2)
+    monkeypatch.setattr("mom_daemon.explain.explanation.EXPLAINER_SECONDS", 0.2)
     slow, one = SlowReason(), report()
     explainers = Explainers({"slow": lambda: slow})
     for _ in range(2):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli.here import HostSight, how_to_start, look, next_steps
 from mom_daemon.cli.frame import run
+from mom_daemon.look.here import HostSight, how_to_start, look, next_steps
 
 MOM = Path(sys.executable).with_name("mom")
 

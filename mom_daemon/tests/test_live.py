@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mom_cli.live import LOOK_SECONDS, look
 from mom_core import Guest, PluginSettings, hookimpl
+from mom_daemon.look.live import LOOK_SECONDS, look
 from mom_devkit import config_of
 
 

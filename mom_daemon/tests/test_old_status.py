@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli.status_file import read_status
 from mom_core import Engine, MomError, Severity
 from mom_core.lock import RunLock
 from mom_daemon import STATUS_FILE, status_of
+from mom_daemon.look.status_file import read_status
 from mom_devkit import config_of
 
 
@@ -60,6 +60,6 @@ def test_a_mom_that_could_never_write_it_is_said_to_work(run_directory: Path) ->
 def test_a_pipe_in_its_place_keeps_nobody_waiting(run_directory: Path) -> None:
     (run_directory / STATUS_FILE).unlink()
     os.mkfifo(run_directory / STATUS_FILE)
-    code = "import sys; from pathlib import Path; from mom_cli import status_file as s; s.instead(d := Path(sys.argv[1])); s.read_status(d)"
+    code = "import sys, mom_daemon.look.status_file as s; from pathlib import Path; s.instead(d := Path(sys.argv[1])); s.read_status(d)"
     done = subprocess.run([sys.executable, "-c", code, str(run_directory)], capture_output=True, text=True, timeout=20, check=False)
     assert f"cannot read {run_directory / STATUS_FILE}: not a regular file" in done.stderr

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_cli.status import _parts, _rows, show_guests
 from mom_core import Decision, Declarations, EngineState, Outcome, Problem, Report, Severity, Source, Status, Unit, load_config
 from mom_core.testing import snapshot
 from mom_daemon import GuestColumnModel, report_document
+from mom_daemon.look.status import _parts, _rows, show_guests
 
 NO_CPU = "CPU time cannot be limited: no cgroup controller"
 
@@ -68,7 +68,7 @@ def test_parts_of_plugins_are_joined_by_heading_and_a_broken_plugin_is_remarked_
 ) -> None:
     """The plugins sim and host both collect the host's memory."""
     for name, words, place in (("late", "late", 60), ("early", "early", 20), ("other", "early", 20)):
-        only_shelf.add_plugin(name, PLUGIN.format(words=words, place=place), before="from mom_cli import StatusPart")
+        only_shelf.add_plugin(name, PLUGIN.format(words=words, place=place), before="from mom_daemon import StatusPart")
     only_shelf.add_plugin("odd", "@staticmethod\n@hookimpl\ndef mom_status(report):\n    raise SystemExit(3)\n")
     assert parts("late", "odd", "early", "other") == {"host": "early, late", "more": "of early, of late"}
     assert "mom_status failed: SystemExit: 3" in capsys.readouterr().err
@@ -77,8 +77,8 @@ def test_parts_of_plugins_are_joined_by_heading_and_a_broken_plugin_is_remarked_
 @pytest.mark.parametrize("part", ["StatusPart('host', 'x', 'y')", "StatusPart('host', None)", "StatusPart([], 'x')"])
 def test_a_part_that_makes_no_sense_is_left_out_and_its_plugin_named(only_shelf, capsys: pytest.CaptureFixture[str], part: str) -> None:
     body = f"@staticmethod\n@hookimpl\ndef mom_status(report):\n    return [{part}]\n"
-    only_shelf.add_plugin("odd", body, before="from mom_cli import StatusPart")
-    only_shelf.add_plugin("early", PLUGIN.format(words="early", place=20), before="from mom_cli import StatusPart")
+    only_shelf.add_plugin("odd", body, before="from mom_daemon import StatusPart")
+    only_shelf.add_plugin("early", PLUGIN.format(words="early", place=20), before="from mom_daemon import StatusPart")
     assert parts("odd", "early")["host"] == "early"
     said = " ".join(capsys.readouterr().err.split())
     assert "plugin 'odd' of " in said
@@ -88,7 +88,7 @@ def test_a_part_that_makes_no_sense_is_left_out_and_its_plugin_named(only_shelf,
 def test_a_plugin_that_does_not_say_its_part_in_time_is_named(
     only_shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mom_cli.status._STATUS_SECONDS", 0.05)
+    monkeypatch.setattr("mom_daemon.look.status._STATUS_SECONDS", 0.05)
     only_shelf.add_plugin("slow", "@staticmethod\n@hookimpl\ndef mom_status(report):\n    import time\n    time.sleep(2)\n")
     parts("slow")
     said = " ".join(capsys.readouterr().err.split())

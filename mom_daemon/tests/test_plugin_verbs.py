@@ -72,7 +72,7 @@ def test_without_any_plugin_the_list_says_what_to_install(mom, only_shelf):
     out = mom("plugin", "list")[1]
     assert "No plugins are installed." in out
     assert f"To install the rest of the usual set for a KVM host: {how_to_install(*absent('kvm'))}" in out
-    assert "mom-cli" not in absent("kvm"), "it is there"
+    assert "mom-daemon" not in absent("kvm"), "it is there"
 
 
 def test_a_plugin_is_shown_with_its_settings_and_hooks(mom, shelf):

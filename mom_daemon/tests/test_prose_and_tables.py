@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_cli.tables import GAP, TableColumn, layout_of, print_table
 from mom_daemon.cli import prose
 from mom_daemon.cli.prose import brief, cells, print_prose, wrapped
+from mom_daemon.cli.tables import GAP, TableColumn, layout_of, print_table
 
 words = st.lists(st.text("abcäあ", min_size=1, max_size=12), max_size=30)
 
@@ -94,7 +94,7 @@ def test_every_table_fits(columns: list[TableColumn], data: st.DataObject, width
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(prose, "terminal_columns", lambda *, err=False: 50)
-    monkeypatch.setattr("mom_cli.tables.terminal_columns", lambda *, err=False: 50)
+    monkeypatch.setattr("mom_daemon.cli.tables.terminal_columns", lambda *, err=False: 50)
     return monkeypatch
 
 

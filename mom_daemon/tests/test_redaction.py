@@ -2,8 +2,8 @@
 
 import pytest
 
-from mom_cli.redaction import Redaction
 from mom_core.plugins.secrets import MASK
+from mom_daemon.doctor.redaction import Redaction
 
 
 @pytest.mark.parametrize(

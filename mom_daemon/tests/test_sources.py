@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli import sources
-from mom_cli.sources import ask, newest
 from mom_core import Config, Declarations, EngineState, MomError, Report, Snapshot
 from mom_core.lock import RunLock
 from mom_daemon import REPORT_FORMAT, STATUS_FILE, json_text, report_document
 from mom_daemon.cli import frame
+from mom_daemon.look import sources
+from mom_daemon.look.sources import ask, newest
 from mom_toolkit import PastCycle
 
 BROKEN = """
@@ -124,7 +124,7 @@ def mom_source(kind, settings, run_directory, state_directory, path):
 """
 ANSWERS = """
 import time
-from mom_cli import Explainers
+from mom_daemon import Explainers
 from mom_core import Declarations, EngineState, Report
 from mom_core.testing import snapshot
 from mom_daemon import report_document

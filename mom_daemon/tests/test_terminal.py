@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_cli.tables import print_table
 from mom_core import MomError, printable_lines
 from mom_daemon import print_text, write_output
 from mom_daemon.cli import frame
+from mom_daemon.cli.tables import print_table
 from mom_daemon.cli.terminal import SafeStream, safe_streams
 
 HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mom_cli import Looking, Row, age, cell, percent, short
-from mom_cli.top.columns import fitting
-from mom_cli.top.rows import chosen, ordered
-from mom_cli.top.table import click, list_lines
-from mom_cli.top.terminal import Click
-from mom_daemon import GuestColumnModel
+from mom_daemon import GuestColumnModel, Looking, Row, age, cell, percent, short
+from mom_daemon.top.columns import fitting
+from mom_daemon.top.rows import chosen, ordered
+from mom_daemon.top.table import click, list_lines
+from mom_daemon.top.terminal import Click
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli.yaml_values import yaml_value
 from mom_core.config.document import read_document
+from mom_daemon.config.yaml_values import yaml_value
 
 
 @pytest.mark.parametrize(

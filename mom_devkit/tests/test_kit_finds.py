@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mom_cli import About, Explainer, ExplanationPart, StatusPart
 from mom_core import (
     Change,
     ConfigError,
@@ -30,6 +29,7 @@ from mom_core import (
     Unit,
     hookimpl,
 )
+from mom_daemon import About, Explainer, ExplanationPart, StatusPart
 from mom_devkit import ConformanceTests, FakeHypervisor, check_plugin, config_of
 from mom_devkit.conformance import CHECKS, subject
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mom_cli import Explainers
 from mom_core import Decision, Outcome, Problem, Report, Revision, Source, Status, Value
 from mom_core.testing import snapshot
+from mom_daemon import Explainers
 from mom_plugins_balloon.explanation import BalloonExplainer
 from mom_plugins_balloon.law.reasons import sentence
 

@@ -7,9 +7,9 @@ from datetime import UTC
 import pytest
 from guest_facts import memory_of, with_facts
 
-from mom_cli import Explainers
 from mom_core import Change, Decision, Report, Source, Target, Value
 from mom_core.testing import snapshot
+from mom_daemon import Explainers
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.explanation import BalloonExplainer
 from mom_plugins_balloon.gate import ShrinkLimits, gate, permitted

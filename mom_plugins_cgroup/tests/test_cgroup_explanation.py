@@ -2,9 +2,9 @@
 
 import pytest
 
-from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
+from mom_daemon import About
 from mom_plugins_cgroup.explanation import GroupExplainer
 
 GIB = 1 << 20

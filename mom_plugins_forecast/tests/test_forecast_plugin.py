@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from learned_guests import DAY, FIRST, MIB, SLOT, at_eight, one_snapshot, snapshots
 
-from mom_cli import About
 from mom_core import MomError, PluginContext, Report, Snapshot, StateFile, Value
 from mom_core.testing import snapshot as made_snapshot
+from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_forecast.explanation import ForecastExplainer

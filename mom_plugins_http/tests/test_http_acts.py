@@ -2,8 +2,8 @@
 
 from served_mom import Served
 
-from mom_cli import Explainer
 from mom_core import Decision, Entity, Outcome, Scope, Source, Status, Unit
+from mom_daemon import Explainer
 from mom_plugins_http.routes.acts import Words, acts
 from mom_plugins_http.routes.published import PastNote, PastOutcome
 

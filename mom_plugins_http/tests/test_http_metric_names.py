@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_http_reading import busy_report
 
-from mom_cli import declarations_of
 from mom_core import Condition, FieldSpec, Metric, Report, Scope, Unit, Value, Verdict
 from mom_core.testing import snapshot
+from mom_daemon import declarations_of
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.published import ReportView, Totals

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from served_mom import Serve, Served
 
-from mom_cli import Looking, NotRunning, Row, common_problems, shortened, sparkline
 from mom_core import (
     Condition,
     Declarations,
@@ -29,7 +28,18 @@ from mom_core import (
     Verdict,
 )
 from mom_core.testing import snapshot
-from mom_daemon import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
+from mom_daemon import (
+    REPORT_FORMAT,
+    GuestColumnModel,
+    Looking,
+    NotRunning,
+    ReportDocument,
+    Row,
+    common_problems,
+    report_document,
+    shortened,
+    sparkline,
+)
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from stand_in_kubelet import Behaviour, StandInKubelet, kubelet, pod
 
-from mom_cli import About
 from mom_core import ControlSpec, Declarations, EngineState, LedgerEntry, PluginContext, Report, Scope, Severity, Source, Unit, Value
 from mom_core.testing import snapshot
+from mom_daemon import About
 from mom_devkit import host_of, wait_until
 from mom_plugins_kubevirt import kubelet_watch
 from mom_plugins_kubevirt.doctor import requested_whole

@@ -3,7 +3,6 @@
 import pytest
 from offload_hosts import MovingHypervisor
 
-from mom_cli import About
 from mom_core import (
     Change,
     Decision,
@@ -22,6 +21,7 @@ from mom_core import (
     as_number,
 )
 from mom_core.testing import snapshot
+from mom_daemon import About
 from mom_devkit import FakeGuest, HandClock
 from mom_plugins_offload import OffloadPlugin
 from mom_plugins_offload.explanation import ColdExplainer

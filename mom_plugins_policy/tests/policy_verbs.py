@@ -7,11 +7,11 @@ from functools import cache
 from typing import NamedTuple
 from unittest import mock
 
-import mom_cli
+import mom_daemon
 from mom_core import Config, Declarations
 from mom_daemon.cli.frame import run
 
-_declared = mom_cli.declarations_of
+_declared = mom_daemon.declarations_of
 
 
 @cache
@@ -40,7 +40,7 @@ def mom_policy(*arguments: object, given: str | bytes = "") -> Done:
     raw = given.encode() if isinstance(given, str) else given
     out, err = io.StringIO(), io.StringIO()
     stdin = mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", errors="strict"))
-    declared = mock.patch.object(mom_cli, "declarations_of", _declarations_of)
+    declared = mock.patch.object(mom_daemon, "declarations_of", _declarations_of)
     with stdin, declared, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(["policy", *map(str, arguments)])
     return Done(code, out.getvalue(), err.getvalue())

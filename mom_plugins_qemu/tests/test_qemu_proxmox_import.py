@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_cli import Imported
 from mom_core import ConfigError
+from mom_daemon import Imported
 from mom_plugins_qemu.proxmox import parsed
 from mom_plugins_qemu.proxmox_import import import_proxmox
 

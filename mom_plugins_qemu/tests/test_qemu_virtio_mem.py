@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_cli import About
 from mom_core import NotSupported, PluginContext, Report, Value
 from mom_core.testing import snapshot
+from mom_daemon import About
 from mom_devkit import HandClock
 from mom_guests import HeldMemory
 from mom_plugins_qemu import QemuPlugin

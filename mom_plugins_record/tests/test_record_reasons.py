@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from recordings import read, rewritten, simulated
 
-from mom_cli.explain import explain_command
 from mom_core import Decision, Engine, Guest, Host, Report, Snapshot, Source
+from mom_daemon.explain.verb import explain_command
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import Reasons, cycle_line
 from mom_plugins_record.recording.reader import Recording

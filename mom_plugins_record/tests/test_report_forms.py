@@ -211,7 +211,7 @@ def test_times_that_are_sums_over_guests_say_so(accounts: Path) -> None:
 @pytest.mark.parametrize("by", ["class", "guest", "host"])
 def test_at_a_terminal_no_line_is_wider_than_it(accounts: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_daemon.cli.prose.terminal_columns", lambda *_, **__: 80)
-    monkeypatch.setattr("mom_cli.tables.terminal_columns", lambda *_, **__: 80)
+    monkeypatch.setattr("mom_daemon.cli.tables.terminal_columns", lambda *_, **__: 80)
     lines = run(accounts, "--by", by).output.splitlines()
     assert max(map(len, lines)) <= 80
     assert "Given back to the host" in lines

@@ -1,8 +1,8 @@
 """What is said of a guest's class in words."""
 
-from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot
+from mom_daemon import About
 from mom_plugins_sla.explanation import ClassExplainer
 
 

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_cli import Imported
 from mom_core import ConfigError
+from mom_daemon import Imported
 from mom_plugins_vdsm.momd.importer import import_momd
 
 

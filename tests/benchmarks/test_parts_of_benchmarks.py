@@ -22,8 +22,8 @@ import squeeze
 import squeeze_report
 from compared import Course, simulated
 
-from mom_cli.declared import check_plugins
 from mom_core import load_config
+from mom_daemon.plugins.declared import check_plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBVIRTD: Any = SimpleNamespace(uri="test:///default", pid_folder=Path("/run/none"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mom_cli.draft import draft_config
+from mom_daemon.config.draft import draft_config
 
 
 def test_a_host_of_nova_gets_libvirt_and_nova_and_another_one_does_not(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from mom_cli.doctor import doctor_command
+from mom_daemon.doctor.verb import doctor_command
 
 
 def test_patterns_that_match_no_guest_are_named_with_their_lines(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from mom_cli.declared import check_plugins
 from mom_core import Engine, Report, Severity
+from mom_daemon.plugins.declared import check_plugins
 from mom_devkit import config_of, host_of
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import SAME_STATISTICS_SECONDS

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mom_cli import Imported
-from mom_cli.declared import check_plugins
 from mom_core import load_config
 from mom_core.testing import snapshot
+from mom_daemon import Imported
+from mom_daemon.plugins.declared import check_plugins
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
 from mom_plugins_ksm.law import KsmMemory, KsmParameters, decide
 from mom_plugins_ksm.suggested import seen_in

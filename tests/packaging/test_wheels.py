@@ -123,7 +123,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[..., Path], tmp_path: Path, knob: Path, config: Path) -> None:
     """What a third party's user does: the core and its verbs, two plugins, one YAML file, run, stop; and all is as it was."""
-    bin_folder = environment("mom-cli", "mom-plugins-libvirt", "mom-example-swappiness")
+    bin_folder = environment("mom-daemon", "mom-plugins-libvirt", "mom-example-swappiness")
     mom = bin_folder / "mom"
     listed = json.loads(run(mom, "plugin", "list", "--json"))
     assert {plugin["name"]: plugin["distribution"] for plugin in listed} == {
@@ -148,24 +148,6 @@ def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[...
     assert knob.read_text() == "60\n", said
     assert "Traceback" not in said
     assert run(mom, "restore", "-c", config, "--dry-run") == "Nothing to put back.\n"
-
-
-def test_a_host_that_only_runs_mom_needs_no_verbs_to_look_with(environment: Callable[..., Path], knob: Path, config: Path) -> None:
-    mom = environment("mom-daemon", "mom-plugins-libvirt", "mom-example-swappiness") / "mom"
-    for verb in ("status", "guests", "explain", "doctor", "fields", "config", "plugin"):
-        done = subprocess.run([mom, verb], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 2
-        assert f"the command '{verb}' comes with mom-cli, which is not installed: " in done.stderr
-    daemon = subprocess.Popen([mom, "run", "-c", config], stderr=subprocess.PIPE, text=True)
-    try:
-        wait_until(lambda: knob.read_text() == "10\n" or daemon.poll() is not None)
-    finally:
-        daemon.kill()
-        _, said = daemon.communicate()
-    assert knob.read_text() == "10\n", said
-    run(mom, "restore", "-c", config)
-    assert knob.read_text() == "60\n"
-    assert "Traceback" not in said
 
 
 def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[..., Path], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli import declarations_of
+from mom_daemon import declarations_of
 from mom_plugins_policy.checks import RULES, check
 from mom_plugins_policy.tools.cases import PolicyTest, read_cases, run_case
 

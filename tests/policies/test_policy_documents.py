@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mom_cli import declarations_of
+from mom_daemon import declarations_of
 from mom_daemon.cli.frame import run
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mom_cli import declarations_of
 from mom_core import Decision, DefaultPolicy, PluginContext
 from mom_core.testing import snapshot
+from mom_daemon import declarations_of
 from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from mom_cli import declarations_of
 from mom_core import Snapshot
+from mom_daemon import declarations_of
 from mom_plugins_policy import Policy
 from mom_plugins_policy.tools.cases import read_cases
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 import pytest
 from state_contents import BOOT, CONTENTS, GUEST
 
-from mom_cli.status_file import read_status
 from mom_core import Clock, Engine, MomError, PluginContext, Report, StateFile, load_config
 from mom_core.lock import holder
+from mom_daemon.look.status_file import read_status
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
@@ -325,7 +325,7 @@ def test_a_damaged_lock_names_nobody(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_damaged_status_is_said(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_cli.status_file.holder", lambda directory: 1)
+    monkeypatch.setattr("mom_daemon.look.status_file.holder", lambda directory: 1)
     (tmp_path / "status.json").write_bytes(text)
     with pytest.raises(MomError, match="no status file"):
         read_status(tmp_path)

@@ -20,11 +20,11 @@ import click
 import pytest
 
 import mom_core
-from mom_cli.importers import installed_importers
-from mom_cli.plugin_catalog import CATALOG
 from mom_core.plugins.discovery import CLONE_CONSTRAINTS
 from mom_core.settings import descriptions
 from mom_daemon.cli.frame import mom
+from mom_daemon.config.importers import installed_importers
+from mom_daemon.plugins.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
@@ -226,9 +226,9 @@ providers_of_packages = cache(packages_distributions)
 PARTS = {"pydantic_core": "pydantic"}
 """A distribution that is part of another one, which requires exactly one version of it."""
 
-CORE_BRINGS = {"click", "mom-cli", "mom-core", "pluggy", "pydantic"}
+CORE_BRINGS = {"click", "mom-core", "mom-daemon", "pluggy", "pydantic"}
 """What a plugin may use because the contract is made of it: settings, hooks, and the verbs of those that require mom-daemon, which brings
-click. What they say for mom-cli is imported where there is one."""
+click. Hooks for verbs import mom-daemon when a verb calls them."""
 
 
 def _normal(distribution: str) -> str:
@@ -381,10 +381,10 @@ def entry_points(folder: str) -> dict[str, str]:
     return named
 
 
-def test_what_runs_as_a_daemon_loads_where_the_verbs_are_not_installed_unless_it_requires_them() -> None:
-    program = "import sys\nsys.modules['mom_cli'] = None\nimport mom_daemon.run, mom_daemon.restore, mom_core.engine\n"
+def test_a_plugin_loads_where_mom_daemon_is_not_installed_unless_it_requires_it() -> None:
+    program = "import sys\nsys.modules['mom_daemon'] = None\nimport mom_core.engine\n"
     for project in (pyproject(folder)["project"] for folder in PLUGINS):
-        if f"mom-cli=={mom_core.__version__}" not in project["dependencies"]:
+        if f"mom-daemon=={mom_core.__version__}" not in project["dependencies"]:
             classes = [value.partition(":") for value in project["entry-points"]["mom.plugins"].values()]
             program += "".join(f"from {module} import {name}\n" for module, _, name in classes)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

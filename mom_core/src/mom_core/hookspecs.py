@@ -241,7 +241,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """The plugin's words in `mom status`, a few, by the last report: each a `mom_cli.StatusPart`.
+    """The plugin's words in `mom status`, a few, by the last report: each a `mom_daemon.StatusPart`.
 
     A static method: it is called on the class, without settings, by `mom` and not by the daemon. The report comes from a
     running mom or its status file: see `mom_explainer`.
@@ -250,7 +250,7 @@ def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body] 
 
 @hookspec(firstresult=True)
 def mom_explainer() -> object:
-    """A new `mom_cli.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
+    """A new `mom_daemon.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
 
     An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. What it raises is
     contained, logged, and said to be unknown.
@@ -268,8 +268,8 @@ def mom_suggest(root: Path) -> Suggestion | None:
 
 @hookspec
 def mom_importers() -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """Configurations of other programs that this plugin turns into mom's, for `mom config import`: each a `mom_cli.Importer`, imported
-    here and not with the plugin, which has to load where `mom_cli` is not installed. A static method, as above."""
+    """Configurations of other programs that this plugin turns into mom's, for `mom config import`: each a `mom_daemon.Importer`, imported
+    here and not with the plugin, which has to load where `mom_daemon` is not installed. A static method, as above."""
 
 
 @hookspec(firstresult=True)
@@ -278,8 +278,8 @@ def mom_source(kind: type, settings: PluginSettings | None, run_directory: Path,
 
     Connect, and open, when something is asked, not here.
 
-    :param kind: `mom_cli.RunningMom`: how to ask a mom that runs with these settings of this plugin; `mom_toolkit.PastCycles`: what a mom
-        with these settings has recorded
+    :param kind: `mom_daemon.RunningMom`: how to ask a mom that runs with these settings of this plugin;
+        `mom_toolkit.PastCycles`: the recording of a mom with these settings
     :param settings: None when there is no configuration, or it does not enable this plugin
     :param path: where the operator says that a recording is
     """

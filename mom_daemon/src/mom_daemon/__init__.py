@@ -1,6 +1,7 @@
-"""mom as a program: the frame of the command `mom`, `mom run` and `mom restore`, the log, and what systemd and the status file are told.
+"""The program `mom`: the frame of its command line, `mom run` and `mom restore`, and the verbs that look.
 
-What is named here is public: for verbs of other distributions, and for programs that are such a daemon with a command line of their own.
+The names here are public: for verbs and importers of plugins, and for daemons with a command line of their own. Each is
+imported at its first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The verbs that a daemon's unit needs, as help shows them: their modules are imported when they are used."""
+"""The verbs for `mom --help`, each imported when it is used."""
 
 from typing import Final
 
@@ -6,3 +6,17 @@ from mom_daemon import Verb
 
 RESTORE: Final = Verb("mom_daemon.restore:restore_command", "Put back what an earlier run has left changed.", "Operate")
 RUN: Final = Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then put everything back.", "Operate")
+HERE: Final = Verb("mom_daemon.look.here:here_command", "")
+STATUS: Final = Verb("mom_daemon.look.status:status_command", "Show how the host is, whether mom runs, and what it did last.", "Look")
+GUESTS: Final = Verb("mom_daemon.look.status:guests_command", "Show all guests with their memory.", "Look")
+EXPLAIN: Final = Verb("mom_daemon.explain.verb:explain_command", "Say why a guest has the size that it has.", "Look")
+DOCTOR: Final = Verb("mom_daemon.doctor.verb:doctor_command", "Say what on this host keeps mom from working, and the cure.", "Operate")
+FIELDS: Final = Verb("mom_daemon.plugins.fields:fields_command", "List what policies can read and set.", "Look")
+CONFIG: Final = Verb("mom_daemon.config.verbs:config_command", "Write, check and show the configuration.", "Change")
+PLUGIN: Final = Verb(
+    "mom_daemon.plugins.verbs:plugin_command", "List the installed plugins, look at one, begin one, check one.", "Write plugins"
+)
+COMPLETION: Final = Verb("mom_daemon.cli.completion:completion_command", "")
+BUGREPORT: Final = Verb(
+    "mom_daemon.doctor.bugreport:bugreport_command", "Collect what a support engineer asks for, without secrets.", "Operate"
+)

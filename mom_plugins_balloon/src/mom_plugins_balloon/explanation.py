@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mom_cli import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
+from mom_daemon import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY

@@ -10,12 +10,12 @@ from mom_plugins_balloon.names import OBSTACLE
 from mom_plugins_balloon.promises import SOURCES, guaranteed_kib, promised_kib
 
 if TYPE_CHECKING:
-    from mom_cli import StatusPart
+    from mom_daemon import StatusPart
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
     """Yield the high watermark, the state of the host's memory, and the memory reserved for launches."""
-    from mom_cli import StatusPart
+    from mom_daemon import StatusPart
 
     host = report.snapshot.host
     wanted, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_plugins_cgroup.fields import CONTROLS, CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP, SWAP_MAX
 
 _LIMITS: Final = {

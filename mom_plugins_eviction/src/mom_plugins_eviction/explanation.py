@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import printable
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 
 

@@ -9,9 +9,8 @@ from typing import Final
 
 import click
 
-from mom_cli import print_table
 from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
-from mom_daemon import FiniteRange, config_option, json_option, print_prose
+from mom_daemon import FiniteRange, config_option, json_option, print_prose, print_table
 from mom_plugins_eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.requests import request

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mom_cli import TableColumn, print_table
 from mom_core import MomError, format_kib, printable
-from mom_daemon import brief, json_option, print_prose
+from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.placement import TargetHost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, OPEN, for_balance, mover_of, next_orders, place_of, places
 from mom_plugins_fleet.records import MoveState, Orders

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import click
 
-from mom_cli import TableColumn, print_table
 from mom_core import format_kib, lasting, printable
-from mom_daemon import brief, json_option, print_prose
+from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.plan import places
 from mom_plugins_fleet.plan_verb import leaving, staying

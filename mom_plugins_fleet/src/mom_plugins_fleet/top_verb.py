@@ -10,9 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_cli import Line, Looking, Row, below_head, by_name, heading, help_lines, memory_line, terminal_for, too_small, watch, wrapped
 from mom_core import MomError, StateError, Unit, format_kib, printable
-from mom_daemon import brief
+from mom_daemon import (
+    Line,
+    Looking,
+    Row,
+    below_head,
+    brief,
+    by_name,
+    heading,
+    help_lines,
+    memory_line,
+    terminal_for,
+    too_small,
+    watch,
+    wrapped,
+)
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import shown
 from mom_plugins_fleet.status_verb import holder_of, host_rows, more_of, remarks_of

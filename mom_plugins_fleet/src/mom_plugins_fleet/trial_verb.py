@@ -11,9 +11,8 @@ from typing import Final
 
 import click
 
-from mom_cli import TableColumn, print_table
 from mom_core import MomError, first_names, lasting, printable
-from mom_daemon import brief, json_option, print_prose
+from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.changes import change_group, named, show
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import Group, Trial, TrialState

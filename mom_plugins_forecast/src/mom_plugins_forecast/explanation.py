@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mom_core import GuestColumn, Report, Unit, format_kib
 
 if TYPE_CHECKING:
-    from mom_cli import StatusPart
+    from mom_daemon import StatusPart
 
 COLUMNS: Final = (
     GuestColumn(
@@ -32,7 +32,7 @@ COLUMNS: Final = (
 
 def forecast_parts(report: Report) -> Iterator[StatusPart]:
     """How many guests have a pattern, and what is expected of them soon; nothing where none has."""
-    from mom_cli import StatusPart
+    from mom_daemon import StatusPart
 
     host = report.snapshot.host
     count, rise = host.number("guests_forecast"), host.number("host_rise_expected")

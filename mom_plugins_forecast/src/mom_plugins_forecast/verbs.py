@@ -12,9 +12,22 @@ from typing import Final
 
 import click
 
-from mom_cli import NoSuchGuest, TableColumn, find_guest, print_table, recording, short, sparkline
 from mom_core import Config, Guest, MomError, format_kib, load_config, printable
-from mom_daemon import ExistingPath, KeptPath, config_option, json_option, print_prose, progress
+from mom_daemon import (
+    ExistingPath,
+    KeptPath,
+    NoSuchGuest,
+    TableColumn,
+    config_option,
+    find_guest,
+    json_option,
+    print_prose,
+    print_table,
+    progress,
+    recording,
+    short,
+    sparkline,
+)
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.kept import KINDS

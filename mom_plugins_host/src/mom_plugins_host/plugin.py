@@ -83,7 +83,7 @@ class HostPlugin:
         yield from problems(known, self._context.name, self._watch.why_not)
         yield from conditions.conditions(known)
 
-    mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")
+    mom_status = late_hook("mom_daemon:StatusPart.of_memory", "report")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

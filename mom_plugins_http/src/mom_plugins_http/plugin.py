@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_cli import RunningMom
 from mom_core import Finding, MomError, PluginContext, PluginSettings, Problem, Report, Severity, Source, Suggestion, hookimpl
+from mom_daemon import RunningMom
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX, SOCKET, HttpSettings
 from mom_toolkit import Address, HostMetrics, listen
 

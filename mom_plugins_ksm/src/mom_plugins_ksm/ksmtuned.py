@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mom_cli import Imported, Importer
 from mom_core import ConfigError, ConfigProblem, printable
+from mom_daemon import Imported, Importer
 
 _VARIABLES: Final = {
     "KSM_MONITOR_INTERVAL": (60, 1, 3600),

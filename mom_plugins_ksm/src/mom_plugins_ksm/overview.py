@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from mom_cli import Explainer, StatusPart
 from mom_core import Report
+from mom_daemon import Explainer, StatusPart
 from mom_plugins_ksm.control import CONTROLS, PAGES_TO_SCAN, RUN, SLEEP
 from mom_plugins_ksm.law import KsmReason
 

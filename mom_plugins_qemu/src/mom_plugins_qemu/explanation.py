@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
 from mom_core import Report, first_names, format_kib
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 
 

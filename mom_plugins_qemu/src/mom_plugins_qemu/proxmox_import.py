@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from mom_cli import Imported, ImportedSection, Importer
 from mom_core import ConfigError, ConfigProblem, GuestPattern, printable
+from mom_daemon import Imported, ImportedSection, Importer
 from mom_plugins_qemu.proxmox import (
     DEFAULT_MEMORY_MIB,
     MOST_MIB,

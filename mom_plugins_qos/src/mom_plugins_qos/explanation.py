@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import DiskTune, Value, printable
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_plugins_qos.bounds import PERIOD, QUOTA
 from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import DISKS_NOW, USER_LIMIT

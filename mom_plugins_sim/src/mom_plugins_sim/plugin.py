@@ -59,7 +59,7 @@ class SimPlugin:
         """The simulated guests."""
         return self.hypervisor.guest_columns(guests)
 
-    mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")
+    mom_status = late_hook("mom_daemon:StatusPart.of_memory", "report")
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import lasting, printable
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_plugins_sla.classes import ALLOWED
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from mom_core import GuestColumn, Report, Unit, printable
 
 if TYPE_CHECKING:
-    from mom_cli import StatusPart
+    from mom_daemon import StatusPart
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
     """How many guests are of which class, the most frequent first; nothing where no guest has one."""
-    from mom_cli import StatusPart
+    from mom_daemon import StatusPart
 
     counted = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
     without = counted.pop(None, 0)

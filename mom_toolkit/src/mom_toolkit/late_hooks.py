@@ -12,7 +12,7 @@ from mom_core import hookimpl
 def late_hook(target: str, *arguments: str) -> Any:
     """A hook that is called on the plugin's class, such as `mom_explainer`, and gives what a function or class of another module gives.
 
-    That module may need `mom_cli`, without which a plugin has to load.
+    That module may need `mom_daemon`, without which a plugin has to load.
 
     :param target: such as `mom_acme.explanation:AcmeExplainer`
     :param arguments: the names of the hook's arguments, which are handed on: `report` for `mom_status`

@@ -30,8 +30,10 @@ GROUP: Final = "mom.commands"
 Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("run", "restore"), "mom-daemon"),
-    **dict.fromkeys(("here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "bugreport", "completion"), "mom-cli"),
+    **dict.fromkeys(
+        ("run", "restore", "here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "bugreport", "completion"),
+        "mom-daemon",
+    ),
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }

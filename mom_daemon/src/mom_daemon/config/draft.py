@@ -13,10 +13,6 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from mom_cli.class_hooks import mistake, offered
-from mom_cli.declared import check_plugins
-from mom_cli.type_names import type_name
-from mom_cli.yaml_values import default_texts, yaml_value
 from mom_core import Config, GuestSettings, MomError, Suggestion, printable
 from mom_core.config.configuration import ConfiguredPlugin
 from mom_core.config.schema import CoreSettings, validated
@@ -24,6 +20,10 @@ from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
 from mom_core.settings import descriptions
+from mom_daemon.config.type_names import type_name
+from mom_daemon.config.yaml_values import default_texts, yaml_value
+from mom_daemon.plugins.class_hooks import mistake, offered
+from mom_daemon.plugins.declared import check_plugins
 
 HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom"
 """A comment at `mode: observe`."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mom_cli.yaml_values import yaml_value
 from mom_core import ConfigError, ConfigProblem
 from mom_core.files import read_file
+from mom_daemon.config.yaml_values import yaml_value
 
 _WIDTH: Final = 110
 

@@ -8,11 +8,11 @@ from typing import Final
 
 import click
 
-from mom_cli.class_hooks import offered
-from mom_cli.imported import Importer, read_foreign
 from mom_core import MomError, printable
 from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins, suggestion
 from mom_daemon import print_prose
+from mom_daemon.config.imported import Importer, read_foreign
+from mom_daemon.plugins.class_hooks import offered
 
 BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
 """The distributions of this project with importers, by kind, also those that are not installed."""

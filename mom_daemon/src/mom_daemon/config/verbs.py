@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mom_cli.here import how_to_act, how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon import as_caller, brief, config_argument, config_option, json_option, load_as_owner, print_prose, print_text, program
 from mom_daemon.cli.prose import terminal_columns
+from mom_daemon.look.here import how_to_act, how_to_start
 
 if TYPE_CHECKING:
-    from mom_cli.draft import Draft
     from mom_core import Config
     from mom_core.config.document import KeyPath
+    from mom_daemon.config.draft import Draft
 
 
 @click.group("config")
@@ -72,10 +72,10 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """The configuration, if it and its plugins are right, and what plugins warn of."""
-    from mom_cli.declared import check_plugins
-    from mom_cli.enabled_plugins import about_enabled
-    from mom_cli.needed_files import impossible_folders, missing_files
     from mom_core.config.document import dotted
+    from mom_daemon.doctor.needed_files import impossible_folders, missing_files
+    from mom_daemon.plugins.declared import check_plugins
+    from mom_daemon.plugins.enabled import about_enabled
 
     config = load_as_owner(path)  # whose files plugins believe, and with whose rights they read them, is as in the daemon
     checked = check_plugins(config)
@@ -109,8 +109,8 @@ def grant_command(user: str, config_path: str | None) -> None:
     """Let USER, whom mom runs as, read the configuration and the files that it names. They stay root's: their group becomes that of USER,
     which may read them. What every user can read stays as it is. The packages do this when an earlier mom ran as root.
     """
-    from mom_cli.granted_files import grant
     from mom_core import load_config
+    from mom_daemon.doctor.granted_files import grant
 
     config = load_config(config_path)
     for path, why in grant(config, user):
@@ -126,8 +126,8 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
 
     For packages, when the first mom that is not root takes over: only then is its ledger root's word.
     """
-    from mom_cli.handed_over import hand_over
     from mom_core import load_config
+    from mom_daemon.look.handed_over import hand_over
 
     for path, before in hand_over(load_config(config_path), folder):
         print_prose(f"{path}: {before} stood there before", 2)
@@ -146,9 +146,9 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
     With --running, exit code 1 when none runs, or it cannot be asked.
     """
-    from mom_cli.tables import TableColumn, print_table
     from mom_core import load_config
     from mom_core.config.document import dotted
+    from mom_daemon.cli.tables import TableColumn, print_table
 
     config = load_config(config_path)
     if of_running:
@@ -171,9 +171,9 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 def _show_running(config: Config, *, as_json: bool) -> None:
     """The settings of the running mom, beside the file's."""
-    from mom_cli.sources import ask, running_mom
-    from mom_cli.tables import TableColumn, print_table
     from mom_core.config.document import dotted
+    from mom_daemon.cli.tables import TableColumn, print_table
+    from mom_daemon.look.sources import ask, running_mom
 
     answer = ask(config, lambda running: running.configuration())
     if answer is None:
@@ -218,8 +218,8 @@ def schema_command() -> None:
 
 def _schema() -> str:
     """Return the JSON Schema with the settings of all installed plugins, and warn of those that it lacks."""
-    from mom_cli.schema import json_schema
     from mom_core.plugins.discovery import available_plugins, load_plugins
+    from mom_daemon.config.schema import json_schema
 
     loaded, errors = load_plugins(list(available_plugins()))
     for error in errors:
@@ -253,8 +253,8 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
     Beside it, mom.schema.json has editors complete and check it.
     """
-    from mom_cli.draft import SCHEMA_FILE, draft_config
     from mom_core.plugins.discovery import how_to_install
+    from mom_daemon.config.draft import SCHEMA_FILE, draft_config
 
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
@@ -297,8 +297,8 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
     Files that belong to it, such as policies, are written where its comments say; with -o -, they are printed as comments.
     """
-    from mom_cli.draft import HOW_TO_ACT
-    from mom_cli.importers import importer_of, texts_of
+    from mom_daemon.config.draft import HOW_TO_ACT
+    from mom_daemon.config.importers import importer_of, texts_of
 
     importer = importer_of(kind)
     try:

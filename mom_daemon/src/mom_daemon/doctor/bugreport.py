@@ -17,8 +17,6 @@ from typing import Final
 
 import click
 
-from mom_cli.redaction import Redaction
-from mom_cli.sources import newest, recording
 from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, load_config, printable, replace_file
 from mom_core.files import read_file
 from mom_core.plugins.bounded import attempt
@@ -34,6 +32,8 @@ from mom_daemon import (
     print_text,
     report_document,
 )
+from mom_daemon.doctor.redaction import Redaction
+from mom_daemon.look.sources import newest, recording
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_cli.needed_files import named_files
 from mom_core import MomError, printable, untrusted
+from mom_daemon.doctor.needed_files import named_files
 
 if TYPE_CHECKING:
     from mom_core import Config

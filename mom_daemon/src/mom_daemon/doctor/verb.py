@@ -12,14 +12,6 @@ from typing import TypeAlias
 
 import click
 
-from mom_cli.declared import findings_in
-from mom_cli.draft import draft_config, fitting
-from mom_cli.enabled_plugins import about_enabled
-from mom_cli.helper_findings import helper_findings
-from mom_cli.here import how_to_act, may_exist
-from mom_cli.marks import mark
-from mom_cli.pattern_findings import guests_of, pattern_findings
-from mom_cli.status_file import read_status
 from mom_core import Config, ConfigError, Finding, MomError, PluginError, Severity, StateError, lasting, load_config
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
@@ -31,6 +23,14 @@ from mom_core.plugins.bounded import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 from mom_daemon import as_caller, become_owner, brief, config_argument, config_of_running, json_option, print_prose
+from mom_daemon.config.draft import draft_config, fitting
+from mom_daemon.doctor.helper_findings import helper_findings
+from mom_daemon.doctor.pattern_findings import guests_of, pattern_findings
+from mom_daemon.look.here import how_to_act, may_exist
+from mom_daemon.look.marks import mark
+from mom_daemon.look.status_file import read_status
+from mom_daemon.plugins.declared import findings_in
+from mom_daemon.plugins.enabled import about_enabled
 
 Said: TypeAlias = "tuple[str, Finding]"
 

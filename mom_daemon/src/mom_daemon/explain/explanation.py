@@ -15,10 +15,10 @@ from datetime import tzinfo
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from mom_cli.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
+from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_toolkit import platform_properties
 
 LOG = logging.getLogger("mom.explanation")

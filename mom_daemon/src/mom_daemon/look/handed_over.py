@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mom_cli.declared import declarations_of
 from mom_core import Config, MomError, Scope, is_there, untrusted
 from mom_core.ledger import FILE, Ledger
+from mom_daemon.plugins.declared import declarations_of
 from mom_helper.before import Before
 
 

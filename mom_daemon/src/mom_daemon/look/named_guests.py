@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sized
 from difflib import get_close_matches
 from typing import Final
 
-from mom_cli.running import NoSuchGuest
 from mom_core import Condition, Guest, MomError, Verdict, first_names, printable
+from mom_daemon.look.running import NoSuchGuest
 
 
 def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:

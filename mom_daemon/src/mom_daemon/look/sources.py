@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from mom_cli.class_hooks import having, offered
-from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
-from mom_cli.status_file import RunningStatus, expect_format, instead, read_status
 from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import print_prose
+from mom_daemon.look.running import NoSuchGuest, NotRunning, RunningMom
+from mom_daemon.look.status_file import RunningStatus, expect_format, instead, read_status
+from mom_daemon.plugins.class_hooks import having, offered
 from mom_toolkit import PastCycle, PastCycles, PastDays
 
 Found = TypeVar("Found")

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mom_cli import StatusPart
-from mom_cli.alike import common_problems
-from mom_cli.class_hooks import mistake, offered
-from mom_cli.here import how_to_act, how_to_start
-from mom_cli.marks import mark
-from mom_cli.named_guests import guests_unknown
-from mom_cli.sources import told
-from mom_cli.status_file import RunningStatus, problems_of, reported, verdict_of
 from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_daemon import amount, brief, config_argument, json_option, lacking, load_to_look, print_prose
+from mom_daemon import StatusPart, amount, brief, config_argument, json_option, lacking, load_to_look, print_prose
+from mom_daemon.look.alike import common_problems
+from mom_daemon.look.here import how_to_act, how_to_start
+from mom_daemon.look.marks import mark
+from mom_daemon.look.named_guests import guests_unknown
+from mom_daemon.look.sources import told
+from mom_daemon.look.status_file import RunningStatus, problems_of, reported, verdict_of
+from mom_daemon.plugins.class_hooks import mistake, offered
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
@@ -78,7 +77,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         late = ", and is late: mom hangs" if found.late else ", and could not be written since" if found.unwritten else ""
         origin = f"as of {found.age:.1f} s ago{late}, from {found.where}"
     else:
-        from mom_cli.live import look  # a running mom that answers needs no engine here
+        from mom_daemon.look.live import look  # a running mom that answers needs no engine here
 
         content, problems = look(config)
         for unread in problems:
@@ -257,7 +256,7 @@ def _trial(content: ReportDocument) -> list[str]:
 
 def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:
     """The table of guests; a column of which nothing is known is left out."""
-    from mom_cli.tables import TableColumn, print_table
+    from mom_daemon.cli.tables import TableColumn, print_table
 
     if not rows:
         print_prose("No guests.", 2)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mom_cli.class_hooks import having
 from mom_core import Config, Finding, Severity
 from mom_daemon import lacking
+from mom_daemon.plugins.class_hooks import having
 
 
 def about_enabled(config: Config) -> Iterator[Finding]:

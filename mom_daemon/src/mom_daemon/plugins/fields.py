@@ -8,11 +8,11 @@ from dataclasses import asdict
 
 import click
 
-from mom_cli.declared import declared_by, everything_installed
-from mom_cli.tables import TableColumn, print_table
 from mom_core import ControlSpec, FieldSpec, PluginError, load_config
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon import config_argument, json_option, print_prose
+from mom_daemon.cli.tables import TableColumn, print_table
+from mom_daemon.plugins.declared import declared_by, everything_installed
 
 
 @click.command("fields")

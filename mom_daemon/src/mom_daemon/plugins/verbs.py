@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_cli.plugin_catalog import CATALOG
 from mom_core import ConfigError, printable
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.plugins.discovery import absent, available_plugins, how_to_install, load_plugins, on_core
 from mom_daemon import VerbGroup, brief, config_argument, json_option, print_prose
+from mom_daemon.plugins.catalog import CATALOG
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -83,7 +83,7 @@ def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
 
 
 def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None) -> None:
-    from mom_cli.tables import TableColumn, print_table
+    from mom_daemon.cli.tables import TableColumn, print_table
 
     cells = []
     for row in rows:
@@ -170,10 +170,10 @@ def _distribution(name: str) -> tuple[str, str]:
 
 
 def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
-    from mom_cli.type_names import type_name
-    from mom_cli.yaml_values import default_texts
     from mom_core.config.wording import is_secret
     from mom_core.settings import descriptions
+    from mom_daemon.config.type_names import type_name
+    from mom_daemon.config.yaml_values import default_texts
 
     rows, defaults, texts = [], default_texts(model), descriptions(model)
     for name, field in model.model_fields.items():
@@ -184,7 +184,7 @@ def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _show_settings(title: str, settings: Sequence[Mapping[str, str]]) -> None:
-    from mom_cli.tables import TableColumn, print_table
+    from mom_daemon.cli.tables import TableColumn, print_table
 
     if settings:
         click.echo()

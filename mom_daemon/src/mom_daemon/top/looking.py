@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mom_cli.top.rows import HARM, Row, chosen, ordered
+from mom_daemon.top.rows import HARM, Row, chosen, ordered
 
 if TYPE_CHECKING:
     from mom_daemon import GuestColumnModel

@@ -11,11 +11,11 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mom_cli.top.columns import fitting, text_of
-from mom_cli.top.looking import Listing, Looking
-from mom_cli.top.rows import HARM, Row
-from mom_cli.top.terminal import Click, Line, cell, shortened
 from mom_core import Unit, format_kib
+from mom_daemon.top.columns import fitting, text_of
+from mom_daemon.top.looking import Listing, Looking
+from mom_daemon.top.rows import HARM, Row
+from mom_daemon.top.terminal import Click, Line, cell, shortened
 
 SMALLEST: Final = (40, 10)
 """Columns and lines below which nothing sensible can be shown."""

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
-from mom_cli.top.looking import Listing, Looking
-from mom_cli.top.table import click
-from mom_cli.top.terminal import Click, EndedError, Line, Terminal
 from mom_core import MomError
+from mom_daemon.top.looking import Listing, Looking
+from mom_daemon.top.table import click
+from mom_daemon.top.terminal import Click, EndedError, Line, Terminal
 
 Picture = TypeVar("Picture", bound=Listing)
 Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)

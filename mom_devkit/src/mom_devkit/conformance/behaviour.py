@@ -17,15 +17,14 @@ from typing import Final
 
 from pydantic import SecretBytes, SecretStr
 
-from mom_cli import Explainers
-from mom_cli.declared import sorted_out
-from mom_cli.draft import suggested_by
-from mom_cli.status import status_parts
 from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope
 from mom_core.plugins.bounded import describe, place_of
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
-from mom_daemon import status_of
+from mom_daemon import Explainers, status_of
+from mom_daemon.config.draft import suggested_by
+from mom_daemon.look.status import status_parts
+from mom_daemon.plugins.declared import sorted_out
 from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_toolkit import Destination

@@ -17,13 +17,13 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_toolkit
-from mom_cli.declared import declared_by, everything_installed
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
 from mom_core.plugins.registry import HookManager, register
 from mom_core.settings import descriptions
+from mom_daemon.plugins.declared import declared_by, everything_installed
 from mom_devkit.conformance.contract_types import missing_of, why_useless
 from mom_devkit.conformance.subject import ExaminedPlugin
 

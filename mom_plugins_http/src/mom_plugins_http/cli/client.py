@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from mom_cli import NoSuchGuest, NotRunning
 from mom_core import ConfigError, MomError, load_config
-from mom_daemon import folders_of, warn_of_file
+from mom_daemon import NoSuchGuest, NotRunning, folders_of, warn_of_file
 from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0

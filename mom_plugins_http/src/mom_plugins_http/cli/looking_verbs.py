@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from mom_cli import TableColumn, guests_unknown, print_table, verdict_of
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
-from mom_daemon import amount, as_caller, brief, print_prose
+from mom_daemon import TableColumn, amount, as_caller, brief, guests_unknown, print_prose, print_table, verdict_of
 from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options

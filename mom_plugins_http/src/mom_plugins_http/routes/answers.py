@@ -10,9 +10,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_cli import find_guest, guests_unknown
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names, printable
-from mom_daemon import Seconds, Time, json_text
+from mom_daemon import Seconds, Time, find_guest, guests_unknown, json_text
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_cli import common_problems
 from mom_core import Scope, Severity
 from mom_daemon import (
     EntityModel,
@@ -20,6 +19,7 @@ from mom_daemon import (
     SourceModel,
     StatusModel,
     Time,
+    common_problems,
     described,
     outcome_model,
     standing_problems,

@@ -15,9 +15,8 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_cli import guests_unknown
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
-from mom_daemon import guest_columns
+from mom_daemon import guest_columns, guests_unknown
 from mom_plugins_http.routes.answers import CycleAnswers, asked, canary_of
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals

@@ -14,9 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar, cast
 
-from mom_cli import Explainers
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
-from mom_daemon import ReportDocument, report_document
+from mom_daemon import Explainers, ReportDocument, report_document
 from mom_plugins_http.server.access import Peer
 from mom_toolkit import PolicyState
 

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from mom_cli import NoSuchGuest, common_problems, problems_of
 from mom_core import MomError
-from mom_daemon import REPORT_FORMAT
+from mom_daemon import REPORT_FORMAT, NoSuchGuest, common_problems, problems_of
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_cli import Row, by_name, guests_unknown, verdict_of
 from mom_core import GuestColumn, Status, printable
+from mom_daemon import Row, by_name, guests_unknown, verdict_of
 
 if TYPE_CHECKING:
-    from mom_cli import CommonProblem
-    from mom_daemon import ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
+    from mom_daemon import CommonProblem, ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 

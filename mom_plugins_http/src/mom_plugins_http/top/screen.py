@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from mom_cli import (
+from mom_core import Source, format_kib, printable
+from mom_daemon import (
     Line,
     Looking,
     age,
@@ -25,7 +26,6 @@ from mom_cli import (
     too_small,
     wrapped,
 )
-from mom_core import Source, format_kib, printable
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Json, Picture
 

@@ -7,9 +7,8 @@ from itertools import dropwhile, takewhile
 
 import click
 
-from mom_cli import TableColumn, declarations_of, print_table
 from mom_core import printable
-from mom_daemon import config_option, json_option, print_text
+from mom_daemon import TableColumn, config_option, declarations_of, json_option, print_table, print_text
 from mom_plugins_policy.cli.inputs import configured, live_snapshot
 from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json, did_you_mean
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from mom_cli import print_table
-from mom_daemon import as_caller, config_option, json_option
+from mom_daemon import as_caller, config_option, json_option, print_table
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS

@@ -10,9 +10,8 @@ from typing import Final
 
 import click
 
-from mom_cli import NoSuchGuest, find_guest
 from mom_core import Source, first_names, printable
-from mom_daemon import as_caller, config_option, json_option, print_prose
+from mom_daemon import NoSuchGuest, as_caller, config_option, find_guest, json_option, print_prose
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.errors import PolicyError

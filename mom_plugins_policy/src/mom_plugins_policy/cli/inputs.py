@@ -92,7 +92,7 @@ def given_policies(
     :raises ConfigError: with all files that cannot be read
     :raises MomError: there are no files, and the configuration uses no policies
     """
-    from mom_cli import declarations_of
+    from mom_daemon import declarations_of
 
     config = configured(config_path)
     declarations, limits = declarations_of(config), limits_of(config)
@@ -117,7 +117,7 @@ def given_policies(
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
-    from mom_cli import ask
+    from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
     if answer is None:

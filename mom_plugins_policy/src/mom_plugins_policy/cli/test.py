@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from mom_cli import declarations_of
 from mom_core import ConfigError, ConfigProblem, printable
-from mom_daemon import as_caller, brief, config_option, json_option, print_prose
+from mom_daemon import as_caller, brief, config_option, declarations_of, json_option, print_prose
 from mom_plugins_policy.cli.inputs import EXIT_NO, configured, limits_of
 from mom_plugins_policy.sources import files_in
 from mom_plugins_policy.tools.cases import Mismatch, PolicyTest, read_cases, run_case

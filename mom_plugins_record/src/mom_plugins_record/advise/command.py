@@ -13,9 +13,20 @@ from pathlib import Path
 
 import click
 
-from mom_cli import TableColumn, past_days, print_table
 from mom_core import UnitError, format_duration, load_config, parse_duration, parse_size, printable
-from mom_daemon import ExistingPath, FiniteRange, KeptPath, json_option, print_prose, print_text, progress, write_output
+from mom_daemon import (
+    ExistingPath,
+    FiniteRange,
+    KeptPath,
+    TableColumn,
+    json_option,
+    past_days,
+    print_prose,
+    print_table,
+    print_text,
+    progress,
+    write_output,
+)
 from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK

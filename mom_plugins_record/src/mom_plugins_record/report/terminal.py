@@ -33,7 +33,7 @@ MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "
 
 def print_report(summary: ReportSummary) -> None:
     """Print it."""
-    from mom_cli import TableColumn, print_table
+    from mom_daemon import TableColumn, print_table
 
     print_prose(click.style(f"{title(summary)}, {span(summary)}", bold=True), 2)
     print_prose(f"{seen(summary)}; {counted(summary)}", 2)

@@ -15,9 +15,8 @@ from typing import Final
 
 import click
 
-from mom_cli import read_foreign
 from mom_core import Config, ConfigError, MomError, load_config, replace_file
-from mom_daemon import daemon_log, print_prose, run_daemon, run_program
+from mom_daemon import daemon_log, print_prose, read_foreign, run_daemon, run_program
 from mom_plugins_vdsm.momd.importer import VDSM, LogTarget, Momd, import_momd
 
 LOG = logging.getLogger("mom")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_cli import Imported, Importer
 from mom_core import ConfigError, printable
+from mom_daemon import Imported, Importer
 from mom_plugins_vdsm.momd.ini import Ini, IniOption, read_ini
 
 VDSM: Final = "vdsm"

@@ -1,0 +1,1 @@
+"""`mom doctor`: faults of this host, each with the cure."""

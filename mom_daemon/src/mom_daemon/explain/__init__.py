@@ -1,0 +1,1 @@
+"""`mom explain`: the reasons of a guest's size."""

@@ -1,0 +1,1 @@
+"""`mom plugin` and `mom fields`: the installed plugins and their declarations."""
