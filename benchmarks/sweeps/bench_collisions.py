@@ -34,7 +34,9 @@ from squeeze_report import filled, results_in, table
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweep.sweep import QemuProcess, Sweep, SweepCost, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.qemu_process import ProcessReading, QemuProcess
+from mom_plugins_balloon.sweep.records import SweepCost, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 
 PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700, 320
 STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2
@@ -73,7 +75,7 @@ class Squeezed:
         self.process = QemuProcess(guest.pid, Path("/proc"))
         self.entity = Entity(Scope.GUEST, guest.uuid, guest.name)
         self.reactions: list[float] = []
-        self.cost: SweepCost | None = None
+        self.cost = SweepCost()
 
     def told(self) -> dict[str, float]:
         """The last line of its workload."""
@@ -96,10 +98,13 @@ class Squeezed:
                 calm_until = now + CALM_SECONDS
 
     def _cpu_seconds(self) -> float:
-        used = self.process.cpu_seconds()
-        if used is None:
+        return self._reading().cpu_seconds
+
+    def _reading(self) -> ProcessReading:
+        reading = self.process.read()
+        if reading is None:
             raise SystemExit(f"{self.guest.name} has ended")
-        return used
+        return reading
 
     def plan(self, size: int) -> SweepPlan:
         """As the law would sweep it."""
@@ -108,11 +113,11 @@ class Squeezed:
         keeps = max(law.sweep_keeps / KIB, law.growth_rate / KIB * reaction)
         held = size - stats["stat-free-memory"] / KIB
         reserved = size - stats["stat-total-memory"] / KIB
-        memory = self.process.memory()
-        backed = 0.0 if memory is None else max(0.0, memory.resident - PROCESS_KIB)
+        backed = max(0.0, self._reading().resident - PROCESS_KIB)
         above, hollow, wait = size - max(held + keeps, BURST_MIB * KIB + reserved), max(0.0, size - backed), law.sweep_wait
         gain = max(0.0, min(above, backed - held))
-        return SweepPlan(size, min(size, int(size - min(above, gain + hollow))), gain, hollow, wait, stats["stat-free-memory"] / KIB)
+        bottom, usable = min(size, int(size - min(above, gain + hollow))), stats["stat-free-memory"] / KIB
+        return SweepPlan(size=size, bottom=bottom, gain=gain, hollow=hollow, wait=wait, usable=usable, cost=self.cost)
 
     def statistics(self) -> dict[str, Any]:
         """Its last ones."""
@@ -129,8 +134,8 @@ class Squeezed:
         time.sleep(max(0.0, at - 0.1 - time.monotonic()))
         plan = self.plan(size)
         time.sleep(max(0.0, at - time.monotonic()))
-        outcome = Sweep(self.entity, "1", plan, self.resize, self.process, self.cost, self.usable, self.size_now).perform()
-        if outcome.lowest < size:
+        outcome = Sweep(self.entity, "1", plan, SweptBalloon(self.resize, self.size_now, self.usable), self.process.read).perform()
+        if outcome.began:
             self.reactions.append(outcome.reaction)
         self.cost = outcome.cost
         return outcome
@@ -159,7 +164,7 @@ class Squeezed:
             met: dict[str, Any] = {"before": before, "filled": filled, "killed": int(told["kills"] - earlier["kills"])}
             if outcome is not None:
                 met |= {"end": str(outcome.end), "gave": round(outcome.gave), "seconds": round(outcome.seconds, 2)}
-                met |= {"reaction": round(outcome.reaction, 2)} if outcome.lowest < size else {}
+                met |= {"reaction": round(outcome.reaction, 2)} if outcome.began else {}
             self.tell(met)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
-from mom_plugins_balloon.sweep.sweep import SweepEnd, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
 MIB = 1024
 TOTAL = 1000 * MIB
@@ -342,8 +342,11 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     idle = 1000 * MIB - PROCESS_KIB - held
     hollow = back - (1000 * MIB - PROCESS_KIB)
     bottom = int(back - idle - hollow) if learns else back - lowest * MIB // 8
-    told = (SweepPlan(back, bottom, idle, hollow, 3.0), bottom, 0.0, 1.0, 0.3, guest.now, SweepEnd.NOTHING_MORE)
-    outcome = SweepOutcome(Entity(Scope.GUEST, "a", "a"), "1", *told, resident=1000 * MIB)
+    plan = SweepPlan(size=back, bottom=bottom, gain=idle, hollow=hollow, wait=3.0)
+    outcome = SweepOutcome(
+        guest=Entity(Scope.GUEST, "a", "a"), incarnation="1", plan=plan, end=SweepEnd.NOTHING_MORE, ended=guest.now,
+        lowest=bottom, gave=0.0, seconds=1.0, reaction=0.3, resident=1000 * MIB,
+    )  # fmt: skip
     memory = guest.records.of("a")
     assert memory is not None
     assert memory.learnt is not None

@@ -1,15 +1,11 @@
 """What goes wrong between two looks: a size that is told late, a plugin or a list that is missing once, a command that fails, a crash."""
 
-import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_balloon_sweeps import HELD, SIZE, sweep_of
-from test_balloon_sweeps import Guest as SweptGuest
 
 import mom_core
 from mom_core import (
@@ -21,7 +17,6 @@ from mom_core import (
     FieldSpec,
     Guest,
     GuestBusy,
-    HypervisorError,
     InTransition,
     LedgerEntry,
     NoChangeNeeded,
@@ -41,7 +36,7 @@ from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.sweep.sweep import SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan, UnfinishedSweep
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -109,9 +104,12 @@ class Host:
     def swept(self, end: SweepEnd = SweepEnd.GREW, *, is_back: bool = True) -> None:
         """It has ended; the plugin hears of it in its next collection."""
         self.clock.now += 1
-        plan = SweepPlan(2 * GIB, BOTTOM, 500 * MIB, 0.0, 3.0)
-        told = (plan, float(BOTTOM), 400 * MIB, 1.0, 0.3, self.clock.now, end)
-        self.plugin._sweeps.sweeper._outcomes.append(SweepOutcome(self.snapshot().guests["a"].entity, "1", *told, is_back=is_back))
+        plan = SweepPlan(size=2 * GIB, bottom=BOTTOM, gain=500 * MIB, wait=3.0)
+        outcome = SweepOutcome(
+            guest=self.snapshot().guests["a"].entity, incarnation="1", plan=plan, end=end, ended=self.clock.now,
+            lowest=float(BOTTOM), gave=400 * MIB, seconds=1.0, reaction=0.3, is_back=is_back,
+        )  # fmt: skip
+        self.plugin._sweeps.sweeper._outcomes.append(outcome)
 
 
 @pytest.fixture
@@ -120,89 +118,6 @@ def host(tmp_path: Path, hypervisor) -> Host:
 
 
 class TestSweeps:
-    def test_headroom_is_given_back_whatever_fails_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.BACK_AGAIN_SECONDS", (0.0, 0.0))
-        guest = SweptGuest()
-        sweep = sweep_of(guest, HELD + 700 * MIB)
-        guest.errors = []
-
-        def command(kib: int) -> None:
-            if kib == SIZE and guest.commands.count(SIZE) == 0:
-                guest.commands.append(kib)
-                raise RuntimeError("a mistake of a binding")
-            guest.command(kib)
-
-        sweep.command = command
-        outcome = sweep.perform()
-        assert guest.commands[-2:] == [SIZE, SIZE]
-        assert (guest.target, outcome.is_back, outcome.error) == (SIZE, True, "")
-
-    def test_a_guest_whose_process_could_not_be_looked_at_once_gets_its_headroom_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        guest, looks = SweptGuest(), 0
-
-        def memory():
-            nonlocal looks
-            looks += 1
-            return None if looks == 8 else SweptGuest.memory(guest)
-
-        monkeypatch.setattr(guest, "memory", memory)
-        outcome = sweep_of(guest).perform()
-        assert outcome.end is SweepEnd.UNSEEN
-        assert outcome.lowest < SIZE
-        assert guest.commands[-1] == SIZE
-
-    def test_a_process_that_has_gone_is_not_asked_for_less(self) -> None:
-        guest = SweptGuest()
-
-        def pause(seconds: float) -> None:
-            guest.pause(seconds)
-            guest.gone = True
-
-        sweep = sweep_of(guest, pause=pause)
-        assert sweep.perform().end is SweepEnd.UNSEEN
-        assert guest.commands == []
-
-    def test_a_guest_that_could_not_get_its_headroom_back_stays_noted_until_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.BACK_AGAIN_SECONDS", (0.0,))
-        notes: list[dict[str, tuple[str, int, int]]] = []
-        sweeper, guest = Sweeper(logging.getLogger("mom"), notes.append, lambda why: None), SweptGuest()
-
-        def command(kib: int) -> None:
-            guest.command(kib)
-            if kib == SIZE:
-                raise HypervisorError("libvirtd is away")
-
-        sweep = sweep_of(guest)
-        sweep.command = command
-        sweeper.begin(sweep)
-        for thread in sweeper._threads:
-            thread.join()
-        (outcome,) = sweeper.outcomes()
-        assert (outcome.is_back, outcome.error) == (False, "its headroom could not be given back: libvirtd is away")
-        assert notes[-1] == {"a": sweep.noted}
-        assert not sweeper.take_over("a")
-        assert notes[-1] == {"a": sweep.noted}, "that other command may fail, too"
-        sweeper.asked("a")
-        assert notes[-1] == {}
-
-    def test_where_no_thread_can_be_started_no_place_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def start(self: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        notes: list[dict[str, tuple[str, int, int]]] = []
-        sweeper = Sweeper(logging.getLogger("mom"), notes.append, lambda why: None)
-        monkeypatch.setattr(threading.Thread, "start", start)
-        for _ in range(20):
-            with pytest.raises(Refused, match="can't start new thread"):
-                sweeper.begin(sweep_of(SweptGuest()))
-        assert "a" not in sweeper._under_way
-        assert notes[-1] == {}
-
-    def test_one_that_waits_for_its_turn_ends_when_another_size_is_wanted(self) -> None:
-        turns, sweep = threading.Semaphore(0), sweep_of(SweptGuest())
-        sweep.take_over()
-        assert sweep.perform(turns).end is SweepEnd.TAKEN_OVER
-
     def test_a_size_from_the_middle_of_a_sweep_is_not_asked_for_when_it_has_ended(self, host: Host) -> None:
         host.sweeps()
         host.hypervisor.sizes["a"] = 1500 * MIB
@@ -248,7 +163,7 @@ class TestSweeps:
 
     def test_a_promise_that_grows_ends_the_sweep_of_its_guest(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         ended: list[str] = []
-        monkeypatch.setattr(host.plugin._sweeps.sweeper, "end_of", ended.append)
+        monkeypatch.setattr(host.plugin._sweeps.sweeper, "stop", ended.append)
         host.sweeps()
         host.cycle(balloon_target=BOTTOM)
         assert ended == []
@@ -505,7 +420,8 @@ class TestTheEnd:
         assert host.hypervisor.commands == [("b", 2 * GIB)]
 
     def test_a_crash_in_a_sweep_is_known_as_one(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(host.plugin._sweeps, "begin", lambda *args: host.plugin._sweeps._note({"a": ("1", BOTTOM, 2 * GIB)}))
+        noted = {"a": UnfinishedSweep("1", BOTTOM, 2 * GIB)}
+        monkeypatch.setattr(host.plugin._sweeps, "begin", lambda *args: host.plugin._sweeps.cut_off.note(noted))
         host.cycle(BOTTOM, balloon_suggested=BOTTOM, balloon_reason="sweep")
         host.hypervisor.sizes["a"] = 1500 * MIB
         after = host.again()

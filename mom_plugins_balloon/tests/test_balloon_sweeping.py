@@ -1,5 +1,7 @@
-"""The plugin and its sweeps: which decision is one, what the hypervisor is asked, and what a crash leaves."""
+"""The plugin's sweeps: which decision is a sweep, what follows from its outcome, and what a crash leaves."""
 
+import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,197 +12,183 @@ from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginConte
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
-from mom_plugins_balloon.sweep.sweep import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB, SweepEnd
+from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB
 
 MIB = 1024
 SIZE = 2 * 1024 * MIB
 BOTTOM = 1200 * MIB
-STAT = "{pid} (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 {pages} 18446744073709551615 " + "0 " * 13 + "3 0 0 0 0 0"
-DECIDED = Source("policy")
+STAT = "4711 (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 400000 18446744073709551615 " + "0 " * 13 + "3 0 0 0 0 0"
+
+
+class Bench:
+    """The plugin on a hypervisor whose guest a is suggested to be swept, with a clock that can be advanced."""
+
+    def __init__(self, folder: Path, hypervisor, seen_by, state: str = "state") -> None:
+        self.folder, self.hypervisor, self.seen_by = folder, hypervisor, seen_by
+        self.later = 0.0
+        self.context = PluginContext(
+            name="balloon",
+            root=folder / "root",
+            state_directory=folder / state,
+            interval=5.0,
+            monotonic=lambda: time.monotonic() + self.later,
+        )
+        self.plugin = BalloonPlugin(BalloonPlugin.Settings(), self.context)
+        self.target = Target(self.snapshot().guests["a"].entity, "balloon_target")
+
+    def snapshot(self, pid: int | None = 4711, **fields) -> Snapshot:
+        law = {"balloon_suggested": BOTTOM, "balloon_reason": "sweep", "stats_age": 0.3, "mem_usable": SIZE - 600 * MIB}
+        snapshot = self.seen_by(self.hypervisor, self.context.monotonic(), a=law | fields)
+        properties = {} if pid is None else {"pid": pid}
+        return replace(snapshot, guests={name: replace(guest, properties=properties) for name, guest in snapshot.guests.items()})
+
+    def write(self, value: int = BOTTOM, pid: int | None = 4711, **fields):
+        """Review and write a decision about guest a, as the engine does. Return the plugin's answer."""
+        snapshot = self.snapshot(pid, **fields)
+        decision = Decision(self.target.entity, "balloon_target", value, "", Source("policy"))
+        assert not [*self.plugin.mom_review(snapshot, [decision])]
+        return self.plugin.mom_write(self.hypervisor, [Change(self.target, value, SIZE)]).get(self.target)
+
+    def columns(self):
+        return self.plugin.mom_collect_guests([*self.snapshot().guests.values()])
+
+    def sweep(self, **fields):
+        """Sweep guest a. Return the fields of all guests after the sweep."""
+        self.write(**fields)
+        self.join()
+        return self.columns()
+
+    def join(self) -> None:
+        for thread in threading.enumerate():
+            if thread.name == "mom-sweep":
+                thread.join(10)
+
+    def returned(self, **fields) -> list[Decision]:
+        """Return the decisions of the next cycle."""
+        return [act for act in self.plugin.mom_act(self.snapshot(**fields)) if isinstance(act, Decision)]
+
+    def crash(self, size: int) -> "Bench":
+        """Return the next mom after a crash during a sweep, with guest a at that size."""
+        set_balloon = self.hypervisor.set_balloon
+
+        def set_first(guest, kib):
+            if not (self.folder / "crashed").exists():
+                shutil.copytree(self.context.state_directory, self.folder / "crashed")
+            set_balloon(guest, kib)
+
+        self.hypervisor.set_balloon = set_first
+        self.sweep()
+        self.hypervisor.set_balloon, self.hypervisor.targets, self.hypervisor.sizes["a"] = set_balloon, {}, size
+        self.hypervisor.commands.clear()
+        return Bench(self.folder, self.hypervisor, self.seen_by, "crashed")
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> PluginContext:
+def bench(tmp_path: Path, hypervisor, seen_by) -> Bench:
     process = tmp_path / "root/proc/4711"
     process.mkdir(parents=True)
-    (process / "stat").write_text(STAT.format(pid=4711, pages=400_000))
-    return PluginContext(name="balloon", root=tmp_path / "root", state_directory=tmp_path / "state", interval=5.0)
+    (process / "stat").write_text(STAT)
+    return Bench(tmp_path, hypervisor, seen_by)
 
 
-@pytest.fixture
-def plugin(context):
-    return BalloonPlugin(BalloonPlugin.Settings(), context)
-
-
-def seen_at(hypervisor, seen_by, context, pid: int | None = 4711, **fields) -> Snapshot:
-    """Guest a is suggested to be swept."""
-    law = {"balloon_suggested": BOTTOM, "balloon_reason": "sweep", "stats_age": 0.3, "mem_usable": SIZE - 600 * MIB}
-    found = seen_by(hypervisor, context.monotonic(), a=law | fields)
-    properties = {} if pid is None else {"pid": pid}
-    return replace(found, guests={name: replace(guest, properties=properties) for name, guest in found.guests.items()})
-
-
-def write(plugin, hypervisor, snapshot, value=BOTTOM):
-    """What the engine does of a decision about guest a; what the plugin says of it."""
-    guest = snapshot.guests["a"]
-    decision = Decision(guest.entity, "balloon_target", value, "", DECIDED)
-    [*revisions] = plugin.mom_review(snapshot, [decision])
-    assert not revisions
-    said = plugin.mom_write(hypervisor, [Change(Target(guest.entity, "balloon_target"), value, SIZE)])
-    return next(iter(said.values()), None)
-
-
-def swept(plugin, hypervisor, snapshot):
-    """Wait until no sweep is under way; the columns of all guests then."""
-    wait_until(lambda: "a" not in plugin._sweeps.sweeper._under_way)
-    return plugin.mom_collect_guests(list(snapshot.guests.values()))
-
-
-def test_what_the_law_suggests_as_a_sweep_is_one_operation(plugin, hypervisor, seen_by, context) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    assert write(plugin, hypervisor, snapshot) is None
-    assert isinstance(plugin.mom_read(hypervisor, [Target(snapshot.guests["a"].entity, "balloon_target")]).popitem()[1], int | InTransition)
-    columns = swept(plugin, hypervisor, snapshot)
-    slices = [int(SIZE - FIRST_SLICE_KIB - number * SLICE_KIB) for number in range(3)]
-    assert hypervisor.commands == [*(("a", size) for size in slices), ("a", SIZE)], "its process holds what it did: there is no more"
-    assert columns["sweep_end"][0] == SweepEnd.NOTHING_MORE.value
-    assert columns["sweep_gave"][0] == 0
+def test_suggested_sweep_inflates_and_deflates_in_a_single_operation(bench: Bench) -> None:
+    assert bench.write() is None
+    assert isinstance(bench.plugin.mom_read(bench.hypervisor, [bench.target])[bench.target], int | InTransition)
+    bench.join()
+    columns, slices = bench.columns(), [int(SIZE - FIRST_SLICE_KIB - number * SLICE_KIB) for number in range(3)]
+    assert bench.hypervisor.commands == [*(("a", size) for size in slices), ("a", SIZE)], "its process holds what it did"
+    assert (columns["sweep_end"][0], columns["sweep_gave"][0]) == ("nothing-more", 0)
     assert columns["sweep_rest"][0] > 5
-    assert columns["balloon_target"][0] == SIZE, "it was asked for its headroom again"
-    assert 0 < plugin.mom_collect_host()["balloon_reaction"] < 1
-
-
-def test_a_slow_reaction_keeps_guests_from_being_swept_for_as_long_as_a_burst_lasts(hypervisor, seen_by, context) -> None:
-    later = 0.0
-    context = replace(context, monotonic=lambda: time.monotonic() + later)
-    plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
-    snapshot = seen_at(hypervisor, seen_by, context)
-    write(plugin, hypervisor, snapshot)
-    swept(plugin, hypervisor, snapshot)
-    assert plugin.mom_collect_host()["balloon_reaction"] != UNKNOWN_REACTION_SECONDS
-    later = 16.0
-    assert plugin.mom_collect_host()["balloon_reaction"] == UNKNOWN_REACTION_SECONDS
-
-
-def test_what_a_sweep_did_not_get_is_known_for_ten_minutes_and_so_is_what_the_next_one_missed(hypervisor, seen_by, context) -> None:
-    later = 0.0
-    context = replace(context, monotonic=lambda: time.monotonic() + later)
-    plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
-    snapshot = seen_at(hypervisor, seen_by, context, sweep_gain=100 * MIB)
-    for missed in (100, 200):
-        write(plugin, hypervisor, snapshot)
-        assert swept(plugin, hypervisor, snapshot)["sweep_missed"][0] == missed * MIB
-    later = 610.0
-    assert swept(plugin, hypervisor, snapshot)["sweep_missed"][0] is None
-    write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, sweep_gain=100 * MIB))
-    assert swept(plugin, hypervisor, snapshot)["sweep_missed"][0] == 100 * MIB
-
-
-def test_the_next_sweep_begins_as_small_as_the_last_balloon_was_slow(plugin, hypervisor, seen_by, context, monkeypatch) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    monkeypatch.setattr("mom_plugins_balloon.sweep.sweep.SLICE_SECONDS", 0.001)
-    write(plugin, hypervisor, snapshot)
-    swept(plugin, hypervisor, snapshot)
-    before = len(hypervisor.commands)
-    assert hypervisor.commands[0] == ("a", int(SIZE - FIRST_SLICE_KIB))
-    write(plugin, hypervisor, seen_at(hypervisor, seen_by, context))
-    wait_until(lambda: len(hypervisor.commands) > before)
-    assert hypervisor.commands[before] == ("a", int(SIZE - LEAST_SLICE_KIB))
-
-
-def test_another_size_is_set_as_it_is(plugin, hypervisor, seen_by, context) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    assert write(plugin, hypervisor, snapshot, BOTTOM + MIB) is None
-    assert hypervisor.commands == [("a", BOTTOM + MIB)]
-    assert "a" not in plugin._sweeps.sweeper._under_way
-
-
-def test_a_guest_without_a_known_process_is_not_swept_and_not_for_long(plugin, hypervisor, seen_by, context) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context, pid=None)
-    assert "its process is not known" in str(write(plugin, hypervisor, snapshot))
-    assert hypervisor.commands == []
-    assert plugin.mom_collect_guests(list(snapshot.guests.values()))["sweep_rest"][0] > 500
-
-
-@pytest.mark.parametrize(("gave", "rests"), [(0, True), (300 * MIB, False)], ids=["nothing", "some"])
-def test_a_guest_that_gives_nothing_to_a_hypervisor_that_sweeps_by_itself_is_passed_over(
-    plugin, hypervisor, seen_by, context, gave: int, rests: bool
-) -> None:
-    hypervisor.sweep_balloon = lambda guest, bottom: gave
-    snapshot = seen_at(hypervisor, seen_by, context)
-    write(plugin, hypervisor, snapshot)
-    assert ("sweep_rest" in plugin.mom_collect_guests(list(snapshot.guests.values()))) is rests
-
-
-def test_a_guest_that_is_swept_in_vain_for_long_keeps_others_from_being_swept_seldom(hypervisor, seen_by, context) -> None:
-    now = time.monotonic()
-    context = replace(context, monotonic=lambda: now)
-    plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
-    gives: list[int] = [0, 0, 0, 0, 0, 300 * MIB, 0]
-    rests: list[object] = []
-    hypervisor.sweep_balloon = lambda guest, bottom: gives[len(rests)]
-    for _ in gives:
-        snapshot = seen_at(hypervisor, seen_by, context)
-        write(plugin, hypervisor, snapshot)
-        columns = plugin.mom_collect_guests(list(snapshot.guests.values()))
-        rests.append(columns["sweep_rest"][0] if "sweep_rest" in columns else 0)
-        now += 50.0 if rests[-1] != 120 else 200.0
-    assert rests == [2, 2, 2, 120, 120, 0, 2], "a burst is over sooner"
-
-
-def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, hypervisor, seen_by, context) -> None:
-    said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=1.1))
-    assert isinstance(said, NoChangeNeeded)
-    assert hypervisor.commands == []
-
-
-def test_the_law_is_told_which_guests_balloon_takes_memory(plugin, hypervisor, seen_by, context) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    write(plugin, hypervisor, snapshot)
-    columns = wait_until(lambda: (found := plugin.mom_collect_guests(list(snapshot.guests.values()))).get("sweep_under_way") and found)
-    assert list(columns["sweep_under_way"]) == [1, None, None]
-    assert "sweep_under_way" not in swept(plugin, hypervisor, snapshot)
-
-
-def test_another_size_ends_the_sweep(plugin, hypervisor, seen_by, context) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    write(plugin, hypervisor, snapshot)
-    grows = seen_at(hypervisor, seen_by, context, balloon_reason="headroom-growing", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
-    write(plugin, hypervisor, grows, SIZE)
-    count = len(hypervisor.commands)
-    columns = swept(plugin, hypervisor, snapshot)
-    assert hypervisor.commands[count - 1] == ("a", SIZE)
-    assert len(hypervisor.commands) == count, "nothing is asked after that"
     assert columns["balloon_target"][0] == SIZE
+    assert 0 < bench.plugin.mom_collect_host()["balloon_reaction"] < 1
+
+
+def test_other_sizes_are_set_without_a_sweep(bench: Bench) -> None:
+    assert bench.write(BOTTOM + MIB) is None
+    assert bench.hypervisor.commands == [("a", BOTTOM + MIB)]
+
+
+def test_reaction_of_the_last_sweeps_counts_for_fifteen_seconds(bench: Bench) -> None:
+    bench.sweep()
+    assert bench.plugin.mom_collect_host()["balloon_reaction"] != UNKNOWN_REACTION_SECONDS
+    bench.later = 16.0
+    assert bench.plugin.mom_collect_host()["balloon_reaction"] == UNKNOWN_REACTION_SECONDS
+
+
+def test_missed_memory_adds_up_for_ten_minutes(bench: Bench) -> None:
+    for missed in (100, 200):
+        assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == missed * MIB
+    bench.later = 610.0
+    assert bench.columns()["sweep_missed"][0] is None
+    assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == 100 * MIB
+
+
+def test_next_sweep_begins_with_a_small_slice_after_a_slow_balloon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.sweep.limits.SLICE_SECONDS", 0.001)
+    bench.sweep()
+    before = len(bench.hypervisor.commands)
+    bench.sweep()
+    assert bench.hypervisor.commands[0] == ("a", int(SIZE - FIRST_SLICE_KIB))
+    assert bench.hypervisor.commands[before] == ("a", int(SIZE - LEAST_SLICE_KIB))
+
+
+def test_guest_without_a_known_process_is_not_swept_and_rests_long(bench: Bench) -> None:
+    assert "its process is not known" in str(bench.write(pid=None))
+    assert bench.hypervisor.commands == []
+    assert bench.columns()["sweep_rest"][0] > 500
+
+
+def test_guest_with_old_statistics_is_not_swept(bench: Bench) -> None:
+    assert isinstance(bench.write(stats_age=1.1), NoChangeNeeded)
+    assert bench.hypervisor.commands == []
+
+
+def test_guest_whose_sweeps_are_in_vain_for_two_minutes_rests_for_as_long(bench: Bench) -> None:
+    gives: list[int] = [0, 0, 0, 0, 0, 300 * MIB, 0]
+    rests: list[int] = []
+    bench.hypervisor.sweep_balloon = lambda guest, bottom: gives[len(rests)]
+    for _ in gives:
+        bench.write()
+        rest = bench.columns().get("sweep_rest", [0])[0]
+        rests.append(round(rest))
+        bench.later += 50.0 if rests[-1] != 120 else 200.0
+    assert rests == [2, 2, 2, 120, 120, 0, 2]
+
+
+def test_sweep_under_way_is_a_field_of_the_guest(bench: Bench) -> None:
+    bench.write()
+    assert [*wait_until(lambda: bench.columns().get("sweep_under_way"))] == [1, None, None]
+    bench.join()
+    assert "sweep_under_way" not in bench.columns()
+
+
+def test_another_size_ends_the_sweep(bench: Bench) -> None:
+    bench.write()
+    bench.write(SIZE, balloon_reason="headroom-growing", balloon_suggested=SIZE, balloon_cur=1800 * MIB)
+    count = len(bench.hypervisor.commands)
+    bench.join()
+    assert bench.hypervisor.commands[count - 1 :] == [("a", SIZE)], "no command follows"
+    assert bench.columns()["balloon_target"][0] == SIZE
 
 
 @pytest.mark.parametrize("size", [SIZE - int(SLICE_KIB), SIZE - 3 * int(SLICE_KIB)])
-def test_what_a_crash_cut_off_is_known_and_given_back(plugin, hypervisor, seen_by, context, size: int) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    plugin._sweeps._note({"a": ("", BOTTOM, SIZE)})
-    after = BalloonPlugin(BalloonPlugin.Settings(), context)
-    hypervisor.sizes["a"] = size
-    target = Target(snapshot.guests["a"].entity, "balloon_target")
-    assert after.mom_read(hypervisor, [target]) == {target: InTransition(size)}, "mom's own doing, so that it is put back"
-    acts = list(after.mom_act(seen_at(hypervisor, seen_by, context)))
-    [back] = [act for act in acts if isinstance(act, Decision)]
+def test_guest_whose_sweep_a_crash_cut_off_gets_its_headroom_back(bench: Bench, size: int) -> None:
+    after = bench.crash(size)
+    assert after.plugin.mom_read(after.hypervisor, [after.target]) == {after.target: InTransition(size)}, "restored, as mom changed it"
+    [back] = after.returned()
     assert (back.entity.id, back.value) == ("a", SIZE)
-    unknown = list(after.mom_act(seen_at(hypervisor, seen_by, context, balloon_cur=None)))
-    assert not [act for act in unknown if isinstance(act, Decision)]
-    assert back in list(after.mom_act(seen_at(hypervisor, seen_by, context))), "until it is asked for it"
-    after.mom_write(hypervisor, [Change(target, SIZE, size)])
-    assert hypervisor.commands == [("a", SIZE)]
-    assert not [act for act in after.mom_act(seen_at(hypervisor, seen_by, context)) if isinstance(act, Decision)]
-    third = BalloonPlugin(BalloonPlugin.Settings(), context)
-    hypervisor.targets, hypervisor.sizes["a"] = {}, (BOTTOM + SIZE) // 2
-    assert third.mom_read(hypervisor, [target]) == {target: (BOTTOM + SIZE) // 2}, "by now that is what another process has set"
-    assert not [act for act in third.mom_act(seen_at(hypervisor, seen_by, context)) if isinstance(act, Decision)]
+    assert after.returned(balloon_cur=None) == []
+    assert after.returned() == [back], "until the guest is asked"
+    after.plugin.mom_write(after.hypervisor, [Change(after.target, SIZE, size)])
+    assert after.hypervisor.commands == [("a", SIZE)]
+    assert after.returned() == []
+    third = Bench(after.folder, after.hypervisor, after.seen_by, "crashed")
+    after.hypervisor.targets, after.hypervisor.sizes["a"] = {}, (BOTTOM + SIZE) // 2
+    assert third.plugin.mom_read(third.hypervisor, [third.target]) == {third.target: (BOTTOM + SIZE) // 2}, "set by another process"
+    assert third.returned() == []
 
 
-def test_a_size_that_no_sweep_explains_is_somebody_elses(plugin, hypervisor, seen_by, context) -> None:
-    snapshot = seen_at(hypervisor, seen_by, context)
-    plugin._sweeps._note({"a": ("", BOTTOM, SIZE)})
-    after = BalloonPlugin(BalloonPlugin.Settings(), context)
-    hypervisor.sizes["a"] = BOTTOM - 100 * MIB
-    target = Target(snapshot.guests["a"].entity, "balloon_target")
-    assert after.mom_read(hypervisor, [target]) == {target: BOTTOM - 100 * MIB}
+def test_size_that_no_sweep_explains_is_another_process_s(bench: Bench) -> None:
+    after = bench.crash(BOTTOM - 100 * MIB)
+    assert after.plugin.mom_read(after.hypervisor, [after.target]) == {after.target: BOTTOM - 100 * MIB}
+    assert after.returned() == []

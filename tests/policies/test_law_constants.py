@@ -12,7 +12,7 @@ import pytest
 from mom_core.settings import descriptions
 from mom_plugins_balloon import learned_needs, states
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.sweep import sweep
+from mom_plugins_balloon.sweep import limits
 from mom_plugins_ksm import law as ksm_law
 from mom_plugins_ksm.law import KsmParameters
 
@@ -72,7 +72,7 @@ def flat(value: object) -> Iterator[float]:
             yield from flat(one)
 
 
-@pytest.mark.parametrize("module", [learned_needs, states, sweep], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("module", [learned_needs, states, limits], ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_balloon_law_explains_every_constant_of_what_the_plugin_learns_and_wants(module: ModuleType) -> None:
     found = constants(module)
     table = part(f"constants of {module.__name__.rpartition('.')[2]}")

@@ -13,7 +13,7 @@ from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.gate import most_kib
 from mom_plugins_balloon.memory import GuestMemory, KernelStatistics
 from mom_plugins_balloon.names import GROUP_ROOM, LEAST, OBSTACLE, RESTS, START_REST
-from mom_plugins_balloon.sweep.sweep import SweepCost, SweepOutcome
+from mom_plugins_balloon.sweep.history import SweepHistory
 
 CONTROL = "balloon_target"
 
@@ -161,8 +161,7 @@ class BalloonedGuest:
     """One incarnation of a guest: whether mom has seen it come, and when it was started then; from when on it is no longer new; whether its
     balloon still fills after its start, when its kernel was started again since, what was asked of it, whether its size is mom's, the sizes
     that it had (with since when), what its kernel does not count as its own, and the maximum when that was learnt, whether it gives, what
-    it has taught, and its sweeps: the last one, until when there is no other, since when all were in vain, what they missed and since
-    when, and what its balloon costs; and how many lists have lacked it since it was listed."""
+    it has taught, the history of its sweeps, and how many lists have lacked it since it was listed."""
 
     incarnation: str
     came: bool = False
@@ -178,12 +177,7 @@ class BalloonedGuest:
     trial: GivingTrial | None = None
     aside: Aside | None = None
     learnt: LearntNeeds | None = None
-    sweep: SweepOutcome | None = None
-    rests_until: float = -math.inf
-    in_vain_since: float = math.inf
-    missed: float = 0.0
-    missed_since: float = -math.inf
-    sweep_cost: SweepCost | None = None
+    sweeps: SweepHistory = field(default_factory=SweepHistory)
     lists_without: int = 0
 
     def start_rest(self, seconds: float, now: float) -> float:

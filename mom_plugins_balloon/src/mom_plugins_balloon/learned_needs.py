@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mom_core import Value
 from mom_plugins_balloon.ballooned_guests import PINNED, SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
-from mom_plugins_balloon.sweep.sweep import SweepEnd, SweepOutcome
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 from mom_toolkit import HealthLimits
 
 PROCESS_KIB = 64 * 1024.0

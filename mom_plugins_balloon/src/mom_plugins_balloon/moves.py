@@ -29,7 +29,6 @@ from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
-from mom_plugins_balloon.sweep.sweep import described
 from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
 from mom_toolkit import GuestMoves
 
@@ -229,7 +228,7 @@ class LeavingGuests:
             return None
         wish.begun = True
         gain, within = max(0.0, wish.gain - (target - (wish.size or 0))), max(0.0, wish.until - time.monotonic())
-        return LeavingSweep(gain, within, lambda outcome: wish.answer(described(outcome)))
+        return LeavingSweep(gain, within, lambda outcome: wish.answer(str(outcome)))
 
     def asked(self, identity: str, target: int) -> None:
         """A guest was asked for a size."""

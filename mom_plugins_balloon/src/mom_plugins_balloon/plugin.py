@@ -209,7 +209,7 @@ class BalloonPlugin:
     def mom_teardown(self) -> None:
         """End the sweeps that are under way: their guests get their headroom back now, and not from the next mom."""
         self._reservations.close()
-        self._sweeps.sweeper.end()
+        self._sweeps.sweeper.stop_all()
         self._shrinks.note()
 
     def _why_none_gives(self) -> str:
@@ -329,7 +329,7 @@ class BalloonPlugin:
         yield from harm.conditions(snapshot, self._killed)
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
-        end_sweep, started = self._sweeps.sweeper.end_of, self._started
+        end_sweep, started = self._sweeps.sweeper.stop, self._started
         for guest, end in stopped_shrinks(self._guests, standing.holds, self._limits(), end_sweep, started):
             yield Decision(guest.entity, CONTROL, end.size, end.reason, source)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
@@ -387,7 +387,7 @@ class BalloonPlugin:
         memory = self._guests.of(identity)
         request = self._shrinks.of_before(identity) if memory is None else memory.request
         if request is None or request.arrived:
-            return InTransition(size) if request is None and self._sweeps.was_swept_at(identity, size) else size
+            return InTransition(size) if request is None and self._sweeps.cut_off.explain(identity, size) else size
         began, target, tolerance = request.began_at, request.target, self._guests.tolerance
         low, high = (began, target) if began < target else (target, began)
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
@@ -476,7 +476,7 @@ class BalloonPlugin:
             except Exception:  # whatever it was: the command may have taken effect all the same
                 self._guests.asked(guest, target, size, now, said, in_doubt=True)
                 raise
-            self._sweeps.sweeper.asked(guest.id)
+            self._sweeps.sweeper.resized(guest.id)
             self._leaving.asked(guest.id, target)
         self._guests.asked(guest, target, size, now, said, sweeps=sweeps)
         return ""
@@ -516,7 +516,7 @@ class BalloonPlugin:
             target = math.ceil(memory.reach)
             note = f"memory was plugged into the guest since, which its balloon cannot take: asked for {format_kib(target)}"
         hypervisor.set_balloon(change.entity, target)
-        self._sweeps.sweeper.asked(identity)
+        self._sweeps.sweeper.resized(identity)
         self._guests.forget_request(identity)
         return note
 

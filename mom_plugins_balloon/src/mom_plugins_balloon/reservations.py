@@ -29,7 +29,7 @@ from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.room import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.states import hard_kib
-from mom_plugins_balloon.sweep.sweep import QemuProcess
+from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_toolkit import (
     Admissions,
     Forecasts,
@@ -399,8 +399,8 @@ class HostReservations:
     def _held_kib(self, guest: Guest) -> float:
         """The memory that a guest's process holds now: a guest that boots touches gigabytes between two cycles."""
         pid = pid_of(guest)
-        memory = None if pid is None else QemuProcess(pid, self.context.root / "proc").memory()
-        return guest.number("rss") or 0.0 if memory is None else memory.resident
+        process = None if pid is None else QemuProcess(pid, self.context.root / "proc").read()
+        return guest.number("rss") or 0.0 if process is None else process.resident
 
     def _take(self, snapshot: Snapshot) -> bool:
         """See who has come for a reservation and who has gone; whether that changed one."""

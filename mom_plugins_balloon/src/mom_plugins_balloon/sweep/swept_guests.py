@@ -1,169 +1,165 @@
-"""The sweeps of this host's guests: which may begin, what became of them, and what a mom before this one was cut off in."""
+"""The plugin's sweeps: plans and begins them, and records their outcomes."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
-from mom_plugins_balloon.sweep.sweep import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.cut_off import CutOffSweeps
+from mom_plugins_balloon.sweep.history import REST_SECONDS
+from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS
+from mom_plugins_balloon.sweep.qemu_process import QemuProcess
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
+from mom_plugins_balloon.sweep.sweeper import Sweeper
 from mom_toolkit import pid_of, stale_seconds
 
 GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest", "sweep_missed"
 REACTION = "balloon_reaction"
 
-TOLD_SECONDS: Final = 60.0
-"""s. For so long a guest's fields tell of its last sweep."""
-
-MISSED_SECONDS: Final = 600.0
-"""s. For so long a guest is not swept again for what its sweeps went down for and did not get: its kernel has that where the balloon does
-not come to, or QEMU holds it. Such a sweep lasts a second, so that a guest has its headroom in 599 of 600."""
-
-IN_VAIN_SHARE: Final = 0.25
-IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of what the host was to get, and s. A guest of which it has got less for so long is not swept for as long: it may seem to have
-freed memory, and be at work, whenever it is looked at. What is counted on of it, no other guest is swept for. Bursts are over sooner."""
-
 LATELY_SECONDS: Final = 15.0
-"""s. The slowest reaction of so long counts, and the smallest slices. Bursts that keep the host's CPUs busy last seconds; and where the
-reaction was slow few guests are swept, so that no further sweep may show that this is over."""
+"""s. The slowest reaction and the smallest slice of this time count. Bursts that keep the host's CPUs busy last seconds. After a slow
+reaction few guests are swept, and perhaps no sweep shows that the burst is over."""
 
 REACTION_SECONDS: Final = 0.35
-"""s. The reaction where a hypervisor sweeps by itself: the slowest of real guests (benchmarks/sweeps/bench_collisions.py)."""
-
-RESIZE_SLACK_KIB: Final = 16 * 1024
-"""KiB. As libvirt and QEMU tell sizes in steps of their own."""
+"""s. Reaction of a hypervisor that sweeps by itself: the slowest of real guests (benchmarks/sweeps/bench_collisions.py)."""
 
 
 @runtime_checkable
 class SweepControl(Protocol):
-    """A hypervisor that sweeps guests by itself, as a simulated one, whose time threads know nothing of."""
+    """Hypervisor that sweeps guests by itself, as a simulated one does, whose time threads do not know."""
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Take what the guest has used and freed, down to that size, and leave it the size that it has; KiB that the host got."""
+        """Sweep a guest down to that size. Return the KiB that the host got."""
 
 
 @runtime_checkable
 class GuestStatistics(Protocol):
-    """A hypervisor that can be asked between two cycles what a guest says of its memory."""
+    """Hypervisor that reports a guest's memory between two cycles. Its methods raise `HypervisorError`."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it says nothing.
-
-        Raises `HypervisorError`.
-        """
+        """Return when the last statistics were made (s since the epoch), and the usable KiB. None: the guest reports nothing."""
 
     def size_now(self, guest: Entity) -> float | None:
-        """What the guest's balloon leaves it, in KiB, while it moves; None: its balloon does not say. Raises `HypervisorError`."""
+        """Return the KiB that a moving balloon leaves the guest. None: it does not say."""
 
 
-class LeavingSweep(NamedTuple):
-    """The sweep of a guest that is to be moved: what the host is to get by it (KiB; 0: all), seconds within which it takes memory, and who
-    is told what became of it."""
+@dataclass(frozen=True, slots=True)
+class LeavingSweep:
+    """Sweep of a guest that is about to migrate."""
 
-    gain: float
-    within: float
-    told: Callable[[SweepOutcome], object]
+    gain: float  #: KiB that the host shall get; 0: all
+    within: float  #: seconds after which the sweep takes no more memory
+    on_end: Callable[[SweepOutcome], object]
 
 
 def is_sweep(guest: Guest, target: Value) -> bool:
-    """True if this size is the law's suggestion of a sweep, and not a size that another wants it to keep."""
+    """Return whether this size is the law's suggestion of a sweep, and not a size to keep."""
     return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
 
 
 class SweptGuests:
-    """Begins sweeps, and notes in the records of guests what became of them."""
+    """Sweeps of this host's guests."""
 
     def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
-        self._context = context
-        self._law = law
-        self._records = records
-        loss = "a guest may keep less than its headroom"
-        self._file = context.state_file("sweeps.json", "the file of sweeps under way", TWO_SIZES, loss=loss)
-        self.sweeper = Sweeper(context.log, self._note, context.wake)
+        self._context, self._law, self._records = context, law, records
+        self.cut_off = CutOffSweeps(context, records)
+        self.sweeper = Sweeper(context.log, self.cut_off.note, context.wake)
         self._lately: deque[SweepOutcome] = deque()
 
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
     def begin(
-        self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, known: GuestMemory, target: int, leaving: LeavingSweep | None
+        self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, memory: GuestMemory, target: int, leaving: LeavingSweep | None
     ) -> SweepOutcome | None:
         """Sweep a guest of the last snapshot. Raises `HypervisorError`.
 
-        :param past: its record
-        :param known: what the snapshot tells of it
-        :param leaving: how, as the guest is to be moved; None: it is not
-        :return: what became of it where that is known already; None: it is under way
+        :return: the outcome of a hypervisor that sweeps by itself; None: the sweep is under way
         """
-        size, now = int(known.size or 0.0), self._context.monotonic()
         if isinstance(hypervisor, SweepControl):
-            held, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
-            left = None if held is None else held - gave
-            plan = SweepPlan(size, target, gave, 0.0, self._law.sweep_wait)
-            told = (plan, target, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK)
-            outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
-            self._took(outcome)
+            outcome = self._swept_by(hypervisor, guest, memory, target)
+            self._record(outcome)
             if leaving is not None:
-                leaving.told(outcome)
+                leaving.on_end(outcome)
             return outcome
-        asks = hypervisor if isinstance(hypervisor, GuestStatistics) else None
-        statistics = None if asks is None else partial(asks.usable_memory, guest.entity)
-        size_now = None if asks is None else partial(asks.size_now, guest.entity)
-        waited = max(0.0, now - self._records.snapshot.monotonic)
-        age = None if known.statistics.age is None else known.statistics.age + waited
-        if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
+        entity, now = guest.entity, self._context.monotonic()
+        balloon, freshest = SweptBalloon(partial(hypervisor.set_balloon, entity)), FRESH_SECONDS
+        if isinstance(hypervisor, GuestStatistics):
+            balloon = replace(balloon, size=partial(hypervisor.size_now, entity), statistics=partial(hypervisor.usable_memory, entity))
+            freshest = stale_seconds(self._context.interval)
+        age = memory.statistics.age
+        if age is None or (age := age + max(0.0, now - self._records.snapshot.monotonic)) > freshest:
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = pid_of(guest)
         if pid is None:
-            past.rests_until = now + REST_SECONDS[SweepEnd.UNSEEN]
+            past.sweeps = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.UNSEEN])
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
-        command = partial(hypervisor.set_balloon, guest.entity)
-        process = QemuProcess(pid, self._context.root / "proc")
-        gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
-        hollow, usable = max(0.0, size - target - gain), known.statistics.usable or 0.0
-        within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
-        plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, now - age, within)
-        first_slice = min((one.slice for one in self._of_late()), default=math.inf)
-        asked = (command, process, past.sweep_cost, statistics, size_now, first_slice)
-        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, *asked, told=hears))
+        plan = replace(self._plan(guest, memory, target, leaving), measured=now - age, cost=past.sweeps.cost)
+        read, on_end = QemuProcess(pid, self._context.root / "proc").read, None if leaving is None else leaving.on_end
+        self.sweeper.begin(Sweep(entity, guest.incarnation, plan, balloon, read, on_end))
         return None
 
-    # --- what became of them ---------------------------------------------------------------------------------------------------------
+    def _plan(self, guest: Guest, memory: GuestMemory, target: int, leaving: LeavingSweep | None) -> SweepPlan:
+        size = int(memory.size or 0.0)
+        gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
+        return SweepPlan(
+            size=size,
+            bottom=target,
+            gain=gain,
+            hollow=max(0.0, size - target - gain),
+            wait=self._law.sweep_wait,
+            usable=memory.statistics.usable or 0.0,
+            within=math.inf if leaving is None else leaving.within,
+            first_slice=min([FIRST_SLICE_KIB, *(outcome.next_slice for outcome in self._recent())]),
+        )
+
+    def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
+        """Have the hypervisor sweep a guest by itself."""
+        resident, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
+        return SweepOutcome(
+            guest=guest.entity,
+            incarnation=guest.incarnation,
+            plan=SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=self._law.sweep_wait),
+            end=SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK,
+            ended=self._context.monotonic(),
+            lowest=target,
+            gave=gave,
+            seconds=1.0,
+            reaction=REACTION_SECONDS,
+            resident=None if resident is None else resident - gave,
+        )
+
+    # --- outcomes --------------------------------------------------------------------------------------------------------------------
 
     def follow(self) -> None:
-        """Take in what has ended: the guest was asked for its headroom again."""
+        """Record the outcomes of sweeps that have ended."""
         for outcome in self.sweeper.outcomes():
-            self._took(outcome)
+            self._record(outcome)
 
-    def _took(self, outcome: SweepOutcome) -> None:
-        memory = self._records.of(outcome.guest.id)
-        if outcome.reaction and outcome.lowest < outcome.plan.size:
+    def _record(self, outcome: SweepOutcome) -> None:
+        if outcome.reaction and outcome.began:
             self._lately.append(outcome)
-        if memory is None or memory.incarnation != outcome.incarnation:
+        past = self._records.of(outcome.guest.id)
+        if past is None or past.incarnation != outcome.incarnation:
             return
-        if memory.request is not None and memory.request.sweeps and memory.request.target == outcome.plan.bottom:
-            size, lowest, ended = outcome.plan.size, outcome.lowest, outcome.ended
-            back = SizeRequest(size, lowest, ended) if outcome.is_back else SizeRequest(math.ceil(lowest), size, ended)
-            memory.request = None if outcome.end is SweepEnd.GONE else back
-        memory.sweep, memory.sweep_cost = outcome, outcome.cost
-        memory.rests_until = outcome.ended + _rest_after(outcome, memory)
-        learnt = memory.learnt is not None and learn_from_sweep(memory.learnt, outcome)
-        if outcome.missed and not learnt:
-            if (now := self._context.monotonic()) - memory.missed_since >= MISSED_SECONDS:
-                memory.missed, memory.missed_since = 0.0, now
-            memory.missed += outcome.missed
+        request = past.request
+        if request is not None and request.sweeps and request.target == outcome.plan.bottom:
+            past.request = _request_after(outcome)
+        explained = past.learnt is not None and learn_from_sweep(past.learnt, outcome)
+        past.sweeps = past.sweeps.after(outcome, self._context.monotonic(), explained=explained)
 
-    def _of_late(self) -> Iterable[SweepOutcome]:
+    def _recent(self) -> Iterable[SweepOutcome]:
         now, lately = self._context.monotonic(), self._lately
         while lately and now - lately[0].ended > LATELY_SECONDS:
             lately.popleft()
@@ -171,74 +167,38 @@ class SweptGuests:
 
     @property
     def reaction(self) -> float:
-        """Seconds until a guest that grows while it is swept has its headroom again, by the slowest of the sweeps of late."""
-        return max((one.reaction for one in self._of_late()), default=UNKNOWN_REACTION_SECONDS)
+        """Seconds until a guest that grows during its sweep has its headroom back, by the slowest recent sweep."""
+        return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
-        """Which guests are swept now, what became of their last sweeps, and in how many seconds they may be swept again."""
-        last = [one.sweep if one.sweep is not None and now - one.sweep.ended < TOLD_SECONDS else None for one in records]
+        """Return the fields of guests about their sweeps; none that is unknown for all."""
+        histories = [record.sweeps for record in records]
+        last = [history.shown(now) for history in histories]
         columns: dict[str, Sequence[Value]] = {}
-        if taking := self.sweeper.taking():
-            columns[SWEPT_NOW] = [1 if guest.id in taking else None for guest in guests]
+        if inflating := self.sweeper.inflating():
+            columns[SWEPT_NOW] = [1 if guest.id in inflating else None for guest in guests]
         if any(last):
-            columns[GAVE] = [None if one is None else int(one.gave) for one in last]
-            columns[LASTED] = [None if one is None else round(one.seconds, 2) for one in last]
-            columns[ENDED] = [None if one is None else one.end.value for one in last]
-        if any(one.missed for one in records):
-            columns[MISSED] = [int(one.missed) if one.missed and now - one.missed_since < MISSED_SECONDS else None for one in records]
-        rests = [round(one.rests_until - now, 1) if one.rests_until > now else None for one in records]
+            columns[GAVE] = [None if sweep is None else int(sweep.gave) for sweep in last]
+            columns[LASTED] = [None if sweep is None else round(sweep.seconds, 2) for sweep in last]
+            columns[ENDED] = [None if sweep is None else sweep.end.value for sweep in last]
+        if any(history.missed for history in histories):
+            columns[MISSED] = [int(history.missed_lately(now)) or None for history in histories]
+        rests = [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories]
         return columns | {REST: rests} if any(rests) else columns
 
-    # --- what was cut off --------------------------------------------------------------------------------------------------------------
-
-    def was_swept_at(self, identity: str, size: int) -> bool:
-        """True if a guest has this size because the mom before this one was cut off while it swept it."""
-        one = self._cut_off.get(identity)
-        return one is not None and one[1] - RESIZE_SLACK_KIB <= size <= one[2] + RESIZE_SLACK_KIB
+    # --- after a crash -----------------------------------------------------------------------------------------------------------------
 
     def ends_of_cut_off(self, source: Source) -> Sequence[Decision]:
-        """What guests get back whose sweep was cut off, until they were asked to have it, or have another size."""
-        cut_off, guests = self._cut_off, self._records.snapshot.guests
-        if not cut_off or not guests:
-            return ()
-        ends: list[Decision] = []
-        left: dict[str, tuple[str, int, int]] = {}
-        for identity, one in cut_off.items():
-            incarnation, bottom, back = one
-            guest, memory = guests.get(identity), self._records.of(identity)
-            if guest is None:
-                left[identity] = one  # one list may lack it
-            elif guest.incarnation == incarnation and (memory is None or memory.request is None or memory.request.in_doubt):
-                size = guest.number("balloon_cur")
-                if size is None:
-                    left[identity] = one
-                elif bottom - RESIZE_SLACK_KIB <= size <= back - self._records.dead_band:
-                    left[identity] = one
-                    why = "mom was cut off while it swept the guest: it gets its headroom back"
-                    ends.append(Decision(guest.entity, CONTROL, back, why, source))
-        if left.keys() != cut_off.keys():
-            self._cut_off = left
-            self.sweeper.note()  # or the next mom would take a size from then for one of that sweep's
+        """Return decisions that give headroom back to guests whose sweeps a crash has cut off."""
+        ends, dropped = self.cut_off.ends(source)
+        if dropped:
+            self.sweeper.note()  # a note that stays would explain later sizes of the guest, too
         return ends
 
-    @cached_property
-    def _cut_off(self) -> Mapping[str, tuple[str, int, int]]:
-        """Sweeps by the mom before this one whose guests are not known to have their headroom back: by guest id the incarnation, the least
-        and the former size."""
-        return self._file.read() or {}
 
-    def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:
-        """Note on disk what is under way, with what was cut off and is not back yet. Raises `StateError`."""
-        self._file.write({**self._cut_off, **under_way}, durable=False)
-
-
-def _rest_after(outcome: SweepOutcome, memory: BalloonedGuest) -> float:
-    """For how many seconds a guest is not swept again after that."""
-    rest = REST_SECONDS.get(outcome.end, 0.0)
-    if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:
-        memory.in_vain_since = math.inf
-    elif rest:
-        memory.in_vain_since = min(memory.in_vain_since, outcome.ended)
-        if outcome.ended - memory.in_vain_since >= IN_VAIN_SECONDS:
-            rest = max(rest, IN_VAIN_SECONDS)
-    return rest
+def _request_after(outcome: SweepOutcome) -> SizeRequest | None:
+    """Return the request after a sweep: for the former size, or for the smallest size if the last command failed."""
+    size, lowest, ended = outcome.plan.size, outcome.lowest, outcome.ended
+    if outcome.end is SweepEnd.GONE:
+        return None
+    return SizeRequest(size, lowest, ended) if outcome.is_back else SizeRequest(math.ceil(lowest), size, ended)

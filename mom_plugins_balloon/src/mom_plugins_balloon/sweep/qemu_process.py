@@ -1,0 +1,96 @@
+"""Reads a guest's QEMU process: its CPU time, RSS and page faults, which the kernel reports in microseconds."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mom_toolkit import ProcessStat
+
+_PAGE_KIB: Final = mmap.PAGESIZE / 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReading:
+    """One reading of a process. Sizes are KiB."""
+
+    cpu_seconds: float  #: of all threads, since its start
+    resident: float
+    faulted: float  #: page faults since its start; a fault of a huge page counts as a small one, and `resident` shows those
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessActivity:
+    """Activity of a process between two readings. Sizes are KiB."""
+
+    busy: float  #: ratio of one CPU
+    grown: float
+    faulted: float
+
+
+class QemuProcess:
+    """Process of a guest by its pid.
+
+    :param proc: folder of /proc
+    """
+
+    def __init__(self, pid: int, proc: Path) -> None:
+        self._folder = proc / str(pid)
+        self._started = None if (stat := ProcessStat.of(self._folder)) is None else stat.started
+        # The id of another process's CPU clock, as clock_getcpuclockid(3) makes it. It belongs to this system, wherever `proc` is.
+        self._clock = (~pid << 3) | 2 if proc == Path("/proc") else None
+
+    def read(self) -> ProcessReading | None:
+        """Return a reading, with CPU time to the nanosecond on this system. None: the process is gone, or its pid has another process."""
+        stat = ProcessStat.of(self._folder)
+        if stat is None or stat.started != self._started or stat.resident_kib is None:
+            return None
+        cpu_seconds = stat.cpu_seconds
+        if self._clock is not None:
+            with suppress(OSError):
+                cpu_seconds = time.clock_gettime(self._clock)
+        return ProcessReading(cpu_seconds, stat.resident_kib, (stat.minor_faults + stat.major_faults) * _PAGE_KIB)
+
+
+class ProcessGone(Exception):
+    """The process of the guest cannot be read any more."""
+
+
+class ProcessWatch:
+    """Watch on a guest's process for the time of a sweep.
+
+    :param read: reads the process; None: it is gone
+    :param pause: waits for so many seconds
+    """
+
+    def __init__(self, read: Callable[[], ProcessReading | None], clock: Callable[[], float], pause: Callable[[float], object]) -> None:
+        self._read, self._clock, self._pause = read, clock, pause
+        self.first: float | None = None  #: RSS at the first reading; None before
+        self.resident = 0.0  #: RSS at the last reading
+
+    @property
+    def gained(self) -> float:
+        """Memory that the host got since the first reading."""
+        return 0.0 if self.first is None else self.first - self.resident
+
+    def read(self) -> ProcessReading:
+        """Read the process. Raises `ProcessGone`."""
+        reading = self._read()
+        if reading is None:
+            raise ProcessGone
+        self.first = reading.resident if self.first is None else self.first
+        self.resident = reading.resident
+        return reading
+
+    def watch(self, seconds: float) -> ProcessActivity:
+        """Return the activity of the process in the next seconds. Raises `ProcessGone`."""
+        before, began = self.read(), self._clock()
+        self._pause(seconds)
+        after, passed = self.read(), self._clock() - began
+        busy = (after.cpu_seconds - before.cpu_seconds) / passed if passed > 0 else 0.0
+        return ProcessActivity(busy, after.resident - before.resident, after.faulted - before.faulted)

@@ -1,0 +1,121 @@
+"""Sweeps that are under way, each in its own thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from mom_core import NoChangeNeeded, Refused, StateError
+from mom_plugins_balloon.sweep.limits import END_SECONDS, SLICE_KIB
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, UnfinishedSweep
+from mom_plugins_balloon.sweep.sweep import Sweep
+
+
+class Sweeper:
+    """Sweeps that are under way. Any thread may call its methods.
+
+    :param note: writes unfinished sweeps by guest id to disk; called before the first command of a sweep and after its last
+    :param wake: called after the last sweep under way if the host got memory, in that sweep's thread
+    """
+
+    def __init__(self, log: logging.Logger, note: Callable[[dict[str, UnfinishedSweep]], None], wake: Callable[[str], None]) -> None:
+        self._log, self._write_note, self._wake = log, note, wake
+        self._lock = threading.RLock()
+        self._under_way: dict[str, Sweep] = {}
+        self._not_back: dict[str, UnfinishedSweep] = {}
+        """Sweeps that ended without the guest's headroom. They stay noted until the guest is asked for another size."""
+        self._threads: list[threading.Thread] = []
+        self._outcomes: list[SweepOutcome] = []
+        self._most = max(1, (os.cpu_count() or 1) // 2)
+        """Balloons that may inflate at a time: each keeps a CPU busy. One sweep after the other reclaims 0.5 GiB/s, more than a burst
+        needs. As many sweeps may wait for statistics meanwhile."""
+        self._turns = threading.Semaphore(self._most)
+
+    def begin(self, sweep: Sweep) -> None:
+        """Perform a sweep in its own thread. Raises `NoChangeNeeded` if it has to wait, and `Refused` if it cannot be started."""
+        identity = sweep.guest.id
+        with self._lock:
+            if identity in self._under_way:
+                raise NoChangeNeeded("it is swept now")
+            if len(self._under_way) >= 2 * self._most:
+                raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
+            self._under_way[identity] = sweep
+            thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            try:
+                self._write_note(self._unfinished())
+                thread.start()
+            except (StateError, RuntimeError) as error:  # RuntimeError: the unit may have no more threads
+                del self._under_way[identity]
+                self.note()
+                raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
+            self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
+
+    def take_over(self, identity: str) -> bool:
+        """End the sweep of a guest that gets another size. Return whether it had a sweep, which sends no command after this."""
+        with self._lock:
+            sweep = self._under_way.get(identity)
+        if sweep is not None:
+            sweep.take_over()
+        return sweep is not None
+
+    def resized(self, identity: str) -> None:
+        """Drop the note of a guest that was asked for another size."""
+        with self._lock:
+            if self._not_back.pop(identity, None) is not None:
+                self.note()
+
+    def stop(self, identity: str) -> None:
+        """End the sweep of a guest, if it has one; the guest gets its headroom back."""
+        with self._lock:
+            if (sweep := self._under_way.get(identity)) is not None:
+                sweep.stop()
+
+    def stop_all(self, seconds: float = END_SECONDS) -> None:
+        """End all sweeps, and wait at most so long until the guests have their headroom back."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            for sweep in self._under_way.values():
+                sweep.stop()
+            threads = self._threads
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def inflating(self) -> frozenset[str]:
+        """Return the ids of guests whose sweeps have their turn, and do not wait for statistics any more."""
+        with self._lock:
+            return frozenset(identity for identity, sweep in self._under_way.items() if sweep.inflates)
+
+    def outcomes(self) -> list[SweepOutcome]:
+        """Return the outcomes since the last call."""
+        with self._lock:
+            outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def note(self) -> None:
+        """Write the note of unfinished sweeps again."""
+        with self._lock:
+            try:
+                self._write_note(self._unfinished())
+            except StateError as error:
+                self._log.warning("cannot note the sweeps under way: %s", error.message)
+
+    def _unfinished(self) -> dict[str, UnfinishedSweep]:
+        return self._not_back | {identity: sweep.unfinished for identity, sweep in self._under_way.items()}
+
+    def _perform(self, sweep: Sweep) -> None:
+        outcome = sweep.perform(self._turns)
+        with self._lock:
+            del self._under_way[sweep.guest.id]
+            self._outcomes.append(outcome)
+            if not outcome.is_back and outcome.end is not SweepEnd.TAKEN_OVER:
+                self._not_back[sweep.guest.id] = sweep.unfinished
+            last = not self._under_way
+            self.note()
+        self._log.debug("sweep of %s: %s", sweep.guest, outcome)
+        if sweep.on_end is not None:
+            sweep.on_end(outcome)
+        if last and outcome.gave > SLICE_KIB:
+            self._wake("guests were swept")

@@ -1,0 +1,182 @@
+"""Sweeps in threads: how many at a time, notes for a crash, and their end."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+from swept_guest import BOTTOM, SIZE, SimulatedGuest, plan_of, sweep_of
+
+from mom_core import Entity, HypervisorError, NoChangeNeeded, Refused, Scope, StateError
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, UnfinishedSweep
+from mom_plugins_balloon.sweep.sweeper import Sweeper
+
+NOTE = {"a": UnfinishedSweep("1", BOTTOM, SIZE)}
+
+
+class Bench:
+    """A sweeper in real time, and its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[dict[str, UnfinishedSweep]] = []
+        self.error: StateError | None = None
+        self.ended = threading.Event()
+        self.sweeper = Sweeper(logging.getLogger("test"), self.note, lambda reason: None)
+
+    def note(self, unfinished: dict[str, UnfinishedSweep]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.notes.append(dict(unfinished))
+        if not unfinished:
+            self.ended.set()
+
+
+def held_up(guest: SimulatedGuest, go: threading.Event, reached: threading.Event | None = None) -> Callable[[float], None]:
+    """Return a pause that waits for `go` at first."""
+
+    def pause(seconds: float) -> None:
+        if reached is not None:
+            reached.set()
+        go.wait(10)
+        guest.pause(seconds)
+
+    return pause
+
+
+def test_outcome_is_reported_once_the_sweep_is_no_longer_under_way() -> None:
+    bench, reported = Bench(), threading.Event()
+    outcomes: list[tuple[SweepEnd, bool]] = []
+
+    def report(outcome: SweepOutcome) -> None:
+        outcomes.append((outcome.end, bench.sweeper.take_over("a")))
+        reported.set()
+
+    sweep = sweep_of(SimulatedGuest())
+    sweep.on_end = report
+    bench.sweeper.begin(sweep)
+    assert reported.wait(10)
+    assert outcomes == [(SweepEnd.ARRIVED, False)]
+    assert [outcome.end for outcome in bench.sweeper.outcomes()] == [SweepEnd.ARRIVED]
+    assert bench.sweeper.outcomes() == []
+
+
+def test_sweep_is_noted_from_before_its_first_command_until_after_its_last() -> None:
+    bench, guest, notes = Bench(), SimulatedGuest(), list[int]()
+
+    def resize(kib: int) -> None:
+        notes.append(len(bench.notes))
+        guest.resize(kib)
+
+    bench.sweeper.begin(sweep_of(guest, resize=resize))
+    assert bench.ended.wait(10)
+    assert bench.notes == [NOTE, {}]
+    assert set(notes) == {1}
+
+
+def test_guest_that_did_not_get_its_headroom_back_stays_noted_until_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.sweep.limits.BACK_AGAIN_SECONDS", (0.0,))
+    bench, guest, reported = Bench(), SimulatedGuest(), threading.Event()
+
+    def resize(kib: int) -> None:
+        guest.resize(kib)
+        if kib == SIZE:
+            raise HypervisorError("libvirtd is away")
+
+    sweep = sweep_of(guest, resize=resize)
+    sweep.on_end = lambda outcome: reported.set()
+    bench.sweeper.begin(sweep)
+    assert reported.wait(10)
+    (outcome,) = bench.sweeper.outcomes()
+    assert (outcome.is_back, outcome.error) == (False, "its headroom could not be given back: libvirtd is away")
+    assert not bench.sweeper.take_over("a")
+    assert bench.notes[-1] == NOTE, "the other change may fail, too"
+    bench.sweeper.resized("a")
+    assert bench.notes[-1] == {}
+
+
+def test_sweep_that_cannot_be_noted_is_not_begun() -> None:
+    bench, guest = Bench(), SimulatedGuest()
+    bench.error = StateError("the disk is full")
+    with pytest.raises(Refused, match="the disk is full"):
+        bench.sweeper.begin(sweep_of(guest))
+    assert guest.commands == []
+    assert not bench.sweeper.take_over("a")
+
+
+def test_sweep_without_a_thread_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    bench = Bench()
+    for _ in range(20):
+        with pytest.raises(Refused, match="can't start new thread"):
+            bench.sweeper.begin(sweep_of(SimulatedGuest()))
+    assert bench.notes[-1] == {}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all sweeps", "the sweep of this guest"])
+def test_stopped_sweep_gives_headroom_back_at_once(whole: bool) -> None:
+    bench, guest, inflates, stopped = Bench(), SimulatedGuest(), threading.Event(), threading.Event()
+
+    def pause(seconds: float) -> None:
+        if guest.commands:
+            inflates.set()
+            stopped.wait(10)
+        guest.pause(seconds)
+
+    def stop() -> None:
+        stop_sweep()
+        stopped.set()
+
+    sweep = sweep_of(guest, pause=pause)
+    stop_sweep = sweep.stop
+    sweep.stop = stop  # type: ignore[method-assign]  # the guest's time goes on once it was called
+    bench.sweeper.begin(sweep)
+    assert inflates.wait(10)
+    bench.sweeper.stop("b")
+    assert not stopped.is_set()
+    if whole:
+        bench.sweeper.stop_all(10)
+    else:
+        bench.sweeper.stop("a")
+    assert bench.ended.wait(10)
+    assert guest.commands[1:] == [SIZE]
+    assert [outcome.end for outcome in bench.sweeper.outcomes()] == [SweepEnd.TAKEN_OVER]
+
+
+def test_guest_has_no_two_sweeps_at_a_time() -> None:
+    bench, guest, go = Bench(), SimulatedGuest(), threading.Event()
+    bench.sweeper.begin(sweep_of(guest, pause=held_up(guest, go)))
+    with pytest.raises(NoChangeNeeded, match="is swept now"):
+        bench.sweeper.begin(sweep_of(guest))
+    go.set()
+    assert bench.ended.wait(10)
+
+
+def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.sweep.sweeper.os.cpu_count", lambda: 2)
+    bench, go, watched, asked = Bench(), threading.Event(), threading.Event(), threading.Event()
+    first, second, order = SimulatedGuest(), SimulatedGuest(), list[str]()
+
+    def resize(name: str, guest: SimulatedGuest) -> Callable[[int], None]:
+        return lambda kib: (order.append(name), guest.resize(kib))[1]
+
+    def statistics() -> tuple[float, float] | None:
+        asked.set()
+        return second.statistics()()
+
+    bench.sweeper.begin(sweep_of(first, pause=held_up(first, go, watched), resize=resize("a", first)))
+    assert watched.wait(10)
+    later = Entity(Scope.GUEST, "b", "name-b")
+    bench.sweeper.begin(sweep_of(second, plan_of(second, measured=-2.0), resize=resize("b", second), statistics=statistics, entity=later))
+    with pytest.raises(NoChangeNeeded, match="as many guests"):
+        bench.sweeper.begin(sweep_of(SimulatedGuest(), entity=Entity(Scope.GUEST, "c", "name-c")))
+    assert asked.wait(10)
+    assert not order
+    assert bench.sweeper.inflating() == {"a"}
+    go.set()
+    assert bench.ended.wait(10)
+    assert not bench.sweeper.inflating()
+    assert order == sorted(order)
+    assert {outcome.end for outcome in bench.sweeper.outcomes()} == {SweepEnd.ARRIVED}
