@@ -393,7 +393,8 @@ def report(options: argparse.Namespace) -> None:
     found = list(results_in(options.results / "faults.jsonl"))
     print(f"{fault_report.summary(found)}\n\n{fault_report.table_of(found)}")
     if options.docs is not None:
-        fault_report.fill(options.docs / "safety.md", found)
+        readme = options.docs.parent / "benchmarks/faults/README.md"
+        fault_report.fill(options.docs / "safety.md", readme, found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -418,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="take the host's memory but for so much; 0: tell mom to keep more than there is",
     )
     told_all = verbs.add_parser("report", help="print the table, and put it into the page")
-    told_all.add_argument("--docs", type=Path, help="the folder with safety.md")
+    told_all.add_argument("--docs", type=Path, help="the folder with safety.md, in a clone")
     for verb in (campaign, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)

@@ -83,7 +83,7 @@ def _figures(mine: Sequence[Result]) -> list[str]:
     return [f"{len(mine):,}", str(broken), *(f"{seconds:.1f}" for seconds in times), percent(bound(broken, len(mine)))]
 
 
-def fill(page: Path, results: Sequence[Result]) -> None:
-    """Put both into a page, between `<!-- faults -->` and `<!-- end -->`."""
-    text = f"{summary(results)}\n\n{table_of(results)}" if tried(results) else summary(results)
-    page.write_text(filled(page.read_text("utf-8"), {"faults": text}), "utf-8")
+def fill(page: Path, readme: Path, results: Sequence[Result]) -> None:
+    """Write the summary to a page and the table to a README, between `<!-- faults -->` and `<!-- end -->`."""
+    for file, text in ((page, summary(results)), (readme, table_of(results))):
+        file.write_text(filled(file.read_text("utf-8"), {"faults": text}), "utf-8")

@@ -150,12 +150,15 @@ def test_the_table_has_a_line_for_each_kind_and_leaves_out_what_could_not_be_tri
 
 
 def test_the_page_gets_the_table_and_a_campaign_knows_what_is_done(tmp_path: Path) -> None:
-    page = tmp_path / "safety.md"
-    page.write_text("# Safe?\n\n<!-- faults -->\n\nold\n\n<!-- end -->\n\nafter\n")
+    page, readme = tmp_path / "docs/safety.md", tmp_path / "benchmarks/faults/README.md"
+    for path in (page, readme):
+        path.parent.mkdir(parents=True)
+        path.write_text("# Safe?\n\n<!-- faults -->\n\nold\n\n<!-- end -->\n\nafter\n")
     (tmp_path / "faults.jsonl").write_text("".join(json.dumps(result(number, "mom-killed")) + "\n" for number in (1, 2)))
-    campaign.main(["report", "--results", str(tmp_path), "--docs", str(tmp_path)])
-    assert "| mom is killed, and started again | 2 | 0 |" in page.read_text()
-    assert "old" not in page.read_text()
+    campaign.main(["report", "--results", str(tmp_path), "--docs", str(page.parent)])
+    assert "2 faults of 1 kinds" in page.read_text()
+    assert "| mom is killed, and started again | 2 | 0 |" in readme.read_text()
+    assert "old" not in page.read_text() + readme.read_text()
     kept = campaign.Campaign(1, ["mom-killed"], campaign.Plan(), tmp_path, print)
     assert kept.done() == {1, 2}
     with pytest.raises(SystemExit):
