@@ -24,7 +24,7 @@ import click
 from pydantic import BaseModel
 
 import mom_core
-import mom_toolkit
+import mom_kvm
 from mom_core import (
     Condition,
     ControlSpec,
@@ -49,6 +49,7 @@ from mom_core.settings import descriptions
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of, guest_columns
 from mom_daemon.cli import frame, verbs
+from mom_kvm import Canary, CanaryState, helper_declaration
 from mom_plugins_host.cpu_lists import REFRESH
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
@@ -56,7 +57,6 @@ from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
 from mom_plugins_http.settings import HttpSettings
-from mom_toolkit import Canary, CanaryState, helper_declaration
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -483,7 +483,7 @@ def _count(arguments: str) -> str:
 def _names() -> list[tuple[str, object]]:
     """Public names of `mom_core`, and those of the library for plugins with its name before them."""
     core = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    return core + [(f"mom_toolkit.{name}", getattr(mom_toolkit, name)) for name in dir(mom_toolkit)]
+    return core + [(f"mom_kvm.{name}", getattr(mom_kvm, name)) for name in dir(mom_kvm)]
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
@@ -508,7 +508,7 @@ def _protocols() -> str:
     values = [(f"`{name}`", _first_sentence(_said_below(name))) for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "Public names of `mom_core` besides [hooks](../hooks.md) and [errors](errors.md), and of `mom_toolkit`, the library for plugins. "
+        "Public names of `mom_core` besides [hooks](../hooks.md) and [errors](errors.md), and of `mom_kvm`, the library for plugins. "
         "The docstring of each says more: `python -m pydoc mom_core.Snapshot`. A controller tests for a capability with "
         "`isinstance(hypervisor, BalloonControl)`.",
         [

@@ -33,13 +33,13 @@ from unittest.mock import patch
 from bench_accounts import memory_mib
 from bench_fleet import cpu_seconds, free_port, new_operator
 
+from mom_kvm import Destination
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, Store, linked
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, StoredEntry, direct, subject
 from mom_plugins_fleet.view import Bucket
-from mom_toolkit import Destination
 
 LOG = logging.getLogger("bench")
 TELL_SECONDS: Final = 5.0

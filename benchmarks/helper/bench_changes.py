@@ -50,9 +50,8 @@ from mom_core import (
 )
 from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_devkit.without_root import USER, HelperProcess, another_user
-from mom_guests import HostSide
+from mom_kvm import HELPER_SOCKET_VARIABLE, Hierarchies, HostSide
 from mom_plugins_cgroup import CgroupPlugin
-from mom_toolkit import HELPER_SOCKET_VARIABLE, Hierarchies
 
 TARGETS = {"more": 5.0}
 

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 from plain_qemu import PlainGuest, PlainHost, plain_host  # only found from here on
 
 from mom_devkit import wait_until
-from mom_toolkit import ProcessStat
+from mom_kvm import ProcessStat
 
 SIZE_MIB, HALF_MIB = 1024, 512
 BASE_MIB, BURST_MIB = 250, 450

@@ -70,7 +70,7 @@ def answers(rounds: int, many: int) -> list[list[Record]]:
 
 def conversion(many: int) -> list[float]:
     """Milliseconds for so many records to become fields, in each of the cycles after the first."""
-    from mom_guests import Reading, convert
+    from mom_kvm import Reading, convert
 
     rounds = answers(ROUNDS, many)
     base = max(value for record in rounds[0] if isinstance(value := record.get("balloon.last-update"), int))
@@ -174,7 +174,7 @@ def listing(many: int) -> list[float]:
 def watch(many: int) -> tuple[list[float], list[float]]:
     """Milliseconds of a look at so many guests that all have something new to tell, and of one at the same guests before they have."""
     from mom_core import Guest, Snapshot
-    from mom_guests import GuestWatch
+    from mom_kvm import GuestWatch
     from mom_libvirt.connection import Connection, ConnectionSettings
 
     module = RecordedLibvirt(many)
@@ -196,7 +196,7 @@ def watch(many: int) -> tuple[list[float], list[float]]:
 
 def host_side(many: int) -> list[float]:
     """Milliseconds for what the host sees of so many guests: each is this very process, with a command line that has its UUID in it."""
-    from mom_guests import HostSide
+    from mom_kvm import HostSide
     from mom_libvirt.qemu_process import pid_of
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:

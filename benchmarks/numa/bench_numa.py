@@ -25,11 +25,11 @@ from pathlib import Path
 from mom_core import Decision, PluginContext, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, host_of
+from mom_kvm import NO_PROMISES
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.process import Process
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.sampler import take_sample
-from mom_toolkit import NO_PROMISES
 
 GIB = 1 << 20  # KiB
 AREAS = 700

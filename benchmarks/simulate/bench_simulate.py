@@ -23,9 +23,9 @@ WANTED_SECONDS = {"simulate": 60.0, "replay": 15.0}
 
 def simulate(name: str, hours: float, folder: Path) -> int:
     """Simulate and record; the number of cycles."""
+    from mom_kvm import SimulationSetup
     from mom_plugins_sim.scenario.library import find_scenario, read_scenario
     from mom_plugins_sim.simulate.run import run_scenario
-    from mom_toolkit import SimulationSetup
 
     path = find_scenario(name)
     return sum(1 for _ in run_scenario(read_scenario(path), path, SimulationSetup("defaults"), None, hours * 3600, folder))

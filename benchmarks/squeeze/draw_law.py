@@ -13,9 +13,9 @@ from pathlib import Path
 from matplotlib import pyplot, rcParams
 
 from mom_core import Value
+from mom_kvm import SimulationSetup
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import SimulationSetup
 
 GUEST, SINCE, SECONDS = "g00-001", 420.0, 720.0
 """What is drawn: one guest, from and to (seconds)."""

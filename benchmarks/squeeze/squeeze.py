@@ -238,7 +238,7 @@ def simulate(options: argparse.Namespace) -> None:
     """All managers on the simulator; what was there of these mixes is replaced."""
     import on_simulator
 
-    from mom_toolkit import quiet
+    from mom_kvm import quiet
 
     mixes = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in squeezed().items()}
     names = options.mixes or list(mixes)

@@ -78,11 +78,11 @@ class Setting:
         from vdsm_process import Vdsm
 
         from mom_core import PluginContext, StateFile
+        from mom_kvm import Address
         from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
         from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
         from mom_plugins_vdsm.tls import TlsFiles
-        from mom_toolkit import Address
 
         pki = write_pki(folder / "pki", make_ca())
         self.vdsm = Vdsm("--pki", str(pki), "--sample-every", "0")

@@ -12,7 +12,7 @@ from mom_daemon import REPORT_FORMAT, STATUS_FILE, json_text, report_document
 from mom_daemon.cli import frame
 from mom_daemon.look import sources
 from mom_daemon.look.sources import ask, newest
-from mom_toolkit import PastCycle
+from mom_kvm import PastCycle
 
 BROKEN = """
 @staticmethod
@@ -95,7 +95,7 @@ def mom_source(kind, settings, run_directory, state_directory, path):
 CYCLES = """
 from mom_core import Report
 from mom_core.testing import snapshot
-from mom_toolkit import PastCycle
+from mom_kvm import PastCycle
 
 class Gapped:
     where = "a recording"

@@ -21,7 +21,7 @@ import os, sys
 from pathlib import Path
 from mom_helper.guests import UNIFIED, Guests
 from mom_helper.kernel import Allowance
-from mom_toolkit import Hierarchies
+from mom_kvm import Hierarchies
 seen = Hierarchies(Path("/"))
 seen.refresh()
 guests = Guests(None, {UNIFIED: seen.folder(UNIFIED, "/")}, Allowance(1, 1))

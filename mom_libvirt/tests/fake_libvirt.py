@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mom_core import Entity, PluginContext, Scope
 from mom_devkit import HandClock
+from mom_kvm import PlatformProperties
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, ConnectionSettings
 from mom_libvirt.domain_xml import LONGEST_XML
@@ -22,7 +23,6 @@ from mom_libvirt.domains import SamplingSettings
 from mom_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_libvirt.qemu_process import pid_of
-from mom_toolkit import PlatformProperties
 
 LONG_SECONDS = 30.0
 """Longer than anything here takes that does not hang, however busy the machine is."""

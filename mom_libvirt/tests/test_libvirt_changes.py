@@ -9,9 +9,9 @@ from fake_libvirt import FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
 
 from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied, Severity
 from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess, another_user, why_not_another_user
+from mom_kvm import Destination
 from mom_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused
 from mom_libvirt.failures import AUTH_UNAVAILABLE, translated
-from mom_toolkit import Destination
 
 DRIVER = "test:///default"
 """libvirt's own driver for tests: each connection has one guest, in memory."""

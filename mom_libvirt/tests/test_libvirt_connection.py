@@ -15,10 +15,10 @@ from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, NoLoo
 import mom_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_devkit import wait_until
+from mom_kvm import Callers
 from mom_libvirt.connection import Connection, ConnectionSettings
 from mom_libvirt.events import GuestEvent
 from mom_libvirt.failures import SYSTEM_ERROR
-from mom_toolkit import Callers
 
 LOG = logging.getLogger("test")
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Value
 from mom_devkit import HandClock
-from mom_guests import Resizes
+from mom_kvm import Resizes
 from mom_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
 from mom_libvirt.hypervisor import LibvirtHypervisor
 

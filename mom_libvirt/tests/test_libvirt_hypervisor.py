@@ -25,8 +25,7 @@ from mom_core import (
     Scope,
 )
 from mom_devkit import wait_until
-from mom_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import (
+from mom_kvm import (
     AgentAccess,
     CpuPinControl,
     GuestDescription,
@@ -36,6 +35,7 @@ from mom_toolkit import (
     NodeTuneControl,
     PlatformProperties,
 )
+from mom_libvirt.hypervisor import LibvirtHypervisor
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 

@@ -8,7 +8,7 @@ from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, impatient
 
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
 from mom_devkit import wait_until
-from mom_toolkit import Destination, GuestState
+from mom_kvm import Destination, GuestState
 
 
 @pytest.fixture

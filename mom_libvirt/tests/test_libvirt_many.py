@@ -12,9 +12,9 @@ from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatien
 
 from mom_core import HypervisorError, NotSupported, PluginContext
 from mom_devkit import wait_until
+from mom_kvm import Callers
 from mom_libvirt import CallPatience, Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_libvirt.events import GuestEvent
-from mom_toolkit import Callers
 
 LOG = logging.getLogger("test")
 BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON

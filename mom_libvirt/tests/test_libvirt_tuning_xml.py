@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from mom_core import DiskTune, NetTune
+from mom_kvm import NodeTune
 from mom_libvirt.tuning_xml import Tuning, tuning_of
-from mom_toolkit import NodeTune
 
 NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 QOS = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0">{}</ovirt-tune:qos></metadata>"""

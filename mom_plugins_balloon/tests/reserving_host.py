@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mom_core import Guest, Host, PluginContext, Snapshot, Value
 from mom_devkit import HandClock
+from mom_kvm import Reservation
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.reservations import HostReservations
-from mom_toolkit import Reservation
 
 GIB = 1 << 20
 MIB = 1 << 10

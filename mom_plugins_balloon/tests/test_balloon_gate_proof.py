@@ -17,9 +17,9 @@ import pytest
 import z3  # type: ignore[import-untyped]  # it has no types
 from guest_facts import memory_of, with_facts
 
+from mom_kvm import HealthLimits
 from mom_plugins_balloon.gate import MINIMUM_KIB, GateResult, ShrinkLimits, gate
 from mom_plugins_balloon.memory import GuestMemory
-from mom_toolkit import HealthLimits
 
 OPTIONAL = ("maximum", "usable", "age", "total", "overhead", "largest", "target", "reserved", "reach")
 MOST_PATHS = 50_000

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
+from mom_kvm import PROMISED_NOTHING
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.promises import Promise, kept
-from mom_toolkit import PROMISED_NOTHING
 
 MIB = 1024
 GIB = 1024 * MIB

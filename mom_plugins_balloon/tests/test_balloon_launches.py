@@ -8,11 +8,11 @@ import pytest
 from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
 
 from mom_core import Host, Snapshot
+from mom_kvm import Launch, LaunchedGuest, LaunchState, ReservationState
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.launches import COME_SECONDS, MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
-from mom_toolkit import Launch, LaunchedGuest, LaunchState, ReservationState
 
 STARTS, WAITING, REFUSED = LaunchState.STARTS, LaunchState.WAITING, LaunchState.REFUSED
 

@@ -25,8 +25,8 @@ from mom_core import (
     Target,
     Value,
 )
+from mom_kvm import GuestMoves, MovePreparation, MoveProgress
 from mom_plugins_balloon import BalloonPlugin
-from mom_toolkit import GuestMoves, MovePreparation, MoveProgress
 
 MIB = 1024
 GIB = 1024 * MIB

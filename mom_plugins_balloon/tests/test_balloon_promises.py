@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pytest
 
 from mom_core import Guest, PluginContext, Portion, Snapshot, Value
+from mom_kvm import Promises
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.promises import Guaranteed, GuestPromise, PromisesKept
-from mom_toolkit import Promises
 
 
 def guarantees(written: Guaranteed | None = None) -> Guarantees:

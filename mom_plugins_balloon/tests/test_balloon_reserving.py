@@ -20,6 +20,7 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_gu
 
 from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, StateFile, Value, as_number
 from mom_devkit import HandClock, config_of, declared
+from mom_kvm import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
@@ -27,7 +28,6 @@ from mom_plugins_balloon.reservations import AWAY_SECONDS, policies_reserve
 from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
 from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted
-from mom_toolkit import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
 
 
 @pytest.fixture

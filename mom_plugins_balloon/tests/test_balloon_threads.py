@@ -8,8 +8,8 @@ from reserving_host import GIB, KeptReservation, a_guest, seen
 
 from mom_core import Clock, Config, Engine, MomError, Snapshot, hookimpl
 from mom_devkit import HandClock, config_of
+from mom_kvm import Reservation, Reservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_toolkit import Reservation, Reservations
 
 
 def test_what_is_reserved_while_a_reload_replaces_the_plugin_is_kept_and_afterwards_refused(tmp_path: Path) -> None:

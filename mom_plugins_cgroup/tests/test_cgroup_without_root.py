@@ -8,8 +8,8 @@ from cgroup_fake import MIB, Bench, FakeKernel
 from mom_core import LedgerEntry, Status
 from mom_devkit import put_back
 from mom_devkit.without_root import MomPower, StandInGuest
+from mom_kvm import helper_declaration
 from mom_plugins_cgroup.fields import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
-from mom_toolkit import helper_declaration
 
 pytestmark = pytest.mark.processes
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mom_core import Entity, GuestBusy, GuestGone
 from mom_devkit import FakeGuest, FakeHypervisor
-from mom_toolkit import Destination, GuestState
+from mom_kvm import Destination, GuestState
 
 
 class MovingHypervisor(FakeHypervisor):

@@ -42,13 +42,13 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
+from mom_kvm import Destination, EvictionField, GuestState, HostDrain, Promises
 from mom_plugins_eviction import EvictionPlugin
 from mom_plugins_eviction.jobs import FORM, WHAT, Job
 from mom_plugins_eviction.requests import request
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.verbs import eviction
-from mom_toolkit import Destination, EvictionField, GuestState, HostDrain, Promises
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}

@@ -9,7 +9,7 @@ from test_eviction_movers import DONE, MovingBench
 from test_eviction_plugin import FULL, ROOM
 
 from mom_core import Entity, MomError, Status, Value
-from mom_toolkit import MovePreparation
+from mom_kvm import MovePreparation
 
 
 class Sweeping:

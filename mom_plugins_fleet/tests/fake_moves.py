@@ -1,7 +1,7 @@
 """Stands in for a plugin that moves guests."""
 
 from mom_core import Guest
-from mom_toolkit import MoveProgress, Mover
+from mom_kvm import MoveProgress, Mover
 
 DOING, ERROR = "doing", "error"
 """Fields with what is done to a guest that is moved, and what went wrong."""

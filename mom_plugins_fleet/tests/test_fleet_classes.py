@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError, PluginContext
+from mom_kvm import ClassFiles, PolicyState, PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.verbs import fleet
-from mom_toolkit import ClassFiles, PolicyState, PolicyTexts
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
 

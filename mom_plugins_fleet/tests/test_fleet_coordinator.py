@@ -16,6 +16,7 @@ import pytest
 
 from mom_core import MomError, StateError, StateFile
 from mom_devkit import wait_until
+from mom_kvm import CanaryState, Destination
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
@@ -44,7 +45,6 @@ from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.trials import settle
-from mom_toolkit import CanaryState, Destination
 
 LOG = logging.getLogger("test")
 

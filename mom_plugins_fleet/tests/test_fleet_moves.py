@@ -9,11 +9,11 @@ from fake_moves import DOING, ERROR, FakeMoves
 
 from mom_core import Condition, Decision, Entity, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value, Verdict
 from mom_core.testing import snapshot
+from mom_kvm import Destination, GuestMoves
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, NO_MOVER, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
-from mom_toolkit import Destination, GuestMoves
 
 
 class OrdersOnly(FleetAgent):

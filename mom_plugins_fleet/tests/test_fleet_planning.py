@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet_placement import GIB, Fleet, guest
 
+from mom_kvm import Destination
 from mom_plugins_fleet.placement import RESERVE_SHARE, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, LOST_SECONDS, next_orders, places
 from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders, Progress
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
-from mom_toolkit import Destination
 
 _PLACES = st.dictionaries(
     st.sampled_from("abcdef"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mom_core import MomError, PluginContext, StateFile
+from mom_kvm import Destination
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.invitation import Invitation
 from mom_plugins_fleet.link import Access
@@ -34,7 +35,6 @@ from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.status_verb import host_rows, print_hosts
 from mom_plugins_fleet.subjects import GROUPS, StoredEntry
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

@@ -21,6 +21,7 @@ from fake_moves import DOING, FakeMoves
 from made_servers import EPOCH, Link, MadeClock, Servers
 
 from mom_core import Decision, Guest, Host, Outcome, PluginContext, Report, Snapshot, StateFile, Status, Verdict
+from mom_kvm import Destination, GuestMoves, MoverAbilities
 from mom_plugins_fleet import agent, coordinator
 from mom_plugins_fleet.link import Access, Store
 from mom_plugins_fleet.plan_verb import planned
@@ -30,7 +31,6 @@ from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import ORDERS, ROSTER
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination, GuestMoves, MoverAbilities
 
 HOSTS, COORDINATORS = ("h1", "h2", "h3", "h4", "h5"), ("c1", "c2")
 GIB, HOST_GIB, RESERVE_GIB = 1 << 20, 64, 6.4

@@ -10,12 +10,12 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from mom_core import MomError, PluginContext
+from mom_kvm import Destination
 from mom_plugins_fleet.changes import show
 from mom_plugins_fleet.records import LARGEST_RECORD, NEVER, Group, Member, Move, MoveState, OrderProgress, Orders, Trial
 from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
-from mom_toolkit import Destination
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
+from mom_kvm import Destination
 from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.targets import metrics, targets
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination
 
 
 def view_of(**hosts: tuple[Member, HostState | None]) -> FleetView:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError
+from mom_kvm import Canary, CanaryState, PolicyProblem, PolicyState, PolicyText
 from mom_plugins_fleet.host_trial import HostTrial
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import Group, HostState, Member, Trial, TrialState
@@ -21,7 +22,6 @@ from mom_plugins_fleet.trial_verb import begin_trial, canary_command, nothing_on
 from mom_plugins_fleet.trials import LATE_SECONDS, VERDICT_SECONDS, chosen, verdict, with_followers
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
-from mom_toolkit import Canary, CanaryState, PolicyProblem, PolicyState, PolicyText
 
 OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")
 NOW = 1_800_000_000.0

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import ConfigError, MomError, load_config
+from mom_kvm import Destination
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed
 from mom_plugins_fleet.changes import change_group
 from mom_plugins_fleet.link import Store
@@ -22,7 +23,6 @@ from mom_plugins_fleet.subjects import LEASES, ORDERS, ROSTER, STATES, StoredEnt
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
-from mom_toolkit import Destination
 
 NOBODY = ["--server", "nats://localhost:1"]
 

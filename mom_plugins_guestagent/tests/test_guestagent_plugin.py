@@ -36,6 +36,7 @@ from mom_core import (
     as_number,
 )
 from mom_devkit import FakeHypervisor, host_of, wait_until
+from mom_kvm import AgentAccess
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 from mom_plugins_guestagent.fields import STATISTICS
@@ -43,7 +44,6 @@ from mom_plugins_guestagent.guestd import REPORTING, Relief
 from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
-from mom_toolkit import AgentAccess
 
 LONG_SECONDS = 60.0
 """Longer than anything here takes that does not hang, however busy the machine is."""

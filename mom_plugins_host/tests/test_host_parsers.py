@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_kvm import Pressure
+from mom_kvm.kernel_files import parse_meminfo
 from mom_plugins_host.clock import time_fields
 from mom_plugins_host.load import load_fields
 from mom_plugins_host.memory import memory_fields
 from mom_plugins_host.pressure import pressure_fields
 from mom_plugins_host.swap import SwapActivity, parse_swap_counters, swap_space_fields
-from mom_toolkit import Pressure
-from mom_toolkit.kernel_files import parse_meminfo
 
 MEMINFO = """\
 MemTotal:       24684092 kB

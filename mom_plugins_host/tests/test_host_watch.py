@@ -14,11 +14,11 @@ from mom_core import PluginContext, Problem, Severity
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower
+from mom_kvm import AvailableGauge
 from mom_plugins_host import HostPlugin
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
 from mom_plugins_host.watch import HostSettings, HostWatch, Patience, StallGauge
-from mom_toolkit import AvailableGauge
 
 GIB = 1 << 20
 LOW = 4 * GIB

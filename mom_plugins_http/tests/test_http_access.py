@@ -19,10 +19,10 @@ from unix_clients import client_of
 
 from mom_core import MomError, PluginContext, PluginError, Severity
 from mom_devkit import config_of
+from mom_kvm import Address, listen
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import name_of, parse_host, same_site, same_site_locally
-from mom_toolkit import Address, listen
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 

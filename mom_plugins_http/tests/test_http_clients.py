@@ -22,6 +22,8 @@ from served_mom import Serve, Served
 
 from mom_core import MomError, PluginContext
 from mom_devkit import wait_until
+from mom_kvm import Address, listen
+from mom_kvm.bounded_server import accepted
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.published import Published
@@ -31,8 +33,6 @@ from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Address, listen
-from mom_toolkit.bounded_server import accepted
 
 
 def connect(path: Path, text: bytes = b"") -> socket.socket:

@@ -10,7 +10,7 @@ from served_mom import Serve, Served
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_toolkit import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, LaunchState
+from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, LaunchState
 
 REFUSES = {"balloon": {"reservations": {"launches": {"when_short": "refuse"}}}}
 

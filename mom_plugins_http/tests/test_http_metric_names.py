@@ -12,10 +12,10 @@ from test_http_reading import busy_report
 from mom_core import Condition, FieldSpec, Metric, Report, Scope, Unit, Value, Verdict
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of
+from mom_kvm import Canary, CanaryState
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.published import ReportView, Totals
-from mom_toolkit import Canary, CanaryState
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,8 +19,8 @@ from unix_clients import client_of
 
 from mom_core import Config, MomError
 from mom_devkit import config_of, wait_until
+from mom_kvm import PolicyState, PolicyTexts
 from mom_plugins_http.cli.client import Client
-from mom_toolkit import PolicyState, PolicyTexts
 
 
 def changed(served: Served, plugins: Mapping[str, Any] | None = None, **http: object) -> Config:

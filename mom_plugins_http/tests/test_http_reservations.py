@@ -14,10 +14,10 @@ from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
 from mom_devkit import wait_until
+from mom_kvm import Admission, Admissions, PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.reserve_verbs import _memory_kib, reserve_command
 from mom_plugins_http.routes.news import Item, News
-from mom_toolkit import Admission, Admissions, PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
 
 GIB = 1 << 20
 

@@ -32,9 +32,9 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, apply_decisions, declared, host_of, put_back
 from mom_devkit.without_root import MomPower
+from mom_kvm import PolicyTexts, helper_declaration
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.sysfs import SysfsKsm
-from mom_toolkit import PolicyTexts, helper_declaration
 
 HOST = Entity(Scope.HOST, "host", "host")
 

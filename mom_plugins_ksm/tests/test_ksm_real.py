@@ -13,8 +13,8 @@ import pytest
 from mom_core import ControlSpec, Decision, Entity, FieldSpec, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
 from mom_devkit import apply_decisions, declared, put_back, wait_until
 from mom_devkit.without_root import MomPower
+from mom_kvm import helper_declaration
 from mom_plugins_ksm import KsmPlugin
-from mom_toolkit import helper_declaration
 
 KSM = Path("/sys/kernel/mm/ksm")
 HOST = Entity(Scope.HOST, "host", "host")

@@ -14,12 +14,12 @@ from fake_libvirt import LONG_SECONDS, FakeConnection, FakeGuest, FakeLibvirtd
 from kubernetes_node import Node
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, PluginContext, Scope, Value
+from mom_kvm import Callers
 from mom_plugins_kubevirt import hypervisor as module
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import Pods
-from mom_toolkit import Callers
 
 NO_PROCESS = "the guest's process is not found in its pod"
 

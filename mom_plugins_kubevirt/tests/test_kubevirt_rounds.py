@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mom_core import GuestBusy, HypervisorError
+from mom_kvm import Callers
 from mom_plugins_kubevirt.rounds import AT_ONCE, ask_all
-from mom_toolkit import Callers
 
 LONG_SECONDS = 30.0
 

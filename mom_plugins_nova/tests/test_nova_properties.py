@@ -7,8 +7,8 @@ import pytest
 from nova_instances import NEW, OLD, domain
 
 from mom_core import PluginContext, PluginSettings
+from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
 from mom_plugins_nova import NovaPlugin
-from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties
 
 NOVA = NovaPlugin(PluginSettings(), PluginContext())
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mom_core import Entity
 from mom_devkit import FakeGuest, FakeHypervisor
-from mom_toolkit import Offloaded, StoreKind, SwapStore
+from mom_kvm import Offloaded, StoreKind, SwapStore
 
 SCOPE = "/machine.slice/machine-qemu.scope"
 V1_MOUNT = "31 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"

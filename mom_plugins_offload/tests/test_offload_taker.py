@@ -11,8 +11,8 @@ from test_offload_swap_limits import CONTAINER, Host
 
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, why_not_another_user
+from mom_kvm import ProcessStat
 from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
-from mom_toolkit import ProcessStat
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
 

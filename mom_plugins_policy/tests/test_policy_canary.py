@@ -11,10 +11,10 @@ import pytest
 
 from mom_core import HOST_ID, Clock, Engine, Guest, Host, MomError, Report, Scope, Snapshot, UnitError
 from mom_devkit import HandClock, config_of
+from mom_kvm import Canary, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests, rank
 from mom_plugins_policy.rollout.trial import InForce
-from mom_toolkit import Canary, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
 """Makes guests smaller, whatever they need."""

@@ -8,8 +8,8 @@ from policy_declared import declared
 
 from mom_core import ConfigError, ControlSpec, Decision, MomError, PluginContext, Problem, Scope, StateFile, Unit, Value
 from mom_core.testing import snapshot
+from mom_kvm import PolicyConflict, PolicyRefused, PolicyTexts
 from mom_plugins_policy import PolicyPlugin
-from mom_toolkit import PolicyConflict, PolicyRefused, PolicyTexts
 
 KNOB = ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free")
 DECLARED = declared({"free": Unit.KIB}, controls=[KNOB], policies={"10_default": "(defvar level 1)"})

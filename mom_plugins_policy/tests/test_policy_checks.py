@@ -17,11 +17,11 @@ from random_programs import Writer, program
 
 from mom_core import Declarations, Severity, Snapshot
 from mom_core.testing import snapshot
+from mom_kvm import PolicyProblem
 from mom_plugins_policy import Fault, Policy, PolicyError
 from mom_plugins_policy.checks import RULES, check
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.syntax import Form
-from mom_toolkit import PolicyProblem
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing", "empty-policy"}
 """Old policies are not careful about guests without data, and that is worth a warning; one of them is empty."""

@@ -7,8 +7,8 @@ from policy_declared import declared
 
 from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem, Scope, ShadowDecisions, Unit
 from mom_core.testing import snapshot
+from mom_kvm import PolicyTexts
 from mom_plugins_policy import PolicyPlugin
-from mom_toolkit import PolicyTexts
 
 DECLARED = declared(guest={"size": Unit.KIB}, controls=[ControlSpec("target", Unit.KIB, Scope.GUEST, "target", "size")])
 SNAPSHOT = snapshot(guests={"a": {"size": 10}})

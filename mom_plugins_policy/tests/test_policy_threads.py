@@ -7,7 +7,7 @@ import pytest
 
 from mom_core import Config, DefaultPolicy, Engine, FieldSpec, MomError, Scope, Unit, hookimpl
 from mom_devkit import config_of
-from mom_toolkit import PolicyRefused, PolicyTexts
+from mom_kvm import PolicyRefused, PolicyTexts
 
 
 class Fast:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Value
+from mom_kvm import CanaryState
 from mom_plugins_policy.rollout.verdict import (
     LEAST_CYCLES,
     RECENT_CYCLES,
@@ -17,7 +18,6 @@ from mom_plugins_policy.rollout.verdict import (
     judge,
     worse,
 )
-from mom_toolkit import CanaryState
 
 GIB = 1 << 20
 WELL: dict[str, Value] = {"balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0, "swap_in": 0, "major_fault": 0}

@@ -25,8 +25,8 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
+from mom_kvm import NoteStore
 from mom_plugins_policy.python import GiB, KiB, MiB, PypolicyPlugin, TiB
-from mom_toolkit import NoteStore
 
 UNITS = {"used": Unit.KIB, "limit": Unit.KIB, "kind": Unit.TEXT, "disks": Unit.LIST, "rate": Unit.RATIO}
 FIELDS = {(scope, name): FieldSpec(name, unit, scope, name) for scope in Scope for name, unit in UNITS.items()}

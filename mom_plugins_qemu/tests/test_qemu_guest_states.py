@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mom_guests import PERIOD
+from mom_kvm import PERIOD
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.monitored_guest import MonitoredGuest
 

@@ -32,6 +32,7 @@ from mom_core import (
     Value,
 )
 from mom_devkit import HandClock, wait_until
+from mom_kvm import AgentAccess, GuestState, LifecycleControl
 from mom_plugins_qemu import sampler, visits
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
@@ -39,7 +40,6 @@ from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitors import listeners_of, listens, trusted_users
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 from mom_plugins_qemu.visits import Failure, Visit
-from mom_toolkit import AgentAccess, GuestState, LifecycleControl
 
 
 def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:

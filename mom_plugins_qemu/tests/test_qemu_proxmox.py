@@ -10,10 +10,10 @@ import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
 from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Report, Severity, Snapshot
+from mom_kvm import GuestDescription, GuestPlatform, LaunchedGuest, LaunchReader
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxLaunches, parsed
-from mom_toolkit import GuestDescription, GuestPlatform, LaunchedGuest, LaunchReader
 
 WEB = """#the shop
 agent: 1

@@ -9,7 +9,7 @@ from mom_core import NotSupported, PluginContext, Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
 from mom_devkit import HandClock
-from mom_guests import HeldMemory
+from mom_kvm import HeldMemory
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.description import Description, VirtioMem, as_held
 from mom_plugins_qemu.explanation import WayExplainer

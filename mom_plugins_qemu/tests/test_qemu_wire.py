@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mom_kvm import PeerCredentials
 from mom_plugins_qemu import visits
 from mom_plugins_qemu.command_line import Identity, named_in
 from mom_plugins_qemu.visits import Failure, Visit
 from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
-from mom_toolkit import PeerCredentials
 
 UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'

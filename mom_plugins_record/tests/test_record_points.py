@@ -6,10 +6,10 @@ import pytest
 from recordings import simulated, written
 
 from mom_core import MomError, Report
+from mom_kvm import PointsAsked
 from mom_plugins_record.recording.points import points_of
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import GROUP, files_of
-from mom_toolkit import PointsAsked
 
 pytestmark = pytest.mark.processes
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from mom_core import MomError, format_kib
+from mom_kvm import PastGuest
 from mom_plugins_record.advise.ratio import LearnedGuest, SoldAtRisk, month_risk, needed_kib, sold_at_risk
 from mom_plugins_record.advise.sold import as_json, rows, sold_on, told
-from mom_toolkit import PastGuest
 
 GIB = 1 << 20
 MONDAY = date(2024, 9, 2).toordinal()

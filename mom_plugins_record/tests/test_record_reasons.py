@@ -13,12 +13,12 @@ from recordings import read, rewritten, simulated
 
 from mom_core import Decision, Engine, Guest, Host, Report, Snapshot, Source
 from mom_daemon.explain.verb import explain_command
+from mom_kvm import PastCycle, PolicyTexts
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import Reasons, cycle_line
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.reasons import LONGEST_SECONDS, SHARE, ReasonsAsked
 from mom_plugins_record.recording.writer import GROUP, files_of, sizes_of
-from mom_toolkit import PastCycle, PolicyTexts
 
 CONTROL = "balloon_target"
 FOREVER = (float("-inf"), float("inf"))

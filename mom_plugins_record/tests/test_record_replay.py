@@ -14,6 +14,7 @@ from recordings import rewritten, simulated
 
 from mom_core import ControlSpec, Decision, Host, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
+from mom_kvm import PastCycle, SimulationSetup
 from mom_plugins_record.recording.cycles import CycleRead, read_cycle
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import GROUP, files_of
@@ -24,7 +25,6 @@ from mom_plugins_record.replay.estimate import estimate
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import PastCycle, SimulationSetup
 
 COUNTS = """
 (Host.Remember "n" (+ 1 (Host.Recall "n" 0)))

@@ -16,6 +16,7 @@ from recordings import written
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_core import Report
+from mom_kvm import PointsAsked
 from mom_plugins_record.report import accounts_file
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import (
@@ -33,7 +34,6 @@ from mom_plugins_record.report.command import find_accounts
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 from mom_plugins_record.report.minutes import MinuteRow
 from mom_plugins_record.report.summary import summary_of
-from mom_toolkit import PointsAsked
 
 EPOCH = 1_000_000 * 3600.0
 LOG = logging.getLogger("test")

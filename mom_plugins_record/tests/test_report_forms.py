@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_kvm import RecordedPoint
 from mom_plugins_record.report.accounts import GuestHour, HostHour
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
@@ -24,7 +25,6 @@ from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, risk_of
 from mom_plugins_record.report.spread import bin_of
 from mom_plugins_record.report.summary import AccountedHours, summary_of
-from mom_toolkit import RecordedPoint
 
 GIB = float(1 << 20)
 FIRST = 490_008  # midnight, UTC

@@ -4,13 +4,13 @@ import pytest
 from sim_guests import fields_of
 
 from mom_core import NotSupported
+from mom_kvm import StoreKind
 from mom_plugins_sim.guest import MIB, new_guest
 from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, held_by, take
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
 from mom_plugins_sim.workload import Bursty, Constant, HostLoad, Workload
 from mom_plugins_sim.world import World
-from mom_toolkit import StoreKind
 
 GIB = 1024 * MIB
 HELD = Held(free=100 * MIB, cold=500 * MIB, hot=200 * MIB)

@@ -5,9 +5,9 @@ from sim_guests import usual_world
 
 from mom_core import GuestGone
 from mom_devkit import HandClock
+from mom_kvm import GuestState
 from mom_plugins_sim.fields import HostSampler
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_toolkit import GuestState
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from sim_guests import fields_of
 
 from mom_core import ConfigError, Guest, Host, HypervisorError, MomError, PluginContext, Snapshot
 from mom_devkit import run_plugins
+from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.guest import MIB
@@ -25,7 +26,6 @@ from mom_plugins_sim.simulate.command import simulate
 from mom_plugins_sim.simulate.run import run_scenario
 from mom_plugins_sim.workload import Batch, Diurnal, Leak, Trace
 from mom_plugins_sim.world import World
-from mom_toolkit import RunSummary, SimulationSetup
 
 GIB = 1024 * MIB
 

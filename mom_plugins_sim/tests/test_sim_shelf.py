@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mom_core import Entity, GuestGone, HypervisorError, NotSupported, PluginContext, Scope
+from mom_kvm import Destination
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_toolkit import Destination
 
 H2 = Destination.parse("qemu+tls://h2/system")
 

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from mom_core import Columns, Condition, Entity, Guest, Host, MomError, PluginContext, Report, Scope, Snapshot, Verdict
 from mom_core.model import GuestTable
 from mom_devkit import FakePromises, HandClock
-from mom_plugins_sla import SlaPlugin
-from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import (
+from mom_kvm import (
     UNDESCRIBED,
     Admission,
     Admissions,
@@ -26,6 +24,8 @@ from mom_toolkit import (
     Room,
     stale_seconds,
 )
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.settings import SlaSettings
 
 GIB = 1 << 20
 

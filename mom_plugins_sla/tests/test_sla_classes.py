@@ -7,11 +7,11 @@ import pytest
 
 from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, Host, PluginContext, Portion, Problem, Severity, Snapshot, load_config
 from mom_devkit import declared
+from mom_kvm import Promises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import READY, ServiceClass, safest
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
-from mom_toolkit import Promises
 
 GIB = 1 << 20
 IN_YAML, IN_METADATA = "guests: in the YAML file", "the guest's metadata"

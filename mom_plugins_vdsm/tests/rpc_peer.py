@@ -11,10 +11,10 @@ from xmlrpc.client import ServerProxy
 
 from mom_core import Declarations, FieldSpec, PluginContext, Report, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
+from mom_kvm import Address
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.rpc_client import SocketTransport
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
-from mom_toolkit import Address
 
 LONG_SECONDS = 60.0
 """Longer than anything here takes, however busy the machine is. vdsm takes mom for dead after two seconds without an answer."""

@@ -19,8 +19,8 @@ from rpc_peer import LONG_SECONDS, Serving, client, threads
 
 from mom_core import MomError
 from mom_devkit import wait_until
+from mom_kvm import PolicyTexts
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
-from mom_toolkit import PolicyTexts
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
 

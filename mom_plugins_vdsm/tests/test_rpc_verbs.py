@@ -16,9 +16,9 @@ from rpc_peer import Serving, client, report
 
 from mom_core import Problem, Scope, Severity, Value
 from mom_core.testing import snapshot
+from mom_kvm import PolicyTexts
 from mom_plugins_vdsm.rpc_client import rpc_client
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer
-from mom_toolkit import PolicyTexts
 
 FIRST = {"00-defines": "(defvar True 1) (defvar x 0)", "01-parameters": "# nothing", "02-use": "(+ x 1)"}
 

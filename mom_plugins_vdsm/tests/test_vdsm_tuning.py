@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from mom_core import DiskTune, NotSupported, PluginContext, StateFile
 from mom_devkit import HandClock
+from mom_kvm import Address
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tunables import disk_tunes, tunable
-from mom_toolkit import Address
 
 NOTHING = dict.fromkeys(DiskTune.LIMITS, 0)
 

@@ -16,7 +16,7 @@ import pytest
 
 from mom_core import Engine, MomError, load_config
 from mom_devkit import wait_until
-from mom_toolkit import PolicyRefused, PolicyTexts
+from mom_kvm import PolicyRefused, PolicyTexts
 
 PAGE = Path(__file__).parents[2] / "docs/embedding.md"
 

@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from one_server import OneServer
 
 from mom_core import PluginContext
+from mom_kvm import Destination
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
@@ -32,7 +33,6 @@ from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination
 
 SHORTER: Final = {
     "link.PING_SECONDS": 0.3,

@@ -5,10 +5,10 @@ import signal
 
 from fleet_world import FleetWorld
 
+from mom_kvm import Destination
 from mom_plugins_fleet.records import AuthorizedKeys, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import next_revision
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
-from mom_toolkit import Destination
 
 
 def started(fleet: FleetWorld, name: str, group: str) -> None:

@@ -9,11 +9,11 @@ import pytest
 from fleet_world import LOG, MOM, FleetWorld
 from nats.js.api import KeyValueConfig
 
+from mom_kvm import Destination
 from mom_plugins_fleet import link
 from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Move, MoveState, Orders, Progress
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
-from mom_toolkit import Destination
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,7 +11,7 @@ PLUGINS = ["fleet", "guestagent", "http", "libvirt", "policy", "qemu", "sim", "v
 if sys.argv[1] in {"request", "state_file"}:
     PLUGINS.remove("policy")  # these targets run a mom, in which it has seconds to compile and check the default policies
 
-with atheris.instrument_imports(include=["mom_core", "mom_guests", "mom_toolkit", *(f"mom_plugins_{name}" for name in PLUGINS)]):
+with atheris.instrument_imports(include=["mom_core", "mom_kvm", *(f"mom_plugins_{name}" for name in PLUGINS)]):
     from targets import TARGETS
 
 

@@ -23,7 +23,7 @@ from mom_core import Engine, Guest, MomError, PluginContext, Snapshot, StateErro
 from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
-from mom_guests import convert
+from mom_kvm import Destination, convert
 from mom_libvirt.domain_xml import described
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.plan import next_orders, places
@@ -56,7 +56,6 @@ from mom_plugins_vdsm.momd.importer import import_momd
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 from mom_plugins_vdsm.statistics import Vm, read_vm
 from mom_plugins_vdsm.stomp import FrameError, FrameReader
-from mom_toolkit import Destination
 
 SCRATCH: Final = Path(tempfile.gettempdir())
 """Where readers of files find what they are to read."""

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 ANSIBLE = ROOT / "packaging/ansible"
 ROLE = ANSIBLE / "roles/mom"
 
-NEEDED = ("mom_core", "mom_toolkit", "mom_helper", "mom_daemon", "mom_plugins_host", "mom_plugins_ksm", "mom_plugins_policy")
+NEEDED = ("mom_core", "mom_kvm", "mom_helper", "mom_daemon", "mom_plugins_host", "mom_plugins_ksm", "mom_plugins_policy")
 
 WHEELS = """
 import os, sys

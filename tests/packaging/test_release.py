@@ -75,13 +75,13 @@ def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, to
     url = f"http://127.0.0.1:{free_port}"
     try:
         _answers(free_port, server)
-        wanted = sorted(path for path in (release / "dist").iterdir() if path.name.startswith(("mom_core-", "mom_toolkit-")))
+        wanted = sorted(path for path in (release / "dist").iterdir() if path.name.startswith(("mom_core-", "mom_kvm-")))
         said = ("--repository-url", url, "--username", "a", "--password", "b", "--disable-progress-bar", "--non-interactive")
         run(tools / "twine", "upload", *said, *wanted)
         uploaded = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir() if path.is_file()}
         assert uploaded == {path.name: path.read_bytes() for path in wanted}
         pip = ("-m", "pip", "download", "--quiet", "--no-deps", "--index-url", f"{url}/simple", "--dest")
-        run(tools / "python", *pip, tmp_path / "got", "mom-toolkit", environment={"PIP_CONFIG_FILE": "/dev/null"})
+        run(tools / "python", *pip, tmp_path / "got", "mom-kvm", environment={"PIP_CONFIG_FILE": "/dev/null"})
         assert [path.name for path in (tmp_path / "got").iterdir()] == [wanted[-2].name]
     finally:
         server.kill()

@@ -11,10 +11,10 @@ from law_guests import BESIDE, GIB, HIDDEN, LIMITS, MIB, Fields, a_guest, a_know
 from mom_core import Report, Status, Value, as_number
 from mom_core.testing import snapshot
 from mom_devkit import PluginRun, run_plugins
+from mom_kvm import taken_from
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted, StateGoal
-from mom_toolkit import taken_from
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
 """The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows beyond what is

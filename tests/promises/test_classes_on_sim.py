@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from mom_core import DefaultPolicy, PluginContext
 from mom_core.testing import snapshot
 from mom_devkit import PluginRun, declared, run_plugins
+from mom_kvm import field_number
 from mom_plugins_policy import Policy
 from mom_plugins_record.report.command import report
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import field_number
 
 GIB = 1 << 20
 SIM = {

@@ -40,9 +40,9 @@ from mom_core import (
 from mom_daemon.cli.frame import run
 from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_devkit.without_root import another_user
+from mom_kvm import GroupValue, GroupWrite, Helper, ProcessStat, open_process_file, read_process_file, write_group_files
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
-from mom_toolkit import GroupValue, GroupWrite, Helper, ProcessStat, open_process_file, read_process_file, write_group_files
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10

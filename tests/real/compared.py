@@ -23,10 +23,10 @@ from real_guests import Lab, RealGuest, disk
 
 from mom_core import Report, Scope, Status, Value
 from mom_devkit import wait_until
+from mom_kvm import SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import SimulationSetup
 
 KIB = 1024
 INTERVAL = 5.0

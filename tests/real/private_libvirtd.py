@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from relay import Relay  # the folder of a test is on the path
 
-from mom_toolkit import Destination
+from mom_kvm import Destination
 
 PREFIX = "momtest-"
 """Every guest of the tests is named so."""

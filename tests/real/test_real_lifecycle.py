@@ -10,8 +10,8 @@ from real_guests import Lab, RealGuest
 
 from mom_core import GuestBusy, GuestGone, NotSupported
 from mom_devkit import wait_until
+from mom_kvm import GuestState
 from mom_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import GuestState
 
 pytestmark = pytest.mark.real
 

@@ -29,7 +29,7 @@ from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelpe
 from mom_helper.libvirt_orders import NOT_GIVEN, GuestOrder
 from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.orders import ORDER, Answer
-from mom_toolkit import GuestState
+from mom_kvm import GuestState
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="only root can have others ask libvirt")]
 

@@ -26,7 +26,7 @@ from mom_core import (
 )
 from mom_devkit import FakeGuest, FakeHypervisor, host_of
 from mom_devkit.hypervisors import USUAL_UNITS
-from mom_toolkit import NodeTune
+from mom_kvm import NodeTune
 
 MIB, GIB = 1 << 10, 1 << 20
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sequence_host import GIB, GROUP_FILES, HOST_FILES, ITEMS, MIB, Killed, Part, SequenceHost, hypervisor_of, wishes_of
 
 import mom_core.ledger
-import mom_toolkit.kernel_files
+import mom_kvm.kernel_files
 from mom_core import Clock, Config, Engine, EngineState, LedgerEntry, MomError, PluginContext, StateFile, Value
 from mom_core.engine.judgement import Controller
 from mom_core.engine.restore import restore
@@ -76,7 +76,7 @@ class AnySequence(RuleBasedStateMachine):
         self.theirs: set[Part] = set()
         """What another process has set since mom last did."""
         self.how: dict[str, Any] = {"plugins": CONTROLLERS, "mode": "enforce", "guest": {}}
-        write_state, write_file = StateFile.write_json, mom_toolkit.kernel_files._write
+        write_state, write_file = StateFile.write_json, mom_kvm.kernel_files._write
 
         def write_json(file: StateFile, *what: Any, **how: Any) -> None:
             host.count_write()
@@ -91,7 +91,7 @@ class AnySequence(RuleBasedStateMachine):
         boot_id = self.folder / "boot_id"
         for one in (
             patch.object(StateFile, "write_json", write_json),
-            patch.object(mom_toolkit.kernel_files, "_write", write),
+            patch.object(mom_kvm.kernel_files, "_write", write),
             patch.object(mom_core.ledger, "BOOT_ID", boot_id),
             patch("mom_core.engine.restore.Controller", lambda *plugin: replace(Controller(*plugin), sleep=self.sleep)),
         ):

@@ -16,6 +16,7 @@ from state_contents import BOOT, CONTENTS, GUEST
 from mom_core import Clock, Engine, MomError, PluginContext, Report, StateFile, load_config
 from mom_core.lock import holder
 from mom_daemon.look.status_file import read_status
+from mom_kvm import PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
@@ -25,7 +26,6 @@ from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
-from mom_toolkit import PolicyTexts
 
 CURVE: Final = "gESARIBE" * 32
 """Of 96 sizes of 1 MiB, as two bytes each."""

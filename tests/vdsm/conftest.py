@@ -11,11 +11,11 @@ from vdsm_pki import Ca, make_ca, write_pki
 from vdsm_process import Vdsm
 
 from mom_core import PluginContext, StateFile
+from mom_kvm import Address
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tls import TlsFiles
-from mom_toolkit import Address
 
 LOG = logging.getLogger("mom.plugin.vdsm")
 

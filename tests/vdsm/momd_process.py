@@ -12,8 +12,8 @@ from typing import Any
 from xmlrpc.client import ServerProxy
 
 from mom_devkit import wait_until
+from mom_kvm import Address
 from mom_plugins_vdsm.rpc_client import SocketTransport
-from mom_toolkit import Address
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "tests/momd/vdsm_mom.conf"

@@ -6,8 +6,8 @@ import xmlrpc.client
 from collections.abc import Mapping
 from contextlib import suppress
 
+from mom_kvm import Address
 from mom_plugins_vdsm.rpc_client import SocketTransport
-from mom_toolkit import Address
 
 TIMEOUT_SECONDS = 2.0
 SILENCE_SECONDS = 5.0

@@ -24,8 +24,8 @@ from mom_core import Guest, GuestPattern, PluginContext, PluginSettings, Severit
 from mom_core.config.document import parse_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
 from mom_devkit import check_plugin
+from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
 from mom_plugins_vdsm.momd.importer import CONTROLLERS, CONTROLS, GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISOR
-from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties
 
 ROOT = Path(__file__).parents[2]
 AUTHORS = ROOT / "docs/authors"

@@ -7,7 +7,7 @@ from mom_core.testing import snapshot
 from mom_devkit import apply_decisions, declared, host_of, put_back
 from mom_devkit.without_root import MomPower
 from mom_example_swappiness import HIGHEST, SwappinessPlugin
-from mom_toolkit import helper_declaration
+from mom_kvm import helper_declaration
 
 HOST = Entity(Scope.HOST, "host", "h1")
 

@@ -279,7 +279,7 @@ def mom_source(kind: type, settings: PluginSettings | None, run_directory: Path,
     Connect, and open, when something is asked, not here.
 
     :param kind: `mom_daemon.RunningMom`: how to ask a mom that runs with these settings of this plugin;
-        `mom_toolkit.PastCycles`: the recording of a mom with these settings
+        `mom_kvm.PastCycles`: the recording of a mom with these settings
     :param settings: None when there is no configuration, or it does not enable this plugin
     :param path: where the operator says that a recording is
     """

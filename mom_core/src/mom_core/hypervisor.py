@@ -1,5 +1,5 @@
 """What mom asks of a hypervisor, and what it may be able to do besides: capabilities that a controller tests for with `isinstance`. Those
-that one plugin uses are of `mom_toolkit`.
+that one plugin uses are of `mom_kvm`.
 
 All calls come from the thread of the plugin that makes them, so an implementation must allow several threads. Every call is bounded
 in time by the implementation. Guests are named by their `Entity`; a guest that has vanished raises `GuestGone`.

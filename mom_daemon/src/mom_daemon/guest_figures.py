@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mom_core import Declarations, GuestColumn, Scope, Unit, Value, as_number
-from mom_toolkit import HealthLimits, stale_seconds
+from mom_kvm import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:

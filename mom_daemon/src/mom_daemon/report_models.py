@@ -34,7 +34,7 @@ from mom_core import (
     __version__,
 )
 from mom_daemon import guest_columns
-from mom_toolkit import platform_properties
+from mom_kvm import platform_properties
 
 Model = TypeVar("Model")
 

@@ -54,7 +54,7 @@ def mom_open_folder() -> Iterator[Path]:
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     """Has a test run twice: with mom as root, and as another user with a real mom-helper.
 
-    `with mom_power(declarations):` mom's code runs so, and the helper may write what they declare, as `helper_declaration` of mom_toolkit
+    `with mom_power(declarations):` mom's code runs so, and the helper may write what they declare, as `helper_declaration` of mom_kvm
     makes them. Skipped where this process cannot become another user.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import mom_helper
 from mom_devkit.patience import wait_until
-from mom_toolkit import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
+from mom_kvm import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
 
 USER: Final = "nobody"
 """Whom mom is in such a test: a user that every host has, and that owns nothing."""

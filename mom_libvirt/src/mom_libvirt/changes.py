@@ -21,10 +21,10 @@ from mom_helper import libvirt_orders as orders
 from mom_helper.libvirt_orders import GuestOrder
 from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.orders import ORDER, Answer
+from mom_kvm import Destination
 from mom_libvirt.api import Domain, LibvirtConnection
 from mom_libvirt.failures import ARGUMENT_UNSUPPORTED, NO_CONNECT, NO_DOMAIN, OPERATION_DENIED, OPERATION_TIMEOUT, error_numbers, kind_of
 from mom_libvirt.uri import is_local
-from mom_toolkit import Destination
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 """An environment variable that names another socket of mom-libvirt-helper than the usual one."""

@@ -21,13 +21,13 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
+from mom_kvm import Callers
 from mom_libvirt.api import Domain, LibvirtConnection, Record
 from mom_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused, opened
 from mom_libvirt.event_loop import EventLoop
 from mom_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
 from mom_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
 from mom_libvirt.uri import without_questions
-from mom_toolkit import Callers
 
 T = TypeVar("T")
 

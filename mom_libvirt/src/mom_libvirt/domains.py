@@ -13,7 +13,20 @@ from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
 from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
-from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
+from mom_kvm import (
+    AUTODEFLATE,
+    GIVE_BACK,
+    LEAST,
+    PERIOD,
+    PROMISED_NOTHING,
+    REPORTING,
+    GuestDescription,
+    HostSide,
+    PlatformProperties,
+    SeenGuest,
+    SeenGuests,
+    possible_maximum,
+)
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, GuestRecord
 from mom_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
@@ -22,7 +35,6 @@ from mom_libvirt.fields import PLUG_LIMIT
 from mom_libvirt.states import PAUSED, has_come, job_name, may_come, state_name, why_left_alone
 from mom_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_libvirt.uri import is_local
-from mom_toolkit import PROMISED_NOTHING, GuestDescription, PlatformProperties
 
 T = TypeVar("T")
 

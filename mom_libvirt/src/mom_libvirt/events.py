@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from mom_core import printable
-from mom_guests import Resizes
+from mom_kvm import Resizes
 
 LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, guest_fields, host_fields
+from mom_kvm import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, guest_fields, host_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
 _PLUG_LIMIT: Final = "the guest's memory after all that may be plugged into it while it runs; mom plugs nothing; unknown: nothing may be"

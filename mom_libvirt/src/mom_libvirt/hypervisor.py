@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence, Set
 
 from mom_core import Entity, Finding, GuestBusy, HypervisorError, NotSupported, PluginContext, Severity, printable
-from mom_guests import Record
+from mom_kvm import Record
 from mom_libvirt.agents import AgentCommands
 from mom_libvirt.api import Domain, qemu_binding
 from mom_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused

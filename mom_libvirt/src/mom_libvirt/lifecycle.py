@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
+from mom_kvm import Callers, Destination, GuestState
 from mom_libvirt.api import Domain
 from mom_libvirt.changes import OrderedDomain
 from mom_libvirt.domains import SILENT, Domains
@@ -20,7 +21,6 @@ from mom_libvirt.failures import translated
 from mom_libvirt.spare_connections import SpareConnections
 from mom_libvirt.states import PAUSED
 from mom_libvirt.uri import without_questions
-from mom_toolkit import Callers, Destination, GuestState
 
 _GIVE_UP_SECONDS = 5.0
 """How long libvirt may take to give a job up that has taken too long: it then lets the guest run on."""

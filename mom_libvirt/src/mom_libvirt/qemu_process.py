@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from mom_toolkit import read_kernel_file
+from mom_kvm import read_kernel_file
 
 _PID_FILE_BYTES = 32
 _COMMAND_BYTES = 256 << 10

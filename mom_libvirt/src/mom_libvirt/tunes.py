@@ -11,9 +11,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
-from mom_guests import tune_named, wanted_limits
+from mom_kvm import NodeTune, tune_named, wanted_limits
 from mom_libvirt.domains import Domains, KnownDomain, whole
-from mom_toolkit import NodeTune
 
 NO_QUOTA = -1
 MOST_QUOTA_US = (1 << 44) - 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from mom_core import DiskTune, NetTune
-from mom_toolkit import NodeTune, parse_number_list
+from mom_kvm import NodeTune, parse_number_list
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 """The namespace in which oVirt writes what was agreed for a guest."""

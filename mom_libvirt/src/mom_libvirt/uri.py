@@ -1,7 +1,7 @@
 """libvirt's URIs: which make sense, whose guests run on this host, and how they are opened by a daemon, which answers no questions.
 
 These are the plugin's own setting, written by the operator who could as well run the program that such a URI names, so that all of
-libvirt's transports and parameters are open to it. Where guests are moved to may be said by others: that is `mom_toolkit.Destination`,
+libvirt's transports and parameters are open to it. Where guests are moved to may be said by others: that is `mom_kvm.Destination`,
 which holds much less.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mom_core import Snapshot, format_kib
-from mom_toolkit import pages_kib
+from mom_kvm import pages_kib
 
 NAMED_SHARE: Final = 0.1
 """Ratio of the host's memory. A smaller consumer does not fill the host."""

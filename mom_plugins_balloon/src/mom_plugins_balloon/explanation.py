@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
 from mom_daemon import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_kvm import stale_seconds
 from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
@@ -16,7 +17,6 @@ from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.states import MemoryState
-from mom_toolkit import stale_seconds
 
 SIZE: Final = "balloon_cur"
 

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from mom_core import Value, format_kib
+from mom_kvm import HealthLimits
 from mom_plugins_balloon.memory import GuestMemory
-from mom_toolkit import HealthLimits
 
 MINIMUM_KIB = 1024
 """KiB. No guest lives in 1 MiB: a target this small is a mistake in a policy."""

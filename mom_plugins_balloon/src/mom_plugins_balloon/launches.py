@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import MomError, PluginContext, format_kib, printable
+from mom_kvm import Launch, LaunchedGuest, LaunchState, Reservation, ReservationRefused, ReservationState, Room
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
-from mom_toolkit import Launch, LaunchedGuest, LaunchState, Reservation, ReservationRefused, ReservationState, Room
 
 COME_SECONDS: Final = 60.0
 """For so long after the wait memory is kept for a guest that does not come: its disk may be missing, or its process slow to begin."""

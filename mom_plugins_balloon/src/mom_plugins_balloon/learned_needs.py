@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from mom_core import Value
+from mom_kvm import HealthLimits
 from mom_plugins_balloon.ballooned_guests import PINNED, SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
-from mom_toolkit import HealthLimits
 
 PROCESS_KIB = 64 * 1024.0
 """KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""

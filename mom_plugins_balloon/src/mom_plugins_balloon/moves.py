@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Entity, Guest, LedgerEntry, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
+from mom_kvm import GuestMoves
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law import headroom_returns, sweep_of
@@ -30,7 +31,6 @@ from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
-from mom_toolkit import GuestMoves
 
 END_SECONDS: Final = 6.0
 """s. From when a sweep's time is over until the guest has its headroom back: its last slice, and commands that fail and are tried again."""

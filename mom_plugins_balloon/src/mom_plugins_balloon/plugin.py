@@ -50,6 +50,19 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
+from mom_kvm import (
+    Launches,
+    MovePreparation,
+    PolicyTexts,
+    ProcessStat,
+    Promises,
+    Reservations,
+    capable,
+    late_hook,
+    pid_of,
+    stale_seconds,
+    unhealthy_reasons,
+)
 from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.cooperation import watch
@@ -71,19 +84,6 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.sweep.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import (
-    Launches,
-    MovePreparation,
-    PolicyTexts,
-    ProcessStat,
-    Promises,
-    Reservations,
-    capable,
-    late_hook,
-    pid_of,
-    stale_seconds,
-    unhealthy_reasons,
-)
 
 NEEDED = (
     (Scope.HOST, "mem_really_available"),

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Portion, Problem, Severity, Snapshot, Source, format_kib, printable
+from mom_kvm import listed_guests
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.consumers import MOVE_GUESTS, cause
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.promises import PromisesKept
 from mom_plugins_balloon.states import MemoryState
-from mom_toolkit import listed_guests
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"

@@ -21,16 +21,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
-from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
-from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
-from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
-from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.room import Spare, returning_kib, seconds_to_free, spare_of
-from mom_plugins_balloon.seen import used_kib
-from mom_plugins_balloon.states import hard_kib
-from mom_plugins_balloon.sweep.qemu_process import QemuProcess
-from mom_toolkit import (
+from mom_kvm import (
     Admissions,
     Forecasts,
     LaunchedGuest,
@@ -42,6 +33,15 @@ from mom_toolkit import (
     pid_of,
     seen_lately,
 )
+from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.gate import ShrinkLimits
+from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
+from mom_plugins_balloon.promises import guaranteed_kib
+from mom_plugins_balloon.room import Spare, returning_kib, seconds_to_free, spare_of
+from mom_plugins_balloon.seen import used_kib
+from mom_plugins_balloon.states import hard_kib
+from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40

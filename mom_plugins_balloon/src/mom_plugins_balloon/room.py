@@ -10,6 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot
+from mom_kvm import HealthLimits
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.context import LawContext, context_of
@@ -22,7 +23,6 @@ from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.states import HostWanted
-from mom_toolkit import HealthLimits
 
 COUNTED_SHARE: Final = 0.5
 """Ratio of what a guest was seen to get along without: it may have begun to use some since."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mom_core import Finding, Guest, Hypervisor, Severity, first_names, printable
+from mom_kvm import Hierarchies, listed_guests, read_kernel_file, unwritable_finding
 from mom_plugins_cgroup.fields import KNOBS
 from mom_plugins_cgroup.groups import group_of
-from mom_toolkit import Hierarchies, listed_guests, read_kernel_file, unwritable_finding
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"

@@ -38,15 +38,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
-from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState, standings_of
-from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
-from mom_plugins_eviction.movers.hypervisor import HypervisorMover
-from mom_plugins_eviction.recent_steps import RecentSteps
-from mom_plugins_eviction.requests import take_requests
-from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
-from mom_toolkit import (
+from mom_kvm import (
     NO_PROMISES,
     Destination,
     EvictionField,
@@ -61,6 +53,14 @@ from mom_toolkit import (
     Promises,
     late_hook,
 )
+from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
+from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState, standings_of
+from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
+from mom_plugins_eviction.movers.hypervisor import HypervisorMover
+from mom_plugins_eviction.recent_steps import RecentSteps
+from mom_plugins_eviction.requests import take_requests
+from mom_plugins_eviction.settings import EvictionSettings
+from mom_plugins_eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
 
 REQUESTS: Final = "undo"
 

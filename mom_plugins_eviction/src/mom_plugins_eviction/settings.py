@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from mom_core import Duration, PluginSettings
-from mom_toolkit import Destination
+from mom_kvm import Destination
 
 
 class EvictionSettings(PluginSettings):

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import Guest, Snapshot
+from mom_kvm import EvictionField
 from mom_plugins_eviction.settings import EvictionSettings
-from mom_toolkit import EvictionField
 
 
 class Step(StrEnum):

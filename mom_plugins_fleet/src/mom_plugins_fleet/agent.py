@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mom_core import MomError, printable
+from mom_kvm import Callers, Destination
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import AuthorizedKeys, Group, HostState, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
-from mom_toolkit import Callers, Destination
 
 RESYNC_SECONDS: Final = 30.0
 """How often everything is read again, in case a message was lost. With 10,000 hosts that is 1,000 reads a second, which a server answers

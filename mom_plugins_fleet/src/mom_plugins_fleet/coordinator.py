@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mom_core import MomError, StateError, printable
+from mom_kvm import CanaryState
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import for_balance, next_orders, places
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
@@ -26,7 +27,6 @@ from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
 from mom_plugins_fleet.trials import settle
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import CanaryState
 
 LEASE_SECONDS: Final = 10.0
 """For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mom_core import MomError, printable
+from mom_kvm import Canary, CanaryState, PolicyTexts
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, MOST_REMARKS, Group, Trial, TrialState, shown
 from mom_plugins_fleet.signatures import Opened, opened
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.trials import VERDICT_SECONDS
-from mom_toolkit import Canary, CanaryState, PolicyTexts
 
 WHO: Final = "the fleet, "
 """So begins who changes policies here for the fleet."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mom_kvm import Destination
 from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
-from mom_toolkit import Destination
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20

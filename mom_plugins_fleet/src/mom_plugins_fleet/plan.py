@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from mom_kvm import Destination
 from mom_plugins_fleet.placement import TargetHost, choose, foremost, leaving_order
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
-from mom_toolkit import Destination
 
 AT_ONCE: Final = 2
 """How many guests leave a host at once: a live migration fills a link of 10 Gbit/s, and a second one fills its pauses."""

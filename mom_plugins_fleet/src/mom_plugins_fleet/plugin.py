@@ -38,6 +38,18 @@ from mom_core import (
     printable,
     replace_file,
 )
+from mom_kvm import (
+    NO_PROMISES,
+    UNDESCRIBED,
+    ClassFiles,
+    GuestMoves,
+    HostDrain,
+    HostMetrics,
+    PolicyTexts,
+    Promises,
+    stale_seconds,
+    unhealthy_reasons,
+)
 from mom_plugins_fleet.addresses import a_server
 from mom_plugins_fleet.placement import listed
 from mom_plugins_fleet.records import (
@@ -55,18 +67,6 @@ from mom_plugins_fleet.records import (
     PublicKey,
     shown,
     whole_key,
-)
-from mom_toolkit import (
-    NO_PROMISES,
-    UNDESCRIBED,
-    ClassFiles,
-    GuestMoves,
-    HostDrain,
-    HostMetrics,
-    PolicyTexts,
-    Promises,
-    stale_seconds,
-    unhealthy_reasons,
 )
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
 from mom_core import MomError, StrictModel, printable
-from mom_toolkit import CanaryGroup, CanaryState, Destination
+from mom_kvm import CanaryGroup, CanaryState, Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """The names that hosts and groups may have: a label of a host name, which is also one word of a NATS subject."""
@@ -209,7 +209,7 @@ class HostedGuest(FleetRecord):
 
 
 class MoverState(FleetRecord):
-    """The mover of a host and its abilities, as `mom_toolkit.MoverAbilities` has it."""
+    """The mover of a host and its abilities, as `mom_kvm.MoverAbilities` has it."""
 
     name: Annotated[str, StringConstraints(max_length=100)]
     live: bool | None = None

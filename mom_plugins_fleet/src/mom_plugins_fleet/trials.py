@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import Final
 
 from mom_core import MomError
+from mom_kvm import CanaryState
 from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import NEVER, Group, Trial, TrialState
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import CanaryState
 
 VERDICT_SECONDS: Final = 300.0
 """For so long after its end a host on which a trial went well stays with it: until then a coordinator has said what follows."""

@@ -17,6 +17,7 @@ import click
 
 from mom_core import MomError, parse_size, printable, printable_lines
 from mom_daemon import as_caller, print_prose
+from mom_kvm import Destination
 from mom_plugins_fleet import server_setup
 from mom_plugins_fleet.accounts import ACCOUNT, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import agree, ask_a_person, change, change_group, check_clock, checked, named, show, standing, who
@@ -30,7 +31,6 @@ from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.where import LOG, Where, checked_key
-from mom_toolkit import Destination
 
 
 @click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})

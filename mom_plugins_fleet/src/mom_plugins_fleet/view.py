@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic
 
 from mom_core import MomError
+from mom_kvm import Destination
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     AuthorizedKeys,
@@ -26,7 +27,6 @@ from mom_plugins_fleet.records import (
 )
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
-from mom_toolkit import Destination
 
 SILENT_SECONDS: Final = 75.0
 """A host that has said nothing for so long is lost: two signs of life are missing. By the listener's clock; hosts' clocks are

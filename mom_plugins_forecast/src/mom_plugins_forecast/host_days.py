@@ -10,6 +10,7 @@ from math import isnan
 from typing import Final
 
 from mom_core import Columns, Guest, Snapshot, Value
+from mom_kvm import Days
 from mom_plugins_forecast.curve import (
     COVERAGE,
     FITS,
@@ -24,7 +25,6 @@ from mom_plugins_forecast.curve import (
 )
 from mom_plugins_forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS, HostPast
 from mom_plugins_forecast.slots import HOUR_SLOTS, SLOTS, Calendar
-from mom_toolkit import Days
 
 SAMPLES: Final = 30
 """Of a slot, of each guest: more tell nothing new, and cost time."""

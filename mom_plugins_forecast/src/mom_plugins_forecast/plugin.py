@@ -24,6 +24,7 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
+from mom_kvm import Forecasts, PastDays, late_hook
 from mom_plugins_forecast.fields import FIELDS
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.keeper import DaysKeeper
@@ -31,7 +32,6 @@ from mom_plugins_forecast.kept import PAST
 from mom_plugins_forecast.overview import COLUMNS
 from mom_plugins_forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 from mom_plugins_forecast.stored import StoredPast
-from mom_toolkit import Forecasts, PastDays, late_hook
 
 
 class ForecastPlugin:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mom_kvm import Days, PastGuest
 from mom_plugins_forecast.host_days import days_of
 from mom_plugins_forecast.kept import DAYS, PAST, is_folder
 from mom_plugins_forecast.slots import Calendar
-from mom_toolkit import Days, PastGuest
 
 
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:

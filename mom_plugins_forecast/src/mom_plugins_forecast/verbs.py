@@ -28,13 +28,13 @@ from mom_daemon import (
     short,
     sparkline,
 )
+from mom_kvm import Days
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.kept import KINDS
 from mom_plugins_forecast.plugin import ForecastPlugin
 from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar
 from mom_plugins_forecast.stored import days_at
-from mom_toolkit import Days
 
 BARS: Final = 48
 """Characters for a day: half an hour each, which fits beside names on 80 columns."""

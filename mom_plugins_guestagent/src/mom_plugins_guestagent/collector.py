@@ -20,6 +20,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from mom_core import Entity, NotSupported, Value
+from mom_kvm import Callers
 from mom_plugins_guestagent.fields import SHORT_LEFT, STATISTICS
 from mom_plugins_guestagent.figures import AgentSample, judge
 from mom_plugins_guestagent.guestd import MOST_SHORT_SECONDS
@@ -28,7 +29,6 @@ from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
 from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer
-from mom_toolkit import Callers
 
 T = TypeVar("T")
 

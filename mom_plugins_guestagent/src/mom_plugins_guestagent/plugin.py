@@ -23,10 +23,10 @@ from mom_core import (
     Value,
     hookimpl,
 )
+from mom_kvm import AgentAccess, pid_of
 from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
 from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
-from mom_toolkit import AgentAccess, pid_of
 
 if TYPE_CHECKING:
     from mom_plugins_guestagent.collector import AgentCollector, AgentTarget

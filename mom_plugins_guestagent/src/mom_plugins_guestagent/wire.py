@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from mom_core import MomError
-from mom_toolkit import Helper, PeerCredentials, connect_to_guest
+from mom_kvm import Helper, PeerCredentials, connect_to_guest
 
 _CHUNK_BYTES = 16 << 10
 

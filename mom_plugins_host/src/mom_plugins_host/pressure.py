@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mom_core import FieldSpec, Metric, Scope, Unit
-from mom_toolkit import Pressure
+from mom_kvm import Pressure
 
 RESOURCES = {"memory": "memory", "cpu": "CPU", "io": "I/O"}
 _KINDS = {"some": "at least one task", "full": "all tasks that were not idle"}

@@ -8,7 +8,7 @@ import select
 from contextlib import suppress
 from pathlib import Path
 
-from mom_toolkit import Helper
+from mom_kvm import Helper
 
 _MICROSECONDS = 1_000_000
 

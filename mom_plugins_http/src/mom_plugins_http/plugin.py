@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import Finding, MomError, PluginContext, PluginSettings, Problem, Report, Severity, Source, Suggestion, hookimpl
 from mom_daemon import RunningMom
+from mom_kvm import Address, HostMetrics, listen
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX, SOCKET, HttpSettings
-from mom_toolkit import Address, HostMetrics, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.service import Service

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
+from mom_kvm import Address, Callers, Listener, listen
 from mom_plugins_http.page.document import WebPage
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.api import Api
@@ -28,7 +29,6 @@ from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.server.server import Door, Server, Worker
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
-from mom_toolkit import Address, Callers, Listener, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from mom_core import Duration, ExistingFile, PluginSettings, Size, StrictModel
-from mom_toolkit import Address
+from mom_kvm import Address
 
 SOCKET: Final = "mom.sock"
 """The socket's usual name, in mom's run directory."""

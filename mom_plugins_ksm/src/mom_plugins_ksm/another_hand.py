@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Value, format_duration
+from mom_kvm import ProcessStat
 from mom_plugins_ksm.control import PAGES_TO_SCAN, RUN, SLEEP
 from mom_plugins_ksm.fields import is_count
-from mom_toolkit import ProcessStat
 
 VIRT_HANDLER: Final = "virt-handler"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mom_core import Declarations, Finding, Scope, Severity, Value
+from mom_kvm import ProcessStat, unwritable_finding
 from mom_plugins_ksm.another_hand import VIRT_HANDLER, virt_handler_in
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
-from mom_toolkit import ProcessStat, unwritable_finding
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""

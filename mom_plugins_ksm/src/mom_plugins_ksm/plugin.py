@@ -35,6 +35,7 @@ from mom_core import (
     as_whole,
     hookimpl,
 )
+from mom_kvm import PolicyTexts, late_hook
 from mom_plugins_ksm.another_hand import AnotherHand
 from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmKnobs, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
@@ -44,7 +45,6 @@ from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
 from mom_plugins_ksm.yields import CpuUsage, Yield
-from mom_toolkit import PolicyTexts, late_hook
 
 
 class KsmPlugin:

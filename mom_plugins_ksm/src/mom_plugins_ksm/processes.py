@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mom_toolkit import ProcessStat, read_kernel_file
+from mom_kvm import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
 """Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has

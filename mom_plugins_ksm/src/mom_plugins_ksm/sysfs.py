@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mom_core import HypervisorError, NotSupported, Unit, Value
+from mom_kvm import read_kernel_file, read_meminfo, write_file
 from mom_plugins_ksm.fields import FILES
 from mom_plugins_ksm.processes import Ksmd
-from mom_toolkit import read_kernel_file, read_meminfo, write_file
 
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"

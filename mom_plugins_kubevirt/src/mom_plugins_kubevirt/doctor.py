@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Final
 
 from mom_core import Finding, Severity, Value, as_number, printable
-from mom_guests import Cures, count_of, told
-from mom_guests import examined as examined_guests
+from mom_kvm import Cures, count_of, told
+from mom_kvm import examined as examined_guests
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Condition, Severity, format_kib
+from mom_kvm import GroupLimit, read_meminfo
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig
-from mom_toolkit import GroupLimit, read_meminfo
 
 EVICTION: Final = "eviction"
 """The condition's name."""

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_guests import HostSide, Record, SeenGuest, largest_kib
+from mom_kvm import HostSide, ProcessStat, Record, SeenGuest, boot_id, largest_kib, pid_of, read_meminfo
 from mom_libvirt import LibvirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, Pods
 from mom_plugins_kubevirt.rounds import ask_all
-from mom_toolkit import ProcessStat, boot_id, pid_of, read_meminfo
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mom_core import ConfigError, parse_document, read_file
+from mom_kvm import ProcessStat, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import member
 from mom_plugins_kubevirt.quantities import quantity_kib
-from mom_toolkit import ProcessStat, read_kernel_file
 
 AVAILABLE: Final = "memory.available"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core import MomError, PluginContext
+from mom_kvm import read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import KubeletDoor, KubeletError, first_answer
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of, running
 from mom_plugins_kubevirt.kubelet_settings import ACCOUNT, KubeletSettings
 from mom_plugins_kubevirt.requests import PodRequest, pods_in
-from mom_toolkit import read_kernel_file
 
 PODS: Final = "/pods"
 CONFIG: Final = "/configz"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from mom_core import Condition, Decision, Finding, PluginContext, Severity, Snapshot, Source, Value, as_number, format_kib, printable
-from mom_guests import BALLOON, GIVE_BACK, VOUCHED
+from mom_kvm import BALLOON, GIVE_BACK, VOUCHED, read_meminfo
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
@@ -15,7 +15,6 @@ from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pod_groups import PodGroups
 from mom_plugins_kubevirt.requests import promise_of, protected_kib, vouched_kib
-from mom_toolkit import read_meminfo
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
 

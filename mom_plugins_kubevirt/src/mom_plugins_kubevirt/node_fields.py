@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_guests import VOUCHED
+from mom_kvm import VOUCHED
 
 PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"

@@ -29,11 +29,10 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_guests import PluginOfGuests
+from mom_kvm import PluginOfGuests, late_hook
 from mom_libvirt import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.node_fields import FIELDS
-from mom_toolkit import late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, as_number
-from mom_guests import LIMIT_ROOM, cgroups_of, pressure_in
+from mom_kvm import LIMIT_ROOM, GroupLimit, Hierarchies, cgroups_of, pressure_in
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
-from mom_toolkit import GroupLimit, Hierarchies
 
 _IN_TURN: Final = 50
 """How many pods' groups are looked at in one cycle, of which each takes a quarter of a millisecond: until a pod's turn comes, what the last

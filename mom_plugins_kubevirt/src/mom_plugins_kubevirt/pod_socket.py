@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import HypervisorError, PermissionDenied
+from mom_kvm import ProcessStat
 from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
-from mom_toolkit import ProcessStat
 
 _SYS_OPENAT2: Final = 437
 """On all architectures; since Linux 5.6."""

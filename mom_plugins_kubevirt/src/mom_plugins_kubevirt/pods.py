@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from mom_guests import cgroups_of, times_of
+from mom_kvm import ProcessStat, cgroups_of, read_kernel_file, times_of
 from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
-from mom_toolkit import ProcessStat, read_kernel_file
 
 _DAEMONS: Final[Mapping[bytes, str]] = {b"virtqemud": "var/run/libvirt/virtqemud-sock", b"libvirtd": "var/run/libvirt/libvirt-sock"}
 """The names of the processes that serve libvirt in a pod, newer ones first, and where they listen there."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from mom_kvm import kib_in, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import member, objects_of
 from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.quantities import quantity_kib
-from mom_toolkit import kib_in, read_kernel_file
 
 COMPUTE: Final = "compute"
 """The container with QEMU."""

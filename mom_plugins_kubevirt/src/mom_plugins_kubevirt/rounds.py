@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from mom_core import HypervisorError, printable
-from mom_toolkit import Callers
+from mom_kvm import Callers
 
 T = TypeVar("T")
 R = TypeVar("R")

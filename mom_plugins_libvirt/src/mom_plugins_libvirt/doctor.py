@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from mom_core import Finding, Severity
-from mom_guests import Cures, count_of
-from mom_guests import examined as examined_guests
+from mom_kvm import Cures, count_of
+from mom_kvm import examined as examined_guests
 from mom_libvirt import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
+from mom_kvm import LaunchedGuest
 from mom_libvirt import memory_of, parsed
-from mom_toolkit import LaunchedGuest
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
-from mom_guests import PluginOfGuests
+from mom_kvm import LaunchReader, PlatformProperties, PluginOfGuests
 from mom_libvirt import GUEST_FIELDS, HOST_FIELDS, checked_uri
 from mom_plugins_libvirt.launches import LibvirtLaunches
-from mom_toolkit import LaunchReader, PlatformProperties
 
 if TYPE_CHECKING:
     import logging

@@ -12,7 +12,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from mom_core import PluginContext, PluginSettings, Suggestion, hookimpl
-from mom_toolkit import GuestDescription, GuestPlatform
+from mom_kvm import GuestDescription, GuestPlatform
 
 _NAMESPACES: Final = tuple(f"http://openstack.org/xmlns/libvirt/nova/{version}" for version in ("1.1", "1.0"))
 """The newest first. An instance that runs keeps what it was started with."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Value
+from mom_kvm import parse_number_list, read_kernel_file
 from mom_plugins_numa.numbers import format_list
-from mom_toolkit import parse_number_list, read_kernel_file
 
 BALANCING = "proc/sys/kernel/numa_balancing"
 

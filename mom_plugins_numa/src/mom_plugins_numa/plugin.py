@@ -29,13 +29,13 @@ from mom_core import (
     Value,
     hookimpl,
 )
+from mom_kvm import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook, pid_of
 from mom_plugins_numa import control
 from mom_plugins_numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_knob, nodeset_text, pins_text
 from mom_plugins_numa.findings import findings
 from mom_plugins_numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.sampler import NodeSampler
-from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook, pid_of
 
 
 class NumaPlugin:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_toolkit import ProcessStat, open_process_file, parse_number_list, read_kernel_file
+from mom_kvm import ProcessStat, open_process_file, parse_number_list, read_kernel_file
 
 MOST_MAPS = 64 << 20
 """Bytes of numa_maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
+from mom_kvm import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests
 from mom_plugins_offload.processes import way_to
 from mom_plugins_offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
-from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests
 
 SUBJECT: Final = "cold memory"
 

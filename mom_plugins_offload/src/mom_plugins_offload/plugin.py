@@ -30,6 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_kvm import ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
 from mom_plugins_offload import law
 from mom_plugins_offload.fields import CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
 from mom_plugins_offload.findings import findings
@@ -42,7 +43,6 @@ from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
-from mom_toolkit import ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
 
 _CYCLES_IN_FORCE: Final = 1
 """A request lapses when it was not renewed in the cycle after it."""

@@ -20,8 +20,8 @@ from typing import Final
 import mom_helper
 from mom_core import HypervisorError
 from mom_helper.orders import ORDER, Answer, Order, OrderNumber
+from mom_kvm import Helper, Hierarchies
 from mom_plugins_offload.walks import areas_of, steps_of
-from mom_toolkit import Helper, Hierarchies
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 

@@ -9,7 +9,7 @@ from itertools import accumulate, chain
 from typing import Final
 
 from mom_helper.orders import MOST_PIECE_KIB
-from mom_toolkit import open_process_file
+from mom_kvm import open_process_file
 
 LEAST_AREA_KIB: Final = 16 << 10
 """Areas of a process that are larger hold a guest's memory; QEMU's own are smaller, and few."""

@@ -31,6 +31,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_kvm import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
@@ -39,7 +40,6 @@ from mom_plugins_policy.rollout.trial import InForce, PolicyNotes
 from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
-from mom_toolkit import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """Words of a fault about an operand that is an attribute, such as a guest's field."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from mom_toolkit import read_kernel_file
+from mom_kvm import read_kernel_file
 
 _COMMAND_BYTES: Final = 256 << 10
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_guests import AUTODEFLATE, REPORTING, HeldMemory, Record
+from mom_kvm import AUTODEFLATE, REPORTING, HeldMemory, Record
 from mom_plugins_qemu.command_line import canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from mom_core import Finding, Severity, Value, as_number, format_kib, printable
-from mom_guests import Cures, count_of, told
-from mom_guests import examined as examined_guests
+from mom_kvm import Cures, count_of, told
+from mom_kvm import examined as examined_guests
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
 from mom_plugins_qemu.monitored_guest import MonitoredGuest

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core import HypervisorError
+from mom_kvm import PeerCredentials, connect_to_guest
 from mom_plugins_qemu.monitors import monitors, trusted_users
 from mom_plugins_qemu.wire import WireError, message, request
-from mom_toolkit import PeerCredentials, connect_to_guest
 
 _SEARCH_SECONDS: Final = 1.0
 """How often to look for monitors of guests that were started since."""

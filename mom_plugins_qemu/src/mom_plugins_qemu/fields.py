@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
-from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, VOUCHED, guest_fields, host_fields
+from mom_kvm import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, VOUCHED, guest_fields, host_fields
 from mom_plugins_qemu.description import STATISTICS
 
 PLUGGED: Final = "plugged_cur"

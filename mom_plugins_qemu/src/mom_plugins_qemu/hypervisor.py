@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import GIVE_BACK, Record, wanted_limits
+from mom_kvm import GIVE_BACK, PROMISED_NOTHING, GuestState, Record, wanted_limits
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, memory_devices, size_record
 from mom_plugins_qemu.disks import disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
@@ -14,7 +14,6 @@ from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
 from mom_plugins_qemu.sampler import Sampler
 from mom_plugins_qemu.visits import prepared
 from mom_plugins_qemu.wire import Answer, Question, WireError
-from mom_toolkit import PROMISED_NOTHING, GuestState
 
 T = TypeVar("T")
 

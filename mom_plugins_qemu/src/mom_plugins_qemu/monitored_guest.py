@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Value, printable
-from mom_guests import LEAST, PERIOD, VOUCHED, Record, SeenGuest
+from mom_kvm import LEAST, PERIOD, VOUCHED, Record, SeenGuest
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM

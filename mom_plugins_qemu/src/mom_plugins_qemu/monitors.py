@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import HypervisorError, MomError, PermissionDenied, printable, untrusted
-from mom_toolkit import ProcessStat
+from mom_kvm import ProcessStat
 
 MOST_MONITORS: Final = 10_000
 """More guests than any host has: a pattern that fits a folder with millions of files must not fill the memory."""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Suggestion, Value, hookimpl
-from mom_guests import PluginOfGuests
+from mom_kvm import LaunchReader, PluginOfGuests, late_hook
 from mom_plugins_qemu.fields import COLUMNS, GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 from mom_plugins_qemu.proxmox import ProxmoxLaunches
-from mom_toolkit import LaunchReader, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_qemu.events import EventMonitors

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Value
-from mom_toolkit import GuestDescription, LaunchedGuest, PlatformProperties, read_kernel_file
+from mom_kvm import GuestDescription, LaunchedGuest, PlatformProperties, read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
 """Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
-from mom_guests import HostSide, Record, SeenGuests, held_memory, largest_kib, times_of
+from mom_kvm import HostSide, PlatformProperties, Record, SeenGuests, held_memory, largest_kib, read_meminfo, root_cure, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, as_held, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
@@ -22,7 +22,6 @@ from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import COMING, MOVED_AWAY, state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
-from mom_toolkit import PlatformProperties, read_meminfo, root_cure
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""

@@ -21,9 +21,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from mom_kvm import PeerCredentials, ProcessStat, connect_to_guest
 from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
-from mom_toolkit import PeerCredentials, ProcessStat, connect_to_guest
 
 GREETING_SECONDS: Final = 0.25
 """How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""

@@ -24,10 +24,10 @@ from mom_core import (
     as_items,
     as_whole,
 )
+from mom_kvm import capable, read_together, set_each
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, present_disks, present_interfaces
-from mom_toolkit import capable, read_together, set_each
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 

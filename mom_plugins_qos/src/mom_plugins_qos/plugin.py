@@ -27,6 +27,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
+from mom_kvm import Enforcement, late_hook
 from mom_plugins_qos import control
 from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import DISKS, FIELDS, INTERFACES, cpu_fields, disk_fields
@@ -35,7 +36,6 @@ from mom_plugins_qos.limits import agreed_of, mistakes_in, wanted_of_all
 from mom_plugins_qos.lists import present_interfaces
 from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
-from mom_toolkit import Enforcement, late_hook
 
 _NOTHING_SET = QosGuestSettings()
 

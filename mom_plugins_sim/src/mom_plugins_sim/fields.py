@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value, format_kib
-from mom_guests import guest_fields
+from mom_kvm import guest_fields
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.statistics import SentFigures

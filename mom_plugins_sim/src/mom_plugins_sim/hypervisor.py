@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Final
 
 from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_guests import BALLOON, TAKEN_KIB, WatchedMemory, why_wake
+from mom_kvm import BALLOON, TAKEN_KIB, AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import SimulatedGuest, World
-from mom_toolkit import AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore
 
 _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Scope, Severity, Value, hookimpl, printable
+from mom_kvm import late_hook
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Scene, mixture
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CLASS, World
-from mom_toolkit import late_hook
 
 
 class SimPlugin:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mom_core import Value
+from mom_kvm import SimulationSetup
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.workload import HostLoad, Trace, Workload, draw_workload
-from mom_toolkit import SimulationSetup
 
 FOREVER = float("inf")
 

@@ -30,7 +30,7 @@ GRACE_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 30.0
 SILENT_STALE: Final = 3
 """For how long a balloon's driver need not have answered for the first time; and for how long, or for how many times the age from which on
-they are stale, statistics may not come, before nothing is asked of the balloon: as of real guests (mom_guests/seen_guests.py)."""
+they are stale, statistics may not come, before nothing is asked of the balloon: as of real guests (mom_kvm/seen_guests.py)."""
 
 
 @dataclass(slots=True)

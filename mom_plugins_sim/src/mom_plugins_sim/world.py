@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from mom_core import Guest
+from mom_kvm import PROMISED_NOTHING, GuestState
 from mom_plugins_sim.guest import MIB, SimulatedGuestMemory, new_guest
 from mom_plugins_sim.guest import step as step_guest
 from mom_plugins_sim.host import SimulatedHostMemory, SwapStep
@@ -14,7 +15,6 @@ from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
-from mom_toolkit import PROMISED_NOTHING, GuestState
 
 TICK = 1.0
 """Seconds of a step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: both less than what matters to a cycle."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Entity, Guest, MomError, Snapshot, UnitError, format_kib, printable
+from mom_kvm import UNDESCRIBED, Admission, Donor, GuestMoves, Promises, Reservations, Room
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
-from mom_toolkit import UNDESCRIBED, Admission, Donor, GuestMoves, Promises, Reservations, Room
 
 START_SHARE: Final = 0.25
 """A guest holds this soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Duration, Portion, SizeOrShare, StrictModel
-from mom_toolkit import EvictionField
+from mom_kvm import EvictionField
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100

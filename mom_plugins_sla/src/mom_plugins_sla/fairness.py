@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mom_core import Guest, MomError, Portion, Snapshot, as_number, printable
+from mom_kvm import Promises
 from mom_plugins_sla.fair_share import Claim, fair_shares
-from mom_toolkit import Promises
 
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
 """A guest wants this at hand above what it holds: the margin of the default balloon policy. Without it, every burst hurts."""

@@ -26,6 +26,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
+from mom_kvm import NO_PROMISES, Admission, Admissions, ClassFiles, GuestMoves, Promises, Reservations, late_hook, seen_lately
 from mom_plugins_sla.admission import Wanted, about_moving, admission_of, figures_of
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import ORDINARY, ServiceClass
@@ -33,7 +34,6 @@ from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
-from mom_toolkit import NO_PROMISES, Admission, Admissions, ClassFiles, GuestMoves, Promises, Reservations, late_hook, seen_lately
 
 GUESTS_UNKNOWN: Final = "guests"
 """The name of the core's condition that the hypervisor has not listed its guests."""

@@ -23,7 +23,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_toolkit import Address, boot_id, late_hook
+from mom_kvm import Address, boot_id, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_vdsm.connection import VdsmConnectionSettings

@@ -14,7 +14,7 @@ import click
 
 from mom_core import printable
 from mom_daemon import print_text
-from mom_toolkit import Address
+from mom_kvm import Address
 
 DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0

@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import Duration, Finding, PluginContext, PluginSettings, Problem, Report, Severity, Size, Source, Suggestion, hookimpl
+from mom_kvm import Address, listen
 from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
-from mom_toolkit import Address, listen
 
 VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 """Where vdsm looks for mom (its option `[mom] socket_path`)."""

@@ -17,8 +17,8 @@ from http import HTTPStatus
 from typing import Final
 
 from mom_core import printable
+from mom_kvm import BoundedServer, Listener, PeerCredentials, ServerDoor
 from mom_plugins_vdsm.rpc_verbs import Verbs
-from mom_toolkit import BoundedServer, Listener, PeerCredentials, ServerDoor
 
 LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""

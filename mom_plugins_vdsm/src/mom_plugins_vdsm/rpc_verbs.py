@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report, Scope, Value, as_items, printable
+from mom_kvm import PolicyProblem, PolicyRefused, PolicyTexts
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
-from mom_toolkit import PolicyProblem, PolicyRefused, PolicyTexts
 
 MAIN_POLICY: Final = "50_main_"
 """The name under which MOM stores a policy that comes without one."""

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mom_core import Decision, PluginContext, PluginSettings, Snapshot, Source, Unit, hookimpl
-from mom_toolkit import Knob, KnobPlugin
+from mom_kvm import Knob, KnobPlugin
 
 NAME = "vm_swappiness"
 LOWEST, HIGHEST = 0, 200  # what the kernel accepts since 5.8: Documentation/admin-guide/sysctl/vm.rst

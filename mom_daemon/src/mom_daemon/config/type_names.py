@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
 from mom_core import Portion, parse_duration, parse_size
-from mom_toolkit import Destination
+from mom_kvm import Destination
 
 _KINDS: Final[Mapping[type, str]] = {
     bool: "true or false",

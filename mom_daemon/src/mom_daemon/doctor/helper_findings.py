@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mom_core import ControlSpec, Finding, Scope, Severity
 from mom_core.plugins.registry import PluginSet
-from mom_toolkit import Helper, cure_by_lines, helper_declaration, root_cure
+from mom_kvm import Helper, cure_by_lines, helper_declaration, root_cure
 
 SUBJECT = "mom-helper"
 

@@ -19,7 +19,7 @@ from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, 
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
 from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_toolkit import platform_properties
+from mom_kvm import platform_properties
 
 LOG = logging.getLogger("mom.explanation")
 

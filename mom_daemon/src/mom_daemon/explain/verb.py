@@ -25,7 +25,7 @@ from mom_daemon.look.here import how_to_start
 from mom_daemon.look.named_guests import find_guest
 from mom_daemon.look.sources import ask, newest, recording, running_mom, told
 from mom_daemon.look.status_file import LATE_CYCLES, instead, read_status, reported
-from mom_toolkit import PastCycle, PastCycles
+from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
 """How far before the moment a recording is read, to find out since when a guest has its size: some seconds with 1,000 guests."""

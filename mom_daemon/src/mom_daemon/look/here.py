@@ -22,7 +22,7 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
 from mom_daemon import as_caller, become_owner, print_prose, program
-from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
+from mom_kvm import ProcessStat, read_kernel_file, read_meminfo
 
 if TYPE_CHECKING:
     from mom_core import Config

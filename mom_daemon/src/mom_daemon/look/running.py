@@ -9,7 +9,7 @@ from mom_core import MomError
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
-    from mom_toolkit import PolicyText
+    from mom_kvm import PolicyText
 
 
 class NoSuchGuest(MomError):

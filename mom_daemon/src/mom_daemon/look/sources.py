@@ -16,7 +16,7 @@ from mom_daemon import print_prose
 from mom_daemon.look.running import NoSuchGuest, NotRunning, RunningMom
 from mom_daemon.look.status_file import RunningStatus, expect_format, instead, read_status
 from mom_daemon.plugins.class_hooks import having, offered
-from mom_toolkit import PastCycle, PastCycles, PastDays
+from mom_kvm import PastCycle, PastCycles, PastDays
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind")

@@ -31,7 +31,7 @@ from mom_core import (
 from mom_core.files import read_file
 from mom_core.lock import holder
 from mom_daemon import LARGEST_STATUS, REPORT_FORMAT, STATUS_FILE
-from mom_toolkit import ProcessStat
+from mom_kvm import ProcessStat
 
 if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel, VerdictModel

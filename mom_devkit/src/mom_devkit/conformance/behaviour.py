@@ -27,7 +27,7 @@ from mom_daemon.look.status import status_parts
 from mom_daemon.plugins.declared import sorted_out
 from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
-from mom_toolkit import Destination
+from mom_kvm import Destination
 
 CYCLES: Final = 3
 """Enough for a plugin that computes rates to have one, and for a failure of `mom_report` to show."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 import mom_core
-import mom_toolkit
+import mom_kvm
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
@@ -89,7 +89,7 @@ def entry_name(plugin_class: type) -> str:
 
 def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
     """Imports that a plugin must do without: the line, what is imported, and the cure."""
-    public = {"mom_core": {*dir(mom_core), "testing"}, "mom_toolkit": {*dir(mom_toolkit)}}
+    public = {"mom_core": {*dir(mom_core), "testing"}, "mom_kvm": {*dir(mom_kvm)}}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names = [(alias.name, "") for alias in node.names]
@@ -103,7 +103,7 @@ def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, "mom_devkit, which is not installed where mom runs", "import it in tests only"
             elif library in public and module != "mom_core.testing" and (module != library or (name and name not in public[library])):
                 private = module if module != library else f"{module}.{name}"
-                cure = "import from mom_core, mom_core.testing or mom_toolkit"
+                cure = "import from mom_core, mom_core.testing or mom_kvm"
                 yield node.lineno, f"{private}, which is private and may change at any time", cure
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from mom_kvm import HealthLimits
 from mom_plugins_balloon.law.context import LawContext, headroom_returns
 from mom_plugins_balloon.law.need import Need, is_settled, need_of, target_headroom
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
-from mom_toolkit import HealthLimits
 
 
 class Ask(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mom_toolkit import ProcessStat
+from mom_kvm import ProcessStat
 
 _PAGE_KIB: Final = mmap.PAGESIZE / 1024
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
+from mom_kvm import pid_of, stale_seconds
 from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
@@ -23,7 +24,6 @@ from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 from mom_plugins_balloon.sweep.sweeper import Sweeper
-from mom_toolkit import pid_of, stale_seconds
 
 GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest", "sweep_missed"
 REACTION = "balloon_reaction"

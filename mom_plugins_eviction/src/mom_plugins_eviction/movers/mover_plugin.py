@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from mom_core import Finding, MomError, Severity, hookimpl
-from mom_toolkit import Mover
+from mom_kvm import Mover
 
 
 class CheckedMover(Mover, Protocol):

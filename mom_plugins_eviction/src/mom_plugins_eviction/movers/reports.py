@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_toolkit import MoveReport, MoveStanding
+from mom_kvm import MoveReport, MoveStanding
 
 RUNNING: Final = MoveReport(MoveStanding.RUNNING)
 DONE: Final = MoveReport(MoveStanding.DONE)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mom_core import ConfigError, MomError, load_config
 from mom_daemon import NoSuchGuest, NotRunning, folders_of, warn_of_file
-from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
+from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
 

@@ -15,9 +15,9 @@ import click
 
 from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
 from mom_daemon import as_caller, print_prose
+from mom_kvm import Room
 from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
 from mom_plugins_http.cli.policy_verbs import common_options
-from mom_toolkit import Room
 
 _POLL_SECONDS: Final = 1.0
 """How often it is looked whether the memory is there; it changes from cycle to cycle, which are seconds."""

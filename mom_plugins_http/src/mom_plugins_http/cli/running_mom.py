@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mom_kvm import PolicyText
 from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
-from mom_toolkit import PolicyText
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument

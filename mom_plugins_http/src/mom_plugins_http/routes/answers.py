@@ -12,10 +12,10 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names, printable
 from mom_daemon import Seconds, Time, find_guest, guests_unknown, json_text
+from mom_kvm import Canary, PolicyTexts
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import Canary, PolicyTexts
 
 Item = TypeVar("Item")
 Service = TypeVar("Service")

@@ -10,12 +10,12 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import StrictModel
 from mom_daemon import described
+from mom_kvm import Canary, PolicyTexts
 from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.bodies import JSON, Span, as_float, read_body, span_schema
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
-from mom_toolkit import Canary, PolicyTexts
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 

@@ -25,6 +25,7 @@ from mom_daemon import (
     standing_problems,
     told,
 )
+from mom_kvm import PointsAsked, RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
 from mom_plugins_http.routes.answers import (
     FIELDS,
@@ -42,7 +43,6 @@ from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Report
 from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PointsAsked, RecordedPoints
 
 NAMED: Final = 10
 """Entities that are told of those that have a problem; `/v1/report` has each by itself."""

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from mom_core import PluginContext
 from mom_daemon import ReportDocument, json_text
+from mom_kvm import Canary
 from mom_plugins_http.report_changes import ReportChanges, changes_between
 from mom_plugins_http.routes.answers import FIELDS, wanted_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
@@ -19,7 +20,6 @@ from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.shares import Shares
-from mom_toolkit import Canary
 
 MEDIA_TYPE: Final = "text/event-stream"
 

@@ -27,6 +27,7 @@ from mom_daemon import (
     revision_model,
     standing_problems,
 )
+from mom_kvm import PolicyTexts
 from mom_plugins_http.routes.answers import (
     FIELDS,
     CycleAnswers,
@@ -42,7 +43,6 @@ from mom_plugins_http.routes.answers import (
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import PolicyTexts
 
 FIELD: Final = Parameter("field", "The field; without it, balloon_cur.")
 POINTS: Final = Parameter("limit", "How many cycles, the newest.", "integer", 1, 120, 60)

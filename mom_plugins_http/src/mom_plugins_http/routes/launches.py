@@ -13,13 +13,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon import described, told
-from mom_plugins_http.routes.answers import answered, as_object, asked, offered, sound
-from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
-from mom_plugins_http.routes.route import ApiCall, Parameter, Route
-from mom_plugins_http.server.access import Right
-from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.server import Worker
-from mom_toolkit import (
+from mom_kvm import (
     Admission,
     Admissions,
     Launch,
@@ -32,6 +26,12 @@ from mom_toolkit import (
     Reservations,
     Room,
 )
+from mom_plugins_http.routes.answers import answered, as_object, asked, offered, sound
+from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
+from mom_plugins_http.routes.route import ApiCall, Parameter, Route
+from mom_plugins_http.server.access import Right
+from mom_plugins_http.server.problems import ProblemError
+from mom_plugins_http.server.server import Worker
 
 Result = TypeVar("Result")
 

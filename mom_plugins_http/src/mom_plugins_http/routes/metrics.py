@@ -17,11 +17,11 @@ from starlette.responses import Response
 
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns, guests_unknown
+from mom_kvm import Canary, CanaryState, PolicyTexts
 from mom_plugins_http.routes.answers import CycleAnswers, asked, canary_of
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
-from mom_toolkit import Canary, CanaryState, PolicyTexts
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, format_kib
+from mom_kvm import CanaryState, PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
 from mom_plugins_http.routes.answers import as_object, asked, canary_of, sound, whose
 from mom_plugins_http.routes.published import PastNote
-from mom_toolkit import CanaryState, PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
 
 Service = TypeVar("Service")
 Result = TypeVar("Result")

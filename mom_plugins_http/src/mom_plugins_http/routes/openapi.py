@@ -17,10 +17,10 @@ from pydantic_core.core_schema import DataclassField, ModelField, TypedDictField
 from typing_extensions import TypedDict
 
 from mom_core import __version__
+from mom_kvm import PolicyProblem
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server import problems
 from mom_plugins_http.server.access import Right
-from mom_toolkit import PolicyProblem
 
 Schema = dict[str, Any]
 

@@ -16,12 +16,12 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import StrictModel
 from mom_daemon import Seconds, described
+from mom_kvm import ProcessStat
 from mom_plugins_http.routes.bodies import JSON, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.shares import Shares
-from mom_toolkit import ProcessStat
 
 KEY_SECONDS: Final = 120.0
 """A key is for the browser that is opened with it, now."""

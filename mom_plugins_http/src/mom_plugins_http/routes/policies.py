@@ -11,13 +11,13 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, StrictModel, printable
 from mom_daemon import described, json_text, told
+from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 from mom_plugins_http.routes.answers import Items, as_object, offered
 from mom_plugins_http.routes.bodies import JSON, read_body, text_of
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 
 Result = TypeVar("Result")
 

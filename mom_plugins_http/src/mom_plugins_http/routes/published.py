@@ -16,8 +16,8 @@ from typing import Final, TypeVar, cast
 
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
 from mom_daemon import Explainers, ReportDocument, report_document
+from mom_kvm import PolicyState
 from mom_plugins_http.server.access import Peer
-from mom_toolkit import PolicyState
 
 T = TypeVar("T")
 

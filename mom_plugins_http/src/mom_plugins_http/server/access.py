@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import MomError, printable, read_secret, user_name
-from mom_toolkit import PeerCredentials
+from mom_kvm import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
 """asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from mom_toolkit import Address
+from mom_kvm import Address
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 """What a browser calls the unix socket by that `ssh -L` brings to its own machine. No site can be reached by one of these through DNS."""

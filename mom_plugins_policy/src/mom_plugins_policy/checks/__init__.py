@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from weakref import WeakKeyDictionary
 
 from mom_core import Declarations
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks.names import remarks_on_names, survey
 from mom_plugins_policy.checks.remarks import RULES
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Code, Policy
-from mom_toolkit import PolicyProblem
 
 __all__ = ["RULES", "check", "check_policy"]
 

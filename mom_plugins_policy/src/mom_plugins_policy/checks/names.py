@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import WORDS, Roles
 from mom_plugins_policy.language.words.functions import PREDEFINED
-from mom_toolkit import PolicyProblem
 
 _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mom_core import Severity
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.language.syntax import Form
-from mom_toolkit import PolicyProblem
 
 _ERRORS = (
     # What the policy is refused for.

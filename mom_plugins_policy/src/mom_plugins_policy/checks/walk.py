@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks.conditions import CONDITIONS
 from mom_plugins_policy.checks.declared import DeclaredNames
 from mom_plugins_policy.checks.known import Key, Knowledge
@@ -29,7 +30,6 @@ from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHO
 from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
 from mom_plugins_policy.language.words.units import Measured
 from mom_plugins_policy.language.words.word import Word, covers
-from mom_toolkit import PolicyProblem
 
 _STEPS: Final = 12_000  # lists that are walked over: some tenths of a second
 _DEEPEST: Final = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit

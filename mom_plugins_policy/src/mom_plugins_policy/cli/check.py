@@ -12,11 +12,11 @@ import click
 
 from mom_core import Severity, printable
 from mom_daemon import as_caller, config_option, json_option
+from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies
 from mom_plugins_policy.cli.values import plain
 from mom_plugins_policy.tools.excerpts import told
-from mom_toolkit import PolicyProblem
 
 
 @click.command("check")

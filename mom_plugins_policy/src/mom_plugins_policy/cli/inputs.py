@@ -25,7 +25,7 @@ from mom_plugins_policy.tools.snapshots import EXAMPLE, did_you_mean, fields_in,
 
 if TYPE_CHECKING:
     from mom_core import Config
-    from mom_toolkit import PolicyText
+    from mom_kvm import PolicyText
 
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Entity, MomError, Source
-from mom_toolkit import PolicyProblem
+from mom_kvm import PolicyProblem
 
 KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mom_core import HOST_ID, Decision, Guest, Snapshot, Value, printable
+from mom_kvm import Canary, CanaryState, PolicyState, unhealthy_reasons
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.rollout.trial import InForce, PolicyNotes, PolicyTrial
@@ -27,7 +28,6 @@ from mom_plugins_policy.rollout.verdict import (
     judge,
     worse,
 )
-from mom_toolkit import Canary, CanaryState, PolicyState, unhealthy_reasons
 
 
 def rank(identity: str) -> float:

@@ -16,11 +16,11 @@ from dataclasses import asdict
 from typing import Final, NamedTuple
 
 from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginContext, StateError, StateFile, printable
+from mom_kvm import NoteStore, PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.rollout.versions import Overlay, Version, difference
-from mom_toolkit import NoteStore, PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 
 REMEMBERED_CHANGES: Final = 50
 """Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""

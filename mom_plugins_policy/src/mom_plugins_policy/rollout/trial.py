@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
+from mom_kvm import NoteStore, PolicyState
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.sources import read_policies
-from mom_toolkit import NoteStore, PolicyState
 
 _SHOWN: Final = 5  # errors of one evaluation
 

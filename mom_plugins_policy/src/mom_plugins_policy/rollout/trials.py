@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, printable
+from mom_kvm import Canary, CanaryState, PolicyRefused, PolicyState
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
@@ -17,7 +18,6 @@ from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, said_of,
 from mom_plugins_policy.rollout.trial import PolicyNotes, PolicyTrial, Shadow
 from mom_plugins_policy.rollout.verdict import LEAST_CYCLES
 from mom_plugins_policy.rollout.versions import Overlay
-from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
 
 LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 """A week has every day in it; what is tried for longer is forgotten."""

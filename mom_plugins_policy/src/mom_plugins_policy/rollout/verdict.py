@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Host, Value, as_number
-from mom_toolkit import CanaryGroup, CanaryState, HealthLimits, need_of
+from mom_kvm import CanaryGroup, CanaryState, HealthLimits, need_of
 
 RECENT_CYCLES: Final = 6
 """The cycles that count as now: half a minute at 5 s."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from mom_toolkit import PolicyChange, PolicyState, PolicyText
+from mom_kvm import PolicyChange, PolicyState, PolicyText
 
 
 @dataclass(frozen=True, slots=True)

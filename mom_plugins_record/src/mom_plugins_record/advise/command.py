@@ -27,13 +27,13 @@ from mom_daemon import (
     progress,
     write_output,
 )
+from mom_kvm import quiet
 from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK
 from mom_plugins_record.advise.search import CapacitySearch, TimeIsOver
 from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
-from mom_toolkit import quiet
 
 
 @click.command()

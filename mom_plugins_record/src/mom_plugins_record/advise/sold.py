@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
+from mom_kvm import PastDays, PastGuest
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of
 from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, sold_at_risk
-from mom_toolkit import PastDays, PastGuest
 
 HOST_RESERVE_SHARE: Final = 0.05
 """Of a host's memory: what it keeps for itself where its mom has not said it, as the plugin balloon has it."""

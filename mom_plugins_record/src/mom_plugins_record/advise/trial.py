@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, Report, Value, format_kib, load_config, printable
+from mom_kvm import HealthLimits, field_number
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.replay.stage import RecordedStage
-from mom_toolkit import HealthLimits, field_number
 
 SWAPPED_KIB: Final = 64 << 10
 """In the host's swap beyond what was there at the beginning: less is what every host puts there in time."""

@@ -31,10 +31,10 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
+from mom_kvm import PastCycles, PointsAsked, PolicyTexts, RecordedPoint, RecordedPoints
 from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, lack_of_room, sizes_of
-from mom_toolkit import PastCycles, PointsAsked, PolicyTexts, RecordedPoint, RecordedPoints
 
 if TYPE_CHECKING:
     from mom_plugins_record.report.keeper import AccountsKeeper

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, printable
+from mom_kvm import PointsAsked, RecordedPoint
 from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import Recording
-from mom_toolkit import PointsAsked, RecordedPoint
 
 SECONDS: Final = 12.0
 """For which it may read: less than a client waits for an answer."""

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, printable
+from mom_kvm import PastCycle
 from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
 from mom_plugins_record.recording.session import SESSION, RecordedSession, read_session
 from mom_plugins_record.recording.writer import GROUP, begun, files_of
-from mom_toolkit import PastCycle
 
 MOST_PLACES: Final = 20
 """Damaged places that are told one by one: what a person reads."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mom_core import Report
+from mom_kvm import PolicyTexts
 from mom_plugins_record.recording.cycles import Reasons
-from mom_toolkit import PolicyTexts
 
 SHARE: Final = 0.01
 """Of one CPU that asking may take: 1,000 guests take 20 ms, so that each cycle of five seconds is asked. A policy of which that takes

@@ -13,12 +13,12 @@ import click
 
 from mom_core import printable
 from mom_daemon import ExistingPath, KeptPath, brief, json_option, print_prose
+from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import moment_of, shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.estimate import Estimate, estimate
-from mom_toolkit import RunSummary, SimulationSetup
 
 SHOWN: Final = 10
 """Lines of each list: what fits on a screen. `--json` has all."""

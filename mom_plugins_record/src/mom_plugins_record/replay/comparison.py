@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Scope, Severity, Value
+from mom_kvm import RunSummary
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in, rarely_collected
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.complaints import Complaints
 from mom_plugins_record.replay.engine import RecordedEngine
-from mom_toolkit import RunSummary
 
 SHOWN_PROBLEMS: Final = 10
 

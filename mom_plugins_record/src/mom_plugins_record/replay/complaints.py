@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import ControlSpec, Decision, Guest, Snapshot, as_number, format_kib
-from mom_toolkit import field_number, need_of
+from mom_kvm import field_number, need_of
 
 BALLOON: Final = "balloon_target"
 

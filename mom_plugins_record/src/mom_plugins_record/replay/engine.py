@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Snapshot, Value, load_config
+from mom_kvm import PolicyRefused, PolicyTexts
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
-from mom_toolkit import PolicyRefused, PolicyTexts
 
 WHO: Final = "replay"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mom_kvm import RunSummary
 from mom_plugins_record.recording.reader import RecordedCycle, Recording
 from mom_plugins_record.replay.stage import RecordedStage
-from mom_toolkit import RunSummary
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value
+from mom_kvm import SimulationSetup, run_simulation
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in
 from mom_plugins_record.replay.installed import guest_rules, installed_plugins
-from mom_toolkit import SimulationSetup, run_simulation
 
 SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 """Plugins that read or decide something of the host, and nothing that a simulated host does not have."""

@@ -15,8 +15,8 @@ from math import log
 from typing import Any, Final
 
 from mom_core import Guest, Host, Report, Status
+from mom_kvm import HealthLimits, pages_kib, platform_properties
 from mom_plugins_record.report.spread import PER_NATURAL, bin_of
-from mom_toolkit import HealthLimits, pages_kib, platform_properties
 
 HOUR: Final = 3600.0
 

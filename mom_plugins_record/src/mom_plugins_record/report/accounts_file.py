@@ -24,10 +24,10 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import TypeAdapter
 
 from mom_core import MomError, is_there, printable
+from mom_kvm import PointsAsked, RecordedPoint
 from mom_plugins_record.recording.cycles import checked
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
-from mom_toolkit import PointsAsked, RecordedPoint
 
 NAME: Final = "accounts.sqlite3"
 """In the folder of the recording."""

@@ -17,6 +17,7 @@ import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
+from mom_kvm import PointsAsked
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
@@ -29,7 +30,6 @@ from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import KIB_PER_GIB
 from mom_plugins_record.report.summary import AccountedHours, ForecastLine, Price, summary_of, without
 from mom_plugins_record.report.terminal import print_report
-from mom_toolkit import PointsAsked
 
 
 @click.command()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import printable
+from mom_kvm import RecordedPoint
 from mom_plugins_record.report.plots import HELD, Curve, plot
 from mom_plugins_record.report.sizes import KIB_PER_GIB
 from mom_plugins_record.report.summary import ReportSummary
 from mom_plugins_record.report.terminal import MEANS, columns_of, counted, headline, sections, seen, span, title
-from mom_toolkit import RecordedPoint
 
 MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""

@@ -12,11 +12,11 @@ from itertools import groupby
 from typing import Final
 
 from mom_core import Guest, GuestPattern
+from mom_kvm import RecordedPoint
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
 from mom_plugins_record.report.spread import percentile
-from mom_toolkit import RecordedPoint
 
 KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
 

@@ -17,10 +17,10 @@ from rich.live import Live
 from rich.text import Text
 
 from mom_daemon import FiniteRange, as_caller
+from mom_kvm import field_number, quiet, taken_from
 from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
-from mom_toolkit import field_number, quiet, taken_from
 
 CYCLES_A_LINE = 5
 """Where the output is no terminal, or one that knows no bars, a line is printed for so many cycles."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value
+from mom_kvm import SimulationSetup, run_simulation
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.simulate.run import OFFLOADER
 from mom_plugins_sim.workload import HostLoad
-from mom_toolkit import SimulationSetup, run_simulation
 
 INTERVAL = 5.0
 """Simulated seconds from one cycle to the next: mom's default."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_core import printable
+from mom_kvm import RunSummary, field_number, taken_from
 from mom_plugins_sim.demo.story import INTERVAL, LOAD, Moment
-from mom_toolkit import RunSummary, field_number, taken_from
 
 
 def size(kib: float) -> str:

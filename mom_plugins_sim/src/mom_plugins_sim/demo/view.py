@@ -9,10 +9,9 @@ from rich.console import Group
 from rich.text import Text
 
 from mom_core import Guest, Report, Status, as_number, printable
-from mom_guests import BALLOON
+from mom_kvm import BALLOON, field_number, pages_kib, taken_from
 from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment
 from mom_plugins_sim.demo.summary import size
-from mom_toolkit import field_number, pages_kib, taken_from
 
 WIDTH = 80
 LABEL = 13

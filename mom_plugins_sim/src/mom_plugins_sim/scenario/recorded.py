@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mom_core import Guest, MomError, Value, load_config
+from mom_kvm import PastCycles, field_number, pages_kib, platform_properties
 from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import Trace, Workload
 from mom_plugins_sim.world import CLASS
-from mom_toolkit import PastCycles, field_number, pages_kib, platform_properties
 
 UNTOLD_SHARE = 0.9
 """Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""

@@ -11,10 +11,10 @@ import click
 
 from mom_core import lasting, printable
 from mom_daemon import ExistingPath, FiniteRange, as_caller, json_option, print_prose, progress
+from mom_kvm import RunSummary, SimulationSetup, quiet
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
-from mom_toolkit import RunSummary, SimulationSetup, quiet
 
 
 @click.command()

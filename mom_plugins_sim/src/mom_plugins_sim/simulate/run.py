@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value
+from mom_kvm import SimulationSetup, run_simulation
 from mom_plugins_sim.scenario.schema import Scenario
-from mom_toolkit import SimulationSetup, run_simulation
 
 OFFLOADER: Final = "offload"
 """The plugin that moves cold memory to the host's swap."""

@@ -1,0 +1,170 @@
+from .bounded_server import BoundedServer as BoundedServer, ServerDoor as ServerDoor
+from .callers import Callers as Callers
+from .capabilities import (
+    AgentAccess as AgentAccess,
+    ColdMemoryControl as ColdMemoryControl,
+    CpuPinControl as CpuPinControl,
+    LifecycleControl as LifecycleControl,
+    MigrationControl as MigrationControl,
+    NodeTune as NodeTune,
+    NodeTuneControl as NodeTuneControl,
+    Offloaded as Offloaded,
+    GuestState as GuestState,
+    StoreKind as StoreKind,
+    SwapStore as SwapStore,
+)
+from .cgroup_mounts import Hierarchies as Hierarchies
+from .destination import Destination as Destination
+from .enforcement import Enforcement as Enforcement, SetValue as SetValue
+from .group_limits import GroupLimit as GroupLimit, kib_in as kib_in
+from .freshness import seen_lately as seen_lately, stale_seconds as stale_seconds
+from .health import (
+    HealthLimits as HealthLimits,
+    unhealthy_reasons as unhealthy_reasons,
+    field_number as field_number,
+    need_of as need_of,
+    pages_kib as pages_kib,
+    taken_from as taken_from,
+)
+from .host_gauge import AvailableGauge as AvailableGauge
+from .hypervisors import (
+    PROMISED_NOTHING as PROMISED_NOTHING,
+    UNDESCRIBED as UNDESCRIBED,
+    capable as capable,
+    listed_guests as listed_guests,
+    read_together as read_together,
+    set_each as set_each,
+)
+from .kernel_files import (
+    GroupWrite as GroupWrite,
+    Pressure as Pressure,
+    ProcessStat as ProcessStat,
+    boot_id as boot_id,
+    cure_by_lines as cure_by_lines,
+    guest_of as guest_of,
+    open_process_file as open_process_file,
+    parse_number_list as parse_number_list,
+    pid_of as pid_of,
+    read_kernel_file as read_kernel_file,
+    read_meminfo as read_meminfo,
+    read_process_file as read_process_file,
+    root_cure as root_cure,
+    unwritable_finding as unwritable_finding,
+    why_not_writable as why_not_writable,
+    write_file as write_file,
+    write_group_files as write_group_files,
+)
+from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
+from .late_hooks import late_hook as late_hook
+from .notes import NoteStore as NoteStore
+from .root_helper import (
+    HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE,
+    DeclaredFile as DeclaredFile,
+    GroupValue as GroupValue,
+    Helper as Helper,
+)
+from .run_summary import RunSummary as RunSummary
+from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
+from .services.eviction import (
+    EvictionField as EvictionField,
+    GuestMoves as GuestMoves,
+    HostDrain as HostDrain,
+    MoveJob as MoveJob,
+    MovePreparation as MovePreparation,
+    MoveProgress as MoveProgress,
+    MoveReport as MoveReport,
+    MoveStanding as MoveStanding,
+    Mover as Mover,
+    MoverAbilities as MoverAbilities,
+)
+from .services.forecasts import Days as Days, Forecasts as Forecasts, PastDays as PastDays, PastGuest as PastGuest
+from .services.launches import (
+    LaunchReader as LaunchReader,
+    Launch as Launch,
+    LaunchedGuest as LaunchedGuest,
+    Launches as Launches,
+    LaunchState as LaunchState,
+)
+from .services.metrics import HostMetrics as HostMetrics
+from .services.platforms import (
+    GuestDescription as GuestDescription,
+    GuestPlatform as GuestPlatform,
+    PlatformProperties as PlatformProperties,
+    platform_properties as platform_properties,
+)
+from .services.policies import (
+    Canary as Canary,
+    CanaryGroup as CanaryGroup,
+    CanaryState as CanaryState,
+    PolicyChange as PolicyChange,
+    PolicyConflict as PolicyConflict,
+    PolicyProblem as PolicyProblem,
+    PolicyRefused as PolicyRefused,
+    PolicyState as PolicyState,
+    PolicyText as PolicyText,
+    PolicyTexts as PolicyTexts,
+    files_refused as files_refused,
+)
+from .services.promises import NO_PROMISES as NO_PROMISES, Promises as Promises
+from .services.reservations import (
+    Reservation as Reservation,
+    ReservationRefused as ReservationRefused,
+    ReservationState as ReservationState,
+    Reservations as Reservations,
+    Room as Room,
+)
+from .services.past_cycles import (
+    PastCycle as PastCycle,
+    PastCycles as PastCycles,
+    PointsAsked as PointsAsked,
+    RecordedPoint as RecordedPoint,
+    RecordedPoints as RecordedPoints,
+)
+from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
+from .sockets import (
+    Address as Address,
+    Listener as Listener,
+    PeerCredentials as PeerCredentials,
+    connect_to_guest as connect_to_guest,
+    listen as listen,
+)
+from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
+from .disk_limits import tune_named as tune_named, wanted_limits as wanted_limits
+from .fields import (
+    AUTODEFLATE as AUTODEFLATE,
+    BALLOON as BALLOON,
+    GIVE_BACK as GIVE_BACK,
+    LEAST as LEAST,
+    LIMIT_ROOM as LIMIT_ROOM,
+    PERIOD as PERIOD,
+    REPORTING as REPORTING,
+    VOUCHED as VOUCHED,
+    guest_fields as guest_fields,
+    host_fields as host_fields,
+)
+from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroups_of as cgroups_of, pressure_in as pressure_in
+from .host_side import HostSide as HostSide
+from .plugin_of_guests import PluginOfGuests as PluginOfGuests
+from .qemu_process import (
+    held_memory as held_memory,
+    HeldMemory as HeldMemory,
+    Merged as Merged,
+    huge_kib as huge_kib,
+    largest_kib as largest_kib,
+    MergedPages as MergedPages,
+    swapped_kib as swapped_kib,
+    times_of as times_of,
+)
+from .reporting_hypervisor import ReportingHypervisor as ReportingHypervisor
+from .resizes import Resizes as Resizes
+from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
+from .statistics import Reading as Reading, Record as Record, convert as convert, possible_maximum as possible_maximum
+from .watch import (
+    BalloonStatistics as BalloonStatistics,
+    GuestWatch as GuestWatch,
+    WatchedMemory as WatchedMemory,
+    Statistics as Statistics,
+    TAKEN_KIB as TAKEN_KIB,
+    usable_soon as usable_soon,
+    why_wake as why_wake,
+)

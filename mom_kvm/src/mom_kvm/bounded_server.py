@@ -1,0 +1,203 @@
+"""The half that all servers of plugins have: a thread with an event loop that accepts clients, and ends at once when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from mom_core import MomError
+from mom_kvm.sockets import Listener, OccupiedByOurselvesError
+
+_AGAIN_SECONDS: Final = 0.05
+"""Between two attempts to listen where the plugin that a reload replaces still does, or to accept without file descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDoor:
+    """One place to listen at.
+
+    :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go listens there
+    """
+
+    open_listener: Callable[[], Listener]
+
+
+Door = TypeVar("Door", bound=ServerDoor)
+
+
+class BoundedServer(ABC, Generic[Door]):
+    """Serves from `start` to `close`. What is said to a client, and how long that may take, is the subclass's.
+
+    :param most: how many clients may be connected at once; for one more, another has to go
+    """
+
+    def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
+        self.log = log
+        self.waits = False
+        """Whether a plugin of this process still listened at a door when this began."""
+        self._doors = doors
+        self._most = most
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, name: str) -> None:
+        """Listen and serve. Raises `MomError` if that cannot be done, or not at one of the doors; nothing is left open then."""
+        listeners: list[Listener | None] = []
+        self.waits = False
+        try:
+            for door in self._doors:
+                try:
+                    listeners.append(door.open_listener())
+                except OccupiedByOurselvesError:
+                    listeners.append(None)
+                    self.waits = True
+            self._thread = self._begun(listeners, name)
+        except BaseException:
+            for listener in filter(None, listeners):
+                listener.close()
+            raise
+
+    def _begun(self, listeners: Sequence[Listener | None], name: str) -> threading.Thread:
+        ready: Future[None] = Future()
+        thread = threading.Thread(target=self._run, args=(listeners, ready), name=f"mom-{name}-server", daemon=True)
+        try:
+            thread.start()
+            ready.result()
+        except Exception as error:  # such as no more threads or files than there are
+            raise MomError(f"the server could not be started: {error}") from error
+        return thread
+
+    def close(self) -> None:
+        """Stop listening, end all connections and the thread."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self._ending is not None:
+            self.call_soon(self._ending.set)
+            thread.join()
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have something called in the server's thread, from any other one. Nothing happens when that has ended."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(function)
+
+    # --- in the server's thread ----------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def clients(self) -> int:
+        """How many are connected, or about to be."""
+
+    @abstractmethod
+    def make_room(self, door: Door, sock: socket.socket | None) -> bool:
+        """End a connection for a client that has come through this door. Return False if none may be ended for it.
+
+        :param sock: the client; None if it cannot even be accepted
+        """
+
+    @abstractmethod
+    async def connect(self, door: Door, sock: socket.socket) -> None:
+        """A client has come: its socket, which does not block, is this task's, which is kept until the server ends."""
+
+    def takes(self, door: Door) -> bool:
+        """True if this door takes one more client."""
+        return True
+
+    def begin(self) -> None:
+        """The loop runs."""
+
+    def end(self) -> None:
+        """The loop is about to end, and all its tasks."""
+
+    def keep(self, task: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it beside all else, until it or the server ends."""
+        kept = asyncio.get_running_loop().create_task(task)
+        self._tasks.add(kept)
+        kept.add_done_callback(self._tasks.discard)
+        return kept
+
+    def _run(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
+        try:
+            with asyncio.Runner() as runner:  # which may fail: what serves is made after that
+                runner.run(self._serve(listeners, ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)  # whoever starts this waits for it
+
+    async def _serve(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self.begin()
+        for door, listener in zip(self._doors, listeners, strict=True):
+            self.keep(self._listen(door, listener))
+        ready.set_result(None)
+        await self._ending.wait()
+        self.end()  # and the loop ends all tasks
+
+    async def _listen(self, door: Door, listener: Listener | None) -> None:
+        while listener is None:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            try:
+                listener = door.open_listener()
+            except OccupiedByOurselvesError:
+                continue
+            except MomError as error:
+                self.log.error("%s", error)
+                return
+        try:
+            await self._accept(door, listener)
+        finally:
+            listener.close()
+
+    async def _accept(self, door: Door, listener: Listener) -> None:
+        while True:
+            try:
+                sock = await accepted(listener.sock)
+            except OSError as error:
+                self.log.warning("a client could not be accepted: %s", error.strerror)
+                self.make_room(door, None)
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
+            full = self.clients >= self._most
+            if not self.takes(door) or (full and not self.make_room(door, sock)):  # for whom the door does not take, nobody goes
+                sock.close()
+                continue
+            sock.setblocking(False)
+            self.keep(self.connect(door, sock)).add_done_callback(_closing_if_cancelled(sock))
+
+
+async def accepted(listener: socket.socket) -> socket.socket:
+    """The next connection. It is accepted and returned in one step: a cancellation comes before it, or finds it in its caller's hands."""
+    while True:
+        await _readable(listener)
+        with contextlib.suppress(BlockingIOError):  # the client went before it was accepted
+            return listener.accept()[0]
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock)
+
+
+def _closing_if_cancelled(sock: socket.socket) -> Callable[[asyncio.Task[None]], None]:
+    """For a task that looks after a connection, and may be cancelled before it has begun to."""
+
+    def close(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            sock.close()
+
+    return close

@@ -1,0 +1,139 @@
+"""Findings of `mom doctor` about guests, the same under each hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from mom_core import Finding, Guest, Severity, Value, as_number, first_names, format_duration
+from mom_kvm.fields import AUTODEFLATE, HUGE_PAGES, REPORTING
+from mom_kvm.huge_pages import NEVER
+from mom_kvm.reporting_hypervisor import ReportingHypervisor
+from mom_kvm.seen_guests import SeenGuest
+
+_WORTH_MENTION_KIB: Final = 64 << 10
+"""Memory that a guest's process holds and the guest does not use, from which on a number is worth saying."""
+
+_MOSTLY_HUGE: Final = 80.0
+"""Percent of what guests' processes hold. QEMU's own memory is part of that, and need not be in huge pages."""
+
+_REBUILT_BY: Final = (
+    "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, 100 into scan_sleep_millisecs, which has the kernel make in minutes what"
+    " takes it hours, and 64 into max_ptes_none, or it fills what balloons have taken; and free page reporting, as what a balloon has taken"
+    " comes back in pages of 4 KiB"
+)
+"""docs/guests.md has the measurements."""
+
+NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
+"""A guest's name and its fields."""
+
+
+class Cures(NamedTuple):
+    """A hypervisor's ways to give guests a balloon device, to switch on their statistics, free page reporting and autodeflate, and to have
+    KSM leave them out.
+
+    An empty one: there is none. In `statistics`, `{}` stands for the seconds. `plugin` is the name of its plugin.
+    """
+
+    plugin: str
+    balloon: str
+    statistics: str = ""
+    reporting: str = ""
+    autodeflate: str = ""
+    unmerged: str = ""
+
+
+def examined(
+    hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
+) -> Iterable[Finding]:
+    """Findings about guests whose devices are known, and those whose descriptions cannot be understood.
+
+    :param listed: all guests, as the hypervisor has just listed them
+    :param guests: those that are examined, as it has seen them
+    :param acts: mom may change something
+    :param stats_period: at which mom switches statistics on
+    """
+    fields = hypervisor.fields(listed)
+    for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
+        garbled = [guest.name for guest in guests if guest.garbled == reason]
+        text = f"{told(garbled, ' with a description that cannot be understood')}: {reason}; their balloons are left alone"
+        yield Finding(Severity.WARNING, "description", text, "look at it: virsh dumpxml GUEST")
+    guests = [guest for guest in guests if guest.description is not None]
+    without = [guest.name for guest in guests if not guest.balloon]
+    if without:
+        yield Finding(Severity.WARNING, "balloon device", told(without, " without"), cures.balloon)
+    for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
+        pinned = [guest.name for guest in guests if guest.pinned == reason]
+        yield Finding(Severity.OK, "pinned memory", f"{told(pinned, ' left at their size')}: {reason}")
+    off = [guest.name for guest in guests if guest.balloon and not guest.period]
+    if off and stats_period and acts:
+        text = f"off for {told(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
+        cure = cures.statistics.format(max(1, round(stats_period)))
+        yield Finding(Severity.OK, "guest statistics", text, cure and f"to see what mom would do while it only observes: {cure}")
+    elif off:
+        cure = f"set stats_period for the plugin {cures.plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
+        yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
+    workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
+    yield from _could_have(workable, cures.reporting, cures.autodeflate)
+    yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, cures.unmerged)
+    waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
+    if waiting:
+        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"
+        yield Finding(Severity.WARNING, "guest statistics", told(waiting, " without an answer"), cure)
+
+
+def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
+    """Findings about what would bring something if it were switched on; nothing is wrong. docs/reporting.md has the measurements."""
+    silent = [guest for guest in guests if guest[1].get(REPORTING) == 0]
+    if silent and reporting_by:
+        held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
+        now = f", here now up to {held_kib >> 10} MiB" if held_kib >= _WORTH_MENTION_KIB else ""
+        gain = f"with it the host gets back what a guest has freed, of 450 MiB about 420 in 10 s{now}"
+        cure = f"to have it: {reporting_by}; from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
+        yield Finding(Severity.OK, "free page reporting", f"off for {told([name for name, _ in silent])}; {gain}", cure)
+    stiff = [guest for guest in guests if guest[1].get(AUTODEFLATE) == 0]
+    if stiff and autodeflate_by:
+        gain = "with it a guest that runs out takes back from its balloon within a second, instead of a kill"
+        cure = (
+            f"to have it: {autodeflate_by}; from the guest's next start; not where a guest must never get more than the host has given it"
+        )
+        yield Finding(Severity.OK, "autodeflate", f"off for {told([name for name, _ in stiff])}; {gain}", cure)
+
+
+def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
+    """Findings about the host's transparent huge pages: none of them is wrong."""
+    if mode == NEVER and guests:
+        text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
+        cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
+        yield Finding(Severity.OK, "huge pages", text, cure)
+    told_kib = [(as_number(fields.get(HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
+    known = [(huge, held) for huge, held in told_kib if huge is not None and held]
+    if mode == NEVER or not known:
+        return
+    share = 100 * min(1.0, sum(huge for huge, _ in known) / sum(held for _, held in known))
+    text = f"{share:.0f} % of the resident memory of {count_of(known)} is in transparent huge pages (the host's setting is {mode})"
+    yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
+    merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
+    if merged_kib >= _WORTH_MENTION_KIB:
+        text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests, and splits each huge page in which it finds a page to merge"
+        left_out = f"; for a guest whose speed is worth more than that room: {unmerged_by}, from its next start" if unmerged_by else ""
+        cure = f"to merge only while memory is short: law: {{sold_share: 10}} of the plugin ksm{left_out}"
+        yield Finding(Severity.OK, "huge pages and KSM", text, cure)
+
+
+def _held_for_nothing(fields: Mapping[str, Value]) -> int:
+    """KiB that a guest's process holds on the host beyond what the guest uses: at most what is free in the guest."""
+    rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
+    if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
+        return 0
+    return max(0, min(unused, rss - (size - unused)))
+
+
+def count_of(guests: Sequence[object]) -> str:
+    """How many guests these are."""
+    return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
+
+
+def told(names: Sequence[str], how: str = "") -> str:
+    """How many guests these are, how they are, the first of their names, and how many more there are."""
+    return f"{count_of(names)}{how}: {first_names(names)}"

@@ -1,0 +1,142 @@
+"""A guest's own control group: where it is in each hierarchy, the pressure in it and the CPU time of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from mom_kvm import GroupLimit, Hierarchies, Pressure, read_kernel_file
+
+_CGROUP_BYTES = 16 << 10
+_FILE_BYTES = 4096
+
+_IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
+"""The path of a container's group, or of one below it: kubelet names a pod's by its uid, with the cgroup driver of systemd as without."""
+
+_MOST_IN_CONTAINER = 64
+"""Processes in a container that is one guest's; KubeVirt has half a dozen. The list of them is read as far as that."""
+
+UNIFIED = ""
+"""The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
+
+
+class CpuCounters(NamedTuple):
+    """Seconds of CPU time, and seconds for which a quota held the group back. None: they are not counted."""
+
+    used: float | None
+    throttled: float | None
+
+
+def cgroups_of(process: str) -> Mapping[str, str]:
+    """The path of the whole guest's group in each hierarchy, by controller; empty when the process has ended.
+
+    Where libvirt has groups for the emulator and each vCPU, this is the one above them.
+
+    :param process: its folder in /proc
+    """
+    return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
+
+
+@lru_cache(maxsize=1024)  # the file is read again and again, in case that a guest was moved, and hardly ever says anything else
+def _paths(content: bytes) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may hold any other break
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon or not path.startswith("/") or controllers.startswith("name="):
+            continue
+        for controller in controllers.split(","):
+            found[controller] = path.removesuffix("/emulator").removesuffix("/libvirt")
+    return found
+
+
+class Cgroups:
+    """Where the hierarchies are mounted, below a folder such as /sys/fs/cgroup.
+
+    :param hierarchies: knows where groups are whose paths lead up out of a container first
+    """
+
+    def __init__(self, root: Path, hierarchies: Hierarchies) -> None:
+        self._root = str(root)
+        self._unified = str(root if (root / "cgroup.controllers").exists() else root / "unified")
+        self._hierarchies = hierarchies
+
+    def folder(self, controller: str, path: str) -> str:
+        """The folder of a group; empty where it cannot be reached."""
+        if ".." in path.split("/"):
+            return self._hierarchies.folder(controller, path) or ""
+        return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
+
+    def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
+        """Those of these groups that belong to this guest alone, so that what is read from them is its own, and what is set in them, too.
+
+        libvirt may be told to make none; QEMU is then in a group with others. A container in a Kubernetes pod is its guest's, with the
+        daemons in it that are there for that guest only, unless there is another guest in it.
+
+        :param guests: the processes of all guests
+        """
+        return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
+
+    def _is_own(self, controller: str, path: str, pid: int, guests: Collection[int]) -> bool:
+        name, folder = path.rpartition("/")[2], self.folder(controller, path)
+        if not name or not folder:
+            return False
+        if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
+            return True
+        there = read_kernel_file(f"{folder}/cgroup.procs", _FILE_BYTES).split()
+        if _IN_POD.search(path) is None:
+            return there == [str(pid).encode()]
+        return len(there) <= _MOST_IN_CONTAINER and {int(one) for one in there if one.isdigit()}.intersection(guests) == {pid}
+
+    def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
+        """The limit of memory that leaves a guest in these groups the least, also where they are not its own, as the kernel kills in the
+        group that is full, whoever filled it; None: there is none, or it cannot be seen."""
+        path = groups.get(UNIFIED, "/")
+        folder = "" if path == "/" else self.folder(UNIFIED, path)
+        if not folder:
+            return None
+        top = self._hierarchies.top(UNIFIED) if ".." in path.split("/") else self._unified
+        return GroupLimit.of_memory(folder, top or self._unified)
+
+    def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
+        """As `pressure_in`, of this group."""
+        return pressure_in(self.folder(UNIFIED, own[UNIFIED])) if UNIFIED in own else {}
+
+    def cpu(self, own: Mapping[str, str]) -> CpuCounters:
+        """The CPU time of this group."""
+        counts = self._counts(UNIFIED, own, "cpu.stat")
+        used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
+        if used is not None:
+            return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
+        if "cpuacct" in own:
+            used = _whole(read_kernel_file(f"{self.folder('cpuacct', own['cpuacct'])}/cpuacct.usage", _FILE_BYTES).strip())
+        return CpuCounters(None if used is None else used / 1e9, None)
+
+    def huge_kib(self, own: Mapping[str, str]) -> int | None:
+        """KiB of this group in transparent huge pages, anonymous and shared ones, which the kernel counts as they come and go; None where
+        it does not, or the group has no memory controller."""
+        counts = self._counts(UNIFIED, own, "memory.stat")
+        anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
+        if anonymous is None:
+            anonymous = _whole(self._counts("memory", own, "memory.stat").get(b"total_rss_huge"))
+        return None if anonymous is None else (anonymous + (shared or 0)) >> 10
+
+    def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
+        """The lines of a file of this group, such as `usage_usec 5`; of none where there is no such group."""
+        if controller not in own:
+            return {}
+        lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
+        return dict(line.split(b" ", 1) for line in lines if b" " in line)
+
+
+def pressure_in(folder: str) -> dict[str, float]:
+    """Percent of the last ten seconds for which tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`, by the group's folder."""
+    read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
+    return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
+
+
+def _whole(text: bytes | None) -> int | None:
+    return int(text) if text and text.isdigit() and len(text) < 20 else None

@@ -1,0 +1,192 @@
+"""The host's view of its guests: their processes, and what the kernel counts for these and for their control groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mom_core import Value
+from mom_kvm import Hierarchies, ProcessStat
+from mom_kvm.fields import HUGE_PAGES, LIMIT_ROOM
+from mom_kvm.guest_cgroup import Cgroups, cgroups_of
+from mom_kvm.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
+from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
+from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
+
+_IN_TURN = 100
+"""How many guests are looked at closely in one sample. It takes 60 us for each, and 30 more where its group counts
+huge pages: of ten thousand, a second."""
+
+_OPENING_SECONDS = 0.5
+"""For so long, one sample opens files that only root may: each is an order to mom-helper, and where other programs want all CPUs, a
+thousand take seconds. What is left has its turn in the next samples."""
+
+_FIRST_SEARCH_SECONDS = 1.0
+_LAST_SEARCH_SECONDS = 60.0
+"""How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes its file late."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """A guest's process, as it was seen last."""
+
+    start: Hashable
+    name: str
+    pid: int = 0
+    started: int = 0
+    search_at: float = 0.0
+    search_after: float = _FIRST_SEARCH_SECONDS
+    cgroups: Mapping[str, str] = field(default_factory=dict)
+    times: ProcessStat | None = None
+    cpu: GrowthRate = UNKNOWN_RATE
+    group_used: GrowthRate = UNKNOWN_RATE
+    group_throttled: GrowthRate = UNKNOWN_RATE
+    closely: dict[str, Value] = field(default_factory=dict)
+    """By the last close look."""
+    fits: int | None = None
+    """KiB that its process may hold until a limit of its groups is reached, by the last close look; None: there is no limit."""
+    walk: TableWalk = field(default_factory=lambda: TableWalk(""))
+    merged: MergedPages = field(default_factory=lambda: MergedPages(""))
+
+
+class HostSide:
+    """The processes of the guests on this host. Not to be used by two threads at a time.
+
+    Faults and CPU time are read in each sample. A close look (swap, merged pages, the control group) costs ten times as much: where
+    there are more than 100 guests they get one in turn, and until then what the last one found stands. What a limit leaves is by what the
+    process holds now: room that it has used up since is none.
+
+    Memory in huge pages is told by the guest's control group. Where it is not, the page tables of its process are walked in turn, for a
+    short time in each sample.
+
+    :param find: the process id of the guest with this name and UUID, for certain; None: not found
+    :param root: where /proc and /sys are found
+    """
+
+    def __init__(self, find: Callable[[str, str], int | None], root: Path, monotonic: Callable[[], float]) -> None:
+        self._find = find
+        self._root = root
+        self._proc = root / "proc"
+        self._hierarchies = Hierarchies(root)
+        self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
+        self.huge_pages = ""
+        """Which memory the kernel had in transparent huge pages at the last sample, as `mode_of` says."""
+        self._walks = HugePageWalks(monotonic)
+        self._monotonic = monotonic
+        self._processes: dict[str, _Process] = {}
+        self._pids: set[int] = set()
+        """Those of the guests, with 0 where it is not known."""
+        self._turn = 0
+        self._opens_until = 0.0
+
+    def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
+        """These are the guests now: UUID, name, and what is another one after each start."""
+        now = self._monotonic()
+        self._hierarchies.keep_fresh()
+        before, self._processes = self._processes, {}
+        for uuid, name, start in guests:
+            process = before.get(uuid)
+            if process is None or process.start != start:
+                process = _Process(start, name)
+            if not process.pid and now >= process.search_at:
+                self._search(process, uuid, now)
+            self._processes[uuid] = process
+
+    def _search(self, process: _Process, uuid: str, now: float) -> None:
+        pid = self._find(process.name, uuid)
+        times = None if pid is None else times_of(f"{self._proc}/{pid}")
+        if pid is None or times is None:
+            process.search_at = now + process.search_after
+            process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
+            return
+        folder = f"{self._proc}/{pid}"
+        process.pid, process.started, process.walk, process.merged = pid, times.started, TableWalk(folder), MergedPages(folder)
+        process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
+        self._pids.add(pid)
+        process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
+
+    def properties(self, uuid: str) -> dict[str, Value]:
+        """`pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Absent where there is none."""
+        process = self._processes.get(uuid)
+        if process is None or not process.pid:
+            return {}
+        return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
+
+    def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
+        now = self._monotonic()
+        found = {}
+        self._opens_until = now + _OPENING_SECONDS
+        close = self._whose_turn()
+        self._pids = {process.pid for process in self._processes.values()}
+        self.huge_pages = mode_of(self._root)
+        for uuid in uuids:
+            process = self._processes.get(uuid)
+            if process is not None and process.pid:
+                found[uuid] = self._fields_of(uuid, process, uuid in close, now)
+        if self._has_huge_pages:
+            self._walk(found)
+        return found
+
+    @property
+    def _has_huge_pages(self) -> bool:
+        return self.huge_pages not in {NEVER, ""}
+
+    def _walk(self, found: Mapping[str, dict[str, Value]]) -> None:
+        """Add memory in huge pages where no control group tells it."""
+        untold = [(fields, self._processes[uuid]) for uuid, fields in found.items() if fields and HUGE_PAGES not in fields]
+        self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
+        for fields, process in untold:
+            if process.walk.kib is not None:
+                fields[HUGE_PAGES] = process.walk.kib
+
+    def _whose_turn(self) -> set[str]:
+        uuids = list(self._processes)
+        first = self._turn % max(1, len(uuids))
+        self._turn = first + _IN_TURN
+        return set([*uuids[first:], *uuids[:first]][:_IN_TURN])
+
+    def _fields_of(self, uuid: str, process: _Process, close: bool, now: float) -> dict[str, Value]:
+        folder = f"{self._proc}/{process.pid}"
+        times, before = times_of(folder), process.times
+        if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
+            process.merged.close()
+            self._processes[uuid] = _Process(process.start, process.name)
+            return {}
+        if close or not process.closely:
+            process.closely = self._looked_closely(process, folder, now)
+            room = process.closely.get(LIMIT_ROOM)
+            process.fits = room + times.resident_kib if isinstance(room, int) and times.resident_kib is not None else None
+        fields: dict[str, Value] = {**process.closely, "rss": times.resident_kib}
+        if process.fits is not None and times.resident_kib is not None:
+            fields[LIMIT_ROOM] = max(0, process.fits - times.resident_kib)
+        process.times = times
+        if before is not None:
+            fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)
+            fields["host_major_faults"] = max(0, times.major_faults - before.major_faults)
+        process.cpu = process.cpu.until(times.cpu_seconds, now)
+        if process.cpu.percent is not None:
+            fields["host_cpu_usage"] = process.cpu.percent
+        return fields
+
+    def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
+        groups = cgroups_of(folder)
+        process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # the operator may have moved it
+        limit = self._cgroups.limit(groups)
+        may_read = process.merged.is_open or self._monotonic() < self._opens_until
+        shared = process.merged.read() if may_read else None
+        counters = self._cgroups.cpu(process.cgroups)
+        process.group_used = process.group_used.until(counters.used, now)
+        process.group_throttled = process.group_throttled.until(counters.throttled, now)
+        found = {
+            "host_swap": swapped_kib(folder),
+            "host_ksm_merged": None if shared is None else shared.kib,
+            "host_ksm_profit": None if shared is None else shared.profit_kib,
+            LIMIT_ROOM: None if limit is None else limit.room,
+            HUGE_PAGES: self._cgroups.huge_kib(process.cgroups) if self._has_huge_pages else None,
+            **{f"host_psi_{name}_avg10": percent for name, percent in self._cgroups.pressure(process.cgroups).items()},
+            "host_cgroup_cpu_usage": process.group_used.percent,
+            "host_cgroup_throttled": process.group_throttled.percent,
+        }
+        return {name: value for name, value in found.items() if value is not None}

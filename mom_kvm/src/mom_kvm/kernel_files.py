@@ -1,0 +1,399 @@
+"""What the kernel tells in the small files of /proc and /sys, and takes there. Where a file is only looked at, one that is missing, refused
+or malformed is an ordinary answer: nothing is known."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mom_core import Finding, Guest, HypervisorError, NotSupported, PermissionDenied, Severity, Value, as_whole
+from mom_helper.orders import NO_LIMIT
+from mom_kvm.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
+
+MOST_BYTES: Final = 64 << 10
+"""More than any file has that is read whole here."""
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+
+_KERNEL_THREAD: Final = 0x00200000
+"""PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
+
+_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the kernel says where only root may, or where it is mounted read-only for mom."""
+
+_PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
+
+_NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
+_RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_HIGHEST_NUMBER: Final = 8191
+"""Kernels are built for 8192 CPUs and 1024 nodes at most."""
+
+_MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
+_SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
+"""One area in /proc/swaps, in KiB: what is used of it."""
+
+_SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
+_PRESSURE_LINE: Final = re.compile(
+    rb"^(some|full) avg10=" + _SHARE + rb" avg60=" + _SHARE + rb" avg300=" + _SHARE + rb" total=([0-9]{1,20})(?: .*)?$", re.MULTILINE
+)
+
+
+def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """The content of a file, in one read; empty when it cannot be read, whatever the reason.
+
+    Only for files that the kernel makes as one record, as all are that are read here: of a list, such as /proc/zoneinfo or
+    /proc/PID/maps, one read gives a page.
+
+    :param most: bytes
+    """
+    try:
+        return read_at_once(path, most)
+    except (OSError, ValueError):  # ValueError: a name that no file system can hold
+        return b""
+
+
+def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """The same. Raises `OSError` where it cannot be read."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, most)
+    finally:
+        os.close(file)
+
+
+def read_number(path: Path) -> int | None:
+    """The whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
+    try:
+        match = _NUMBER.fullmatch(read_at_once(path))
+    except OSError as error:
+        raise _failure_of(error, path, "read") from error
+    return int(match[1]) if match else None
+
+
+def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
+    """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
+
+    Where this process may not, mom-helper does, if root has declared the file.
+
+    :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
+    :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
+        the `OSError`
+    """
+    text = str(value)
+    try:
+        try:
+            _write(path, text, wait=wait)
+        except OSError as error:
+            helper = Helper.reached() if error.errno in _REFUSED else None
+            if helper is None:
+                raise
+            helper.set_knob(path, text)
+    except OSError as error:
+        raise _failure_of(error, path, "write") from error
+
+
+class GroupWrite(NamedTuple):
+    """What is to be written to a file of a guest's control group: by `path`, in the group of the whole guest; bytes or `max`; and the pid
+    of the guest's QEMU."""
+
+    path: str
+    text: str
+    pid: int
+
+
+def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
+    """Write files of guests' control groups at once; newer kernels leave what has to be done about it to the group.
+
+    Where this process may not, mom-helper does, if root has declared files of that name: it finds the group by the guest's process. What
+    kept each from being written is given in their order, as `write_file` raises it; None: it was written.
+    """
+    failures = [_failure_to(write) for write in writes]
+    refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
+    helper = Helper.reached() if refused else None
+    if helper is not None:
+        values = [_value_of(writes[place]) for place in refused]
+        for place, failure in zip(refused, helper.set_groups(values), strict=True):
+            failures[place] = _as_of_guest(failure, writes[place])
+    return [None if failure is None else _failure_of(failure, write.path, "write") for failure, write in zip(failures, writes, strict=True)]
+
+
+def _failure_to(write: GroupWrite) -> OSError | None:
+    try:
+        _write(write.path, write.text, wait=False)
+    except OSError as error:
+        return error
+    return None
+
+
+def _value_of(write: GroupWrite) -> GroupValue:
+    folder, name = os.path.split(write.path)
+    try:
+        inode = os.stat(folder).st_ino  # noqa: PTH116  # a path for each of hundreds
+    except OSError:
+        inode = 0  # the group is gone: no other has this number
+    return GroupValue(write.pid, inode, name, NO_LIMIT if write.text == "max" else int(write.text))
+
+
+def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
+    """A refusal by the helper is as if the guest had ended, where the process with that number is in another group by now."""
+    if failure is None or failure.errno != errno.EPERM:
+        return failure
+    groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
+    # Where /proc does not tell, as with hidepid, the refusal stands: of a process that has ended, the helper says so itself.
+    its_own = not groups or Path(write.path).parent.name in re.split("[/\n]", groups)
+    return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def _write(path: Path | str, text: str, *, wait: bool) -> None:
+    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
+    file = os.open(path, flags)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+def why_not_writable(path: Path | str) -> HypervisorError | None:
+    """What `write_file` would raise, found without writing. None: it would write, or have mom-helper do so, unless the kernel refuses."""
+    if os.access(path, os.W_OK):
+        return None
+    number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
+    helper = Helper.reached()
+    if helper is not None and number == errno.EACCES and _declared(helper, path):
+        return None
+    return _failure_of(OSError(number, os.strerror(number)), path, "write")
+
+
+def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
+    """Return the finding of `mom doctor` about a file that mom has to write, and cannot; None if it can.
+
+    :param effect: what follows, such as `KSM stays as it is`
+    :param observes: mom only observes, so that nothing is wrong yet
+    """
+    hindrance = why_not_writable(path)
+    if hindrance is None:
+        return None
+    if observes:
+        return Finding(Severity.WARNING, subject, f"{path} is not writable, which mom needs only when it acts", hindrance.hint)
+    return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
+
+
+def open_process_file(process: Path | str, name: str) -> int:
+    """A descriptor to read a file of a process that only its own user and root may read, such as `smaps_rollup`.
+
+    Where this process may not, mom-helper opens it, if the process is a guest's. Raises `OSError`.
+
+    :param process: its folder in /proc
+    """
+    try:
+        return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        helper, guest = Helper.reached(), guest_of(process)
+        if helper is None or guest is None:
+            raise
+        return helper.open_of_guest(*guest, name)
+
+
+def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
+    """The content of such a file, in one read, as `read_kernel_file` gives it."""
+    try:
+        with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
+            return file.read(most)
+    except (OSError, ValueError):  # ValueError: as above
+        return b""
+
+
+def guest_of(process: Path | str) -> tuple[int, int] | None:
+    """How mom-helper is told which process is meant, by its folder in this host's /proc: its id and its start; None: it is not there."""
+    found = _PROCESS.fullmatch(str(process))
+    stat = ProcessStat.of(process) if found else None
+    return None if found is None or stat is None else (int(found[1]), stat.started)
+
+
+def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
+    """What has this process do what it was refused: what a finding or error advises.
+
+    :param path: of a file of the kernel that is not to be written
+    :param number: the kernel's, of the error
+    """
+    if os.geteuid() == 0:
+        return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
+    helper = Helper.reached()
+    if helper is None:
+        return "start mom-helper, which does for mom what only root may: systemctl enable --now mom-helper.socket; or run mom as root"
+    if not path:
+        return "see what mom-helper has refused: journalctl -u mom-helper"
+    if number == errno.EROFS:
+        return f"let mom-helper.service write there: ReadWritePaths={path}, in a drop-in of it"
+    if _declared(helper, path):
+        return "mom-helper.service leaves out what the kernel wants for it: docs/service.md says how to give it that"
+    return cure_by_lines(f"[knob {path}]\nleast = …\nmost = …")
+
+
+def cure_by_lines(declaration: str) -> str:
+    """What has mom-helper write a file that root has not declared: these lines, as `helper_declaration` gives them."""
+    lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
+    return f"if root is to let it: the lines {lines} in a file {DECLARATIONS_FOLDER}/NAME.conf, and systemctl restart mom-helper"
+
+
+def _declared(helper: Helper, path: Path | str) -> bool:
+    """Whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
+    try:
+        return any(one.name in {str(path), Path(path).name} for one in helper.declared())
+    except OSError:
+        return False
+
+
+def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
+    """The error for a file of the kernel that could not be read or written; what it comes from is its `__cause__`."""
+    failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
+    elif error.errno in _REFUSED:
+        failure = PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path, error.errno))
+    failure.__cause__ = error
+    return failure
+
+
+def boot_id(proc: Path) -> str:
+    """The id of this boot of the host; empty when it cannot be read.
+
+    :param proc: where /proc is found
+    """
+    return read_kernel_file(proc / "sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+
+
+def parse_meminfo(content: bytes) -> dict[str, int]:
+    """The lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
+    return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
+
+
+def read_meminfo(root: Path) -> dict[str, int]:
+    """The same of a host, by where /proc is found; empty when it cannot be read.
+
+    `SwapFree` is without what is in an area that is being switched off: the kernel counts that as free until it is over, which takes
+    minutes (mm/swapfile.c, `si_swapinfo`), and nothing can be swapped there any more.
+    """
+    found = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
+    total, free = found.get("SwapTotal", 0), found.get("SwapFree", 0)
+    if total and free:
+        used = sum(int(kib) for kib in _SWAP_AREA.findall(read_kernel_file(f"{root}/proc/swaps")))
+        if used > total - free >= 0:
+            found["SwapFree"] = max(0, total - used)
+    return found
+
+
+def parse_number_list(text: str) -> frozenset[int] | None:
+    """The numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` as libvirt writes it; None: it is malformed."""
+    numbers: set[int] = set()
+    for part in text.strip().split(",") if text.strip() else ():
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            return None
+        first, last = int(match[2]), int(match[3] or match[2])
+        if not first <= last <= _HIGHEST_NUMBER:
+            return None
+        (numbers.difference_update if match[1] else numbers.update)(range(first, last + 1))
+    return frozenset(numbers)
+
+
+class Pressure(NamedTuple):
+    """How much time tasks lost waiting for a resource: percent of the last 10, 60 and 300 s, and microseconds in all."""
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total: int
+
+    @classmethod
+    def parse(cls, content: bytes) -> dict[str, Pressure]:
+        """Pressure stall information, of the host (/proc/pressure) or of a control group, by `some` (at least one task waited) and `full`
+        (all did). A line that is malformed, or claims more than all the time, is left out."""
+        found = {}
+        for kind, *averages, total in _PRESSURE_LINE.findall(content):
+            avg10, avg60, avg300 = map(float, averages)
+            if max(avg10, avg60, avg300) <= 100:
+                found[kind.decode()] = cls(avg10, avg60, avg300, int(total))
+        return found
+
+
+def pid_of(guest: Guest) -> int | None:
+    """The id of a guest's process, as its hypervisor says; None: it is not known."""
+    pid = as_whole(guest.properties.get("pid"))
+    return pid if pid is not None and pid > 0 else None
+
+
+class ProcessStat(NamedTuple):
+    """A process as /proc/PID/stat tells of it.
+
+    `state` is a letter, such as `D` (waits for a device), `T` (is stopped) or `Z` (has ended); `minor_faults` needed no I/O, `major_faults`
+    did; `cpu_seconds` are those of all threads. `started` is in clock ticks since the boot: two processes that had one number, one after
+    the other, differ in it. `processor` is the CPU that it ran on last, `resident_kib` the host's memory that it holds;
+    None where the kernel does not say.
+    """
+
+    name: str
+    state: str
+    is_kernel_thread: bool
+    minor_faults: int
+    major_faults: int
+    cpu_seconds: float
+    started: int
+    processor: int | None
+    resident_kib: int | None
+
+    def age(self, proc: Path) -> float | None:
+        """For how many seconds it has run; None where the kernel does not say for how long it runs itself."""
+        uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
+        try:
+            return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
+        except ValueError:
+            return None
+
+    @staticmethod
+    def ids(proc: Path) -> list[int] | None:
+        """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
+        try:
+            names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
+        except OSError:
+            return None
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    @classmethod
+    def id_of(cls, name: str, proc: Path) -> int:
+        """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
+        named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
+        return next(named, 0)
+
+    @classmethod
+    def of(cls, process: Path | str) -> ProcessStat | None:
+        """A process by its folder in /proc; None when there is none."""
+        return cls.parse(read_kernel_file(f"{process}/stat"))
+
+    @classmethod
+    def parse(cls, content: bytes) -> ProcessStat | None:
+        """A process by its stat file; None when it is malformed or empty.
+
+        The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
+        15 stime, 22 starttime, 24 rss, 39 processor.
+        """
+        head, closing, tail = content.rpartition(b")")
+        _, opening, name = head.partition(b"(")
+        words = tail.split(None, 37)
+        if not (opening and closing and len(words) > 19):
+            return None
+        numbers = (words[6], words[7], words[9], words[11], words[12], words[19])
+        if not all(word.isdigit() and len(word) < 20 for word in numbers):
+            return None
+        flags, minor, major, user, system, started = map(int, numbers)
+        processor = int(words[36]) if len(words) > 36 and words[36].isdigit() else None
+        resident = int(words[21]) * _PAGE_KIB if len(words) > 21 and words[21].isdigit() else None
+        state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
+        who = name.decode("ascii", "replace")
+        return cls(who, state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor, resident)

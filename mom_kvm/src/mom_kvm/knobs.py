@@ -1,0 +1,116 @@
+"""Controls of the host that are one file or one call: declared in a few lines, and field, control, put-back and doctor come from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mom_core import Change, ControlSpec, Declaration, FieldSpec, Finding, HypervisorError, Scope, Severity, Target, Unit, Value, hookimpl
+from mom_kvm.hypervisors import set_each
+from mom_kvm.kernel_files import read_number, write_file
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A control of the host, and how it is read and written. Its field has the same name.
+
+    :param read: what it stands at; None: unknown. Raises `HypervisorError`: `NotSupported` where there is no such thing
+    :param write: sets it; raises `HypervisorError`
+    :param source: where the value comes from, such as `/proc/sys/vm/swappiness`
+    """
+
+    control: ControlSpec
+    read: Callable[[], Value]
+    write: Callable[[Value], None]
+    source: str = ""
+
+    @classmethod
+    def of_file(
+        cls,
+        name: str,
+        unit: Unit,
+        description: str,
+        path: Path,
+        minimum: float | None = None,
+        maximum: float | None = None,
+        choices: Sequence[int] = (),
+    ) -> Knob:
+        """A knob that is a file of the kernel with one whole number in it.
+
+        :param path: below the context's `root`, so that a test can give a folder
+        """
+
+        def write(value: Value) -> None:
+            write_file(path, f"{round(value) if isinstance(value, float) else value}\n")
+
+        control = ControlSpec(name, unit, Scope.HOST, description, name, minimum, maximum, tuple(choices), file=str(path))
+        return cls(control, lambda: read_number(path), write, str(path))
+
+    @property
+    def field(self) -> FieldSpec:
+        """The declaration of the field that holds the present value."""
+        return FieldSpec(self.control.field, self.control.unit, Scope.HOST, self.control.description, self.source)
+
+
+def helper_declaration(control: ControlSpec) -> str:
+    """The lines by which root lets mom-helper write the file that a control is, within the control's bounds.
+
+    :raises ValueError: it is no file, or has no bounds
+    """
+    if control.scope is Scope.GUEST and control.file:  # the kernel's own bounds, which depend on the guest
+        return f"[group {control.file}]\nleast = 0\nmax = yes"
+    if not control.file or control.minimum is None or control.maximum is None:
+        raise ValueError(f"{control.name} is no file, or has no bounds")
+    bounds = f"least = {control.minimum:.0f}\nmost = {control.maximum:.0f}"
+    return f"[knob {control.file}]\n" + (f"values = {' '.join(map(str, control.choices))}" if control.choices else bounds)
+
+
+class KnobPlugin:
+    """The base of a plugin whose controls are knobs: it declares, collects, reads, writes and examines them.
+
+    A plugin that has more to collect or to declare overrides the hook, and adds to what this one gives.
+    """
+
+    knobs: Sequence[Knob] = ()
+    """All knobs; the constructor sets them."""
+
+    @hookimpl
+    def mom_declare(self) -> Iterable[Declaration]:
+        """Each knob, and its present value."""
+        return [spec for knob in self.knobs for spec in (knob.field, knob.control)]
+
+    @hookimpl
+    def mom_collect_host(self) -> Mapping[str, Value]:
+        """The present values, without those that cannot be read: `mom doctor` says why."""
+        return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
+
+    @hookimpl
+    def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """The present values of these knobs."""
+        values = self._values()
+        return {target: values.get(target.control) for target in targets}
+
+    @hookimpl
+    def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set these knobs, one after the other."""
+        writers = {knob.control.name: knob.write for knob in self.knobs}
+        return set_each(changes, lambda change: writers[change.control](change.value))
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """A finding for each knob: its value, or why there is none."""
+        for name, value in self._values().items():
+            if isinstance(value, HypervisorError):
+                yield Finding(Severity.ERROR, name, value.message, value.hint)
+            else:
+                yield Finding(Severity.OK, name, f"it stands at {value}")
+
+    def _values(self) -> dict[str, Value | HypervisorError]:
+        values: dict[str, Value | HypervisorError] = {}
+        for knob in self.knobs:
+            try:
+                values[knob.control.name] = knob.read()
+            except HypervisorError as error:
+                values[knob.control.name] = error
+        return values

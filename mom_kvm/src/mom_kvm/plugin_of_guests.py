@@ -1,0 +1,226 @@
+"""The hooks that all plugins with a hypervisor of QEMU guests have alike; each adds how its hypervisor is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Final, Generic, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from mom_core import (
+    Change,
+    Condition,
+    ControlSpec,
+    Decision,
+    Declaration,
+    Duration,
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    NotSupported,
+    PluginContext,
+    PluginSettings,
+    Problem,
+    Refused,
+    Report,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+    format_duration,
+    hookimpl,
+)
+from mom_kvm import set_each
+from mom_kvm.fields import PERIOD
+
+if TYPE_CHECKING:
+    from mom_kvm.reporting_hypervisor import ReportingHypervisor
+    from mom_kvm.watch import BalloonStatistics, GuestWatch
+
+LONGEST_PERIOD_SECONDS: Final = 3600
+
+_SWITCHED_PER_CYCLE: Final = 50
+"""How many guests' statistics are switched on in one cycle: it takes two or three calls each, and the cycle has other things to do."""
+
+_SHORTEST_WATCH_SECONDS: Final = 0.05
+"""Guests have something new to tell once a second; looking more often than this only costs."""
+
+_SILENT_CURE: Final = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
+
+
+def _whole_seconds(seconds: float) -> float:
+    if seconds != int(seconds):
+        raise ValueError("whole seconds are counted here")
+    return seconds
+
+
+def _not_too_often(seconds: float) -> float:
+    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
+        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
+    return seconds
+
+
+H = TypeVar("H", bound="ReportingHypervisor")
+
+
+class PluginOfGuests(Generic[H]):
+    """The part of a hypervisor's plugin that is the same for all: what is collected, the statistics period, the watch.
+
+    `_hypervisor` and `_watch` are set in the plugin's `mom_setup`.
+    """
+
+    _garbled_cure = "look at it (virsh dumpxml GUEST): its balloon is left alone, and what it is promised there is not known"
+    """What is advised about guests of which it cannot be understood what the hypervisor says."""
+
+    class Settings(PluginSettings):
+        """How guests are watched."""
+
+        stats_period: Annotated[Duration, Field(ge=0, le=LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
+        """How often guests are asked for statistics that none asks for yet; put back at the end. `0s` leaves such guests alone."""
+        stale_after: Annotated[Duration, Field(gt=0)] | None = None
+        """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
+        watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
+        """How often to look at guests from which memory was taken: one that runs low wakes mom for a cycle at once. `0s`: never."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        self._reporting = settings
+        self._context = context
+        self._hypervisor: H | None = None
+        self._watch: GuestWatch | None = None
+
+    # --- declare and end ---------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_declare(self) -> Iterable[Declaration]:
+        """The statistics period; balloons are another plugin's."""
+        description = f"how often the guest is asked to report its memory, up to {LONGEST_PERIOD_SECONDS} s; 0: never"
+        # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
+        return (ControlSpec(PERIOD, Unit.SECONDS, Scope.GUEST, description, PERIOD),)
+
+    @hookimpl
+    def mom_hypervisor(self) -> Hypervisor | None:
+        """Who runs the guests."""
+        return self._hypervisor
+
+    def _watch_by(self, balloons: BalloonStatistics) -> None:
+        """Watch the guests by what these say of them."""
+        from mom_kvm.watch import GuestWatch
+
+        self._watch = GuestWatch(balloons, self._reporting.watch, self._context.wake, self._context.log.getChild("watch"))
+        self._watch.start()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+
+    # --- collect and act ---------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """Hand out what was said about the guests when they were listed."""
+        own = self._own(hypervisor)
+        if own is None:
+            return {}
+        fields = own.fields(guests)
+        for uuid, soon in (self._watch.forecasts(guests) if self._watch is not None else {}).items():
+            usable = fields.get(uuid, {}).get("mem_usable")
+            if isinstance(usable, int):
+                fields[uuid]["mem_usable_soon"] = min(soon, usable)  # the cycle may know newer statistics
+        return fields
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """How many guests there are that cannot be relied on."""
+        own = self._own(hypervisor)
+        return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
+        """Statistics are switched on for guests that have none: without them what a guest needs is unknown.
+
+        Guests that do not report any more, that report what cannot be, or whose description cannot be understood, are a problem for as
+        long as that is so.
+        """
+        yield from self._unreliable(snapshot)
+        period = int(self._reporting.stats_period)
+        if not period:
+            return
+        off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
+        for guest in islice(off, _SWITCHED_PER_CYCLE):
+            yield Decision(guest.entity, PERIOD, period, "the guest is not asked for statistics", Source(self._context.name))
+
+    def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
+        if self._hypervisor is None:
+            return
+        told = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
+        for uuid, names in self._hypervisor.impossible().items():
+            # What it is stands in the hint: a guest that finds a new lie each time must not make a new problem each time.
+            hint = f"its balloon driver is broken, or lies: {', '.join(names)}"
+            told.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
+        told += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
+        for uuid, message, hint in told:
+            if uuid in snapshot.guests:
+                yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
+
+    # --- control -----------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
+        """Statistics periods."""
+        own = self._ours(hypervisor)
+        found: dict[Target, Value | HypervisorError] = {}
+        for target in targets:
+            try:
+                found[target] = own.stats_period(target.entity)
+            except HypervisorError as error:
+                found[target] = error
+        return found
+
+    @hookimpl
+    def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
+        """Set statistics periods."""
+        own = self._ours(hypervisor)
+
+        def set_one(change: Change) -> None:
+            period = as_whole(change.value)
+            if period is None or not 0 <= period <= LONGEST_PERIOD_SECONDS:
+                raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
+            own.set_stats_period(change.entity, period)
+
+        return set_each(changes, set_one)
+
+    @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Say if the guests can be reached, and what they lack."""
+        if self._hypervisor is None:
+            return []
+        try:
+            return list(self._examined(self._hypervisor))
+        except HypervisorError as error:
+            return [Finding(Severity.ERROR, self._context.name, error.message, error.hint)]
+
+    def _examined(self, hypervisor: H) -> Iterable[Finding]:
+        """Findings about the hypervisor and its guests. Raises `HypervisorError`."""
+        raise NotImplementedError
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """Tell the watch what the cycle saw of the guests, and asked of them."""
+        if self._watch is not None:
+            self._watch.follow(report)
+
+    def _own(self, hypervisor: Hypervisor) -> H | None:
+        """This plugin's hypervisor, if it is the one in use."""
+        return self._hypervisor if hypervisor is self._hypervisor else None
+
+    def _ours(self, hypervisor: Hypervisor) -> H:
+        own = self._own(hypervisor)
+        if own is None:
+            raise NotSupported("another plugin's hypervisor is in use")
+        return own

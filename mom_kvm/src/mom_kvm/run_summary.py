@@ -1,0 +1,266 @@
+"""What came of a simulation, from nothing but the reports: so that a recording can be summed up as well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number, printable
+from mom_kvm.health import HealthLimits, field_number, pages_kib, taken_from
+
+NOTICEABLE_KIB: Final = 16 * 1024
+"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
+
+DECIDING: Final = ("mom_evaluate", "mom_act")
+"""The hooks that give decisions."""
+
+SHOWN_FAILURES: Final = 10
+
+_AS_THEY_ARE: Final = (
+    "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
+    "problems",
+)  # fmt: skip
+"""Figures whose names and units are those of the JSON, too."""
+
+
+@dataclass(slots=True)
+class ClassSummary:
+    """Sums over all guests of one service class. KiB times seconds, seconds, counts; shares are of what guests were sold.
+
+    `known` is what was sold while it is known what they had; `least` is infinite where that never was.
+    """
+
+    guests: set[str] = field(default_factory=set)
+    sold: float = 0.0
+    known: float = 0.0
+    had: float = 0.0
+    least: float = math.inf
+    broken_seconds: float = 0.0
+    guest_seconds: float = 0.0
+    lost: dict[str, float] = field(default_factory=dict)
+    killed: dict[str, float] = field(default_factory=dict)
+
+    def add(self, guest: Guest, elapsed: float) -> None:
+        """Take in one guest in one cycle."""
+        fields = guest.fields
+        size = as_number(fields.get("balloon_cur"))
+        most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
+        if not most:
+            return
+        self.guests.add(guest.id)
+        self.sold += most * elapsed
+        if size is not None:
+            self.known += most * elapsed
+            self.had += size * elapsed
+            self.least = min(self.least, size / most, 1.0)
+            self.broken_seconds += elapsed * HealthLimits.breaks(size, promised)
+        self.guest_seconds += elapsed
+        for counts, name in ((self.lost, "sim_lost"), (self.killed, "guest_oom_kills")):
+            if (count := as_number(fields.get(name))) is not None:
+                counts[guest.id] = count
+
+    @property
+    def work_done(self) -> float:
+        """Ratio of the work that its guests wanted to do and did."""
+        return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
+
+    def as_json(self, seconds: float) -> dict[str, Value]:
+        """For a program."""
+        return {
+            "guests": len(self.guests),
+            "sold_kib": self.sold / seconds,
+            "had_share": self.had / self.known if self.known else None,
+            "least_share": None if math.isinf(self.least) else self.least,
+            "promise_broken_seconds": self.broken_seconds,
+            "work_done": self.work_done,
+            "killed": int(sum(self.killed.values())) if self.killed else None,
+        }
+
+
+@dataclass(slots=True)
+class Figure:
+    """A figure over the time in which it was known; `least`, `most` and `mean` are None where it never was."""
+
+    least: float | None = None
+    most: float | None = None
+    _sum: float = 0.0
+    _seconds: float = 0.0
+
+    def add(self, value: float | None, elapsed: float) -> None:
+        """Take in what it was for so many seconds; None: that is unknown."""
+        if value is not None:
+            self.least = value if self.least is None else min(self.least, value)
+            self.most = value if self.most is None else max(self.most, value)
+            self._sum += value * elapsed
+            self._seconds += elapsed
+
+    @property
+    def mean(self) -> float | None:
+        """Over that time."""
+        return self._sum / self._seconds if self._seconds else self.most
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """Sums over a simulation: sizes in KiB, times in simulated seconds, shares as ratios."""
+
+    name: str
+    seconds: float = 0.0
+    cycles: int = 0
+    woken: int = 0
+    guest_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    killed: int = 0
+    reclaimed: Figure = field(default_factory=Figure)
+    """What guests have less than they were sold: what balloons hold."""
+    unbacked: Figure = field(default_factory=Figure)
+    """What guests were sold and the host need not back: in balloons, swept, or never touched. Of those guests of which it is known."""
+    merged: Figure = field(default_factory=Figure)
+    available: Figure = field(default_factory=Figure)
+    swapped: Figure = field(default_factory=Figure)
+    pressure: Figure = field(default_factory=Figure)
+    pressed_seconds: float = 0.0
+    decided: int = 0
+    applied: int = 0
+    failed: int = 0
+    problems: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    """How policies failed, and in how many cycles: the first of them. What they would have decided is not in the other sums."""
+    classes: dict[str, ClassSummary] = field(default_factory=dict)
+    """By service class, those that have one."""
+    _last: float | None = None
+
+    def add(self, report: Report) -> None:
+        """Take in one cycle."""
+        snapshot = report.snapshot
+        elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
+        self._last = snapshot.monotonic
+        host = snapshot.host.fields
+        self.cycles += 1
+        self.woken += bool(report.woken_by)
+        self.seconds += elapsed
+        self.guest_seconds += elapsed * len(snapshot.guests)
+        self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
+        self.killed = max(self.killed, int(field_number(host, "sim_killed")))
+        guests = snapshot.guests.values()
+        self.reclaimed.add(sum(kib for guest in guests if (kib := taken_from(guest)) >= NOTICEABLE_KIB), elapsed)
+        unbacked = [kib for kib in map(_unbacked, guests) if kib is not None]
+        self.unbacked.add(sum(unbacked) if unbacked else None, elapsed)
+        merged = pages_kib(host, "ksm_pages_sharing", math.nan)
+        self.merged.add(None if math.isnan(merged) else merged, elapsed)
+        self.available.add(as_number(host.get("mem_really_available")), elapsed)
+        self.swapped.add(as_number(host.get("swap_usage")), elapsed)
+        self.pressure.add(as_number(host.get("psi_memory_some_avg10")), elapsed)
+        self.pressed_seconds += elapsed * (field_number(host, "psi_memory_some_avg10") >= HealthLimits.PRESSURE_PERCENT)
+        self.decided += len(report.decisions)
+        for outcome in report.outcomes:
+            self.applied += outcome.status is Status.APPLIED
+            self.failed += outcome.status is Status.FAILED
+        self.problems += len(report.problems)
+        lost = [one for one in self.problems_of_decisions(report) if one.severity is Severity.ERROR]
+        for text in {f"{one.source}: {one.message}" for one in lost}:
+            if len(self.failures) < SHOWN_FAILURES or text in self.failures:
+                self.failures[text] = self.failures.get(text, 0) + 1
+        for guest in snapshot.guests.values():
+            name = guest.fields.get("sla_class")
+            if isinstance(name, str):
+                self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
+
+    @staticmethod
+    def problems_of_decisions(report: Report) -> list[Problem]:
+        """Problems of policies, and of plugins that could not decide; the others are about the host."""
+        return [one for one in report.problems if one.source.line > 0 or one.message.startswith(DECIDING)]
+
+    @property
+    def work_done(self) -> float:
+        """Ratio of the work that guests wanted to do and did."""
+        return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For a person: what, and how much."""
+        seconds = self.seconds or 1.0
+        return [
+            ("sold and not backed, on average", gib(self.unbacked.mean)),
+            ("in balloons, on average", gib(self.reclaimed.mean)),
+            ("in balloons, at most", gib(self.reclaimed.most)),
+            ("memory saved by KSM, on average", gib(self.merged.mean)),
+            ("work done by guests", f"{100 * self.work_done:.2f} %"),
+            ("programs killed by guests' kernels", str(self.killed)),
+            ("host memory available, at least", gib(self.available.least)),
+            ("host memory available, on average", gib(self.available.mean)),
+            ("in the host's swap, at most", gib(self.swapped.most)),
+            ("memory pressure on the host, at most", "unknown" if self.pressure.most is None else f"{self.pressure.most:.1f} %"),
+            ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
+            ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
+            ("changes that failed", str(self.failed)),
+            ("cycles, and of these started early", f"{self.cycles}, {self.woken}"),
+        ]
+
+    @staticmethod
+    def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
+        """For a person: a line for each figure, with a column for each run, below their names where there are several."""
+        columns = [dict(summary.rows()) for summary in summaries]
+        widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
+        first = max(map(len, columns[0]))
+        rows = [(label, [column[label] for column in columns]) for label in columns[0]]
+        if len(summaries) > 1:
+            rows.insert(0, ("", [summary.name for summary in summaries]))
+        return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
+
+    def failure_lines(self) -> list[str]:
+        """For a person: how policies failed; nothing where none did."""
+        return [
+            f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and what it decides is lost there: {printable(text, 300)}"
+            for text, count in self.failures.items()
+        ]
+
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """For a person: headings, and a row for each service class; nothing without classes."""
+        seconds = self.seconds or 1.0
+        if not self.classes:
+            return []
+        heads = ("class", "guests", "sold", "had on average", "at least", "promise broken", "work done", "killed")
+        rows = [
+            (
+                name,
+                str(len(one.guests)),
+                gib(one.sold / seconds),
+                f"{100 * one.had / one.known:.0f} %" if one.known else "unknown",
+                "unknown" if math.isinf(one.least) else f"{100 * one.least:.0f} %",
+                f"{one.broken_seconds:.0f} s",
+                f"{100 * one.work_done:.2f} %",
+                str(int(sum(one.killed.values()))) if one.killed else "unknown",
+            )
+            for name, one in sorted(self.classes.items(), key=lambda item: -item[1].least)
+        ]
+        return [heads, *rows]
+
+    def as_json(self) -> dict[str, Value]:
+        """For a program, in the units of the attributes."""
+        seconds = self.seconds or 1.0
+        return {
+            **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
+            "reclaimed_kib": self.reclaimed.mean,
+            "most_reclaimed_kib": self.reclaimed.most,
+            "unbacked_kib": self.unbacked.mean,
+            "merged_kib": self.merged.mean,
+            "least_available_kib": self.available.least,
+            "available_kib": self.available.mean,
+            "most_swapped_kib": self.swapped.most,
+            "most_pressure_percent": self.pressure.most,
+            "failures": dict(self.failures),
+        }
+
+
+def gib(kib: float | None) -> str:
+    """KiB for a person; None is unknown."""
+    return "unknown" if kib is None else f"{kib / (1 << 20):.2f} GiB"
+
+
+def _unbacked(guest: Guest) -> float | None:
+    """What a guest was sold, and neither the host's memory nor its swap holds, in KiB; None: that is unknown."""
+    most, held = as_number(guest.fields.get("balloon_max")), as_number(guest.fields.get("rss"))
+    return None if most is None or held is None else max(0.0, most - held - field_number(guest.fields, "host_swap"))

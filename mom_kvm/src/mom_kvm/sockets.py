@@ -1,0 +1,275 @@
+"""Where a plugin listens: at a unix socket's path or a TCP port, taken only if no other program serves there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import socket
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mom_core import MomError
+from mom_kvm.root_helper import Helper
+
+if TYPE_CHECKING:
+    from asyncio.trsock import TransportSocket
+
+KNOCK_SECONDS: Final = 1.0
+"""How long to wait for a sign that a program serves a socket. A served one answers at once, or its queue is full: then a program does."""
+
+BACKLOG: Final = 1024
+"""Connections that the kernel holds until they are accepted."""
+
+LONGEST_PATH: Final = 107
+"""Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
+
+_ACL: Final = "system.posix_acl_access"
+_ACL_HEAD: Final = struct.Struct("<I")
+_ACL_ENTRY: Final = struct.Struct("<HHI")
+"""linux/posix_acl_xattr.h: a version, then a tag, permissions and an id for each entry, in the order of their tags."""
+
+_ACL_VERSION: Final = 2
+_OWNER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20
+_NO_ID: Final = 0xFFFFFFFF
+
+_CREDENTIALS: Final = struct.Struct("3i")
+"""The kernel's `struct ucred`: process, user, group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The path of a unix socket, or a TCP host and port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str, host: str = "") -> Address:
+        """`/a/path`, `host:port` or `[::1]:port`. Raises `ValueError`, which says what is wrong.
+
+        :param host: where a port alone is; without it, the host must be written
+        """
+        if text.startswith("/"):
+            length = len(os.fsencode(text))
+            if "\0" in text:
+                raise ValueError("a path has no zero bytes")
+            if length > LONGEST_PATH:
+                raise ValueError(f"the path of a socket has at most {LONGEST_PATH} bytes, and this has {length}")
+            return cls(path=text)
+        match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+)):)?([0-9]{1,5})", text)
+        written = "" if match is None else match[1] or match[2] or host
+        if match is None or not written:
+            port = ", a port," if host else ""
+            raise ValueError(f"write a path that begins with /{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
+        if not 1 <= int(match[3]) <= 65535:
+            raise ValueError("a port is a number from 1 to 65535")
+        return cls(host=written, port=int(match[3]))
+
+    @property
+    def is_local(self) -> bool:
+        """True if only programs on this host can connect."""
+        return bool(self.path) or self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class OccupiedByOurselvesError(Exception):
+    """This very process serves there: a reload is about to replace the plugin that does."""
+
+
+class PeerCredentials(NamedTuple):
+    """Who is at the other end of a unix socket, as the kernel knows it: ids of process, user and group."""
+
+    process: int
+    user: int
+    group: int
+
+    @classmethod
+    def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
+        """Of the peer of a connected unix socket. Raises `OSError`."""
+        return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
+
+def connect_to_guest(path: str) -> socket.socket:
+    """A connection to a guest's unix socket, such as its monitor's, that does not block.
+
+    Where this process may not connect, mom-helper does, if a guest's process listens there. Raises `OSError`, and `ValueError` for a path
+    that is none.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(path)
+    except PermissionError:
+        sock.close()
+        helper = Helper.reached()
+        if helper is None:
+            raise
+        sock = helper.connect(path)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener:
+    """A socket that listens. `close` removes its file, unless another program has put its own there.
+
+    :param path: of a unix socket that is bound; None for any other
+    """
+
+    def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
+        self.sock = sock
+        self._path = path
+        self._identity = _identity(path)
+
+    def close(self) -> None:
+        """Stop listening. The file goes first: once this does not listen any more, another server may put its own there, and the file
+        system may give that the same inode number."""
+        if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
+            with contextlib.suppress(OSError):  # where it has to stay, whoever listens there next finds that no program serves it
+                self._path.unlink(missing_ok=True)
+        self.sock.close()
+
+
+def listen(
+    address: Address, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False
+) -> Listener:
+    """Listen at a path or a port. The socket does not block.
+
+    :param mode: permissions of a unix socket's file; connecting takes the permission to write
+    :param group: to which the file belongs; None: as new files do
+    :param second_group: which may do what the file's group may, by an access control list; where the file system has none, every user may
+    :param ours: whether a plugin of this process may be what serves the port already, until a reload has ended it
+    :raises MomError: another program serves there, something else is in the way, the folder is missing, this host has no such address, …
+    :raises OccupiedByOurselvesError: wait until it does not any more
+    """
+    try:
+        return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
+    except OSError as error:  # there can be no socket at all: too many files are open
+        raise MomError(f"cannot listen on {address}: {error.strerror}", hint="mom may open more: LimitNOFILE of its unit") from error
+
+
+def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Listener:
+    _free(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        # No client can connect before listen(), so there is no moment in which others may than these.
+        path.chmod(0)
+        let_in = [] if second_group is None else [second_group]
+        if group is not None:
+            try:
+                os.chown(path, -1, group)
+            except PermissionError:  # only root may give a file to a group that it is not in itself
+                let_in.append(group)
+        path.chmod(mode)
+        if let_in:
+            _let_in(path, mode, let_in)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        if sock.getsockname() == str(path):
+            path.unlink(missing_ok=True)
+        sock.close()
+        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
+    return Listener(sock, path)
+
+
+def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
+    """Give these groups what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
+    owner, shared, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    named = [(_GROUP, shared, group) for group in sorted(set(groups))]
+    entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), *named, (_MASK, shared, _NO_ID)]
+    packed = (_ACL_ENTRY.pack(*entry) for entry in (*entries, (_OTHERS, others, _NO_ID)))
+    try:
+        os.setxattr(path, _ACL, _ACL_HEAD.pack(_ACL_VERSION) + b"".join(packed))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        path.chmod(mode | shared)
+
+
+def _listen_at_port(address: Address, *, ours: bool) -> Listener:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise MomError(f"cannot listen on {address}: {error.strerror or error}", hint="write an address of this host") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE and ours:
+            raise OccupiedByOurselvesError from None
+        taken = "another program listens there, or this mom until it is restarted"
+        hint = taken if error.errno == errno.EADDRINUSE else "write an address of this host"
+        raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
+    return Listener(sock)
+
+
+def _advice(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"make the folder {path.parent} first; packaging/ has files for systemd-tmpfiles that do"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"mom's user must be able to write to {path.parent}, and be in the group that the socket is for"
+    if error.errno == errno.EADDRINUSE:
+        return "another program has just begun to serve there"
+    return ""
+
+
+def _free(path: Path) -> None:
+    """Remove a socket that no program serves any more, so that the path can be bound. Nothing to do where nothing stands."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.settimeout(KNOCK_SECONDS)
+        try:
+            knock.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except (TimeoutError, BlockingIOError):
+            holder = 0  # a full queue, and so a program whose queue it is
+        except OSError as error:
+            if error.errno == errno.EPROTOTYPE:
+                what = f"{path} is there already and is a socket of another kind; it stays as it is"
+                raise MomError(what, hint="remove it, or listen elsewhere") from error
+            raise MomError(f"cannot find out whether another process serves {path}: {error.strerror}", hint=_advice(path, error)) from error
+        else:
+            holder = PeerCredentials.of(knock).process
+    if holder == os.getpid():
+        raise OccupiedByOurselvesError
+    who = f"process {holder}" if holder else "another program"
+    raise MomError(f"{who} serves {path} already", hint="stop that one first, or listen elsewhere")
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        return found.st_dev, found.st_ino
+    return None

@@ -1,0 +1,229 @@
+"""From one record of a guest to fields: what is plausible, how old it is, and how fast the counters grow.
+
+Pure: numbers in, numbers out. Nothing that a guest reports makes it raise, or gives a number that cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+from mom_core import Value
+from mom_kvm.fields import COUNTERS, MEMORY, REBOOT_AGE
+
+Record: TypeAlias = Mapping[str, object]
+"""The record of one guest at one moment, by libvirt's names:
+sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
+
+_LARGEST = 1 << 62
+"""Above this a number is no size and no count."""
+
+_ALL_ONES = (1 << 64) - 1
+"""Reported by the balloon driver for what it does not know. It is no lie."""
+
+_FASTEST = 1 << 30
+"""Growth per second: 1 TiB of swap, or a billion faults. No machine does that."""
+
+_CLOCK_SLACK_SECONDS = 2.0
+"""`last-update` counts whole seconds, and may be rounded up."""
+
+_SHORTEST_SECONDS = 0.5
+"""CPU time may be counted in steps of 10 ms, and balloons move in bursts; over less than this, their growth says nothing."""
+
+_NEVER_FRESH = 1e9
+"""An age in seconds that never counts as fresh: thirty years."""
+
+_NONE: Mapping[str, int] = MappingProxyType({})
+
+
+class GrowthRate(NamedTuple):
+    """How much something was at a monotonic time, and how fast it grew until then, between two looks that are long enough apart; None:
+    unknown."""
+
+    looked: float | None = None
+    counted: float | None = None
+    per_second: float | None = None
+
+    def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
+        """The growth until now.
+
+        :param falls: it may become less; otherwise that means that it is counted anew, and how fast it grows is unknown
+        """
+        seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
+        if seconds < _SHORTEST_SECONDS:
+            return self
+        if counted is None or self.counted is None or (counted < self.counted and not falls):
+            return GrowthRate(now, counted)
+        return GrowthRate(now, counted, (counted - self.counted) / seconds)
+
+    @property
+    def percent(self) -> float | None:
+        """Of the time, of a counter of seconds."""
+        return None if self.per_second is None else round(self.per_second * 100, 2)
+
+
+UNKNOWN_RATE = GrowthRate()
+"""Of what was not looked at yet."""
+
+
+class Reading(NamedTuple):
+    """The memory of one look at a guest, for the next.
+
+    `looked` is when a record told `last-update` last, be it 0 (there are no statistics yet), in monotonic seconds; None: none has.
+    `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first seen, in monotonic seconds, and `age_then` how old
+    it was at that moment. `counters` and `rates` are of that time, too, and so is `impossible`: the fields that could not be true.
+    `rejected` counts those since the guest was first seen. `cpu` is its CPU time in ns, `size` and `maximum` are in KiB. `rebooted` is when
+    it was first seen that the guest's kernel counts from the beginning again, in monotonic seconds.
+    """
+
+    looked: float | None = None
+    updated: int = 0
+    seen: float = 0.0
+    age_then: float = 0.0
+    counters: Mapping[str, int] = _NONE
+    rates: Mapping[str, float] = _NONE
+    cpu: GrowthRate = UNKNOWN_RATE
+    size: GrowthRate = UNKNOWN_RATE
+    maximum: int | None = None
+    impossible: tuple[str, ...] = ()
+    rejected: int = 0
+    rebooted: float | None = None
+
+    def age(self, monotonic: float) -> float | None:
+        """Seconds since the guest's own statistics were made; None if there were never any."""
+        return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
+
+
+def convert(
+    record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
+) -> tuple[dict[str, Value], Reading]:
+    """The fields in one record, and what to hand in as `previous` next time.
+
+    One figure that cannot be true (more free memory than memory, a counter that leaps) makes all unknown that the guest said with it.
+
+    :param record: by the names of libvirt's `getAllDomainStats`, whole or partial
+    :param previous: of the same guest since it was started; None at the first look
+    :param wall: now, in seconds since the epoch; believed at the first look, and for as long as the guest was busy at the last ones, so
+        that a clock that jumps otherwise does no harm
+    :param monotonic: now, on a clock that never jumps
+    :param stale_after: the age in seconds from which on what the guest itself reported is left out
+    """
+    fields: dict[str, Value] = {}
+    size = _number(record, "balloon.current") or None  # no guest has no memory at all
+    if size is not None:
+        fields["balloon_cur"] = size
+    maximum = _number(record, "balloon.maximum") or None
+    if maximum is not None:
+        fields["balloon_max"] = possible_maximum(maximum, size)
+    for name, key in (("rss", "balloon.rss"), ("vcpu_count", "vcpu.current")):
+        number = _number(record, key)
+        if number is not None:
+            fields[name] = number
+    before = previous or Reading()
+    cpu, growth = before.cpu.until(_number(record, "cpu.time"), monotonic), before.size.until(size, monotonic, falls=True)
+    if cpu.per_second is not None:
+        fields["cpu_usage"] = round(cpu.per_second / 1e7, 2)  # percent of one CPU's ns
+    if growth.per_second is not None:
+        fields["balloon_rate"] = round(growth.per_second, 1)
+    updated = _number(record, "balloon.last-update")
+    memory, lies = _memory(record, maximum, previous) if updated else ({}, ())
+    reading = _next_reading(record, previous, updated, lies, wall, monotonic)._replace(cpu=cpu, size=growth, maximum=maximum)
+    age = reading.age(monotonic)
+    if age is not None:
+        fields["stats_age"] = round(age, 3)
+        fields["stats_rejected"] = reading.rejected
+        if updated and age <= stale_after and not (lies or reading.impossible):  # a guest may tell several times within a second
+            fields.update(memory)
+            fields.update(reading.rates)
+        if reading.rebooted is not None:
+            fields[REBOOT_AGE] = round(monotonic - reading.rebooted, 3)
+    return fields, reading
+
+
+def usable_memory(record: Record) -> tuple[int, int] | None:
+    """When a guest's last statistics were made (s since the epoch), and KiB usable by them, if the record has both."""
+    updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
+    return (updated, usable) if updated and usable is not None else None
+
+
+def possible_maximum(maximum: int, size: Value) -> int:
+    """The guest's size in KiB with an empty balloon, never less than what it has."""
+    return max(maximum, size if isinstance(size, int) else 1)
+
+
+def _next_reading(
+    record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
+) -> Reading:
+    """Without CPU time, size and maximum."""
+    told = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
+    looked = told if updated is None else monotonic
+    if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # nothing new
+        return previous._replace(looked=looked)
+    if not updated:
+        return Reading(looked)
+    counters = {name: count for name, _, _, key in COUNTERS if (count := _number(record, key)) is not None}
+    rates: Mapping[str, float] = _NONE
+    rebooted = None
+    if previous is not None:
+        rebooted = monotonic if _count_anew(previous.counters, counters) else previous.rebooted
+        rates, leaps = _rates(previous.counters, counters, updated - previous.updated)
+        lies += leaps
+    age_then = _age_at_first_sight(wall - updated, told, monotonic)
+    rejected = len(lies) + (previous.rejected if previous else 0)
+    return Reading(looked, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected, rebooted=rebooted)
+
+
+def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> float:
+    """How old new statistics are when they are first seen.
+
+    What was not there when the guest last told is no older than that, whatever the wall clock says: it may have jumped, or be another
+    machine's. Only what a guest tells first of all has to be believed by it, and statistics from the future are infinitely old then.
+
+    :param age: by the wall clock
+    :param told: when the guest last told, in monotonic seconds; None: never
+    """
+    if told is not None:
+        return min(max(age, 0.0), max(0.0, monotonic - told))
+    return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
+
+
+def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """True if the guest's kernel was started anew between these. One counter alone may have come to its end, and begin again."""
+    both = before.keys() & after.keys()
+    return any(after[name] < before[name] for name in both) and not any(after[name] > before[name] for name in both)
+
+
+def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Growth per second, and what leapt; unknown where a counter went back, as it does when the guest reboots, and when the clock did."""
+    if seconds <= 0:
+        return {}, ()
+    rates = {name: (count - before[name]) / seconds for name, count in after.items() if name in before and count >= before[name]}
+    leaps = tuple(name for name, rate in rates.items() if rate > _FASTEST)
+    return rates, leaps
+
+
+def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """The guest's figures of its memory, and which of them cannot be: no number, or more than the guest has.
+
+    While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
+    """
+    limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
+    known: dict[str, Value] = {}
+    lies: tuple[str, ...] = ()
+    for name, _, _, key in MEMORY:
+        value = record.get(key)
+        if value is None or value == _ALL_ONES:
+            continue
+        if type(value) is int and 0 <= value <= limit:
+            known[name] = value
+            if name == "mem_available":
+                limit = value
+        else:
+            lies += (name,)
+    return known, lies
+
+
+def _number(record: Record, key: str) -> int | None:
+    value = record.get(key)
+    return value if type(value) is int and 0 <= value < _LARGEST else None  # the exact type: a bool is no number here

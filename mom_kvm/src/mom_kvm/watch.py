@@ -1,0 +1,350 @@
+"""Sees between two cycles that a guest runs low on memory, and wakes the engine.
+
+Hypervisors have no event for that, so they are asked, a few times a second, and only about guests that mom could help: those from which
+memory was taken. While nothing is taken from guests, none is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
+from mom_kvm import HealthLimits
+from mom_kvm.fields import BALLOON
+from mom_kvm.statistics import Reading, Record, convert
+
+RUNS_OUT_SHARE = 0.125
+RUNS_OUT_KIB = 40 << 10
+"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: that is before the default balloon policy has it
+grow, which goes by a fifth of the guest's margin, so that there is time for it."""
+
+USED_UP_SHARE = 0.25
+USED_UP_KIB = 16 << 10
+"""The last cycle's decisions are out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least. From
+comfort to running out, that is five cycles."""
+
+FREED_KIB = 128 << 10
+"""A guest that has freed so much since the last cycle holds memory that the host could have: worth a cycle while the host has less than it
+should. A sweep takes half a second for 0.5 GiB; a smaller one can wait for the next cycle."""
+
+STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
+"""The host has what it should have in this state, as far as a plugin tells; otherwise what guests free is of interest."""
+
+TAKEN_KIB = 8 << 10
+"""With less taken from it, a guest is not watched: nothing worth a command could be given back."""
+
+ARRIVING_SECONDS = 0.1
+"""How often to look while a guest shrinks: one that is swept is to have its room back as soon as it has given what it does not use."""
+
+LARGEST_SHARE = 0.05
+"""The hypervisor is kept busy for no more than this share of the time: with so many guests that a call takes longer, there is more time
+between two calls."""
+
+ACTING_SECONDS = 0.5
+"""From a guest's statistics to the command that follows from them: one look, and one cycle. A guest that fills its memory goes on in the
+meantime, and until the next statistics come."""
+
+_SOON_SECONDS = 2.5
+"""How long a forecast is good for: two statistics at the shortest period, and a bit."""
+
+_FAILURE_SECONDS = 5.0
+"""How long to wait after a call that failed. The next cycle meets the same trouble, and tells of it."""
+
+_STALE_SECONDS = 10.0
+"""Older statistics are no news."""
+
+_JOIN_SECONDS = 0.1
+"""A plugin has 0.4 s to end, and a thread that waits for the hypervisor does not end before it."""
+
+
+class WatchedMemory(NamedTuple):
+    """The memory of one guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
+
+    size: float
+    usable: float
+    swap_in: float | None = None
+    major_fault: float | None = None
+    soon: float | None = None
+    """Usable soon, if that is known."""
+
+
+def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
+    """Why a cycle is needed now for a guest that the last cycle saw as `before`; empty when none is."""
+    if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
+        return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
+    if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
+        return f"{format_kib(now.usable)} usable of {format_kib(now.size)}, and {format_kib(now.soon)} soon"
+    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # what a balloon took was not used up
+    if used_up >= max(USED_UP_KIB, USED_UP_SHARE * before.usable):
+        return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
+    if (now.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
+        return f"it reads {format_kib(now.swap_in or 0.0)} a second from its swap"
+    if (now.major_fault or 0.0) > HealthLimits.MAJOR_FAULTS >= (before.major_fault or 0.0):
+        return f"{now.major_fault:.0f} page faults a second wait for its disk"
+    return ""
+
+
+def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
+    """KiB that a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
+    return now.usable - before.usable - max(0.0, now.size - before.size)
+
+
+def _runs_out(usable: float, memory: WatchedMemory) -> bool:
+    return usable < RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
+
+
+class Statistics(NamedTuple):
+    """A guest's statistics of one time, and its size when that was first seen. KiB; `updated` in seconds, `total` is None where unknown.
+
+    `steady` says that the size had not changed for so long that these statistics were made at this size for certain.
+    """
+
+    updated: int
+    usable: float
+    total: float | None
+    size: float
+    steady: bool
+
+
+def usable_soon(before: Statistics, now: Statistics) -> float:
+    """KiB that will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
+
+    What a moving balloon takes and gives must not count. The kernel's total, of the same moment, follows the balloon; where it does not
+    (a balloon that deflates on its own when memory runs out is not taken off the total), only a balloon at rest tells anything.
+    """
+    seconds = now.updated - before.updated
+    if seconds <= 0:
+        return now.usable
+    if now.total is not None and before.total is not None and now.total <= now.size and before.total <= before.size:
+        used_up = (now.total - now.usable) - (before.total - before.usable)
+    elif now.steady and before.steady and now.size == before.size:
+        used_up = before.usable - now.usable
+    else:
+        return now.usable
+    return max(0.0, now.usable - max(0.0, used_up) * (seconds + ACTING_SECONDS) / seconds)
+
+
+class BalloonStatistics(Protocol):
+    """Gives what guests' balloon drivers say."""
+
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """One guest that is watched. Belongs to the lock of the watch, except `reading`, which belongs to its thread."""
+
+    name: str
+    incarnation: str
+    seen: WatchedMemory
+    """By the last cycle."""
+    expected: WatchedMemory
+    """Its memory when it has done what that cycle asked of it."""
+    asked: bool = False
+    """A cycle was asked for since the last one."""
+    owes: float | None = None
+    """The size that it was asked to shrink to, in KiB, until it gets there."""
+    reading: Reading | None = None
+    news: WatchedMemory | None = None
+    """Said by the guest, no cycle was asked for, and none is known to have seen it: it is judged when no cycle is due."""
+    statistics: Statistics | None = None
+    unsteady: int = 1
+    """New statistics that are still to be seen before the guest's size counts as steady."""
+    soon: tuple[float, int] | None = None
+    """When a forecast was made (monotonic seconds), and what it was (KiB): only where it is less than what is usable."""
+
+    def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
+        """Take note of new statistics; what is known of the guest, with what will be usable soon."""
+        memory, before = _memory(fields), self.statistics
+        self.statistics = self.soon = None
+        if memory is None:
+            return None
+        total = as_number(fields.get("mem_available"))
+        self.statistics = Statistics(updated, memory.usable, total, memory.size, steady=not self.unsteady)
+        self.unsteady = max(0, self.unsteady - 1)
+        soon = memory.usable if before is None else usable_soon(before, self.statistics)
+        if soon < memory.usable:
+            self.soon = (now, int(soon))
+        return memory._replace(soon=soon)
+
+    def moved(self, size: float | None) -> None:
+        """Take note of the guest's size."""
+        if self.statistics is not None and size != self.statistics.size:
+            self.unsteady = 1  # what is seen at first may have been made before the balloon moved
+
+
+@dataclass(slots=True, eq=False)
+class GuestWatch:
+    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory."""
+
+    balloons: BalloonStatistics
+    """Gives the guests' balloon statistics, bounded in time."""
+    every: float
+    """Seconds between two looks."""
+    wake: Callable[[str], None]
+    log: logging.Logger
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+    _pressed: bool = False
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _some: threading.Event = field(default_factory=threading.Event)
+    """Set while there are guests to be watched."""
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread. It asks when there is a guest to be watched."""
+        self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. One that is stuck in a call is left behind."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        self._some.set()
+        thread.join(_JOIN_SECONDS)
+
+    def follow(self, report: Report) -> None:
+        """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
+        applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED)
+        asked = {decision.entity.id: decision.value for decision in applied if decision.control == BALLOON}
+        state = report.snapshot.host.fields.get(STATE_FIELD)
+        with self._lock:
+            self._pressed = state is not None and state != STATE_HIGH
+            before, self._watched = self._watched, {}
+            for guest in report.snapshot.guests.values():
+                seen = _memory(guest.fields)
+                if seen is None or not _can_be_helped(guest, seen, asked.get(guest.id)):
+                    continue
+                known, expected = before.get(guest.id), _expected(seen, asked.get(guest.id))
+                if known is None or known.incarnation != guest.incarnation:
+                    known = _Watched(guest.name, guest.incarnation, seen, expected)
+                known.seen, known.expected, known.asked = seen, expected, False
+                target = as_number(asked.get(guest.id, guest.fields.get(BALLOON)))
+                if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
+                    known.owes = target if target < seen.size - TAKEN_KIB else None
+                self._watched[guest.id] = known
+            if self._watched:
+                self._some.set()
+            elif not self._stopping.is_set():
+                self._some.clear()
+
+    def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
+        """KiB that will be usable soon in these guests, by id, where that is known and less than what is usable. One that was started anew
+        since the last cycle has none: what is known is of the start before."""
+        now = self.monotonic()
+        with self._lock:
+            made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
+        known = ((guest.id, made.get((guest.id, guest.incarnation))) for guest in guests)
+        return {uuid: soon[1] for uuid, soon in known if soon is not None and now - soon[0] <= _SOON_SECONDS}
+
+    def look(self) -> float:
+        """Look once, and wake the engine if need be; seconds until the next look."""
+        with self._lock:
+            watched = dict(self._watched)
+        if not watched:
+            return self.every
+        began = self.monotonic()
+        try:
+            records = self.balloons.of(watched.keys())
+        except HypervisorError as error:
+            self.log.debug("guests are not watched: %s", error)
+            return max(self.every, _FAILURE_SECONDS)
+        wall, now = self.wall(), self.monotonic()
+        reasons = []
+        for uuid, guest in watched.items():
+            record, before = records.get(uuid), guest.reading
+            if record is None:
+                continue
+            size = record.get("balloon.current")
+            guest.moved(size if isinstance(size, int) else None)
+            if isinstance(size, int) and self._arrived(guest, size):
+                reasons.append(f"guest {printable(guest.name)} has given what it was asked for")
+            updated = record.get("balloon.last-update")
+            if before is not None and updated in {None, 0, before.updated}:  # nothing new, as most of the time
+                guest.reading = before if updated is None else before._replace(looked=now)  # a busy guest may have some that are new
+            else:
+                fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
+                guest.news = guest.forecast(fields, guest.reading.updated, now)
+                if before is not None and guest.reading.rebooted != before.rebooted:
+                    reasons.append(f"guest {printable(guest.name)} has rebooted")
+            why = self._judged(guest)
+            if why:
+                reasons.append(f"guest {printable(guest.name)} {why}")
+        if reasons:
+            self.wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
+        every = min(self.every, ARRIVING_SECONDS) if any(guest.owes is not None for guest in watched.values()) else self.every
+        return max(every, (now - began) / LARGEST_SHARE)
+
+    def _arrived(self, guest: _Watched, size: int) -> bool:
+        """The guest has come to have what it was asked to shrink to; once for each time that it was asked."""
+        with self._lock:
+            if guest.owes is None or size > guest.owes + TAKEN_KIB:
+                return False
+            guest.owes = None
+            return True
+
+    def _judged(self, guest: _Watched) -> str:
+        """Why a cycle is needed for this guest now, if none was asked for yet.
+
+        One that was asked for and has not ended may have looked at the guest before this: then it is judged after that cycle.
+        """
+        with self._lock:
+            now = guest.news
+            if now is None or guest.asked:
+                return ""
+            guest.news = None
+            if now.usable == guest.seen.usable:  # the very statistics that the cycle went by: where they lead to may be news to it
+                if now.soon is None:
+                    return ""
+                now = guest.expected._replace(soon=now.soon + guest.expected.usable - guest.seen.usable)
+            why = why_wake(guest.expected, now)
+            if why:
+                why = f"is short of memory: {why}"
+            elif self._pressed and (freed := freed_kib(guest.expected, now)) >= FREED_KIB:
+                why = f"has freed {format_kib(freed)} since the last cycle"
+            guest.asked = bool(why)
+            return why
+
+    def _run(self) -> None:
+        pause = self.every
+        while True:
+            self._some.wait()
+            if self._stopping.wait(pause):
+                return
+            try:
+                pause = self.look()
+            except Exception:  # containment: a guest's strange answer must not end the watch for all
+                self.log.exception("looking at the guests failed")
+                pause = _FAILURE_SECONDS
+
+
+def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
+    """Its memory when it has followed: then it is not short any more, and may be so again."""
+    target = as_number(asked)
+    return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
+
+
+def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
+    """There is something that the guest could get back."""
+    maximum = guest.number("balloon_max")
+    if maximum is None or {"*", BALLOON} & guest.blocked.keys():
+        return False
+    size = min(seen.size, as_number(asked) or seen.size)
+    return maximum - size >= TAKEN_KIB
+
+
+def _memory(fields: Mapping[str, Value]) -> WatchedMemory | None:
+    size, usable = as_number(fields.get("balloon_cur")), as_number(fields.get("mem_usable"))
+    if size is None or usable is None:
+        return None
+    return WatchedMemory(size, usable, as_number(fields.get("swap_in")), as_number(fields.get("major_fault")))

@@ -1,0 +1,96 @@
+"""Servers of plugins: what becomes of one that cannot begin, and for whom others have to go."""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mom_core import MomError
+from mom_devkit import wait_until
+from mom_kvm import Address, BoundedServer, ServerDoor, listen
+
+
+class Small(BoundedServer[ServerDoor]):
+    """Has one client, which stays, and takes no more where it is told so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__([ServerDoor(lambda: listen(Address(str(path))))], 1, logging.getLogger("mom.test"))
+        self.connected = 0
+        self.dropped = 0
+        self.open = True
+        self.failure: Exception | None = None
+
+    @property
+    def clients(self) -> int:
+        return self.connected
+
+    def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
+        self.dropped += 1
+        return True
+
+    def takes(self, door: ServerDoor) -> bool:
+        return self.open
+
+    def begin(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def connect(self, door: ServerDoor, sock: socket.socket) -> None:
+        self.connected += 1
+        await asyncio.get_running_loop().sock_recv(sock, 1)
+        sock.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "small.sock"
+
+
+@pytest.fixture
+def server(path: Path) -> Iterator[Small]:
+    made = Small(path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("broken", ["loop", "thread", "begin"])
+def test_a_server_that_cannot_begin_says_so_and_leaves_nothing(
+    server: Small, path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Nobody waits for it for ever, and the next one can listen there."""
+
+    def refused(*_: object) -> None:
+        raise OSError(24, "Too many open files") if broken == "loop" else RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        if broken == "begin":
+            server.failure = ValueError("nothing fits")
+        else:
+            target: object = asyncio.events if broken == "loop" else threading.Thread
+            patched.setattr(target, "new_event_loop" if broken == "loop" else "start", refused)
+        with pytest.raises(MomError, match=r"the server could not be started: .*(Too many open files|new thread|nothing fits)"):
+            server.start("test")
+    assert not path.exists()
+    server.failure = None
+    server.start("test")
+    assert path.exists()
+
+
+def test_for_a_client_that_the_door_does_not_take_nobody_has_to_go(server: Small, path: Path) -> None:
+    server.start("test")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as refused, socket.socket(socket.AF_UNIX) as taken:
+        first.connect(str(path))
+        wait_until(lambda: server.connected == 1)
+        server.open = False
+        refused.settimeout(60)
+        refused.connect(str(path))
+        assert refused.recv(1) == b""
+        assert server.dropped == 0
+        server.open = True
+        taken.connect(str(path))
+        wait_until(lambda: server.connected == 2)
+        assert server.dropped == 1

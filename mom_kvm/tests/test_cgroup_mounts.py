@@ -1,0 +1,113 @@
+"""Where control groups are, on hosts of all kinds."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_kvm.cgroup_mounts import BELIEVED_SECONDS, Hierarchies, mounts_in
+
+V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+HOSTS = "40 24 0:28 /../../.. /host/cgroup ro - cgroup2 cgroup2 rw"
+HYBRID = """24 1 254:0 / / rw - ext4 /dev/vda rw
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw shared:3 master:1 - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw"""
+
+
+def hierarchies(tmp_path: Path, text: str) -> Hierarchies:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(text)
+    found = Hierarchies(tmp_path)
+    found.refresh()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "controller", "path", "folder"),
+    [
+        (V2, Hierarchies.UNIFIED, "/machine.slice/a.scope", "sys/fs/cgroup/machine.slice/a.scope"),
+        (V2, "memory", "/machine.slice/a.scope", None),
+        (V2, Hierarchies.UNIFIED, "/", "sys/fs/cgroup"),
+        (HYBRID, "memory", "/machine/a", "sys/fs/cgroup/memory/machine/a"),
+        (HYBRID, "cpuacct", "/machine/a", "sys/fs/cgroup/cpu,cpuacct/machine/a"),
+        (HYBRID, Hierarchies.UNIFIED, "/machine/a", "sys/fs/cgroup/unified/machine/a"),
+        (V2, Hierarchies.UNIFIED, "/../machine/a", None),
+        (V2, Hierarchies.UNIFIED, "machine", None),
+        (V2.replace("0:28 / ", "0:28 /docker/x "), Hierarchies.UNIFIED, "/docker/x/a", "sys/fs/cgroup/a"),
+        (V2.replace("0:28 / ", "0:28 /docker/x "), Hierarchies.UNIFIED, "/docker/xy/a", None),
+        (V2.replace("/sys/fs/cgroup", "/mnt/my\\040groups"), Hierarchies.UNIFIED, "/a", "mnt/my groups/a"),
+        ("", Hierarchies.UNIFIED, "/a", None),
+        # In a container, with the host's hierarchy mounted beside its own: paths begin at its own group, three below the host's root.
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../../machine/a", "host/cgroup/machine/a"),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../pod-b/guest", "host/cgroup/kube/pod-b/guest"),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/", "host/cgroup/kube/pods/mom"),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../../..", None),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../a/../b", None),
+    ],
+)
+def test_a_group_is_found_through_what_is_mounted(tmp_path: Path, text: str, controller: str, path: str, folder: str | None) -> None:
+    (own := tmp_path / "host/cgroup/kube/pods/mom").mkdir(parents=True)
+    (own / "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
+    assert hierarchies(tmp_path, text).folder(controller, path) == (None if folder is None else str(tmp_path / folder))
+
+
+@pytest.mark.parametrize("line_break", ["\v", "\r", "\x1c", "\x85"])
+def test_no_mount_is_named_so_that_it_passes_for_another(tmp_path: Path, line_break: str) -> None:
+    text = f"50 24 0:40 / /home/a{line_break}51 rw - fuse a{line_break}x\n{V2.replace('/sys/fs/cgroup', f'/mnt/a{line_break}b')}\n"
+    found = hierarchies(tmp_path, text)
+    assert [mount.folder for mount in found.mounts] == [f"/mnt/a{line_break}b"]
+
+
+def test_where_the_own_group_is_not_found_only_what_is_above_all_groups_on_the_way_can_be_reached(tmp_path: Path) -> None:
+    found = hierarchies(tmp_path, HOSTS)
+    assert found.folder("", "/../../pod-b") is None
+    assert found.folder("", "/../../../machine") == f"{tmp_path}/host/cgroup/machine"
+    assert found.top("") == f"{tmp_path}/host/cgroup"
+
+
+def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:
+    assert [mount.writable for mount in mounts_in(f"{V2}\n{V2.replace('rw,nosuid', 'ro')}\n{V2.replace('rw,nsd', 'ro,nsd')}")] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_host_without_mountinfo_has_no_groups(tmp_path: Path) -> None:
+    found = Hierarchies(tmp_path)
+    found.refresh()
+    assert not found.mounts
+
+
+def test_the_list_of_mounts_is_read_again_when_it_is_old_and_not_in_each_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("mom_kvm.cgroup_mounts.time.monotonic", lambda: now[0])
+    found = hierarchies(tmp_path, HYBRID.splitlines()[0])
+    (tmp_path / "proc/self/mountinfo").write_text(V2)
+    now[0] += BELIEVED_SECONDS - 1
+    found.keep_fresh()
+    assert not found.mounts
+    now[0] += 1
+    found.keep_fresh()
+    assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
+
+
+def test_a_list_of_mounts_that_could_not_be_read_once_is_read_again_at_once(tmp_path: Path) -> None:
+    """As where mom had no file descriptor left: limits of all guests would be unknown for a minute, and could not be raised."""
+    found = hierarchies(tmp_path, V2)
+    (mountinfo := tmp_path / "proc/self/mountinfo").rename(tmp_path / "away")
+    found.refresh()
+    assert not found.mounts
+    (tmp_path / "away").rename(mountinfo)
+    found.keep_fresh()
+    assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read(text: str) -> None:
+    mounts_in(text)
+    mounts_in(f"1 1 0:1 {text} - cgroup2 a rw")

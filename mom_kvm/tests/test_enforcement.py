@@ -1,0 +1,271 @@
+"""What settings ask of guests' controls is decided while they ask for it, and undone after."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Problem, Scope, Snapshot, Source, Unit, Value
+from mom_kvm import Enforcement, SetValue
+
+WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
+DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name", absent={"limit": -1})
+PORTS = ControlSpec("ports", Unit.LIST, Scope.GUEST, "limits", "ports", key="name")
+
+
+def noted(control: str, before: Value, applied: Value = 50) -> LedgerEntry:
+    return LedgerEntry(Guest("1", "vm").entity, control, before, applied, "plugin", 0.0)
+
+
+def enforcing(folder: Path, *changes: LedgerEntry) -> Enforcement:
+    """For a plugin of a mom whose ledger has these entries."""
+    context = PluginContext("plugin", state_directory=folder, engine_state=lambda: EngineState(changes=changes))
+    return Enforcement(context, [WEIGHT, DISKS, PORTS])
+
+
+@pytest.fixture
+def enforcement(tmp_path: Path) -> Enforcement:
+    return enforcing(tmp_path, noted("weight", 100))
+
+
+def decided(
+    enforcement: Enforcement,
+    wanted: Mapping[str, Value] | None = None,
+    blocked: Mapping[str, str] | None = None,
+    anew: str = "",
+    **fields: Value,
+) -> list[tuple[str, Value] | str]:
+    """What comes of these settings for a guest with these fields: controls and values, or a problem's message."""
+    guest = Guest("1", "vm", fields, blocked=blocked or {}, incarnation=anew)
+    values = {control: SetValue(value) for control, value in (wanted or {}).items()}
+    found = enforcement.decide(Snapshot(guests={"1": guest}), {"1": values} if values else {})
+    return [(one.control, one.value) if isinstance(one, Decision) else one.message for one in found]
+
+
+def test_it_is_decided_in_each_cycle_also_when_it_stands_and_undone_until_that_stands(enforcement: Enforcement) -> None:
+    for now in (100, 50, 50, None):
+        assert decided(enforcement, {"weight": 50}, weight_now=now) == [("weight", 50)]
+    for now in (50, None, 50):
+        assert decided(enforcement, weight_now=now) == [("weight", 100)]
+    assert decided(enforcement, weight_now=100) == []
+    assert decided(enforcement, weight_now=70) == [], "another process's"
+
+
+def test_nothing_is_decided_while_it_is_unknown_what_stands(enforcement: Enforcement) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=None) == []
+    assert decided(enforcement) == []
+
+
+def test_a_guest_that_was_started_anew_has_nothing_to_be_undone(enforcement: Enforcement) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert decided(enforcement, anew="2", weight_now=50) == []
+
+
+def without_guests(enforcement: Enforcement, monotonic: float, wanted: Mapping[str, Value] | None = None) -> list[Decision | Problem]:
+    """What comes of these settings in a cycle that lists no guest."""
+    values = {control: SetValue(value) for control, value in (wanted or {}).items()}
+    return list(enforcement.decide(Snapshot(monotonic=monotonic), {"1": values} if values else {}))
+
+
+@pytest.mark.parametrize("set_meanwhile", [True, False], ids=["set meanwhile", "no longer set when it comes back"])
+def test_what_stood_before_is_known_after_a_time_in_which_no_guest_was_listed(enforcement: Enforcement, set_meanwhile: bool) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    for seconds in (1.0, 600.0):
+        assert without_guests(enforcement, seconds, {"weight": 50}) == []
+    if set_meanwhile:
+        assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
+    assert decided(enforcement, weight_now=50) == [("weight", 100)]
+
+
+def test_what_stood_before_is_known_of_a_guest_that_the_ledger_has_forgotten(tmp_path: Path) -> None:
+    """As three lists have lacked it."""
+    ledger, asked = [noted("weight", 100)], []
+
+    def state() -> EngineState:
+        asked.append(len(ledger))
+        return EngineState(changes=tuple(ledger))
+
+    enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path, engine_state=state), [WEIGHT, DISKS, PORTS])
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert without_guests(enforcement, 1.0, {"weight": 50}) == []
+    ledger.clear()
+    before = len(asked)
+    for seconds in range(2, 100):
+        assert without_guests(enforcement, float(seconds), {"weight": 50}) == []
+    assert len(asked) == before, "the ledger is not looked through in each cycle for guests that are away"
+    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
+    ledger.append(noted("weight", 50, 40))  # mom's own value, as the setting has changed since
+    assert decided(enforcement, weight_now=40) == [("weight", 100)]
+    assert decided(enforcement, weight_now=100) == []
+
+
+def test_a_guest_that_is_not_listed_for_hours_is_forgotten(enforcement: Enforcement) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    for hours in (1, 3):
+        assert without_guests(enforcement, hours * 3600.0) == []
+    assert decided(enforcement, weight_now=50) == []
+
+
+def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(tmp_path: Path) -> None:
+    before: Value = [{"name": "a", "limit": 5}]
+    now: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("disks", before, now))
+    assert decided(enforcement, {"disks": now}, disks=before) == [("disks", now)]
+    undone = ("disks", [{"name": "b", "limit": -1}, {"name": "a", "limit": 5}])
+    assert decided(enforcement, disks=now) == [undone]
+    assert decided(enforcement, disks=[{"name": "b", "limit": -1}]) == [undone], "an item that is not listed is not at its limit"
+    assert decided(enforcement, disks=before) == []
+
+
+def test_items_that_came_later_are_undone_as_the_ledger_has_them(tmp_path: Path) -> None:
+    before: Value = [{"name": "a", "limit": 5}, {"name": "later", "limit": 6}]
+    set_to: Value = [{"name": "a", "limit": 9}, {"name": "later", "limit": 9}]
+    ledger = list[LedgerEntry]()
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=ledger))
+    enforcement = Enforcement(context, [PORTS])
+    assert decided(enforcement, {"ports": [{"name": "a", "limit": 9}]}, ports=[{"name": "a", "limit": 5}])
+    assert decided(enforcement, {"ports": set_to}, ports=before)
+    ledger.append(noted("ports", before, set_to))
+    assert decided(enforcement, ports=set_to) == [("ports", before)]
+    assert decided(enforcement, ports=before) == []
+
+
+def test_a_list_stands_again_also_where_its_field_tells_more_of_its_items(tmp_path: Path) -> None:
+    """As of a disk its path, which changes with another disc in a drive."""
+    item: dict[str, Value] = {"name": "a", "limit": 9, "path": "/old"}
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "gone", "limit": 5}], [item]))
+    assert decided(enforcement, {"ports": [item]}, ports=[item]) == [("ports", [item])]
+    assert decided(enforcement, ports=[item]) == [("ports", [{"name": "a", "limit": 5}])], "of what is gone nothing can be set"
+    assert decided(enforcement, ports=[{**item, "limit": 5, "path": "/new"}]) == []
+    assert decided(enforcement, ports=[item]) == [], "another process's"
+
+
+def test_an_item_that_settings_name_no_more_is_undone_while_they_name_others(tmp_path: Path) -> None:
+    set_to: Value = [{"name": "a", "limit": 9}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}], set_to))
+    assert decided(enforcement, {"ports": set_to}, ports=set_to) == [("ports", set_to)]
+    only: Value = [{"name": "b", "limit": 9}]
+    assert decided(enforcement, {"ports": only}, ports=set_to) == [("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 9}])]
+    assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 5}, {"name": "b", "limit": 9}]) == [("ports", only)]
+    assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]) == [("ports", only)]
+
+
+def test_an_item_that_settings_never_named_is_not_theirs_to_undo(tmp_path: Path) -> None:
+    """A policy has set it, and is silent as it stands."""
+    stands: Value = [{"name": "a", "limit": 100}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 0}, {"name": "b", "limit": 0}], stands))
+    only: Value = [{"name": "b", "limit": 9}]
+    assert decided(enforcement, {"ports": only}, ports=stands) == [("ports", only)]
+    assert decided(enforcement, ports=stands) == [("ports", [{"name": "b", "limit": 0}])]
+
+
+@pytest.mark.parametrize(
+    ("control", "before", "ours", "theirs"),
+    [("weight", 100, 50, 30), ("ports", [{"name": "a", "limit": 0}], [{"name": "a", "limit": 9}], [{"name": "a", "limit": 7}])],
+)
+def test_nothing_is_said_against_another_evaluator_that_has_what_is_set_no_more(
+    tmp_path: Path, control: str, before: Value, ours: Value, theirs: Value
+) -> None:
+    enforcement = enforcing(tmp_path, noted(control, before, ours)._replace(earlier=theirs))
+    stands: dict[str, Any] = {"weight_now" if control == "weight" else control: theirs}
+    assert decided(enforcement, {control: ours}, **stands) == [(control, ours)]
+    other = Decision(Guest("1", "vm").entity, control, theirs, source=Source("60_mine", 3, 1))
+    assert decided(enforcement, **stands) == [(control, before)]
+    for _ in range(2):
+        enforcement.hear([other])
+        assert decided(enforcement, **stands) == []
+    enforcement.hear([])
+    assert decided(enforcement, **stands) == [(control, before)], "once nobody wants anything, what stood before does"
+
+
+def test_what_policies_set_as_it_was_agreed_is_undone_when_it_is_agreed_no_more(tmp_path: Path) -> None:
+    stands: Value = [{"name": "a", "limit": 100}, {"name": "b", "limit": 9}]
+    ledger = noted("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}], stands)
+    guest = Guest("1", "vm", {"ports": stands})
+
+    def cycle(enforcement: Enforcement, agreed: Value, wanted: Value = None) -> list[Value]:
+        values = {"1": {"ports": SetValue(wanted)}} if wanted else {}
+        found = enforcement.decide(Snapshot(guests={"1": guest}), values, {"1": {"ports": agreed}})
+        return [one.value for one in found if isinstance(one, Decision)]
+
+    both: Value = [{"name": "a"}, {"name": "b"}]
+    enforcement = enforcing(tmp_path, ledger)
+    assert cycle(enforcement, both) == []
+    assert cycle(enforcement, None) == [], "what was agreed is unknown for a moment"
+    assert cycle(enforcement, [{"name": "b"}], [{"name": "a", "limit": 7}]) == [[{"name": "a", "limit": 7}]], "the file has it now"
+    assert cycle(enforcement, both) == [[{"name": "a", "limit": 5}]], "that is taken out of the file"
+    again = enforcing(tmp_path, ledger)
+    undone: Value = [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}]
+    assert cycle(again, [{"name": "a"}]) == [undone], "the mom before this one has noted what it had begun to undo, and what was agreed"
+
+
+def test_what_another_process_has_set_meanwhile_is_left_alone_when_settings_ask_for_it_no_more(tmp_path: Path) -> None:
+    before: Value = [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}]
+    set_to: Value = [{"name": "a", "limit": 9}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("weight", 100), noted("ports", before, set_to))
+    assert len(decided(enforcement, {"weight": 50, "ports": set_to}, weight_now=50, ports=set_to)) == 2
+    theirs: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
+    assert decided(enforcement, weight_now=70, ports=theirs) == [("ports", [{"name": "b", "limit": 6}])]
+    assert decided(enforcement, weight_now=50, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 6}]) == [], "it was done with"
+
+
+def test_where_the_ledger_has_nothing_there_is_nothing_to_be_undone(tmp_path: Path) -> None:
+    """The hypervisor has refused it, or another plugin's decision came before it."""
+    enforcement = enforcing(tmp_path)
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert decided(enforcement, weight_now=70) == []
+
+
+def test_what_stood_while_mom_only_observed_is_not_what_stood_before_its_change(tmp_path: Path) -> None:
+    ledger: list[LedgerEntry] = []
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
+    enforcement = Enforcement(context, [WEIGHT])
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)], "and nothing is set"
+    ledger.append(noted("weight", 200))  # as the operator has left it when mom is told to act
+    assert decided(enforcement, {"weight": 50}, weight_now=200) == [("weight", 50)]
+    assert decided(enforcement, weight_now=50) == [("weight", 200)]
+
+
+def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(enforcement: Enforcement) -> None:
+    said = "weight is set in the YAML file, and cannot be applied to vm: no controller"
+    assert decided(enforcement, {"weight": 50}, {"weight": "no controller"}, weight_now=100) == [said]
+    assert decided(enforcement, {"weight": 50}, {"*": "it is paused"}, weight_now=100) == []
+
+
+def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem(tmp_path: Path) -> None:
+    enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT], lambda guest, control: "not here")
+    for names, whom in (("abc", "a, b, c"), ("abcdefg", "7 guests"), ("bcdefgh", "7 guests")):
+        guests = {name: Guest(name, name) for name in names}
+        (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
+        assert isinstance(problem, Problem)
+        assert problem.message.endswith(f"to {whom}: not here")
+        assert problem.entity is None
+
+
+def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it(tmp_path: Path) -> None:
+    entry = noted("weight", 100)
+    enforcement = enforcing(tmp_path, entry, entry._replace(incarnation="of another boot", before=70))
+    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)], "it stands, as mom was killed"
+    assert decided(enforcement, weight_now=50) == [("weight", 100)]
+    assert decided(enforcement, weight_now=100) == []
+
+
+def test_what_settings_ask_for_and_is_unknown_now_is_left_as_it_stands(enforcement: Enforcement) -> None:
+    """A figure that is missing for one cycle, such as the host's CPUs, must not lift the limits of all guests."""
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert decided(enforcement, {"weight": None}, weight_now=50) == []
+    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
+    assert decided(enforcement, weight_now=50) == [("weight", 100)]
+
+
+@pytest.mark.parametrize("stands", [True, False], ids=["mom's change stands", "it was put back when mom ended"])
+def test_a_setting_that_is_removed_while_mom_does_not_run_is_undone(tmp_path: Path, stands: bool) -> None:
+    first = enforcing(tmp_path)
+    assert decided(first, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    changes = (noted("weight", 100),) if stands else ()
+    second = enforcing(tmp_path, *changes)
+    assert decided(second, weight_now=50) == ([("weight", 100)] if stands else []), "without mom's change, 50 is another process's"
+    assert decided(second, weight_now=100) == []
+    third = enforcing(tmp_path, *changes)
+    assert decided(third, weight_now=50) == [], "it is undone, and what stands now is another process's"

@@ -1,0 +1,460 @@
+"""What the host sees of its guests, in folders that look like /proc and /sys/fs/cgroup."""
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_core import Value
+from mom_kvm import Cgroups, CpuCounters, Hierarchies, HostSide, MergedPages, cgroups_of, huge_kib, swapped_kib, times_of
+
+SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
+PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
+
+
+@dataclass
+class HostFiles:
+    """A host's files, and what the plugin makes of them."""
+
+    root: Path
+    now: float = 100.0
+
+    def __post_init__(self) -> None:
+        (self.root / "pids").mkdir()
+        (self.root / "sys/fs/cgroup").mkdir(parents=True)
+        (self.root / "sys/fs/cgroup/cgroup.controllers").write_text("cpu memory\n")
+        self.side = HostSide(self.found, self.root, lambda: self.now)
+
+    def found(self, name: str, uuid: str) -> int | None:
+        """As a hypervisor finds it: only a process that runs this guest counts."""
+        file = self.root / "pids" / f"{name}.pid"
+        pid = int(file.read_text()) if file.exists() else 0
+        command = self.root / "proc" / str(pid) / "cmdline"
+        return pid if command.exists() and uuid.encode() in command.read_bytes() else None
+
+    def process(
+        self, pid: int, name: str = "web", *, started: int = 99, group: str = f"0::{SCOPE}/libvirt/emulator", huge: int | None = None
+    ) -> Path:
+        folder = self.root / "proc" / str(pid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cmdline").write_bytes(b"\0".join([b"qemu", b"-uuid", f"uuid-of-{name}".encode(), b""]))
+        (folder / "status").write_text("Name:\tqemu\nVmSwap:\t     2048 kB\n")
+        (folder / "ksm_stat").write_text("ksm_merging_pages 256\nksm_process_profit 1048576\n")
+        (folder / "cgroup").write_text(f"{group}\n")
+        if huge is not None:
+            (folder / "smaps_rollup").write_text(f"7f00-7fff ---p 0 00:00 0  [rollup]\nRss: 9 kB\nAnonHugePages:   {huge} kB\n")
+        (self.root / "pids" / f"{name}.pid").write_text(str(pid))
+        self.count(pid, started=started)
+        return folder
+
+    def count(self, pid: int, *, minor: int = 0, major: int = 0, ticks: int = 0, started: int = 99, pages: int = 2) -> None:
+        text = f"{pid} (qemu) S 1 7 7 0 -1 4194560 {minor} 0 {major} 0 {ticks} 0 0 0 20 0 5 0 {started} 1 {pages}\n"
+        (self.root / "proc" / str(pid) / "stat").write_text(text)
+
+    def group(self, path: str = SCOPE, *, used_us: int = 0, throttled_us: int | None = None, procs: str = "") -> None:
+        folder = self.root / "sys/fs/cgroup" / path.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        for resource in ("memory", "cpu", "io"):
+            (folder / f"{resource}.pressure").write_text(PRESSURE)
+        throttled = "" if throttled_us is None else f"nr_throttled 3\nthrottled_usec {throttled_us}\n"
+        (folder / "cpu.stat").write_text(f"usage_usec {used_us}\nuser_usec 1\n{throttled}")
+        (folder / "cgroup.procs").write_text(procs)
+
+    def huge_pages(self, mode: str = "always [madvise] never") -> None:
+        folder = self.root / "sys/kernel/mm/transparent_hugepage"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "enabled").write_text(f"{mode}\n")
+
+    def follow(self, *names: str, number: int = 1) -> None:
+        self.side.follow((f"uuid-of-{name}", name, number) for name in names)
+
+    @property
+    def properties(self) -> dict[str, Value]:
+        return self.side.properties("uuid-of-web")
+
+    def in_huge_pages(self, *names: str) -> list[Value]:
+        found = self.side.fields([f"uuid-of-{name}" for name in names])
+        return [found[f"uuid-of-{name}"].get("host_huge_pages") for name in names]
+
+    def fields(self, name: str = "web") -> dict[str, object]:
+        return dict(self.side.fields([f"uuid-of-{name}"]).get(f"uuid-of-{name}", {}))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> HostFiles:
+    return HostFiles(tmp_path)
+
+
+def test_a_guests_process_and_group_are_read(host: HostFiles) -> None:
+    host.process(4711)
+    host.group(used_us=1_000_000, throttled_us=0)
+    host.follow("web")
+    assert host.properties == {"pid": 4711, "cgroups": {"": SCOPE}}
+    first = host.fields()
+    assert first == {
+        "rss": 2 * mmap.PAGESIZE >> 10,
+        "host_swap": 2048, "host_ksm_merged": 1024, "host_ksm_profit": 1024,
+        "host_psi_memory_some_avg10": 12.34, "host_psi_memory_full_avg10": 5.0, "host_psi_cpu_some_avg10": 12.34,
+        "host_psi_cpu_full_avg10": 5.0, "host_psi_io_some_avg10": 12.34, "host_psi_io_full_avg10": 5.0,
+    }  # fmt: skip
+    host.now += 5
+    host.count(4711, minor=30, major=2, ticks=250)
+    host.group(used_us=4_000_000, throttled_us=500_000)
+    assert host.fields() == first | {
+        "host_minor_faults": 30, "host_major_faults": 2, "host_cpu_usage": 50.0,
+        "host_cgroup_cpu_usage": 60.0, "host_cgroup_throttled": 10.0,
+    }  # fmt: skip
+
+
+def test_rates_are_not_taken_over_an_instant(host: HostFiles) -> None:
+    host.process(4711)
+    host.group()
+    host.follow("web")
+    host.fields()
+    host.now += 5
+    host.count(4711, ticks=100)
+    host.group(used_us=1_000_000)
+    before = host.fields()
+    host.now += 0.01
+    host.count(4711, ticks=101)
+    host.group(used_us=1_010_000)
+    after = host.fields()
+    for name in ("host_cpu_usage", "host_cgroup_cpu_usage"):
+        assert after[name] == before[name] == 20.0
+
+
+def test_a_number_that_another_process_has_now_is_not_the_guests(host: HostFiles) -> None:
+    host.process(4711)
+    host.follow("web")
+    assert host.fields()
+    host.now += 5
+    host.count(4711, minor=999_999, started=100)
+    assert host.fields() == {}
+    (host.root / "proc/4711/cmdline").write_bytes(b"bash\0")
+    host.follow("web")
+    assert (host.fields(), host.properties) == ({}, {})
+
+
+def test_a_process_that_has_ended_has_no_fields(host: HostFiles) -> None:
+    host.process(4711)
+    host.follow("web")
+    (host.root / "proc/4711/stat").unlink()
+    assert (host.fields(), host.properties) == ({}, {})
+
+
+def test_a_guest_that_was_started_anew_has_another_process(host: HostFiles) -> None:
+    host.process(4711)
+    host.follow("web")
+    host.process(4712)
+    host.follow("web", number=2)
+    assert host.properties["pid"] == 4712
+    assert "host_minor_faults" not in host.fields(), "nothing to compare with yet"
+
+
+def test_a_pid_file_that_comes_late_is_found_and_one_that_never_comes_is_not_looked_for_all_the_time(host: HostFiles) -> None:
+    host.follow("web")
+    assert host.properties == {}
+    host.process(4711)
+    host.follow("web")
+    assert host.properties == {}, "not yet"
+    host.now += 1
+    host.follow("web")
+    assert host.properties["pid"] == 4711
+
+
+@pytest.mark.parametrize(
+    ("group", "own"),
+    [
+        ("0::/machine/qemu-1-web.libvirt-qemu", {"": "/machine/qemu-1-web.libvirt-qemu"}),
+        ("0::/machine/qemu-1-web.libvirt-qemu/libvirt/emulator", {"": "/machine/qemu-1-web.libvirt-qemu"}),
+        ("4:cpu,cpuacct:/machine/qemu-1-web.libvirt-qemu/emulator\n1:name=systemd:/x\n0::/", {
+            "cpu": "/machine/qemu-1-web.libvirt-qemu", "cpuacct": "/machine/qemu-1-web.libvirt-qemu",
+        }),
+        ("0::/system.slice/libvirtd.service", {}),
+        ("0::/", {}),
+        ("0::/../../machine/qemu-1-web.libvirt-qemu", {}),
+        ("0::/alone", {"": "/alone"}),
+        ("0::/crowd", {}),
+        ("rubbish", {}),
+    ],
+)  # fmt: skip
+def test_only_groups_that_are_the_guests_own_count(host: HostFiles, group: str, own: dict[str, str]) -> None:
+    host.group("/alone", procs="4711\n")
+    host.group("/crowd", procs="4711\n4712\n")
+    host.process(4711, group=group)
+    host.follow("web")
+    assert host.properties == ({"pid": 4711, "cgroups": own} if own else {"pid": 4711})
+    if not own:
+        assert not any("psi" in name or "cgroup" in name for name in host.fields())
+
+
+def test_a_guest_that_is_moved_to_another_group_is_followed(host: HostFiles) -> None:
+    host.process(4711, group="0::/")
+    host.group("/alone", procs="4711\n")
+    host.follow("web")
+    assert "cgroups" not in host.properties
+    (host.root / "proc/4711/cgroup").write_text("0::/alone\n")
+    assert host.fields()["host_psi_memory_some_avg10"] == 12.34
+    assert host.properties["cgroups"] == {"": "/alone"}
+
+
+def test_where_cgroups_are_of_both_versions_each_is_found(tmp_path: Path) -> None:
+    for folder in ("unified/a", "cpuacct/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "unified/a/memory.pressure").write_text(PRESSURE)
+    (tmp_path / "cpuacct/a/cpuacct.usage").write_text("3000000000\n")
+    groups = Cgroups(tmp_path, Hierarchies(tmp_path))
+    own = {"": "/a", "cpuacct": "/a"}
+    assert groups.pressure(own) == {"memory_some": 12.34, "memory_full": 5.0}
+    assert groups.cpu(own) == CpuCounters(3.0, None)
+    assert groups.cpu({"memory": "/a"}) == CpuCounters(None, None)
+
+
+def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostFiles) -> None:
+    names = [f"g{number}" for number in range(250)]
+    for number, name in enumerate(names):
+        host.process(1000 + number, name, group="0::/")
+    host.follow(*names)
+    uuids = [f"uuid-of-{name}" for name in names]
+    assert all("host_swap" in fields for fields in host.side.fields(uuids).values()), "the first look is close for all"
+    for number in range(250):
+        (host.root / "proc" / str(1000 + number) / "status").write_text("Name:\tqemu\nVmSwap:\t     1 kB\n")
+    seen = []
+    for _ in range(3):
+        host.now += 5
+        fields = host.side.fields(uuids)
+        assert all("host_minor_faults" in of_one for of_one in fields.values())
+        seen.append(sum(of_one["host_swap"] == 1 for of_one in fields.values()))
+    assert seen[0] == 100
+    assert seen[-1] == 250
+
+
+@pytest.mark.parametrize(
+    ("group", "folder", "stat", "kib"),
+    [
+        (f"0::{SCOPE}", SCOPE, "anon 8388608\nanon_thp 4194304\n", 4096),
+        (f"0::{SCOPE}", SCOPE, "anon_thp 4194304\nfile_thp 9\nshmem_thp 2097152\n", 6144),
+        (f"4:memory:{SCOPE}\n0::/", f"/memory{SCOPE}", "rss_huge 1\ntotal_rss 8388608\ntotal_rss_huge 2097152\n", 2048),
+        (f"4:memory:{SCOPE}\n0::/", f"/memory{SCOPE}", "", 512),
+        (f"0::{SCOPE}", SCOPE, "anon_thp many\n", 512),
+        ("0::/", "/", "anon_thp 4194304\n", 512),
+    ],
+    ids=["unified", "shared memory", "before it", "not counted", "garbled", "not its own"],
+)
+def test_memory_in_huge_pages_is_counted_by_the_guests_group_or_in_the_tables_of_its_process(
+    host: HostFiles, group: str, folder: str, stat: str, kib: int
+) -> None:
+    host.huge_pages()
+    host.process(4711, group=group, huge=512)
+    host.group(folder)
+    (host.root / "sys/fs/cgroup" / folder.lstrip("/") / "memory.stat").write_text(stat)
+    host.follow("web")
+    assert host.fields()["host_huge_pages"] == kib
+    assert host.side.huge_pages == "madvise"
+
+
+@pytest.mark.parametrize("mode", ["always madvise [never]", "", "[always"])
+def test_nothing_is_said_of_huge_pages_where_there_are_none(host: HostFiles, mode: str) -> None:
+    host.huge_pages(mode)
+    host.process(4711, huge=512)
+    host.group()
+    (host.root / "sys/fs/cgroup" / SCOPE.lstrip("/") / "memory.stat").write_text("anon_thp 4194304\n")
+    host.follow("web")
+    assert "host_huge_pages" not in host.fields()
+    assert host.side.huge_pages == ("never" if mode else "") or mode == "[always"
+
+
+def test_the_tables_of_a_process_are_seldom_walked_and_those_of_a_large_one_never(host: HostFiles) -> None:
+    host.huge_pages()
+    for pid, name, huge in ((1, "web", 512), (2, "large", 512), (3, "theirs", None)):
+        host.process(pid, name, group="0::/", huge=huge)
+    host.count(2, pages=17 << 18)
+    host.follow("web", "large", "theirs")
+    assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
+    host.process(1, group="0::/", huge=1024)
+    host.process(3, "theirs", group="0::/", huge=1024)
+    host.now += 50
+    assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
+    host.now += 20
+    assert host.in_huge_pages("web", "large", "theirs") == [1024, None, 1024]
+
+
+def test_walks_are_bounded_in_time_and_each_guest_has_its_turn(host: HostFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.huge_pages()
+    names = [f"g{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        host.process(1000 + number, name, group="0::/")
+    clock = [0.0]
+
+    def walk(folder: str) -> int:
+        clock[0] += 0.015
+        return 512
+
+    monkeypatch.setattr("mom_kvm.huge_pages.huge_kib", walk)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    host.follow(*names)
+    known = []
+    for seconds in (0, 5, 2, 7):
+        host.now += seconds
+        known.append(sum(kib is not None for kib in host.in_huge_pages(*names)))
+    assert known == [2, 2, 4, 6], "two in a sample, and none for 6 s"
+
+
+def test_another_process_is_not_in_the_huge_pages_of_the_one_before(host: HostFiles) -> None:
+    host.huge_pages()
+    host.process(4711, group="0::/", huge=512)
+    host.follow("web")
+    assert host.fields()["host_huge_pages"] == 512
+    host.process(4711, group="0::/", started=100)
+    (host.root / "proc/4711/smaps_rollup").unlink()
+    host.now += 1
+    host.follow("web", number=2)
+    assert "host_huge_pages" not in host.fields()
+
+
+STAT = b"7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
+
+
+_GROUPS = st.text(max_size=50).map(lambda text: f"0::/{text}".encode(errors="surrogatepass"))
+_CONTENTS = st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda end: STAT + end), _GROUPS)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_CONTENTS)
+def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
+    for name in ("cgroup", "cpu.stat", "memory.pressure", "memory.stat", "cpuacct.usage", "stat", "status", "smaps_rollup", "ksm_stat",
+                 "ksm_merging_pages"):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    groups = Cgroups(tmp_path, Hierarchies(tmp_path))
+    own = groups.own(1, cgroups_of(str(tmp_path)))
+    groups.pressure(own | {"": ""})
+    groups.cpu(own | {"": ""})
+    groups.huge_kib(own | {"": "", "memory": ""})
+    for read in (times_of, swapped_kib, huge_kib, lambda process: MergedPages(process).read()):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize("line_break", ["\v", "\r", "\x1c", "\x85"])
+def test_no_group_is_named_so_that_it_passes_for_another_guests(tmp_path: Path, line_break: str) -> None:
+    path = f"/machine.slice/own{line_break}0::{SCOPE}"
+    (tmp_path / "cgroup").write_bytes(f"0::{path}\n".encode())
+    assert cgroups_of(str(tmp_path)) == {"": path}
+
+
+CONTAINER = (
+    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod17470c02_2435_410d_824b_5e7f833ec65a.slice/cri-containerd-c1.scope"
+)
+CGROUPFS = "/kubepods/burstable/pod17470c02-2435-410d-824b-5e7f833ec65a/0123456789abcdef"
+
+
+@pytest.mark.parametrize("path", [CONTAINER, f"{CONTAINER}/container", CGROUPFS])
+def test_a_container_of_a_pod_is_the_group_of_its_only_guest(host: HostFiles, path: str) -> None:
+    host.process(4711, group=f"0::{path}")
+    host.group(path, procs="1\n20\n4711\n4800\n")
+    host.follow("web")
+    assert host.properties["cgroups"] == {"": path}
+    assert host.fields()["host_psi_memory_some_avg10"] == 12.34
+    host.process(4800, "db", group=f"0::{path}")
+    host.follow("web", "db")
+    assert "host_psi_memory_some_avg10" not in host.fields(), "there are two guests in it"
+
+
+def test_other_groups_with_more_processes_are_no_guests(host: HostFiles) -> None:
+    for path in ("/user.slice/session-1.scope", "/kubepods.slice", CONTAINER.rpartition("/")[0]):
+        host.process(4711, group=f"0::{path}")
+        host.group(path, procs="20\n4711\n")
+        host.follow("web", number=len(path))
+        assert host.properties == {"pid": 4711}, path
+
+
+def limited(host: HostFiles, path: str, most: str, used_mib: int, inactive_mib: int = 0) -> None:
+    host.group(path, procs="4711\n")
+    folder = host.root / "sys/fs/cgroup" / path.lstrip("/")
+    (folder / "memory.max").write_text(f"{most}\n")
+    (folder / "memory.current").write_text(f"{used_mib << 20}\n")
+    (folder / "memory.stat").write_text(f"anon 1\ninactive_file {inactive_mib << 20}\nactive_file 77\n")
+
+
+def test_what_the_tightest_of_its_groups_can_still_take_is_told(host: HostFiles) -> None:
+    host.process(4711, group=f"0::{CONTAINER}")
+    pod = CONTAINER.rpartition("/")[0]
+    limited(host, CONTAINER, "max", 900)
+    host.follow("web")
+    assert "host_limit_room" not in host.fields(), "no group has a limit"
+    limited(host, CONTAINER, str(2000 << 20), 900)
+    limited(host, pod, str(1500 << 20), 1200, inactive_mib=100)
+    limited(host, "/kubepods.slice", str(64 << 30), 1200)
+    assert host.fields()["host_limit_room"] == 400 << 10
+    limited(host, pod, str(1000 << 20), 1200)
+    assert host.fields()["host_limit_room"] == 0
+
+
+def test_room_that_a_guest_has_used_up_since_the_last_close_look_is_not_told(host: HostFiles) -> None:
+    names = [f"g{number}" for number in range(250)]
+    for number, name in enumerate(names):
+        host.process(1000 + number, name, group="0::/guests")
+        host.count(1000 + number, pages=100 << 8)  # of 4 KiB each
+    limited(host, "/guests", str(1000 << 20), 400)
+    host.follow(*names)
+    uuids = [f"uuid-of-{name}" for name in names]
+    assert host.side.fields(uuids)["uuid-of-g0"]["host_limit_room"] == 600 << 10
+    host.count(1000, pages=350 << 8)
+    host.count(1001, pages=900 << 8)
+    host.count(1002, pages=60 << 8)
+    found = host.side.fields(uuids)  # the turn of others
+    assert [found[f"uuid-of-g{number}"]["host_limit_room"] for number in range(4)] == [350 << 10, 0, 640 << 10, 600 << 10]
+
+
+def test_a_limit_holds_also_where_the_group_is_not_the_guests_own(host: HostFiles) -> None:
+    host.process(4711, group="0::/user.slice")
+    limited(host, "/user.slice", str(1000 << 20), 400)
+    host.follow("web")
+    assert host.fields()["host_limit_room"] == 600 << 10
+
+
+def test_from_within_a_container_groups_are_seen_where_the_hosts_are_mounted_into_it(host: HostFiles) -> None:
+    inside = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    hosts = "40 24 0:28 /../.. /host/cgroup rw - cgroup2 cgroup2 rw\n"
+    (host.root / "proc/self").mkdir(parents=True)
+    (host.root / "proc/self/mountinfo").write_text(inside)
+    path = "/../.." + CGROUPFS
+    host.process(4711, group=f"0::{path}")
+    host.follow("web")
+    assert host.properties == {"pid": 4711}, "its group is not seen from here"
+    (host.root / "proc/self/mountinfo").write_text(inside + hosts)
+    folder = host.root / "host/cgroup" / CGROUPFS.lstrip("/")
+    folder.mkdir(parents=True)
+    (folder / "cgroup.procs").write_text("20\n4711\n")
+    (folder / "memory.pressure").write_text(PRESSURE)
+    (folder / "memory.max").write_text(f"{1 << 30}\n")
+    (folder / "memory.current").write_text(f"{1 << 29}\n")
+    (folder.parent / "memory.max").write_text(f"{3 << 28}\n")
+    (folder.parent / "memory.current").write_text(f"{1 << 29}\n")
+    host.side = HostSide(host.found, host.root, lambda: host.now)
+    host.follow("web")
+    assert host.properties == {"pid": 4711, "cgroups": {"": path}}
+    fields = host.fields()
+    assert fields["host_psi_memory_some_avg10"] == 12.34
+    assert fields["host_limit_room"] == 256 << 10
+
+
+def test_files_that_take_long_to_be_opened_are_opened_in_several_samples(host: HostFiles) -> None:
+    names = [f"web{number}" for number in range(5)]
+    for pid, name in enumerate(names, 4711):
+        host.process(pid, name)
+
+    def slow() -> float:
+        host.now += 0.2
+        return host.now
+
+    side = HostSide(host.found, host.root, slow)
+    side.follow((f"uuid-of-{name}", name, 1) for name in names)
+    told = []
+    for _ in range(3):
+        fields = side.fields(f"uuid-of-{name}" for name in names)
+        assert all("host_swap" in one for one in fields.values())
+        told.append(["host_ksm_merged" in one for one in fields.values()])
+    assert told == [[True, True, False, False, False], [True, True, True, True, False], [True] * 5]

@@ -1,0 +1,113 @@
+"""A guest's process."""
+
+import gc
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mom_devkit.without_root import MomPower, StandInGuest
+from mom_kvm import HeldMemory, Merged, MergedPages, held_memory, huge_kib, largest_kib, swapped_kib, times_of
+
+STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
+
+
+def test_counters_are_the_kernels_whatever_the_program_is_called(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(STAT)
+    times = times_of(str(tmp_path))
+    assert times is not None
+    assert (times.started, times.minor_faults, times.major_faults) == (99, 12345, 67)
+    assert times.cpu_seconds == 400 / os.sysconf("SC_CLK_TCK")
+    assert times_of(str(tmp_path / "gone")) is None
+
+
+def test_a_process_that_has_ended_counts_nothing(tmp_path: Path) -> None:
+    for state in ("Z", "X"):
+        (tmp_path / "stat").write_text(STAT.replace(") S 1 7", f") {state} 1 7"))
+        assert times_of(str(tmp_path)) is None
+
+
+def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tVmSwap:\nVmPeak:\t   10 kB\nVmSwap:\t  123456 kB\nThreads:\t5\n")
+    assert swapped_kib(str(tmp_path)) == 123456
+    (tmp_path / "ksm_stat").write_text("ksm_rmap_items 9\nksm_zero_pages 0\nksm_merging_pages 500\nksm_process_profit -2048\n")
+    merged = MergedPages(str(tmp_path))
+    assert merged.read() == Merged(500 * os.sysconf("SC_PAGE_SIZE") // 1024, -2)
+    (tmp_path / "ksm_stat").write_text("ksm_rmap_items 9\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit -1024\n")
+    assert merged.read() == Merged(0, -1), "what it says now"
+    (tmp_path / "ksm_stat").write_text("ksm_rmap_items 9\n")
+    assert MergedPages(str(tmp_path)).read() is None
+    (tmp_path / "ksm_merging_pages").write_text("3\n")
+    assert MergedPages(str(tmp_path)).read() == Merged(3 * os.sysconf("SC_PAGE_SIZE") // 1024, None), "an older kernel"
+
+
+@pytest.mark.parametrize(("shared_kib", "swapped"), [(16 << 10, 2048), (64 << 10, None)])
+def test_what_is_in_swap_of_a_guest_with_shared_memory_is_unknown(tmp_path: Path, shared_kib: int, swapped: int | None) -> None:
+    (tmp_path / "status").write_text(f"Name:\tqemu\nRssAnon:\t    9000 kB\nRssShmem:\t  {shared_kib} kB\nVmSwap:\t    2048 kB\n")
+    assert swapped_kib(str(tmp_path)) == swapped
+
+
+def test_what_the_kernel_does_not_take_back_of_it(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tqemu\nVmLck:\t    64 kB\nVmRSS:\t  9000 kB\nHugetlbPages:\t  2048 kB\n")
+    assert held_memory(str(tmp_path)) == HeldMemory(2048, 64)
+    assert held_memory(str(tmp_path / "gone")) == HeldMemory()
+
+
+def test_what_it_maps(tmp_path: Path) -> None:
+    (tmp_path / "statm").write_text("300 20 10 5 0 40 0\n")
+    mapped = 300 * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert [largest_kib(str(tmp_path), host) for host in (None, 2 * mapped, 100)] == [mapped, mapped, 100]
+    assert largest_kib(str(tmp_path / "gone"), 100) == 0
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as one:
+        yield one
+        one.kill()
+
+
+def open_files() -> int:
+    gc.collect()  # of other tests, which could let go of theirs in the middle of this one
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.processes
+def test_of_a_process_that_has_ended_nothing_is_merged_and_no_file_stays_open(process: subprocess.Popen[bytes]) -> None:
+    merged, before = MergedPages(f"/proc/{process.pid}"), open_files()
+    if merged.read() is None:
+        pytest.skip("this kernel does not tell")
+    assert (merged.read(), open_files()) == (Merged(0, 0), before + 1)
+    process.kill()
+    process.wait()
+    assert (merged.read(), open_files()) == (None, before)
+
+
+@pytest.mark.processes
+def test_where_few_descriptors_are_left_none_is_kept(process: subprocess.Popen[bytes]) -> None:
+    (soft, hard), before = resource.getrlimit(resource.RLIMIT_NOFILE), open_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * before, hard))
+    try:
+        told = [MergedPages(f"/proc/{process.pid}") for _ in range(50)]
+        assert all(one.read() == told[0].read() for one in told)
+        assert open_files() < before + 10, "there may be gaps in the numbers"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def guest(mom_stand_in_guest: StandInGuest) -> StandInGuest:
+    return mom_stand_in_guest
+
+
+@pytest.mark.processes
+def test_what_the_kernel_tells_its_own_user_and_root_only_is_known(guest: StandInGuest, mom_power: MomPower) -> None:
+    folder = f"/proc/{guest.pid}"
+    told = huge_kib(folder), MergedPages(folder).read()
+    with mom_power(guest.DECLARATION):
+        assert (huge_kib(folder), MergedPages(folder).read()) == told
+    if os.geteuid() == 0:
+        assert told[0] is not None, "this kernel has smaps_rollup since 4.14"

@@ -1,0 +1,79 @@
+"""What all who judge guests share: a need that is unknown harms nobody, and a promise is broken by more than a balloon's page."""
+
+import math
+
+import pytest
+
+from mom_core import Guest, Snapshot, Value
+from mom_kvm import HealthLimits, need_of, pages_kib, taken_from, unhealthy_reasons
+
+GIB = 1 << 20
+
+
+def a_guest(**fields: Value) -> Guest:
+    """A guest of 2 GiB, sold with 4, that could give half of what it has."""
+    known: dict[str, Value] = {"balloon_max": 4 * GIB, "balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0}
+    return Guest("g", "g", {name: value for name, value in {**known, **fields}.items() if value is not None})
+
+
+def unhealthy(**fields: Value) -> str | None:
+    (found,) = unhealthy_reasons(Snapshot(guests={"g": a_guest(**fields)}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "need"),
+    [
+        ({}, (GIB, "uses")),
+        ({"guest_guarantee": 1.5 * GIB}, (1.5 * GIB, "is guaranteed")),
+        ({"guest_guarantee": 0.5 * GIB}, (GIB, "uses")),
+        ({"guest_guarantee": 3 * GIB}, (2 * GIB, "is guaranteed")),
+        ({"mem_usable": None, "guest_guarantee": GIB}, (GIB, "is guaranteed")),
+        ({"balloon_cur": None, "guest_guarantee": GIB}, (GIB, "is guaranteed")),
+        ({"mem_usable": None}, (None, "is guaranteed")),
+    ],
+)
+def test_a_guest_needs_what_it_uses_or_is_guaranteed_and_no_more_than_it_has(fields: dict[str, Value], need: tuple[float, str]) -> None:
+    assert need_of(a_guest(**fields)) == need
+
+
+def test_what_is_unknown_is_no_need_and_nothing_taken() -> None:
+    assert need_of(a_guest(mem_usable=None))[0] is None
+    assert taken_from(a_guest(balloon_max=None)) == 0.0
+    assert taken_from(a_guest()) == 2 * GIB
+
+
+@pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])
+def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) -> None:
+    assert HealthLimits.breaks(size, GIB) is broken
+
+
+def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:
+    assert [unhealthy(**{name: None}) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
+    assert unhealthy(stats_age=15.1) is None
+    assert unhealthy() == ""
+
+
+@pytest.mark.parametrize(("size", "usable", "short"), [(GIB, 32 * 1024 - 1, True), (GIB, 32 * 1024, False), (4 * GIB, 100_000, True)])
+def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, usable: int, short: bool) -> None:
+    assert (unhealthy(balloon_cur=size, mem_usable=usable) == "short of memory") is short
+
+
+@pytest.mark.parametrize(
+    ("fields", "trouble"),
+    [
+        ({"swap_in": 257.0}, "swapping"),
+        ({"major_fault": 201.0}, "waiting for disk"),
+        ({"host_psi_memory_some_avg10": 11.0}, "waiting for memory"),
+        ({"guest_guarantee": 3 * GIB}, "below guarantee"),
+        ({"swap_in": 256.0, "major_fault": 200.0, "guest_psi_memory_some_avg10": 10.0, "guest_guarantee": 2 * GIB}, ""),
+    ],
+)
+def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], trouble: str) -> None:
+    assert unhealthy(**fields) == trouble
+
+
+def test_pages_count_by_the_hosts_own_size() -> None:
+    assert pages_kib({"ksm_pages_sharing": 10, "page_size": 64}, "ksm_pages_sharing") == 640
+    assert pages_kib({"ksm_pages_sharing": 10}, "ksm_pages_sharing", math.inf) == math.inf
+    assert pages_kib({"page_size": 4}, "ksm_pages_sharing") == 0.0

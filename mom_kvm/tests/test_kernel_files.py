@@ -1,0 +1,152 @@
+"""What the kernel tells in small files, and everything in them that must not be believed."""
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import NotSupported
+from mom_devkit import host_of
+from mom_kvm import (
+    GroupWrite,
+    Pressure,
+    ProcessStat,
+    boot_id,
+    parse_number_list,
+    read_kernel_file,
+    read_meminfo,
+    write_file,
+    write_group_files,
+)
+from mom_kvm.kernel_files import parse_meminfo
+
+TICKS = os.sysconf("SC_CLK_TCK")
+KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
+
+
+def told(text: str) -> tuple[str, bool, float] | None:
+    found = ProcessStat.parse(text.encode())
+    return None if found is None else (found.name, found.is_kernel_thread, found.cpu_seconds)
+
+
+def test_a_thread_of_the_kernel_is_told_from_a_program_that_calls_itself_so() -> None:
+    assert told(KSMD) == ("ksmd", True, 100 / TICKS)
+    assert told(KSMD.replace("2097216", "4194560")) == ("ksmd", False, 100 / TICKS)
+    assert told(KSMD.replace("(ksmd)", "(a) b (ksmd)")) == ("a) b (ksmd", True, 100 / TICKS)
+
+
+@pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
+def test_a_malformed_stat_is_no_process(bad: str) -> None:
+    assert ProcessStat.parse(bad.encode()) is None
+
+
+@given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda more: KSMD.encode() + more)))
+def test_any_bytes_as_stat_are_harmless(content: bytes) -> None:
+    parsed = ProcessStat.parse(content)
+    assert parsed is None or parsed.cpu_seconds >= 0
+
+
+def test_a_file_of_the_kernel_that_is_missing_refused_or_a_folder_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(b"x" * 100)
+    assert read_kernel_file(tmp_path / "long", 10) == b"x" * 10
+    for path in (tmp_path / "missing", tmp_path, "a\0b", "/proc/self/mem"):
+        assert read_kernel_file(path) == b""
+    assert boot_id(tmp_path) == ""
+    assert len(boot_id(Path("/proc"))) == 36
+
+
+def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Path) -> None:
+    (tmp_path / "knob").write_text("a longer text")
+    write_file(tmp_path / "knob", 7)
+    assert (tmp_path / "knob").read_text() == "7"
+    with pytest.raises(NotSupported):
+        write_file(tmp_path / "missing", "7", wait=False)
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize(("pid", "told"), [(os.getpid(), errno.ESRCH), (1 << 30, errno.EPERM)], ids=["of another group", "hidden"])
+def test_a_refusal_is_no_end_of_a_guest_whose_process_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int, told: int
+) -> None:
+    """As with hidepid: taken for gone, what was limited would never be put back."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "refused")
+
+    monkeypatch.setattr("mom_kvm.kernel_files._write", refuse)
+    helper = SimpleNamespace(set_groups=lambda values: [PermissionError(errno.EPERM, "refused")] * len(values), declared=lambda: ())
+    monkeypatch.setattr("mom_kvm.kernel_files.Helper", SimpleNamespace(reached=lambda: helper))
+    (error,) = write_group_files([GroupWrite(f"{tmp_path}/a.scope/memory.high", "max", pid)])
+    assert error is not None
+    assert isinstance(error.__cause__, OSError)
+    assert error.__cause__.errno == told
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "areas", "left"),
+    [
+        (900, 600, ((900, 300),), 600),
+        (300, 300, ((900, 300),), 0),  # the only one is being switched off
+        (1000, 800, ((900, 300), (700, 200)), 500),  # the first of two is
+        (900, 600, ((900, 0),), 600),
+        (900, 600, (), 600),
+        (900, 950, ((900, 10),), 950),  # broken: it is for others to see
+        (0, 0, ((900, 300),), 0),
+    ],
+)
+def test_swap_that_is_being_switched_off_is_not_free(
+    tmp_path: Path, total: int, free: int, areas: tuple[tuple[int, int], ...], left: int
+) -> None:
+    """The kernel counts what is in it as free, and as part of the total."""
+    lines = [f"/dev/sd{place}\\040x partition\t{size}\t\t{used}\t\t-2\n" for place, (size, used) in enumerate(areas)]
+    meminfo = f"SwapTotal: {total} kB\nSwapFree: {free} kB\n"
+    root = host_of(tmp_path, {"proc/meminfo": meminfo, "proc/swaps": "".join(["Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n", *lines])})
+    assert read_meminfo(root) == {"SwapTotal": total, "SwapFree": left}
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_as_meminfo_or_pressure_are_harmless(content: bytes) -> None:
+    assert all(number >= 0 for number in parse_meminfo(content).values())
+    assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in Pressure.parse(content).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        *((text, frozenset()) for text in ("", "\n")),
+        *(("0\n", {0}), ("0-3\n", {0, 1, 2, 3}), ("0-1,4, 8-9", {0, 1, 4, 8, 9}), ("0-3,^2,8", {0, 1, 3, 8}), ("0-8191", {*range(8192)})),
+        *((text, None) for text in ("a", "1-", "0-", "-1", "3-1", "1,,2", "8192", "0-99999999", "9999999999", "1;2", "1 2", "\u00b2")),
+    ],
+)
+def test_a_list_of_cpus_or_nodes_is_read_and_a_malformed_one_is_none(text: str, numbers: set[int] | None) -> None:
+    assert parse_number_list(text) == numbers
+
+
+def test_processes_are_found_by_their_names_and_an_unreadable_proc_is_no_empty_one(tmp_path: Path) -> None:
+    for name, comm in (("10", "numad"), ("9", "numad"), ("2", "kthreadd"), ("self", "numad"), ("\u00b2", "numad"), ("77", "")):
+        (tmp_path / name).mkdir()
+        if comm:
+            (tmp_path / name / "comm").write_text(f"{comm}\n")
+    assert ProcessStat.ids(tmp_path) == [2, 9, 10, 77]
+    assert ProcessStat.id_of("numad", tmp_path) == 9
+    assert ProcessStat.id_of("ksmtuned", tmp_path) == 0
+    assert ProcessStat.ids(tmp_path / "away") is None
+    assert ProcessStat.id_of("numad", tmp_path / "away") == 0
+
+
+def test_a_process_knows_for_how_long_it_has_run_where_the_kernel_says_for_how_long_it_runs_itself(tmp_path: Path) -> None:
+    own = ProcessStat.of(Path("/proc/self"))
+    assert own is not None
+    age = own.age(Path("/proc"))
+    assert age is not None
+    assert 0 <= age < 86_400
+    assert own.age(tmp_path) is None
+    for text in ("", "soon 1\n"):
+        (tmp_path / "uptime").write_text(text)
+        assert own.age(tmp_path) is None
+    (tmp_path / "uptime").write_text(f"{own.started / TICKS + 12:.2f} 1.00\n")
+    assert own.age(tmp_path) == pytest.approx(12, abs=0.02)

@@ -1,0 +1,113 @@
+"""Sockets that a plugin listens on, and what is left of them."""
+
+import errno
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mom_core import MomError
+from mom_kvm import Address, Listener, listen
+
+MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
+"""Numbers of users and groups that no host has."""
+
+
+class Watched(socket.socket):
+    """Notes whether a file stood at its path when it was closed."""
+
+    path: Path | None = None
+    stood: bool | None = None
+
+    def close(self) -> None:
+        if self.path is not None and self.stood is None:
+            self.stood = self.path.exists()
+        super().close()
+
+
+def test_the_file_goes_while_the_socket_still_listens_so_that_it_cannot_be_a_successors(tmp_path: Path) -> None:
+    """A file system may give the successor's file the same inode number, and only the number tells whose it is."""
+    watched = Watched(socket.AF_UNIX, socket.SOCK_STREAM)
+    watched.path = tmp_path / "mom.sock"
+    watched.bind(str(watched.path))
+    watched.listen()
+    Listener(watched, watched.path).close()
+    assert watched.stood is False
+
+
+def test_nothing_listens_any_more_where_the_file_has_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **_more: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    address = Address(path=str(tmp_path / "mom.sock"))
+    listener = listen(address)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        listener.close()
+    assert listener.sock.fileno() == -1
+    assert (tmp_path / "mom.sock").exists()
+    listen(address).close()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_process_that_may_open_no_more_files_cannot_listen_and_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    if is_there:
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(str(tmp_path / "mom.sock"))
+
+    def too_many(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", too_many)
+    with pytest.raises(MomError, match=r"cannot listen on .*mom.sock: Too many open files \(mom may open more"):
+        listen(Address(path=str(tmp_path / "mom.sock")))
+
+
+def test_a_file_that_another_program_has_put_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mom.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as ours, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as theirs:
+        ours.bind(str(path))
+        listener = Listener(ours, path)
+        path.unlink()
+        theirs.bind(str(path))
+        listener.close()
+    assert path.is_socket()
+
+
+@contextmanager
+def another_user(user: int, group: int) -> Iterator[None]:
+    """This process, without root's power."""
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_power_lets_groups_in_that_it_is_not_in() -> None:
+    with tempfile.TemporaryDirectory(prefix="mom-") as name:
+        folder, path = Path(name), Path(name, "mom.sock")
+        folder.chmod(0o755)
+        os.chown(folder, MOM, MOM)
+        with another_user(MOM, MOM):
+            listener = listen(Address(str(path)), mode=0o660, group=CHANGERS, second_group=READERS)
+        for group, may in ((READERS, True), (CHANGERS, True), (STRANGERS, False)):
+            with another_user(STRANGERS, group), socket.socket(socket.AF_UNIX) as client:
+                try:
+                    client.connect(str(path))
+                except PermissionError:
+                    assert not may, group
+                else:
+                    assert may, group
+        with another_user(MOM, MOM):
+            listener.close()
+        assert not path.exists()

@@ -1,0 +1,62 @@
+"""Properties that platforms give guests: whatever they say or raise, a guest has few, short and well-named ones."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mom_core import PluginContext
+from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
+
+GUEST = GuestDescription(labels={"tier": "gold"})
+
+
+class Says:
+    """A platform that gives every guest these."""
+
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def properties(self, description: GuestDescription) -> Mapping[str, str]:
+        assert description is GUEST
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+def given(*found: object) -> dict[str, str]:
+    context = PluginContext(name="libvirt", offers={GuestPlatform: tuple(map(Says, found))})
+    return PlatformProperties(context).of(GUEST)
+
+
+def test_all_platforms_count_and_of_one_property_the_first() -> None:
+    assert given({"flavor": "m1", "project": " acme\n"}, {"flavor": "m2", "tier": "gold"}) == {
+        "flavor": "m1",
+        "project": "acme",
+        "tier": "gold",
+    }
+    assert given() == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "my flavor", "a=b", "*", "-x", "x" * 64, "é", 7, "name", "uuid", "pid", "cgroups", "mem_guarantee", "sla_class"]
+)
+def test_a_name_that_is_none_or_is_moms_own_is_left_out_and_said_once(name: object, caplog: pytest.LogCaptureFixture) -> None:
+    properties = PlatformProperties(PluginContext(name="libvirt", offers={GuestPlatform: (Says({name: "x", "flavor": "m1"}),)}))
+    assert [properties.of(GUEST), properties.of(GUEST)] == [{"flavor": "m1"}] * 2
+    (record,) = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "mom.plugin.libvirt")
+
+
+def test_texts_are_cut_and_empty_ones_left_out() -> None:
+    assert given({"long": "x" * 9000, "empty": "", "blank": " \n", "half": "\ud800"}) == {"long": "x" * 256, "half": "?"}
+    assert len(given({f"p{number}": "x" for number in range(1000)})) == 32
+
+
+@pytest.mark.parametrize("wrong", [ValueError("\x1b[2Jbroken"), None, ["flavor"], {"flavor": 3}])
+def test_a_platform_that_fails_costs_its_own_properties_only(wrong: object, caplog: pytest.LogCaptureFixture) -> None:
+    properties = PlatformProperties(PluginContext(offers={GuestPlatform: (Says(wrong), Says({"tier": "gold"}))}))
+    assert [properties.of(GUEST) for _ in range(3)] == [{"tier": "gold"}] * 3
+    assert len(caplog.records) == 1
+    assert "\x1b" not in caplog.text

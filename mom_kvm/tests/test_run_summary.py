@@ -1,0 +1,80 @@
+"""What is summed up of a run: what is unknown in a cycle, or in all of them, is not nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mom_core import Report, Value
+from mom_core.testing import snapshot
+from mom_kvm import RunSummary
+
+GIB = 1 << 20
+
+
+def summed(hosts: Sequence[Mapping[str, Value]], guests: Sequence[Mapping[str, Value]] = ()) -> RunSummary:
+    """A cycle every 5 s with each of these hosts, and with a guest of a class that is told so of."""
+    summary = RunSummary("recorded")
+    for number, host in enumerate(hosts):
+        taken = snapshot(host=host, guests={"web": {"sla_class": "gold", **guests[number]}} if guests else {})
+        taken = replace(taken, monotonic=5.0 * number)
+        summary.add(Report(number, taken.time, "enforce", taken, (), (), (), (), (), 0.01))
+    return summary
+
+
+def test_what_is_available_is_of_the_time_in_which_it_was_known() -> None:
+    summary = summed([{"mem_really_available": 4 * GIB}, {"mem_really_available": 2 * GIB}, {"mem_really_available": None}, {}])
+    rows = dict(summary.rows())
+    assert (rows["host memory available, at least"], rows["host memory available, on average"]) == ("2.00 GiB", "2.00 GiB")
+    assert summary.as_json()["available_kib"] == 2 * GIB
+
+
+def test_a_host_whose_available_memory_was_never_known_has_no_figure_for_it() -> None:
+    summary = summed([{}, {}])
+    rows = dict(summary.rows())
+    assert (rows["host memory available, at least"], rows["host memory available, on average"]) == ("unknown", "unknown")
+    assert (rows["in the host's swap, at most"], rows["memory saved by KSM, on average"]) == ("unknown", "unknown")
+    assert (rows["memory pressure on the host, at most"], rows["host under pressure for"]) == ("unknown", "0 s")
+    said = json.loads(json.dumps(summary.as_json(), allow_nan=False))
+    known = ("least_available_kib", "available_kib", "most_swapped_kib", "merged_kib", "most_pressure_percent", "unbacked_kib")
+    assert [said[name] for name in known] == [None] * len(known)
+
+
+def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_known() -> None:
+    summary = summed(
+        [{}] * 4,
+        [{"balloon_max": 4 * GIB, **held} for held in ({"rss": 3 * GIB}, {"rss": GIB / 2, "host_swap": GIB / 2}, {"rss": 5 * GIB}, {})],
+    )
+    assert dict(summary.rows())["sold and not backed, on average"] == "1.50 GiB"
+    assert summary.unbacked.most == 3 * GIB
+
+
+def test_of_a_single_cycle_the_mean_is_what_it_saw() -> None:
+    assert summed([{"mem_really_available": 4 * GIB}]).available.mean == 4 * GIB
+
+
+SOLD: Mapping[str, Value] = {"balloon_max": 4 * GIB, "mem_promised": GIB}
+
+
+def test_a_size_that_is_unknown_is_no_share_and_breaks_no_promise() -> None:
+    summary = summed([{}] * 4, [{**SOLD, "balloon_cur": size} for size in (4 * GIB, 3 * GIB, None, None)])
+    gold = summary.classes["gold"].as_json(summary.seconds)
+    assert (gold["sold_kib"], gold["had_share"], gold["least_share"], gold["promise_broken_seconds"]) == (4 * GIB, 0.75, 0.75, 0)
+    headings, row = summary.class_rows()
+    shown = dict(zip(headings, row, strict=True))
+    assert (shown["had on average"], shown["at least"], shown["promise broken"]) == ("75 %", "75 %", "0 s")
+
+
+def test_programs_that_were_killed_stay_so_when_the_guest_does_not_tell_any_more() -> None:
+    told: Sequence[Mapping[str, Value]] = [
+        {**SOLD, "balloon_cur": GIB, **more} for more in ({"guest_oom_kills": 3}, {"guest_oom_kills": None}, {})
+    ]
+    assert summed([{}] * 3, told).classes["gold"].as_json(10.0)["killed"] == 3
+
+
+def test_a_class_of_guests_of_which_nothing_was_known_is_said_to_be_so() -> None:
+    summary = summed([{}] * 2, [SOLD] * 2)
+    gold = json.loads(json.dumps(summary.as_json(), allow_nan=False))["classes"]["gold"]
+    assert (gold["had_share"], gold["least_share"], gold["killed"]) == (None, None, None)
+    headings, row = summary.class_rows()
+    shown = dict(zip(headings, row, strict=True))
+    assert (shown["had on average"], shown["at least"], shown["killed"]) == ("unknown", "unknown", "unknown")
