@@ -1,7 +1,6 @@
-"""What plugins are built with, and the core itself does not need. A library for plugins and verbs, and no plugin itself.
+"""Library for plugins on KVM hosts; not a plugin itself.
 
-Capabilities of hypervisors; controls that are one file or call, and those that settings ask for; files of the kernel; sockets; calls that
-may have to be abandoned; what plugins offer each other (services); what a plugin says in `mom status`, `mom guests` and `mom explain`.
+Kernel files and control groups. Statistics of guests, and which of them mom believes. Controls that are one file. Services between plugins.
 """
 
 import lazy_loader

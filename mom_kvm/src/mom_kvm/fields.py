@@ -8,14 +8,22 @@ from typing import Final
 from mom_core import FieldSpec, Scope, Unit
 
 BALLOON: Final = "balloon_target"
+"""Control that sets a balloon's size."""
 PERIOD: Final = "balloon_stats_period"
+"""Field and control: how often the balloon driver reports."""
 REPORTING: Final = "balloon_reporting"
+"""Field: whether free page reporting is on."""
 AUTODEFLATE: Final = "balloon_autodeflate"
+"""Field: whether the balloon deflates when the guest runs out of memory."""
 LEAST: Final = "balloon_least"
+"""Field: the smallest size that the balloon can bring the guest to."""
 GIVE_BACK: Final = "give_back"
+"""Field: why mom has to give memory back to the guest."""
 HUGE_PAGES: Final = "host_huge_pages"
 LIMIT_ROOM: Final = "host_limit_room"
+"""Field: headroom below the memory limits of the guest's cgroups."""
 VOUCHED: Final = "mem_vouched"
+"""Field: the most memory that the node keeps for the guest."""
 REBOOT_AGE: Final = "reboot_age"
 
 

@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_kvm import GroupLimit, Hierarchies, Pressure, read_kernel_file
+from mom_kvm.cgroup_mounts import Hierarchies
+from mom_kvm.group_limits import GroupLimit
+from mom_kvm.kernel_files import Pressure, read_kernel_file
 
 _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mom_core import Value
-from mom_kvm import Hierarchies, ProcessStat
+from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.fields import HUGE_PAGES, LIMIT_ROOM
 from mom_kvm.guest_cgroup import Cgroups, cgroups_of
 from mom_kvm.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
+from mom_kvm.kernel_files import ProcessStat
 from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mom_kvm import read_kernel_file
+from mom_kvm.kernel_files import read_kernel_file
 from mom_kvm.qemu_process import huge_kib
 
 NEVER: Final = "never"

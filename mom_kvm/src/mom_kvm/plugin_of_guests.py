@@ -36,8 +36,8 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_kvm import set_each
 from mom_kvm.fields import PERIOD
+from mom_kvm.hypervisors import set_each
 
 if TYPE_CHECKING:
     from mom_kvm.reporting_hypervisor import ReportingHypervisor

@@ -6,7 +6,7 @@ import os
 import resource
 from typing import NamedTuple
 
-from mom_kvm import ProcessStat, open_process_file, read_kernel_file, read_process_file
+from mom_kvm.kernel_files import ProcessStat, open_process_file, read_kernel_file, read_process_file
 
 _STAT_BYTES = 4096
 

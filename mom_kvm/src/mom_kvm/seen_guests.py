@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
-from mom_kvm import UNDESCRIBED, boot_id, stale_seconds
 from mom_kvm.fields import BALLOON, PERIOD
+from mom_kvm.freshness import stale_seconds
 from mom_kvm.host_side import HostSide
+from mom_kvm.hypervisors import UNDESCRIBED
+from mom_kvm.kernel_files import boot_id
 from mom_kvm.resizes import Resizes
 from mom_kvm.statistics import Reading, Record, convert, usable_memory
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
-from mom_kvm import HealthLimits
 from mom_kvm.fields import BALLOON
+from mom_kvm.health import HealthLimits
 from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
