@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from mom_core import Entity, HypervisorError, NotSupported, Scope
 from mom_devkit import wait_until
 from mom_kvm import Destination, MoveJob, MoveReport, MoveStanding, ProcessStat
-from mom_plugins_eviction.movers import command
-from mom_plugins_eviction.movers.command import CommandMover, CommandMoverPlugin, arguments_of
+from mom_plugins_sla.eviction.movers import command
+from mom_plugins_sla.eviction.movers.command import CommandMover, CommandMoverPlugin, arguments_of
 
 pytestmark = pytest.mark.processes
 

@@ -3,7 +3,7 @@
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
-from mom_plugins_eviction.explanation import EvictionExplainer
+from mom_plugins_sla.eviction.explanation import EvictionExplainer
 
 
 def test_a_guest_that_has_to_go_is_told_so_and_one_that_stays_is_not() -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from mom_core import EngineState, Entity, LedgerEntry, PluginContext, Scope, Value
 from mom_core.testing import snapshot
-from mom_plugins_eviction.jobs import Job, Jobs, JobState
-from mom_plugins_eviction.ladder import Announcements, Ladder, climb
-from mom_plugins_eviction.recent_steps import RecentSteps
-from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, candidate_of, choose, most_stopped, needs_of, warning_of
+from mom_plugins_sla.eviction.jobs import Job, Jobs, JobState
+from mom_plugins_sla.eviction.ladder import Announcements, Ladder, climb
+from mom_plugins_sla.eviction.recent_steps import RecentSteps
+from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, candidate_of, choose, most_stopped, needs_of, warning_of
 
 TOTAL = 1_000_000.0
 FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_000.0)

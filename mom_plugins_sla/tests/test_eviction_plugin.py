@@ -43,12 +43,12 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
 from mom_kvm import Destination, EvictionField, GuestState, HostDrain, Promises
-from mom_plugins_eviction import EvictionPlugin
-from mom_plugins_eviction.jobs import FORM, WHAT, Job
-from mom_plugins_eviction.requests import request
-from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import Step
-from mom_plugins_eviction.verbs import eviction
+from mom_plugins_sla import EvictionPlugin
+from mom_plugins_sla.eviction.jobs import FORM, WHAT, Job
+from mom_plugins_sla.eviction.requests import request
+from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.steps import Step
+from mom_plugins_sla.eviction.verbs import eviction
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
@@ -815,7 +815,7 @@ def test_no_more_guests_are_moved_within_an_hour_though_mom_is_started_anew_ever
 ) -> None:
     only_moved = {**MAY_ALL, "may_save": 0, "may_pause": 0, "may_power_off": 0}
     bench = Bench(tmp_path, enabled=True, guests=8, destination=SPARE, ordinary=only_moved)
-    monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", bench.clock.wall)
+    monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", bench.clock.wall)
     file = tmp_path / "eviction" / "recent.json"
     if not writable:
         file.mkdir(parents=True)  # a folder in its place cannot be replaced
@@ -835,7 +835,7 @@ def test_no_more_guests_are_moved_within_an_hour_though_mom_is_started_anew_ever
 def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A guest that the operator has let go on, and mom is started anew."""
     bench = paused(tmp_path)
-    monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", bench.clock.wall)
+    monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", bench.clock.wall)
     request(bench.plugin._requests, bench.identity("vm1"), lambda: True, 1.0)
     bench.cycle()
     assert bench.remembered == []
@@ -878,7 +878,7 @@ def test_a_clock_that_was_set_back_leaves_a_guest_alone_for_no_more_than_half_an
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = undone(tmp_path, monkeypatch)
-    monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", lambda: 1.0)
+    monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", lambda: 1.0)
     bench.start()
     assert any(LEFT_ALONE in reason for reason in refusals(bench.cycles(1700, ("vm1", "guest_pause", 1))))
     bench.cycles(200, ("vm1", "guest_pause", 1))

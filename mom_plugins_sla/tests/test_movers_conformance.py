@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from mom_devkit import ConformanceTests
-from mom_plugins_eviction.movers.command import CommandMoverPlugin
-from mom_plugins_eviction.movers.ovirt import OvirtMoverPlugin
-from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
+from mom_plugins_sla.eviction.movers.command import CommandMoverPlugin
+from mom_plugins_sla.eviction.movers.ovirt import OvirtMoverPlugin
+from mom_plugins_sla.eviction.movers.proxmox import ProxmoxMoverPlugin
 
 
 class WithSecret(ConformanceTests):

@@ -9,8 +9,8 @@ from movers_server import Request, Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
 from mom_kvm import Destination, MoveJob, Mover, MoveStanding
-from mom_plugins_eviction.movers.proxmox import ProxmoxMover, ProxmoxMoverPlugin
-from mom_plugins_eviction.movers.server_api import UnclearAnswerError
+from mom_plugins_sla.eviction.movers.proxmox import ProxmoxMover, ProxmoxMoverPlugin
+from mom_plugins_sla.eviction.movers.server_api import UnclearAnswerError
 
 UUID = "6f2c7c1e-0000-4000-8000-000000000001"
 UPID = "UPID:pve1:000AE992:00A21BA7:618C1D55:qmigrate:101:mom@pve!mover:"

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from stand_in_kubelet import Authority
 
 from mom_core import HypervisorError, MomError, PluginContext, Severity
-from mom_plugins_eviction.movers.ovirt import OvirtMoverPlugin
-from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
-from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
+from mom_plugins_sla.eviction.movers.ovirt import OvirtMoverPlugin
+from mom_plugins_sla.eviction.movers.proxmox import ProxmoxMoverPlugin
+from mom_plugins_sla.eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
 
 Writes = Callable[[Server, BaseHTTPRequestHandler], object]
 

@@ -1,3 +1,5 @@
-"""Service classes for mom: what guests are promised, and who pays when memory is short."""
+"""Service classes of guests, and what happens to guests on a full host."""
 
-from mom_plugins_sla.plugin import SlaPlugin as SlaPlugin
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -43,7 +43,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
 _OF_POLICIES: Final = ("canary", "history", "list", "remove", "reset", "rollback", "set", "show")
 
 PLUGINS_VERBS: Final[Mapping[str, str]] = {
-    "eviction": "mom-plugins-eviction",
+    "eviction": "mom-plugins-sla",
     "fleet": "mom-plugins-fleet",
     "forecast": "mom-plugins-forecast",
     "guestd-script": "mom-plugins-guestagent",

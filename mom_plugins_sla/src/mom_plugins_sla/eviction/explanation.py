@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mom_core import printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
+from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 
 
 class EvictionExplainer(Explainer):

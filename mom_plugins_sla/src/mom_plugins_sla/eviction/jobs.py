@@ -17,9 +17,9 @@ from pydantic import FailFast, Field, StringConstraints, TypeAdapter, Validation
 
 from mom_core import Entity, GuestBusy, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
 from mom_kvm import Callers, Destination, GuestState, LifecycleControl, MoveJob, MovePreparation, Mover, MoveReport, MoveStanding
-from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
-from mom_plugins_eviction.recent_steps import COUNTS_SECONDS, RecentSteps
-from mom_plugins_eviction.steps import Step
+from mom_plugins_sla.eviction.movers.reports import UNKNOWN, why_failed
+from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
+from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
 """To so many guests something is done at once, and so many calls of one mover may not have come back: more would make each slower."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mom_plugins_eviction.jobs import Job, JobState
-from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import EvictionCandidate, HostPressure, Step, choose, most_stopped
+from mom_plugins_sla.eviction.jobs import Job, JobState
+from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, choose, most_stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,14 +53,14 @@ from mom_kvm import (
     Promises,
     late_hook,
 )
-from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
-from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState, standings_of
-from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
-from mom_plugins_eviction.movers.hypervisor import HypervisorMover
-from mom_plugins_eviction.recent_steps import RecentSteps
-from mom_plugins_eviction.requests import take_requests
-from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
+from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
+from mom_plugins_sla.eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState, standings_of
+from mom_plugins_sla.eviction.ladder import Announced, Announcements, Ladder, climb
+from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
+from mom_plugins_sla.eviction.recent_steps import RecentSteps
+from mom_plugins_sla.eviction.requests import take_requests
+from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
 
 REQUESTS: Final = "undo"
 
@@ -478,7 +478,7 @@ class EvictionPlugin:
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_eviction.explanation:EvictionExplainer")
+    mom_explainer = late_hook("mom_plugins_sla.eviction.explanation:EvictionExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

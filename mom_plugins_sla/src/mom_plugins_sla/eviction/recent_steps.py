@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import FailFast, Field, TypeAdapter
 
 from mom_core import PluginContext, StateError
-from mom_plugins_eviction.steps import Step
+from mom_plugins_sla.eviction.steps import Step
 
 AGAIN_SECONDS: Final = 1800.0
 """How long a step that has not worked is not tried again on that guest, and nothing on one that a person has let go on: what kept it from

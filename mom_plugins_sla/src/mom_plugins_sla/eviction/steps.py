@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core import Guest, Snapshot
 from mom_kvm import EvictionField
-from mom_plugins_eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.settings import EvictionSettings
 
 
 class Step(StrEnum):

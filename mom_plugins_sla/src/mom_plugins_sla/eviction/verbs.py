@@ -11,10 +11,10 @@ import click
 
 from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
 from mom_daemon import FiniteRange, config_option, json_option, print_prose, print_table
-from mom_plugins_eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
-from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
-from mom_plugins_eviction.requests import request
-from mom_plugins_eviction.steps import Step
+from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
+from mom_plugins_sla.eviction.plugin import REQUESTS, EvictionPlugin
+from mom_plugins_sla.eviction.requests import request
+from mom_plugins_sla.eviction.steps import Step
 
 _DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
 _BEGUN: Final = {Step.PAUSE: "to be paused", Step.SAVE: "to be saved to disk", Step.SHUT_DOWN: "asked to shut down"}

@@ -22,8 +22,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted, user_name
 from mom_kvm import Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
-from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
-from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_sla.eviction.movers.mover_plugin import MoverPlugin
+from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 
 KILL_SECONDS: Final = 20.0
 """How long a command that was told to end (SIGTERM) may take before it is killed."""

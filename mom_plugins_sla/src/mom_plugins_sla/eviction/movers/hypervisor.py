@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from mom_kvm import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport
-from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
+from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
 
 AFTER_SECONDS: Final = 60.0
 """A move that an earlier mom began ends with its connection. So long after its time, counted anew, a guest that is still here has not
