@@ -1,1 +1,0 @@
-from .plugin import ForecastPlugin as ForecastPlugin
