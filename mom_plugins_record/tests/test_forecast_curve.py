@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_forecast.curve import HalfCurve, unknown_curve
+from mom_plugins_record.forecast.curve import HalfCurve, unknown_curve
 
 
 @given(st.floats(min_value=0.0, max_value=1e12, allow_nan=False))

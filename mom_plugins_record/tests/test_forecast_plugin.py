@@ -17,17 +17,17 @@ from mom_core import MomError, PluginContext, Report, Snapshot, StateFile, Value
 from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
-from mom_plugins_forecast import ForecastPlugin
-from mom_plugins_forecast.explanation import ForecastExplainer
-from mom_plugins_forecast.keeper import LOOKS_EVERY
-from mom_plugins_forecast.kept import KINDS
-from mom_plugins_forecast.past import FILE as PAST
-from mom_plugins_forecast.past import FIRST_DAY, past_from
-from mom_plugins_forecast.past import LEARNED as LEARNED_PAST
-from mom_plugins_forecast.slots import Calendar
-from mom_plugins_forecast.state import FILE, LEARNED, days_from
-from mom_plugins_forecast.stored import StoredPast, days_at
-from mom_plugins_forecast.verbs import _named, forecast
+from mom_plugins_record import ForecastPlugin
+from mom_plugins_record.forecast.explanation import ForecastExplainer
+from mom_plugins_record.forecast.keeper import LOOKS_EVERY
+from mom_plugins_record.forecast.kept import KINDS
+from mom_plugins_record.forecast.past import FILE as PAST
+from mom_plugins_record.forecast.past import FIRST_DAY, past_from
+from mom_plugins_record.forecast.past import LEARNED as LEARNED_PAST
+from mom_plugins_record.forecast.slots import Calendar
+from mom_plugins_record.forecast.state import FILE, LEARNED, days_from
+from mom_plugins_record.forecast.stored import StoredPast, days_at
+from mom_plugins_record.forecast.verbs import _named, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -249,7 +249,7 @@ def test_of_more_guests_than_a_file_may_hold_those_seen_last_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool
 ) -> None:
     for module in ("host_days", "past", "state"):
-        monkeypatch.setattr(f"mom_plugins_forecast.{module}.MOST_GUESTS", 3)
+        monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.MOST_GUESTS", 3)
     plugin, _ = started(tmp_path / "lived")
     for one in snapshots({f"guest-{number}": at_eight for number in range(5)}, range(1)):
         plugin.mom_report(report(one))

@@ -1,8 +1,12 @@
-"""The plugin against the conformance kit."""
+"""The plugins against the conformance kit."""
 
 from mom_devkit import ConformanceTests
-from mom_plugins_record import RecordPlugin
+from mom_plugins_record import ForecastPlugin, RecordPlugin
 
 
-class TestConformance(ConformanceTests):
+class TestRecordConformance(ConformanceTests):
     plugin = RecordPlugin
+
+
+class TestForecastConformance(ConformanceTests):
+    plugin = ForecastPlugin

@@ -11,8 +11,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from mom_core import StateFile
-from mom_plugins_forecast.past import PARTS, HostPast, past_from
 from mom_plugins_record.advise.command import advise
+from mom_plugins_record.forecast.past import PARTS, HostPast, past_from
 
 GIB = 1 << 20
 FIRST = date(2024, 9, 2).toordinal() - date(1970, 1, 1).toordinal()

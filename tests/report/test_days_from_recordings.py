@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from mom_core import Clock, Config, Engine, MomError
 from mom_devkit import HandClock, config_of
 from mom_kvm import Forecasts
-from mom_plugins_forecast.verbs import forecast
 from mom_plugins_record.advise.command import advise
+from mom_plugins_record.forecast.verbs import forecast
 
 CYCLES = 120
 """Ten minutes: 40 slots of a day of 24 minutes."""

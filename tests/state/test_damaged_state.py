@@ -22,8 +22,8 @@ from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
 from mom_plugins_fleet.revisions import WHAT as FOLLOWED
 from mom_plugins_fleet.revisions import SeenRevisions
-from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_policy import PolicyPlugin
+from mom_plugins_record import ForecastPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
 

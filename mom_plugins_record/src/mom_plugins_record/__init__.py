@@ -1,4 +1,4 @@
-"""A flight recorder for mom, and what is made of its recordings: replay, pictures, advice."""
+"""The flight recorder of mom, its replay, reports and advice; and forecasts of what guests use."""
 
 import lazy_loader
 

@@ -45,11 +45,10 @@ _OF_POLICIES: Final = ("canary", "history", "list", "remove", "reset", "rollback
 PLUGINS_VERBS: Final[Mapping[str, str]] = {
     "eviction": "mom-plugins-sla",
     "fleet": "mom-plugins-fleet",
-    "forecast": "mom-plugins-forecast",
     "guestd-script": "mom-plugins-guestagent",
     "policy": "mom-plugins-policy",
     "simulate": "mom-plugins-sim",
-    **dict.fromkeys(("advise", "record", "replay", "report"), "mom-plugins-record"),
+    **dict.fromkeys(("advise", "forecast", "record", "replay", "report"), "mom-plugins-record"),
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }

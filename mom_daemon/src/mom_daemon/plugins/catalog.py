@@ -20,7 +20,7 @@ CATALOG: Final = tuple(
         ("cgroup", "mom-plugins-cgroup", "Limit and protect guests' memory with control groups"),
         ("eviction", "mom-plugins-sla", "Migrate, save, pause or shut down guests while the host stays full"),
         ("fleet", "mom-plugins-fleet", "Share policies between hosts, see their state, drain a host"),
-        ("forecast", "mom-plugins-forecast", "Learn when guests use memory, and make room in time"),
+        ("forecast", "mom-plugins-record", "Learn when guests use memory, and make room in time"),
         ("guestagent", "mom-plugins-guestagent", "Read statistics inside guests, from qemu-guest-agent or mom-guestd"),
         ("host", "mom-plugins-host", "Read the host's memory, swap, CPU, pressure and time"),
         ("http", "mom-plugins-http", "Serve the control socket: API, mom top, web page, metrics, policy changes"),

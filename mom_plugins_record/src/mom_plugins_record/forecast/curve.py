@@ -22,7 +22,7 @@ from itertools import chain
 from math import isnan
 from typing import Final, NamedTuple, Self
 
-from mom_plugins_forecast.slots import HOUR_SLOTS, HOURS, SLOTS, Calendar
+from mom_plugins_record.forecast.slots import HOUR_SLOTS, HOURS, SLOTS, Calendar
 
 UNKNOWN: Final = math.nan
 

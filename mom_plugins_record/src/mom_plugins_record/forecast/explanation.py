@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mom_core import format_kib
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_plugins_forecast.curve import LEAST_WEIGHT
+from mom_plugins_record.forecast.curve import LEAST_WEIGHT
 
 
 class ForecastExplainer(Explainer):

@@ -3,7 +3,7 @@
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_plugins_forecast.host_days import USED_FIELDS
+from mom_plugins_record.forecast.host_days import USED_FIELDS
 
 _H, _G = Scope.HOST, Scope.GUEST
 _DAYS: Final = "its days, as mom has learned them"

@@ -11,7 +11,7 @@ from typing import Final
 
 from mom_core import Columns, Guest, Snapshot, Value
 from mom_kvm import Days
-from mom_plugins_forecast.curve import (
+from mom_plugins_record.forecast.curve import (
     COVERAGE,
     FITS,
     LEAST_SHARE,
@@ -23,8 +23,8 @@ from mom_plugins_forecast.curve import (
     SlotExpected,
     SlotSeen,
 )
-from mom_plugins_forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS, HostPast
-from mom_plugins_forecast.slots import HOUR_SLOTS, SLOTS, Calendar
+from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS, HostPast
+from mom_plugins_record.forecast.slots import HOUR_SLOTS, SLOTS, Calendar
 
 SAMPLES: Final = 30
 """Of a slot, of each guest: more tell nothing new, and cost time."""

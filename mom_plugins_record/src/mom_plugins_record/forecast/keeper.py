@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from mom_core import PluginContext, StateError, StateFile
 from mom_kvm import Callers
-from mom_plugins_forecast.host_days import HostDays
-from mom_plugins_forecast.kept import KINDS, KeptKind
+from mom_plugins_record.forecast.host_days import HostDays
+from mom_plugins_record.forecast.kept import KINDS, KeptKind
 
 LOOKS_EVERY: Final = 60.0
 """Seconds. So often it is looked whether `mom forecast learn` has learned something."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from mom_core import MomError, StateFile
-from mom_plugins_forecast import past, state
-from mom_plugins_forecast.host_days import HostDays
-from mom_plugins_forecast.past import HostPast
-from mom_plugins_forecast.slots import Calendar
+from mom_plugins_record.forecast import past, state
+from mom_plugins_record.forecast.host_days import HostDays
+from mom_plugins_record.forecast.past import HostPast
+from mom_plugins_record.forecast.slots import Calendar
 
 
 class Learned(Protocol):

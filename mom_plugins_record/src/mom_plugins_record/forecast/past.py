@@ -15,7 +15,7 @@ from datetime import date
 from typing import Any, Final, TypeGuard
 
 from mom_core import Host
-from mom_plugins_forecast.slots import SLOTS, Calendar, calendar_of
+from mom_plugins_record.forecast.slots import SLOTS, Calendar, calendar_of
 
 FILE: Final = "past.json"
 LEARNED: Final = "learned-past.json"

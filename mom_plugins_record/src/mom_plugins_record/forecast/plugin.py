@@ -25,13 +25,13 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import Forecasts, PastDays, late_hook
-from mom_plugins_forecast.fields import FIELDS
-from mom_plugins_forecast.host_days import HostDays
-from mom_plugins_forecast.keeper import DaysKeeper
-from mom_plugins_forecast.kept import PAST
-from mom_plugins_forecast.overview import COLUMNS
-from mom_plugins_forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
-from mom_plugins_forecast.stored import StoredPast
+from mom_plugins_record.forecast.fields import FIELDS
+from mom_plugins_record.forecast.host_days import HostDays
+from mom_plugins_record.forecast.keeper import DaysKeeper
+from mom_plugins_record.forecast.kept import PAST
+from mom_plugins_record.forecast.overview import COLUMNS
+from mom_plugins_record.forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
+from mom_plugins_record.forecast.stored import StoredPast
 
 
 class ForecastPlugin:
@@ -119,9 +119,9 @@ class ForecastPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_status = late_hook("mom_plugins_forecast.overview:forecast_parts", "report")
+    mom_status = late_hook("mom_plugins_record.forecast.overview:forecast_parts", "report")
 
-    mom_explainer = late_hook("mom_plugins_forecast.explanation:ForecastExplainer")
+    mom_explainer = late_hook("mom_plugins_record.forecast.explanation:ForecastExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -8,10 +8,10 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mom_plugins_forecast.curve import GuestDays, HalfCurve
-from mom_plugins_forecast.host_days import HostDays, KnownGuest
-from mom_plugins_forecast.past import LARGEST_KIB, LONGEST_NAME, MOST_GUESTS
-from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar, calendar_of
+from mom_plugins_record.forecast.curve import GuestDays, HalfCurve
+from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
+from mom_plugins_record.forecast.past import LARGEST_KIB, LONGEST_NAME, MOST_GUESTS
+from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar, calendar_of
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mom_kvm import Days, PastGuest
-from mom_plugins_forecast.host_days import days_of
-from mom_plugins_forecast.kept import DAYS, PAST, is_folder
-from mom_plugins_forecast.slots import Calendar
+from mom_plugins_record.forecast.host_days import days_of
+from mom_plugins_record.forecast.kept import DAYS, PAST, is_folder
+from mom_plugins_record.forecast.slots import Calendar
 
 
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:

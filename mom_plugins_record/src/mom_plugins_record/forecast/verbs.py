@@ -29,12 +29,12 @@ from mom_daemon import (
     sparkline,
 )
 from mom_kvm import Days
-from mom_plugins_forecast.curve import LEAST_WEIGHT
-from mom_plugins_forecast.host_days import HostDays
-from mom_plugins_forecast.kept import KINDS
-from mom_plugins_forecast.plugin import ForecastPlugin
-from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar
-from mom_plugins_forecast.stored import days_at
+from mom_plugins_record.forecast.curve import LEAST_WEIGHT
+from mom_plugins_record.forecast.host_days import HostDays
+from mom_plugins_record.forecast.kept import KINDS
+from mom_plugins_record.forecast.plugin import ForecastPlugin
+from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
+from mom_plugins_record.forecast.stored import days_at
 
 BARS: Final = 48
 """Characters for a day: half an hour each, which fits beside names on 80 columns."""
