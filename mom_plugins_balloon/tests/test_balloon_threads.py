@@ -39,9 +39,9 @@ def test_what_is_reserved_while_a_reload_replaces_the_plugin_is_kept_and_afterwa
         assert now is not None
         assert now is not before
         assert [one.id for one in now.reservations()] == [one.id for one in made]
-        with pytest.raises(MomError, match="another configuration: nothing has changed"):
+        with pytest.raises(MomError, match="its configuration: nothing has changed"):
             before.reserve(GIB, 600)
-        with pytest.raises(MomError, match="another configuration: nothing has changed"):
+        with pytest.raises(MomError, match="its configuration: nothing has changed"):
             before.release(made[0].id)
 
 

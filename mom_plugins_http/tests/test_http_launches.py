@@ -36,7 +36,7 @@ def test_what_must_not_start_is_told_why(serve: Serve) -> None:
     served = serve(cycles=2, plugins=REFUSES)
     problem = ask(served, 409, name="web", memory="1TiB")
     assert problem["state"] == "refused"
-    assert "1.00 TiB cannot be had: at most" in problem["detail"]
+    assert "cannot reserve 1.00 TiB: at most" in problem["detail"]
     assert "are available" in problem["hint"]
     assert served.get("/v1/reservations")["items"] == []
 
@@ -44,7 +44,7 @@ def test_what_must_not_start_is_told_why(serve: Serve) -> None:
 def test_by_default_it_starts_all_the_same(served: Served) -> None:
     told = ask(served, query="?patience=0", name="web", memory="1TiB")
     assert told["state"] == "starts"
-    assert "cannot be had" in told["note"]
+    assert "cannot reserve" in told["note"]
 
 
 def test_the_most_patient_hook_is_told_as_well(served: Served) -> None:

@@ -83,7 +83,7 @@ def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> Non
 def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
     refused = simulated("reserve", "80TiB", "--wait")
     assert refused.returncode == 1
-    assert "80.00 TiB cannot be had: at most" in refused.stderr
+    assert "cannot reserve 80.00 TiB: at most" in refused.stderr
     got = simulated("reserve", "1GiB", "--for", "5m", "--name", "db-*", "--wait", "--json")
     assert got.returncode == 0, got.stderr
     made = json.loads(got.stdout)

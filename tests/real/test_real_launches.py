@@ -173,16 +173,16 @@ def test_a_guest_for_which_there_is_no_memory_is_refused_in_words(hooked: Hooked
     hooked.start(reservations=FULL, launches={"when_short": "refuse"})
     with without_what_is_left(lab), pytest.raises(libvirt.libvirtError) as refused:
         lab.start("unlucky")
-    assert "192 MiB cannot be had: at most 0 KiB can" in str(refused.value)
+    assert "cannot reserve 192 MiB: at most 0 KiB can" in str(refused.value)
     assert "the host keeps" in str(refused.value)
-    assert f"guest {PREFIX}unlucky is not started: 192 MiB cannot be had" in hooked.mom.log
+    assert f"guest {PREFIX}unlucky is not started: cannot reserve 192 MiB" in hooked.mom.log
 
 
 @pytest.mark.parametrize("way", ["warn", "observe"])
 def test_a_mom_that_warns_or_observes_lets_it_start(hooked: HookedMom, lab: Lab, way: str) -> None:
     observes = way == "observe"
     hooked.start(reservations=FULL, mode="observe" if observes else "enforce", launches={"when_short": "refuse"} if observes else {})
-    said = "mom only observes" if observes else "is started all the same: 192 MiB cannot be had"
+    said = "mom only observes" if observes else "is started all the same: cannot reserve 192 MiB"
     lab.start("lucky").wait_until_up()
     assert said in hooked.mom.log
 
@@ -210,7 +210,7 @@ def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_ref
             there.start(reservations=FULL, launches={"when_short": "refuse"})
             with pytest.raises(HypervisorError, match="Hook script execution failed"):
                 here.hypervisor.migrate(guest.entity, other.destination, 60.0)
-            assert f"guest {guest.name} is not started: 192 MiB cannot be had" in there.mom.log
+            assert f"guest {guest.name} is not started: cannot reserve 192 MiB" in there.mom.log
             guest.works_on()
             there.mom.stop()
             there.start(reservations=ROOMY, launches={"when_short": "refuse"})

@@ -121,7 +121,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     room = wait_until(lambda: wide_enough(asked(mom)["room"]), "guests can spare enough", 60)
     refused = mom.verb("reserve", f"{room['most_kib'] // 1024 + 64}MiB")
     assert refused.returncode == 1
-    assert "cannot be had: at most" in refused.stderr
+    assert "can be reserved" in refused.stderr
 
     began = time.monotonic()
     done = mom.verb("reserve", f"{ASKED_MIB}MiB", "--for", "3m", "--name", f"{PREFIX}launch", "--json")

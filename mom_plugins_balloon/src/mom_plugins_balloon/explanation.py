@@ -1,84 +1,99 @@
-"""Why a guest has the size that it has: what it has, needs and is guaranteed, since when, and what comes next. From reports alone."""
+"""Part of `mom explain` about a guest's size: its size and need, its guarantee, since when, and what comes next. From reports alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
-from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
+from mom_core import Declarations, Guest, Host, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
 from mom_daemon import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_kvm import stale_seconds
-from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
+from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
+from mom_plugins_balloon.size_history import ARRIVED_KIB, SIZE, GuestHistory, SizeHistory
 from mom_plugins_balloon.states import MemoryState
 
-SIZE: Final = "balloon_cur"
-
-ARRIVED_KIB: Final = 8192
-"""KiB. A guest that has come so near to what was asked of it is there: guests stop a few pages short of it."""
-
-_OVERSOLD: Final = "guests are promised more than the host has, and the least important lose first"
+_OVERSOLD: Final = "guests are promised more than the host has, and the lowest priority loses first"
 
 LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
 
-_FIGURES: Final = {
-    "maximum_kib": "balloon_max", "least_kib": LEAST, "started_kib": STARTED, "usable_kib": "mem_usable", "unused_kib": "mem_unused",
-    "swap_in_kib_per_second": "swap_in", "swap_out_kib_per_second": "swap_out", "major_faults_per_second": "major_fault",
-    "statistics_age_seconds": "stats_age",
-}  # fmt: skip
-"""Fields that are shown as they are, by what they are called in JSON."""
-
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Fields with a promise, those that say first who gave it: the operator or the management system, the class, and all together."""
+"""Fields of promises: the operator's or the management system's, that of the class, and all together."""
 
 
-class Since(NamedTuple):
-    """Since when a guest has its size (seconds since the epoch), and who gave it: `mom` by a decision, or as a sweep ended; `maximum`
-    (none: it has all that it was started with), `somebody-else` (it is not what mom had asked for), or `unknown`: it had the size when mom
-    first saw it."""
+@dataclass(frozen=True, slots=True)
+class GuestFigures:
+    """Figures of one guest, by their names in JSON."""
 
-    time: float
-    by: str
-    before_kib: float | None = None
-    decision: Decision | None = None
+    size_kib: float | None
+    """After the outcome of this cycle."""
+    used_kib: float | None
+    """Memory that it holds and cannot give without swapping, by its size when its statistics were made."""
+    maximum_kib: float | None
+    least_kib: float | None
+    started_kib: float | None
+    usable_kib: float | None
+    unused_kib: float | None
+    swap_in_kib_per_second: float | None
+    swap_out_kib_per_second: float | None
+    major_faults_per_second: float | None
+    statistics_age_seconds: float | None
+    guarantee_kib: float | None
+    promised_kib: float | None
+    asked_kib: float | None
+    """Last size that mom asked for."""
+
+    @classmethod
+    def of(cls, guest: Guest, decision: ExplainedDecision | None) -> GuestFigures:
+        """Return the figures of a guest, and the outcome of the decision on its size."""
+        size, usable, total, reserved = map(guest.number, (SIZE, "mem_usable", "mem_available", "kernel_reserved"))
+        size_then = size if total is None or reserved is None else total + reserved
+        outcome = None if decision is None else decision.outcome
+        after = None if outcome is None else as_number(outcome.after)
+        applied = outcome if outcome is not None and outcome.status is Status.APPLIED else None
+        return cls(
+            size_kib=size if after is None else after,
+            used_kib=None if size is None or size_then is None or usable is None else max(0.0, size_then - usable),
+            maximum_kib=guest.number("balloon_max"),
+            least_kib=guest.number(LEAST),
+            started_kib=guest.number(STARTED),
+            usable_kib=usable,
+            unused_kib=guest.number("mem_unused"),
+            swap_in_kib_per_second=guest.number("swap_in"),
+            swap_out_kib_per_second=guest.number("swap_out"),
+            major_faults_per_second=guest.number("major_fault"),
+            statistics_age_seconds=guest.number("stats_age"),
+            guarantee_kib=guaranteed_kib(guest.fields),
+            promised_kib=guest.number(PROMISED),
+            asked_kib=guest.number(CONTROL) if applied is None else as_number(applied.decision.value),
+        )
 
     @property
-    def at_least(self) -> bool:
-        """It had this size already when mom first saw it."""
-        return self.by in {"maximum", "unknown"}
+    def has_maximum(self) -> bool:
+        """Whether the guest has all its memory."""
+        return self.size_kib is not None and self.maximum_kib is not None and self.size_kib >= self.maximum_kib - SAME_SIZE_KIB
 
-
-@dataclass(slots=True)
-class _Trace:
-    """What is remembered of one guest. `asked` is what mom last had it asked for, successfully; `tried` the last thing that came of a
-    decision about its size and was not just left as it was; `missing`, how many lists in a row have lacked it. `killed_first` and
-    `killed_last` are when its kernel was seen to kill programs, of those that still count."""
-
-    incarnation: str
-    size: float | None = None
-    since: Since | None = None
-    asked: Outcome | None = None
-    tried: Outcome | None = None
-    tried_at: float = 0.0
-    obstacle: Value = None
-    obstacle_since: float = 0.0
-    missing: int = 0
-    kills: float | None = None
-    killed_first: float | None = None
-    killed_last: float | None = None
-    unhealthy: str = ""
-    unhealthy_since: float = 0.0
+    def unknown(self) -> Sequence[str]:
+        """Return the important figures that are unknown, in words."""
+        figures = {
+            "its size": self.size_kib,
+            "its maximum": self.maximum_kib,
+            "its usable memory": self.usable_kib,
+            "the age of its statistics": self.statistics_age_seconds,
+            "whether it swaps": self.swap_in_kib_per_second,
+        }
+        return [words for words, figure in figures.items() if figure is None]
 
 
 class BalloonExplainer(Explainer):
-    """Remembers of each guest since when it has its size, who gave it, and what mom asked for; says that, and what follows from it."""
+    """Explains guests' sizes."""
 
     controls = (TARGET,)
     nouns: Mapping[str, str] = MappingProxyType({CONTROL: "a size of"})
@@ -87,174 +102,98 @@ class BalloonExplainer(Explainer):
     main_controls = (CONTROL,)
 
     def __init__(self) -> None:
-        self._traces: dict[str, _Trace] = {}
+        self._history = SizeHistory()
 
     def take(self, report: Report) -> None:
-        """A cycle has ended. Guests that are gone are forgotten; without any guest the hypervisor is away."""
-        outcomes = {one.decision.entity.id: one for one in report.outcomes if one.decision.control == CONTROL}
-        kept = {identity: trace for identity, trace in self._traces.items() if trace.missing < LISTS_UNTIL_GONE}
-        for identity in kept.keys() - report.snapshot.guests.keys() if report.snapshot.guests else ():
-            kept[identity].missing += 1
-        for guest in report.snapshot.guests.values():
-            trace = kept.get(guest.id)
-            if trace is None or trace.incarnation != guest.incarnation:
-                trace = _Trace(guest.incarnation)
-            kept[guest.id], trace.missing = trace, 0
-            _note(trace, guest, report.time)
-            outcome = outcomes.get(guest.id)
-            if outcome is not None and outcome.status is not Status.UNCHANGED:
-                trace.tried, trace.tried_at = outcome, report.time
-                if outcome.status is Status.APPLIED:
-                    trace.asked = outcome
-        self._traces = kept
+        """Take in one more cycle."""
+        self._history.take(report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Why the balloon law suggests the size that was decided, or suggests none."""
+        """Return the reason of the balloon law, where its suggestion was followed."""
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""
-        wanted = next((one.value for one in report.decisions if one.control == CONTROL and one.entity.id == guest.id), None)
-        return sentence(code, guest, report.snapshot.host) if wanted == guest.number(SUGGESTED) else ""
+        decided = next((one.value for one in report.decisions if one.control == CONTROL and one.entity.id == guest.id), None)
+        return sentence(code, guest, report.snapshot.host) if decided == guest.number(SUGGESTED) else ""
 
     def part(self, about: About) -> ExplanationPart:
-        """Why the guest has its size."""
-        guest, past = about.guest, self._traces.get(about.guest.id)
-        sizes = _sizes(guest, about.wanted_of(CONTROL))
-        guarantee_from = _who_promised(guest, sizes["promised_kib"] or sizes["guarantee_kib"], about.declarations)
+        """Return the sentences and figures about a guest's size."""
+        guest, history = about.guest, self._history.of(about.guest)
+        figures = GuestFigures.of(guest, about.wanted_of(CONTROL))
+        promised_by = _who_promised(guest, figures.promised_kib or figures.guarantee_kib, about.declarations)
         obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
-        since = None if past is None else past.since
-        source = None if since is None or since.decision is None else since.decision.source._asdict()
-        first, last = (None, None) if past is None else (past.killed_first, past.killed_last)
-        unhealthy_since = past.unhealthy_since if past is not None and past.unhealthy else None
-        figures: dict[str, Value] = {
-            "harm": {
-                "killed_lately": guest.number(KILLED),
-                "killed_first": first,
-                "killed_last": last,
-                "unhealthy": guest.text(UNHEALTHY),
-                "unhealthy_since": unhealthy_since,
-            },
-            "memory": {**sizes},
-            "guarantee_from": guarantee_from,
-            "since": since
-            and {"time": since.time, "at_least": since.at_least, "by": since.by, "before_kib": since.before_kib, "source": source},
+        harm = [*_harm(about, history)]
+        topics: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
+            ("harm", SentencePlace.HARM, harm),
+            ("cure", SentencePlace.HARM, _cure(about, figures) if harm else ()),
+            ("now", SentencePlace.PRESENT, _size_now(figures)),
+            ("needs", SentencePlace.PRESENT, _needs(figures, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
+            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(figures, promised_by)]),
+            ("since", SentencePlace.PAST, [_since(about, history)]),
+            ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
+            ("wanted", SentencePlace.LAST_DECIDED, _last_tried(about, history)),
+            ("next", SentencePlace.NEXT, _next(about, figures, history, obstacle)),
+        )
+        sentences = [Sentence(topic, text, place) for topic, place, texts in topics for text in texts]
+        values: dict[str, Value] = {
+            "harm": _harm_figures(guest, history),
+            "memory": {**asdict(figures)},
+            "guarantee_from": promised_by,
+            "since": _since_figures(history),
             "obstacle": obstacle,
             "asked_again_in_seconds": about.number(RESTS),
         }
-        harm = list(_harm(about, past))
-        said: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
-            ("harm", SentencePlace.HARM, harm),
-            ("cure", SentencePlace.HARM, _cure(about, sizes) if harm else ()),
-            ("now", SentencePlace.PRESENT, [_size_now(sizes)]),
-            ("reach", SentencePlace.PRESENT, _reach(sizes)),
-            ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
-            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(sizes, guarantee_from)]),
-            ("since", SentencePlace.PAST, [_since(about, since)]),
-            ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
-            ("wanted", SentencePlace.LAST_DECIDED, _last_tried(about, past)),
-            ("next", SentencePlace.NEXT, _next(about, sizes, past, obstacle)),
-        )
-        sentences = [Sentence(topic, text, place) for topic, place, texts in said for text in texts]
-        known = {
-            "its size": sizes["size_kib"], "its maximum": sizes["maximum_kib"], "what is usable in it": sizes["usable_kib"],
-            "the age of its statistics": sizes["statistics_age_seconds"], "whether it swaps": sizes["swap_in_kib_per_second"],
-        }  # fmt: skip
-        return ExplanationPart(sentences, figures, [what for what, value in known.items() if value is None])
-
-
-def _note(trace: _Trace, guest: Guest, now: float) -> None:
-    """Take in the guest's size, obstacle and harm in one more cycle."""
-    _note_harm(trace, guest, now)
-    obstacle = guest.fields.get(OBSTACLE)
-    if obstacle != trace.obstacle:
-        trace.obstacle, trace.obstacle_since = obstacle, now
-    size, before = guest.number(SIZE), trace.size
-    if size is None:
-        return
-    trace.size = size
-    if before is None:
-        maximum = guest.number("balloon_max")
-        trace.since = Since(now, "maximum" if maximum is not None and size >= maximum - SAME_SIZE_KIB else "unknown")
-    elif abs(size - before) >= SAME_SIZE_KIB:
-        asked = trace.asked
-        if asked is not None and _on_the_way(as_number(asked.decision.value), before, size):
-            trace.since = Since(now, "mom", as_number(asked.before), asked.decision)
-        elif _on_the_way(guest.number(CONTROL), before, size):  # a sweep ends without a decision
-            trace.since = Since(now, "mom", before)
-        else:
-            trace.since = Since(now, "somebody-else", before)
-
-
-def _note_harm(trace: _Trace, guest: Guest, now: float) -> None:
-    kills, unhealthy = guest.number("guest_oom_kills"), guest.text(UNHEALTHY) or ""
-    if not guest.number(KILLED):
-        trace.killed_first = trace.killed_last = None
-    elif kills is not None and trace.kills is not None and kills > trace.kills:
-        trace.killed_first, trace.killed_last = trace.killed_first or now, now
-    trace.kills = trace.kills if kills is None else kills
-    if unhealthy != trace.unhealthy:
-        trace.unhealthy, trace.unhealthy_since = unhealthy, now
-
-
-def _on_the_way(wanted: float | None, before: float, size: float) -> bool:
-    """True if a guest that changed its size went towards what mom had asked for, or got there."""
-    if wanted is None:
-        return False
-    low, high = min(before, wanted) - ARRIVED_KIB, max(before, wanted) + ARRIVED_KIB
-    return low <= size <= high and abs(size - wanted) <= abs(before - wanted) + ARRIVED_KIB
-
-
-def _sizes(guest: Guest, wanted: ExplainedDecision | None) -> dict[str, float | None]:
-    """What one guest has, by the names of JSON; None: unknown. `size_kib` is what its balloon leaves it, after what was done in the cycle;
-    `used_kib` what it holds and could not give without swapping, by the size that it had when it said so; `asked_kib` what mom asked for
-    last."""
-    size, usable = guest.number(SIZE), guest.number("mem_usable")
-    total, reserved = guest.number("mem_available"), guest.number("kernel_reserved")
-    then = size if total is None or reserved is None else total + reserved
-    outcome = None if wanted is None else wanted.outcome
-    after = None if outcome is None else as_number(outcome.after)
-    applied = outcome is not None and outcome.status is Status.APPLIED
-    return {
-        "size_kib": size if after is None else after,
-        "used_kib": None if size is None or then is None or usable is None else max(0.0, then - usable),
-        **{name: guest.number(field) for name, field in _FIGURES.items()},
-        "guarantee_kib": guaranteed_kib(guest.fields),
-        "promised_kib": guest.number(PROMISED),
-        "asked_kib": as_number(outcome.decision.value) if outcome is not None and applied else guest.number(CONTROL),
-    }
+        return ExplanationPart(sentences, values, figures.unknown())
 
 
 def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
-    """Who promised that to the guest; what holds the largest of several promises is told only where none of them is as large."""
+    """Return the source of the promise of this size; empty where no single promise is as large."""
     specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if promised and guest.number(name) == promised)
     return next((spec.source for spec in specs if spec is not None), "")
+
+
+def _harm_figures(guest: Guest, history: GuestHistory) -> Mapping[str, Value]:
+    return {
+        "killed_lately": guest.number(KILLED),
+        "killed_first": history.killed_first,
+        "killed_last": history.killed_last,
+        "unhealthy": guest.text(UNHEALTHY),
+        "unhealthy_since": history.unhealthy_since if history.unhealthy else None,
+    }
+
+
+def _since_figures(history: GuestHistory) -> Mapping[str, Value] | None:
+    since = history.since
+    if since is None:
+        return None
+    source = None if since.decision is None else since.decision.source._asdict()
+    return {"time": since.time, "at_least": since.at_least, "by": since.by, "before_kib": since.before_kib, "source": source}
 
 
 # --- in words ------------------------------------------------------------------------------------------------------------------------
 
 
-def _harm(about: About, past: _Trace | None) -> Iterator[str]:
-    """Yield what the guest suffers from, and since when."""
+def _harm(about: About, history: GuestHistory) -> Iterator[str]:
+    """Yield the harm that the guest suffers, and since when."""
     killed, unhealthy = about.number(KILLED), about.guest.text(UNHEALTHY)
     if killed:
-        first, last = (None, None) if past is None else (past.killed_first, past.killed_last)
+        first, last = history.killed_first, history.killed_last
         since = "" if first is None else f": the first at {about.ago(first)}"
         since += "" if last is None or last == first else f"; the last at {about.ago(last)}"
         programs = "1 of its programs was" if killed == 1 else f"{killed:.0f} of its programs were"
         yield f"{programs} killed for want of memory in the last 10 min{since}."
     if unhealthy:
-        since = "" if past is None or not past.unhealthy else f", since {about.ago(past.unhealthy_since)}"
+        since = f", since {about.ago(history.unhealthy_since)}" if history.unhealthy else ""
         yield f"It is {unhealthy}{since}."
 
 
-def _cure(about: About, sizes: Mapping[str, float | None]) -> Iterator[str]:
-    """Yield what the operator can do for a guest that suffers."""
-    size, maximum, host = sizes["size_kib"], sizes["maximum_kib"], about.report.snapshot.host
-    if size is None or maximum is None:
+def _cure(about: About, figures: GuestFigures) -> Iterator[str]:
+    """Yield the operator's cure for a guest that suffers."""
+    if figures.size_kib is None or figures.maximum_kib is None:
         return
-    if size >= maximum - SAME_SIZE_KIB:
+    if figures.has_maximum:
         yield "It has all of its maximum: raise that, or see what runs in it."
-    elif host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
+    elif about.report.snapshot.host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
         yield "Make room on the host: it has no memory to give back, and `mom status` says what holds it. A guarantee does not help there."
     elif about.guest.why_blocked(CONTROL):
         yield "mom cannot give it memory back, as it cannot be resized."
@@ -264,71 +203,68 @@ def _cure(about: About, sizes: Mapping[str, float | None]) -> Iterator[str]:
         yield "The host has memory, and mom gives it back. If that comes too late, give it a guarantee, and reload mom."
 
 
-def _size_now(sizes: Mapping[str, float | None]) -> str:
-    size, maximum, started = (sizes[f"{name}_kib"] for name in ("size", "maximum", "started"))
+def _size_now(figures: GuestFigures) -> Iterator[str]:
+    size, maximum, started = figures.size_kib, figures.maximum_kib, figures.started_kib
     if size is None:
-        return "Its present size is unknown, so mom does not touch it."
-    if maximum is None:
-        return f"It has {format_kib(size)}; its maximum is unknown."
-    if size >= maximum - SAME_SIZE_KIB:
-        return f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
-    of_all = f"It has {format_kib(size)} of {format_kib(maximum)}"
-    if started is None:
-        less = "are in its balloon" if sizes["asked_kib"] is None else "are taken from it for the host"
-        return f"{of_all}: {format_kib(maximum - size)} {less}."
-    taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
-    return f"{of_all}: it had {format_kib(started)} when mom first saw it{taken}."
+        yield "Its present size is unknown, so mom does not touch it."
+    elif maximum is None:
+        yield f"It has {format_kib(size)}; its maximum is unknown."
+    elif figures.has_maximum:
+        yield f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
+    elif started is None:
+        taken = "are in its balloon" if figures.asked_kib is None else "are taken from it for the host"
+        yield f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} {taken}."
+    else:
+        taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
+        yield f"It has {format_kib(size)} of {format_kib(maximum)}: it had {format_kib(started)} when mom first saw it{taken}."
+    if figures.least_kib is not None:
+        yield f"Its balloon cannot shrink it below {format_kib(figures.least_kib)}: virtio-mem's memory is out of its reach."
 
 
-def _reach(sizes: Mapping[str, float | None]) -> Iterator[str]:
-    if (least := sizes["least_kib"]) is not None:
-        yield f"Its balloon can bring it to no less than {format_kib(least)}: virtio-mem's memory is out of its reach."
-
-
-def _needs(sizes: Mapping[str, float | None], interval: float, *, may_grow: bool) -> Iterator[str]:
-    size, used, usable, unused = (sizes[f"{name}_kib"] for name in ("size", "used", "usable", "unused"))
+def _needs(figures: GuestFigures, interval: float, *, may_grow: bool) -> Iterator[str]:
+    size, used, usable, unused = figures.size_kib, figures.used_kib, figures.usable_kib, figures.unused_kib
     if used is None or usable is None:
-        what = "It may grow, and is never shrunk." if may_grow else "It keeps its size."
-        yield f"What it needs is unknown: its kernel does not tell what is usable in it. {what}"
+        rule = "It may grow, and is never shrunk." if may_grow else "It keeps its size."
+        yield f"Its need is unknown: its kernel does not report usable memory. {rule}"
         return
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
     yield f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}."
-    given = 0.0 if size is None else used + usable - size
-    if given >= ARRIVED_KIB:
-        left = format_kib(max(0.0, usable - given))
-        yield f"It has become {format_kib(given)} smaller since it said so: {left} are left to it of that."
-    swaps = max(sizes["swap_in_kib_per_second"] or 0.0, sizes["swap_out_kib_per_second"] or 0.0)
-    if swaps:
-        yield f"It swaps {format_kib(swaps)}/s: it lacks memory, or did."
-    age = sizes["statistics_age_seconds"]
+    shrunk = 0.0 if size is None else used + usable - size
+    if shrunk >= ARRIVED_KIB:
+        yield f"It has shrunk by {format_kib(shrunk)} since that report, so {format_kib(max(0.0, usable - shrunk))} of that are left."
+    swapping = max(figures.swap_in_kib_per_second or 0.0, figures.swap_out_kib_per_second or 0.0)
+    if swapping:
+        yield f"It swaps {format_kib(swapping)}/s: it lacks memory, or did."
+    age = figures.statistics_age_seconds
     if age is not None:
         yield f"Its statistics were {lasting(age)} old{': too old to shrink it by' if age > stale_seconds(interval) else ''}."
 
 
-def _guaranteed(sizes: Mapping[str, float | None], whose: str) -> str:
-    guarantee, promised, size = sizes["guarantee_kib"], sizes["promised_kib"], sizes["size_kib"]
+def _guaranteed(figures: GuestFigures, promised_by: str) -> str:
+    guarantee, promised, size = figures.guarantee_kib, figures.promised_kib, figures.size_kib
     of = "" if not promised or guarantee is None or guarantee >= promised else f" of the {format_kib(promised)} that it is promised"
     if of and not guarantee:
-        return f"Nothing{of} holds now: {_OVERSOLD}."
+        return f"Nothing{of} is guaranteed now: {_OVERSOLD}."
     if not guarantee:
-        return "No size is guaranteed to it; mom leaves it what it needs, and a reserve."
+        return "It has no guarantee; mom leaves it the memory that it needs, and a reserve."
     lacks = "" if size is None or size >= guarantee - SAME_SIZE_KIB else f": it has {format_kib(guarantee - size)} less than that"
     why = f", as {_OVERSOLD}" if of else ""
-    return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({whose})' if whose else ''}{why}{lacks}."
+    return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({promised_by})' if promised_by else ''}{why}{lacks}."
 
 
-def _since(about: About, since: Since | None) -> str:
+def _since(about: About, history: GuestHistory) -> str:
+    since = history.since
     if since is None:
-        return "Since when it has this size is not known: earlier cycles are not at hand."
+        return "It is unknown since when it has this size: earlier cycles are not available."
     when = about.ago(since.time)
     if since.at_least:
-        whose = ": it was started with it" if since.by == "maximum" else "; who gave it that size is not known"
-        return f"It has had this size since mom first saw it ({when}){whose}."
-    by = "this is not what mom had asked for: another process resized it, or the guest took memory back by itself"
+        by = "it was started with it" if since.by == "maximum" else "who gave it that size is unknown"
+        return f"It has had this size since mom first saw it ({when}): {by}."
+    by = "this is not mom's target: another process resized it, or the guest took memory back by itself"
     if since.decision is not None:
         by = f"mom gave it this size, by {since.decision.source}"
     elif since.by == "mom":
-        by = "mom gave it this size, as a sweep ended, or as it had decided earlier"
+        by = "mom gave it this size, as a sweep ended, or by an earlier decision"
     before = "" if since.before_kib is None else f" It had {format_kib(since.before_kib)} before."
     return f"Since {when}: {by}.{before}"
 
@@ -338,24 +274,23 @@ def _host(host: Host) -> Iterator[str]:
     if total and available is not None:
         yield f"The host has {format_kib(available)} of {format_kib(total)} available ({100 * available / total:.0f} %)."
     else:
-        yield "What the host has available is unknown."
+        yield "The host's available memory is unknown."
     if reserved:
-        kept = "no memory goes back to guests from that, and they give for it until it is there"
-        yield f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}."
+        yield f"{format_kib(reserved)} are reserved for launches: guests give memory for that, and get none of it back."
 
 
-def _last_tried(about: About, past: _Trace | None) -> Iterator[str]:
-    if not about.wanted and past is not None and past.tried is not None and past.tried_at < about.report.time:
-        tried = past.tried
+def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
+    tried = history.tried
+    if not about.wanted and tried is not None and history.tried_at < about.report.time:
         before = "" if tried.before is None else f"from {_size(tried.before)} "
-        step = f"{before}to {_size(tried.decision.value)}, {tried.status}"
-        yield f"The last time was {about.ago(past.tried_at)}: {step}, by {tried.decision.source}."
+        change = f"{before}to {_size(tried.decision.value)}, {tried.status}"
+        yield f"The last time was {about.ago(history.tried_at)}: {change}, by {tried.decision.source}."
 
 
-def _next(about: About, sizes: Mapping[str, float | None], past: _Trace | None, obstacle: str) -> Iterator[str]:
-    size, asked, rest = sizes["size_kib"], sizes["asked_kib"], about.number(RESTS)
+def _next(about: About, figures: GuestFigures, history: GuestHistory, obstacle: str) -> Iterator[str]:
+    size, asked, rest = figures.size_kib, figures.asked_kib, about.number(RESTS)
     if obstacle:
-        since = "" if past is None or past.obstacle is None else f" (since {about.ago(past.obstacle_since)})"
+        since = "" if history.obstacle is None else f" (since {about.ago(history.obstacle_since)})"
         again = "" if rest is None else f"; it is asked again in {lasting(rest)}, at {about.at(about.report.time + rest)}"
         yield f"mom does not count on its memory{since}: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
@@ -363,7 +298,7 @@ def _next(about: About, sizes: Mapping[str, float | None], past: _Trace | None, 
     if asked is not None and abs(asked - size) >= ARRIVED_KIB:
         yield f"It is on its way to {format_kib(asked)}, which mom asked for."
     elif not obstacle:
-        yield "If nothing changes, it keeps this size, until it needs more, or the host has memory to give back, or needs more itself."
+        yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."
 
 
 def _size(value: Value) -> str:

@@ -1,6 +1,6 @@
-"""Room for every launch: what happens between the moment in which a guest is to be started and that in which it is.
+"""Launches: memory is made available before a guest starts, by a hook of the hypervisor that asks mom and waits.
 
-What is here decides, and never waits: who asks comes back until it is decided. Whatever keeps mom from knowing starts the guest.
+Nothing here waits; the caller asks again until the launch is decided. A guest starts whenever mom does not know enough.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""For so long after the wait memory is kept for a guest that does not come: its disk may be missing, or its process slow to begin."""
+"""s. How long memory is kept after the wait for a guest that does not arrive: its disk may be missing, or its process slow to begin."""
 
 MOST_WAITING: Final = 8
-"""Launches at once. Each start that waits holds one of libvirtd's threads, of which it has 20 by default, and mom needs some itself."""
+"""Launches that wait at once. Each holds one of libvirtd's threads, of which there are 20 by default, and mom needs some itself."""
 
 _LOOK_SECONDS: Final = 0.5
-"""How often a launch that waits has the host looked at; the engine does so no more often."""
+"""s. How often a launch that waits wakes the engine, which runs no cycle more often."""
+
+_ENDED: Final = {ReservationState.RELEASED, ReservationState.EXPIRED}
 
 
 @dataclass(eq=False)
 class HostLaunches:
-    """The balloon plugin's `Launches`."""
+    """Launches on this host. Implements `Launches`."""
 
     settings: LaunchSettings
     reservations: HostReservations
@@ -38,9 +40,9 @@ class HostLaunches:
     _woken_at: float = 0.0
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Have memory kept for the guest, and say whether it may start."""
+        """Reserve memory for the guest, and return whether it may start."""
         if guest.why_none:
-            self.context.log.debug("guest %s is started: %s", printable(guest.name), guest.why_none)
+            self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
             return Launch(guest, LaunchState.STARTS)
         if self.context.observes:
             return self._observed(guest)
@@ -51,48 +53,47 @@ class HostLaunches:
         except ReservationRefused as error:
             return self._short(replace(launch, note=error.message, hint=error.hint), error.room, who)
         except MomError as error:
-            return self._decided(replace(launch, note=f"nothing could be kept for it: {error.message}", hint=error.hint), may_refuse=False)
+            return self._start(replace(launch, note=f"nothing could be reserved for it: {error.message}", hint=error.hint))
         return self._judged(replace(launch, reservation=kept.id), kept)
 
     def look(self, launch: Launch) -> Launch:
-        """The launch as it is by now."""
+        """Return the launch as it is now."""
         if launch.state is not LaunchState.WAITING:
             return launch
-        kept = next((one for one in self.reservations.reservations() if one.id == launch.reservation), None)
+        kept = next((kept for kept in self.reservations.reservations() if kept.id == launch.reservation), None)
         if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
-            return launch  # a reload has just made this plugin, and it has yet to read what is kept
+            return launch  # after a reload, before reservations were read
         return self._judged(launch, kept)
 
     def _observed(self, guest: LaunchedGuest) -> Launch:
-        """A mom that only observes says what it would have made, and starts the guest."""
+        """Let the guest start, and log the memory that it lacks."""
         with contextlib.suppress(MomError):
             there = self.reservations.room().free_kib
             if there < guest.memory_kib:
                 sizes = format_kib(there), format_kib(guest.memory_kib)
-                self.context.log.info("guest %s is started with %s of its %s there: mom only observes", printable(guest.name), *sizes)
-        return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was made for it")
+                self.context.log.info("guest %s starts with %s of its %s there: mom only observes", printable(guest.name), *sizes)
+        return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
-        """All of it cannot be had. A guest that is started all the same gets what can."""
+        """Decide a launch for which not all memory can be reserved. A guest that starts anyway gets the largest part that can."""
         if self.settings.when_short is WhenShort.REFUSE:
-            return self._decided(launch)
+            return self._refuse(launch)
         left, there, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
-        # What is too much, or comes too late, is tried in parts: all that can be had; without what goes to swap; what guests give at first;
-        # what is there. With 0, the guest has what is kept for it already, if anything is.
+        # All that can be had; without cold memory; a first share of what guests give; available memory; an earlier reservation alone.
         parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, there + gives, there + gives // 2, there, 0)]
         for part in dict.fromkeys(parts):
             with contextlib.suppress(MomError):
                 kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, part_kib=part, who=who)
                 return self._judged(replace(launch, reservation=kept.id), kept)
-        return self._decided(launch)
+        return self._start(launch)
 
     def _judged(self, launch: Launch, kept: Reservation | None) -> Launch:
-        """The launch, by what is there of what is kept for it."""
+        """Return the launch by the state of its reservation."""
         now = self.context.monotonic()
-        if kept is None or kept.state in {ReservationState.RELEASED, ReservationState.EXPIRED}:
-            return self._decided(replace(launch, note="what was kept for it was given up"), may_refuse=False)
+        if kept is None or kept.state in _ENDED:
+            return self._start(replace(launch, note="its reservation was given up"))
         if kept.state is not ReservationState.MAKING:
-            return self._decided(launch, may_refuse=False)
+            return self._start(launch)
         crowded = not self._may_wait(launch, now)
         if now < launch.until and not crowded:
             self._wake(launch.guest, now)
@@ -100,40 +101,43 @@ class HostLaunches:
         try:
             self.reservations.room()
         except MomError as error:
-            note = f"what is there for it is not known: {error.message}"
-            return self._decided(replace(launch, note=note, hint=error.hint), may_refuse=False)
-        when = kept.expected_in_seconds
-        rest = "when the rest will be is unknown" if when is None else f"the rest is expected in some {max(when, 1):.0f} s"
-        note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are there, {rest}"
+            return self._start(replace(launch, note=f"the memory that is there for it is unknown: {error.message}", hint=error.hint))
+        expected = kept.expected_in_seconds
+        when = "the rest comes at an unknown time" if expected is None else f"the rest is expected in some {max(expected, 1):.0f} s"
+        note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are there, {when}"
         if crowded:
-            note += f"; {MOST_WAITING} others wait for memory already"
-        return self._decided(replace(launch, note=launch.note or note, hint=launch.hint or "start it again later"))
+            note += f"; {MOST_WAITING} other launches wait already"
+        launch = replace(launch, note=launch.note or note, hint=launch.hint or "start it again later")
+        return self._refuse(launch) if self.settings.when_short is WhenShort.REFUSE else self._start(launch)
 
     def _may_wait(self, launch: Launch, now: float) -> bool:
         with self._lock:
-            self._waiting = {one: until for one, until in self._waiting.items() if now < until + _LOOK_SECONDS}
+            self._waiting = {kept: until for kept, until in self._waiting.items() if now < until + _LOOK_SECONDS}
             if launch.reservation not in self._waiting and len(self._waiting) >= MOST_WAITING:
                 return False
             self._waiting[launch.reservation] = launch.until
             return True
 
     def _wake(self, guest: LaunchedGuest, now: float) -> None:
-        """Have the host looked at: between two cycles, nobody sees that memory has come."""
+        """Wake the engine: memory that has become available is seen in a cycle."""
         with self._lock:
             if now - self._woken_at < _LOOK_SECONDS:
                 return
             self._woken_at = now
         self.context.wake(f"guest {printable(guest.name)} waits for memory")
 
-    def _decided(self, launch: Launch, *, may_refuse: bool = True) -> Launch:
-        """The launch at its end: it starts, or is refused where there is something against it."""
+    def _refuse(self, launch: Launch) -> Launch:
+        self._wait_no_more(launch)
+        self.reservations.give_up(launch.reservation, who="the launch that was refused")
+        self.context.log.warning("guest %s is not started: %s", printable(launch.guest.name), launch.note)
+        return replace(launch, state=LaunchState.REFUSED)
+
+    def _start(self, launch: Launch) -> Launch:
+        self._wait_no_more(launch)
+        if launch.note:
+            self.context.log.warning("guest %s is started all the same: %s", printable(launch.guest.name), launch.note)
+        return replace(launch, state=LaunchState.STARTS)
+
+    def _wait_no_more(self, launch: Launch) -> None:
         with self._lock:
             self._waiting.pop(launch.reservation, None)
-        name = printable(launch.guest.name)
-        if launch.note and may_refuse and self.settings.when_short is WhenShort.REFUSE:
-            self.reservations.give_up(launch.reservation, who="the launch that was refused")
-            self.context.log.warning("guest %s is not started: %s", name, launch.note)
-            return replace(launch, state=LaunchState.REFUSED)
-        if launch.note:
-            self.context.log.warning("guest %s is started all the same: %s", name, launch.note)
-        return replace(launch, state=LaunchState.STARTS)

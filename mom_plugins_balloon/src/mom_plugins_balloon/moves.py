@@ -1,14 +1,14 @@
-"""Guests that are to be moved: swept before, so that what they have freed is not sent, and given back what mom took from them.
+"""Guests that are about to be moved: swept, so that freed memory is not sent, and given back the memory that mom took.
 
-A sweep leaves nothing where it took: QEMU sends such a page as nine bytes, also when the guest has the room again. And a guest goes to its
-new host with the size that its balloon leaves it, where nobody may know what it had before mom: it gets that back here, as headroom that is
-not touched costs neither host anything.
+A sweep leaves nothing behind: QEMU sends such a page as nine bytes, even after the guest has its headroom back. A guest keeps its size when
+it moves, and the new host may not know the size that it had before mom. So the guest gets that back here; headroom costs neither host
+anything until it is used.
 
-A plugin that knows that a guest is about to leave, or is being changed by its platform, says so in a field (`give_back`): such a guest gets
-back what was taken, and keeps that, until the field says nothing any more.
+A plugin that knows of a coming move or change says so in the field `give_back`. Such a guest gets its memory back, and keeps its size until
+the field is empty again.
 
-The call that prepares a guest comes in a thread of its own, and waits. What is done to the guest is decided in the next cycles, as all that
-is done to guests: it is reviewed, noted in the ledger, and stands in the report.
+The call that prepares a guest waits in a thread of its own. The next cycles decide, so that all changes are reviewed, noted in the ledger
+and reported as usual.
 """
 
 from __future__ import annotations
@@ -33,177 +33,182 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
 
 END_SECONDS: Final = 6.0
-"""s. From when a sweep's time is over until the guest has its headroom back: its last slice, and commands that fail and are tried again."""
+"""s. From the end of a sweep's time until the guest has its headroom back: its last slice, and commands that are tried again."""
 
 BACK_SECONDS: Final = 3.0
-"""s. For so long the cycle is waited for at least in which a guest gets back what was taken from it."""
+"""s. Least time to wait for the cycle in which a guest gets its memory back."""
 
 AGAIN_SECONDS: Final = 0.5
-"""s. After which a sweep is asked for again that has to wait for others."""
+"""s. Time between two requests for a sweep that has to wait for other sweeps."""
 
-SWEPT: Final = "it is to be moved: what it has used and freed is taken, and it gets its headroom back in a moment"
-GIVEN_BACK: Final = "it is to be moved: it gets back what was taken from it"
-KEPT: Final = "it is to be moved, or is: it keeps its size"
-DROPPED: Final = "that was not followed: `mom explain` says why"
+SWEPT: Final = "it is to be moved: memory that it has freed is taken, and it gets its headroom back in a moment"
+GIVEN_BACK: Final = "it is to be moved: it gets back the memory that was taken from it"
+KEPT: Final = "it is moved, or will be: it keeps its size"
+NOTHING: Final = "it has no freed memory now that is worth a sweep"
+DROPPED: Final = "the decision was dropped: `mom explain` says why"
 
 
 @dataclass(eq=False)
-class _Wish:
-    """What is wanted of one guest by then (seconds of `time.monotonic`): a sweep, or the size that it had before mom.
-
-    `size` is the one that was decided (None: none yet), and `gain` what the host is to get by a sweep to that.
-    """
+class _Request:
+    """Request to sweep a guest, or to give its memory back, until a moment of `time.monotonic`."""
 
     until: float
     sweep: bool
     size: int | None = None
+    """Size that was decided; None: not yet."""
     gain: float = 0.0
+    """Memory in KiB that the host gets by the sweep."""
     begun: bool = False
-    said: str = ""
+    answer: str = ""
     later: bool = False
     """It has to wait for other sweeps, and may be asked for again."""
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, said: str, *, later: bool = False) -> None:
-        """Say what came of it. The first answer counts."""
+    def end(self, answer: str, *, later: bool = False) -> None:
+        """Note the outcome. The first one counts."""
         if not self._over.is_set():
-            self.said, self.later = said, later
+            self.answer, self.later = answer, later
             self._over.set()
 
     def wait(self) -> bool:
-        """True if it is answered in time."""
+        """Return whether it ends in time."""
         return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
 
 
 @dataclass(eq=False)
 class LeavingGuests:
-    """The balloon plugin's `MovePreparation`."""
+    """Guests that are about to be moved. Implements `MovePreparation`."""
 
     context: PluginContext
     law: LawParameters
     wanted: HostWanted
     records: BalloonedGuests
     limits: Callable[[], ShrinkLimits]
-    """Gives what the operator allows."""
+    """Returns the operator's limits for shrinks."""
     started: StartedSizes
-    """Knows what guests would have without mom."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _wishes: dict[str, _Wish] = field(default_factory=dict)
-    _decided: dict[str, _Wish] = field(default_factory=dict)
-    """Those of which was decided in this cycle, by guest id."""
+    _requests: dict[str, _Request] = field(default_factory=dict)
+    _decided: dict[str, _Request] = field(default_factory=dict)
+    """Requests that were decided in this cycle, by guest id."""
 
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Sweep it, and give back what was taken from it."""
+        """Sweep a guest, give back the memory that was taken from it, and return the outcome in words."""
         if self.context.observes:
             raise MomError("mom only observes")
-        until, smaller = time.monotonic() + seconds, self._before(guest.id, self.started.changes())
-        wish = self._asked(guest, _Wish(until, sweep=True))
-        while wish.later and time.monotonic() + AGAIN_SECONDS < until:
+        until, is_smaller = time.monotonic() + seconds, self._size_before(guest.id) is not None
+        sweep = self._ask(guest, _Request(until, sweep=True))
+        while sweep.later and time.monotonic() + AGAIN_SECONDS < until:
             time.sleep(AGAIN_SECONDS)
-            wish = self._asked(guest, _Wish(until, sweep=True))
-        if smaller is None and (wish.begun or self._before(guest.id, self.started.changes()) is None):
-            return wish.said
-        back = self._asked(guest, _Wish(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
-        return f"{wish.said}; {back.said}"
+            sweep = self._ask(guest, _Request(until, sweep=True))
+        if not is_smaller and (sweep.begun or self._size_before(guest.id) is None):
+            return sweep.answer
+        back = self._ask(guest, _Request(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
+        return f"{sweep.answer}; {back.answer}"
 
-    def _asked(self, guest: Entity, wish: _Wish) -> _Wish:
-        """Have that decided in the next cycle, and wait for what comes of it."""
+    def _ask(self, guest: Entity, request: _Request) -> _Request:
+        """Have the next cycle decide on a request, and wait for its outcome."""
         with self._lock:
-            if guest.id in self._wishes:
+            if guest.id in self._requests:
                 raise MomError("it is being prepared already")
-            self._wishes[guest.id] = wish
+            self._requests[guest.id] = request
         try:
             self.context.wake(f"guest {guest} is to be moved")
-            if not wish.wait():
-                wish.answer("there was no time for it")
+            if not request.wait():
+                request.end("there was not enough time for it")
         finally:
             with self._lock:
-                del self._wishes[guest.id]
-        return wish
+                del self._requests[guest.id]
+        return request
 
     # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """What is to be done to guests that are to be moved."""
+        """Yield the sizes of guests that are about to be moved or changed."""
         with self._lock:
-            wishes = dict(self._wishes)
+            requests = dict(self._requests)
         self._decided = {}
-        changed = [(one, why) for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True) if isinstance(why, str) and why]
-        entries = self.started.changes() if changed and self._has_room(snapshot) else {}
-        for one, why in changed:
-            before = None if one.id in wishes or one.why_blocked(CONTROL) else self._before(one.id, entries)
-            if before is not None:
-                yield Decision(one.entity, CONTROL, before, f"{printable(why, 100)}: it gets back what was taken from it", source)
-        for identity, wish in wishes.items():
+        yield from self._given_back(snapshot, requests, source)
+        for identity, request in requests.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
-                wish.answer("it is not there any more")
-            elif wish.size is not None:
-                if not wish.begun:
-                    wish.answer(DROPPED)
+                request.end("it is gone")
+            elif request.size is not None:
+                if not request.begun:
+                    request.end(DROPPED)
             elif why := guest.why_blocked(CONTROL):
-                wish.answer(why)
+                request.end(why)
             else:
-                wish.size = self._swept_size(snapshot, guest, wish) if wish.sweep else self._size_before(snapshot, guest, wish)
-                if wish.size is not None:
-                    self._decided[identity] = wish
-                    yield Decision(guest.entity, CONTROL, wish.size, SWEPT if wish.sweep else GIVEN_BACK, source)
+                request.size = (
+                    self._swept_size(snapshot, guest, request) if request.sweep else self._returned_size(snapshot, guest, request)
+                )
+                if request.size is not None:
+                    self._decided[identity] = request
+                    yield Decision(guest.entity, CONTROL, request.size, SWEPT if request.sweep else GIVEN_BACK, source)
 
-    def _swept_size(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
-        """The size down to which it is swept; None: it is not, and it was said why."""
-        host = host_memory(snapshot, self.wanted, max(0.0, wish.until - time.monotonic()))
+    def _given_back(self, snapshot: Snapshot, requests: Mapping[str, _Request], source: Source) -> Iterator[Decision]:
+        """Yield the sizes before mom of guests with a reason in the field `give_back`."""
+        reasons = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)
+        changed = [(guest, why) for guest, why in reasons if isinstance(why, str) and why]
+        entries = self.started.changes() if changed and self._has_room(snapshot) else {}
+        for guest, why in changed:
+            before = None if guest.id in requests or guest.why_blocked(CONTROL) else self._size_before(guest.id, entries)
+            if before is not None:
+                reason = f"{printable(why, 100)}: it gets back the memory that was taken from it"
+                yield Decision(guest.entity, CONTROL, before, reason, source)
+
+    def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
+        """Return the size down to which a guest is swept; None ends the request."""
+        host = host_memory(snapshot, self.wanted, max(0.0, request.until - time.monotonic()))
         if host is None:
-            wish.answer(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
+            request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
-        one = guest_memories(snapshot)[next(place for place, there in enumerate(snapshot.listed) if there.id == guest.id)]
-        found = sweep_of(host, one, self.law, self.limits())
-        if found.target is None or found.gain is None:
-            nothing = "it has nothing now that is worth a sweep"
-            wish.answer(nothing if found.code is ReasonCode.NOTHING_TO_GIVE else sentence(found.code, guest, snapshot.host))
+        place = next(place for place, listed in enumerate(snapshot.listed) if listed.id == guest.id)
+        suggestion = sweep_of(host, guest_memories(snapshot)[place], self.law, self.limits())
+        if suggestion.target is None or suggestion.gain is None:
+            code = suggestion.code
+            request.end(NOTHING if code is ReasonCode.NOTHING_TO_GIVE else sentence(code, guest, snapshot.host))
             return None
-        wish.gain = found.gain
-        return int(found.target)
+        request.gain = suggestion.gain
+        return int(suggestion.target)
 
-    def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
-        """The size that it had before mom, where the host lets it have that; None: it keeps the one that it has, and it was said why."""
-        before = self._before(guest.id, self.started.changes())
+    def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
+        """Return the size that a guest had before mom, if the host has room for it; None ends the request."""
+        before = self._size_before(guest.id)
         if before is None:
-            wish.answer("nothing is taken from it")
+            request.end("nothing is taken from it")
         elif not self._has_room(snapshot):
-            wish.answer(f"it keeps its size, as the host is not known to have enough for the {format_kib(before)} that it had before mom")
-        else:
-            return before
-        return None
+            request.end(f"it keeps its size, as the host is not known to have enough for the {format_kib(before)} that it had before mom")
+            return None
+        return before
 
     def _has_room(self, snapshot: Snapshot) -> bool:
-        """Whether the host has enough for guests to get back what was taken from them."""
         host = host_memory(snapshot, self.wanted, self.context.interval)
         return host is not None and headroom_returns(host, self.law)
 
-    def _before(self, identity: str, entries: Mapping[str, LedgerEntry]) -> int | None:
-        """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's.
+    def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
+        """Return the size that a guest had before mom made it smaller; None where mom did not, or the size is another's.
 
-        :param entries: what the ledger has of guests' sizes, by guest id
+        :param entries: ledger entries of guests' sizes by guest id
         """
-        guest, record, entry = self.records.snapshot.guests.get(identity), self.records.of(identity), entries.get(identity)
+        entry = (self.started.changes() if entries is None else entries).get(identity)
+        guest, record = self.records.snapshot.guests.get(identity), self.records.of(identity)
         size = None if guest is None else guest.number("balloon_cur")
         before = None if entry is None else as_number(entry.before)
-        if guest is None or size is None or entry is None or before is None:
+        if guest is None or size is None or entry is None or before is None or entry.incarnation != guest.incarnation:
             return None
-        pending = None if record is None else record.pending  # on its way to what mom asked for, it may have any size
+        pending = None if record is None else record.pending  # on its way to mom's target, it may have any size
         tolerance, sizes = self.records.tolerance, {guest.id: int(size)}
-        moms = pending is not None or entry.explains(int(size), tolerance) or self.started.plugged({guest.id: guest}, sizes, tolerance)
-        if entry.incarnation != guest.incarnation or not moms:
+        if pending is None and not entry.explains(int(size), tolerance) and not self.started.plugged({guest.id: guest}, sizes, tolerance):
             return None
         before = self.started.without_mom(guest, before)
         return int(before) if before > (size if pending is None else pending) + tolerance else None
 
-    # --- what is done --------------------------------------------------------------------------------------------------------------------
+    # --- around each write ---------------------------------------------------------------------------------------------------------------
 
     def why_kept(self, guest: Guest, target: int) -> str:
-        """Why a guest is not to be shrunk to that size, as it is being moved; empty: it may be."""
+        """Return why a guest must not shrink to this size while it is moved; empty where it may."""
         if self._sweep_to(guest.id, target) is not None:
             return ""
         if why := guest.text(GIVE_BACK):
@@ -212,32 +217,32 @@ class LeavingGuests:
         progress = None if moves is None else moves.progress(guest)
         return KEPT if progress is not None and progress.moving else ""
 
-    def _sweep_to(self, identity: str, target: int) -> _Wish | None:
-        """The wish for a sweep that goes as far as that size at least. A reviewer may have made it end sooner."""
-        wish = self._decided.get(identity)
-        return wish if wish is not None and wish.sweep and target >= (wish.size or 0) else None
+    def _sweep_to(self, identity: str, target: int) -> _Request | None:
+        """Return the request for a sweep to this size. A reviewer may have raised the size."""
+        request = self._decided.get(identity)
+        return request if request is not None and request.sweep and target >= (request.size or 0) else None
 
     def sweeps(self, identity: str, target: int) -> bool:
-        """True if a guest that is to go down to that size is swept because it is to be moved."""
+        """Return whether a guest shrinks to this size because it is swept before a move."""
         return self._sweep_to(identity, target) is not None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
-        """How a guest is swept that is to go down to that size; None where it is not swept because it is to be moved."""
-        wish = self._sweep_to(identity, target)
-        if wish is None:
+        """Return the sweep of a guest before its move; None where there is none."""
+        request = self._sweep_to(identity, target)
+        if request is None:
             return None
-        wish.begun = True
-        gain, within = max(0.0, wish.gain - (target - (wish.size or 0))), max(0.0, wish.until - time.monotonic())
-        return LeavingSweep(gain, within, lambda outcome: wish.answer(str(outcome)))
+        request.begun = True
+        gain, within = max(0.0, request.gain - (target - (request.size or 0))), max(0.0, request.until - time.monotonic())
+        return LeavingSweep(gain, within, lambda outcome: request.end(str(outcome)))
 
     def asked(self, identity: str, target: int) -> None:
-        """A guest was asked for a size."""
-        wish = self._decided.get(identity)
-        if wish is not None and not wish.sweep and target >= (wish.size or 0):
-            wish.answer(f"it has {format_kib(target)} again")
+        """Note that a guest was asked for a size."""
+        request = self._decided.get(identity)
+        if request is not None and not request.sweep and target >= (request.size or 0):
+            request.end(f"it has {format_kib(target)} again")
 
     def failed(self, identity: str, why: str, *, later: bool) -> None:
-        """A guest could not be asked for a size, or has to wait for that."""
-        wish = self._decided.get(identity)
-        if wish is not None:
-            wish.answer(why, later=wish.sweep and later)
+        """Note that a guest could not be asked for a size, or has to wait for other sweeps."""
+        request = self._decided.get(identity)
+        if request is not None:
+            request.end(why, later=request.sweep and later)

@@ -1,16 +1,16 @@
-"""How much memory the host can get from its guests, and how soon, without any of them falling below what it needs or is promised.
+"""Room for reservations: memory that the host has, and memory that guests can give without falling below their need or guarantee.
 
-Careful on purpose: what is promised to a launch by this must really come. What a guest keeps is what the law leaves it and what passes the
-gate; what is in swap is never promised to anybody, and what is cold only in part.
+The figures are careful, because a launch relies on them. A guest keeps what the law leaves it and what the gate demands. Memory in swap is
+never promised, and cold memory only in part.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from mom_core import Guest, Host, Snapshot
-from mom_kvm import HealthLimits
+from mom_core import Guest, Host, Snapshot, format_duration, format_kib
+from mom_kvm import HealthLimits, ReservationRefused, Room
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.context import LawContext, context_of
@@ -18,50 +18,52 @@ from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
-from mom_plugins_balloon.names import OBSTACLE, START_REST
+from mom_plugins_balloon.names import OBSTACLE, START_REST, STOPPED_BELOW
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories, host_memory
-from mom_plugins_balloon.states import HostWanted
+from mom_plugins_balloon.states import HostWanted, hard_kib
 
 COUNTED_SHARE: Final = 0.5
-"""Ratio of what a guest was seen to get along without: it may have begun to use some since."""
+"""Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
-"""s. What a guest got along with longer ago says nothing of now."""
+"""s. An older working set says nothing about the present one."""
 
 RETURNING_SHARE: Final = 0.1
-"""Ratio of guests' memory in the host's swap: what is kept free for them, whatever is reserved, about what comes back in a minute of what
-stays away for ten."""
+"""Ratio of guests' memory in the host's swap that is kept free. About that much swaps in within a minute of all that stays away for ten."""
 
 PACE_SHARE: Final = 0.0025
-"""Ratio of what guests hold, in a second: a quarter of what is taken at most of a guest that does not feel it."""
+"""1/s. Ratio of guests' memory that goes to swap: a quarter of the pace at which a guest without stalls is reclaimed."""
 
 
 class Spare(NamedTuple):
-    """What guests can give: KiB in all, of which `sure` can be counted on, and one guest gives `largest` at most. `cold` is what the host
-    gains besides when what they hardly touch goes to its swap, at `cold_pace` KiB/s."""
+    """Memory that guests can give, in KiB."""
 
     total: float
     sure: float
+    """Part of `total` that will certainly come."""
     cold: float = 0.0
+    """Gain from cold memory that goes to swap, besides."""
     cold_pace: float = 0.0
+    """KiB/s of that."""
     largest: float = 0.0
+    """Most that one guest gives of `total`."""
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
-    """The host's gain when all its guests give what they can spare."""
+    """Return the host's gain when all guests give what they can spare."""
     snapshot = records.snapshot
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
     context = context_of(host, law)
     total = sure = cold = holders = largest = 0.0
-    not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
-    for guest, numbers in zip(snapshot.guests.values(), guest_memories(snapshot, expecting=law.rise_share > 0), strict=True):
-        gives, rest = _spare_kib(guest, numbers, context, records, limits)
+    not_asked = law.step / 1024 / law.shrink_share  # a guest whose share is less than the smallest step gives nothing
+    for guest, memory in zip(snapshot.guests.values(), guest_memories(snapshot, expecting=law.rise_share > 0), strict=True):
+        gives, left = _spare_kib(guest, memory, context, records, limits)
         total += gives
-        sure += max(0.0, gives - max(not_asked, rest))
+        sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
-        beyond = counted_kib(guest) - gives  # what the balloon would take of the same counts once
+        beyond = counted_kib(guest) - gives  # memory that the balloon takes as well counts once
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
@@ -70,57 +72,51 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(
-    guest: Guest, numbers: GuestMemory, context: LawContext, records: BalloonedGuests, limits: ShrinkLimits
+    guest: Guest, memory: GuestMemory, context: LawContext, records: BalloonedGuests, limits: ShrinkLimits
 ) -> tuple[float, float]:
-    """The host's gain when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on. And how much
-    of that is left in the end, as it is not worth a trim.
+    """Return the host's gain from this guest, and the part of it that is left because it is not worth a trim. KiB.
 
-    Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
+    Memory that the guest has never touched is no gain: at its floor, the process holds about the floor.
     """
-    memory = records.known(guest, guaranteed_kib(guest.fields))
-    if (
-        memory is None
-        or memory.size is None
-        or memory.statistics.usable is None
-        or guest.why_blocked(CONTROL)
-        or guest.text(OBSTACLE)
-        or guest.number(START_REST)
-    ):
+    remembered = records.known(guest, guaranteed_kib(guest.fields))
+    if remembered is None or remembered.size is None or remembered.statistics.usable is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
-    if (
-        numbers.statistics.major_faults or 0.0
-    ) > HealthLimits.MAJOR_FAULTS:  # it waits for its disk: the law takes of it only to save the host
-        return 0.0, 0.0
-    need, least = need_kib(memory), least_kib(memory, limits)
+    size, need, least = remembered.size, need_kib(remembered), least_kib(remembered, limits)
     if need is None or least is None:
         return 0.0, 0.0
-    keeps = max(least, need + max(context.margin_above(need), numbers.habits.stall_floor or 0.0))
-    seen = need_of(numbers, memory.size, memory.maximum or memory.size, memory.statistics.usable, context)
-    if seen.leaves_empty:  # it is swept, and left its page cache, and what it grows by until that is noticed; others are trimmed
-        if numbers.process.backed is None:
+    keeps = max(least, need + max(context.margin_above(need), memory.habits.stall_floor or 0.0))
+    by_law = need_of(memory, size, remembered.maximum or size, remembered.statistics.usable, context)
+    process = memory.process
+    if by_law.leaves_empty:  # it is swept, and keeps its page cache and the memory that it may take meanwhile
+        if process.backed is None:
             return 0.0, 0.0
-        keeps = max(keeps, swept_keeps(numbers, seen, max(need, held_memory(numbers, seen)[1]), context))
-        keeps += _not_swept(numbers, held_memory(numbers, seen)[2], memory.size, context)
-    process = numbers.process
-    holds = memory.size if process.rss is None else min(memory.size, process.rss - (process.qemu_overhead or 0.0))
-    gives = max(0.0, holds - keeps - ready_memory(numbers, context))  # what it had used and freed, and is about to use again, is left to it
-    return gives, 0.0 if seen.leaves_empty else _not_trimmed(memory.size - gives, context)
+        _, held, freed = held_memory(memory, by_law)
+        keeps = max(keeps, swept_keeps(memory, by_law, max(need, held), context)) + _not_swept(memory, freed, size, context)
+    holds = size if process.rss is None else min(size, process.rss - (process.qemu_overhead or 0.0))
+    gives = max(0.0, holds - keeps - ready_memory(memory, context))
+    return gives, 0.0 if by_law.leaves_empty else _not_trimmed(size - gives, context)
+
+
+def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
+    """Return whether nothing is promised of a guest. From one that waits for its disk, the law takes memory only to save the host."""
+    waits = (memory.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
+    return waits or bool(guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST))
 
 
 def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
-    """Return what no sweep gets of freed memory: what sweeps have missed, and a rest that is not worth one."""
+    """Return the freed memory that no sweep gets: the part that sweeps missed, and a remainder too small for one."""
     missed = guest.sweeps.missed or 0.0
-    rest = max(0.0, freed - missed) % context.moves
-    return missed + (rest if rest < context.worth(size) else 0.0)
+    remainder = max(0.0, freed - missed) % context.moves
+    return missed + (remainder if remainder < context.worth(size) else 0.0)
 
 
 def _not_trimmed(size: float, context: LawContext) -> float:
-    """Return what no trim takes of a guest that could go down to this size: a rest that is not worth one by its size then."""
+    """Return the remainder that is too small for a trim of a guest which could go down to this size."""
     return context.worth(size + context.worth(size))
 
 
 def counted_kib(guest: Guest) -> float:
-    """The part of a guest that can be counted on to go to swap, in KiB: 0 where what it works on is unknown, or was learnt long ago."""
+    """Return the memory of a guest in KiB that will go to swap for certain; 0 where its working set is unknown or old."""
     held, working_set, age = (guest.number(name) for name in ("rss", "working_set", "working_set_age"))
     if held is None or working_set is None or age is None or age > OLDEST_SECONDS:
         return 0.0
@@ -128,10 +124,9 @@ def counted_kib(guest: Guest) -> float:
 
 
 def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
-    """The host's gain when so much goes to swap: no more than its swap takes, less what that takes compressed; 0 while one of the two
-    is unknown.
+    """Return the host's gain when so much goes to swap, less its compressed size there; 0 where room or compression is unknown.
 
-    :param back: KiB that come back from there within a cycle: they leave room, and take it again when they go, which gains nothing
+    :param back: KiB that swap in within a cycle; that they go out again is no gain
     """
     room, ratio = host.number("offload_room"), host.number("offload_ratio")
     if room is None or ratio is None or ratio <= 1:
@@ -140,15 +135,15 @@ def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
 
 
 def returning_kib(snapshot: Snapshot) -> float:
-    """The memory that is kept for guests that want back what is in the host's swap of them."""
+    """Return the memory that is kept for swap-in."""
     return RETURNING_SHARE * sum(kib for kib in snapshot.numbers("host_swap") if kib is not None)
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """How long guests take to give so much. None when they do not have it.
+    """Return the time that guests take to give so much; None where they do not have it.
 
-    In each cycle all give the same share of what they can spare still, so that nearly all of it takes longer than half of it; and no guest
-    gives faster than its balloon moves.
+    In each cycle all give the same share of their spare memory, so nearly all of it takes longer than half. No guest gives faster than its
+    balloon moves.
     """
     if wanted_kib <= 0:
         return 0.0
@@ -160,7 +155,52 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
     if by_balloons > 0:
         left = max(1.0, spare.total - by_balloons) / max(1.0, spare.total)
         steps = math.ceil(math.log(left, 1 - law.shrink_share)) if law.shrink_share < 1 else 1
-        # A cycle more: the last step must have moved before the host's figures show it.
+        # One more cycle: the host's figures show the last step after its balloon has moved.
         moving = by_balloons / spare.total * spare.largest / BALLOON_KIB_PER_SECOND
         seconds = max(seconds, (max(1, steps) + 1) * cycle_seconds, moving + cycle_seconds)
     return seconds
+
+
+def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
+    """Return the room for reservations on this host.
+
+    :param last_with_guests: last snapshot with guests: where the hypervisor is away, its guests run on
+    :param host_keeps_kib: memory that the host keeps by its settings; None: half of the least that a host of its size keeps, or the
+        memory that guests took together within 3 s, if that is more
+    :param more: other figures of `Room`
+    """
+    host = snapshot.host
+    if host_keeps_kib is None:
+        host_keeps_kib = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
+    guests = last_with_guests.guests.values()
+    return Room(
+        available_kib=int(host.number("mem_really_available") or 0),
+        host_keeps_kib=math.ceil(host_keeps_kib + (host.number(STOPPED_BELOW) or 0.0)),
+        can_free_kib=int(spare.sure),
+        can_offload_kib=int(spare.cold),
+        guaranteed_kib=int(sum(guaranteed_kib(guest.fields) or 0.0 for guest in guests)),
+        returning_kib=math.ceil(returning_kib(last_with_guests)),
+        **more,
+    )
+
+
+def too_large(memory_kib: int, room: Room) -> ReservationRefused:
+    """Return the refusal of a reservation for which memory is missing, with all figures."""
+    why = f" ({room.why})" if room.why else ""
+    parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}{why}"]
+    if room.can_offload_kib:
+        parts.append(f"{format_kib(room.can_offload_kib)} of cold memory can go to swap")
+    if room.returning_kib:
+        parts.append(f"{format_kib(room.returning_kib)} are kept for guests' swap-in")
+    if room.rise:
+        parts.append(room.rise)
+    parts += [f"the host keeps {format_kib(room.host_keeps_kib)}", f"{format_kib(room.reserved_kib)} are reserved already"]
+    message = f"cannot reserve {format_kib(memory_kib)}: at most {format_kib(room.most_kib)} can be reserved"
+    return ReservationRefused(message, room=room, hint=", ".join(parts))
+
+
+def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
+    """Return the refusal of a reservation for which memory comes after its deadline."""
+    when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
+    message = f"cannot reserve {format_kib(memory_kib)}: it would be there {when}, after the deadline in {format_duration(seconds)}"
+    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved at once; or set a later deadline")

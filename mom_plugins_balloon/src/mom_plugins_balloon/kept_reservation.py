@@ -1,0 +1,152 @@
+"""Record of a reservation, its form on disk, and the guests that it fits."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
+
+from mom_core import Guest, PluginContext, StateError, UnitError, format_duration, format_kib, printable
+from mom_kvm import LaunchedGuest, boot_id
+
+LEAST_KIB: Final = 1024
+MOST_KIB: Final = 1 << 40
+"""KiB. 1 MiB to 1 PiB: a size outside is a mistake in the unit."""
+
+LEAST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 86400.0
+"""s. A reservation is for a launch. Memory that the host needs for longer belongs in `host_free` of the plugin balloon."""
+
+MOST_RESERVATIONS: Final = 256
+"""Reservations at once. A management system that asks for more has lost count."""
+
+_LONGEST_NAME: Final = 200
+
+_Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
+"""Seconds since the epoch, or since the host was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReservation:
+    """One reservation as mom keeps it, also on disk. All moments but `created` are of the monotonic clock."""
+
+    id: str
+    memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
+    name: str
+    """Pattern for a guest's name or id; empty: any guest that fits."""
+    who: str
+    created: _Moment
+    made: _Moment
+    deadline: _Moment
+    guest: str = ""
+    """Id of the guest that has arrived for it."""
+    guest_name: str = ""
+    incarnation: str = ""
+    taken_at: _Moment | None = None
+    launch: str = ""
+    """Id or name of the only guest that may take it until `launch_until`."""
+    launch_until: _Moment = 0.0
+    launched: bool = False
+    """It was made for a launch and ends with that guest."""
+    asked_kib: Annotated[int, Field(ge=0, le=MOST_KIB)] = 0
+    """Its size before it was enlarged for a launch; 0: it was not enlarged."""
+
+    @property
+    def specificity(self) -> tuple[bool, int]:
+        """Order in which reservations are matched: with a name first, then the smallest, so that small guests leave large ones alone."""
+        return not self.name, self.memory_kib
+
+    def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:
+        """Return whether a guest of this size may take it."""
+        if self.launch and now < self.launch_until:
+            return self.launch in {guest.id, guest.name}
+        if self.name:
+            return any(_matches(name, self.name) for name in (guest.name, guest.id) if name)
+        return size is not None and size <= self.memory_kib
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationsFile:
+    """Content of the file of reservations."""
+
+    boot: str
+    """Id of the host's boot."""
+    monotonic: _Moment
+    guests: dict[str, str]
+    """Incarnations of guests by id."""
+    reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
+
+
+class ReservationStore:
+    """File of reservations."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._context = context
+        form, loss = TypeAdapter(ReservationsFile), "the reservations of the last run have ended"
+        self._file = context.state_file("reservations.json", "the file of reservations", form, loss=loss)
+
+    @property
+    def closed(self) -> bool:
+        """True if the file belongs to another plugin or mom by now."""
+        return self._file.left
+
+    @closed.setter
+    def closed(self, closed: bool) -> None:
+        self._file.left = closed
+
+    def read(self) -> ReservationsFile | None:
+        """Return the content; None if there is none, or the host was rebooted since."""
+        content = self._file.read()
+        if content is None or self._is_of_this_boot(content):
+            return content
+        self._context.log.warning("%d reservations have ended, as the host was rebooted", len(content.reservations))
+        return None
+
+    def newest(self, kept: dict[str, KeptReservation]) -> dict[str, KeptReservation]:
+        """Return the reservations on disk by now, or `kept` where these cannot be read or are of another boot."""
+        with suppress(StateError):
+            content = self._file.look()
+            if content is None or self._is_of_this_boot(content):
+                return {} if content is None else {reservation.id: reservation for reservation in content.reservations}
+        return kept
+
+    def write(self, kept: Sequence[KeptReservation], guests: dict[str, str]) -> None:
+        """Write these reservations and the incarnations of guests. mom reports a file that cannot be written."""
+        content = ReservationsFile(boot_id(self._context.root / "proc"), self._context.monotonic(), guests, tuple(kept))
+        with suppress(StateError):
+            if kept:
+                self._file.write(asdict(content))
+            else:
+                self._file.remove()
+
+    def _is_of_this_boot(self, content: ReservationsFile) -> bool:
+        return content.boot == boot_id(self._context.root / "proc") and content.monotonic <= self._context.monotonic()
+
+
+def check_request(memory_kib: int, seconds: float, name: str) -> None:
+    """Raise `UnitError` if a reservation like this makes no sense."""
+    if not LEAST_KIB <= memory_kib <= MOST_KIB:
+        hint = f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
+        raise UnitError(f"reservation of {format_kib(memory_kib)} is out of range", hint=hint)
+    if not LEAST_SECONDS <= seconds <= LONGEST_SECONDS:
+        hint = f"from {format_duration(LEAST_SECONDS)} to {format_duration(LONGEST_SECONDS)}; for longer, set host_free"
+        raise UnitError(f"reservation for {seconds:g} s is out of range", hint=hint)
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        hint = f"use at most {_LONGEST_NAME} printable characters"
+        raise UnitError(f"invalid pattern {printable(name)!r} for a guest's name or id", hint=hint)
+
+
+def pattern_of(guest: LaunchedGuest) -> str:
+    """Return a pattern that matches only this guest, by its name or id. A guest without a usable name gets a printable label."""
+    patterns = (glob.escape(name) for name in (guest.name, guest.id, printable(guest.name, _LONGEST_NAME // 4)) if name)
+    return next(pattern for pattern in patterns if pattern.isprintable() and len(pattern) <= _LONGEST_NAME)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Return whether a name or id matches. A plain name spares the cache of `fnmatch`, which keeps 32,768 patterns in some 40 MiB."""
+    return fnmatch.fnmatchcase(name, pattern) if glob.has_magic(pattern) else name == pattern

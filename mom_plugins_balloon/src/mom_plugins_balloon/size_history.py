@@ -1,0 +1,134 @@
+"""History of guests' sizes, from reports alone: since when a guest has its size and by whom, and the harm that it suffered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mom_core import Decision, Guest, Outcome, Report, Status, Value, as_number
+from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
+from mom_plugins_balloon.harm import KILLED, UNHEALTHY
+from mom_plugins_balloon.names import OBSTACLE
+
+SIZE = "balloon_cur"
+
+ARRIVED_KIB = 8192
+"""KiB. A guest this near to its target has arrived: guests stop a few pages short of it."""
+
+
+class Since(NamedTuple):
+    """Time (seconds since the epoch) since which a guest has its size, and its author.
+
+    `by` is `mom`; `maximum` where the guest has all its memory since mom first saw it; `unknown` where it had another size then;
+    `somebody-else` where the size is not mom's target.
+    """
+
+    time: float
+    by: str
+    before_kib: float | None = None
+    decision: Decision | None = None
+
+    @property
+    def at_least(self) -> bool:
+        """Whether the guest had this size already when mom first saw it."""
+        return self.by in {"maximum", "unknown"}
+
+
+@dataclass(slots=True)
+class GuestHistory:
+    """History of one incarnation of a guest."""
+
+    incarnation: str
+    size: float | None = None
+    since: Since | None = None
+    applied: Outcome | None = None
+    """Last decision on its size that was applied."""
+    tried: Outcome | None = None
+    """Last decision on its size that changed something or failed."""
+    tried_at: float = 0.0
+    obstacle: Value = None
+    obstacle_since: float = 0.0
+    kills: float | None = None
+    killed_first: float | None = None
+    """Times of the first and the last kill in its kernel, of those that still count."""
+    killed_last: float | None = None
+    unhealthy: str = ""
+    unhealthy_since: float = 0.0
+    missing: int = 0
+    """Lists in a row without it."""
+
+    def see(self, guest: Guest, now: float) -> None:
+        """Take in one more cycle."""
+        self.missing = 0
+        self._see_harm(guest, now)
+        obstacle = guest.fields.get(OBSTACLE)
+        if obstacle != self.obstacle:
+            self.obstacle, self.obstacle_since = obstacle, now
+        size, before = guest.number(SIZE), self.size
+        if size is None:
+            return
+        self.size = size
+        if before is None:
+            maximum = guest.number("balloon_max")
+            self.since = Since(now, "maximum" if maximum is not None and size >= maximum - SAME_SIZE_KIB else "unknown")
+        elif abs(size - before) >= SAME_SIZE_KIB:
+            self.since = self._resized(guest, before, size, now)
+
+    def _resized(self, guest: Guest, before: float, size: float, now: float) -> Since:
+        applied = self.applied
+        if applied is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
+            return Since(now, "mom", as_number(applied.before), applied.decision)
+        # A sweep ends without a decision.
+        return Since(now, "mom" if _is_on_the_way(guest.number(CONTROL), before, size) else "somebody-else", before)
+
+    def _see_harm(self, guest: Guest, now: float) -> None:
+        kills, unhealthy = guest.number("guest_oom_kills"), guest.text(UNHEALTHY) or ""
+        if not guest.number(KILLED):
+            self.killed_first = self.killed_last = None
+        elif kills is not None and self.kills is not None and kills > self.kills:
+            self.killed_first, self.killed_last = self.killed_first or now, now
+        self.kills = self.kills if kills is None else kills
+        if unhealthy != self.unhealthy:
+            self.unhealthy, self.unhealthy_since = unhealthy, now
+
+    def see_outcome(self, outcome: Outcome, now: float) -> None:
+        """Take in the outcome of a decision on its size."""
+        if outcome.status is not Status.UNCHANGED:
+            self.tried, self.tried_at = outcome, now
+            if outcome.status is Status.APPLIED:
+                self.applied = outcome
+
+
+class SizeHistory:
+    """Histories of all guests. A guest is forgotten when it is gone; a report without guests means an absent hypervisor."""
+
+    def __init__(self) -> None:
+        self._guests: dict[str, GuestHistory] = {}
+
+    def take(self, report: Report) -> None:
+        """Take in one more cycle."""
+        guests = report.snapshot.guests
+        outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
+        kept = {identity: history for identity, history in self._guests.items() if history.missing < LISTS_UNTIL_GONE}
+        for identity in kept.keys() - guests.keys() if guests else ():
+            kept[identity].missing += 1
+        for guest in guests.values():
+            history = kept.get(guest.id)
+            if history is None or history.incarnation != guest.incarnation:
+                history = kept[guest.id] = GuestHistory(guest.incarnation)
+            history.see(guest, report.time)
+            if guest.id in outcomes:
+                history.see_outcome(outcomes[guest.id], report.time)
+        self._guests = kept
+
+    def of(self, guest: Guest) -> GuestHistory:
+        """Return the history of a guest; an empty one where nothing is known of its past."""
+        return self._guests.get(guest.id) or GuestHistory(guest.incarnation)
+
+
+def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
+    """Return whether a guest that changed its size went towards mom's target, or got there."""
+    if target is None:
+        return False
+    low, high = min(before, target) - ARRIVED_KIB, max(before, target) + ARRIVED_KIB
+    return low <= size <= high and abs(size - target) <= abs(before - target) + ARRIVED_KIB
