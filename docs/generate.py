@@ -245,9 +245,7 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, FieldSpec) and spec.scope is Scope.HOST and spec.collected:
                 specs.setdefault(spec.name, spec)
-    host = sorted(
-        (f"`{one.name.partition('{')[0]}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values())
-    )
+    host = sorted((f"`{metric.name.partition('{')[0]}`", metric.kind.value, f"`{metric.field}`") for metric in host_metrics(specs.values()))
     guest = [
         (f"`{one.metric}`", "gauge", ", ".join(f"`{name}`" for name in one.fields), one.about)
         for one in guest_columns(declarations_of(None))
@@ -266,10 +264,9 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
         "the same name has its id behind it. `metrics_guests` and `metrics_leave_out` of the plugin `http` say which guests have "
         "metrics of their own.\n\n" + _table(of_fields, guest),
         "## Of the host\n\n"
-        "Every number that an enabled plugin declares for the host has one, those of third parties' plugins too: `mom_host_*`, the field's "
-        "name, the base unit. A plugin says which of its fields are counters, `FieldSpec(…, metric=Metric.COUNTER)`, and which are nothing "
-        "without the moment at which they were read, `Metric.NONE`, such as what came since the last sample. KSM's pages are counted, as "
-        "the kernel and node_exporter do.\n\n" + _table(of_fields, host),
+        "`mom_host_*` has every number that an enabled plugin declares for the host, those of third parties included. "
+        "[fields.md](fields.md) describes each field. A plugin marks counters with `FieldSpec(…, metric=Metric.COUNTER)`, and fields that "
+        "mean nothing later with `Metric.NONE`.\n\n" + _table(("metric", "type", "field"), host),
     )
     introduction = (
         "What a running mom gives to Prometheus at `/metrics`, by Prometheus' [conventions](https://prometheus.io/docs/practices/naming/): "
@@ -369,7 +366,12 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         "[which there are](guests.md#what-its-platform-says-of-it). Where several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
-    return _page("Settings", "What the YAML file may say. `mom config schema` prints the same as a JSON Schema.", parts)
+    return _page(
+        "Settings",
+        "All settings of the YAML file. A duration is written as `5s`, a size as `64MiB`, a share as `5%`. `mom config schema` prints the "
+        "same as a JSON Schema.",
+        parts,
+    )
 
 
 def _setting_rows(settings: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
@@ -399,8 +401,7 @@ def _type(schema: Mapping[str, object]) -> str:
         return " or ".join(_type(one) for one in alternatives if one.get("type") != "null")
     examples = schema.get("examples")
     if isinstance(examples, list) and examples:
-        kind = {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "text")
-        return f"{kind}, such as {' or '.join(f'`{example}`' for example in examples)}"
+        return {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "text")
     choices = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(choices, list):
         return " or ".join(f"`{choice}`" for choice in choices)
