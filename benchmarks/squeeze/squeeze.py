@@ -53,6 +53,9 @@ RUNS, DAYS = "runs.jsonl", "days.jsonl"
 QUICK_MANAGERS = ("nothing", "mom-original", "mom")
 """Nobody, who takes too much of everybody, and mom."""
 
+ON_PAGE = ("bursty", "needs", "cold", "mixes", "machine")
+"""Parts of the report that stand on docs/squeeze.md. The others are only printed."""
+
 PAUSE_SECONDS = 8.0
 """Between two runs: others who wait for the lock take turns."""
 
@@ -291,7 +294,8 @@ def report(options: argparse.Namespace) -> None:
         squeeze_report.draw_moving(options.results, chosen, "bursty", options.docs / "squeeze-moving.svg")
         squeeze_report.draw_mixes(chosen, mixes, options.docs / "squeeze-mixes.png")
         page = options.docs / "squeeze.md"
-        page.write_text(squeeze_report.filled(page.read_text("utf-8"), parts), "utf-8")
+        on_page = {name: parts[name] for name in ON_PAGE}
+        page.write_text(squeeze_report.filled(page.read_text("utf-8"), on_page), "utf-8")
         figures = headlines(options.results, options.label)
         for page in [options.docs.resolve().parent / "README.md", *options.docs.glob("*.md")]:
             if page.exists() and squeeze_report.PLACES.search(text := page.read_text("utf-8")):
