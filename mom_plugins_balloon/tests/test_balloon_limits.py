@@ -72,16 +72,16 @@ def test_rubbish_is_refused(rubbish):
 
 def test_the_kernels_own_total_tells_the_size_at_the_time_of_the_statistics():
     # It had 1.5 GiB then, of which its kernel counts 1.45 GiB: 900 MiB usable leave a need of 636 MiB, although it had 2 GiB just before.
-    guest = a_guest(size=GIB, usable=900 * MIB, total=1486 * MIB, overhead=50 * MIB, largest=2 * GIB)
+    guest = a_guest(size=GIB, usable=900 * MIB, total=1486 * MIB, kernel_reserved=50 * MIB, largest=2 * GIB)
     assert need_kib(guest) == 636 * MIB
 
 
 def test_a_guest_whose_size_is_told_late_while_it_grows_needs_what_its_kernel_has_not_usable():
     # It was 1 GiB, as libvirt still tells, and is 1.7 by its own count.
-    guest = a_guest(size=GIB, usable=710 * MIB, total=1684 * MIB, overhead=40 * MIB, largest=GIB, reserved=40 * MIB)
+    guest = a_guest(size=GIB, usable=710 * MIB, total=1684 * MIB, largest=GIB, kernel_reserved=40 * MIB)
     assert need_kib(guest) == 1014 * MIB
     assert permitted(700 * MIB, guest, LIMITS).size is None
-    assert need_kib(with_facts(guest, reserved=None)) == 314 * MIB, "nothing tells how much of it the balloon has"
+    assert need_kib(with_facts(guest, kernel_reserved=None)) == 314 * MIB, "nothing tells how much of it the balloon has"
 
 
 kib = st.integers(min_value=1, max_value=4 << 30)
@@ -94,11 +94,11 @@ known = st.builds(
     age=st.none() | st.floats(min_value=0, max_value=60),
     swap_in=st.just(0.0) | st.floats(min_value=0, max_value=1e6),
     total=st.none() | kib,
-    overhead=st.none() | st.integers(min_value=0, max_value=1 << 20),
+    kernel_reserved=st.none() | st.integers(min_value=0, max_value=1 << 20),
+    counts_balloon=st.booleans(),
     largest=st.none() | kib,
     target=st.none() | kib,
     on_its_way=st.booleans(),
-    reserved=st.none() | st.integers(min_value=0, max_value=1 << 20),
     reach=st.none() | kib,
 )
 wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st.none() | st.text() | st.booleans()

@@ -188,6 +188,7 @@ class TestControl:
 
     def test_the_very_maximum_is_sent_however_near_it_is(self, plugin, hypervisor, seen_by):
         hypervisor.sizes["a"] = 2 * GIB - MIB
+        plugin.mom_review(seen_by(hypervisor, now=-5), [])
         self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", 2 * GIB))
         assert hypervisor.commands == [("a", 2 * GIB)]
 
@@ -207,10 +208,11 @@ class TestControl:
         assert hypervisor.commands == [("a", GIB), ("a", now)]
 
     def test_a_guest_that_does_not_follow_is_asked_again_after_a_while(self, plugin, hypervisor, seen_by):
-        hypervisor.speed = 0
-        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
-        self.control(plugin, hypervisor, seen_by(hypervisor, now=ASKED_AGAIN_SECONDS + 1), wants("a", GIB))
-        assert hypervisor.commands == [("a", GIB)] * 2
+        hypervisor.speed, hypervisor.sizes["a"] = 0, GIB
+        plugin.mom_review(seen_by(hypervisor, now=-5), [])
+        for now in (0, ASKED_AGAIN_SECONDS, ASKED_AGAIN_SECONDS + 1):
+            self.control(plugin, hypervisor, seen_by(hypervisor, now=now), wants("a", 2 * GIB - MIB))
+        assert hypervisor.commands == [("a", 2 * GIB - MIB)] * 2
 
     def test_a_guest_that_somebody_resized_after_it_arrived_is_asked_again(self, plugin, hypervisor, seen_by):
         self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))

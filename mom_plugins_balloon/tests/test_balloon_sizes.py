@@ -24,10 +24,6 @@ class Sizes:
         memory = self.records.of("g")
         return None if memory is None else memory.largest_since(moment)
 
-    def overhead(self, total, moment):
-        (one,) = self.records
-        return one.overhead_by(total, moment, None)
-
 
 @pytest.mark.parametrize(
     ("samples", "since", "largest"),
@@ -60,15 +56,6 @@ def test_sizes_are_not_kept_for_ever():
     assert sizes.largest_since(-1) < 1 + SIZES_SECONDS + 2
 
 
-def test_the_overhead_is_not_learnt_while_the_balloon_may_be_moving():
-    assert Sizes((0, 100), (5, 70)).overhead(90, 1) is None
-
-
-def test_the_largest_overhead_while_the_size_stands_is_the_overhead():
-    sizes = Sizes((0, 100), (5, 100))
-    assert [sizes.overhead(total, 1) for total in (90, 95, 85, None)] == [10, 10, 15, 15]
-
-
 class TestWhatIsRememberedOfAGuest:
     def test_the_largest_size_since_a_moment_counts_whatever_came_before_and_after_it(self) -> None:
         memory = BalloonedGuest("1")
@@ -83,13 +70,6 @@ class TestWhatIsRememberedOfAGuest:
         assert memory.most_since(5.0, 12.0 + ASKED_AGAIN_SECONDS) == 4, "it does not give, or take"
         memory.request = SizeRequest(2, 4.0, 10.0)
         assert memory.most_since(5.0, 12.0) == 4
-
-    def test_memory_that_is_unplugged_leaves_what_its_kernel_does_not_count_as_it_was(self) -> None:
-        memory = BalloonedGuest("1")
-        memory.note_size(1000.0, 0.0)
-        assert [memory.overhead_by(900.0, 5.0, 1000.0), memory.overhead_by(None, 6.0, 1500.0), memory.overhead_by(None, 7.0, 1000.0)] == [
-            100.0, 600.0, 600.0,
-        ]  # fmt: skip
 
     def test_every_kib_below_its_guarantee_is_worth_a_command(self) -> None:
         memory, known = BalloonedGuest("1"), memory_of(size=995.0, maximum=2000.0, guarantee=1000.0)

@@ -85,8 +85,7 @@ def test_of_one_that_comes_no_policy_takes_anything_either(available: int | None
     figures = {"mem_watermark_hard": 2 * GIB} | ({} if available is None else {"mem_really_available": available})
     for moment, expected in ((0.0, ""), (100.0, why), (159.0, why), (161.0, "")):
         host.rests(moment, *(("old", "new") if moment else ("old",)), figures=figures)
-        found = host.records.snapshot.guests["new" if moment else "old"]
-        known = host.records.known(found, None)
+        known = host.records.memory_of("new" if moment else "old")
         assert known is not None
         assert known.obstacle == expected
         shrunk = permitted(GIB // 2 + 100 * 1024, known, ShrinkLimits(32 * 1024, 0.05, 15.0))
@@ -97,6 +96,6 @@ def test_guests_that_come_with_their_hypervisor_are_left_to_policies() -> None:
     host = Host()
     host.rests(0.0)
     assert host.rests(5.0, "there")["there"] == REST
-    known = host.records.known(host.records.snapshot.guests["there"], None)
+    known = host.records.memory_of("there")
     assert known is not None
     assert not known.obstacle

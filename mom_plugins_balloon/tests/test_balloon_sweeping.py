@@ -178,6 +178,7 @@ def test_guest_whose_sweep_a_crash_cut_off_gets_its_headroom_back(bench: Bench, 
     [back] = after.returned()
     assert (back.entity.id, back.value) == ("a", SIZE)
     assert after.returned(balloon_cur=None) == []
+    after.later += 5.0
     assert after.returned() == [back], "until the guest is asked"
     after.plugin.mom_write(after.hypervisor, [Change(after.target, SIZE, size)])
     assert after.hypervisor.commands == [("a", SIZE)]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mom_core import Guest, Snapshot, Value
-from mom_plugins_balloon.gate import most_kib
-from mom_plugins_balloon.memory import GuestMemory, KernelStatistics
-from mom_plugins_balloon.names import GROUP_ROOM, LEAST, OBSTACLE, RESTS, START_REST
+from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.names import OBSTACLE, RESTS, START_REST
+from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.sweep.history import SweepHistory
 
 CONTROL = "balloon_target"
@@ -22,6 +24,8 @@ PINNED = "pinned"
 
 UNHEARD = "what its class promises is not known yet"
 NEW = "it was started a moment ago, and its programs may not have begun yet"
+GAVE = "the guest has given by these very statistics: what it can spare now is not known yet"
+START_UNKNOWN = "what the guest was started with is promised to it, and not known yet"
 
 ASKED_AGAIN_SECONDS = 30.0
 """s. After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
@@ -160,8 +164,8 @@ class LearntNeeds:
 class BalloonedGuest:
     """One incarnation of a guest: whether mom has seen it come, and when it was started then; from when on it is no longer new; whether its
     balloon still fills after its start, when its kernel was started again since, what was asked of it, whether its size is mom's, the sizes
-    that it had (with since when), what its kernel does not count as its own, and the maximum when that was learnt, whether it gives, what
-    it has taught, the history of its sweeps, and how many lists have lacked it since it was listed."""
+    that it had (with since when), the maximum that was seen last, whether it gives, what it has taught, the history of its sweeps, and how
+    many lists have lacked it since it was listed."""
 
     incarnation: str
     came: bool = False
@@ -172,7 +176,6 @@ class BalloonedGuest:
     request: SizeRequest | None = None
     resized: bool = False
     sizes: list[tuple[float, float]] = field(default_factory=list)
-    overhead: float | None = None
     maximum: float | None = None
     trial: GivingTrial | None = None
     aside: Aside | None = None
@@ -222,13 +225,13 @@ class BalloonedGuest:
 
     # --- its sizes -----------------------------------------------------------------------------------------------------------------
 
-    def why_unsettled(self, size: float, maximum: float | None, now: float) -> str:
+    def why_unsettled(self, size: float | None, maximum: float | None, now: float) -> str:
         """Why it is not known yet what a guest had before mom touched its size; empty when it is.
 
         A mom that was stopped has asked guests for what they had, and large balloons take seconds to empty: what stands there meanwhile
         would be put back at the end.
         """
-        if self.resized or (maximum is not None and size > maximum - SAME_SIZE_KIB):
+        if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""
         rests = SETTLES_SECONDS - (now - self.sizes[-1][0]) if self.sizes else SETTLES_SECONDS
         return f"its balloon may be moving still: what the guest had before mom is known in {rests:.1f} s" if rests > 0 else ""
@@ -257,17 +260,11 @@ class BalloonedGuest:
                 break
         return largest
 
-    def overhead_by(self, total: float | None, moment: float, maximum: float | None) -> float | None:
-        """What the guest's kernel does not count as its own, learnt from statistics of that moment: its size less its total while the size
-        does not change. The largest value stands: too much is safe. Memory that is plugged in is such until the kernel takes it into use,
-        which some never do by themselves."""
-        if maximum is not None:
-            if self.overhead is not None and self.maximum is not None:
-                self.overhead += max(0.0, maximum - self.maximum)
-            self.maximum = maximum
-        if self.sizes and total is not None and self.sizes[-1][0] <= moment:
-            self.overhead = max(self.overhead or 0.0, self.sizes[-1][1] - total)
-        return self.overhead
+    def note_maximum(self, maximum: float) -> None:
+        """Count memory that is plugged in as kernel's own until the kernel takes it into use, which some never do by themselves."""
+        learnt, before, self.maximum = self.learnt, self.maximum, maximum
+        if before is not None and maximum > before and learnt is not None and learnt.hidden is not None:
+            learnt.hidden += maximum - before
 
     # --- whether it gives ------------------------------------------------------------------------------------------------------------
 
@@ -277,10 +274,26 @@ class BalloonedGuest:
         return "" if self.aside is None else self.aside.reason
 
 
-_NUMBERS = (
-    "balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available", GROUP_ROOM, "rss", "qemu_overhead",
-    LEAST,
-)  # fmt: skip
+class CycleFacts(NamedTuple):
+    """Facts of one cycle that other parts of the plugin know of guests, by guest id."""
+
+    holds: Mapping[str, float] | None = None
+    """KiB that hold of all promises; None: the fields of the snapshot tell."""
+    start_unknown: Set[str] = frozenset()
+    """Guests that are promised their size at the start, which is not known yet."""
+    moving: Mapping[str, str] = MappingProxyType({})
+    """Why guests keep their size that are moved, or are about to be."""
+    restores: bool = False
+    """mom restores sizes later: it has to know what guests had before."""
+
+
+class DescribedGuests(NamedTuple):
+    """One snapshot with the record of each guest."""
+
+    snapshot: Snapshot
+    memories: Sequence[GuestMemory]
+    places: Mapping[str, int]
+    """Where each guest is among them, by id."""
 
 
 class BalloonedGuests:
@@ -312,7 +325,7 @@ class BalloonedGuests:
         self._missing: dict[str, BalloonedGuest] = {}
         """Those of guests that were listed lately; of none without an incarnation, which tells that it is the same."""
         self._in_order: tuple[Sequence[Guest], list[BalloonedGuest]] = ((), [])
-        self._told: tuple[Snapshot, Mapping[str, Sequence[float | None]]] = (self.snapshot, {})
+        self._described: DescribedGuests | None = None
 
     def __iter__(self) -> Iterator[BalloonedGuest]:
         return iter(self._records.values())
@@ -353,7 +366,7 @@ class BalloonedGuests:
         """Take in a snapshot: the guests' sizes, and who has arrived. Seeing it again changes nothing."""
         if snapshot is self.snapshot:
             return
-        self.snapshot, now = snapshot, snapshot.monotonic
+        self.snapshot, self._described, now = snapshot, None, snapshot.monotonic
         available, hard = (snapshot.host.number(name) for name in ("mem_really_available", "mem_watermark_hard"))
         self._below_hard = available is not None and hard is not None and available < hard
         guests = snapshot.listed
@@ -362,8 +375,10 @@ class BalloonedGuests:
             for memory in self._missing.values():
                 memory.lists_without += 1
             self._missing = {identity: memory for identity, memory in self._missing.items() if memory.lists_without < LISTS_UNTIL_GONE}
-        told = map(snapshot.numbers, ("balloon_cur", "reboot_age"))
-        for memory, size, reboot_age in zip(self._met(guests, now), *told, strict=True):
+        told = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age"))
+        for memory, size, maximum, reboot_age in zip(self._met(guests, now), *told, strict=True):
+            if maximum is not None:
+                memory.note_maximum(maximum)
             if reboot_age is not None:
                 memory.see_reboot(now - reboot_age, now, self._start_rest)
             if size is not None:
@@ -373,6 +388,15 @@ class BalloonedGuests:
                 request.arrived = size is not None and abs(size - request.target) < self.dead_band
         self.earlier = {} if guests or self.earlier is None else self.earlier
         self._had_guests = self._had_guests or bool(guests)
+
+    def see_derived(self, snapshot: Snapshot) -> None:
+        """Take the snapshot of the same cycle with derived fields: nothing has changed."""
+        self.snapshot = snapshot
+        self._described = None if self._described is None else self._described._replace(snapshot=snapshot)
+
+    def lists(self, guests: Sequence[Guest]) -> bool:
+        """Return whether these are the guests that were listed last, and not those of a snapshot that was made by hand."""
+        return bool(guests) and self._in_order[0] is guests
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[BalloonedGuest]:
         """As `of_all`, with those that are seen for the first time met now."""
@@ -437,39 +461,57 @@ class BalloonedGuests:
         if memory is not None:
             memory.request, memory.resized = None, False
 
-    def known(self, guest: Guest, guarantee: float | None) -> GuestMemory | None:
-        """What the last snapshot and the past tell about a guest; None when not even its size is known.
+    @property
+    def described(self) -> DescribedGuests:
+        """The last snapshot with the record of each guest. Any thread may ask."""
+        return self._described or self.describe(CycleFacts())
 
-        :param guarantee: KiB that hold of what it is promised
-        """
-        snapshot, memory = self.snapshot, self._records.get(guest.id)
-        looked, of_all = self._told  # read once: any thread may ask, also one that began with another snapshot
-        if looked is not snapshot:  # of all guests at once, when it is first wanted of one
-            numbers = zip(*[snapshot.numbers(name) for name in _NUMBERS], strict=True)
-            of_all = dict(zip(snapshot.guests, numbers, strict=True))
-            self._told = snapshot, of_all
-        told = of_all.get(guest.id)
-        if memory is None or told is None:
-            return None
-        current, own_maximum, usable, age, swap_in, swap_out, total, room, rss, beside, least = told
-        if current is None:
-            return None
-        maximum = most_kib(own_maximum, current, room, rss, beside)
-        moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
-        return GuestMemory(
-            current,
-            maximum,
-            maximum != own_maximum,
-            guarantee or 0.0,
-            least,
-            KernelStatistics(usable, age, total, swap_in=swap_in, swap_out=swap_out),
-            target=memory.pending,
-            on_its_way=memory.pending is not None,
-            largest=memory.most_since(moment, snapshot.monotonic),
-            obstacle=self._obstacle(guest, memory) or (NEW if memory.came and self._rests(memory) else ""),
-            overhead=memory.overhead_by(total, moment, own_maximum),
-            reserved=None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
-        )
+    def memory_of(self, identity: str) -> GuestMemory | None:
+        """Return the record of one guest; None when not even its size is known."""
+        described = self.described
+        place = described.places.get(identity)
+        memory = None if place is None else described.memories[place]
+        return None if memory is None or memory.size is None else memory
+
+    def describe(self, facts: CycleFacts) -> DescribedGuests:
+        """Build the records of all guests of the last snapshot, once in each cycle."""
+        snapshot = self.snapshot
+        guests, records, now = snapshot.listed, self.of_all(snapshot.listed), snapshot.monotonic
+        requests, needs = [memory.request for memory in records], [memory.learnt for memory in records]
+        made = [now - (age or 0.0) for age in snapshot.numbers("stats_age")]
+        sizes, maxima = snapshot.numbers("balloon_cur"), snapshot.numbers("balloon_max")
+        columns: dict[str, Sequence[object]] = {
+            "on_its_way": [request is not None and not request.arrived for request in requests],
+            "largest": [memory.most_since(at - CLOCK_SLACK_SECONDS, now) for memory, at in zip(records, made, strict=True)],
+            "obstacle": [self._why_held(guest, memory) for guest, memory in zip(guests, records, strict=True)],
+            "pause": [
+                facts.moving.get(guest.id) or (GAVE if memory.gave_by(at) else "")
+                for guest, memory, at in zip(guests, records, made, strict=True)
+            ],
+            "unsettled": [
+                START_UNKNOWN if guest.id in facts.start_unknown else memory.why_unsettled(size, maximum, now) if facts.restores else ""
+                for guest, memory, size, maximum in zip(guests, records, sizes, maxima, strict=True)
+            ],
+        }
+        if any(requests):
+            told = snapshot.numbers(CONTROL)
+            columns["target"] = [kib if request is None else request.target for request, kib in zip(requests, told, strict=True)]
+        if any(needs):
+            told = snapshot.numbers("kernel_reserved")
+            columns["kernel_reserved"] = [
+                kib if need is None or need.hidden is None else int(need.hidden) for need, kib in zip(needs, told, strict=True)
+            ]
+            columns["counts_balloon"] = [need is not None and need.counts_all for need in needs]
+        if facts.holds is not None:
+            columns["guarantee"] = [facts.holds.get(guest.id, 0.0) for guest in guests]
+        places = {guest.id: place for place, guest in enumerate(guests)}
+        self._described = described = DescribedGuests(snapshot, guest_memories(snapshot, columns), places)
+        return described
+
+    def _why_held(self, guest: Guest, memory: BalloonedGuest) -> str:
+        """Return why a guest must not shrink now, as `GuestMemory.obstacle`."""
+        blocked = guest.why_blocked(CONTROL) or self._obstacle(guest, memory)
+        return blocked or (NEW if memory.came and self._rests(memory) else "")
 
     def _obstacle(self, guest: Guest, memory: BalloonedGuest) -> str:
         """Why a guest is not to be shrunk, though it may be resized; empty when it is."""

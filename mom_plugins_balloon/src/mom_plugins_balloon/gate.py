@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mom_core import Value, format_kib
 from mom_kvm import HealthLimits
-from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.memory import GuestMemory, size_then
 
 MINIMUM_KIB = 1024
 """KiB. No guest lives in 1 MiB: a target this small is a mistake in a policy."""
@@ -30,6 +30,7 @@ class ShrinkLimits:
 class Limit(Enum):
     """Why a guest may not have the wanted size; the last five: why it must not shrink at all now."""
 
+    UNSETTLED = "{unsettled}"
     MAXIMUM = "above the guest's maximum of {maximum}"
     GROUP = "above the {maximum} that the memory limit of the guest's control group has room for"
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
@@ -37,6 +38,7 @@ class Limit(Enum):
     REACH = "below the {least} to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
     NEED = "the guest needs {floor} with its reserve"
     NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
+    PAUSED = "{pause}"
     HELD = "{held}"
     USABLE_UNKNOWN = "what the guest could spare is unknown"
     AGE_UNKNOWN = "the age of the guest's statistics is unknown"
@@ -50,6 +52,8 @@ class Limit(Enum):
             guarantee=format_kib(_guarantee(guest)),
             least=format_kib(guest.reach or 0.0),
             floor=format_kib(floor_kib(guest, limits) or 0),
+            unsettled=guest.unsettled,
+            pause=guest.pause,
             held=guest.obstacle,
             age=guest.statistics.age or 0.0,
             swapping=format_kib(guest.statistics.swapping),
@@ -76,6 +80,8 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """
     guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum
     size, limit = wanted, None
+    if guest.unsettled:
+        return GateResult(None, Limit.UNSETTLED)
     if maximum is None and wanted > current and wanted > guarantee:
         return GateResult(None, Limit.MAXIMUM_UNKNOWN)
     if maximum is not None and wanted > maximum:
@@ -86,6 +92,8 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
         size, limit = math.ceil(min(guest.reach, current)), Limit.REACH
     if size >= current:
         return GateResult(size, limit)
+    if guest.pause:
+        return GateResult(None, Limit.PAUSED)
     floor, never = floor_kib(guest, limits), never_shrunk(guest, limits)
     if never is None and floor is not None:
         if size >= floor:
@@ -131,22 +139,11 @@ def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 
 
 def need_kib(guest: GuestMemory) -> float | None:
-    """Return the memory that a guest holds and could not give up without swapping, never less than the truth. None when it does not tell.
-
-    It is the guest's size at the time of its statistics, less its usable memory then. A balloon moves between two statistics, but two
-    numbers are never below that size: the largest size since, and the kernel's total with the memory that it does not count. Hypervisors
-    tell sizes up to a second late, so it is no less than the second where the total follows the balloon.
-    """
-    size, usable, largest, total = guest.size or 0.0, guest.statistics.usable, guest.largest, guest.statistics.total
+    """Return the memory that a guest holds and could not give up without swapping. None when it does not tell."""
+    usable, then = guest.statistics.usable, size_then(guest)
     if usable is None:
         return None
-    if largest is not None and largest > size:
-        size = largest
-    if total is not None and guest.overhead is not None and total + guest.overhead < size:
-        size = total + guest.overhead
-    if total is not None and guest.reserved is not None and total + guest.reserved > size:
-        size = total + guest.reserved
-    return size - usable if size > usable else 0.0
+    return then - usable if then > usable else 0.0
 
 
 def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:

@@ -88,7 +88,9 @@ class Habits(NamedTuple):
     """Memory use that mom has learned from the guest's past."""
 
     kernel_reserved: float | None = None
-    """Memory that the guest's kernel does not count in `Statistics.total`."""
+    """Memory that the guest's kernel does not count in `KernelStatistics.total`."""
+    counts_balloon: bool = False
+    """`KernelStatistics.total` includes the memory in its balloon (Windows, autodeflate)."""
     peak: float | None = None
     """Largest recent use."""
     recent_growth: float = 0.0
@@ -151,5 +153,20 @@ class GuestMemory(NamedTuple):
     """Further use that is expected before long; 0: none; None: no forecast."""
     obstacle: str = ""
     """Why it must not shrink whatever it reports; empty: it may."""
-    overhead: float | None = None
-    reserved: float | None = None
+    pause: str = ""
+    """Why it must not be asked to shrink now, though a shrink under way goes on; empty: it may."""
+    unsettled: str = ""
+    """Why its size must not be changed at all yet; empty: it may."""
+
+
+def size_then(guest: GuestMemory) -> float:
+    """Return the size of a guest when its statistics were made, never less than the truth.
+
+    Its balloon moves between two statistics, and hypervisors report sizes up to a second late. The kernel's total follows the balloon.
+    Where it does not, or is unknown, the largest size since then counts.
+    """
+    total, reserved = guest.statistics.total, guest.habits.kernel_reserved
+    if total is not None and reserved is not None and not guest.habits.counts_balloon:
+        return total + reserved
+    size, largest = guest.size or 0.0, guest.largest
+    return largest if largest is not None and largest > size else size

@@ -25,9 +25,10 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law import headroom_returns, sweep_of
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
+from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GIVE_BACK
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.seen import guest_memories, host_memory
+from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
@@ -164,8 +165,8 @@ class LeavingGuests:
         if host is None:
             request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
-        place = next(place for place, listed in enumerate(snapshot.listed) if listed.id == guest.id)
-        suggestion = sweep_of(host, guest_memories(snapshot)[place], self.law, self.limits())
+        memory = self.records.memory_of(guest.id) or GuestMemory()
+        suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits())
         if suggestion.target is None or suggestion.gain is None:
             code = suggestion.code
             request.end(NOTHING if code is ReasonCode.NOTHING_TO_GIVE else sentence(code, guest, snapshot.host))
@@ -207,15 +208,18 @@ class LeavingGuests:
 
     # --- around each write ---------------------------------------------------------------------------------------------------------------
 
-    def why_kept(self, guest: Guest, target: int) -> str:
-        """Return why a guest must not shrink to this size while it is moved; empty where it may."""
-        if self._sweep_to(guest.id, target) is not None:
-            return ""
-        if why := guest.text(GIVE_BACK):
-            return f"{printable(why, 100)}: it keeps its size"
-        moves = self.context.service(GuestMoves)
-        progress = None if moves is None else moves.progress(guest)
-        return KEPT if progress is not None and progress.moving else ""
+    def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
+        """Return why guests must not shrink that are moved, or are about to be, by guest id."""
+        reasons = dict[str, str]()
+        if (moves := self.context.service(GuestMoves)) is not None:
+            for guest in snapshot.guests.values():
+                progress = moves.progress(guest)
+                if progress is not None and progress.moving:
+                    reasons[guest.id] = KEPT
+        for guest, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True):
+            if why and isinstance(why, str):
+                reasons[guest.id] = f"{printable(why, 100)}: it keeps its size"
+        return reasons
 
     def _sweep_to(self, identity: str, target: int) -> _Request | None:
         """Return the request for a sweep to this size. A reviewer may have raised the size."""

@@ -64,7 +64,7 @@ from mom_kvm import (
     unhealthy_reasons,
 )
 from mom_plugins_balloon import cloudstack, harm
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, CycleFacts
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted
@@ -151,8 +151,6 @@ class BalloonPlugin:
         self._settings = settings
         self._context = context
         self._looked: Snapshot | None = None
-        self._raised: dict[str, int] = {}
-        """Sweeps that were reviewed in this cycle to end at a larger size, by guest id."""
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of)
         self._shrinks = ShrinksUnderWay(context, self._guests)
         self._sweeps = SweptGuests(context, settings.law, self._guests)
@@ -241,7 +239,12 @@ class BalloonPlugin:
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
         """Return the sizes that the law suggests, and what guests suffer from."""
-        found, ahead = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
+        guests = None
+        if self._guests.lists(snapshot.listed):
+            self._see(snapshot)
+            guests = self._guests.described.memories
+        law, wanted = self._settings.law, self._host.wanted
+        found, ahead = suggestions(snapshot, law, wanted, self._limits(), interval=self._context.interval, guests=guests)
         sizes = [None if one.target is None else int(one.target) for one in found]
         self._killed.see(snapshot, self._host.state)
         columns: dict[str, Sequence[Value]] = {
@@ -296,17 +299,21 @@ class BalloonPlugin:
     # --- act and review ----------------------------------------------------------------------------------------------------------
 
     def _see(self, snapshot: Snapshot) -> None:
-        """Take in a snapshot, whichever hook is given it first."""
-        if snapshot is not self._looked:
-            self._raised = {}
+        """Take in a snapshot, whichever hook is given it first: `mom_derive` has it without derived fields."""
+        looked = self._looked
+        if snapshot is looked:
+            return
+        if looked is not None and snapshot.listed is looked.listed and snapshot.monotonic == looked.monotonic:
+            self._guests.see_derived(snapshot)
+        else:
             self._guests.see(snapshot)
             self._started.see(self._guests)
-            self._guests.unheard = self._guarantees.look(snapshot).unheard
-            self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
-
-    def _known(self, guest: Guest) -> GuestMemory | None:
-        """What the last snapshot and the past tell about the guest, with what holds of all promises to it."""
-        return self._guests.known(guest, self._guarantees.standing.holds.get(guest.id))
+            standing = self._guarantees.look(snapshot)
+            self._guests.unheard = standing.unheard
+            watch(self._guests)
+            moving = self._leaving.moving(snapshot)
+            self._guests.describe(CycleFacts(standing.holds, standing.unsettled, moving, restores=not self._context.observes))
+        self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
@@ -321,7 +328,6 @@ class BalloonPlugin:
         self._shrinks.note()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
-        watch(self._guests)
         for one in self._reservations.follow():
             yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
@@ -347,24 +353,18 @@ class BalloonPlugin:
         return [revision for revision in revisions if revision is not None]
 
     def _reviewed(self, guest: Guest, decision: Decision, limits: ShrinkLimits) -> Revision | None:
-        memory, past, now = self._known(guest), self._guests.of(guest.id), self._guests.snapshot.monotonic
-        if memory is None or past is None:
+        memory = self._permitting(guest.id, decision.value)
+        if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
-        if guest.id in self._guarantees.standing.unsettled:
-            return Revision(decision, None, "what the guest was started with is promised to it, and not known yet")
-        unsettled = "" if self._context.observes else past.why_unsettled(memory.size or 0.0, guest.number("balloon_max"), now)
-        if unsettled:
-            return Revision(decision, None, unsettled)
         passed = permitted(decision.value, memory, limits)
         target = passed.size
-        if target is not None and target != decision.value and is_sweep(guest, decision.value):
-            self._raised[guest.id] = target  # the promises of this cycle may leave it more than those of the last
-        if target is not None and target < (memory.size or 0.0):
-            if why := self._leaving.why_kept(guest, target):
-                return Revision(decision, None, why)
-            if past.gave_by(now - (memory.statistics.age or 0.0)):
-                return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
+
+    def _permitting(self, identity: str, target: Value) -> GuestMemory | None:
+        """Return the record that a size is judged by: a guest is swept before it is moved, whatever keeps its size."""
+        memory = self._guests.memory_of(identity)
+        swept = memory is not None and memory.pause and isinstance(target, int) and self._leaving.sweeps(identity, target)
+        return memory._replace(pause="") if memory is not None and swept else memory
 
     def _limits(self) -> ShrinkLimits:
         settings = self._settings
@@ -431,7 +431,7 @@ class BalloonPlugin:
 
     def _sweeps_to(self, guest: Guest, target: int) -> bool:
         """Whether a guest that is asked for this size, and has more, is swept."""
-        return is_sweep(guest, target) or self._raised.get(guest.id) == target or self._leaving.sweeps(guest.id, target)
+        return is_sweep(guest, target) or self._leaving.sweeps(guest.id, target)
 
     def _look_at(self, hypervisor: Hypervisor) -> None:
         """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Without, none is made smaller,
@@ -442,16 +442,14 @@ class BalloonPlugin:
             guests = hypervisor.guests()
             fields, now = hypervisor.fields(guests), self._context.monotonic()
             snapshot = Snapshot(guests={one.id: replace(one, fields=fields.get(one.id, {})) for one in guests}, monotonic=now)
-            self._guests.see(snapshot)
-            self._guarantees.look(snapshot)
+            self._see(snapshot)
         except Exception as error:  # noqa: BLE001  # containment: the others get back what was taken from them
             self._context.log.warning("what guests use is not known: %s", error)
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
         """Ask for what was decided, if it passes the gate: another plugin may have revised it after this one. Raises `HypervisorError`."""
         guest, target, now = self._guests.snapshot.guests.get(change.entity.id), change.value, self._guests.snapshot.monotonic
-        memory = None if guest is None else self._known(guest)
-        past = self._guests.of(change.entity.id)
+        memory, past = self._permitting(change.entity.id, target), self._guests.of(change.entity.id)
         if guest is None or memory is None or past is None:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int):
@@ -490,7 +488,7 @@ class BalloonPlugin:
         if before is None or before <= 0:
             raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
         guest = self._guests.snapshot.guests.get(identity)
-        memory = None if guest is None else self._known(guest)
+        memory = self._guests.memory_of(identity)
         maximum = None if guest is None else guest.number("balloon_max")  # whatever its control group has room for: it had that before
         target, note = int(before if guest is None else self._started.without_mom(guest, before)), ""
         if target > before:

@@ -21,7 +21,7 @@ from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.names import OBSTACLE, START_REST, STOPPED_BELOW
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
-from mom_plugins_balloon.seen import guest_memories, host_memory
+from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.states import HostWanted, hard_kib
 
 COUNTED_SHARE: Final = 0.5
@@ -53,13 +53,14 @@ class Spare(NamedTuple):
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
     """Return the host's gain when all guests give what they can spare."""
-    snapshot = records.snapshot
+    described = records.described
+    snapshot = described.snapshot
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
     context = context_of(host, law)
     total = sure = cold = holders = largest = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # a guest whose share is less than the smallest step gives nothing
-    for guest, memory in zip(snapshot.guests.values(), guest_memories(snapshot, expecting=law.rise_share > 0), strict=True):
-        gives, left = _spare_kib(guest, memory, context, records, limits)
+    for guest, memory in zip(snapshot.guests.values(), described.memories, strict=True):
+        gives, left = _spare_kib(guest, memory if law.rise_share > 0 else memory._replace(rise=None), context, limits)
         total += gives
         sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
@@ -71,21 +72,16 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     return Spare(total, sure, gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
-def _spare_kib(
-    guest: Guest, memory: GuestMemory, context: LawContext, records: BalloonedGuests, limits: ShrinkLimits
-) -> tuple[float, float]:
+def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
     """Return the host's gain from this guest, and the part of it that is left because it is not worth a trim. KiB.
 
     Memory that the guest has never touched is no gain: at its floor, the process holds about the floor.
     """
-    remembered = records.known(guest, guaranteed_kib(guest.fields))
-    if remembered is None or remembered.size is None or remembered.statistics.usable is None or _gives_nothing(guest, memory):
-        return 0.0, 0.0
-    size, need, least = remembered.size, need_kib(remembered), least_kib(remembered, limits)
-    if need is None or least is None:
+    size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
+    if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
     keeps = max(least, need + max(context.margin_above(need), memory.habits.stall_floor or 0.0))
-    by_law = need_of(memory, size, remembered.maximum or size, remembered.statistics.usable, context)
+    by_law = need_of(memory, memory.maximum or size, usable, context)
     process = memory.process
     if by_law.leaves_empty:  # it is swept, and keeps its page cache and the memory that it may take meanwhile
         if process.backed is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import ne
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from mom_core import Snapshot
@@ -50,14 +51,25 @@ class Suggested(NamedTuple):
     """KiB that the host is to have besides, as guests are expected to take them."""
 
 
-def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limits: ShrinkLimits, *, interval: float) -> Suggested:
+def suggestions(
+    snapshot: Snapshot,
+    law: LawParameters,
+    wanted: HostWanted,
+    limits: ShrinkLimits,
+    *,
+    interval: float,
+    guests: Sequence[GuestMemory] | None = None,
+) -> Suggested:
     """Return the law's suggestions.
 
     :param wanted: what the operator wants of the host
     :param limits: what the operator allows
     :param interval: seconds between cycles
+    :param guests: records of all guests; None: they are made from the snapshot alone
     """
-    host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot, expecting=law.rise_share > 0)
+    host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests
+    if law.rise_share <= 0:
+        guests = [guest if guest.rise is None else guest._replace(rise=None) for guest in guests]
     if host is None:
         return Suggested([SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(guests))
     ahead = ahead_of(host, guests, snapshot.host.number(names.RISE) or 0.0, law)
@@ -88,10 +100,11 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
     return memory if reaction is None else memory._replace(reaction=reaction)
 
 
-def guest_memories(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[GuestMemory]:
+def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]] = MappingProxyType({})) -> Sequence[GuestMemory]:
     """Return the memory of all guests, in their order.
 
-    :param expecting: with what forecasts expect of them
+    :param remembered: columns of facts that the plugin remembers itself, by their names in `GuestMemory` and `Habits`; without them the
+        fields of the snapshot count
     """
     numbers = {field: snapshot.numbers(field) for fields in _TABLES for field in fields.values()}
     size, own_maximum, rss = numbers["balloon_cur"], snapshot.numbers("balloon_max"), numbers["rss"]
@@ -108,10 +121,11 @@ def guest_memories(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[Gu
         "guarantee": map(max, *promises),
         "statistics": _records(KernelStatistics, _named(_STATISTICS, numbers)),
         "process": _records(ProcessMemory, _named(_PROCESS, numbers)),
-        "habits": _records(Habits, {**_named(_HABITS, numbers), "recent_growth": map(_recent_growth, *used, rss, *before)}),
+        "habits": _records(Habits, {**_named(_HABITS, numbers), "recent_growth": map(_recent_growth, *used, rss, *before), **remembered}),
         "sweeps": _records(SweepState, _named(_SWEEPS, numbers)),
         "obstacle": [str(why) if why else "" for why in snapshot.column(names.OBSTACLE)],
-        "rise": _rises(snapshot) if expecting else repeat(None),
+        "rise": _rises(snapshot),
+        **remembered,
     }
     return [*_records(GuestMemory, columns)]
 

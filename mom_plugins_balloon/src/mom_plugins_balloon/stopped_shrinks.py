@@ -48,7 +48,7 @@ def stopped_shrinks(
             # One that has arrived and has more than that was given it by another process.
             yield guest, GateResult(guarantee, reason=f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         elif size - target >= records.dead_band and (request is None or not request.arrived):  # else another process has resized it
-            known = records.known(guest, guarantee)
+            known = records.memory_of(guest.id)
             limit = None if known is None else never_shrunk(known, limits)
             if known is not None and limit is not None:
                 yield guest, GateResult(math.ceil(size), reason=f"{limit.words(known, limits)}; the shrink under way is stopped")

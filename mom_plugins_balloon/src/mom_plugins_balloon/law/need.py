@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.memory import GuestMemory, size_then
 
 
 class Need(NamedTuple):
@@ -37,7 +37,7 @@ class Need(NamedTuple):
     growing: bool
 
 
-def need_of(guest: GuestMemory, size: float, maximum: float, reported: float, context: LawContext) -> Need:
+def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawContext) -> Need:
     """Return the need of a guest.
 
     :param reported: usable memory by its statistics
@@ -49,9 +49,8 @@ def need_of(guest: GuestMemory, size: float, maximum: float, reported: float, co
         to_peak = peak - used if peak > used else 0.0
     usable = reported if guest.statistics.usable_soon is None else _usable_soon(guest, reported, to_peak, step)
     burst = to_peak - (reported - usable) if to_peak > reported - usable else 0.0
-    size_then, then_is_known = _size_then(guest, size)
-    need = (size if is_settled(guest) and not _told_late(guest, size, size_then, step) else size_then) - usable
-    need = need if need > 0 else 0.0
+    then, then_is_known = size_then(guest), total is not None and guest.habits.kernel_reserved is not None
+    need = then - usable if then > usable else 0.0
     margin = context.margin_above(need)
     tight = margin if peak is None or total is None else burst + context.p.tight_margin * (margin + context.margin_share * burst)
     floor = guest.habits.stall_floor or 0.0
@@ -60,7 +59,7 @@ def need_of(guest: GuestMemory, size: float, maximum: float, reported: float, co
     leaves_empty = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
     full = maximum if leaves_empty or need + tight > maximum else need + tight
     growing = usable + step < reported or guest.habits.recent_growth > step
-    return Need(need, usable, margin, burst, tight, floor, used, size_then, then_is_known, full, leaves_empty, growing)
+    return Need(need, usable, margin, burst, tight, floor, used, then, then_is_known, full, leaves_empty, growing)
 
 
 def is_settled(guest: GuestMemory) -> bool:
@@ -83,14 +82,3 @@ def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: floa
     if soon is None:
         return reported
     return min(reported, max(soon, reported - to_peak) if to_peak > step else soon)
-
-
-def _size_then(guest: GuestMemory, size: float) -> tuple[float, bool]:
-    """Return the guest's size when its statistics were made, and whether that is known."""
-    total, reserved = guest.statistics.total, guest.habits.kernel_reserved
-    return (size, False) if reserved is None or total is None else (reserved + total, True)
-
-
-def _told_late(guest: GuestMemory, size: float, size_then: float, step: float) -> bool:
-    """Return whether the guest grows, and its size is up to a second old, as libvirt tells it."""
-    return guest.target is not None and size + step < size_then <= guest.target + step

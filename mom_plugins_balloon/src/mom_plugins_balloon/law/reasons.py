@@ -36,6 +36,7 @@ class ReasonCode(StrEnum):
         "it was asked for {0[balloon_target]} {0.target_age} ago, and is still on its way there: mom waits for it",
     )
     UNSETTLED = "unsettled", "its size was changed {0.target_age} ago, and its statistics are from before that: mom waits for newer ones"
+    BEFORE_UNKNOWN = "before-unknown", "the size that it had before mom is not known yet, so it keeps its size"
     ENOUGH = (
         "enough",
         "{0.has}, and is to have {0.high}: nothing has to be taken, and memory that was taken goes back only when it has clearly more",

@@ -42,6 +42,7 @@ SILENT: Final = Ask(ReasonCode.SILENT, keeps_size=True)
 UNKNOWN: Final = Ask(ReasonCode.UNKNOWN, keeps_size=True)
 STALE: Final = Ask(ReasonCode.STALE, keeps_size=True)
 IN_TRANSITION: Final = Ask(ReasonCode.IN_TRANSITION, keeps_size=True)
+BEFORE_UNKNOWN: Final = Ask(ReasonCode.BEFORE_UNKNOWN, keeps_size=True)
 UNSETTLED: Final = Ask(ReasonCode.UNSETTLED, keeps_size=True)
 
 
@@ -59,10 +60,12 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
         return UNKNOWN
     if age > context.oldest_statistics:
         return STALE
+    if guest.unsettled:
+        return BEFORE_UNKNOWN
     settled, target = is_settled(guest), guest.target
     if context.no_reclaim and settled and size >= maximum and (target is None or target >= size):
         return SPARED if spares_rising and is_rising(guest, context) else NOTHING
-    need = need_of(guest, size, maximum, usable, context)
+    need = need_of(guest, maximum, usable, context)
     headroom = _headroom_back(guest, need, size, context)
     if headroom is not None:
         return headroom
@@ -87,7 +90,7 @@ def ready_memory(guest: GuestMemory, context: LawContext) -> float:
     if unused is None:
         if guest.size is None or guest.maximum is None or guest.statistics.usable is None:
             return 0.0
-        unused = need_of(guest, guest.size, guest.maximum, guest.statistics.usable, context).usable
+        unused = need_of(guest, guest.maximum, guest.statistics.usable, context).usable
     return min(rise, freed_memory(guest, reserved + total - unused))
 
 
@@ -145,7 +148,7 @@ def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, contex
 
 def _offer(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Offer:
     """Return what a guest can give that may shrink at all."""
-    if context.no_reclaim or guest.obstacle or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
+    if context.no_reclaim or guest.obstacle or guest.pause or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
         return NO_OFFER
     promised = guest.guarantee if guest.guarantee < maximum else maximum
     most = size - (promised if guest.reach is None or guest.reach < promised else guest.reach)
