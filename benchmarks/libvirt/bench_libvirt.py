@@ -144,9 +144,9 @@ class RecordedLibvirt:
 
 def listing(many: int) -> list[float]:
     """Milliseconds for so many guests to be listed with their fields, in each of the cycles after the first, once all were described."""
-    from mom_libvirt.connection import Connection, ConnectionSettings
-    from mom_libvirt.domains import SamplingSettings
-    from mom_libvirt.hypervisor import LibvirtHypervisor
+    from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+    from mom_plugins_libvirt.domains import SamplingSettings
+    from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
     module = RecordedLibvirt(many)
     first = next(module.rounds[0])
@@ -175,7 +175,7 @@ def watch(many: int) -> tuple[list[float], list[float]]:
     """Milliseconds of a look at so many guests that all have something new to tell, and of one at the same guests before they have."""
     from mom_core import Guest, Snapshot
     from mom_kvm import GuestWatch
-    from mom_libvirt.connection import Connection, ConnectionSettings
+    from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 
     module = RecordedLibvirt(many)
     module.rounds[0] = iter([answer for answer in answers(ROUNDS, many) for _ in range(2)])
@@ -197,7 +197,7 @@ def watch(many: int) -> tuple[list[float], list[float]]:
 def host_side(many: int) -> list[float]:
     """Milliseconds for what the host sees of so many guests: each is this very process, with a command line that has its UUID in it."""
     from mom_kvm import HostSide
-    from mom_libvirt.qemu_process import pid_of
+    from mom_plugins_libvirt.qemu_process import pid_of
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         pids, proc = Path(folder, "pids"), Path(folder, "proc")

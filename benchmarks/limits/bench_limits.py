@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 
 from mom_core import Decision, Guest, Host, PluginContext, Snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
-from mom_libvirt.tuning_xml import tuning_of
+from mom_plugins_libvirt.tuning_xml import tuning_of
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 

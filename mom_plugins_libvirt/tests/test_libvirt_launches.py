@@ -9,12 +9,12 @@ from contextlib import closing
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeLibvirtd, NoLoop
 
-import mom_libvirt.connection as module
+import mom_plugins_libvirt.connection as module
 from mom_core import PluginContext
 from mom_devkit import wait_until
 from mom_kvm import LaunchedGuest, LaunchReader
-from mom_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.launches import LibvirtLaunches
 
 MIB = 1 << 10

@@ -12,7 +12,7 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
 
-import mom_libvirt.connection as connection_module
+import mom_plugins_libvirt.connection as connection_module
 from mom_core import (
     Decision,
     Entity,
@@ -28,9 +28,9 @@ from mom_core import (
     Status,
 )
 from mom_devkit import apply_decisions, put_back, wait_until
-from mom_libvirt.failures import SYSTEM_ERROR
-from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.failures import SYSTEM_ERROR
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 PERIOD = "balloon_stats_period"
 MakePlugin = Callable[..., LibvirtPlugin]
@@ -39,9 +39,9 @@ PATIENT = {"call_timeout": f"{LONG_SECONDS:.0f}s", "deadline": f"{3 * LONG_SECON
 
 @pytest.fixture
 def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakePlugin]:
-    monkeypatch.setattr("mom_libvirt.binding", lambda: libvirtd)
+    monkeypatch.setattr("mom_plugins_libvirt.binding", lambda: libvirtd)
     monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
-    monkeypatch.setattr("mom_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
+    monkeypatch.setattr("mom_plugins_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
     made: list[LibvirtPlugin] = []
 
     def make(*, serves: bool = True, **settings: object) -> LibvirtPlugin:
@@ -258,7 +258,7 @@ def test_the_doctor_tells_down_from_denied(make_plugin, libvirtd, monkeypatch):
 
 @pytest.mark.parametrize("serves", [True, False])
 def test_only_where_there_is_no_next_cycle_descriptions_are_read_for_who_asks(libvirtd, make_plugin, monkeypatch, serves):
-    monkeypatch.setattr("mom_libvirt.domains._DESCRIBE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_libvirt.domains._DESCRIBE_SECONDS", 0.0)
     guest = libvirtd.add("g")
     hypervisor = own(make_plugin(serves=serves))
     assert bool(hypervisor.io_tunes([guest.entity])) is not serves

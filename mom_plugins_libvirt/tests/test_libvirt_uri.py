@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from mom_libvirt.uri import cure_for_transport, is_local, without_questions
 from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.uri import cure_for_transport, is_local, without_questions
 
 
 @pytest.mark.parametrize(

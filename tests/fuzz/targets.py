@@ -24,7 +24,6 @@ from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
 from mom_kvm import Destination, convert
-from mom_libvirt.domain_xml import described
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, Orders, read
@@ -40,6 +39,7 @@ from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Peer, Right
+from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.tools.explain import explain

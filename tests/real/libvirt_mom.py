@@ -10,8 +10,8 @@ from real_guests import RealGuest
 
 from mom_core import Guest, HypervisorError, PluginContext, Value
 from mom_devkit import wait_until
-from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 
 @dataclass

@@ -32,8 +32,8 @@ from mom_core import (
     Value,
 )
 from mom_devkit import wait_until
-from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 pytestmark = pytest.mark.real
 

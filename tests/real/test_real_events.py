@@ -13,7 +13,7 @@ from real_guests import Lab, RealGuest
 
 from mom_core import Engine, Report, Status, load_config
 from mom_devkit import wait_until
-from mom_libvirt.events import GuestEvent
+from mom_plugins_libvirt.events import GuestEvent
 
 pytestmark = pytest.mark.real
 

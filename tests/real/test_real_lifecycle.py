@@ -11,7 +11,7 @@ from real_guests import Lab, RealGuest
 from mom_core import GuestBusy, GuestGone, NotSupported
 from mom_devkit import wait_until
 from mom_kvm import GuestState
-from mom_libvirt.hypervisor import LibvirtHypervisor
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 pytestmark = pytest.mark.real
 

@@ -15,11 +15,11 @@ from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
 from mom_kvm import HostSide, ProcessStat, Record, SeenGuest, boot_id, largest_kib, pid_of, read_meminfo
-from mom_libvirt import LibvirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, Pods
 from mom_plugins_kubevirt.rounds import ask_all
+from mom_plugins_libvirt import LibvirtHypervisor
 
 T = TypeVar("T")
 

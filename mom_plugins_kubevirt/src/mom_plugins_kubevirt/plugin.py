@@ -30,9 +30,9 @@ from mom_core import (
     printable,
 )
 from mom_kvm import PluginOfGuests, late_hook
-from mom_libvirt import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.node_fields import FIELDS
+from mom_plugins_libvirt import GUEST_FIELDS, HOST_FIELDS
 
 if TYPE_CHECKING:
     from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
@@ -96,11 +96,11 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def mom_setup(self) -> None:
         """Begin to look for pods. A command that only takes a look does so when it asks for the guests."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
-        from mom_libvirt import EventLoop, binding
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts
         from mom_plugins_kubevirt.pod_libvirt import Means
         from mom_plugins_kubevirt.pods import Pods
+        from mom_plugins_libvirt import EventLoop, binding
 
         context, settings = self._context, self._settings
         module = binding()

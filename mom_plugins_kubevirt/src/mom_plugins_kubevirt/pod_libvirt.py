@@ -13,11 +13,19 @@ from typing import Any, Final
 
 from mom_core import Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, Value, printable
 from mom_kvm import Callers
-from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
 from mom_plugins_kubevirt.pods import LAUNCHER
 from mom_plugins_kubevirt.relay import Relay
+from mom_plugins_libvirt import (
+    CallPatience,
+    Connection,
+    ConnectionSettings,
+    EventLoop,
+    ImpossibleAnswer,
+    LibvirtHypervisor,
+    SamplingSettings,
+)
 
 _LONGEST_RETRY_SECONDS: Final = 1.0
 """Between two attempts to reach a pod's libvirt: while a pod starts, its daemon does not listen yet, and its guest is to be seen within 2 s

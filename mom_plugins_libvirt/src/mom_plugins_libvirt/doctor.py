@@ -8,7 +8,7 @@ from typing import Final
 from mom_core import Finding, Severity
 from mom_kvm import Cures, count_of
 from mom_kvm import examined as examined_guests
-from mom_libvirt import LibvirtHypervisor
+from mom_plugins_libvirt import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000
 """The libvirt that knows freePageReporting; it needs QEMU 5.1 and, in the guest, Linux 5.7 besides. autodeflate is older than anything that

@@ -11,13 +11,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
 from mom_kvm import LaunchReader, PlatformProperties, PluginOfGuests
-from mom_libvirt import GUEST_FIELDS, HOST_FIELDS, checked_uri
+from mom_plugins_libvirt import GUEST_FIELDS, HOST_FIELDS, checked_uri
 from mom_plugins_libvirt.launches import LibvirtLaunches
 
 if TYPE_CHECKING:
     import logging
 
-    from mom_libvirt import Connection, LibvirtHypervisor
+    from mom_plugins_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
 """Of the deadline that a verb gives which only takes a look: two attempts of a call are less than it. A person waits longer."""
@@ -79,7 +79,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def mom_setup(self) -> None:
         """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
-        from mom_libvirt import LibvirtHypervisor, SamplingSettings, pid_of
+        from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings, pid_of
 
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
@@ -103,7 +103,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
                 one.close()
 
     def _connection(self, readonly: bool, log: logging.Logger) -> Connection:
-        from mom_libvirt import Connection, ConnectionSettings, binding
+        from mom_plugins_libvirt import Connection, ConnectionSettings, binding
 
         timeout = self._settings.call_timeout
         if not self._context.serves:

@@ -28,7 +28,7 @@ CATALOG: Final = tuple(
         ("kubevirt", "mom-plugins-kubevirt", "Find and resize KubeVirt's guests on one node"),
         ("libvirt", "mom-plugins-libvirt", "Find and resize guests through libvirt"),
         ("movers", "mom-plugins-sla", "Move guests with a program of your own"),
-        ("nova", "mom-plugins-nova", "Read flavor and project of OpenStack guests"),
+        ("nova", "mom-plugins-libvirt", "Read flavor and project of OpenStack guests"),
         ("numa", "mom-plugins-numa", "Read memory and CPU use by NUMA node; bind guests to nodes"),
         ("offload", "mom-plugins-offload", "Move guests' cold memory to compressed swap"),
         ("ovirt_mover", "mom-plugins-sla", "Migrate guests through oVirt's engine"),

@@ -1,0 +1,70 @@
+"""The way to agents inside guests: which channels a guest has, and commands for its qemu-guest-agent, which libvirt passes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+from mom_core import Entity, HypervisorError
+from mom_plugins_libvirt.api import Domain, qemu_binding
+from mom_plugins_libvirt.changes import OrderedDomain
+from mom_plugins_libvirt.spare_connections import SpareConnections
+
+LIBVIRTS_OWN = "org.qemu.guest_agent.0"
+"""libvirt itself is connected to the socket of this channel, and QEMU serves one client at a time."""
+
+_LONGEST_SECONDS = 60
+"""More patience is not asked of libvirtd."""
+
+_SLACK_SECONDS = 1.0
+"""How much longer than libvirtd's own limit an answer may take to arrive, before its connection is given up."""
+
+_MOST_CHANNELS = 32
+_LONGEST_TEXT = 256
+"""A guest has a handful of channels; what is more, or longer than a path can sensibly be, is not a channel to an agent."""
+
+
+def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
+    """The agent channels in a running guest's `<devices>`: name to the path of the unix socket on which QEMU listens.
+
+    The path is empty where there is none that another program could use: the channel is libvirt's own, or QEMU is the one that connects.
+    """
+    found: dict[str, str] = {}
+    for channel in [] if devices is None else devices.findall("channel"):
+        target, source = channel.find("target"), channel.find("source")
+        name = "" if target is None or target.get("type") != "virtio" else target.get("name", "")
+        if channel.get("type") != "unix" or not 0 < len(name) <= _LONGEST_TEXT or len(found) >= _MOST_CHANNELS:
+            continue
+        listens = source is not None and source.get("mode") == "bind" and name != LIBVIRTS_OWN
+        path = source.get("path", "") if source is not None and listens else ""
+        found[name] = path if len(path) <= _LONGEST_TEXT else ""
+    return found
+
+
+class AgentCommands(SpareConnections):
+    """Passes commands to agents. One that is busy or dead keeps its call waiting."""
+
+    most = 8
+    """Each holds one of libvirtd's threads while it waits; by default libvirtd has 20."""
+
+    def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        """The agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
+
+        libvirt counts whole seconds here, and first has the agent synchronise, for which it waits as long again: this takes twice that,
+        and a second, at most.
+        """
+        doing = f"asking the agent of {guest}"
+        seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
+        qemu = qemu_binding(doing)
+
+        def ask(domain: Domain) -> object:
+            if isinstance(domain, OrderedDomain):
+                return domain.ask_agent(command, seconds)
+            return qemu.qemuAgentCommand(domain, command, seconds, 0)
+
+        with self.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
+            answer: object = connection.call(doing, guest.id, ask)
+        if not isinstance(answer, str):
+            raise HypervisorError(f"{doing}: libvirt gave no answer")
+        return answer

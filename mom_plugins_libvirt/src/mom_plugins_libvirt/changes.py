@@ -1,0 +1,271 @@
+"""How mom changes guests: through mom-libvirt-helper, or itself where it may. The choice is made here, each time that mom connects."""
+
+# ruff: noqa: D102, N802  # the names are libvirt's, which describes them
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import socket
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from mom_core import PermissionDenied
+from mom_helper import libvirt_orders as orders
+from mom_helper.libvirt_orders import GuestOrder
+from mom_helper.libvirt_orders import GuestOrderNumber as Number
+from mom_helper.orders import ORDER, Answer
+from mom_kvm import Destination
+from mom_plugins_libvirt.api import Domain, LibvirtConnection
+from mom_plugins_libvirt.failures import (
+    ARGUMENT_UNSUPPORTED,
+    NO_CONNECT,
+    NO_DOMAIN,
+    OPERATION_DENIED,
+    OPERATION_TIMEOUT,
+    error_numbers,
+    kind_of,
+)
+from mom_plugins_libvirt.uri import is_local
+
+HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
+"""An environment variable that names another socket of mom-libvirt-helper than the usual one."""
+
+HELPER_CURE: Final = "look why it does not run: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
+
+_START_HELPER: Final = "start it (systemctl enable --now mom-libvirt-helper.socket) and restart mom, or run mom as root"
+
+_READ_ONLY: Final = "the connection to libvirt is read-only"
+_NO_HELPER: Final = "libvirt lets mom only look, and there is no mom-libvirt-helper"
+
+_CODES: Final = {
+    errno.ESRCH: NO_DOMAIN,
+    errno.EPERM: OPERATION_DENIED,
+    errno.ENOTCONN: NO_CONNECT,
+    errno.ETIMEDOUT: OPERATION_TIMEOUT,
+    **dict.fromkeys((errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.ENOENT), ARGUMENT_UNSUPPORTED),
+}
+"""The errors of libvirt that stand for those of the helper."""
+
+
+class OpenedLibvirt(NamedTuple):
+    """A connection to libvirt, the helper that changes guests (None: mom does), and why neither can (empty: one can), with a cure."""
+
+    connection: LibvirtConnection
+    helper: GuestOrders | None = None
+    why_not: str = ""
+    cure: str = ""
+
+
+def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvirt:
+    """Connect to libvirt. Raises libvirt's error.
+
+    :param readonly: the operator wants no changes
+    :param found: the URI is one that mom has found, not the operator's: the helper has nothing to do with it
+    """
+    if readonly:
+        return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the plugin libvirt")
+    if not found and (helper := GuestOrders.reached(uri)):
+        return OpenedLibvirt(module.openReadOnly(uri), helper)
+    try:
+        return OpenedLibvirt(module.open(uri))
+    except module.libvirtError as error:
+        if found or not is_local(uri) or kind_of(*error_numbers(error)) is not PermissionDenied:
+            raise
+        return OpenedLibvirt(module.openReadOnly(uri), None, _NO_HELPER, _START_HELPER)
+
+
+class OrderRefused(Exception):
+    """An order was not followed: libvirt's error, or the one that stands for it. Has the methods of libvirt's own exception."""
+
+    def __init__(self, message: str, code: int, number: int = 0) -> None:
+        super().__init__(message)
+        self._code, self._number = code, number
+
+    def get_error_code(self) -> int:
+        """Return libvirt's number of the error."""
+        return self._code
+
+    def get_int1(self) -> int:
+        """Return the `errno` behind it, or 0."""
+        return self._number
+
+
+class GuestOrders:
+    """A connection to mom-libvirt-helper, for one order at a time; made when the first order is given. Each raises `OrderRefused`.
+
+    :param path: of its socket
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: socket.socket | None = None
+        self._ended = select.poll()
+
+    @classmethod
+    def reached(cls, uri: str) -> GuestOrders | None:
+        """Return one where this process may order changes: it is not root, the guests are the system's, and the socket is there."""
+        path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
+        is_systems = is_local(uri) and urlsplit(uri).path == "/system"
+        return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def give(self, order: GuestOrder) -> str:
+        """Have an order followed, and return the text of the answer."""
+        try:
+            message = order.packed()
+        except struct.error as error:
+            raise OrderRefused("a number is out of range", ARGUMENT_UNSUPPORTED) from error
+        if self._connection is not None and self._ended.poll(0):  # between two orders, nothing comes but the end
+            self.close()
+        try:
+            if self._connection is None:
+                self._ended = select.poll()
+                self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+                self._connection.connect(self._path)
+                self._ended.register(self._connection, select.POLLIN)
+            self._connection.send(message)
+            reply = self._connection.recv(ORDER.size + orders.MOST_TEXT)
+        except OSError as error:
+            self.close()
+            raise OrderRefused(f"mom-libvirt-helper cannot be reached at {self._path}: {error.strerror}", NO_CONNECT) from error
+        if len(reply) < ORDER.size:
+            self.close()
+            raise OrderRefused("mom-libvirt-helper has ended, or libvirt has not answered it in time", OPERATION_TIMEOUT)
+        answer, text = Answer(*ORDER.unpack(reply[: ORDER.size])), reply[ORDER.size :].decode(errors="replace")
+        if answer.error and answer.a:
+            raise OrderRefused(text, answer.a, answer.b)
+        if answer.error:
+            raise OrderRefused(f"mom-libvirt-helper: {os.strerror(answer.error)}", _CODES.get(answer.error, 0), answer.error)
+        return text
+
+    def destinations(self) -> Sequence[str]:
+        """Return where root lets guests be moved to."""
+        found: list[str] = []
+        while True:
+            try:
+                found.append(self.give(GuestOrder(Number.LIST, values=(len(found),))))
+            except OrderRefused as error:
+                if error.get_int1() != errno.ENOENT:
+                    raise
+                return found  # that was after the last
+
+
+class OrderedDomain:
+    """A guest that the helper changes. What is read of it is asked of libvirt here: the attributes that are not below.
+
+    :param start: libvirt's number of the guest that is meant; None: however often it was started
+    """
+
+    def __init__(self, domain: Domain, helper: GuestOrders, start: int | None) -> None:
+        self._domain, self._helper = domain, helper
+        self._start = orders.ANY_START if start is None else start
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._domain, name)
+
+    def as_domain(self) -> Domain:
+        """Return it as what it stands for."""
+        return cast("Domain", self)
+
+    def _order(self, number: Number, *values: int, what: bytes = b"") -> str:
+        uuid = UUID(self._domain.UUIDString()).bytes
+        return self._helper.give(GuestOrder(number, uuid=uuid, start=self._start, what=what, values=values))
+
+    def _change(self, number: Number, *values: int, what: bytes = b"") -> int:
+        self._order(number, *values, what=what)
+        return 0
+
+    def _limit(self, number: Number, names: Sequence[str], given: Mapping[str, int], device: str = "") -> int:
+        if unknown := given.keys() - set(names):
+            raise OrderRefused(f"mom-libvirt-helper sets no {', '.join(sorted(unknown))}", ARGUMENT_UNSUPPORTED)
+        return self._change(number, *(given.get(name, orders.NOT_GIVEN) for name in names), what=device.encode())
+
+    # --- libvirt's own names; flags are the helper's choice ------------------------------------------------------------------------
+
+    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
+        return self._change(Number.BALLOON, memory)
+
+    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
+        return self._change(Number.PERIOD, period)
+
+    def setSchedulerParametersFlags(self, params: Mapping[str, int], flags: int = 0) -> int:
+        return self._limit(Number.CPU, orders.CPU_LIMITS, params)
+
+    def setBlockIoTune(self, disk: str, params: Mapping[str, int], flags: int = 0) -> int:
+        return self._limit(Number.DISK, orders.DISK_LIMITS, params, disk)
+
+    def setInterfaceParameters(self, device: str, params: Mapping[str, int], flags: int = 0) -> int:
+        return self._limit(Number.NET, orders.NET_LIMITS, params, device)
+
+    def pinVcpuFlags(self, vcpu: int, cpumap: Sequence[bool], flags: int = 0) -> int:
+        return self._change(Number.PIN, vcpu, len(cpumap), what=_bits(cpu for cpu, allowed in enumerate(cpumap) if allowed))
+
+    def setNumaParameters(self, params: Mapping[str, str], flags: int = 0) -> int:
+        return self._change(Number.NODES, what=_bits(map(int, params["numa_nodeset"].split(","))))
+
+    def suspend(self) -> int:
+        return self._change(Number.PAUSE)
+
+    def resume(self) -> int:
+        return self._change(Number.RESUME)
+
+    def shutdown(self) -> int:
+        return self._change(Number.SHUTDOWN)
+
+    def managedSave(self, flags: int = 0) -> int:
+        return self._change(Number.SAVE)
+
+    def create(self) -> int:
+        return self._change(Number.START)
+
+    def abortJob(self) -> int:
+        return self._change(Number.ABORT)
+
+    # --- calls that are none of libvirt's domains ----------------------------------------------------------------------------------
+
+    def give(self, kib: int) -> str:
+        """Set the balloon by QEMU's monitor, and return what QEMU answers."""
+        return self._order(Number.GIVE, kib)
+
+    def migrate(self, destination: Destination) -> int:
+        """Move it. Raises `PermissionDenied` where root has not declared the destination."""
+        for number, declared in enumerate(self._helper.destinations()):
+            if _destination(declared) == destination:
+                return self._change(Number.MIGRATE, number)
+        lines = f"[destination NAME], uri = {destination.uri}" + (f", way = {destination.way}" if destination.way else "")
+        hint = f"write these lines to a file /etc/mom/helper.d/NAME.conf, and restart mom-libvirt-helper: {lines}"
+        raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
+
+    def ask_agent(self, command: str, seconds: int) -> str:
+        """Have its agent asked, and return the answer. Raises `PermissionDenied` for what the helper asks no agent."""
+        handle = re.search(r'"handle": (\d+)', command)
+        form = command if handle is None else command.replace(handle[1], "%d", 1)
+        if form not in orders.AGENT_COMMANDS:
+            raise PermissionDenied(f"mom-libvirt-helper does not ask agents {command!r:.80}")
+        return self._order(Number.AGENT, orders.AGENT_COMMANDS.index(form), int(handle[1]) if handle else 0, seconds)
+
+
+def _destination(declared: str) -> Destination | None:
+    """Return the destination that root means; None for one that mom moves no guests to."""
+    with suppress(ValueError):
+        return Destination.parse(declared)
+    return None
+
+
+def _bits(numbers: Iterable[int]) -> bytes:
+    try:
+        return sum(1 << number for number in numbers).to_bytes(128, "little")
+    except OverflowError as error:
+        raise OrderRefused("mom-libvirt-helper knows no CPUs and nodes above 1023", ARGUMENT_UNSUPPORTED) from error

@@ -1,0 +1,600 @@
+"""One connection to libvirtd that lasts: opened when it is needed, left behind when a call on it hangs, opened again with back-off.
+
+Once it is started it comes back by itself after a loss, without waiting for the next call: events are only heard while it stands.
+
+A connection is only ever used for one call at a time, and never again after a call that did not come back in time: before 10.3,
+libvirt's client corrupts its memory when a second thread, or its own keepalive, interrupts a call that waits for an answer (CVE-2024-4418).
+So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and keepalive is not asked for:
+what does not come back in time is given up anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from mom_core import GuestBusy, GuestGone, HypervisorError
+from mom_kvm import Callers
+from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record
+from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused, opened
+from mom_plugins_libvirt.event_loop import EventLoop
+from mom_plugins_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
+from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
+from mom_plugins_libvirt.uri import without_questions
+
+T = TypeVar("T")
+
+_FIRST_RETRY_SECONDS = 0.25
+"""Back-off between attempts to connect: doubled from this to the longest. A restart of libvirtd takes one to some tens of seconds."""
+
+_OPEN_SECONDS = 30.0
+"""How long to believe that an attempt to connect which hangs may still succeed; a host that went away is not noticed otherwise."""
+
+_FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
+"""By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
+
+_IMPATIENT_SECONDS = 5.0
+"""For so long a call that did not come back halves the patience with the next ones."""
+
+_LEAST_PATIENCE_SECONDS = 0.1
+"""A healthy libvirtd answers in a few milliseconds, even with guests that work hard."""
+
+_HELD_UP_SECONDS = 0.1
+"""How often it is looked whether a call about all guests waits for a hook by now."""
+
+_NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
+
+_CLOSE_SECONDS = 0.15
+"""How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Where libvirtd is, and for how many seconds to wait for it."""
+
+    uri: str = "qemu:///system"
+    """How people name it, and what is opened, where there is no `way`."""
+    readonly: bool = False
+    call_timeout: float = 2.0
+    way: Callable[[], AbstractContextManager[str]] | None = None
+    """Finds it anew for each attempt to connect: gives the URI to be opened, which holds for as long as that takes. Raises
+    `HypervisorError`."""
+    longest_retry: float = 15.0
+    """Seconds between two attempts to connect at most."""
+    most_open_calls: int = 10
+    """So many calls that hang may be left behind, and one more that asks no guest: each holds one of libvirtd's threads, of which it has
+    20 by default, for others as well."""
+    most_opening: int = 3
+    """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
+    most_events: int | None = None
+    """With more events than this between two calls about all guests, the connection is given up; None: however many there are."""
+    lost_level: int = logging.WARNING
+    """How loudly it is logged that a connection is given up."""
+
+
+class CallPatience:
+    """How long to wait for a call on a single guest: less after others were given up. For several threads, and connections.
+
+    However many guests hang, all of them together cost a cycle about two call timeouts.
+
+    :param lasts: for so many seconds a call that was given up counts
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, lasts: float = _IMPATIENT_SECONDS) -> None:
+        self._monotonic = monotonic
+        self._lasts = lasts
+        self._lock = threading.Lock()
+        self._given_up: list[float] = []
+        """When calls were given up lately."""
+
+    def given_up(self) -> None:
+        """A call did not come back in time."""
+        with self._lock:
+            self._given_up.append(self._monotonic())
+
+    def seconds(self, call_timeout: float) -> float:
+        """How many seconds to wait for the next call."""
+        with self._lock:
+            now = self._monotonic()
+            self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]
+            patience: float = call_timeout / 2 ** len(self._given_up)
+        return max(patience, min(_LEAST_PATIENCE_SECONDS, call_timeout))
+
+
+class GuestRecord(NamedTuple):
+    """One guest in the answer to a bulk call. `number` is another one each time the guest is started."""
+
+    uuid: str
+    name: str
+    number: int
+    record: Record
+
+
+class _Live:
+    """An open connection. Its fields belong to the lock of the `Connection`, except `domains`, which belong to the call under way."""
+
+    def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
+        self.connection = connection
+        self.helper = helper
+        """Changes guests; None: libvirt is asked to."""
+        self.domains: dict[str, Domain] = {}
+        """libvirt's handles by UUID, as of the last bulk call: asking for one costs a call."""
+        self.nowait: bool | None = None
+        """True if this driver knows the flag not to wait for guests; None before the first answer."""
+        self.busy = False
+        self.given_up = False
+        self._callbacks = callbacks
+
+    def changeable(self, uuid: str, start: Hashable) -> Domain:
+        """Return what stands for this guest, which the helper changes where there is one."""
+        domain = self.domain(uuid)
+        if self.helper is None:
+            return domain
+        return OrderedDomain(domain, self.helper, start if isinstance(start, int) else None).as_domain()
+
+    def domain(self, uuid: str) -> Domain:
+        """The handle for this guest."""
+        known = self.domains.get(uuid)
+        if known is None:
+            known = self.domains[uuid] = self.connection.lookupByUUIDString(uuid)
+        return known
+
+    def close(self) -> None:
+        """End it. While a callback is registered, or a handle exists, libvirt keeps the connection open."""
+        for callback in self._callbacks:
+            with suppress(Exception):  # it is given up, whatever it says
+                self.connection.domainEventDeregisterAny(callback)
+        self.domains = {}
+        with suppress(Exception):  # as above; there is none where no plugin wanted to hear of it
+            self.connection.unregisterCloseCallback()
+        if self.helper is not None:
+            self.helper.close()
+        with suppress(Exception):  # as above
+            self.connection.close()
+
+
+class Connection:
+    """A connection to one libvirtd, for several threads.
+
+    :param module: libvirt's Python binding, or what stands in for it
+    :param held_up: gives guests whose start waits for a hook: libvirtd answers no call that reaches one of them
+    :param callers: the threads in which calls are made, where several connections share them: they are not ended with this one
+    :param patience: as well
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        log: logging.Logger,
+        module: Any,
+        monotonic: Callable[[], float] = time.monotonic,
+        held_up: Callable[[], Set[str]] = frozenset,
+        callers: Callers | None = None,
+        patience: CallPatience | None = None,
+    ) -> None:
+        self.settings = settings
+        self.why_no_changes = self.cure_of_no_changes = ""
+        """Why neither mom nor its helper can change guests, as of the last connection, and what to do about it; empty: one can."""
+        self.by_helper = False
+        """The helper changes guests; as of the last connection, too."""
+        self.opened = 0
+        """How often the connection was opened: a larger number means that events may have been missed."""
+        self.on_event: Callable[[GuestEvent], None] | None = None
+        """Told of guests' events, in libvirt's thread, so it must not call libvirt. To be set before the connection is first used."""
+        self.on_return: Callable[[], None] | None = None
+        """Called when libvirtd can be reached after it could not; as `on_event`."""
+        self.on_open: Callable[[], None] | None = None
+        """Called each time that it was reached, after `on_return`."""
+        self._too_many = f"libvirtd has not come back from {settings.most_open_calls} earlier calls"
+        self.log = log
+        self.module = module
+        self._monotonic = monotonic
+        self._held_up = held_up
+        self._events = 0
+        """Since the last call about all guests."""
+        self._listed: set[str] | None = None
+        """The guests of the last call about all of them, and those that were started since; None before the first."""
+        self._changed = threading.Condition()
+        self.callers = callers or Callers("libvirt-call")
+        self._own_callers = self.callers if callers is None else None
+        self._patience = patience or CallPatience(monotonic)
+        self._shares_patience = patience is not None
+        self._loop: EventLoop | None = None
+        self._own_loop: EventLoop | None = None
+        self._live: _Live | None = None
+        self._opening_since: float | None = None
+        self._opening = 0
+        self._coming_back = False
+        self._open_calls: list[Future[Any]] = []
+        """Calls that were given up and have perhaps not come back."""
+        self._open_fallback: Future[Any] | None = None
+        """The last of those that asked no guest."""
+        self._refusal: HypervisorError | None = None
+        self._retry_at = 0.0
+        self._retry_after = _FIRST_RETRY_SECONDS
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the event loop, for events. Connects nowhere yet, but comes back by itself from now on."""
+        self._loop = self._own_loop = EventLoop(self.module)
+        self._loop.start()
+
+    def join(self, loop: EventLoop) -> None:
+        """Hear of events by a loop that turns already, and that others use too; comes back when `reach` is called, or a call is made."""
+        self._loop = loop
+
+    def reach(self) -> None:
+        """Begin to connect, if it is not connected and it is time to try; waits for nothing."""
+        with self._changed, suppress(HypervisorError):
+            if self._live is None and not self._closed:
+                self._begin_to_open()
+
+    def close(self) -> None:
+        """Let the connection go and end all threads, in well under half a second. Threads that are stuck in a call are left behind."""
+        with self._changed:
+            self._closed = True
+            live, self._live = self._live, None
+            idle = live is not None and not live.busy
+            if live is not None:
+                live.given_up = True
+            self._changed.notify_all()
+        if live is not None and idle:
+            Callers.came_back(self.callers.start(live.close), _CLOSE_SECONDS)
+        if self._own_loop is not None:
+            self._own_loop.stop(_CLOSE_SECONDS)
+        if self._own_callers is not None:
+            self._own_callers.close(_CLOSE_SECONDS / 3)
+
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        found = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
+        return {one.uuid: one.record for one in found}
+
+    def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
+        """The statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
+
+        A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
+        the others' statistics, and what is known of that one without asking it. Should it hang as well, because several guests do,
+        the last asks for `fallback`, the groups that libvirtd knows without asking any guest. Takes two call timeouts at most, and for
+        single guests less after others hung.
+        """
+        doing = f"reading the guests from {self.settings.uri}"
+        timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
+        attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]
+        if self._too_many_open():
+            attempts = []
+        if fallback and (self._open_fallback is None or self._open_fallback.done()):
+            attempts.append((fallback, _LAST_ATTEMPT))
+        busy = GuestBusy(f"{doing}: {self._too_many}")
+        for wanted, end in attempts:
+            late = self._fallback_is_late if wanted == fallback else None
+            try:
+                about_all = uuids is None and not self._held_up()
+                ask = partial(self._bulk, groups=wanted, uuids=uuids)
+                return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
+            except GuestBusy as error:
+                busy = error
+        raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
+
+    def call(
+        self,
+        doing: str,
+        uuid: str,
+        function: Callable[[Domain], T],
+        late: Callable[[Future[Any]], None] | None = None,
+        number: Hashable = None,
+    ) -> T:
+        """The result of `function`, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
+
+        Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
+        Raises another `HypervisorError` for each error of libvirt.
+
+        :param number: libvirt's number of the guest since it was started. `GuestGone` is raised, and `function` not called, if it is
+            another one by now: handles find a guest by its UUID, so that what is meant for one would be done to the next
+        """
+
+        def ask(live: _Live) -> T:
+            domain = live.changeable(uuid, number)
+            if number is not None and live.connection.lookupByUUIDString(uuid).ID() != number:
+                raise GuestGone(f"{doing}: it has ended, or was started anew")
+            try:
+                return function(domain)
+            except (self.module.libvirtError, OrderRefused) as error:
+                if error_numbers(error)[0] != OPERATION_INVALID or not live.connection.isAlive():
+                    raise
+                raise translated(error, doing, running=self._runs(domain)) from error
+
+        if self._too_many_open():
+            raise GuestBusy(f"{doing}: {self._too_many}")
+        return self._made(ask, doing, self._monotonic() + self._wait(), late)
+
+    def _fallback_is_late(self, call: Future[Any]) -> None:
+        self._open_fallback = call
+
+    # --- one call ----------------------------------------------------------------------------------------------------------------
+
+    def _made(
+        self,
+        ask: Callable[[_Live], T],
+        doing: str,
+        end: float,
+        late: Callable[[Future[Any]], None] | None = None,
+        *,
+        single: bool = True,
+        about_all: bool = False,
+    ) -> T:
+        """The result of `ask`, in a thread of its own, on a connection that it has to itself.
+
+        :param single: it is about single guests
+        :param about_all: a hook that holds up a guest's start holds this up, too
+        """
+        live = self._borrowed(doing, end)
+        patience = max(0.0, end - self._monotonic())
+        call = self.callers.start(lambda: self._used(live, ask, doing))
+        if not self._came_back(call, patience, about_all=about_all):
+            self._give_up(live, f"{doing}: no answer")
+            self._left_behind(call, single=single)
+            if late is not None:
+                late(call)
+            raise GuestBusy(f"{doing}: no answer within {patience:.2g} s")
+        return call.result()
+
+    def _came_back(self, call: Future[Any], patience: float, *, about_all: bool) -> bool:
+        while about_all and patience > _HELD_UP_SECONDS:
+            if Callers.came_back(call, _HELD_UP_SECONDS):
+                return True
+            if self._held_up():  # since it began: it would come back when that guest starts
+                return False
+            patience -= _HELD_UP_SECONDS
+        return Callers.came_back(call, patience)
+
+    def _left_behind(self, call: Future[Any], *, single: bool) -> None:
+        if single or not self._shares_patience:  # that this libvirtd hangs must not cost the guests of others their time
+            self._patience.given_up()
+        with self._changed:
+            self._open_calls.append(call)
+
+    def _too_many_open(self) -> bool:
+        with self._changed:
+            self._open_calls = [call for call in self._open_calls if not call.done()]
+            return len(self._open_calls) >= self.settings.most_open_calls
+
+    def _wait(self) -> float:
+        """How many seconds to wait for the next call on a guest."""
+        return self._patience.seconds(self.settings.call_timeout)
+
+    def _used(self, live: _Live, ask: Callable[[_Live], T], doing: str) -> T:
+        try:
+            return ask(live)
+        except (self.module.libvirtError, OrderRefused) as error:
+            if live.connection.isAlive():
+                raise translated(error, doing) from error
+            self._give_up(live, str(error))
+            raise HypervisorError(f"{doing}: the connection to libvirt is lost: {error}") from error
+        except HypervisorError:
+            raise
+        except Exception as error:  # the binding takes texts for UTF-8, and fails at a name with other bytes
+            self._give_up(live, "its answer cannot be read")
+            raise translated(error, f"{doing}: libvirtd's answer cannot be read") from error
+        finally:
+            with self._changed:
+                live.busy = False
+                over = live.given_up
+                self._changed.notify_all()
+            if over:
+                live.close()
+
+    def _runs(self, domain: Domain) -> bool:
+        try:
+            return bool(domain.isActive())
+        except self.module.libvirtError:
+            return False
+
+    def _bulk(self, live: _Live, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
+        module = self.module
+        nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        try:
+            answer = self._ask(live, groups, uuids, nowait)
+        except module.libvirtError as error:
+            if live.nowait is not None or error_numbers(error)[0] != INVALID_ARGUMENT:
+                raise
+            nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
+            answer = self._ask(live, groups, uuids, nowait)
+        live.nowait = nowait != 0
+        records = [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
+        # The daemon in a pod is its tenant's, and may answer about other tenants' guests, too.
+        return records if uuids is None else [one for one in records if one.uuid in uuids]
+
+    def _ask(self, live: _Live, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
+        wanted, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        if wanted is not None and live.domains.keys() >= wanted:
+            return live.connection.domainListGetStats([live.domains[uuid] for uuid in wanted], groups, flags) if wanted else ()
+        held_up = self._held_up()
+        known_ids = self._listed if wanted is None else wanted
+        if held_up and known_ids is not None:
+            known = self._handles(live, known_ids - held_up)
+            return live.connection.domainListGetStats(known, groups, flags | active) if known else ()
+        # A call about all guests is what the handles of single ones come from.
+        answer = live.connection.getAllDomainStats(groups, flags | active)
+        live.domains = {domain.UUIDString(): domain for domain, _ in answer}
+        self._listed, self._events = set(live.domains), 0
+        return answer
+
+    def _handles(self, live: _Live, uuids: Collection[str]) -> Sequence[Domain]:
+        """Those of the guests that are there still."""
+        found = []
+        for uuid in uuids:
+            with suppress(self.module.libvirtError):
+                found.append(live.domain(uuid))
+        return found
+
+    # --- the connection ----------------------------------------------------------------------------------------------------------
+
+    def _borrowed(self, doing: str, end: float) -> _Live:
+        """A connection that no other call uses, marked as busy; opened if there is none and it is time to try."""
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise HypervisorError(f"{doing}: the connection to libvirt is closed")
+                live = self._live
+                if live is not None and not live.busy and not live.connection.isAlive():
+                    self._forget(live, "libvirtd has ended it")
+                    live = None
+                if live is not None and not live.busy:
+                    live.busy = True
+                    return live
+                if live is None:
+                    self._begin_to_open()
+                if not self._changed.wait(max(0.0, end - self._monotonic())):
+                    why = "libvirtd does not answer" if live is None else "it is busy with other calls"
+                    raise HypervisorError(f"{doing}: {why}")
+
+    def _begin_to_open(self) -> None:
+        """The lock is held. Raises the last refusal while it is not yet time to try again."""
+        now = self._monotonic()
+        if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= self.settings.most_opening):
+            if now - self._opening_since > self.settings.call_timeout:
+                raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer", hint=_NO_ANSWER_CURE)
+            return
+        if self._pause() > 0 and self._refusal is not None:
+            raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
+        try:
+            self.callers.start(partial(self._open, now))
+        except RuntimeError as error:
+            why = "the system gives mom no more threads"
+            raise HypervisorError(
+                f"{self.settings.uri} cannot be reached: {why}", hint="see TasksMax of mom's unit, and pids.max"
+            ) from error
+        self._opening_since = now
+        self._opening += 1
+
+    def _pause(self) -> float:
+        """For how many seconds no attempt to connect is made, after one was refused. The lock is held."""
+        return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
+
+    def _return(self) -> None:
+        """Connect again without being asked, as often as it takes. The lock is held."""
+        if self._own_loop is None or self._closed or self._coming_back:
+            return
+        self._coming_back = True
+        self.callers.start(self._come_back)
+
+    def _come_back(self) -> None:
+        with self._changed:
+            while self._live is None and not self._closed:
+                with suppress(HypervisorError):  # it is not yet time, or an attempt hangs
+                    self._begin_to_open()
+                self._changed.wait(max(_FIRST_RETRY_SECONDS, self._pause()) if self._opening_since is None else _FIRST_RETRY_SECONDS)
+            self._coming_back = False
+
+    def _open(self, since: float) -> None:
+        """In a thread of its own, as each of these calls may hang. `since` tells this attempt from later ones."""
+        uri = self.settings.uri
+        live: _Live | None = None
+        returned = False
+        refusal = HypervisorError(f"{uri} cannot be reached")
+        try:
+            live = self._opened()
+        except self.module.libvirtError as error:
+            refusal = translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error), uri))
+        except HypervisorError as error:
+            refusal = error
+        finally:
+            with self._changed:
+                self._opening -= 1
+                if self._opening_since == since:
+                    self._opening_since = None
+                wanted = live is not None and not self._closed and self._live is None
+                if live is None:
+                    self._refusal = refusal
+                    self._retry_at = self._monotonic() + self._retry_after
+                    self._retry_after = min(self._retry_after * 2, self.settings.longest_retry)
+                    self._return()
+                elif wanted:
+                    returned = self._refusal is not None or self._monotonic() - since > self.settings.call_timeout
+                    self._refusal = None
+                    self._retry_after = _FIRST_RETRY_SECONDS
+                    self._live = live
+                    self.opened += 1
+                    self.log.log(min(self.settings.lost_level, logging.INFO), "connected to %s", uri)
+                self._changed.notify_all()
+        if live is not None and not wanted:
+            live.close()
+        if returned and self.on_return is not None:
+            self.on_return()
+        if wanted and self.on_open is not None:
+            self.on_open()
+
+    def _opened(self) -> _Live:
+        module, settings = self.module, self.settings
+        way = nullcontext(without_questions(settings.uri)) if settings.way is None else settings.way()
+        with way as uri:
+            connection, helper, self.why_no_changes, self.cure_of_no_changes = opened(
+                module, uri, readonly=settings.readonly, found=settings.way is not None
+            )
+        self.by_helper = helper is not None
+        callbacks = []
+        if self.on_event is not None:
+            for kind, constant in EVENT_KINDS.items():
+                number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # an old binding lacks some
+                if number is not None:
+                    with suppress(module.libvirtError):  # as does an old libvirtd: then mom notices in the next cycles
+                        callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
+        if self._loop is not None:
+            with suppress(module.libvirtError):  # a driver within the library has no server to lose
+                connection.registerCloseCallback(self._lost, None)
+        return _Live(connection, callbacks, helper)
+
+    def _give_up(self, live: _Live, why: str) -> None:
+        with self._changed:
+            self._forget(live, why)
+
+    def _forget(self, live: _Live, why: str) -> None:
+        """Use this connection no more; it is closed now or with the end of its call. The lock is held."""
+        if live.given_up:
+            return
+        live.given_up = True
+        if self._live is live:
+            self._live = None
+            self._return()
+            self.log.log(self.settings.lost_level, "the connection to %s is given up: %s", self.settings.uri, why)
+        if not live.busy and not self._closed:
+            self.callers.start(live.close)
+        self._changed.notify_all()
+
+    def _lost(self, connection: object, reason: int, opaque: object) -> None:
+        """libvirt's callback for a connection that has ended; in libvirt's thread, so it calls nothing of it."""
+        with self._changed:
+            live = self._live
+            if live is not None and live.connection is connection:
+                self._forget(live, "libvirtd has ended it")
+
+    def _are_too_many(self) -> bool:
+        """Take note of one more event."""
+        self._events += 1
+        if self.settings.most_events is None or self._events <= self.settings.most_events:
+            return False
+        with self._changed:
+            if self._live is not None:
+                self._forget(self._live, "it tells of too many events")
+        return True
+
+    def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
+        """libvirt's event callback: what the event's kind brings with it, then what was given at registration."""
+        *details, kind = details_and_kind
+        if self.on_event is None or self._are_too_many():
+            return
+        code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
+        if kind == LIFECYCLE and code == STARTED and self._listed is not None:
+            self._listed.add(domain.UUIDString())
+        try:
+            self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
+        except Exception:  # containment: no caller is above this in libvirt's thread
+            self.log.exception("an event of a guest could not be used")

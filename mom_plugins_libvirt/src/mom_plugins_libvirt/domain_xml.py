@@ -1,0 +1,218 @@
+"""Read of a guest's description alone: its balloon device, its statistics period, what pins its memory; agents, limits, promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from xml.etree import ElementTree
+
+from mom_plugins_libvirt.agents import channels_of
+from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
+
+LONGEST_XML = 8 << 20
+"""Characters. libvirt passes on no text of more than 4 MiB; one that is longer did not come from it."""
+
+_KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
+"""Units of sizes in KiB. What runs is described in KiB."""
+
+_LARGEST_KIB = 1 << 50
+"""An exbibyte. What says more is no size of a guest's memory."""
+
+
+_MOM_GUEST = "urn:mom:guest:1.0"
+"""The namespace of mom's own element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
+
+_PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guarantee"}
+"""The element's attributes, and what the guest's properties with them are called."""
+
+_LONGEST_PROMISE = 100
+"""Characters. Names of classes, and sizes, are shorter; what is longer is cut, and then not understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainDescription:
+    """One guest by its XML.
+
+    `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
+    `pinned` says why the host cannot use what the balloon takes, empty where it can.
+    `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now; `no_ram_kib` that of memory devices
+    that are no RAM, such as an NVDIMM, which is a file.
+    `channels` are those to agents, by name, with the paths of their sockets. `properties` are those that the metadata gives the guest:
+    what it is promised, and what it is to its platform.
+    `autodeflate` and `reports_free_pages` say whether the balloon gives memory back before the guest's kernel kills, and whether the guest
+    tells the host which of its memory is free.
+    """
+
+    balloon: str
+    stats_period: int
+    pinned: str = ""
+    resizable_kib: int = 0
+    plugged_kib: int = 0
+    channels: Mapping[str, str] = field(default_factory=dict)
+    tuning: Tuning = UNTUNED
+    properties: Mapping[str, str] = field(default_factory=dict)
+    autodeflate: bool = False
+    reports_free_pages: bool = False
+    plugging_kib: int = 0
+    """KiB that virtio-mem was asked to plug in or out, and that have not come or gone yet."""
+    plug_limit_kib: int = 0
+    """KiB that it could have after all that may be plugged into it while it runs; 0: nothing may."""
+    no_ram_kib: int = 0
+    vcpus: int = 0
+    """Its vCPUs that are online; 0: unknown."""
+
+    @property
+    def not_had_kib(self) -> int:
+        """KiB that libvirt counts into the guest's maximum, and that it does not have even with an empty balloon."""
+        return self.resizable_kib - self.plugged_kib + self.no_ram_kib
+
+
+def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
+    """The guest that this domain XML describes; None if it cannot be understood.
+
+    :param of_platform: gives the properties that its platform says
+    """
+    domain = parsed(xml)
+    if domain is None:
+        return None
+    balloon = domain.find("devices/memballoon")
+    model, stats = ("", None) if balloon is None else (balloon.get("model", ""), balloon.find("stats"))
+    devices = _virtio_mem(domain)
+    return DomainDescription(
+        "" if model == "none" else model,
+        _seconds(stats.get("period") if stats is not None else None),
+        why_pinned(domain),
+        sum(one.size for one in devices),
+        sum(min(one.current, one.size) for one in devices),
+        channels_of(domain.find("devices")),
+        tuning_of(domain),
+        {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)},
+        balloon is not None and balloon.get("autodeflate") == "on",
+        balloon is not None and balloon.get("freePageReporting") == "on",
+        sum(abs(one.requested - one.current) for one in devices if one.requested is not None),
+        _kib(domain.find("maxMemory")),
+        _no_ram_kib(domain),
+        _vcpus(domain.find("vcpu")),
+    )
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Refuses what libvirt never writes: a document type, without which there are no entities that could grow without bounds."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Called by the parser where a document type is declared."""
+        raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
+
+
+def parsed(xml: str) -> ElementTree.Element | None:
+    """The domain element; None for what is no domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
+    if len(xml) > LONGEST_XML:
+        return None
+    try:
+        root = ElementTree.fromstring(xml, ElementTree.XMLParser(target=_Builder()))  # noqa: S314  # the builder refuses entities
+    except (ElementTree.ParseError, ValueError):  # ValueError: a lone surrogate, which is no text
+        return None
+    return root if root.tag == "domain" else None
+
+
+def why_pinned(domain: ElementTree.Element) -> str:
+    """Why the host gains nothing from this guest's balloon; empty where it does.
+
+    A balloon gives memory back by discarding it, which QEMU does not do, or the kernel refuses, as long as something relies on all of
+    the guest's memory being where it is.
+    """
+    security = domain.find("launchSecurity")
+    if security is not None:
+        return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot take its memory"
+    backing = domain.find("memoryBacking")
+    if backing is not None and backing.find("locked") is not None:
+        return "the guest's memory is locked: the host cannot take it"
+    if backing is not None and backing.find("hugepages") is not None:
+        return "the guest's memory is in huge pages: nothing else can use them"
+    device = next(_pinning_devices(domain.find("devices")), "")
+    return f"{device} pins the guest's memory: the host cannot take it" if device else ""
+
+
+def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
+    """Devices that reach the guest's memory by themselves: through VFIO or vDPA. QEMU discards nothing while there is one."""
+    for device in () if devices is None else devices:
+        kind = device.get("type")
+        if device.tag == "hostdev":
+            # Mediated devices of s390 (vfio-ccw, vfio-ap) pin only what is in use, and QEMU lets the balloon work with them.
+            if kind == "pci" or (kind == "mdev" and device.get("model", "vfio-pci") == "vfio-pci"):
+                yield f"a host device ({kind})"
+        elif device.tag == "interface" and kind in {"hostdev", "vdpa"}:
+            yield f"a network interface ({kind})"
+        elif device.tag == "disk" and kind in {"nvme", "vhostvdpa"}:
+            yield f"a disk ({kind})"
+
+
+def memory_of(domain: ElementTree.Element) -> int:
+    """KiB that the guest will have when it starts; 0 where that is not written.
+
+    What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once. What virtio-mem is
+    to plug in, the guest takes as it boots, without another question.
+    """
+    memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
+    plugged = sum(min(max(one.current, one.requested or 0), one.size) for one in devices)
+    own = max(0, memory - sum(one.size for one in devices) - _no_ram_kib(domain))
+    now = _kib(domain.find("currentMemory"))
+    balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
+    at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
+    if at_once or not now or balloon is None or balloon.get("model") == "none":
+        now = own
+    return min(memory, min(own, now) + plugged)
+
+
+def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
+    """The guest's properties that its metadata gives, as they are written there; none without mom's element.
+
+    Metadata is part of the guest's description. It is written through the host's libvirt connection, when the guest is defined or with
+    `virsh metadata`; a guest cannot write it, and nothing that runs in the guest is asked.
+    """
+    element = domain.find(f"metadata/{{{_MOM_GUEST}}}guest")
+    if element is None:
+        return {}
+    return {name: text[:_LONGEST_PROMISE] for attribute, name in _PROPERTIES.items() if (text := element.get(attribute)) is not None}
+
+
+class _VirtioMem(NamedTuple):
+    """KiB that a virtio-mem device could give the guest, that it gives, and that it is to give (None: not told)."""
+
+    size: int
+    current: int
+    requested: int | None
+
+
+def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
+    targets = domain.iterfind("devices/memory[@model='virtio-mem']/target")
+    told = ((one.find("size"), one.find("current"), one.find("requested")) for one in targets)
+    return [
+        _VirtioMem(_kib(size), _kib(now), None if natural_number(getattr(wanted, "text", None)) is None else _kib(wanted))
+        for size, now, wanted in told
+    ]
+
+
+_NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
+"""Models of memory devices which libvirt counts as the guest's memory, and QEMU's balloon does not."""
+
+
+def _no_ram_kib(domain: ElementTree.Element) -> int:
+    return sum(_kib(one.find("target/size")) for one in domain.iterfind("devices/memory") if one.get("model") in _NO_RAM)
+
+
+def _vcpus(element: ElementTree.Element | None) -> int:
+    return 0 if element is None else natural_number(element.get("current", element.text)) or 0
+
+
+def _kib(element: ElementTree.Element | None) -> int:
+    if element is None:
+        return 0
+    kib = (natural_number(element.text) or 0) * _KIB.get(element.get("unit", "KiB"), 0)
+    return int(kib) if kib <= _LARGEST_KIB else 0
+
+
+def _seconds(text: str | None) -> int:
+    seconds = natural_number(text) or 0
+    return seconds if seconds < 1 << 31 else 0

@@ -1,0 +1,419 @@
+"""The guests of one libvirtd, as bulk calls and their descriptions show them."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+from xml.etree.ElementTree import Element
+
+from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
+from mom_kvm import (
+    AUTODEFLATE,
+    GIVE_BACK,
+    LEAST,
+    PERIOD,
+    PROMISED_NOTHING,
+    REPORTING,
+    GuestDescription,
+    HostSide,
+    PlatformProperties,
+    SeenGuest,
+    SeenGuests,
+    possible_maximum,
+)
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.connection import Connection, GuestRecord
+from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
+from mom_plugins_libvirt.events import EventBook
+from mom_plugins_libvirt.fields import PLUG_LIMIT
+from mom_plugins_libvirt.states import PAUSED, has_come, job_name, may_come, state_name, why_left_alone
+from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
+from mom_plugins_libvirt.uri import is_local
+
+T = TypeVar("T")
+
+_DUE_SECONDS = 1.0
+_DUE_PERIODS = 1.5
+"""Statistics are late after so many of the guest's periods, and a second, as their time is known in whole seconds: then it is looked
+whether the operator has switched them off, long before they are stale."""
+
+_DESCRIBE_SECONDS = 0.5
+"""How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
+
+SIZES_SECONDS = 0.3
+"""How much of a cycle asking for the sizes of guests that were moved here may take; those of the rest are unknown in it."""
+
+_DESCRIBE_AGAIN_SECONDS = 150.0
+"""A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
+
+_RESIZABLE_AGAIN_SECONDS = 10.0
+"""The same of a guest with virtio-mem whose balloon holds memory: what it is asked to give up may wait for that, and libvirt has no event
+for the question."""
+
+SILENT = "the guest has not answered libvirt's last call"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
+    certain (None: nothing is told of guests' processes); what platforms say of guests (None: nothing).
+
+    The statistics of each vCPU, some 2 KiB, are asked for with `counts_vcpus`; without, the description says how many there are.
+    An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into. So many seconds,
+    `asked_seconds`, all calls together may read descriptions of guests whose limits are asked for, and for which no look had time: none in
+    a mom that looks again and again."""
+
+    stale_after: float | None = None
+    find: Callable[[str, str], int | None] | None = None
+    platforms: PlatformProperties | None = None
+    most_guests: int | None = None
+    longest_xml: int = LONGEST_XML
+    asked_seconds: float = 0.0
+    wall: Callable[[], float] = time.time
+    counts_vcpus: bool = True
+
+
+class ImpossibleAnswer(HypervisorError):
+    """libvirtd answers what it never would: it is another program, or is not itself any more."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class KnownDomain(SeenGuest):
+    """A guest since it was started. Belongs to the hypervisor's lock."""
+
+    status: int = 0
+    reason: int = 0
+    job: str = ""
+    """Libvirt's job with the guest that allows no change; empty for nothing."""
+    description: DomainDescription | None = None
+    describe: bool = True
+    """The description must be read (again); whatever changes something sets it."""
+    asked: bool = False
+    """Its limits were asked for before its description was read."""
+    describe_at: float = float("inf")
+    """Monotonic seconds at which it is read again though no event has told of a change."""
+    prompt: bool = False
+    """Its statistics came when they were due."""
+    doubted: bool | None = None
+    """It was moved here, and libvirt may be wrong about its size: it goes on telling the one that the guest had when its move began, until
+    its balloon moves once more. One whose balloon moved in between, as after mom has given it its memory back, has another. False: they
+    were seen to agree; None: there was no reason to ask."""
+    untunable: str = ""
+    """Why its CPU time cannot be limited; empty if it can, or it was not looked for."""
+    untunable_since: float = 0.0
+    """When that was found, in monotonic seconds."""
+    cpu_tune: CpuTune | None = None
+    pins: Sequence[Sequence[bool]] | None = None
+    """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""
+
+    @property
+    def tuning(self) -> Tuning:
+        """Its limits by its description."""
+        return UNTUNED if self.description is None else self.description.tuning
+
+    @property
+    def resizable(self) -> bool:
+        """It has virtio-mem."""
+        return self.description is not None and self.description.resizable_kib > 0
+
+    @property
+    def plugged_kib(self) -> int:
+        """By its description."""
+        return 0 if self.description is None else self.description.plugged_kib
+
+    def fit_sizes(self) -> None:
+        """Take off its sizes what libvirt counts and it does not have, by its description. Without a balloon, libvirt tells its maximum as
+        its size."""
+        what = self.description
+        if what is None or self.reading is None or self.reading.maximum is None:
+            return
+        most = max(1, self.reading.maximum - what.not_had_kib)
+        if not what.balloon and (what.resizable_kib or what.no_ram_kib):
+            self.fields["balloon_cur"] = most
+        self.fields["balloon_max"] = possible_maximum(most, self.size)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Its size is doubted, and QEMU can be asked."""
+        return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
+
+    def see_size(self, size: int | None) -> None:
+        """It has so many KiB, by QEMU's word; None: that is unknown, and so is what it has."""
+        if size is not None and size == self.size:
+            self.doubted = False
+        elif size is None:
+            self.fields.pop("balloon_cur", None)
+        else:
+            self.fields["balloon_cur"] = size
+
+    def left_alone(self) -> str:
+        """By libvirt's state and reason."""
+        return why_left_alone(self.status, self.reason)
+
+
+class Domains(SeenGuests[KnownDomain]):
+    """The guests of one libvirtd: who is there, how they are, and one call on one of them.
+
+    A call takes at most two of the connection's call timeouts, and however many guests hang, all calls of a cycle together not much more.
+    A guest that does not answer is not asked again while the question to it is still open.
+    """
+
+    def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
+        self.uri = connection.settings.uri
+        """libvirt's."""
+        self._connection, self._settings, self._log = connection, settings, context.log
+        self._local = is_local(self.uri)
+        find = settings.find if self._local else None
+        host_side = None if find is None else HostSide(find, context.root, context.monotonic)
+        super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
+        self._opened = 0
+        self._late: dict[str, Future[Any]] = {}
+        """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
+        self._asked_seconds = settings.asked_seconds
+        self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
+        connection.on_event = self._events.heard
+        # What happened meanwhile is read by the cycle that this asks for.
+        connection.on_return = lambda: self.tell(f"{printable(self.uri)} can be reached again")
+
+    def _look(self) -> None:
+        """One bulk call; guests that were not there before, or that seem to have changed, cost one more each, once."""
+        module = self._connection.module
+        end = self._monotonic() + self._connection.settings.call_timeout
+        asks_nobody = module.VIR_DOMAIN_STATS_STATE
+        asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON
+        asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
+        records = self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
+        if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
+            raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._settings.most_guests}")
+        self._take(records)
+        with self._lock:
+            due = [known for known in self._seen.values() if known.describe]
+        due.sort(key=lambda known: (known.description is not None, not known.asked))
+        self._describe(due, min(end, self._monotonic() + _DESCRIBE_SECONDS))
+        self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
+
+    def unanswered(self) -> None:
+        """A look has brought nothing, as libvirtd did not answer: what is known of its guests grows older."""
+        wall, monotonic = self._settings.wall(), self._monotonic()
+        with self._lock:
+            for known in self._seen.values():
+                known.take({}, wall, monotonic, self._stale_after)
+
+    def _take(self, records: Sequence[GuestRecord]) -> None:
+        wall, monotonic = self._settings.wall(), self._monotonic()
+        with self._lock:
+            missed_events = self._opened != self._connection.opened
+            self._opened = self._connection.opened
+            changed = self._events.changed({found.uuid for found in records})
+            unasked = self._settings.platforms is not None and self._settings.platforms.have_changed()
+            before, self._seen = self._seen, {}
+            self._late = {uuid: call for uuid, call in self._late.items() if not call.done()}
+            for uuid, name, number, record in records:
+                known = before.get(uuid)
+                if known is None or known.start != number:
+                    known = KnownDomain(id=uuid, name=name, start=number, since=monotonic)
+                known.describe |= missed_events or unasked or uuid in changed or monotonic >= known.describe_at
+                self._update(known, record, wall, monotonic)
+                self._seen[uuid] = known
+            if self._host_side is not None:
+                self._host_side.follow((known.id, known.name, known.start) for known in self._seen.values())
+
+    def _ask_sizes(self, end: float) -> None:
+        """Have QEMU's word of the sizes of guests of which libvirt's is doubted; what there is no time for until `end` is unknown."""
+        for known in self.seen():
+            if known.is_doubtful:
+                size = self._true_size(known, end)
+                with self._lock:
+                    known.see_size(size)
+
+    def _true_size(self, known: KnownDomain, end: float) -> int | None:
+        """The size by QEMU's word, which is asked for until `end` (monotonic seconds); None: unknown, which is this guest's matter."""
+        if self._monotonic() < end and not self._owes_an_answer(known.id):
+            with suppress(HypervisorError):
+                return self._size_by_qemu(known)
+        return None
+
+    def _size_by_qemu(self, known: KnownDomain) -> int | None:
+        said = self._ask(known, f"asking the balloon of {printable(known.name)}", lambda domain: domain.memoryStats())
+        size = whole(said.get("actual"))
+        return None if size is None else size + known.plugged_kib
+
+    def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
+        status, before, size, fresh = known.status, known.reading, known.size, known.fresh
+        known.status, known.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
+        known.state = state_name(known.status)
+        if status == PAUSED != known.status:
+            known.since = monotonic
+        known.take(record, wall, monotonic, self._stale_after)
+        known.fit_sizes()
+        if known.doubted is None and (may_come(known.status, known.reason) or has_come(known.status, known.reason)):
+            known.doubted = True
+        age = known.reading.age(monotonic) if known.reading else None
+        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * known.period
+        # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
+        # where memory can be plugged in by the block, a new size. Jobs end.
+        known.describe |= (
+            fresh != known.fresh
+            or (known.prompt and not prompt)
+            or (before is not None and known.reading is not None and known.reading.maximum != before.maximum)
+            or bool(known.job)
+            or (known.resizable and known.size != size)
+        )
+        known.prompt = prompt
+
+    def _describe(self, due: Sequence[KnownDomain], end: float) -> None:
+        """Read these guests' descriptions, one after the other, as many as there is time for until `end`."""
+        for known in due:
+            if self._monotonic() >= end:
+                return
+            if self._owes_an_answer(known.id):
+                continue
+            try:
+                self._describe_now(known)
+            except GuestGone:
+                with self._lock:
+                    self._seen.pop(known.id, None)
+            except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
+                self._log.debug("%s", error)
+
+    def _describe_now(self, known: KnownDomain) -> None:
+        """Read its description, and why it cannot be understood. Raises `HypervisorError`."""
+
+        def read(domain: Domain) -> str:
+            known.job = self._job(domain)
+            return domain.XMLDesc(0)
+
+        with self._lock:
+            known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
+        try:
+            xml = self._ask(known, f"reading the description of {printable(known.name)}", read)
+        except HypervisorError:
+            with self._lock:
+                known.describe = True
+            raise
+        too_long = len(xml) > self._settings.longest_xml
+        description = None if too_long else described(xml, self._of_platform)
+        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is no XML of a domain"
+        with self._lock:
+            self._learn(known, description, garbled if description is None else "")
+
+    def _of_platform(self, domain: Element) -> Mapping[str, str]:
+        return {} if self._settings.platforms is None else self._settings.platforms.of(GuestDescription(domain=domain))
+
+    def _job(self, domain: Domain) -> str:
+        """Name what libvirt is doing with the guest that allows no change now."""
+        try:
+            return job_name(domain.jobStats())
+        except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
+            return ""
+
+    def _learn(self, known: KnownDomain, description: DomainDescription | None, garbled: str) -> None:
+        """The lock is held."""
+        had, known.description, known.garbled = known.period, description, garbled
+        known.period = 0 if description is None else description.stats_period
+        if known.period and not had:
+            known.since = self._monotonic()
+        known.cpu_tune = known.pins = None
+        known.see_plugging(0 if description is None else description.plugging_kib, self._monotonic())
+        known.fit_sizes()
+        again = _RESIZABLE_AGAIN_SECONDS if known.resizable and known.is_smaller else _DESCRIBE_AGAIN_SECONDS
+        known.describe_at = self._monotonic() + again * (1 + zlib.crc32(known.id.encode()) % 100 / 100)
+
+    def _describe_asked(self, guests: Sequence[KnownDomain]) -> None:
+        """Read the descriptions of those that have none yet, while there is time for that; the next looks begin with the others."""
+        due = [known for known in guests if known.description is None and known.describe]
+        for known in due:
+            known.asked = True
+        began = self._monotonic()
+        self._describe(due, began + self._asked_seconds)
+        self._asked_seconds = max(0.0, self._asked_seconds - (self._monotonic() - began))
+
+    def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
+        if seen.description is None:
+            return {}
+        pinned = {"pinned": seen.pinned} if seen.pinned else {}
+        return {**PROMISED_NOTHING, **seen.description.properties, **pinned}
+
+    def _fields_of(self, seen: KnownDomain, process: Mapping[str, Value]) -> dict[str, Value]:
+        described: dict[str, Value] = {}
+        if seen.description is not None and seen.balloon:
+            described[PERIOD] = seen.period
+            if seen.description.balloon.startswith("virtio"):
+                described |= {REPORTING: int(seen.description.reports_free_pages), AUTODEFLATE: int(seen.description.autodeflate)}
+        if seen.least is not None:
+            described[LEAST] = seen.least
+        if why := seen.why_give_back(self._monotonic()):
+            described[GIVE_BACK] = why
+        if seen.description is not None and not self._settings.counts_vcpus:
+            described["vcpu_count"] = seen.description.vcpus or None
+        if seen.description is not None and seen.description.plug_limit_kib:
+            described[PLUG_LIMIT] = seen.description.plug_limit_kib
+        return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs
+
+    def _obstacle(self, seen: KnownDomain) -> str:
+        if self._connection.why_no_changes:
+            return self._connection.why_no_changes
+        if self._owes_an_answer(seen.id):
+            return SILENT
+        why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
+        return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
+
+    # --- one call on one guest ---------------------------------------------------------------------------------------------------
+
+    def _writable(self) -> None:
+        if self._connection.why_no_changes:
+            raise PermissionDenied(self._connection.why_no_changes, hint=self._connection.cure_of_no_changes)
+
+    def _ready(self, guest: Entity) -> KnownDomain:
+        self._look_first()
+        self._writable()
+        known = self._there(guest)
+        if self._owes_an_answer(known.id):
+            raise GuestBusy(f"{guest}: {SILENT}")
+        return known
+
+    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
+        return self._connection.call(doing, known.id, function, partial(self._is_late, known.id), number)
+
+    def _is_late(self, identity: str, call: Future[Any]) -> None:
+        """This call on a guest has not come back in time."""
+        with self._lock:
+            self._late[identity] = call
+
+    def _owes_an_answer(self, identity: str) -> bool:
+        """A call on this guest is still open: each one more would hold another of libvirtd's threads."""
+        call = self._late.get(identity)
+        return call is not None and not call.done()
+
+    def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
+        """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest. One that was started
+        anew since it was seen is left as it is: what was decided is for the one before.
+
+        :param function: is given libvirt's flag for changes of the guest that runs, too
+        """
+
+        def unless_busy(domain: Domain) -> T:
+            known.job = self._job(domain)
+            if known.job:
+                raise GuestBusy(f"{doing}: the guest is {known.job}")
+            return function(domain, self._connection.module.VIR_DOMAIN_AFFECT_LIVE)
+
+        return self._ask(known, doing, unless_busy, known.start)
+
+    def _change_described(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> None:
+        """As `_change`, for what stands in the guest's description, which is read again."""
+        known.describe = True
+        self._change(known, doing, function)
+        with suppress(HypervisorError):  # what was set stands, whether or not it can be read back now: if not, the next cycle reads it
+            self._describe_now(known)
+
+
+def whole(value: object) -> int | None:
+    """A number of libvirt's; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,73 @@
+"""From libvirt's errors to mom's."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Final
+
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
+from mom_plugins_libvirt.uri import cure_for_transport
+
+# Numbers of virErrorNumber in libvirt/virterror.h, which are part of libvirt's stable interface. They stand here so that neither this
+# module nor its tests need the binding.
+NO_SUPPORT, NO_CONNECT, INVALID_ARGUMENT, SYSTEM_ERROR, NO_DOMAIN, OPERATION_INVALID = 3, 5, 8, 38, 42, 55
+CONFIG_UNSUPPORTED, ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED, DEVICE_MISSING = 67, 74, 84, 99
+OPERATION_TIMEOUT, AGENT_UNRESPONSIVE, RESOURCE_BUSY, AGENT_UNSYNCED, AGENT_COMMAND_TIMEOUT = 68, 86, 87, 97, 112
+OPERATION_DENIED, AUTH_FAILED, AUTH_CANCELLED, ACCESS_DENIED, AUTH_UNAVAILABLE = 29, 45, 79, 88, 94
+
+_KINDS: Final[Mapping[int, type[HypervisorError]]] = {
+    NO_DOMAIN: GuestGone,
+    **dict.fromkeys((OPERATION_TIMEOUT, AGENT_UNRESPONSIVE, RESOURCE_BUSY, AGENT_UNSYNCED, AGENT_COMMAND_TIMEOUT), GuestBusy),
+    **dict.fromkeys((NO_SUPPORT, CONFIG_UNSUPPORTED, ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED, DEVICE_MISSING), NotSupported),
+    **dict.fromkeys((OPERATION_DENIED, AUTH_FAILED, AUTH_CANCELLED, ACCESS_DENIED, AUTH_UNAVAILABLE), PermissionDenied),
+}
+
+_DENIED = (errno.EACCES, errno.EPERM)
+
+
+def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
+    """The kind of error that a libvirt error stands for.
+
+    :param code: libvirt's error number
+    :param system_error: the `errno` behind it, where there is one
+    :param running: the guest that the call was about runs (None: not asked, or no guest). libvirt says `operation invalid` both
+        when a guest has stopped and when it has no such device.
+    """
+    if code == OPERATION_INVALID and running is not None:
+        return NotSupported if running else GuestGone
+    if code == SYSTEM_ERROR and system_error in _DENIED:
+        return PermissionDenied
+    return _KINDS.get(code, HypervisorError)
+
+
+def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
+    """The mom error for an exception of libvirt's binding, with what was being done when it came."""
+    code, number = error_numbers(error)
+    kind = kind_of(code, number, running=running)
+    return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)
+
+
+def error_numbers(error: Exception) -> tuple[int, int]:
+    """libvirt's error number and the `errno` behind it (0 where there is none) of an exception of its binding."""
+    code = getattr(error, "get_error_code", lambda: 0)()
+    number = getattr(error, "get_int1", lambda: 0)()
+    return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
+
+
+START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.socket where libvirt is split up"
+
+
+def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
+    """An operator's cure when libvirt cannot be reached with this error; empty when there is nothing better to say than the error."""
+    elsewhere = cure_for_transport(uri)
+    if elsewhere:
+        return elsewhere
+    kind = kind_of(code, system_error)
+    if kind is PermissionDenied:
+        return "run mom as root, or let its user look: unix_sock_ro_perms and auth_unix_ro in libvirtd.conf or virtqemud.conf"
+    if system_error in {errno.ENOENT, errno.ECONNREFUSED}:
+        return START_LIBVIRT
+    if kind is NotSupported or code == NO_CONNECT:
+        return "look at the plugin's uri; qemu:///system is the usual one"
+    return ""

@@ -1,0 +1,141 @@
+"""The hypervisor that libvirt gives: guests with their statistics from one bulk call, balloons, and the statistics period."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence, Set
+
+from mom_core import Entity, Finding, GuestBusy, HypervisorError, NotSupported, PluginContext, Severity, printable
+from mom_kvm import Record
+from mom_plugins_libvirt.agents import AgentCommands
+from mom_plugins_libvirt.api import Domain, qemu_binding
+from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
+from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.domains import SIZES_SECONDS, KnownDomain, SamplingSettings, whole
+from mom_plugins_libvirt.lifecycle import LongJobs, MovableGuests
+from mom_plugins_libvirt.states import MOVES_AWAY
+from mom_plugins_libvirt.tunes import TunableGuests
+
+
+class LibvirtHypervisor(TunableGuests, MovableGuests):
+    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, and what `TunableGuests` and
+    `MovableGuests` do. Safe to be used from several threads.
+
+    Every setter raises `GuestGone`, `GuestBusy` when it did not come back in time (it may still take effect), `NotSupported` for what the
+    guest cannot have, and other kinds of `HypervisorError`. Events are told from libvirt's thread: a guest that starts, stops, pauses, goes
+    on or migrates, that another process resizes, or that has a device more or less.
+    """
+
+    def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
+        super().__init__(connection, settings, context)
+        self._agents = AgentCommands(connection)
+        self._jobs = LongJobs(connection)
+
+    @property
+    def library_version(self) -> int:
+        """Of libvirt on this host: 1,000,000 times the major version, and 1,000 times the minor one."""
+        version: int = self._connection.module.getVersion()
+        return version
+
+    def examined_changes(self) -> Finding:
+        """Return what `mom doctor` says of who changes guests, as of the last connection."""
+        connection, subject = self._connection, "libvirt"
+        if connection.why_no_changes:
+            message = f"{connection.why_no_changes}: mom can watch and change nothing"
+            return Finding(Severity.WARNING, subject, message, connection.cure_of_no_changes)
+        helper = GuestOrders.reached(self.uri) if connection.by_helper else None
+        if helper is None:
+            return Finding(Severity.OK, subject, "mom itself changes guests, as libvirt lets it")
+        try:
+            destinations = len(helper.destinations())
+        except OrderRefused as error:
+            return Finding(Severity.ERROR, subject, f"{error}: mom cannot change guests", HELPER_CURE)
+        finally:
+            helper.close()
+        return Finding(Severity.OK, subject, f"mom-libvirt-helper changes guests; destinations of moves that root declares: {destinations}")
+
+    def close(self) -> None:
+        """Let all connections go, in well under half a second."""
+        closing = [*self._agents.close(), *self._jobs.close()]
+        self._connection.close()
+        for thread in closing:
+            thread.join()
+
+    # --- balloons ----------------------------------------------------------------------------------------------------------------
+
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
+
+        A guest that is moved away gets memory back all the same, such as its headroom after a sweep: a move may last for hours.
+        """
+        known = self._ready(guest)
+        if known.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
+            self._describe_now(known)
+        maximum = known.fields.get("balloon_max")
+        asked = known.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
+        # The events that this causes tell of the balloon's part alone.
+        self._resizes.resizing(known.id, None if known.size is None else known.size - known.plugged_kib, asked)
+        doing = f"setting the balloon of {guest}"
+        try:
+            self._change(known, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
+        except GuestBusy:
+            if known.job != MOVES_AWAY or known.size is None or target_kib < known.size:
+                raise
+            self._give_by_qemu(known, doing, asked)
+
+    def _give_by_qemu(self, known: KnownDomain, doing: str, kib: int) -> None:
+        """libvirt's own call would wait for the end of the move; what is for QEMU's monitor does not."""
+        qemu = qemu_binding(doing)
+        command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
+
+        def ask(domain: Domain) -> str:
+            return domain.give(kib) if isinstance(domain, OrderedDomain) else str(qemu.qemuMonitorCommand(domain, command, 0))
+
+        answer = self._ask(known, doing, ask, known.start)
+        if '"error"' in answer:
+            raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        """The sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
+        self._look_first()
+        there = self.of({known.id for known in self.seen(guests)})
+        return {uuid: size for uuid, record in there.items() if (size := whole(record.get("balloon.current")))}
+
+    def size_now(self, guest: Entity) -> float | None:
+        """See `SeenGuests`: by QEMU's word, as libvirt itself hears of a balloon that moves once a second."""
+        return self._size_by_qemu(self._ready(guest))
+
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        records, end = self._connection.of(guests), self._monotonic() + SIZES_SECONDS
+        doubted = [known for known in self.seen() if known.id in records and known.is_doubtful]
+        return {**records, **{known.id: {**records[known.id], "balloon.current": self._true_size(known, end)} for known in doubted}}
+
+    def stats_period(self, guest: Entity) -> int:
+        """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""
+        known = self._ready(guest)
+        self._describe_now(known)
+        if not known.balloon:
+            raise NotSupported(f"{guest} has no balloon device")
+        return known.period
+
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Have the guest's statistics read every `seconds` from now on, 0 for no longer."""
+        known = self._ready(guest)
+        known.describe = True
+        doing = f"setting the statistics period of {guest}"
+        self._change(known, doing, lambda domain, live: domain.setMemoryStatsPeriod(seconds, live))
+
+    # --- agents inside guests ----------------------------------------------------------------------------------------------------
+
+    def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
+        """The agent channels of these guests as of the last call of `guests`; sockets on another host have no path here."""
+        found = {known.id: known.description.channels for known in self.seen(guests) if known.description is not None}
+        return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in found.items() if channels}
+
+    def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
+        """Have libvirtd pass this JSON text to the guest's agent; takes twice `timeout_seconds`, rounded up, and a second at most.
+
+        Raises `GuestBusy` when no answer came in time, `NotSupported` where there is no agent, `GuestGone`, and other `HypervisorError`s.
+        """
+        return self._agents.command(guest, command, timeout_seconds)

@@ -1,0 +1,67 @@
+"""Connections for calls that may take long: a connection carries one call at a time, and the main one is for everything else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from mom_core import GuestBusy, HypervisorError
+from mom_plugins_libvirt.connection import CallPatience, Connection
+
+
+class SpareConnections:
+    """Connections like the main one, opened when they are needed, and kept.
+
+    :param main: the connection that everything else goes through
+    """
+
+    most: int
+    """So many calls are under way at once."""
+
+    def __init__(self, main: Connection) -> None:
+        self._main = main
+        self._changed = threading.Condition()
+        self._idle: list[Connection] = []
+        self._all: list[Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
+        """A connection that no other call uses. Raises `GuestBusy` when there is none after `patience` seconds, and `HypervisorError`."""
+        connection = self._free(doing, patience)
+        connection.settings = replace(self._main.settings, call_timeout=call_timeout)
+        try:
+            yield connection
+        finally:
+            with self._changed:
+                self._idle.append(connection)
+                self._changed.notify()
+
+    def close(self) -> Sequence[threading.Thread]:
+        """Begin to let the connections go, in threads that end in a fifth of a second at most."""
+        with self._changed:
+            self._closed = True
+            connections = tuple(self._all)
+            self._changed.notify_all()
+        threads = [threading.Thread(target=connection.close, name="libvirt-close", daemon=True) for connection in connections]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _free(self, doing: str, patience: float) -> Connection:
+        end = time.monotonic() + patience
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise HypervisorError(f"{doing}: the connection to libvirt is closed")
+                if self._idle:
+                    return self._idle.pop()
+                if len(self._all) < self.most:
+                    whole = CallPatience(lasts=0.0)  # each call has the time that it was given, however the one before it ended
+                    self._all.append(Connection(self._main.settings, self._main.log, self._main.module, patience=whole))
+                    return self._all[-1]
+                if not self._changed.wait(max(0.0, end - time.monotonic())):
+                    raise GuestBusy(f"{doing}: {self.most} such calls are under way already")

@@ -1,0 +1,204 @@
+"""The part of the hypervisor that limits guests: CPU time, disks, network, and on which CPUs and NUMA nodes they are.
+
+What stands comes from descriptions that are read anyway; only CPU limits and pinning cost a call of their own, once for each description
+that was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
+from mom_kvm import NodeTune, tune_named, wanted_limits
+from mom_plugins_libvirt.domains import Domains, KnownDomain, whole
+
+NO_QUOTA = -1
+MOST_QUOTA_US = (1 << 44) - 1
+"""libvirt's own bound (src/util/vircgroup.h): so much, and more, is no limit."""
+
+CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
+
+_READ_SECONDS = 0.5
+"""How much of a cycle reading CPU limits may take; the rest is read in the next ones. One takes less than a millisecond."""
+
+_ASK_AGAIN_SECONDS = 300.0
+"""How long a guest without a control group for its CPU time, and a host without a CPU controller, are taken to have none: the operator may
+mount one and restart libvirtd."""
+
+
+class TunableGuests(Domains):
+    """Implements `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
+
+    After every setter the next look sees what stands then. They raise `NotSupported` for what the guest cannot take, and
+    what the hypervisor's other calls raise.
+    """
+
+    _untunable: str = ""
+    """Why CPU time cannot be limited on this host; empty if it can, or it was not looked for."""
+    _untunable_since: float = 0.0
+    _tunable: bool = False
+    """The limits of a guest were read: that another has none is its own matter."""
+
+    def _blocked(self, seen: KnownDomain) -> dict[str, str]:
+        why = seen.untunable or self._untunable
+        return {**(dict.fromkeys(CPU_CONTROLS, why) if why else {}), **super()._blocked(seen)}
+
+    def _described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
+        """Those of these guests whose descriptions are known."""
+        self._look_first()
+        self._describe_asked(self.seen(guests))
+        return [known for known in self.seen(guests) if known.description is not None]
+
+    def _ready_and_described(self, guest: Entity) -> KnownDomain:
+        """A guest whose disks and interfaces are known: they are looked for where that had no time yet."""
+        known = self._ready(guest)
+        if known.description is None:
+            self._describe_now(known)
+        return known
+
+    # --- CPU time ----------------------------------------------------------------------------------------------------------------
+
+    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
+        """The limits of these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
+        now = self._monotonic()
+        end = now + _READ_SECONDS
+        none_has = bool(self._untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
+        found, asked = {}, []
+        for known in self._described(guests):
+            tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
+            has_none = none_has or (known.untunable and now - known.untunable_since < _ASK_AGAIN_SECONDS)
+            if tune is None and not has_none and not self._owes_an_answer(known.id) and self._monotonic() < end:
+                known.cpu_tune = tune = self._read_cpu_tune(known)
+                asked.append(known)
+            found[known.id] = CpuTune(user_limit_percent=known.tuning.user_limit_percent) if tune is None else tune
+        if asked and not self._tunable and all(known.untunable for known in asked):
+            self._untunable, self._untunable_since = asked[0].untunable, now
+        return found
+
+    def _read_cpu_tune(self, known: KnownDomain) -> CpuTune | None:
+        """None: not now, but perhaps the next time."""
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        doing = f"reading the CPU limits of {printable(known.name)}"
+        try:
+            answer = self._ask(known, doing, lambda domain: domain.schedulerParametersFlags(live))
+        except NotSupported as error:
+            known.untunable, known.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
+            return None
+        except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
+            return None
+        known.untunable = self._untunable = ""
+        self._tunable = True
+        quota = whole(answer.get("vcpu_quota"))
+        if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
+            quota = NO_QUOTA
+        return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), known.tuning.user_limit_percent)
+
+    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
+        """Set what is given, in one call. A quota of -1 is no limit."""
+        given = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
+        wanted = {name: value for name, value in given if value is not None}
+        known = self._ready(guest)
+        try:
+            self._change(known, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live))
+        finally:
+            known.cpu_tune = None  # to be read again, whatever came of it
+
+    # --- disks -------------------------------------------------------------------------------------------------------------------
+
+    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
+        """The limits of these guests' disks, by guest id. Costs no call."""
+        return {known.id: known.tuning.disks for known in self._described(guests)}
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        """Set these limits of that disk; those that are not given stay."""
+        known = self._ready_and_described(guest)
+        # libvirt takes a limit that is not given for 0 if another one of its kind is given.
+        wanted = wanted_limits(guest, disk, known.tuning.disks, limits)
+        doing = f"setting the limits of disk {printable(disk)} of {guest}"
+        self._change_described(known, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
+
+    # --- network -----------------------------------------------------------------------------------------------------------------
+
+    def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
+        """The limits of these guests' network interfaces, by guest id. Costs no call."""
+        return {known.id: known.tuning.interfaces for known in self._described(guests)}
+
+    def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
+        """Set both directions of that interface; an empty one is no limit."""
+        known = self._ready_and_described(guest)
+        tune = tune_named(guest, "network interface", interface, known.tuning.interfaces)
+        wanted, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
+        doing = f"setting the limits of network interface {printable(interface)} of {guest}"
+        try:
+            self._change_described(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
+        except (GuestGone, GuestBusy):
+            raise
+        except HypervisorError:
+            # libvirt makes a limit in several steps and leaves what it has made when one of them fails, while it says that there is none.
+            with suppress(HypervisorError):
+                self._change(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
+            raise
+
+    # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
+
+    def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
+        """For each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
+        end = self._monotonic() + _READ_SECONDS
+        found = {}
+        for known in self._described(guests):
+            pins = known.pins
+            if pins is None and not self._owes_an_answer(known.id) and self._monotonic() < end:
+                with suppress(HypervisorError):  # this guest's matter only, as above
+                    pins = self._read_pins(known)
+            if pins is not None:
+                found[known.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
+        return found
+
+    def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]]:
+        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
+        known.pins = pins
+        return pins
+
+    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
+        """Let that vCPU (from 0) run on these CPUs only."""
+        known = self._ready(guest)
+        rows = known.pins or self._read_pins(known)
+        if not 0 <= vcpu < len(rows):
+            raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
+        count = len(rows[vcpu])
+        if not cpus or min(cpus) < 0 or max(cpus) >= count:
+            raise NotSupported(f"{sorted(cpus)[:8]} are no CPUs of the host; it has 0 to {count - 1}")
+        chosen = tuple(cpu in cpus for cpu in range(count))
+        known.pins = None
+        self._change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
+
+    def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
+        """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
+        return {known.id: known.tuning.nodes for known in self._described(guests)}
+
+    def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
+        """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""
+        if not nodes:
+            raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
+        known = self._ready(guest)
+        wanted = ",".join(str(node) for node in sorted(nodes))
+        doing = f"setting the NUMA nodes of {guest}"
+        self._change_described(known, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
+
+
+def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
+    """The limits by libvirt's names; a direction without any is set to none."""
+    directions = (("inbound", inbound), ("outbound", outbound))
+    return {
+        name: limit
+        for direction, limits in directions
+        for name, limit in ({f"{direction}.{key}": limit for key, limit in limits.items()} or {f"{direction}.average": 0}).items()
+    }
+
+
+def _reason(error: HypervisorError) -> str:
+    """libvirt's words, without whom they were about."""
+    return error.message.partition(": ")[2] or error.message

@@ -1,0 +1,471 @@
+"""Stands in for libvirt's Python binding: guests in memory, calls counted, and every failure that a test asks for."""
+
+# ruff: noqa: N802, N803, N815  # the names are libvirt's
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mom_core import Entity, PluginContext, Scope
+from mom_devkit import HandClock
+from mom_kvm import PlatformProperties
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt.domain_xml import LONGEST_XML
+from mom_plugins_libvirt.domains import SamplingSettings
+from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_plugins_libvirt.qemu_process import pid_of
+
+LONG_SECONDS = 30.0
+"""Longer than anything here takes that does not hang, however busy the machine is."""
+
+OPERATION_ABORTED = 78
+"""As in libvirt/virterror.h."""
+
+XML = "<domain><devices><memballoon model='{model}'>{stats}</memballoon>{devices}</devices>{more}</domain>"
+
+
+class FakeError(Exception):
+    """libvirt's exception: a number, and the errno behind it."""
+
+    def __init__(self, message: str, code: int, number: int = 0) -> None:
+        super().__init__(message)
+        self._code = code
+        self._number = number
+
+    def get_error_code(self) -> int:
+        return self._code
+
+    def get_int1(self) -> int:
+        return self._number
+
+
+class FakeGuest:
+    """A guest on the fake libvirtd; a test changes its attributes."""
+
+    def __init__(self, uuid: str, name: str) -> None:
+        self.uuid = uuid
+        self.name = name
+        self.number = 1
+        self.state = 1
+        self.reason = 0
+        self.told: int | None = None
+        """The size that libvirt tells of it, where that is not the one that it has."""
+        self.model = "virtio"
+        self.period = 2
+        self.current = 1 << 20
+        self.maximum = 1 << 20
+        self.statistics: dict[str, object] = {"balloon.last-update": 1000, "balloon.available": 900_000, "balloon.usable": 500_000}
+        self.devices = self.more = ""
+        """XML beside the balloon device, and beside the devices."""
+        self.scheduler: dict[str, int] | None = {"cpu_shares": 1024, "vcpu_period": 100_000, "vcpu_quota": -1, "emulator_quota": -1}
+        """None: there is no CPU controller."""
+        self.tuned: list[tuple[object, ...]] = []
+        """What was set, in that order."""
+        self.bad_average = -1
+        """Setting this fails half-way."""
+        self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
+        self.job: dict[str, object] = {"type": 0}
+        self.persistent = True
+        self.saved = False
+        """Its memory is in a file."""
+        self.moved_to = ""
+        self.moved_with: tuple[Mapping[str, object], int] = ({}, 0)
+        self.obeys = True
+        """It shuts down when it is asked to."""
+        self.job_goes_on: threading.Event | None = None
+        """Saving and moving it wait for this: set when the job is given up."""
+        self.aborts_that_fail = 0
+        """So often its job cannot be given up."""
+        self.abort_returns: threading.Event | None = None
+        """Who gives its job up has no answer before this, though the job is over."""
+        self.hangs: threading.Event | None = None
+        """Calls on this guest wait for it."""
+
+    @property
+    def entity(self) -> Entity:
+        return Entity(Scope.GUEST, self.uuid, self.name)
+
+    @property
+    def xml(self) -> str:
+        stats = f"<stats period='{self.period}'/>" if self.period else ""
+        return XML.format(model=self.model, stats=stats, devices=self.devices, more=self.more)
+
+    @property
+    def own_record(self) -> dict[str, object]:
+        """What libvirtd knows without asking the guest."""
+        return {"state.state": self.state, "state.reason": self.reason}
+
+    @property
+    def record(self) -> dict[str, object]:
+        sizes = {"balloon.current": self.current if self.told is None else self.told, "balloon.maximum": self.maximum}
+        return {**self.own_record, **sizes, **self.statistics}
+
+
+class FakeDomain:
+    """libvirt's handle for a guest: it outlives the guest, and its connection."""
+
+    def __init__(self, libvirtd: FakeLibvirtd, guest: FakeGuest) -> None:
+        self._libvirtd = libvirtd
+        self._guest = guest
+        self._number = guest.number
+
+    def name(self) -> str:
+        return self._guest.name.encode(errors="surrogateescape").decode()  # as the binding does: \udcff is the byte ff, and no UTF-8
+
+    def UUIDString(self) -> str:
+        return self._guest.uuid
+
+    def ID(self) -> int:
+        return self._number
+
+    def isActive(self) -> int:
+        self._libvirtd.count("isActive")
+        if self._guest.hangs is not None:
+            self._guest.hangs.wait()
+        if self._guest.uuid not in self._libvirtd.guests and self._guest.uuid not in self._libvirtd.ended:
+            raise FakeError("no domain with that UUID", NO_DOMAIN)
+        return int(self._guest.uuid in self._libvirtd.guests)
+
+    def isPersistent(self) -> int:
+        return int(self._guest.persistent)
+
+    def state(self, flags: int = 0) -> Sequence[int]:
+        return (self._guest.state, 0)
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        return int(self._guest.saved)
+
+    def suspend(self) -> int:
+        self._there("suspend").state = FakeLibvirtd.PAUSED
+        return 0
+
+    def resume(self) -> int:
+        self._there("resume").state = FakeLibvirtd.RUNNING
+        return 0
+
+    def shutdown(self) -> int:
+        guest = self._there("shutdown")
+        if guest.obeys:
+            self._libvirtd.end(guest)
+        return 0
+
+    def managedSave(self, flags: int = 0) -> int:
+        guest = self._after_its_job("managedSave")
+        guest.saved = True
+        self._libvirtd.end(guest)
+        return 0
+
+    def create(self) -> int:
+        self._libvirtd.count("create")
+        if self._guest.uuid in self._libvirtd.guests:
+            raise FakeError("domain is already running", OPERATION_INVALID)
+        del self._libvirtd.ended[self._guest.uuid]
+        self._guest.saved = False
+        self._guest.number += 1
+        self._libvirtd.guests[self._guest.uuid] = self._guest
+        return 0
+
+    def abortJob(self) -> int:
+        guest = self._there("abortJob")
+        if guest.job_goes_on is None:
+            raise FakeError("no job is active on the domain", OPERATION_INVALID)
+        if guest.aborts_that_fail:
+            guest.aborts_that_fail -= 1
+            raise FakeError("cannot acquire state change lock", OPERATION_TIMEOUT)
+        guest.job_goes_on.set()
+        if guest.abort_returns is not None:
+            guest.abort_returns.wait()
+        return 0
+
+    def migrate3(self, dconn: object, params: Mapping[str, object], flags: int = 0) -> Domain:
+        guest = self._after_its_job("migrate3")
+        assert isinstance(dconn, FakeConnection)
+        guest.moved_to, guest.moved_with = dconn.uri, (params, flags)
+        del self._libvirtd.guests[guest.uuid]
+        return self
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self._there("XMLDesc").xml
+
+    def jobStats(self, flags: int = 0) -> dict[str, object]:
+        return self._there("jobStats").job
+
+    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
+        assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE
+        guest = self._there("setMemoryFlags")
+        if guest.model == "none":
+            raise FakeError("no balloon", OPERATION_INVALID)
+        guest.current = memory
+        return 0
+
+    def memoryStats(self) -> dict[str, int]:
+        return {"actual": self._there("memoryStats").current, "rss": 1}
+
+    def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
+        assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE
+        self._there("setMemoryStatsPeriod").period = period
+        return 0
+
+    def schedulerParametersFlags(self, flags: int = 0) -> Mapping[str, object]:
+        scheduler = self._there("schedulerParametersFlags").scheduler
+        if scheduler is None:
+            raise FakeError("Requested operation is not valid: cgroup CPU controller is not mounted", OPERATION_INVALID)
+        return dict(scheduler)
+
+    def setSchedulerParametersFlags(self, params: Mapping[str, int], flags: int = 0) -> int:
+        guest = self._there("setSchedulerParametersFlags")
+        assert guest.scheduler is not None
+        guest.scheduler.update(params)
+        return self._tuned(guest, dict(params))
+
+    def setBlockIoTune(self, disk: str, params: Mapping[str, int], flags: int = 0) -> int:
+        return self._tuned(self._there("setBlockIoTune"), disk, dict(params))
+
+    def setInterfaceParameters(self, device: str, params: Mapping[str, int], flags: int = 0) -> int:
+        guest = self._there("setInterfaceParameters")
+        self._tuned(guest, device, dict(params))
+        if params.get("inbound.average") == guest.bad_average:
+            raise FakeError("tc failed", 1)
+        return 0
+
+    def vcpuPinInfo(self, flags: int = 0) -> Sequence[Sequence[bool]]:
+        return list(self._there("vcpuPinInfo").pins)
+
+    def pinVcpuFlags(self, vcpu: int, cpumap: Sequence[bool], flags: int = 0) -> int:
+        guest = self._there("pinVcpuFlags")
+        guest.pins[vcpu] = tuple(cpumap)
+        return self._tuned(guest, vcpu, tuple(cpumap))
+
+    def setNumaParameters(self, params: Mapping[str, str], flags: int = 0) -> int:
+        return self._tuned(self._there("setNumaParameters"), dict(params))
+
+    def _tuned(self, guest: FakeGuest, *what: object) -> int:
+        guest.tuned.append(what)
+        return 0
+
+    def _after_its_job(self, call: str) -> FakeGuest:
+        guest = self._there(call)
+        if guest.job_goes_on is not None:
+            guest.job_goes_on.wait()
+            raise FakeError("operation aborted: job: canceled by client", OPERATION_ABORTED)
+        return guest
+
+    def _there(self, call: str) -> FakeGuest:
+        self._libvirtd.count(call)
+        guest = self._libvirtd.guests.get(self._guest.uuid)
+        if guest is None:
+            raise FakeError("domain is not running", OPERATION_INVALID)
+        if guest.hangs is not None:
+            guest.hangs.wait()
+        return guest
+
+
+class FakeConnection:
+    """One connection; it notices when it is used for two calls at a time, or after it was closed."""
+
+    def __init__(self, libvirtd: FakeLibvirtd, uri: str = "") -> None:
+        self._libvirtd = libvirtd
+        self.uri = uri
+        self.callbacks: dict[int, tuple[int, Callable[..., None], object]] = {}
+        self.broken = False
+        self.hangs: threading.Event | None = None
+        """Bulk calls on it that ask guests wait for this."""
+        self.close_callback: Callable[[object, int, object], None] | None = None
+        self.closed = False
+
+    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
+        return self._answer("getAllDomainStats", stats, flags, list(self._libvirtd.guests.values()))
+
+    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
+        guests = self._libvirtd.guests
+        return self._answer("domainListGetStats", stats, flags, [guests[dom.UUIDString()] for dom in doms if dom.UUIDString() in guests])
+
+    def lookupByUUIDString(self, uuidstr: str) -> Domain:
+        self._libvirtd.count("lookupByUUIDString")
+        guest = self._libvirtd.guests.get(uuidstr) or self._libvirtd.ended.get(uuidstr)
+        if guest is None:
+            raise FakeError("no domain with that UUID", NO_DOMAIN)
+        return FakeDomain(self._libvirtd, guest)
+
+    def isAlive(self) -> int:
+        return int(not self.broken and not self.closed)
+
+    def domainEventRegisterAny(self, dom: Domain | None, eventID: int, cb: Callable[..., None], opaque: object) -> int:
+        self.callbacks[len(self.callbacks)] = (eventID, cb, opaque)
+        return len(self.callbacks) - 1
+
+    def domainEventDeregisterAny(self, callbackID: int) -> int:
+        del self.callbacks[callbackID]
+        return 0
+
+    def close(self) -> int:
+        assert not self.callbacks, "libvirt keeps a connection open while a callback is registered"
+        assert self.close_callback is None, "as above"
+        self.closed = True
+        return 0
+
+    def registerCloseCallback(self, cb: Callable[[object, int, object], None], opaque: object) -> int:
+        self.close_callback = cb
+        return 0
+
+    def unregisterCloseCallback(self) -> int:
+        if self.close_callback is None:
+            raise FakeError("no callback registered", INVALID_ARGUMENT)
+        self.close_callback = None
+        return 0
+
+    def lose(self) -> None:
+        """libvirtd ends it."""
+        self.broken = True
+        if self.close_callback is not None:
+            self.close_callback(self, 1, None)
+
+    def tell(self, guest: FakeGuest, event: int, detail: int = 0) -> None:
+        """What libvirt does when something happens to a guest's life."""
+        self.tell_of(guest, FakeLibvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, detail)
+
+    def tell_of(self, guest: FakeGuest, number: int, *details: object) -> None:
+        """What libvirt does when an event of this kind happens to a guest."""
+        for kind, callback, opaque in list(self.callbacks.values()):
+            if kind == number:
+                callback(self, FakeDomain(self._libvirtd, guest), *details, opaque)
+
+    def _answer(self, call: str, stats: int, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
+        self._libvirtd.count(call)
+        assert not self.closed
+        if self._libvirtd.none_answers is not None:
+            self._libvirtd.none_answers.wait()
+        if self.broken:
+            raise FakeError("client socket is closed", 1)
+        if flags & FakeLibvirtd.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT and not self._libvirtd.knows_nowait:
+            raise FakeError("unsupported flags", INVALID_ARGUMENT)
+        asks_guests = stats & (FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON | FakeLibvirtd.VIR_DOMAIN_STATS_VCPU)
+        if self.hangs is not None and asks_guests:
+            self.hangs.wait()
+        if self._libvirtd.bulk_hangs and asks_guests:
+            self._libvirtd.bulk_hangs.pop(0).wait()
+        return [(FakeDomain(self._libvirtd, guest), guest.record if asks_guests else guest.own_record) for guest in guests]
+
+
+class FakeLibvirtd:
+    """Takes the place of the module `libvirt`, and of the daemon behind it."""
+
+    libvirtError = FakeError
+    VIR_DOMAIN_STATS_STATE, VIR_DOMAIN_STATS_CPU_TOTAL, VIR_DOMAIN_STATS_BALLOON, VIR_DOMAIN_STATS_VCPU = 1, 2, 4, 8
+    VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT = 1, 1 << 29
+    VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED = 0, 13, 15
+    VIR_DOMAIN_EVENT_ID_TUNABLE, VIR_DOMAIN_EVENT_ID_DEVICE_ADDED = 17, 19
+    """Some of the kinds: a binding may lack the others."""
+    VIR_DOMAIN_AFFECT_LIVE = 1
+    VIR_MIGRATE_LIVE, VIR_MIGRATE_PERSIST_DEST, VIR_MIGRATE_UNDEFINE_SOURCE, VIR_MIGRATE_ABORT_ON_ERROR = 1, 8, 16, 4096
+    VIR_MIGRATE_PARAM_URI = "migrate_uri"
+    RUNNING, PAUSED = 1, 3
+
+    def __init__(self) -> None:
+        self.guests: dict[str, FakeGuest] = {}
+        """Those that run."""
+        self.ended: dict[str, FakeGuest] = {}
+        """Those that do not, and are defined."""
+        self.calls: Counter[str] = Counter()
+        self.connections: list[FakeConnection] = []
+        self.refusal: FakeError | None = None
+        self.write_refusal: FakeError | None = None
+        """Of connections that may change something."""
+        """What opening a connection fails with."""
+        self.open_hangs: threading.Event | None = None
+        self.bulk_hangs: list[threading.Event] = []
+        """The next bulk calls that ask guests wait for these, one each."""
+        self.none_answers: threading.Event | None = None
+        """All bulk calls wait for it."""
+        self.knows_nowait = True
+        self.version = 9_000_000
+        self.opened_uris: list[str] = []
+
+    def add(self, name: str, uuid: str = "") -> FakeGuest:
+        guest = FakeGuest(uuid or f"uuid-of-{name}", name)
+        self.guests[guest.uuid] = guest
+        return guest
+
+    def end(self, guest: FakeGuest) -> None:
+        """It runs no more; libvirt forgets it if it is not defined."""
+        del self.guests[guest.uuid]
+        if guest.persistent:
+            self.ended[guest.uuid] = guest
+
+    def count(self, call: str) -> None:
+        self.calls[call] += 1
+
+    def getVersion(self) -> int:
+        return self.version
+
+    def open(self, uri: str) -> FakeConnection:
+        if self.write_refusal is not None:
+            raise self.write_refusal
+        return self.openReadOnly(uri)
+
+    def openReadOnly(self, uri: str) -> FakeConnection:
+        self.count("open")
+        self.opened_uris.append(uri)
+        if self.open_hangs is not None:
+            self.open_hangs.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        self.connections.append(FakeConnection(self, uri))
+        return self.connections[-1]
+
+
+class NoLoop:
+    """Takes the place of libvirt's event loop, of which the fake has no need."""
+
+    def __init__(self, module: object = None) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def stop(self, patience: float) -> None:
+        pass
+
+
+@contextmanager
+def hypervisor_on(
+    libvirtd: FakeLibvirtd,
+    clock: HandClock,
+    folder: Path,
+    uri: str = "fake:///system",
+    readonly: bool = False,
+    stale_after: float = 0.0,
+    platforms: PlatformProperties | None = None,
+    asked_seconds: float = 0.0,
+    longest_xml: int = LONGEST_XML,
+) -> Iterator[LibvirtHypervisor]:
+    """The plugin's hypervisor on the fake, with a host's files below a folder."""
+    log = logging.getLogger("mom.plugin.libvirt")
+    connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
+    find = partial(pid_of, folder / "pids", folder / "proc")
+    sampling = SamplingSettings(stale_after or None, find, platforms, None, longest_xml, asked_seconds, clock.wall)
+    try:
+        yield LibvirtHypervisor(connection, sampling, PluginContext("libvirt", root=folder, monotonic=clock))
+    finally:
+        connection.close()
+
+
+@contextmanager
+def impatient(connection: Connection) -> Iterator[None]:
+    """For calls that hang: they are waited for a moment only, and all others before and after as long as they take."""
+    patient = connection.settings
+    connection.settings = replace(patient, call_timeout=0.1)
+    yield
+    connection.settings = patient
+
+
+MakeHypervisor = Callable[..., LibvirtHypervisor]

@@ -1,0 +1,371 @@
+"""The connection: one call at a time, nothing waits for ever, back-off."""
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import pytest
+from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, NoLoop, impatient
+
+import mom_plugins_libvirt.connection as module
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
+from mom_devkit import wait_until
+from mom_kvm import Callers
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt.events import GuestEvent
+from mom_plugins_libvirt.failures import SYSTEM_ERROR
+
+LOG = logging.getLogger("test")
+BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
+Make = Callable[..., Connection]
+
+SHORT_SECONDS = 0.1
+"""How long connections wait for an answer here that never comes."""
+
+
+@pytest.fixture
+def make(libvirtd: FakeLibvirtd) -> Iterator[Make]:
+    with ExitStack() as made:
+
+        def make(call_timeout: float = LONG_SECONDS, **arguments: Any) -> Connection:
+            settings = ConnectionSettings("fake:///", call_timeout=call_timeout)
+            return made.enter_context(closing(Connection(settings, LOG, libvirtd, **arguments)))
+
+        yield make
+
+
+@pytest.fixture
+def connection(make: Make) -> Connection:
+    return make()
+
+
+def test_nothing_is_opened_before_it_is_needed(libvirtd, connection):
+    assert libvirtd.calls["open"] == 0
+    assert connection.statistics(BALLOON) == []
+    assert connection.statistics(BALLOON) == []
+    assert libvirtd.calls["open"] == 1
+
+
+def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd, make, clock):
+    libvirtd.refusal = FakeError("Failed to connect socket: Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
+    connection = make(monotonic=clock)
+    attempts = []
+    for second in range(60):
+        clock.now = 100.0 + second
+        before = libvirtd.calls["open"]
+        with pytest.raises(HypervisorError) as raised:
+            connection.statistics(BALLOON)
+        assert "start libvirt" in raised.value.hint
+        if libvirtd.calls["open"] > before:
+            attempts.append(second)
+    assert attempts == [0, 1, 2, 3, 5, 9, 17, 32, 47]
+    libvirtd.refusal = None
+    clock.now += 15
+    assert connection.statistics(BALLOON) == []
+
+
+def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(libvirtd, connection, guest):
+    connection.statistics(BALLOON)
+
+    def breaks(domain: object) -> None:
+        libvirtd.connections[0].broken = True
+        raise FakeError("client socket is closed", 1)
+
+    with pytest.raises(HypervisorError, match="lost"):
+        connection.call("asking", guest.uuid, breaks)
+    assert len(connection.statistics(BALLOON)) == 1
+    assert connection.opened == 2
+
+
+def test_an_answer_that_cannot_be_read_is_an_error_and_the_connection_is_replaced(libvirtd, connection, guest):
+    connection.statistics(BALLOON)
+    guest.name = "g\udcff"
+    with pytest.raises(HypervisorError, match=r"libvirtd's answer cannot be read: .* byte 0xff"):
+        connection.statistics(BALLOON)
+    with pytest.raises(HypervisorError, match="asking: libvirtd's answer cannot be read"):
+        connection.call("asking", guest.uuid, lambda domain: domain.name())
+    wait_until(lambda: all(one.closed for one in libvirtd.connections))
+    guest.name = "g"
+    assert [found.name for found in connection.statistics(BALLOON)] == ["g"]
+    assert connection.opened == 3
+
+
+def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(libvirtd, connection, guest, monkeypatch):
+    connection.statistics(BALLOON)
+    monkeypatch.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
+    hang = libvirtd.connections[0].hangs = threading.Event()
+    assert len(connection.statistics(BALLOON)) == 1
+    assert len(libvirtd.connections) == 2
+    assert not libvirtd.connections[0].closed, "libvirt frees what the call still uses"
+    hang.set()
+    wait_until(lambda: libvirtd.connections[0].closed)
+
+
+def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd, connection):
+    sick, well = libvirtd.add("sick"), libvirtd.add("well")
+    connection.statistics(BALLOON)
+    sick.hangs = threading.Event()
+    late: list[object] = []
+    with impatient(connection), pytest.raises(GuestBusy):
+        connection.call("asking", sick.uuid, lambda domain: domain.XMLDesc(), late.append)
+    assert len(late) == 1
+    assert "memballoon" in described(connection, well)
+    sick.hangs.set()
+
+
+def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(libvirtd, connection, guest, monkeypatch):
+    hangs = [threading.Event(), threading.Event()]
+    libvirtd.bulk_hangs += hangs
+    with monkeypatch.context() as attempts:
+        attempts.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
+        attempts.setattr(module, "_SECOND_ATTEMPT", 3 * SHORT_SECONDS / LONG_SECONDS)
+        (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    wait_until(lambda: not libvirtd.bulk_hangs)
+    assert "state.state" in found.record
+    assert "balloon.current" not in found.record
+    (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    assert "balloon.current" in found.record
+    for hang in hangs:
+        hang.set()
+
+
+def described(connection: Connection, guest: FakeGuest) -> str:
+    return connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+
+
+def all_hang(connection: Connection, guests: Sequence[FakeGuest]) -> tuple[threading.Event, list[float]]:
+    """Guests that a connection knows hang and are asked; the event that sets them free, and how long each would have been waited for."""
+    connection.statistics(BALLOON)
+    hang = threading.Event()
+    for guest in guests:
+        guest.hangs = hang
+    with _patience_noted() as waited:
+        for guest in guests:
+            with pytest.raises(GuestBusy):
+                described(connection, guest)
+    return hang, waited
+
+
+@contextmanager
+def _patience_noted() -> Iterator[list[float]]:
+    """For calls that all hang: for how long each of them would be waited."""
+    waited: list[float] = []
+    came_back = Callers.came_back
+
+    def wait(call: Future[object], timeout: float) -> bool:
+        waited.append(timeout)
+        return came_back(call, min(timeout, 0.01))
+
+    with pytest.MonkeyPatch.context() as calls:
+        calls.setattr(Callers, "came_back", staticmethod(wait))
+        yield waited
+
+
+def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd, make, clock):
+    guests = [libvirtd.add(f"g{number}") for number in range(6)]
+    connection = make(monotonic=clock)
+    hang, waited = all_hang(connection, guests)
+    assert waited == [LONG_SECONDS / 2**number for number in range(6)]
+    assert sum(waited) < 2 * LONG_SECONDS
+    hang.set()
+    clock.now += 5
+    with _patience_noted() as later:
+        connection.statistics(BALLOON, [guests[0].uuid])
+    assert later[0] == LONG_SECONDS, "patience returns"
+
+
+def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd, make, monkeypatch):
+    monkeypatch.setattr(module, "_IMPATIENT_SECONDS", 0.0)  # or what does not hang would have little time too
+    guests = [libvirtd.add(f"g{number}") for number in range(12)]
+    connection = make()
+    hang, _ = all_hang(connection, guests)
+    wait_until(lambda: libvirtd.calls["XMLDesc"] >= 10)
+    assert libvirtd.calls["XMLDesc"] == 10
+    asked = libvirtd.calls["getAllDomainStats"]
+    found = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
+    assert len(found) == 12, "the guests are known"
+    assert "balloon.current" not in found[0].record, "and none of them is asked"
+    assert libvirtd.calls["getAllDomainStats"] == asked + 1
+    with pytest.raises(HypervisorError, match="10 earlier calls"):
+        connection.statistics(BALLOON, [guests[0].uuid])
+    assert libvirtd.calls["domainListGetStats"] == 0
+    hang.set()
+    wait_until(lambda: not connection._too_many_open())
+    assert "memballoon" in described(connection, guests[0])
+
+
+def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd, make, clock):
+    connection = make(monotonic=clock)
+    hang = libvirtd.open_hangs = threading.Event()
+    with impatient(connection):
+        for _ in range(240):  # four minutes
+            clock.now += 1
+            with pytest.raises(HypervisorError, match="does not answer"):
+                connection.statistics(BALLOON)
+    wait_until(lambda: libvirtd.calls["open"] >= 3)
+    assert libvirtd.calls["open"] == 3, "as many as may hang at once"
+    hang.set()
+    wait_until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
+    assert connection.statistics(BALLOON) == []
+    wait_until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
+
+
+def test_an_attempt_to_connect_for_which_there_is_no_thread_is_none(libvirtd, make, clock, monkeypatch):
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection = make(monotonic=clock)
+    with monkeypatch.context() as short_of_threads:
+        short_of_threads.setattr(threading.Thread, "start", fail)
+        for _ in range(4):
+            clock.now += 31
+            with pytest.raises(HypervisorError, match="no more threads"):
+                connection.statistics(BALLOON)
+    assert libvirtd.calls["open"] == 0
+    assert connection.statistics(BALLOON) == []
+
+
+@pytest.fixture
+def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
+    """A connection that was started."""
+    connection = make()
+    for name in ("_loop", "_own_loop"):
+        monkeypatch.setattr(connection, name, NoLoop())
+    return connection
+
+
+def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd, with_loop):
+    returns: list[str] = []
+    with_loop.on_return = lambda: returns.append("returned")
+    with_loop.on_event = lambda event: None
+    with_loop.statistics(BALLOON)
+    libvirtd.connections[0].lose()
+    wait_until(lambda: with_loop.opened == 2)
+    assert libvirtd.connections[1].callbacks, "events are heard"
+    wait_until(lambda: libvirtd.connections[0].closed)
+    assert returns == [], "nothing was amiss"
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_libvirtd_that_was_away_is_said_to_be_back(libvirtd, with_loop, monkeypatch, was_there):
+    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
+    with_loop._retry_after = 0.05
+    back = threading.Event()
+    with_loop.on_return = back.set
+    if was_there:
+        with_loop.statistics(BALLOON)
+        assert not back.is_set(), "it was never away"
+    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
+    if was_there:
+        libvirtd.connections[0].lose()
+        wait_until(lambda: libvirtd.calls["open"] >= 4)
+    with pytest.raises(HypervisorError):
+        with_loop.statistics(BALLOON)
+    libvirtd.refusal = None
+    assert back.wait(2 * LONG_SECONDS)
+    assert with_loop.statistics(BALLOON) == []
+
+
+def test_nothing_comes_back_after_the_end(libvirtd, with_loop):
+    with_loop.statistics(BALLOON)
+    callback = libvirtd.connections[0].close_callback
+    with_loop.close()
+    callback(libvirtd.connections[0], 1, None)
+    assert libvirtd.calls["open"] == 1
+
+
+def test_ssh_may_not_ask_anybody(libvirtd):
+    for uri in ("qemu+ssh://root@other/system", "qemu:///system"):
+        connection = Connection(ConnectionSettings(uri, call_timeout=LONG_SECONDS), LOG, libvirtd)
+        connection.statistics(BALLOON)
+        connection.close()
+    assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
+
+
+def test_only_one_call_is_made_at_a_time(libvirtd, connection, guest):
+    at_work = threading.Semaphore(1)
+    overlaps = []
+
+    def ask(domain: object) -> None:
+        if not at_work.acquire(blocking=False):
+            overlaps.append(domain)
+            return
+        time.sleep(0.005)
+        at_work.release()
+
+    def caller() -> None:
+        for _ in range(5):
+            connection.call("asking", guest.uuid, ask)
+
+    threads = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not overlaps
+    assert len(libvirtd.connections) == 1
+
+
+def test_an_invalid_operation_means_gone_or_not_supported(libvirtd, connection, guest):
+    guest.model = "none"
+    connection.statistics(BALLOON)
+    with pytest.raises(NotSupported):
+        connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
+    del libvirtd.guests[guest.uuid]
+    with pytest.raises(GuestGone):
+        connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
+    with pytest.raises(GuestGone):
+        connection.call("setting", "never there", lambda domain: domain.setMemoryFlags(5, 1))
+
+
+def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd, connection, guest):
+    libvirtd.knows_nowait = False
+    for _ in range(3):
+        assert len(connection.statistics(BALLOON)) == 1
+    assert libvirtd.calls["getAllDomainStats"] == 4, "it is asked with the flag only once"
+
+
+def test_events_arrive_and_a_listener_that_fails_harms_nothing(libvirtd, connection, caplog, guest):
+    heard: list[GuestEvent] = []
+    connection.on_event = heard.append
+    connection.statistics(BALLOON)
+    libvirtd.connections[0].tell(guest, 5)
+    assert heard == [GuestEvent("lifecycle", guest.uuid, "g", 5)]
+    connection.on_event = lambda event: 1 // 0
+    libvirtd.connections[0].tell(guest, 5)
+    assert "could not be used" in caplog.text
+
+
+def test_closing_takes_no_time_and_ends_everything(libvirtd, make, guest, connection):
+    connection.on_event = lambda event: None
+    connection.statistics(BALLOON)
+    connection.close()
+    wait_until(lambda: libvirtd.connections[0].closed)
+    with pytest.raises(HypervisorError, match="closed"):
+        connection.statistics(BALLOON)
+
+    stuck = make()
+    stuck.statistics(BALLOON)
+    guest.hangs = threading.Event()
+    with impatient(stuck), pytest.raises(GuestBusy):
+        described(stuck, guest)
+    began = time.monotonic()
+    stuck.close()
+    assert time.monotonic() - began < LONG_SECONDS
+    guest.hangs.set()
+    wait_until(lambda: all(connection.closed for connection in libvirtd.connections))
+
+
+def test_a_connection_that_opens_after_the_end_is_closed(libvirtd, make):
+    connection = make(call_timeout=SHORT_SECONDS)
+    hang = libvirtd.open_hangs = threading.Event()
+    with pytest.raises(HypervisorError):
+        connection.statistics(BALLOON)
+    connection.close()
+    hang.set()
+    wait_until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)

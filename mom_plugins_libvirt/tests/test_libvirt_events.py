@@ -1,0 +1,297 @@
+"""Events: what is read again, what is worth a cycle, and that missed, doubled and disordered ones change nothing."""
+
+import tempfile
+from pathlib import Path
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from fake_libvirt import FakeGuest, FakeLibvirtd, hypervisor_on
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mom_core import Guest, Value
+from mom_devkit import HandClock
+from mom_kvm import Resizes
+from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
+from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+
+MIB = 1024
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def resizes(clock: HandClock) -> Resizes:
+    return Resizes(clock)
+
+
+@pytest.fixture
+def book(resizes: Resizes, heard: list[str]) -> EventBook:
+    return EventBook(resizes, heard.append)
+
+
+def balloon(size_mib: float, uuid: str = "u") -> GuestEvent:
+    return GuestEvent(BALLOON, uuid, "g", int(size_mib * MIB))
+
+
+def test_the_kinds_are_libvirts():
+    assert all(hasattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{name}") for name in EVENT_KINDS.values())
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (GuestEvent(LIFECYCLE, "u", "g", 2), "guest g started"),
+        (GuestEvent(LIFECYCLE, "u", "g", 2, 1), "guest g started, migrated here"),
+        (GuestEvent(LIFECYCLE, "u", "g", 3, 2), "guest g suspended, after an I/O error"),
+        (GuestEvent(LIFECYCLE, "u", "g", 5, 3), "guest g stopped, migrated away"),
+        (GuestEvent(LIFECYCLE, "u", "g", 5, 99), "guest g stopped"),
+        (GuestEvent("device-added", "u", "two\nlines"), "guest two\\nlines has a new device"),
+        (GuestEvent("job-completed", "u", "g"), "guest g finished a job"),
+        (GuestEvent(BALLOON, "u", "g", 5 * MIB), "guest g was resized by another process"),
+        (GuestEvent("memory-size-change", "u", "g", 5), "guest g was given memory, or lost some"),
+        (GuestEvent(LIFECYCLE, "u", "g", 0), None),
+        (GuestEvent(LIFECYCLE, "u", "g", 77), None),
+        (GuestEvent("agent-lifecycle", "u", "g", 1, 2), None),
+        (GuestEvent("of a later libvirt", "u", "g"), None),
+    ],
+)
+def test_what_needs_a_cycle_gets_one(book, heard, event, said):
+    book.heard(event)
+    assert heard == ([] if said is None else [said])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVENT_KINDS if kind != BALLOON])
+def test_what_an_event_is_about_is_read_again_once(book, kind):
+    book.heard(GuestEvent(kind, "u", "g"))
+    book.heard(GuestEvent(kind, "u", "g"))
+    assert book.changed({"u"}) == {"u"}
+    assert book.changed({"u"}) == set()
+
+
+def test_moms_own_resizing_wakes_nobody(book, resizes, heard, clock):
+    resizes.resizing("u", 1000 * MIB, 600 * MIB)
+    for size in (1000, 900, 750, 600.5, 600):
+        clock.now += 1
+        book.heard(balloon(size))
+    assert heard == []
+    clock.now += 10
+    book.heard(balloon(600))
+    assert heard == []
+    book.heard(balloon(700))
+    assert heard == ["guest g was resized by another process"], "it was where mom wanted it"
+
+
+def test_a_guest_may_be_on_its_way_to_an_earlier_target(book, resizes, heard, clock):
+    resizes.resizing("u", 1000 * MIB, 600 * MIB)
+    clock.now += 1
+    resizes.resizing("u", 800 * MIB, 900 * MIB)
+    book.heard(balloon(750))
+    book.heard(balloon(900))
+    assert heard == []
+    clock.now += 60
+    resizes.resizing("u", 900 * MIB, 950 * MIB)
+    book.heard(balloon(750))
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize(("before", "size", "gone"), [(1000, 500, False), (None, 700, False), (1000, 700, True)])
+def test_a_size_that_mom_did_not_ask_for_is_somebody_elses_and_needs_no_description(book, resizes, heard, before, size, gone):
+    resizes.resizing("u", before and before * MIB, 600 * MIB)
+    book.heard(balloon(600))
+    assert heard == []
+    book.changed({"other"} if gone else {"u"})
+    book.heard(balloon(size))
+    assert len(heard) == 1
+    assert book.changed({"u"}) == set()
+
+
+def test_a_flood_of_sizes_wakes_once_in_a_while(book, heard, clock):
+    for second in range(60):
+        clock.now = 100.0 + second
+        for guest in range(20):
+            book.heard(balloon(second * 10, f"g{guest}"))
+    assert len(heard) == 12, "60 s of 1200 events: one each 5 s"
+
+
+def test_all_kinds_that_the_binding_has_are_listened_to(libvirtd, hypervisor):
+    libvirtd.add("g")
+    hypervisor.guests()
+    (connection,) = libvirtd.connections
+    here = {name for name in EVENT_KINDS.values() if hasattr(libvirtd, f"VIR_DOMAIN_EVENT_ID_{name}")}
+    assert {opaque for _, _, opaque in connection.callbacks.values()} == {kind for kind, name in EVENT_KINDS.items() if name in here}
+    assert 0 < len(here) < len(EVENT_KINDS)
+
+
+def test_a_tunable_event_has_the_description_read_again(libvirtd, hypervisor, clock, guest):
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor.guests()
+    hypervisor.guests()
+    assert libvirtd.calls["XMLDesc"] == 1
+    guest.period = 7
+    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_TUNABLE, {"cputune.vcpu_quota": 5})
+    guests = hypervisor.guests()
+    assert hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"] == 7
+    assert libvirtd.calls["XMLDesc"] == 2
+
+
+def test_own_balloons_wake_nobody_and_others_do(libvirtd, hypervisor, heard, guest):
+    hypervisor.tell = heard.append
+    hypervisor.guests()
+    hypervisor.set_balloon(guest.entity, 600 * MIB)
+    for size in (900, 600):
+        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
+    assert heard == []
+    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 400 * MIB)
+    assert heard == ["guest g was resized by another process"]
+
+
+def test_nor_do_own_balloons_beside_virtio_mem_of_which_their_events_tell_nothing(libvirtd, hypervisor, heard, guest):
+    target = "<target><size unit='MiB'>256</size><current unit='MiB'>128</current></target>"
+    guest.devices = f"<memory model='virtio-mem'>{target}</memory>"
+    guest.maximum, guest.current = 448 * MIB, 320 * MIB
+    hypervisor.tell = heard.append
+    hypervisor.guests()
+    hypervisor.set_balloon(guest.entity, 278 * MIB)
+    for size in (170, 150):
+        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
+    assert heard == []
+    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 100 * MIB)
+    assert heard == ["guest g was resized by another process"]
+
+
+def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(libvirtd, hypervisor, clock, guest):
+    hypervisor.guests()
+    guest.period = 9
+    read = 0
+    for _ in range(60):
+        clock.now += 5
+        guest.statistics["balloon.last-update"] = int(clock.wall())
+        before = libvirtd.calls["XMLDesc"]
+        guests = hypervisor.guests()
+        read += libvirtd.calls["XMLDesc"] - before
+    assert hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"] == 9
+    assert read <= 2
+
+
+def test_statistics_that_were_switched_off_are_noticed_when_they_are_late(libvirtd, hypervisor, clock, guest):
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor.guests()
+    guests = hypervisor.guests()
+    on = hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"]
+    guest.period = 0
+    clock.now += 1.5 * on + 2
+    guests = hypervisor.guests()
+    fields = hypervisor.fields(guests)[guest.uuid]
+    assert fields["balloon_stats_period"] == 0
+    assert fields.get("mem_usable") is not None, "what it said last is still believed"
+    read = libvirtd.calls["XMLDesc"]
+    clock.now += 1
+    hypervisor.guests()
+    assert libvirtd.calls["XMLDesc"] == read, "once is enough"
+
+
+def test_what_changes_while_the_description_is_read_is_read_again(libvirtd, make_hypervisor, clock, guest):
+    guest.statistics["balloon.last-update"] = int(clock.wall())
+    hypervisor = make_hypervisor()
+    old = guest.xml
+
+    class Changing(FakeGuest):
+        """Its period is changed by somebody as soon as its description was read."""
+
+        @property
+        def xml(self) -> str:
+            if self.period == 2:
+                self.period = 8
+                libvirtd.connections[0].tell_of(self, libvirtd.VIR_DOMAIN_EVENT_ID_TUNABLE, {})
+                return old
+            return super().xml
+
+    guest.__class__ = Changing
+    hypervisor.guests()
+    guests = hypervisor.guests()
+    assert hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"] == 8
+
+
+# --- whatever becomes of the events -------------------------------------------------------------------------------------------------
+
+_LIFECYCLE_OF = {"start": 2, "pause": 3, "resume": 4, "stop": 5}
+_CHANGES = st.tuples(
+    st.sampled_from(["start", "start", "tune", "stop", "pause", "resume", "plug", "resize"]), st.integers(0, 1), st.integers(1, 9)
+)
+_TOLD = st.lists(st.integers(0, 3), max_size=2)
+
+
+_NOWHERE = Path(tempfile.gettempdir()) / "no such folder"
+
+
+def _change(libvirtd: FakeLibvirtd, what: str, which: int, number: int) -> tuple[int, tuple[object, ...]] | None:
+    """Do that to a guest; the event that libvirt tells of it with."""
+    uuid = f"uuid-of-g{which}"
+    guest = libvirtd.guests.get(uuid)
+    if what == "start" and guest is None:
+        libvirtd.add(f"g{which}").number = number
+    elif guest is None or what == "start":
+        return None
+    elif what == "stop":
+        del libvirtd.guests[uuid]
+    elif what in {"pause", "resume"}:
+        guest.state = 3 if what == "pause" else 1
+    elif what == "plug":
+        guest.maximum += number * MIB
+        return libvirtd.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, ("dimm0",)
+    elif what == "tune":
+        guest.period = number
+        return libvirtd.VIR_DOMAIN_EVENT_ID_TUNABLE, ({"cputune.vcpu_quota": number},)
+    elif what == "resize":
+        guest.current = number * 100 * MIB
+        return libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, (guest.current,)
+    return libvirtd.VIR_DOMAIN_EVENT_ID_LIFECYCLE, (_LIFECYCLE_OF[what], 0)
+
+
+def _all_known(hypervisor: LibvirtHypervisor) -> tuple[list[Guest], dict[str, dict[str, Value]]]:
+    guests = hypervisor.guests()
+    fields = hypervisor.fields(guests)
+    for values in fields.values():
+        for name in ("cpu_usage", "balloon_rate"):  # these need two looks
+            values.pop(name, None)
+    return sorted(guests, key=lambda guest: guest.id), fields
+
+
+@pytest.mark.long
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(changes=st.lists(st.tuples(_CHANGES, _TOLD), min_size=4, max_size=20))
+def test_events_that_are_missed_doubled_or_disordered_change_nothing_in_the_end(changes):
+    """Each change is told of as often as its list is long (not at all, if it is empty), after so many further changes."""
+    libvirtd, clock = FakeLibvirtd(), HandClock(100.0)
+    gone = FakeLibvirtd()
+
+    def cycle() -> None:
+        clock.now += 5
+        for guest in libvirtd.guests.values():  # always fresh: statistics that cease would have the description read again
+            guest.statistics["balloon.last-update"] = int(clock.wall())
+        hypervisor.guests()
+
+    with hypervisor_on(libvirtd, clock, _NOWHERE) as hypervisor:
+        hypervisor.guests()
+        pending: list[tuple[int, int, int, tuple[object, ...]]] = []
+        for step, ((what, which, number), delays) in enumerate(changes):
+            event = _change(libvirtd, what, which, number)
+            if number > 3:
+                cycle()
+            if event is not None:
+                pending += [(step + delay, which, *event) for delay in delays]
+            for due in [entry for entry in pending if entry[0] <= step]:
+                pending.remove(due)
+                _, of, kind, details = due
+                guest = libvirtd.guests.get(f"uuid-of-g{of}") or gone.add(f"g{of}")
+                libvirtd.connections[0].tell_of(guest, kind, *details)
+        for _ in range(61):  # five minutes of polling
+            cycle()
+        found = _all_known(hypervisor)
+        with hypervisor_on(libvirtd, clock, _NOWHERE) as other:
+            other.guests()
+            assert found == _all_known(other)

@@ -1,0 +1,225 @@
+"""Stopping guests and letting them go on, and moving them: on a fake libvirtd."""
+
+import threading
+import time
+
+import pytest
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, impatient
+
+from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
+from mom_devkit import wait_until
+from mom_kvm import Destination, GuestState
+
+
+@pytest.fixture
+def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
+    return libvirtd.add("a")
+
+
+def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(hypervisor, guest):
+    def standing() -> GuestState:
+        return hypervisor.standings([guest.entity])[guest.entity.id]
+
+    hypervisor.pause(guest.entity)
+    assert standing() is GuestState.PAUSED
+    hypervisor.resume(guest.entity)
+    assert standing() is GuestState.RUNNING
+    hypervisor.save(guest.entity, LONG_SECONDS)
+    assert standing() is GuestState.SAVED
+    hypervisor.start(guest.entity, LONG_SECONDS)
+    assert standing() is GuestState.RUNNING
+    hypervisor.guests()
+    guest.obeys = False
+    hypervisor.shut_down(guest.entity)
+    assert standing() is GuestState.RUNNING
+    guest.obeys = True
+    hypervisor.shut_down(guest.entity)
+    assert standing() is GuestState.OFF
+
+
+ORDERS = {
+    "pause": lambda hypervisor, guest: hypervisor.pause(guest),
+    "resume": lambda hypervisor, guest: hypervisor.resume(guest),
+    "shut down": lambda hypervisor, guest: hypervisor.shut_down(guest),
+    "save": lambda hypervisor, guest: hypervisor.save(guest, LONG_SECONDS),
+    "migrate": lambda hypervisor, guest: hypervisor.migrate(guest, Destination.parse("qemu+tls://h2/system"), LONG_SECONDS),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_what_is_meant_for_a_guest_is_not_done_to_one_that_was_started_anew_since(hypervisor, libvirtd, guest, order):
+    hypervisor.guests()
+    guest.number, guest.state = 2, libvirtd.PAUSED
+    with pytest.raises(GuestGone, match="started anew"):
+        order(hypervisor, guest.entity)
+    assert (guest.state, guest.saved, guest.moved_to, libvirtd.calls["shutdown"]) == (libvirtd.PAUSED, False, "", 0)
+    assert not any("h2" in uri for uri in libvirtd.opened_uris)
+    hypervisor.guests()
+    order(hypervisor, guest.entity)
+
+
+def test_a_job_that_is_given_up_is_not_that_of_the_guest_that_was_started_since(hypervisor, libvirtd, guest, monkeypatch):
+    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.2)
+    guest.job_goes_on = threading.Event()
+
+    def save() -> None:
+        with pytest.raises(GuestBusy):
+            hypervisor.save(guest.entity, 0.3)
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    wait_until(lambda: libvirtd.calls["managedSave"])
+    guest.number = 2
+    saving.join()
+    assert not libvirtd.calls["abortJob"]
+    guest.job_goes_on.set()
+
+
+def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor, guest):
+    guest.persistent = False
+    with pytest.raises(NotSupported, match="forgets such a guest"):
+        hypervisor.save(guest.entity, LONG_SECONDS)
+    assert not guest.saved
+
+
+def test_a_guest_that_libvirt_would_forget_is_not_asked_to_shut_down(hypervisor, guest):
+    guest.persistent = False
+    with pytest.raises(NotSupported, match="forgets such a guest"):
+        hypervisor.shut_down(guest.entity)
+    assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
+
+
+def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor):
+    unknown = Entity(Scope.GUEST, "uuid-of-nobody", "nobody")
+    assert hypervisor.standings([unknown]) == {}
+    with pytest.raises(GuestGone):
+        hypervisor.pause(unknown)
+
+
+def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hypervisor, libvirtd, guest):
+    well = libvirtd.add("b")
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+        hypervisor.standings([guest.entity])
+    asked = libvirtd.calls["isActive"]
+    for _ in range(20):
+        with pytest.raises(GuestBusy, match="has not answered"):
+            hypervisor.standings([guest.entity])
+    assert libvirtd.calls["isActive"] == asked, "each call would hold one of libvirtd's threads"
+    assert hypervisor.standings([well.entity]) == {well.uuid: GuestState.RUNNING}
+    guest.hangs.set()
+    wait_until(hypervisor._late[guest.uuid].done)
+    assert hypervisor.standings([guest.entity]) == {guest.uuid: GuestState.RUNNING}
+
+
+@pytest.mark.parametrize("order", ["pause", "resume", "shut down"])
+def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and_the_others_can_be_changed(
+    hypervisor, libvirtd, guest, order
+):
+    well = libvirtd.add("b")
+    hypervisor.guests()
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+        ORDERS[order](hypervisor, guest.entity)
+    for _ in range(hypervisor._connection.settings.most_open_calls + 1):
+        with pytest.raises(GuestBusy, match="has not answered"):
+            ORDERS[order](hypervisor, guest.entity)
+    hypervisor.set_balloon(well.entity, 1 << 19)
+    guest.hangs.set()
+
+
+def test_a_guest_that_owes_an_answer_to_another_call_is_not_looked_at_either(hypervisor, libvirtd, guest):
+    hypervisor.guests()
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+        hypervisor.set_balloon(guest.entity, 1 << 19)
+    with pytest.raises(GuestBusy, match="has not answered"):
+        hypervisor.standings([guest.entity])
+    assert not libvirtd.calls["isActive"]
+    guest.hangs.set()
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(hypervisor, libvirtd, guest, persistent):
+    guest.persistent = persistent
+    hypervisor.migrate(guest.entity, Destination.parse("qemu+tls://h2/system tcp://10.0.0.2"), LONG_SECONDS)
+    assert guest.moved_to == "qemu+tls://h2/system"
+    way, flags = guest.moved_with
+    assert way == {"migrate_uri": "tcp://10.0.0.2"}
+    leaves_nothing = libvirtd.VIR_MIGRATE_PERSIST_DEST | libvirtd.VIR_MIGRATE_UNDEFINE_SOURCE
+    assert flags & leaves_nothing == (leaves_nothing if persistent else 0)
+    assert hypervisor.standings([guest.entity]) == {}
+
+
+def test_ssh_to_the_other_host_asks_nothing(hypervisor, guest):
+    hypervisor.migrate(guest.entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
+    assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
+
+
+def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor, libvirtd):
+    with pytest.raises(GuestGone):
+        hypervisor.migrate(Entity(Scope.GUEST, "uuid-of-nobody", "nobody"), Destination.parse("qemu+tls://h2/system"), LONG_SECONDS)
+    assert not any("h2" in uri for uri in libvirtd.opened_uris)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor, guest, saved):
+    guest.job_goes_on = threading.Event()
+    with pytest.raises(GuestBusy, match="was given up"):
+        hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
+    assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
+
+
+def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(hypervisor, guest):
+    guest.job_goes_on, guest.abort_returns = threading.Event(), threading.Event()
+    try:
+        with pytest.raises(GuestBusy, match="was given up"):
+            hypervisor.save(guest.entity, 0.05)
+    finally:
+        guest.abort_returns.set()
+
+
+def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest, monkeypatch):
+    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
+    guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
+    with pytest.raises(GuestBusy, match="was given up"):
+        hypervisor.save(guest.entity, 0.05)
+    assert guest.job_goes_on.is_set(), "nothing is saved any more"
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_of_what_does_not_come_back_though_it_was_given_up_it_is_not_said_that_the_guest_stays(hypervisor, guest, monkeypatch, saved):
+    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 1_000_000
+    try:
+        with pytest.raises(GuestBusy if saved else TimeoutError, match="no answer within"):
+            hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
+    finally:
+        guest.job_goes_on.set()
+
+
+def test_the_way_to_the_other_host_stays_open_for_as_long_as_a_move_uses_it(hypervisor, libvirtd, guest, monkeypatch):
+    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 1_000_000
+    with pytest.raises(TimeoutError):
+        hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
+    (other,) = (one for one in libvirtd.connections if one.uri == "qemu://h2/system")
+    time.sleep(0.1)
+    assert not other.closed, "libvirt's client would crash"
+    guest.job_goes_on.set()
+    wait_until(lambda: other.closed, "it is not needed any more")
+
+
+def test_after_a_job_that_did_not_come_back_the_next_one_has_its_whole_time(hypervisor, libvirtd, guest, monkeypatch):
+    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    other = libvirtd.add("b")
+    guest.job_goes_on, guest.aborts_that_fail, other.job_goes_on = threading.Event(), 1_000_000, threading.Event()
+    try:
+        with pytest.raises(GuestBusy, match="no answer within"):
+            hypervisor.save(guest.entity, 0.05)
+        monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.25)
+        with pytest.raises(GuestBusy, match="was given up"):
+            hypervisor.save(other.entity, 0.6)
+    finally:
+        guest.job_goes_on.set()
+        other.job_goes_on.set()

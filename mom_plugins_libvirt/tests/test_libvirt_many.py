@@ -1,0 +1,156 @@
+"""Connections to many libvirts at once, of which some are not to be trusted: what they share, and where each is cut off."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatient
+
+from mom_core import HypervisorError, NotSupported, PluginContext
+from mom_devkit import wait_until
+from mom_kvm import Callers
+from mom_plugins_libvirt import CallPatience, Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
+from mom_plugins_libvirt.events import GuestEvent
+
+LOG = logging.getLogger("test")
+BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
+Make = Callable[..., Connection]
+
+
+@pytest.fixture
+def make(libvirtd: FakeLibvirtd) -> Iterator[Make]:
+    with ExitStack() as made:
+
+        def make(callers: Callers | None = None, patience: CallPatience | None = None, **settings: Any) -> Connection:
+            each = ConnectionSettings("fake:///", **{"call_timeout": LONG_SECONDS, **settings})
+            return made.enter_context(closing(Connection(each, LOG, libvirtd, callers=callers, patience=patience)))
+
+        yield make
+
+
+def test_the_way_to_it_is_found_anew_for_each_attempt_and_held_while_it_is_opened(libvirtd: FakeLibvirtd, make: Make) -> None:
+    ways: list[str] = []
+
+    @contextmanager
+    def way() -> Iterator[str]:
+        ways.append("entered")
+        yield f"fake:///{len(ways)}"
+        assert libvirtd.calls["open"] == 1
+        ways.append("left")
+
+    connection = make(way=way)
+    connection.statistics(BALLOON)
+    assert ways == ["entered", "left"]
+
+
+def test_what_is_in_the_way_is_what_is_said(libvirtd: FakeLibvirtd, make: Make) -> None:
+    @contextmanager
+    def way() -> Iterator[str]:
+        raise HypervisorError("its socket is no socket")
+        yield
+
+    with pytest.raises(HypervisorError, match="its socket is no socket"):
+        make(way=way).statistics(BALLOON)
+    assert libvirtd.calls["open"] == 0
+
+
+def test_one_can_be_reached_without_being_asked_and_says_when_it_was(libvirtd: FakeLibvirtd, make: Make) -> None:
+    connection = make()
+    opened: list[str] = []
+    connection.on_open = partial(opened.append, "opened")
+    connection.reach()
+    wait_until(lambda: opened == ["opened"])
+    connection.reach()
+    connection.statistics(BALLOON)
+    assert libvirtd.calls["open"] == 1
+
+
+def test_the_end_of_one_leaves_threads_and_loop_to_the_others(make: Make) -> None:
+    callers = Callers("test")
+    one, other = make(callers), make(callers)
+    one.join(NoLoop())  # type: ignore[arg-type]  # it has what is called of one
+    one.statistics(BALLOON)
+    one.close()
+    assert other.statistics(BALLOON) == []
+    callers.close(1.0)
+
+
+def test_patience_that_is_shared_grows_less_for_all() -> None:
+    now = [100.0]
+    patience = CallPatience(lambda: now[0])
+    assert patience.seconds(2.0) == 2.0
+    patience.given_up()
+    patience.given_up()
+    assert patience.seconds(2.0) == 0.5
+    for _ in range(10):
+        patience.given_up()
+    assert patience.seconds(2.0) == 0.1
+    now[0] += 6
+    assert patience.seconds(2.0) == 2.0
+
+
+def test_one_that_connects_and_never_answers_keeps_few_calls_and_costs_the_others_no_patience(libvirtd: FakeLibvirtd, make: Make) -> None:
+    patience = CallPatience()
+    connection = make(patience=patience, most_open_calls=2)
+    state = FakeLibvirtd.VIR_DOMAIN_STATS_STATE
+    never = libvirtd.none_answers = threading.Event()
+    with impatient(connection):
+        for _ in range(8):
+            with pytest.raises(HypervisorError):
+                connection.statistics(BALLOON | state, fallback=state)
+    assert libvirtd.calls["getAllDomainStats"] <= 3
+    assert libvirtd.calls["open"] <= 4
+    assert patience.seconds(2.0) == 2.0
+    never.set()
+    wait_until(lambda: not connection._too_many_open())
+    assert connection.statistics(BALLOON | state, fallback=state) == []
+
+
+def test_one_that_tells_of_too_many_events_is_given_up_and_heard_again_on_the_next_connection(
+    libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest
+) -> None:
+    heard: list[GuestEvent] = []
+    connection = make(most_events=10)
+    connection.on_event = heard.append
+    connection.statistics(BALLOON)
+    first = libvirtd.connections[-1]
+    for _ in range(30):
+        first.tell(guest, 3)
+    assert len(heard) == 10
+    connection.statistics(BALLOON)
+    assert connection.opened == 2
+    libvirtd.connections[-1].tell(guest, 4)
+    assert len(heard) == 11
+
+
+def test_a_crowd_where_there_is_room_for_one_is_not_looked_into(libvirtd: FakeLibvirtd, make: Make) -> None:
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(most_guests=1), PluginContext("libvirt"))
+    only = libvirtd.add("only")
+    assert [found.id for found in hypervisor.guests()] == [only.uuid]
+    libvirtd.add("another")
+    with pytest.raises(ImpossibleAnswer, match="2 guests are listed where there is room for 1"):
+        hypervisor.guests()
+
+
+def test_a_longer_description_than_there_is_room_for_is_not_read(libvirtd: FakeLibvirtd, make: Make) -> None:
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(longest_xml=1000), PluginContext("libvirt"))
+    guest = libvirtd.add("g")
+    hypervisor.guests()
+    assert hypervisor.garbled() == {}
+    guest.more = " " * 1000
+    with pytest.raises(NotSupported):
+        hypervisor.stats_period(guest.entity)
+    assert hypervisor.garbled() == {guest.uuid: "the guest's description cannot be understood: it has more than 1000 characters"}
+
+
+def test_what_one_said_last_grows_older_when_it_is_not_answering(libvirtd: FakeLibvirtd, make: Make) -> None:
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(), PluginContext("libvirt"))
+    libvirtd.add("g")
+    guests = hypervisor.guests()
+    assert hypervisor.fields(guests)[guests[0].id]["balloon_cur"]
+    hypervisor.unanswered()
+    assert "balloon_cur" not in hypervisor.fields(guests)[guests[0].id]
