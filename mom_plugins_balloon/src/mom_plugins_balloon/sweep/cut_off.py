@@ -38,20 +38,21 @@ class CutOffSweeps:
         sweep = self._sweeps.get(identity)
         return sweep is not None and sweep.bottom - RESIZE_SLACK_KIB <= size <= sweep.size + RESIZE_SLACK_KIB
 
-    def ends(self, source: Source) -> tuple[Sequence[Decision], bool]:
-        """Return decisions that give headroom back, and whether sweeps were dropped: their guests were asked, or are someone else's."""
+    def drop_settled(self) -> bool:
+        """Drop sweeps whose guests were asked for a size since, or have a size that no sweep explains. Return whether any was dropped."""
+        guests, sweeps = self._records.snapshot.guests, self._sweeps
+        if guests:
+            self._sweeps = {key: sweep for key, sweep in sweeps.items() if self._is_pending(key, guests.get(key), sweep)}
+        return len(self._sweeps) < len(sweeps)
+
+    def ends(self, source: Source) -> Sequence[Decision]:
+        """Return decisions that give headroom back."""
         guests = self._records.snapshot.guests
-        if not self._sweeps or not guests:
-            return (), False
-        pending = {key: sweep for key, sweep in self._sweeps.items() if self._is_pending(key, guests.get(key), sweep)}
-        ends = [
+        return [
             Decision(guest.entity, CONTROL, sweep.size, _WHY, source)
-            for key, sweep in pending.items()
+            for key, sweep in self._sweeps.items()
             if (guest := guests.get(key)) is not None and guest.number("balloon_cur") is not None
         ]
-        dropped = pending.keys() != self._sweeps.keys()
-        self._sweeps = pending
-        return ends, dropped
 
     def _is_pending(self, identity: str, guest: Guest | None, sweep: UnfinishedSweep) -> bool:
         if guest is None:

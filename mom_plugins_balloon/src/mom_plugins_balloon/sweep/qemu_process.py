@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_kvm import ProcessStat
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOver
 
 _PAGE_KIB: Final = mmap.PAGESIZE / 1024
 
@@ -57,10 +58,6 @@ class QemuProcess:
         return ProcessReading(cpu_seconds, stat.resident_kib, (stat.minor_faults + stat.major_faults) * _PAGE_KIB)
 
 
-class ProcessGone(Exception):
-    """The process of the guest cannot be read any more."""
-
-
 class ProcessWatch:
     """Watch on a guest's process for the time of a sweep.
 
@@ -79,16 +76,16 @@ class ProcessWatch:
         return 0.0 if self.first is None else self.first - self.resident
 
     def read(self) -> ProcessReading:
-        """Read the process. Raises `ProcessGone`."""
+        """Read the process. Raises `SweepOver` when it is gone."""
         reading = self._read()
         if reading is None:
-            raise ProcessGone
+            raise SweepOver(SweepEnd.UNSEEN)
         self.first = reading.resident if self.first is None else self.first
         self.resident = reading.resident
         return reading
 
     def watch(self, seconds: float) -> ProcessActivity:
-        """Return the activity of the process in the next seconds. Raises `ProcessGone`."""
+        """Return the activity of the process in the next seconds. Raises `SweepOver` when it is gone."""
         before, began = self.read(), self._clock()
         self._pause(seconds)
         after, passed = self.read(), self._clock() - began

@@ -27,6 +27,13 @@ class SweepEnd(StrEnum):
     GONE = "gone"  #: the guest is gone
 
 
+class SweepOver(Exception):
+    """Inflation ends here."""
+
+    def __init__(self, end: SweepEnd) -> None:
+        self.end = end
+
+
 @dataclass(frozen=True, slots=True)
 class SweepCost:
     """CPU seconds per KiB that a guest's balloon needs, from its cheapest slices. Infinite: unknown."""
@@ -68,11 +75,6 @@ class SweepPlan:
     within: float = math.inf  #: seconds after which the sweep asks for no smaller size
     cost: SweepCost = SweepCost()
     first_slice: float = limits.FIRST_SLICE_KIB
-
-    @property
-    def longest(self) -> float:
-        """Seconds that the sweep may take."""
-        return self.wait + (self.size - self.bottom) / SLOW_BALLOON_KIB_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

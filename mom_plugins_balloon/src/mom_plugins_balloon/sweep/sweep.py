@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mom_core import Entity, GuestGone
+from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 from mom_plugins_balloon.sweep import limits
-from mom_plugins_balloon.sweep.qemu_process import ProcessGone, ProcessReading, ProcessWatch
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan, UnfinishedSweep
+from mom_plugins_balloon.sweep.qemu_process import ProcessReading, ProcessWatch
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver, SweepPlan, UnfinishedSweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,6 @@ class SweptBalloon:
     size: Callable[[], float | None] | None = None  #: returns the KiB that a moving balloon leaves; None: the hypervisor does not say
     #: Returns when the last statistics were made (s since the epoch), and the usable KiB.
     statistics: Callable[[], tuple[float, float] | None] | None = None
-
-
-class _SweepOver(Exception):
-    """Inflation ends here."""
-
-    def __init__(self, end: SweepEnd) -> None:
-        self.end = end
 
 
 @dataclass(eq=False)
@@ -122,10 +116,8 @@ class Sweep:
                 self._inflate()
             finally:
                 turns.release()
-        except _SweepOver as over:
+        except SweepOver as over:
             return over.end, ""
-        except ProcessGone:
-            return SweepEnd.UNSEEN, ""
         except GuestGone:
             return SweepEnd.GONE, ""
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
@@ -140,18 +132,23 @@ class Sweep:
         if now <= self._fresh_until:
             return
         if self.balloon.statistics is None:
-            raise _SweepOver(SweepEnd.LATE)
-        first, until = self.balloon.statistics(), now + limits.NEXT_STATISTICS_SECONDS
+            raise SweepOver(SweepEnd.LATE)
+        (first, _), until = self._statistics(), now + limits.NEXT_STATISTICS_SECONDS
         while self.clock() < until:
             self._pause(limits.ASK_SECONDS)
-            now, latest = self.clock(), self.balloon.statistics()
+            now, latest = self.clock(), self._statistics()
             self._raise_if_stopped()
-            first = first or latest
-            if latest is not None and first is not None and latest[0] != first[0]:
+            made, _ = latest
+            if made is not None and first is not None and made != first:
                 self._fresh_until = now - limits.ASK_SECONDS + limits.FRESH_SECONDS
                 self._raise_if_used(latest)
                 return
-        raise _SweepOver(SweepEnd.LATE)
+            first = first or made
+        raise SweepOver(SweepEnd.LATE)
+
+    def _statistics(self) -> tuple[float | None, float | None]:
+        """Return when the guest's last statistics were made, and the usable memory."""
+        return (None if self.balloon.statistics is None else self.balloon.statistics()) or (None, None)
 
     def _await_turn(self, turns: threading.Semaphore) -> None:
         while not turns.acquire(timeout=limits.ASK_SECONDS):
@@ -161,7 +158,8 @@ class Sweep:
 
     def _inflate(self) -> None:
         """Inflate slice by slice."""
-        plan, began = self.plan, self.clock()
+        plan = self.plan
+        until = self.clock() + plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._watch.read()
         self.inflates = True
         self._raise_if_busy(limits.QUIET_SECONDS, SweepEnd.AT_WORK)
@@ -169,14 +167,14 @@ class Sweep:
         while self._lowest > plan.bottom:
             now = self.clock()
             if now > self._until:
-                raise _SweepOver(SweepEnd.LATE)
-            if now - began > plan.longest:
-                raise _SweepOver(SweepEnd.SLOW)
+                raise SweepOver(SweepEnd.LATE)
+            if now > until:
+                raise SweepOver(SweepEnd.SLOW)
             self._inflate_to(max(plan.bottom, int(self._lowest - self._slice)))
             if self._watch.gained >= limits.GOT_SHARE * plan.gain:
                 return
             if self._hollow >= plan.hollow + limits.VAIN_SLICES * limits.SLICE_KIB:
-                raise _SweepOver(SweepEnd.NOTHING_MORE)
+                raise SweepOver(SweepEnd.NOTHING_MORE)
 
     def _inflate_to(self, size: int) -> None:
         """Inflate by one slice, and learn from it."""
@@ -204,7 +202,7 @@ class Sweep:
         """Ask the guest for a smaller size, unless the sweep was stopped."""
         with self._lock:
             if self._taken_over:
-                raise _SweepOver(SweepEnd.TAKEN_OVER)
+                raise SweepOver(SweepEnd.TAKEN_OVER)
             self._raise_if_stopped()
             self.balloon.resize(size)
             self._lowest = size
@@ -231,34 +229,30 @@ class Sweep:
             self._raise_if_stopped()
             own = limits.STILL_MOVES * max(0.0, passed - limits.SLICE_SECONDS)
             if (idle and activity.grown > limits.GROWN_KIB) or cpu_seconds > cpu_limit + own:
-                raise _SweepOver(SweepEnd.GREW)
+                raise SweepOver(SweepEnd.GREW)
             if idle and activity.busy < limits.STILL_MOVES:
                 return
             if passed > limits.SLICE_WAIT_SECONDS:
                 moves = size is not None and before - size > limits.ARRIVED_KIB
-                raise _SweepOver(SweepEnd.SLOW if moves else SweepEnd.LATE)
+                raise SweepOver(SweepEnd.SLOW if moves else SweepEnd.LATE)
 
     def _raise_if_stopped(self) -> None:
         if self._stopped.is_set():
-            raise _SweepOver(SweepEnd.TAKEN_OVER)
+            raise SweepOver(SweepEnd.TAKEN_OVER)
 
     def _raise_if_busy(self, seconds: float, end: SweepEnd) -> None:
-        """Watch the guest for so many seconds. Raise `_SweepOver` if it works or grows."""
+        """Watch the guest for so many seconds. Raise `SweepOver` if it works or grows."""
         resident = self._watch.resident
         activity = self._watch.watch(seconds)
         self._raise_if_stopped()
         if max(self._watch.resident - resident, activity.faulted) > limits.GROWN_KIB or activity.busy >= limits.AT_WORK:
-            raise _SweepOver(end)
+            raise SweepOver(end)
 
-    def _statistics(self) -> tuple[float, float] | None:
-        return None if self.balloon.statistics is None else self.balloon.statistics()
-
-    def _raise_if_used(self, statistics: tuple[float, float] | None) -> None:
-        """Raise `_SweepOver` if the guest uses memory that the plan counts as usable. The statistics may be older than the last slices."""
-        if statistics is not None:
-            _, usable = statistics
-            if usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
-                raise _SweepOver(SweepEnd.GREW)
+    def _raise_if_used(self, statistics: tuple[float | None, float | None]) -> None:
+        """Raise `SweepOver` if the guest uses memory that the plan counts as usable. Its statistics may be older than the last slices."""
+        _, usable = statistics
+        if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
+            raise SweepOver(SweepEnd.GREW)
 
     # --- deflate -------------------------------------------------------------------------------------------------------------------
 

@@ -190,10 +190,9 @@ class SweptGuests:
 
     def ends_of_cut_off(self, source: Source) -> Sequence[Decision]:
         """Return decisions that give headroom back to guests whose sweeps a crash has cut off."""
-        ends, dropped = self.cut_off.ends(source)
-        if dropped:
+        if self.cut_off.drop_settled():
             self.sweeper.note()  # a note that stays would explain later sizes of the guest, too
-        return ends
+        return self.cut_off.ends(source)
 
 
 def _request_after(outcome: SweepOutcome) -> SizeRequest | None:
