@@ -14,7 +14,7 @@ from mom_core.testing import snapshot
 from mom_plugins_ksm.fields import ksm_fields
 from mom_plugins_ksm.law import KsmMemory, KsmParameters
 from mom_plugins_ksm.law import decide as law
-from mom_plugins_ksm.suggested import FORM, KsmSuggestions, seen_in, sizes_in
+from mom_plugins_ksm.suggested import FORM, KsmSuggestions, sizes_in, state_in
 from mom_plugins_ksm.yields import CpuUsage, Yield
 from mom_plugins_sim.ksm import Ksm
 
@@ -55,7 +55,7 @@ def decide(
     """What the knobs should be."""
     kept = memory if isinstance(memory, Memory) else Memory(memory or KsmMemory())
     found = snapshot(host={**host, **changes}, guests=guests or {})
-    seen = seen_in(found, sizes_in(found, {}))
+    seen = state_in(found, sizes_in(found, {}))
     if seen is None:
         return {}
     wanted, kept.kept = law(seen, kept.kept, parameters or KsmParameters())

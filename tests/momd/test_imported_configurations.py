@@ -12,7 +12,7 @@ from mom_daemon import Imported
 from mom_daemon.plugins.declared import check_plugins
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
 from mom_plugins_ksm.law import KsmMemory, KsmParameters, decide
-from mom_plugins_ksm.suggested import seen_in
+from mom_plugins_ksm.suggested import state_in
 from mom_plugins_qemu.proxmox_import import import_proxmox
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
@@ -83,7 +83,7 @@ def decided(text: str, *, total: float, available: float, run: int = 0, pages: i
         "ksm_full_scans": 0,
         "cpu_count": 8,
     }
-    seen = seen_in(snapshot(host=host), {})
+    seen = state_in(snapshot(host=host), {})
     assert seen is not None
     wanted, _ = decide(seen, KsmMemory(), KsmParameters.model_validate(plugins["ksm"]["law"]))
     knobs = {"ksm_run": wanted.run, "ksm_pages_to_scan": wanted.pages, "ksm_sleep_millisecs": wanted.sleep_ms}

@@ -1,4 +1,4 @@
-"""KSM's knobs: what they are, how they are read, and how they are set, on whatever reads and writes them."""
+"""KSM's knobs, and how they are read and set, by the kernel's files or a hypervisor."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sl
 STOPPED, MERGING, UNMERGED = 0, 1, 2
 
 _MOST_PAGES = 1_000_000
-"""4 GiB at one go, some seconds of one CPU: more would be no batch any more."""
+"""Pages. 4 GiB take some seconds of one CPU."""
 
 _MOST_SLEEP_MS = 60_000
-"""A longer sleep is a stop that does not look like one. With 0 ksmd never sleeps and keeps one CPU busy."""
+"""ms. A longer sleep is a hidden stop. With 0 ksmd never sleeps and keeps a CPU busy."""
 
 
 def _control(knob: str, unit: Unit, about: str, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
@@ -53,29 +53,28 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""After everything was unmerged the kernel may hold a few shared pages for a moment; half a second is plenty for that."""
+"""Attempts, and s between them. The kernel may hold a few shared pages for a moment after it has unmerged everything."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
-"""The content of the file that notes what `run` stood at."""
+"""Content of the file that notes the former value of `run`."""
 
 
 def knob_of(control: str) -> str:
-    """The file in /sys/kernel/mm/ksm that a control sets."""
+    """Return the file in /sys/kernel/mm/ksm that a control sets."""
     return control.removeprefix("ksm_")
 
 
 @dataclass(frozen=True, slots=True)
 class KsmKnobs:
-    """KSM's knobs during one call: what stands there, and how it is changed.
+    """KSM's knobs during one call.
 
-    :param ksm_read: gives knobs and counters by the names of the kernel's files, as `KsmControl.ksm_read`
-    :param ksm_write: sets knobs, as `KsmControl.ksm_write`
+    :param ksm_read: as `KsmControl.ksm_read`
+    :param ksm_write: as `KsmControl.ksm_write`
     :param page_size: bytes
-    :param spare_kib: gives the memory that unmerging may take, or None where that is unknown; None itself: that is another host's concern
-    :param folder: where the kernel has the knobs' files; None: they are no files of this host
-    :param unmerging: the file that notes what `run` stood at while all is unmerged for a moment, as `run` may not be in the ledger; None:
-        it is not noted
+    :param spare_kib: returns the memory that unmerging may take, None if unknown; None itself: the hypervisor knows
+    :param folder: the kernel's folder of knobs; None: the hypervisor has its own
+    :param unmerging: file that notes the former `run` while everything is unmerged for a moment; the ledger need not have it
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
@@ -86,32 +85,31 @@ class KsmKnobs:
     unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The present values. Raises `HypervisorError`."""
-        found = self.ksm_read()
+        """Return the present values. Raises `HypervisorError`."""
+        files = self.ksm_read()
         values: dict[Target, Value | HypervisorError] = {}
-        mode = found.get("advisor_mode", "none")
+        mode = files.get("advisor_mode", "none")
         for target in targets:
             knob = knob_of(target.control)
-            if knob not in found and (self.folder is None or not (self.folder / knob).exists()):
+            if knob not in files and (self.folder is None or not (self.folder / knob).exists()):
                 values[target] = NotSupported(f"this kernel has no KSM knob {knob}")
             elif knob == PAGES_TO_SCAN and mode != "none":
                 values[target] = Refused(f"the kernel's advisor ({mode}) sets pages_to_scan by itself; to set it, first {ADVISOR_CURE}")
-            else:  # None: it could not be read this time, and what there is to be put back of it stays so
-                values[target] = found.get(knob)
+            else:  # None: unreadable this time, and restored later
+                values[target] = files.get(knob)
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set knobs, all in one call: a management system takes them together. Raises `HypervisorError`.
+        """Set knobs in a single call, as a management system takes them together. Raises `HypervisorError`.
 
-        What follows a knob that is refused was not written: all are tried again, one by one, which also tells which one it was. Not after a
-        call that was not answered: it may still take effect, and each attempt would wait as long.
+        After a refused call each knob is set by itself. A call without an answer may still take effect, and is not repeated.
         """
-        found = self.ksm_read()
+        files = self.ksm_read()
         due: dict[Target, int] = {}
         errors: dict[Target, HypervisorError] = {}
         for change in sorted(changes, key=_turn):
             number, unmerges = as_whole(change.value), knob_of(change.control) == RUN and change.value == UNMERGED
-            hindrance = self._unmerge_hindrance(found) if unmerges else ""
+            hindrance = self._unmerge_hindrance(files) if unmerges else ""
             if hindrance or number is None:
                 errors[change.target] = Refused(hindrance or f"{change.value!r:.40} makes no sense for {change.control}")
             else:
@@ -135,10 +133,9 @@ class KsmKnobs:
                 errors[target] = error
         return errors
 
-    def _unmerge_hindrance(self, found: Mapping[str, Value]) -> str:
-        # Unmerging makes a copy of every shared page, and since Linux 6.6 an empty page for every place where the kernel's own stands. When
-        # memory runs out on the way, the kernel kills who asked: mom.
-        sharing, empty = found.get("pages_sharing"), found.get("ksm_zero_pages")
+    def _unmerge_hindrance(self, files: Mapping[str, Value]) -> str:
+        # Unmerging copies every shared page, and since Linux 6.6 also the kernel's empty page. If memory runs out, the kernel kills mom.
+        sharing, empty = files.get("pages_sharing"), files.get("ksm_zero_pages")
         if self.spare_kib is None:
             return ""
         if not is_count(sharing):
@@ -147,17 +144,17 @@ class KsmKnobs:
         needed, spare = sharing * self.page_size // 1024, self.spare_kib()
         if not needed or (spare is not None and needed < spare):
             return ""
-        there = "how much memory is available is unknown" if spare is None else f"the host has only {spare // 1024} MiB to spare"
-        return f"unmerging {sharing} pages takes {needed // 1024} MiB, and {there}; stop guests first"
+        memory = "how much memory is available is unknown" if spare is None else f"the host has only {spare // 1024} MiB to spare"
+        return f"unmerging {sharing} pages takes {needed // 1024} MiB, and {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
-        """Write it; where the kernel refuses as pages are shared, unmerge all first, if memory allows, and let `run` stand again."""
+        """Restore the knob. If the kernel refuses because of shared pages, unmerge all if memory allows, then restore `run`."""
         try:
             self.ksm_write(knob)
         except HypervisorError as error:
-            found = self.ksm_read()
-            run, hindrance = found.get(RUN), self._unmerge_hindrance(found)
-            if not found.get("pages_shared") or not is_count(run):
+            files = self.ksm_read()
+            run, hindrance = files.get(RUN), self._unmerge_hindrance(files)
+            if not files.get("pages_shared") or not is_count(run):
                 raise
             if hindrance:
                 raise HypervisorError(f"{error}; {hindrance}") from error
@@ -168,7 +165,7 @@ class KsmKnobs:
                 raise HypervisorError(f"{error}; {unnoted.message}") from error
         else:
             return
-        try:  # where it fails the kernel may have stopped KSM, or, where only the answer was lost, unmerge all the same
+        try:  # after a failure the kernel may have stopped KSM, or unmerge all the same
             self.ksm_write({RUN: UNMERGED})
             for _ in range(_BUSY_TRIES):
                 with suppress(HypervisorError):
@@ -179,26 +176,25 @@ class KsmKnobs:
         finally:
             self.ksm_write({RUN: run})
             if self.unmerging is not None:
-                with suppress(StateError):  # it does no harm: `run` is not 2
+                with suppress(StateError):  # the note is harmless: `run` is not 2
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Let `run` stand again at what it did, where mom was cut off while all was unmerged for a moment; what that is, None: nothing was
-        done. Raises `MomError`."""
-        stood = None if self.unmerging is None else self.unmerging.read()
-        if self.unmerging is None or stood is None:
+        """Restore `run` after a crash while everything was unmerged. Return its value if that was needed. Raises `MomError`."""
+        former = None if self.unmerging is None else self.unmerging.read()
+        if self.unmerging is None or former is None:
             return None
         now = self.ksm_read().get(RUN)
         if now is None:
-            raise HypervisorError("what KSM does is unknown")
+            raise HypervisorError("the mode of KSM is unknown")
         if now == UNMERGED:
-            self.ksm_write({RUN: stood})
+            self.ksm_write({RUN: former})
         self.unmerging.remove()
-        return stood if now == UNMERGED else None
+        return former if now == UNMERGED else None
 
 
 def _turn(change: Change) -> int:
-    """Stopping comes first, so that nothing is merged meanwhile; starting comes last, so that ksmd begins at the right speed."""
+    """Return the place of a change: KSM stops first, so that it merges nothing meanwhile, and starts last, at the right speed."""
     knob = knob_of(change.control)
     if knob == RUN:
         return 4 if change.value == MERGING else 0

@@ -63,13 +63,13 @@ LAW_FIELDS = (
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
     *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),
 )
-"""The fields of the law's suggestions, and those of guests that it reads where they are known."""
+"""Fields of the law's suggestions, and fields of guests that it reads."""
 
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
-    """The fields that KSM's files tell, without those that need two samples.
+    """Return KSM's fields, without those that need two samples.
 
-    :param files: values by the names of the files in /sys/kernel/mm/ksm, and `shareable_kib`
+    :param files: values by file name in /sys/kernel/mm/ksm, and `shareable_kib`
     :param page_size: bytes
     """
     fields = {name: files.get(file) for name, file, unit, _ in FILES if _fits(files.get(file), unit)}
@@ -86,13 +86,13 @@ def _fits(value: Value, unit: Unit) -> bool:
 
 
 _BOOK_BYTES = 64
-"""The kernel's struct ksm_rmap_item, which it keeps for each page that it has looked at (on 64 bits; its documentation says the same)."""
+"""Bytes of the kernel's struct ksm_rmap_item, one for each scanned page (on 64 bits, as documented)."""
 
 
 def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
-    """Memory in KiB that KSM saves, less its own; None when that is unknown.
+    """Return the KiB that KSM saves, less its own. None: unknown.
 
-    What general_profit says; where the kernel has none, the same sum: the pages that it has looked at are those of the four counters.
+    Kernels without general_profit have the same sum in their page counters.
     """
     profit = files.get("general_profit")
     if _is_number(profit):
@@ -104,16 +104,13 @@ def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
 
 
 def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
-    """Memory in KiB that ksmd keeps the books on: every page that it has looked at is in one of the four counters.
-
-    None when a counter is unknown; 0 before ksmd has ever looked.
-    """
+    """Return the KiB that ksmd has scanned: each page is in one of four counters. None: a counter is unknown."""
     counts = [count for file in _MANAGED if is_count(count := files.get(file))]
     return sum(counts) * page_size // 1024 if len(counts) == len(_MANAGED) else None
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """True if that is a whole number of something: 0 or more."""
+    """Return whether this is a whole number, 0 or more."""
     return _is_number(value) and value >= 0
 
 

@@ -1,4 +1,4 @@
-"""What keeps mom from using KSM on this host, each with its cure."""
+"""Obstacles to KSM on this host, each with its cure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ONE_OF_TWO = "let one set KSM: take the plugin ksm out of mom's configuration, o
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
-    """Whether KSM can be set.
+    """Report whether KSM can be set.
 
-    :param folder: where its files are
-    :param present: whether `run` could be read there
-    :param writes: whether mom writes there itself; otherwise the hypervisor does
-    :param observes: whether mom only observes
+    :param folder: its files
+    :param present: `run` is readable there
+    :param writes: mom writes there, not the hypervisor
+    :param observes: mom only observes
     """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
@@ -33,12 +33,12 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
     return unwritable or Finding(Severity.OK, "KSM", f"{folder} is there and writable")
 
 
-def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
-    """Who else sets the scanner's speed, and whether its price can be seen.
+def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
+    """Report other programs that set the speed, and an invisible ksmd.
 
-    :param found: KSM's files, by name
+    :param values: KSM's values by file name
     """
-    mode = found.get("advisor_mode", "none")
+    mode = values.get("advisor_mode", "none")
     if mode != "none":
         message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom leaves the scanner's speed to it"
         yield Finding(Severity.WARNING, "KSM advisor", message, f"{ADVISOR_CURE}, if mom is to set the speed")
@@ -48,15 +48,15 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
     if pid := virt_handler_in(proc):
         message = f"{VIRT_HANDLER} runs (pid {pid}), which sets KSM on nodes that ksmConfiguration selects: mom leaves it alone there"
         yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
-    if "ksmd_cpu_seconds" not in found:
+    if "ksmd_cpu_seconds" not in values:
         message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
 
 
 def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Whether the law finds the fields that it reads.
+    """Report fields that the law reads and no plugin collects.
 
-    :param evaluated: an enabled plugin evaluates the policy that takes what it suggests
+    :param evaluated: an enabled plugin evaluates the policy that applies the suggestions
     """
     missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
     if missing and evaluated:

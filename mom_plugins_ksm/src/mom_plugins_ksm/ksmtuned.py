@@ -1,4 +1,4 @@
-"""ksmtuned.conf: its variables as parameters of mom's KSM law, which begins by the same rule and goes on by what merging yields."""
+"""Imports ksmtuned.conf: its variables as parameters of mom's KSM law, which begins by the same rule."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _VARIABLES: Final = {
     "KSM_THRES_COEF": (20, 0, 100),
     "KSM_THRES_CONST": (2048, 0, 1 << 30),
 }
-"""ksmtuned's own values, and what each may be: seconds, ms, pages, percent of all memory, MiB."""
+"""ksmtuned's defaults, and the bounds of each: seconds, ms, pages, percent of all memory, MiB."""
 
 _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 
 
 def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
-    """Turn ksmtuned's configuration, one text by its file's name, into mom's. Raises `ConfigError` with everything that is wrong."""
+    """Convert ksmtuned's configuration, a text by its file name, to mom's. Raises `ConfigError` with all errors."""
     ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
@@ -52,8 +52,8 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
         if re.fullmatch(r"[0-9]{1,12}", value) and least <= int(value) <= most:
             values[name] = int(value)
         else:
-            what = f"{name}: {printable(value or 'nothing', 40)} is no whole number from {least} to {most}"
-            problems.append(ConfigProblem(file, number, 1, what))
+            message = f"{name}: {printable(value or 'nothing', 40)} is no whole number from {least} to {most}"
+            problems.append(ConfigProblem(file, number, 1, message))
     if values["KSM_NPAGES_MIN"] > values["KSM_NPAGES_MAX"]:
         problems.append(ConfigProblem(file, 0, 0, "KSM_NPAGES_MIN is larger than KSM_NPAGES_MAX"))
     if problems:
@@ -62,7 +62,7 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
 
 
 def _law(values: dict[str, int]) -> dict[str, str | int | float]:
-    """The law's parameters: memory is short below the larger of a share and an amount, also on large hosts and on tiny ones."""
+    """Return the law's parameters: memory is short below the larger of a share and an amount, on hosts of any size."""
     share = values["KSM_THRES_COEF"] / 100
     return {
         "start_share": share,
@@ -76,5 +76,5 @@ def _law(values: dict[str, int]) -> dict[str, str | int | float]:
 
 
 def importers() -> list[Importer]:
-    """What `mom config import` finds here."""
+    """Return the importer for `mom config import`."""
     return [Importer("ksmtuned", "the configuration of ksmtuned, /etc/ksmtuned.conf", import_ksmtuned)]

@@ -1,4 +1,4 @@
-"""How verbs and the page describe KSM."""
+"""Words for KSM in verbs and on the page."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class KsmExplainer(Explainer):
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:
-    """KSM on or off, the pages that are saved, and the reason."""
+    """Show whether KSM is on, its shared pages, and the reason."""
     fields = report.snapshot.host.fields
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:
         pages = f", {shared:,} pages shared" if isinstance(shared, int | float) else ""
-        done = report.mode == "enforce" and fields.get("ksm_suggested_run") in (None, run)  # else it is not so for the law's reason
-        reason = REASONS.get(str(fields.get("ksm_reason")), "") if done else ""
+        applied = report.mode == "enforce" and fields.get("ksm_suggested_run") in (None, run)
+        reason = REASONS.get(str(fields.get("ksm_reason")), "") if applied else ""
         yield StatusPart("host", f"KSM {'on' if run == 1 else 'off'}{pages}{': ' * bool(reason)}{reason}", 60)

@@ -1,4 +1,4 @@
-"""The plugin: reads KSM each cycle, applies and puts back its controls, and says what is wrong with KSM on this host."""
+"""The plugin: reads KSM each cycle, sets and restores its knobs, and reports what is wrong with KSM on this host."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mom_plugins_ksm.yields import CpuUsage, Yield
 
 
 class KsmPlugin:
-    """Collects and controls KSM: the kernel's own, or the hypervisor's where it has one of its own (`KsmControl`)."""
+    """Collects and controls the kernel's KSM, or that of a hypervisor with its own (`KsmControl`)."""
 
     class Settings(PluginSettings):
         """When KSM runs, and what its CPU time is worth."""
@@ -68,53 +68,53 @@ class KsmPlugin:
         stopped = "KSM may stand still since mom was cut off: see /sys/kernel/mm/ksm/run"
         self._unmerging = context.state_file("unmerging.json", "the file of what KSM did before all was unmerged", UNMERGING, loss=stopped)
         self._may_be_cut_off = True
-        """Whether a mom, also this one, may have left all unmerged that was to be so for a moment."""
+        """A mom before, or this one, may have failed between unmerging and restoring `run`."""
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand(context.root / "proc")
 
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a host whose kernel has KSM."""
+        """Suggest the plugin where the kernel has KSM."""
         if not (root / FOLDER / "run").exists():
             return None
         return Suggestion("this kernel can merge equal pages of guests (KSM)", order=41)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """All of KSM; which fields have a value depends on the kernel."""
+        """Declare all of KSM; the kernel decides which fields have a value."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
         return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
-        """KSM now; empty where there is none."""
+        """Return the present state of KSM; empty without KSM."""
         if self._context.serves:
             self._end_unmerging(hypervisor)
-        found = self._knobs(hypervisor).ksm_read()
+        values = self._knobs(hypervisor).ksm_read()
         now = self._context.monotonic()
-        self._other.see(found, now)
-        if found and not self._is_foreign:
+        self._other.see(values, now)
+        if values and not self._is_foreign:
             shareable = self._qemu.address_space_kib(now)
-            # Where not even the kernel's own ksmd is seen, in a container or with hidepid, that no QEMU is seen says nothing.
-            if shareable or "ksmd_cpu_seconds" in found:
-                found = {**found, "shareable_kib": shareable}
-        collected = ksm_fields(found, self._page_size)
-        collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now, found.get("pages_to_scan"))
+            # In a container or with hidepid, neither ksmd nor QEMU is visible, and no QEMU means nothing.
+            if shareable or "ksmd_cpu_seconds" in values:
+                values = {**values, "shareable_kib": shareable}
+        collected = ksm_fields(values, self._page_size)
+        collected["ksmd_cpu_usage"] = self._usage.percent(as_number(values.get("ksmd_cpu_seconds")), now, values.get("pages_to_scan"))
         collected["ksmd_cpu_pages"] = self._usage.pages
-        collected["ksm_yield"] = self._yield.kib_per_second(found, self._page_size)
-        if found:
+        collected["ksm_yield"] = self._yield.kib_per_second(values, self._page_size)
+        if values:
             collected["ksm_clock"] = now
         return collected
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """The law's suggestions."""
+        """Return the law's suggestions."""
         return Derived(host=self._suggested.of(snapshot))
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Decides nothing, but says each cycle that KSM cannot be used, for as long as that is so; and keeps what the law remembers."""
+        """Write the law's memory, and report why KSM cannot be used."""
         self._suggested.keep()
         if self._is_foreign:
             return ()
@@ -125,28 +125,28 @@ class KsmPlugin:
 
     @hookimpl
     def mom_review(self, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Nothing is set while another program sets the same knobs."""
+        """Skip all KSM writes while another program manages KSM."""
         why = self._other.why_left
-        return [Revision(decision, None, why) for decision in decisions if why and any(decision.control == one.name for one in CONTROLS)]
+        return [Revision(decision, None, why) for decision in decisions if why and any(decision.control == spec.name for spec in CONTROLS)]
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The present values of the knobs."""
-        self._end_unmerging(hypervisor)  # before anything is put back
+        """Return the present values of the knobs."""
+        self._end_unmerging(hypervisor)  # before mom restores a knob
         return self._knobs(hypervisor).read(targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor | None, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs. What was merged meanwhile stays merged when they are put back, until another process writes to it."""
+        """Set the knobs. Merged pages stay merged when mom restores them, until a guest writes to them."""
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
             knob, value = knob_of(change.control), as_whole(change.value)
             error = errors.get(change.target)
             if isinstance(error, Refused) or self._is_foreign:
                 continue
-            # What was not answered may have taken effect, or yet will: whatever stands there from now on is nobody else's for certain.
+            # A change without an answer may still take effect: a later value need not be another program's.
             self._other.set_by_mom(knob, None if change.back or error is not None else value)
-            if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # for which `run` was set, too
+            if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # `run` was set for it
                 self._other.set_by_mom(RUN, None)
                 self._may_be_cut_off = True
         return errors
@@ -154,11 +154,11 @@ class KsmPlugin:
     def _end_unmerging(self, hypervisor: object) -> None:
         if not self._may_be_cut_off:
             return
-        with suppress(MomError):  # tried again with the next look; mom says what is wrong with the file
+        with suppress(MomError):  # tried again in the next cycle; mom reports errors of the file itself
             run = self._knobs(hypervisor).end_unmerging()
             self._may_be_cut_off = False
             if run is not None:
-                self._context.log.warning("ksm_run stands at %d again: mom was cut off while all was unmerged for a moment", run)
+                self._context.log.warning("restored ksm_run to %d: mom was cut off while everything was unmerged for a moment", run)
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 
@@ -167,14 +167,14 @@ class KsmPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Findings: if KSM is there, can be set, and is mom's alone."""
+        """Report whether KSM exists, can be set, and is mom's alone."""
         self._knobs(hypervisor)
         if self._is_foreign:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
-        found = self._sysfs.ksm_read()
-        findings = [self._finding(present="run" in found)]
-        if "run" in found:
-            findings += scanner_findings(found, self._context.root / "proc")
+        values = self._sysfs.ksm_read()
+        findings = [self._finding(present="run" in values)]
+        if "run" in values:
+            findings += scanner_findings(values, self._context.root / "proc")
         return [*findings, *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None)]
 
     def _finding(self, *, present: bool) -> Finding:
@@ -182,9 +182,9 @@ class KsmPlugin:
         return knobs_finding(self._sysfs.folder, present=present, writes=writes, observes=observes)
 
     def _knobs(self, hypervisor: object) -> KsmKnobs:
-        """The kernel's knobs, which the hypervisor may write; or those of the hypervisor, where it has a KSM of its own."""
+        """Return the kernel's knobs, which the hypervisor may write, or those of a hypervisor with its own KSM."""
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
-        if isinstance(hypervisor, KsmControl):  # what memory it has to unmerge into is its own concern
+        if isinstance(hypervisor, KsmControl):  # it knows itself whether memory allows unmerging
             return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None, unmerging=self._unmerging)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
         spare, folder = self._sysfs.spare_kib, self._sysfs.folder

@@ -1,4 +1,4 @@
-"""The processes that KSM is about, found by their names in /proc: those of QEMU, whose memory is merged, and ksmd, which merges it."""
+"""Processes of KSM by their names in /proc: QEMU, whose memory is merged, and ksmd, which merges it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from mom_kvm import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
-"""Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has
-thousands of processes to look at."""
+"""s between two searches for a ksmd that is not visible, as in a container. A large host has thousands of processes."""
 
 
 class Ksmd:
-    """Finds ksmd through /proc once, and again only when it is no longer what it was.
+    """The kernel thread ksmd. It is searched for once, and again when its pid has another process.
 
-    :param root: where /proc is found
+    :param root: folder that holds /proc
     """
 
     def __init__(self, root: Path) -> None:
@@ -24,7 +23,7 @@ class Ksmd:
         self._look_again_at = 0.0
 
     def cpu_seconds(self) -> float | None:
-        """CPU time that ksmd has used since it was started; None when it cannot be seen from here."""
+        """Return ksmd's CPU seconds since its start; None if it is not visible."""
         seconds, now = self._seconds_of(self._pid) if self._pid else None, time.monotonic()
         if seconds is None and (self._pid or now >= self._look_again_at):
             self._look_again_at = now + _LOOK_AGAIN_AFTER
@@ -38,13 +37,13 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""How long the sum stands. On a host with thousands of processes, asking each for its name takes tens of milliseconds."""
+"""s. The sum is kept for so long: reading the names of thousands of processes takes tens of milliseconds."""
 
 
 class QemuProcesses:
-    """The QEMU processes of this host.
+    """QEMU processes of this host.
 
-    :param root: where /proc is found
+    :param root: folder that holds /proc
     :param page_size: bytes
     """
 
@@ -55,7 +54,7 @@ class QemuProcesses:
         self._kib: int | None = None
 
     def address_space_kib(self, now: float) -> int | None:
-        """The address space of all of them together in KiB, as ps calls it VSZ; 0 without any, None when /proc cannot be read.
+        """Return the address space of all in KiB, ps' VSZ; 0 without any, None if /proc cannot be read.
 
         :param now: seconds of a clock that never jumps
         """
@@ -66,8 +65,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """The pages of a process, if it is QEMU's by its name: with qemu in it, which is what MOM counts, such as qemu-kvm; or kvm, which
-        is Proxmox'. 0 of another one, and of one that has ended meanwhile."""
+        """Return the pages of a process with qemu in its name, as MOM counts, or named kvm, as on Proxmox; 0 of any other."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

@@ -1,4 +1,4 @@
-"""What the KSM law suggests from cycle to cycle, and what it remembers, also across restarts."""
+"""Suggestions of the KSM law, and its memory, which survives restarts."""
 
 from __future__ import annotations
 
@@ -10,82 +10,82 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from mom_core import Snapshot, StateError, StateFile, Value
-from mom_plugins_ksm.law import AWAY_SECONDS, KsmMemory, KsmParameters, KsmReason, KsmSeen, KsmWanted, decide
+from mom_plugins_ksm.law import AWAY_SECONDS, KsmMemory, KsmParameters, KsmReason, KsmState, KsmSuggestion, decide
 
 FORM: Final = TypeAdapter(KsmMemory)
 
 
 class KsmSuggestions:
-    """Follows the law. However often a snapshot is looked at, it is one cycle.
+    """The law over many cycles. The same snapshot counts once.
 
-    :param file: for what is to be remembered
+    :param file: file of the law's memory
     """
 
     def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
         self._parameters = parameters
         self._file = file
         self._before: KsmMemory | None = None
-        """What was remembered before the snapshot that was looked at last; None: it was not read yet."""
+        """Memory before the last snapshot; None: not read yet."""
         self._after = self._written = KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
-        """As `sizes_in` gives them."""
+        """As from `sizes_in`."""
         self._unlisted: Mapping[str, float] = {}
-        """Since when guests are not listed that were before, in monotonic seconds."""
+        """When guests were first missing from the list, in monotonic seconds."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
-        """The values that the knobs should have; no knob where it should stay as it is."""
+        """Return the suggested values, only of knobs that should change."""
         if self._before is None:
             self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
-        if snapshot.guests:  # else they may all come back in a moment
-            told, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
-            # So may some: one of several hypervisors may be silent. What returns is not new, and has not grown.
-            self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - told.keys()}
-            waited_for = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
-            self._sizes = {**{guest: self._sizes[guest] for guest in waited_for}, **told}
-        seen = seen_in(snapshot, self._sizes if snapshot.guests else {})
-        wanted, self._after = (KsmWanted(KsmReason.UNKNOWN), self._before) if seen is None else decide(seen, self._before, self._parameters)
-        knobs = {"ksm_suggested_run": wanted.run, "ksm_suggested_pages": wanted.pages, "ksm_suggested_sleep": wanted.sleep_ms}
-        return {"ksm_reason": wanted.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
+        if snapshot.guests:  # without any the hypervisor may be away
+            sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
+            # One of several hypervisors may be silent. A guest that returns is not new, and has not grown.
+            self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - sizes.keys()}
+            expected = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
+            self._sizes = {**{guest: self._sizes[guest] for guest in expected}, **sizes}
+        state, suggestion = state_in(snapshot, self._sizes if snapshot.guests else {}), KsmSuggestion(KsmReason.UNKNOWN)
+        self._after = self._before
+        if state is not None:
+            suggestion, self._after = decide(state, self._before, self._parameters)
+        knobs = {"ksm_suggested_run": suggestion.run, "ksm_suggested_pages": suggestion.pages, "ksm_suggested_sleep": suggestion.sleep_ms}
+        return {"ksm_reason": suggestion.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
 
     def keep(self) -> None:
-        """Write what is to be remembered, if it has changed."""
+        """Write the memory, if it has changed."""
         if self._after != self._written:
-            with suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
+            with suppress(StateError):  # tried again in the next cycle; mom reports the error itself
                 self._file.write(FORM.dump_python(self._after, mode="json"), durable=False)
                 self._written = self._after
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """What the mom before this one remembered. A look in the middle of which it ended begins anew: for how long it took nobody knows, nor
-    what became meanwhile of what was merged."""
+    """Return the memory of the mom before this one. An unfinished look begins anew, as its length is unknown."""
     return replace(memory, looks=None) if memory.looks else memory
 
 
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
-    """What each guest may use, what it holds, and what counts where that is unknown, in KiB by id. What is not told now is as it was
-    before: taken for nothing, as when the hypervisor was late once, it would stop KSM, and be growth when it is told again."""
+    """Return `balloon_max`, `rss` and `balloon_cur` of each guest. An unknown value keeps the value before: as 0 it would stop KSM,
+    and count as growth when it is known again."""
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
-    told = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
+    sizes = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
     if not any(None in column for column in columns):
-        return told
-    return {guest: [b if a is None else a for a, b in zip(now, before.get(guest, now), strict=True)] for guest, now in told.items()}
+        return sizes
+    return {guest: [b if a is None else a for a, b in zip(now, before.get(guest, now), strict=True)] for guest, now in sizes.items()}
 
 
-def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmSeen | None:
-    """What a snapshot tells, with these sizes of its guests, and of some that may come back in a moment; None where the least that the law
-    needs is unknown."""
+def state_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmState | None:
+    """Return the state of a snapshot with these sizes of guests; None if a value that the law cannot do without is unknown."""
     number = snapshot.host.number
     run, total, clock = number("ksm_run"), number("mem_available"), number("ksm_clock")
-    # MemAvailable knows what cannot be dropped; where it is unknown, free memory with caches is the next best.
+    # Free memory with caches stands in for an unknown MemAvailable, which knows caches that cannot be dropped.
     available = number("mem_really_available")
     available = number("mem_free") if available is None else available
     if run is None or total is None or available is None or clock is None:
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
-    return KsmSeen(
+    return KsmState(
         int(run),
         total,
         available,

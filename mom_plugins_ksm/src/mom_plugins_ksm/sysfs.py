@@ -1,4 +1,4 @@
-"""The kernel's own KSM, as the files of /sys/kernel/mm/ksm, in the shape in which a hypervisor offers one (`KsmControl`)."""
+"""The kernel's KSM in /sys/kernel/mm/ksm, with the methods of `KsmControl`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
 _KEPT_SHARE = 0.05
-"""Of the host's memory, stays available when all is unmerged: that takes seconds, in which guests take memory, too, and near 0 the kernel
-kills whoever asks for more."""
+"""Ratio of the host's memory that stays available after unmerging. Guests grow meanwhile, and near 0 the kernel kills."""
 
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
@@ -27,9 +26,9 @@ _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 
 
 class SysfsKsm:
-    """Reads and writes the knobs that this kernel has.
+    """Knobs of this kernel.
 
-    :param root: where /sys and /proc are found
+    :param root: folder that holds /sys and /proc
     """
 
     def __init__(self, root: Path) -> None:
@@ -38,27 +37,24 @@ class SysfsKsm:
         self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Knobs and counters by the names of their files; what is missing, cannot be read or is malformed is absent.
-
-        `ksmd_cpu_seconds` is the CPU time that ksmd has used, where it can be seen.
-        """
-        found: dict[str, Value] = {}
+        """Return knobs and counters by file name, without unreadable and malformed ones, and `ksmd_cpu_seconds` if ksmd is visible."""
+        files: dict[str, Value] = {}
         for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")
             if pattern.fullmatch(text):
-                found[name] = int(text)
-        if not found:
-            return found  # no KSM here: nothing else to look for
+                files[name] = int(text)
+        if not files:
+            return files  # no KSM
         if chosen := _CHOSEN.search(read_kernel_file(f"{self.folder}/advisor_mode")):
-            found["advisor_mode"] = chosen[1].decode("ascii")
+            files["advisor_mode"] = chosen[1].decode("ascii")
         if (seconds := self._ksmd.cpu_seconds()) is not None:
-            found["ksmd_cpu_seconds"] = seconds
-        return found
+            files["ksmd_cpu_seconds"] = seconds
+        return files
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Write these knobs, in the given order.
 
-        Raises `NotSupported` for a knob that this kernel has not, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
+        Raises `NotSupported` for a knob that this kernel lacks, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
         """
         for name, value in knobs.items():
             try:
@@ -67,14 +63,14 @@ class SysfsKsm:
                 raise _explained(error, name) from error.__cause__
 
     def spare_kib(self) -> int | None:
-        """Memory of this host in KiB that unmerging may take: what is available but for a twentieth of all; None when it is not known."""
-        found = read_meminfo(self._root)
-        available, total = found.get("MemAvailable"), found.get("MemTotal")
+        """Return the KiB that unmerging may take: available memory less a twentieth of all. None: unknown."""
+        meminfo = read_meminfo(self._root)
+        available, total = meminfo.get("MemAvailable"), meminfo.get("MemTotal")
         return None if available is None or total is None else max(0, available - int(_KEPT_SHARE * total))
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:
-    """The meaning of the kernel's refusal, as the kernel's mm/ksm.c gives it."""
+    """Return the error with the meaning that the kernel's mm/ksm.c gives it."""
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")

@@ -1,4 +1,4 @@
-"""The price of KSM, ksmd's CPU time, and what it gives for it: the memory that a scan saves, for each second."""
+"""ksmd's CPU time, and the memory that a scan saves for each second of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from mom_core import Value
 from mom_plugins_ksm.fields import is_count, saved_kib, tracked_kib
 
 _LEAST_BETWEEN = 1.0
-"""Over less than this the growth of CPU time says nothing, as it is counted in hundredths of a second: a cycle that is woken may begin at
-any moment after another one."""
+"""s. Shortest measurement, as the kernel counts CPU time in hundredths of a second. A cycle that is woken may follow another at once."""
 
 
 class CpuUsage:
-    """The share of one CPU that a growing count of CPU seconds means, over the last second at least, in which ksmd was set to one speed."""
+    """Share of one CPU that ksmd used over at least a second, without a change of its speed."""
 
     def __init__(self) -> None:
         self._base: tuple[float, float] | None = None
@@ -22,14 +21,14 @@ class CpuUsage:
         self._speed: Value = None
         self._percent: float | None = None
         self.pages: Value = None
-        """Pages a batch at which the last percentage was measured: not those of now, while a new speed has not been measured yet."""
+        """Batch at the last measurement; not the present batch until a new speed was measured."""
 
     def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
-        """Percent of one CPU; None at the first sample, after a gap, and when the count has gone backwards.
+        """Return percent of one CPU; None at the first sample, after a gap, and after a restart of the count.
 
-        :param cpu_seconds: the count now, None when it is unknown
+        :param cpu_seconds: present count; None: unknown
         :param now: seconds of a clock that never jumps
-        :param pages: ksmd's pages a batch now
+        :param pages: present batch
         """
         base = self._base
         if base is None or cpu_seconds is None or cpu_seconds < base[0]:
@@ -37,7 +36,7 @@ class CpuUsage:
             self._speed, self._percent, self.pages = pages, None, None
             return None
         if pages != self._speed and self._last is not None:
-            # Set right after the last sample, as what mom sets is: what was before it says nothing of this speed.
+            # mom sets the speed right after a sample. The time before it says nothing about the new speed.
             self._base = base = self._last
         if now - base[1] >= _LEAST_BETWEEN:
             self._base, self._percent, self.pages = (cpu_seconds, now), 100 * (cpu_seconds - base[0]) / (now - base[1]), pages
@@ -46,26 +45,26 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""CPU time for one page, where ksmd's is unknown: a checksum, and a look into two trees. benchmarks/ksm measures it: 2 to 3 us."""
+"""s of CPU time for a page, if ksmd's is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 us."""
 
 _LEAST_SECONDS = 0.05
-"""CPU time from which on a scan can be judged: /proc counts in hundredths of a second."""
+"""s of CPU time. A shorter scan is not judged: /proc counts in hundredths of a second."""
 
 _LONG_SECONDS = 60.0
-"""CPU time after which a scan is judged that is not over yet: of a host of some TiB one takes an hour."""
+"""s of CPU time. A longer scan is judged before it ends: a scan of some TiB takes an hour."""
 
 
 class _Mark(NamedTuple):
-    """Where a scan began. CPU seconds of ksmd that are known in two ways have nothing to do with each other."""
+    """Begin of a scan. CPU seconds from different sources cannot be compared."""
 
     saved_kib: int
     full_scans: int
-    known_by: str
+    source: str
     seconds: float
 
 
 class Yield:
-    """Follows KSM's counters from sample to sample, and judges each whole scan when it is over."""
+    """Judges each full scan when it ends, from samples of KSM's counters."""
 
     def __init__(self) -> None:
         self._mark: _Mark | None = None
@@ -73,7 +72,7 @@ class Yield:
         self._estimated, self._scans = 0.0, 0
 
     def kib_per_second(self, files: Mapping[str, Value], page_size: int) -> float | None:
-        """KiB saved for each CPU second by the last scan that could be judged; None before there was one, and after KSM began anew.
+        """Return the KiB saved per CPU second by the last judged scan; None before the first, and after a restart of KSM.
 
         :param files: values by the names of the files in /sys/kernel/mm/ksm, and `ksmd_cpu_seconds`
         :param page_size: bytes
@@ -83,7 +82,7 @@ class Yield:
             self._mark = self._last = None
             return None
         now, mark = _Mark(saved, scans, *self._spent(files, scans, looked_at * 1024 // page_size)), self._mark
-        if mark is None or scans < mark.full_scans or now.known_by != mark.known_by or now.seconds < mark.seconds or files.get("run") == 2:
+        if mark is None or scans < mark.full_scans or now.source != mark.source or now.seconds < mark.seconds or files.get("run") == 2:
             self._mark, self._last = now, None
             return None
         used = now.seconds - mark.seconds
@@ -92,7 +91,7 @@ class Yield:
         return self._last
 
     def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
-        """CPU seconds of ksmd: its own account; else by the pages that it says to have scanned; else by whole scans of what it knows."""
+        """Return ksmd's CPU seconds with their source: /proc, else the count of scanned pages, else full scans of all pages."""
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
             return ("its account", float(seconds))
