@@ -402,3 +402,26 @@ class TestKilledPrograms:
     def test_one_that_has_all_of_its_memory_lacked_none_of_it(self, guest: Watched) -> None:
         self.told(guest, 0, taken=0)
         assert "mem_stall_floor" not in self.told(guest, 1, taken=0)
+
+
+def test_what_a_guest_got_when_it_ran_out_counts_for_a_minute(guest: Watched) -> None:
+    size = TOTAL + HIDDEN
+    guest.says(900 * MIB)
+    learnt = guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=size + 50 * MIB)
+    assert learnt["mem_kept_headroom"] == 60 * MIB
+    assert guest.says(990 * MIB, after=59)["mem_kept_headroom"] == 60 * MIB
+    assert "mem_kept_headroom" not in guest.says(990 * MIB, after=1)
+
+
+def test_a_guest_that_grows_twice_as_it_runs_out_keeps_the_more_of_both(guest: Watched) -> None:
+    size = TOTAL + HIDDEN
+    guest.says(900 * MIB)
+    guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=size + 50 * MIB)
+    again = guest.says(1000 * MIB, after=30, balloon_reason="runs-out", balloon_suggested=size + 20 * MIB)
+    assert again["mem_kept_headroom"] == 60 * MIB
+    assert guest.says(900 * MIB, after=59)["mem_kept_headroom"] == 60 * MIB
+
+
+def test_a_guest_that_runs_out_and_gets_nothing_keeps_nothing(guest: Watched) -> None:
+    guest.says(900 * MIB)
+    assert "mem_kept_headroom" not in guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=None)

@@ -13,7 +13,7 @@ LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
 KNOWN = (
     "balloon_min", "guest_guarantee", "mem_unused", "mem_available", "kernel_reserved", "mem_used_peak", "mem_used_before",
     "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "balloon_target", "balloon_target_age",
-    "balloon_obstacle", "reclaim_cost", "host_swap",
+    "balloon_obstacle", "reclaim_cost", "host_swap", "mem_kept_headroom",
 )  # fmt: skip
 
 Fields = Mapping[str, Value]

@@ -124,7 +124,8 @@ class LearntNeeds:
     mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst` what its
     use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its process to
     hold less; a guest that is new may just have done so. `kills` is how often its kernel had killed programs, as it told last. Its process
-    `grew` by so much since `grows_since`, from the least that it has held since then, `grows_from`.
+    `grew` by so much since `grows_since`, from the least that it has held since then, `grows_from`. `kept` is the usable memory that it got
+    when it ran out, last at `kept_at`.
     """
 
     said: float
@@ -158,6 +159,13 @@ class LearntNeeds:
     grows_since: float = -math.inf
     grows_from: float = 0.0
     grew: float = 0.0
+    kept: float = 0.0
+    kept_at: float = -math.inf
+
+    def keep(self, usable: float, now: float, seconds: float) -> None:
+        """Note usable memory that the guest gets because it runs out; the most of the last seconds counts."""
+        self.kept = max(usable, self.kept) if now - self.kept_at < seconds else usable
+        self.kept_at = now
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ _FIELDS: Final = (
     ("mem_used_before", _KIB, _G, "what the guest's kernel and programs used by the statistics before", _MOM),
     ("kernel_reserved", _KIB, _G, "what the guest's kernel does not count as memory that it has", _MOM),
     ("mem_stall_floor", _KIB, _G, "what is to be usable: with less the guest was seen to wait, or its kernel to kill programs", _MOM),
+    (names.KEPT, _KIB, _G, "usable memory that the guest got when it ran out; unknown: it did not in the last minute", _MOM),
     ("mem_cache_share", _RATIO, _G, "how much of what is usable in the guest was page cache lately", _MOM),
     ("rss_before", _KIB, _G, "memory of the host that the guest's process held in the cycle before", _MOM),
     ("qemu_overhead", _KIB, _G, "what the guest's process holds besides what the guest uses", _MOM),

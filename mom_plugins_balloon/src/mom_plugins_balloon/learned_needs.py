@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from mom_core import Value
 from mom_kvm import HealthLimits
 from mom_plugins_balloon.ballooned_guests import PINNED, SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
+from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.names import KEPT, REASON, SUGGESTED
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 PROCESS_KIB = 64 * 1024.0
@@ -42,6 +44,10 @@ PAIN_STEP_SHARE = 0.25
 KILLED_SHARE = 0.5
 """Ratio of what a guest lacked of its maximum when its kernel killed programs: it is to have so much more."""
 
+KEPT_SECONDS = 60.0
+"""s. A guest that got memory because it ran out keeps it for so long: one that needs it runs out again before, as most programs that were
+killed are started anew within half a minute."""
+
 FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
@@ -64,6 +70,8 @@ takes them."""
 _TOLD = ("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault",
          "host_swap", "guest_psi_memory_some_avg10", "guest_oom_kills", "balloon_max")  # fmt: skip
 """The fields that are learnt from; those of swap, pressure and kills are of few guests."""
+
+_RAN_OUT = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
 _SWAPPED, _KILLS = _TOLD.index("host_swap"), _TOLD.index("guest_oom_kills")
 
@@ -138,6 +146,7 @@ class Learning:
                 stored = rss + (numbers[_SWAPPED] or 0.0)  # what is in the host's swap holds something, too
                 known.stored_most = max(known.stored_most, stored)
                 known.hollow = known.stored_most - stored
+        self._keep_headroom(records)
         self.room_kib = room
         self._note_growth(now, grown)
 
@@ -239,6 +248,18 @@ class Learning:
         if lacked > 0:
             known.hurts, known.hurts_at = max(known.hurts, usable + max(PAIN_STEP_KIB, KILLED_SHARE * lacked)), now
 
+    def _keep_headroom(self, records: BalloonedGuests) -> None:
+        """Note the usable memory that guests get because they run out of it."""
+        snapshot = records.snapshot
+        now = snapshot.monotonic
+        for listed, memory, reason in zip(snapshot.listed, records.of_all(snapshot.listed), snapshot.column(REASON), strict=True):
+            if reason not in _RAN_OUT or memory.learnt is None:
+                continue
+            guest = snapshot.guests[listed.id]
+            size, usable, suggested = guest.number("balloon_cur"), guest.number("mem_usable"), guest.number(SUGGESTED)
+            if size is not None and usable is not None and suggested is not None:
+                memory.learnt.keep(usable + suggested - size, now, KEPT_SECONDS)
+
     def _note_growth(self, now: float, grown: float) -> None:
         """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
         passed, self._seen = now - self._seen, now
@@ -257,23 +278,23 @@ class Learning:
         rows = [
             _NOTHING
             if (known := memory.learnt) is None
-            else _row(known, self._unseen if self._seen - known.met_at < self._seconds else 0.0, self._seen - known.freed_at)
+            else _row(known, self._unseen if self._seen - known.met_at < self._seconds else 0.0, self._seen)
             for memory in records
         ]
         return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
 
 
 _FIELDS = ("mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead", "mem_stall_floor",
-           "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow")  # fmt: skip
+           "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow", KEPT)  # fmt: skip
 _NOTHING: Sequence[Value] = (None,) * len(_FIELDS)
 
 
-def _row(known: LearntNeeds, unknown: float, freed_age: float) -> Sequence[Value]:
+def _row(known: LearntNeeds, unknown: float, now: float) -> Sequence[Value]:
     """What was learnt of a guest, in the order of `_FIELDS`.
 
     :param unknown: KiB/s that it may grow by as far as is known, as it was not seen for long
-    :param freed_age: s since it was last seen to free memory
     """
+    freed_age = now - known.freed_at
     return (
         int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
         int(known.used),
@@ -286,6 +307,7 @@ def _row(known: LearntNeeds, unknown: float, freed_age: float) -> Sequence[Value
         int(known.burst) if known.burst else None,
         round(freed_age, 1) if freed_age < FREED_SECONDS else None,
         None if known.rss is None else int(known.hollow),
+        int(known.kept) if now - known.kept_at < KEPT_SECONDS else None,
     )
 
 

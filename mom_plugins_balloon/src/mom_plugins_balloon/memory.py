@@ -103,6 +103,8 @@ class Habits(NamedTuple):
     """KiB/s that the guest may take."""
     burst: float | None = None
     """Rise of its use that came more than once lately."""
+    kept_headroom: float | None = None
+    """Usable memory that it got when it ran out, less than a minute ago."""
 
 
 class SweepState(NamedTuple):

@@ -40,6 +40,9 @@ LEAST: Final = "balloon_least"
 GIVE_BACK: Final = "give_back"
 """The field of a guest that says why mom is to give back what it took, and to leave the guest as it is until that is over."""
 
+KEPT: Final = "mem_kept_headroom"
+"""Field: usable memory that a guest got when it ran out, for a minute."""
+
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 

@@ -29,7 +29,7 @@ _PROCESS: Final = {
 }  # fmt: skip
 _HABITS: Final = {
     "kernel_reserved": "kernel_reserved", "peak": "mem_used_peak", "stall_floor": "mem_stall_floor", "cache_share": "mem_cache_share",
-    "growth_rate": "mem_growth_rate", "burst": "mem_burst",
+    "growth_rate": "mem_growth_rate", "burst": "mem_burst", "kept_headroom": names.KEPT,
 }  # fmt: skip
 _SWEEPS: Final = {
     "rest": "sweep_rest", "missed": "sweep_missed", "under_way": names.SWEPT_NOW, "reporting": "balloon_reporting",

@@ -35,6 +35,8 @@ class Need(NamedTuple):
     leaves_empty: bool
     """It leaves empty what it does not need, so headroom is free; others fill it with page cache."""
     growing: bool
+    kept: float
+    """Usable memory that it keeps in any case: a part of its margin, or what it got when it ran out lately."""
 
 
 def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawContext) -> Need:
@@ -58,8 +60,10 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     cached = guest.habits.cache_share
     leaves_empty = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
     full = maximum if leaves_empty or need + tight > maximum else need + tight
+    least, got = context.p.least * margin, guest.habits.kept_headroom or 0.0
+    kept = least if least > got else got
     growing = usable + step < reported or guest.habits.recent_growth > step
-    return Need(need, usable, margin, burst, tight, floor, used, then, then_is_known, full, leaves_empty, growing)
+    return Need(need, usable, margin, burst, tight, floor, used, then, then_is_known, full, leaves_empty, growing, kept)
 
 
 def is_settled(guest: GuestMemory) -> bool:

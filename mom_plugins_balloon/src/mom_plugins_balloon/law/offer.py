@@ -229,7 +229,7 @@ def _trimmed(need: Need, unused: float, spare: Spare, context: LawContext) -> tu
         above = above if above < spare.calm else spare.calm
         margin = part * above if above >= spare.worth else 0.0
     margin = margin if margin > cache else cache
-    above = need.usable - context.p.least * need.margin
+    above = need.usable - need.kept
     burst = part * (above if above < spare.most else spare.most)
     burst = burst if burst > margin else margin
     if burst > moves:
@@ -239,6 +239,5 @@ def _trimmed(need: Need, unused: float, spare: Spare, context: LawContext) -> tu
 
 def _kept_margin(need: Need, context: LawContext) -> float:
     """Return what stays usable when margins are taken. For a launch it is less, but no less than the guest stalled with."""
-    if context.host.reserved <= 0:
-        return need.tight
-    return min(max(need.margin, need.stall_floor), need.tight)
+    kept = need.tight if context.host.reserved <= 0 else min(max(need.margin, need.stall_floor), need.tight)
+    return kept if kept > need.kept else need.kept
