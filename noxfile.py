@@ -304,15 +304,12 @@ def demo(session: nox.Session) -> None:
 def squeeze(session: nox.Session) -> None:
     """How much memory can be taken from real guests under one manager or another: what docs/squeeze.md shows, in hours. As root.
 
-    `-- --quick`: a small one in ten minutes, with its table and picture. `-- days NAME …`: guests with days, with and without forecasts.
+    `-- --quick`: a small one in ten minutes, with its table and picture.
     What has been run is kept in .cache/squeeze, and not run again.
     """
     program, kept = ("benchmarks/squeeze/squeeze.py", f"--results={ROOT / '.cache/squeeze'}")
     if session.posargs == ["--quick"]:
         session.run(BIN / "python", program, "quick", kept)
-        return
-    if session.posargs[:1] == ["days"]:
-        session.run(BIN / "python", program, *session.posargs, kept)
         return
     session.run(BIN / "python", program, "run", kept, *session.posargs)
     session.run(BIN / "python", program, "report", kept)

@@ -4,7 +4,6 @@
     python benchmarks/squeeze/squeeze.py run [MIX …] --on qemu                        the same guests, started without libvirt
     python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
     python benchmarks/squeeze/squeeze.py quick                                        a small one in ten minutes, with its table and picture
-    python benchmarks/squeeze/squeeze.py days [NAME …] [--day 240] [--taken MIB …]   guests with days of minutes, with and without forecasts
     python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
     python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures, pages from all results
 
@@ -37,7 +36,7 @@ import squeeze_report  # as above
 from guest_hosts import HOSTS, REAL, LibvirtHost, by_libvirt  # as above
 from managers import MANAGERS  # as above
 from merit import Moment  # as above
-from mixes import DAY, QUICK, Mix, read_mixes  # as above
+from mixes import QUICK, Mix, read_mixes  # as above
 
 sys.path.insert(0, str(REAL))
 
@@ -47,8 +46,8 @@ SWITCHES = ("fpr", "autodeflate")
 """What balloons do by themselves, for all guests of a run."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
-RUNS, DAYS = "runs.jsonl", "days.jsonl"
-"""What is kept of runs until something gives, and of guests with days: a line for each."""
+RUNS = "runs.jsonl"
+"""A line for each run."""
 
 QUICK_MANAGERS = ("nothing", "mom-original", "mom")
 """Nobody, who takes too much of everybody, and mom."""
@@ -67,7 +66,7 @@ def told(text: str) -> None:
 
 def squeezed() -> Mapping[str, Mix]:
     """The mixes that are compared."""
-    return {name: mix for name, mix in read_mixes().items() if name not in {QUICK, DAY}}
+    return {name: mix for name, mix in read_mixes().items() if name != QUICK}
 
 
 def kept(results: Path, name: str = RUNS) -> list[dict[str, Any]]:
@@ -182,31 +181,6 @@ def look_quickly(options: argparse.Namespace) -> None:
     known = {QUICK: squeeze_report.bounds(options.results, runs, QUICK, mix.protocol)}
     print(f"\n{squeeze_report.machine(runs)}\n\n{squeeze_report.figures_table(runs, {QUICK: mix}, known)}\n")
     told(f"that took {(time.monotonic() - began) / 60:.0f} minutes; each second of it is drawn in {picture}")
-
-
-def live_days(options: argparse.Namespace) -> None:
-    """Guests with days: the first two unsqueezed, then the third and the fourth under each manager that is named; and the table."""
-    from days import AHEAD_SECONDS, UNSQUEEZED, of_days, run
-    from days_report import days_text
-
-    mix = read_mixes()[DAY]
-    mix = mix.with_guests(options.guests or mix.count).with_day(options.day)
-    amounts = options.taken or [mix.protocol.taken]
-    if amounts != sorted(amounts):
-        sys.exit("--taken is of one morning after the other: each no less than the one before")
-    mix = mix.with_available(options.available or mix.protocol.available)
-    learned = of_days(mix.day, mix.count, options.results)
-    if options.names and UNSQUEEZED not in options.names and not learned.recording.exists():
-        sys.exit(
-            f"there are no first days of {mix.count} guests with days of {mix.day} s yet: run `squeeze.py days {UNSQUEEZED}` with them"
-        )
-    for name in options.names:
-        with host_of_guests(options.lock) as (host, folder):
-            where = folder if options.keep is None else options.keep / f"{DAY}.{name}.{time.time():.0f}"
-            where.mkdir(parents=True, exist_ok=True)
-            result, trace = run(name, mix, amounts, host, where, learned, told, AHEAD_SECONDS if options.ahead is None else options.ahead)
-        keep(options.results, {"mix": DAY, **result, "label": options.label}, trace, DAYS)
-    print(days_text(kept(options.results, DAYS)))
 
 
 def keep_still(options: argparse.Namespace) -> None:
@@ -330,38 +304,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     calm.add_argument("mix", nargs="?", default="steady", choices=list(squeezed()))
     calm.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
-    by_day = verbs.add_parser(
-        "days", help="guests that rise together each morning, on days that last minutes, while memory is taken; without names, the table"
-    )
-    names = ["unsqueezed", "nothing", "mom", "mom-forecast"]
-    which = "unsqueezed: the first two days, which those of the others follow; nothing, mom, mom-forecast: the third and the fourth"
-    by_day.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=which)
-    by_day.add_argument("--day", type=_seconds_of_a_day, default=read_mixes()[DAY].day, metavar="SECONDS", help="(default: %(default)s)")
-    taken = "from the evening before the third day on; several: each of a morning more, before the day that differs"
-    by_day.add_argument("--taken", type=int, nargs="+", metavar="MIB", help=taken)
-    by_day.add_argument("--ahead", type=float, metavar="SECONDS", help="how far forecasts look ahead, whatever a day is (default: 15)")
-    by_day.add_argument("--guests", type=int, metavar="N", help="fewer than the mix has, of each kind as large a part")
-    by_day.add_argument("--available", type=int, metavar="MIB", help="what the host has before anything is taken")
-    by_day.add_argument("--label", default="", help="kept with the results, such as a version")
-    by_day.add_argument("--lock", type=Path, help="a file that is locked during each run")
-    by_day.add_argument("--keep", type=Path, help="a folder for what guests and managers say")
     told_all = verbs.add_parser("report", help="print tables, and write them and pictures into documents")
     told_all.add_argument("--docs", type=Path, help="the folder in which squeeze.md is to be filled and pictures drawn")
     told_all.add_argument("--label", default="", help="of mom's runs only those with this label")
-    for verb in (run, on_model, quick, calm, by_day, told_all):
+    for verb in (run, on_model, quick, calm, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
-    verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "days": live_days, "report": report}
+    verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}
     verb_of[options.verb](options)
-
-
-def _seconds_of_a_day(text: str) -> int:
-    """A number of minutes that a day can last: the hours at which something begins are whole seconds then, or half ones."""
-    seconds = int(text)
-    if seconds < 120 or seconds % 60:
-        raise argparse.ArgumentTypeError("a day lasts 120 seconds or more, and whole minutes")
-    return seconds
 
 
 if __name__ == "__main__":

@@ -15,41 +15,25 @@ LONGEST_SECONDS = 120.0
 """Each takes a few seconds; machines that run tests are busy."""
 
 SMALL = {
-    "accounts/bench_report.py": "--guests 5 --days 1 --cycle-guests 10 --cycles 3",
-    "agents/bench_agents.py": "--guests 10 --hanging 10 --period 1",
-    "cgroup/bench_cgroup.py": "--guests 4 --rounds 2",
     "cycle/bench_cycle.py": "--guests 10 --cycles 2",
     "faults/campaign.py": "report --results {folder}",
-    "fleet/bench_accounts.py": "--hosts 3",
     "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
-    "fleet/bench_view.py": "--hosts 4 --guests 3 --seconds 8",
     "forecast/bench_forecast.py": "--guests 1 --weeks 3 --cost-guests 12 --cycles 20",
     "forecast/ten_months.py": "--hosts 1 --guests 5 --months 3",
     "helper/bench_changes.py": "--guests 6 --changed 2 --cycles 2",
     "helper/bench_helper.py": "--orders 100 --guests 5 --fuzz 500",
-    "host/bench_cpu_lists.py": "--mib 8 --seconds 2",
     "http/bench_http.py": "--guests 10 --runs 2 --turns 1",
-    "kubevirt/bench_kubevirt.py": "--pods 3 --hanging 1 --garbage 1 --cycles 1 --interval 1",
     "libvirt/bench_libvirt.py": "--no-real --domains 50",
-    "limits/bench_limits.py": "--guests 4 --rounds 2",
-    "numa/bench_numa.py": "--guests 10 --gib 0.02",
     "policy/bench_policy.py": "--guests 10 --rounds 2",
     "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "qemu/measure_waits.py": "--guests 0 --stand-ins 3 --seconds 1 --alone 1",
-    "recording/bench_export.py": "--guests 5 --days 0.01",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
-    "rpc/bench_rpc.py": "--guests 10 --runs 2",
-    "service/bench_service.py": "--runs 5",
-    "simulate/bench_simulate.py": "--scenario squeeze --hours 0.05",
-    "sla/bench_fair_share.py": "--guests 10 --rounds 2",
     "soak/soak.py": "--minutes 0.03 --every 1 --guests 3",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",
     "startup/bench_startup.py": "--runs 1",
-    "vdsm/bench_vdsm.py": "--guests 5 --rounds 2 --cycles 20 --reconnects 2",
     "watching/bench_page.py": "--guests 10 --seconds 1",
     "watching/bench_top.py": "--guests 10 --seconds 1",
-    "watching/bench_watchers.py": "--guests 10 --watchers 2 --seconds 1",
 }
 """What runs anywhere, with the options that make it small."""
 
@@ -71,8 +55,6 @@ def test_every_benchmark_is_known_here() -> None:
 def test_a_benchmark_runs_in_small(script: str, tmp_path: Path) -> None:
     if script.startswith("fleet/") and shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
         not_here("there is no nats-server")
-    if script == "host/bench_cpu_lists.py" and os.geteuid() != 0:
-        not_here("only root asks CPUs for the memory that they keep")
     if script.startswith("helper/") and os.geteuid() != 0:
         not_here("only root starts what runs as root")
     options = SMALL[script].format(folder=tmp_path).split()
