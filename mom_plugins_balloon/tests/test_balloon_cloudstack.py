@@ -98,8 +98,8 @@ class TestDoctor:
         guests = {"i-2-7-VM": (1, 4), "i-2-8-VM": (2, 4), "i-2-9-VM": (4, 4), "i-2-10-VM": (None, 4)}
         _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
         assert found.severity is Severity.WARNING
-        assert "2 instances started with less than all: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
-        assert "not promised what they started with: 1" in found.message
+        assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
+        assert "1 without a promise" in found.message
         assert found.cure == 'under `guests:` in mom\'s file: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
@@ -114,7 +114,7 @@ class TestDoctor:
 
     def test_instances_that_are_promised_all_give_nothing_which_is_said(self, host):
         _, found = said(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
-        assert "2 instances started with all, and promised what they started with" in found.message
+        assert "2 instances started with all memory" in found.message
         assert '"i-*-VM": {guarantee: 50%}' in found.cure
 
     def test_instances_whose_memory_ends_below_what_can_be_plugged_in_are_told_with_the_way_to_all(self, host):

@@ -90,14 +90,6 @@ def test_what_a_guest_suffers_from_comes_first_with_since_when_and_the_cure_that
     }  # fmt: skip
 
 
-def test_kills_and_what_a_guest_suffers_from_have_their_words() -> None:
-    assert said(explained(KILLS), "harm") == (
-        "8 of its programs were killed for want of memory in the last 10 min: the first at 00:00:10 UTC, 10 s before this cycle; "
-        "the last at 00:00:20 UTC. It is short of memory, since 00:00:10 UTC, 10 s before this cycle."
-    )
-    assert said(explained(KILLS[3:]), "harm").startswith("8 of its programs were killed for want of memory in the last 10 min.")
-
-
 def test_nothing_is_said_of_harm_to_a_guest_that_is_well_or_does_not_tell() -> None:
     for one in (KILLS[0], report(1, 800 * MIB)):
         assert not said(explained([one]), "harm") + said(explained([one]), "cure")

@@ -175,13 +175,6 @@ class TestWithRoom:
         assert host.launch(launched(name)).state is STARTS
         assert [kib for _, kib in host.left] == [2 * GIB]
 
-    def test_who_is_launched_again_needs_no_more_than_once(self, host: LaunchingHost) -> None:
-        host.see(8 * GIB)
-        first, second = host.launch(), host.launch()
-        assert first.reservation == second.reservation
-        host.launch(launched(kib=3 * GIB))
-        assert host.left == [("web", 3 * GIB)]
-
     @pytest.mark.parametrize("name", ["w*", ""])
     def test_what_the_operator_has_reserved_is_for_one_launch(self, host: LaunchingHost, name: str) -> None:
         kept = host.reserved(3 * GIB, name=name)
@@ -335,12 +328,6 @@ class TestWithoutRoom:
         strict.see(2 * GIB, *guests, after=10.6)
         assert strict.launch(launched("last", GIB)).state is WAITING
 
-    def test_each_goes_by_what_is_kept_for_itself(self, strict: LaunchingHost) -> None:
-        strict.see(2 * GIB, a_guest("a"))
-        first, second = strict.launch(launched("first", GIB)), strict.launch(launched("second", GIB))
-        strict.kept.release(second.reservation)
-        assert [strict.launches.look(one).state for one in (first, second)] == [WAITING, STARTS]
-
 
 class TestWhatIsNotKnown:
     def test_a_mom_that_only_observes_refuses_nobody_and_keeps_nothing(self, strict: LaunchingHost) -> None:
@@ -356,10 +343,6 @@ class TestWhatIsNotKnown:
         made = strict.launch()
         assert made.state is STARTS
         assert "mom has not looked at the host yet" in made.note
-
-    def test_they_start_while_what_is_available_is_not_known(self, strict: LaunchingHost) -> None:
-        strict.follow(Snapshot(monotonic=strict.clock.now))
-        assert strict.launch().state is STARTS
 
     @pytest.mark.parametrize("reserved", [False, True])
     def test_they_start_where_that_becomes_unknown_while_they_wait(self, strict: LaunchingHost, reserved: bool) -> None:
@@ -385,7 +368,3 @@ class TestWhatIsNotKnown:
         refused = strict.launch(launched(kib=80 * GIB))
         strict.see(200 * GIB)
         assert strict.launches.look(refused) == refused
-
-    def test_a_size_that_makes_no_sense_starts_the_guest(self, strict: LaunchingHost) -> None:
-        strict.see(8 * GIB)
-        assert strict.launch(launched(kib=512 * MIB >> 20)).state is STARTS

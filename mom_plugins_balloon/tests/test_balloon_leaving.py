@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,13 +214,6 @@ def test_it_is_swept_no_deeper_than_there_is_time_for(bench: Bench) -> None:
     assert "arrived" in bench.prepared(seconds=10.0)
 
 
-def test_what_other_guests_have_says_nothing_of_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = bench.snapshot
-    silent = Guest("0", "silent")
-    monkeypatch.setattr(bench, "snapshot", lambda: replace(alone(), guests={"0": silent, **alone().guests}))
-    assert bench.prepared().endswith("arrived")
-
-
 def test_it_is_not_swept_where_nothing_is_known_of_the_host(bench: Bench) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.host = {}
@@ -273,14 +265,6 @@ def test_it_gets_that_back_also_where_it_is_not_swept(bench: Bench) -> None:
     said = bench.prepared()
     assert bench.hypervisor.commands == [("set", 3 * GIB)]
     assert NOTHING in said
-
-
-def test_what_else_mom_has_changed_of_it_is_no_size_of_it(bench: Bench) -> None:
-    bench.taken_before(2 * GIB, 3 * GIB)
-    bench.hypervisor.idle = 0
-    bench.changes = [*bench.changes, LedgerEntry(bench.changes[0].entity, "memory_limit", 4 * GIB, 2 * GIB, "cgroup", 2.0)]
-    bench.prepared()
-    assert bench.hypervisor.commands == [("set", 3 * GIB)]
 
 
 def test_it_gets_back_no_more_than_it_can_have_now(bench: Bench) -> None:
@@ -414,10 +398,3 @@ def test_where_the_host_has_too_little_such_a_guest_keeps_what_it_has(bench: Ben
     bench.host, bench.fields = SHORT, {"give_back": "it is about to be migrated"}
     bench.cycle()
     assert bench.hypervisor.commands == []
-
-
-def test_nothing_is_given_back_to_such_a_guest_of_which_nothing_was_taken(bench: Bench) -> None:
-    bench.fields = {"give_back": "memory is being plugged into it"}
-    bench.cycle()
-    assert not bench.hypervisor.commands
-    assert not bench.decided

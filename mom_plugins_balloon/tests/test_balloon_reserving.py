@@ -120,9 +120,8 @@ class TestWhatCanBeHad:
             host.kept.reserve(GIB, 600)
         assert host.kept.reserved_kib() == 6 * GIB
 
-    @pytest.mark.parametrize("why", ["mom only observes", "no policy in force reads Host.mem_reserved"])
-    def test_without_anybody_who_makes_guests_give_only_what_is_there_is_promised(self, host: KeptReservation, why: str) -> None:
-        host.why = why
+    def test_where_no_guest_gives_memory_only_available_memory_is_promised(self, host: KeptReservation) -> None:
+        host.why = why = "mom only observes"
         host.see(2 * GIB, a_guest("a"))
         assert host.kept.reserve(300 * MIB, 600).state is ReservationState.READY
         with pytest.raises(ReservationRefused, match=re.escape(f"guests can give 0 KiB ({why})")):
@@ -217,12 +216,6 @@ class TestWhatGuestsWillTakeBeforeLong:
         with pytest.raises(ReservationRefused, match=r"2\.00 GiB will be taken by guests by \d\d:\d\d, as usual"):
             host.kept.reserve(6 * GIB, 600)
         assert host.kept.reserve(4 * GIB, 600).state is ReservationState.READY
-
-    def test_when_is_not_said_where_nobody_knows(self, host: KeptReservation) -> None:
-        self.see(host)
-        assert host.kept.room().rise == "2.00 GiB will be taken by guests before long, as usual"
-        self.see(host, ahead=0)
-        assert host.kept.room().rise == ""
 
     def test_what_is_there_for_a_launch_stays_there_for_it(self, host: KeptReservation) -> None:
         host.see(8 * GIB)

@@ -126,12 +126,6 @@ class TestWhatItStartedWith:
         guests.has("vm", 3)
         assert [guests.holds() for _ in range(2)] == [{"vm": 1}] * 2
 
-    def test_what_else_mom_has_changed_of_a_guest_is_no_size_of_it(self, guests):
-        guests.changes.append(LedgerEntry(Entity(Scope.GUEST, "vm", "vm"), "memory_limit", GIB, 2 * GIB, "cgroup", 0.0, "1"))
-        guests.start_mom()
-        guests.has("vm", 3)
-        assert guests.holds() == {"vm": 3}
-
     def test_a_guest_whose_driver_never_comes_is_promised_what_it_has(self, guests):
         guests.has("vm", 4)
         for _ in range(20):

@@ -43,8 +43,8 @@ class Arrivals:
                 self._context.log.warning("guest %s is gone: its reservation %s waits for another guest", name, identity)
         lasting = {identity: changed.get(identity, reservation) for identity, reservation in kept.items() if reservation not in ended}
         for reservation, guest in self._matched([*lasting.values()], snapshot, now):
-            taken = replace(reservation, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
-            changed[reservation.id] = lasting[reservation.id] = taken
+            matched = replace(reservation, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
+            changed[reservation.id] = lasting[reservation.id] = matched
             self._context.log.info("guest %s takes reservation %s", printable(guest.name), reservation.id)
         takers = [(entry.guest, snapshot.guests.get(entry.guest) or self._takers.get(entry.guest)) for entry in lasting.values()]
         self._takers = {identity: guest for identity, guest in takers if guest is not None}

@@ -1,6 +1,6 @@
-"""Hosts of Apache CloudStack: how they are told, what `mom config init` writes for their instances, and what `mom doctor` says of them.
+"""Hosts of Apache CloudStack: how mom recognizes them, promises for their instances in a new configuration, and findings of `mom doctor`.
 
-What CloudStack starts an instance of an over-provisioned cluster with, and why, is in docs/cloudstack.md, with the sources.
+docs/cloudstack.md describes how CloudStack starts instances, with its sources.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mom_plugins_balloon.promises import AT_START
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"
-"""The configuration of CloudStack's agent, which each host of it has."""
+"""Configuration of CloudStack's agent, which each of its hosts has."""
 
 SUBJECT: Final = "CloudStack"
 
@@ -31,16 +31,16 @@ and consoles. The last part is its setting `instance.name`."""
 FOR_GUESTS: Final[Mapping[str, Mapping[str, Value]]] = {INSTANCES: {"guarantee": AT_START}, SYSTEM_VMS: {"guarantee": "100%"}}
 
 WHY: Final = (
-    "Apache CloudStack's agent is on this host. Its instances keep what they were started with, at least, and its system VMs all."
-    " Where CloudStack starts instances with all that they were sold, nothing is taken from them by this: write the share that is"
-    " promised to them instead, such as 50% where mem.overprovisioning.factor is 2. See docs/cloudstack.md."
+    "Apache CloudStack's agent is on this host. Its instances keep the size that they were started with, and its system VMs all memory."
+    " If CloudStack starts instances with all their memory, nothing is taken from them: promise a share instead, such as 50% where"
+    " mem.overprovisioning.factor is 2. See docs/cloudstack.md."
 )
 
 _INSTANCE: Final = re.compile(r"i-\d+-\d+-.+")
 _SYSTEM_VM: Final = re.compile(r"[rsv]-\d+-.+")
 _WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][ \t]*true[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _LARGEST_BYTES: Final = 1 << 18
-"""Of the agent's configuration: it has 20 KB."""
+"""Bytes of the agent's configuration that are read; it has 20 KB."""
 
 _STARTS_WHOLE: Final = (
     "have CloudStack start them with all: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false for the cluster,"
@@ -50,30 +50,30 @@ _STARTS_WHOLE: Final = (
 
 @runtime_checkable
 class GuestFields(Protocol):
-    """A hypervisor that hands out what it saw of its guests when it listed them last."""
+    """Hypervisor that returns fields of guests as it listed them last."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The fields of these guests, by guest id."""
+        """Return the fields of these guests by guest id."""
 
 
 def is_here(root: Path) -> bool:
-    """True if CloudStack's agent is on the host with these files."""
+    """Return whether CloudStack's agent is on the host with these files."""
     try:
         return is_there(root / AGENT)
-    except PermissionError:  # of its folder: it is there
+    except PermissionError:  # of its folder: the agent is there
         return True
 
 
 def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, started: StartedSizes) -> Iterable[Finding]:
-    """What there is to say on a host of CloudStack; nothing elsewhere."""
+    """Yield findings on a host of CloudStack, and none elsewhere."""
     if hypervisor is None or not isinstance(hypervisor, GuestFields) or not is_here(root):
         return
     try:
         listed = hypervisor.guests()
         fields = hypervisor.fields(listed)
-    except HypervisorError:  # which is said of balloons as a whole
+    except HypervisorError:  # the findings of memory balloons report it
         return
-    guests = [replace(one, fields=fields.get(one.id, {})) for one in listed]
+    guests = [replace(guest, fields=fields.get(guest.id, {})) for guest in listed]
     instances = [guest for guest in guests if _INSTANCE.fullmatch(guest.name)]
     system_vms = sum(_SYSTEM_VM.fullmatch(guest.name) is not None for guest in guests)
     yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {_count(instances)} and {system_vms} system VMs active")
@@ -85,47 +85,46 @@ def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, 
 
 
 def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedSizes) -> Iterator[Finding]:
-    """Instances that were started with less than they can have, and whether they are promised that; and those that are promised all."""
+    """Yield instances that started with less than their maximum, and instances that are promised all their memory."""
     promised = guarantees.written(instances)
     below: list[str] = []
-    open_ones: list[str] = []
+    unpromised: list[str] = []
     whole: list[str] = []
     for guest in instances:
-        known, promises, maximum = started.of(guest), promised.get(guest.id, ()), guest.number("balloon_max")
-        had = guest.number("balloon_cur") if known is None else float(known.size)
-        if had is None or maximum is None:
+        at_start, promises, maximum = started.of(guest), promised.get(guest.id, ()), guest.number("balloon_max")
+        size = guest.number("balloon_cur") if at_start is None else float(at_start.size)
+        if size is None or maximum is None:
             continue
-        if had < maximum - SAME_SIZE_KIB:
-            below.append(f"{printable(guest.name, 40)} with {format_kib(had)} of {format_kib(maximum)}")
+        if size < maximum - SAME_SIZE_KIB:
+            below.append(f"{printable(guest.name, 40)} with {format_kib(size)} of {format_kib(maximum)}")
             if not promises and not guarantees.by_class:
-                open_ones.append(guest.name)
+                unpromised.append(guest.name)
         elif AT_START in promises:
             whole.append(guest.name)
     if below:
-        text = f"{_count(below)} started with less than all: {first_names(below, 3)}; mom lets such guests grow on demand"
-        if open_ones:
-            text += f"; not promised what they started with: {len(open_ones)}"
-            cure = f'under `guests:` in mom\'s file: "{_pattern(open_ones)}": {{guarantee: {AT_START}}}'
-            yield Finding(Severity.WARNING, SUBJECT, text, cure)
-        else:
-            yield Finding(Severity.OK, SUBJECT, text)
+        text = f"{_count(below)} started with less than the maximum: {first_names(below, 3)}; mom lets such guests grow on demand"
+        severity, cure = Severity.OK, ""
+        if unpromised:
+            text += f"; {len(unpromised)} without a promise of the size at the start"
+            severity, cure = Severity.WARNING, f'under `guests:` in mom\'s file: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
+        yield Finding(severity, SUBJECT, text, cure)
     if whole:
-        text = f"{_count(whole)} started with all, and promised what they started with: nothing is taken from {first_names(whole, 3)}"
-        cure = f'to have memory of them, promise them their share: "{_pattern(whole)}": {{guarantee: 50%}} for a factor of 2'
+        text = f"{_count(whole)} started with all memory and a promise of that: nothing is taken from {first_names(whole, 3)}"
+        cure = f'to take unused memory of them, promise a share: "{_pattern(whole)}": {{guarantee: 50%}} for a factor of 2'
         yield Finding(Severity.OK, SUBJECT, text, cure)
 
 
 def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
-    """Instances of which a part of the memory is not there yet, and no balloon can give it to them."""
-    found: list[str] = []
+    """Yield instances whose memory is not all plugged in. No balloon can give them the other part."""
+    partial: list[str] = []
     for guest in instances:
         maximum, limit = guest.number("balloon_max"), guest.number("mem_plug_limit")
         if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
-            found.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
-    if found:
-        text = f"{_count(found)} with a part of the memory only: {first_names(found, 3)}"
-        rest = "the rest is plugged in when CloudStack scales them, and no balloon can give it"
-        yield Finding(Severity.OK, SUBJECT, f"{text}; {rest}", f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
+            partial.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
+    if partial:
+        text = f"{_count(partial)} with a part of the memory only: {first_names(partial, 3)}"
+        text += "; CloudStack plugs in the other part when it scales them, and no balloon can give it"
+        yield Finding(Severity.OK, SUBJECT, text, f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
 
 
 def _count(instances: Sequence[object]) -> str:
@@ -133,13 +132,13 @@ def _count(instances: Sequence[object]) -> str:
 
 
 def _pattern(names: Sequence[str]) -> str:
-    """The pattern that covers instances with these names."""
+    """Return a pattern that covers instances with these names."""
     ends = {name.rpartition("-")[2] for name in names}
     return INSTANCES if ends == {"VM"} else f"i-*-{ends.pop()}" if len(ends) == 1 else "i-*"
 
 
 def _without_balloons(root: Path) -> bool:
-    """True if the agent gives its instances no balloon device."""
+    """Return whether the agent gives its instances no balloon device."""
     with suppress(OSError):
         return _WITHOUT_BALLOON.search(read_file(root / AGENT, _LARGEST_BYTES).decode(errors="replace")) is not None
     return False

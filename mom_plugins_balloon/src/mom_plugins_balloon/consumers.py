@@ -24,7 +24,7 @@ MOVE_GUESTS: Final = "move guests away or shut some down"
 
 
 class Consumer(NamedTuple):
-    """A consumer of the host's memory, what it holds in KiB, and how to get that back."""
+    """Consumer of the host's memory: its name, its size in KiB, and the cure."""
 
     name: str
     kib: float

@@ -113,7 +113,8 @@ class BalloonExplainer(Explainer):
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""
-        decided = next((one.value for one in report.decisions if one.control == CONTROL and one.entity.id == guest.id), None)
+        decisions = (decision for decision in report.decisions if decision.control == CONTROL and decision.entity.id == guest.id)
+        decided = next((decision.value for decision in decisions), None)
         return sentence(code, guest, report.snapshot.host) if decided == guest.number(SUGGESTED) else ""
 
     def part(self, about: About) -> ExplanationPart:
@@ -212,11 +213,11 @@ def _size_now(figures: GuestFigures) -> Iterator[str]:
     elif figures.has_maximum:
         yield f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
     elif started is None:
-        taken = "are in its balloon" if figures.asked_kib is None else "are taken from it for the host"
-        yield f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} {taken}."
+        where = "are in its balloon" if figures.asked_kib is None else "are taken from it for the host"
+        yield f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} {where}."
     else:
-        taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
-        yield f"It has {format_kib(size)} of {format_kib(maximum)}: it had {format_kib(started)} when mom first saw it{taken}."
+        lost = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
+        yield f"It has {format_kib(size)} of {format_kib(maximum)}: it had {format_kib(started)} when mom first saw it{lost}."
     if figures.least_kib is not None:
         yield f"Its balloon cannot shrink it below {format_kib(figures.least_kib)}: virtio-mem's memory is out of its reach."
 
@@ -288,15 +289,15 @@ def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
 
 
 def _next(about: About, figures: GuestFigures, history: GuestHistory, obstacle: str) -> Iterator[str]:
-    size, asked, rest = figures.size_kib, figures.asked_kib, about.number(RESTS)
+    size, target, again_in = figures.size_kib, figures.asked_kib, about.number(RESTS)
     if obstacle:
         since = "" if history.obstacle is None else f" (since {about.ago(history.obstacle_since)})"
-        again = "" if rest is None else f"; it is asked again in {lasting(rest)}, at {about.at(about.report.time + rest)}"
+        again = "" if again_in is None else f"; it is asked again in {lasting(again_in)}, at {about.at(about.report.time + again_in)}"
         yield f"mom does not count on its memory{since}: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
         return
-    if asked is not None and abs(asked - size) >= ARRIVED_KIB:
-        yield f"It is on its way to {format_kib(asked)}, which mom asked for."
+    if target is not None and abs(target - size) >= ARRIVED_KIB:
+        yield f"It is on its way to {format_kib(target)}, which mom asked for."
     elif not obstacle:
         yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."
 

@@ -58,7 +58,7 @@ class KeptReservation:
 
     @property
     def specificity(self) -> tuple[bool, int]:
-        """Order in which reservations are matched: with a name first, then the smallest, so that small guests leave large ones alone."""
+        """Sort key for matching: named reservations first, then the smallest, which leaves large ones to large guests."""
         return not self.name, self.memory_kib
 
     def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:

@@ -19,7 +19,7 @@ COME_SECONDS: Final = 60.0
 """s. How long memory is kept after the wait for a guest that does not arrive: its disk may be missing, or its process slow to begin."""
 
 MOST_WAITING: Final = 8
-"""Launches that wait at once. Each holds one of libvirtd's threads, of which there are 20 by default, and mom needs some itself."""
+"""Launches that wait at once. Each holds one of libvirtd's 20 threads, and mom needs some itself."""
 
 _LOOK_SECONDS: Final = 0.5
 """s. How often a launch that waits wakes the engine, which runs no cycle more often."""
@@ -68,19 +68,19 @@ class HostLaunches:
     def _observed(self, guest: LaunchedGuest) -> Launch:
         """Let the guest start, and log the memory that it lacks."""
         with contextlib.suppress(MomError):
-            there = self.reservations.room().free_kib
-            if there < guest.memory_kib:
-                sizes = format_kib(there), format_kib(guest.memory_kib)
+            free_kib = self.reservations.room().free_kib
+            if free_kib < guest.memory_kib:
+                sizes = format_kib(free_kib), format_kib(guest.memory_kib)
                 self.context.log.info("guest %s starts with %s of its %s there: mom only observes", printable(guest.name), *sizes)
         return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
-        """Decide a launch for which not all memory can be reserved. A guest that starts anyway gets the largest part that can."""
+        """Decide a launch whose memory cannot all be reserved. A guest that starts anyway gets the largest possible part."""
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
-        left, there, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
-        # All that can be had; without cold memory; a first share of what guests give; available memory; an earlier reservation alone.
-        parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, there + gives, there + gives // 2, there, 0)]
+        left, free, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
+        # All memory; without cold memory; with half of the guests' spare memory; without that; only an earlier reservation.
+        parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, free + gives, free + gives // 2, free, 0)]
         for part in dict.fromkeys(parts):
             with contextlib.suppress(MomError):
                 kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, part_kib=part, who=who)

@@ -37,7 +37,7 @@ END_SECONDS: Final = 6.0
 """s. From the end of a sweep's time until the guest has its headroom back: its last slice, and commands that are tried again."""
 
 BACK_SECONDS: Final = 3.0
-"""s. Least time to wait for the cycle in which a guest gets its memory back."""
+"""s. Least time to wait for a guest to get its memory back."""
 
 AGAIN_SECONDS: Final = 0.5
 """s. Time between two requests for a sweep that has to wait for other sweeps."""
@@ -82,7 +82,7 @@ class LeavingGuests:
 
     context: PluginContext
     law: LawParameters
-    wanted: HostWanted
+    host_wanted: HostWanted
     records: BalloonedGuests
     limits: Callable[[], ShrinkLimits]
     """Returns the operator's limits for shrinks."""
@@ -161,7 +161,7 @@ class LeavingGuests:
 
     def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
         """Return the size down to which a guest is swept; None ends the request."""
-        host = host_memory(snapshot, self.wanted, max(0.0, request.until - time.monotonic()))
+        host = host_memory(snapshot, self.host_wanted, max(0.0, request.until - time.monotonic()))
         if host is None:
             request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
@@ -185,7 +185,7 @@ class LeavingGuests:
         return before
 
     def _has_room(self, snapshot: Snapshot) -> bool:
-        host = host_memory(snapshot, self.wanted, self.context.interval)
+        host = host_memory(snapshot, self.host_wanted, self.context.interval)
         return host is not None and headroom_returns(host, self.law)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:

@@ -18,10 +18,10 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
     from mom_daemon import StatusPart
 
     host = report.snapshot.host
-    wanted, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
-    if wanted is not None:
+    high, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
+    if high is not None:
         means = "" if state is None else " (plenty of memory)" if state == "high" else f" (short of memory: {state})"
-        yield StatusPart("host", f"wanted {format_kib(wanted)}{means}", 20)
+        yield StatusPart("host", f"wanted {format_kib(high)}{means}", 20)
     if reserved:
         yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
 

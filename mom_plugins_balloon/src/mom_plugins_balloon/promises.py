@@ -22,7 +22,7 @@ PLATFORMS_GUARANTEE = "balloon_min"
 """Field with the promise of the management system in KiB; without one, that of the YAML file and the metadata."""
 
 HOLDS = "guest_guarantee"
-"""Field with the guarantee: the largest promise, as far as the host can keep it."""
+"""Field with the guarantee: the part of the largest promise that the host can keep."""
 
 PROMISED = "mem_promised"
 """Field with the largest promise."""
@@ -101,7 +101,7 @@ class PromisesKept:
     unsettled: Set[str] = frozenset()
     """Guests whose promise is their size at the start, before that is known. They are promised their present size and not resized."""
     unheard: Set[str] = frozenset()
-    """Guests of which the plugin that promises by class has not said anything yet. They are not shrunk."""
+    """Guests without an answer of the plugin that promises by class. They are not shrunk."""
 
     @cached_property
     def holds(self) -> Mapping[str, int]:

@@ -92,9 +92,9 @@ class HostReservations:
             self._write()
             made = self._described()[kept.id]
         whom = f" (guest {printable(name)})" if name else ""
-        size, there, lasts = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
+        size, free, lasts = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
         rise = f"; {room.rise}" if room.rise else ""
-        self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", kept.id, size, lasts, kept.who, whom, there, rise)
+        self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", kept.id, size, lasts, kept.who, whom, free, rise)
         self.context.wake(f"{size} were reserved")
         return made
 
@@ -181,7 +181,7 @@ class HostReservations:
             return sum(self._arrivals.kept_kib(kept, now=True) for kept in self._kept.values())
 
     def follow(self) -> Sequence[Reservation]:
-        """Take in the last snapshot, and return reservations for which memory is missing, with the reason in their notes."""
+        """Take in the last snapshot, and return reservations that lack memory, with the reason in their notes."""
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
@@ -299,16 +299,16 @@ class HostReservations:
         described: dict[str, Reservation] = {}
         for identity, kept in self._kept.items():
             size = self._arrivals.kept_kib(kept)
-            there = max(0, min(left, size))
+            free = max(0, min(left, size))
             left -= size
-            missing = -left if there < size else 0
+            missing = -left if free < size else 0
             expected, note = seconds_to_free(missing, spare, self.context.interval, self.law), ""
             if expected is not None:
                 self._short_since.pop(identity, None)
             elif now - self._short_since.setdefault(identity, now) >= SHORT_SECONDS:
                 why = room.why or "guests need memory that they could spare before"
                 note = f"{format_kib(missing - spare.total - spare.cold)} of it cannot be freed any more: {why}"
-            described[identity] = self._describe(kept, note, size, there, expected)
+            described[identity] = self._describe(kept, note, size, free, expected)
         return described
 
     def _describe(self, kept: KeptReservation, note: str, size: int = 0, there: int = 0, expected: float | None = None) -> Reservation:

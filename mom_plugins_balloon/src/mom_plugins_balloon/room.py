@@ -1,7 +1,7 @@
 """Room for reservations: memory that the host has, and memory that guests can give without falling below their need or guarantee.
 
-The figures are careful, because a launch relies on them. A guest keeps what the law leaves it and what the gate demands. Memory in swap is
-never promised, and cold memory only in part.
+The figures are careful, because a launch relies on them. Guests keep their margins, and the gate decides. Memory in swap is never promised,
+and cold memory only in part.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RETURNING_SHARE: Final = 0.1
 """Ratio of guests' memory in the host's swap that is kept free. About that much swaps in within a minute of all that stays away for ten."""
 
 PACE_SHARE: Final = 0.0025
-"""1/s. Ratio of guests' memory that goes to swap: a quarter of the pace at which a guest without stalls is reclaimed."""
+"""1/s. Ratio of guests' memory that goes to swap: a quarter of the largest pace for guests without stalls."""
 
 
 class Spare(NamedTuple):
@@ -52,7 +52,7 @@ class Spare(NamedTuple):
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
-    """Return the host's gain when all guests give what they can spare."""
+    """Return the host's gain when all guests give their spare memory."""
     described = records.described
     snapshot = described.snapshot
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
@@ -181,7 +181,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
 
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation for which memory is missing, with all figures."""
+    """Return the refusal of a reservation that lacks memory, with all figures."""
     why = f" ({room.why})" if room.why else ""
     parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}{why}"]
     if room.can_offload_kib:
@@ -196,7 +196,7 @@ def too_large(memory_kib: int, room: Room) -> ReservationRefused:
 
 
 def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation for which memory comes after its deadline."""
+    """Return the refusal of a reservation whose memory comes after its deadline."""
     when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
     message = f"cannot reserve {format_kib(memory_kib)}: it would be there {when}, after the deadline in {format_duration(seconds)}"
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved at once; or set a later deadline")

@@ -1,8 +1,8 @@
 """Sizes that guests started with, kept as long as they run and across restarts of mom, for `guarantee: start`.
 
 No interface reports this size. libvirt's description of a running guest follows its balloon. A guest that starts with less than its maximum
-boots with all of it, until its driver has filled the balloon at half a GiB per second. So mom takes the size at which the guest comes to
-rest after its driver has answered, before mom first asks it for another.
+boots with all of it, until its driver has filled the balloon at half a GiB per second. So mom waits until the driver has answered and the
+size has come to rest, and takes that size before it first asks for another.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class StartedSizes:
         return min(before + plugged, maximum)
 
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
-        """Return the ids of guests whose size has moved only with their maximum since mom set it, as memory was plugged in or out.
+        """Return the ids of guests whose size has only moved with their maximum since mom set it: memory was plugged in or out.
 
         QEMU keeps the memory in the balloon then. These guests had all their memory before mom, or the size that they started with.
 
