@@ -628,9 +628,9 @@ def find_port(channel: str, root: str = "/") -> str:
     return str(named)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="mom-guestd", description="Tells the host how this guest's memory is.")
+def parser_of_options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="mom-guestd", description="Reports this guest's memory to the host.")
     parser.add_argument("--version", action="version", version="mom-guestd " + VERSION)
     parser.add_argument("--channel", default=CHANNEL, help="virtio-serial channel, or the path of its device (default: %(default)s)")
     parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS", help="numeric address for TCP, too; may be repeated")
@@ -656,8 +656,14 @@ def main(arguments: list[str] | None = None) -> int:
         help="while the host is short of memory, drop page cache that was not used for so long (without a number: %(const)s)",
     )
     parser.add_argument("--once", choices=("stats", "props"), help="print the answer and end")
-    parser.add_argument("--put-back", action="store_true", help="put back what a mom-guestd that was killed has changed, and end")
+    parser.add_argument("--put-back", action="store_true", help="restore settings that a killed mom-guestd has changed, and end")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run mom-guestd, and return the exit code."""
+    parser = parser_of_options()
     chosen = parser.parse_args(arguments)
     if chosen.trim is not None and chosen.trim < LEAST_TRIM_SECONDS:
         parser.error(f"--trim: page cache that was used in the last {LEAST_TRIM_SECONDS} s is in use")
@@ -678,8 +684,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         servers = [Clients(guest, address, chosen.port, allowed, places) for address in listen]
     except OSError as error:
-        taken = " (another one runs already?)" if error.errno == errno.EADDRINUSE else ""
-        sys.stderr.write(f"mom-guestd: cannot listen: {error.strerror}{taken}\n")
+        hint = " (is another mom-guestd running?)" if error.errno == errno.EADDRINUSE else ""
+        sys.stderr.write(f"mom-guestd: cannot listen: {error.strerror}{hint}\n")
         return 1
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(3600.0,), daemon=True).start()
