@@ -39,7 +39,8 @@ from pathlib import Path
 import mom_helper
 from mom_devkit.without_root import StandInGuest
 from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order, OrderNumber
-from mom_kvm import GroupValue, Helper, ProcessStat, write_file
+from mom_kvm import Helper, ProcessStat, write_file
+from mom_kvm.root_helper import GroupValue
 
 TARGETS = {"set": 100.0, "groups": 100.0, "open": 100.0, "resident": 15.0}
 

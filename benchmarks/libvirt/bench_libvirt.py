@@ -70,7 +70,8 @@ def answers(rounds: int, many: int) -> list[list[Record]]:
 
 def conversion(many: int) -> list[float]:
     """Milliseconds for so many records to become fields, in each of the cycles after the first."""
-    from mom_kvm import Reading, convert
+    from mom_kvm import convert
+    from mom_kvm.statistics import Reading
 
     rounds = answers(ROUNDS, many)
     base = max(value for record in rounds[0] if isinstance(value := record.get("balloon.last-update"), int))
@@ -174,7 +175,7 @@ def listing(many: int) -> list[float]:
 def watch(many: int) -> tuple[list[float], list[float]]:
     """Milliseconds of a look at so many guests that all have something new to tell, and of one at the same guests before they have."""
     from mom_core import Guest, Snapshot
-    from mom_kvm import GuestWatch
+    from mom_kvm.watch import GuestWatch
     from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 
     module = RecordedLibvirt(many)

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import Value
-from mom_kvm import Cgroups, CpuCounters, Hierarchies, HostSide, MergedPages, cgroups_of, huge_kib, swapped_kib, times_of
+from mom_kvm import Hierarchies, HostSide, cgroups_of, times_of
+from mom_kvm.guest_cgroup import Cgroups, CpuCounters
+from mom_kvm.qemu_process import MergedPages, huge_kib, swapped_kib
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"

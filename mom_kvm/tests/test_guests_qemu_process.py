@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_kvm import HeldMemory, Merged, MergedPages, held_memory, huge_kib, largest_kib, swapped_kib, times_of
+from mom_kvm import HeldMemory, held_memory, largest_kib, times_of
+from mom_kvm.qemu_process import Merged, MergedPages, huge_kib, swapped_kib
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
 

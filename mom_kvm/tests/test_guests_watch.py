@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mom_core import Decision, Guest, Host, HypervisorError, Outcome, Report, Snapshot, Status
-from mom_kvm import GuestWatch, Statistics, WatchedMemory, usable_soon, why_wake
+from mom_kvm import WatchedMemory, why_wake
+from mom_kvm.watch import GuestWatch, Statistics, usable_soon
 
 MIB = 1024
 GIB = 1024 * MIB

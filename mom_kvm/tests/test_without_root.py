@@ -15,17 +15,17 @@ from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, anoth
 from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
 from mom_kvm import (
-    GroupValue,
     GroupWrite,
     Helper,
     PeerCredentials,
     connect_to_guest,
     open_process_file,
-    read_process_file,
     why_not_writable,
     write_file,
     write_group_files,
 )
+from mom_kvm.kernel_files import read_process_file
+from mom_kvm.root_helper import GroupValue
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
 

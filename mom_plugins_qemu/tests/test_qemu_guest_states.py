@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mom_kvm import PERIOD
+from mom_kvm import GuestField
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.monitored_guest import MonitoredGuest
 
@@ -22,5 +22,5 @@ def test_what_is_done_for_a_paused_guest_is_done_for_none_that_is_to_be_left_alo
 
 
 def test_of_a_guest_whose_monitor_does_not_answer_no_old_figure_is_told() -> None:
-    assert guest(status="running", polling=2).all_fields() == {PERIOD: 2}
+    assert guest(status="running", polling=2).all_fields() == {GuestField.PERIOD: 2}
     assert guest(status="running", polling=2, failure="no answer").all_fields() == {}

@@ -40,7 +40,9 @@ from mom_core import (
 from mom_daemon.cli.frame import run
 from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_devkit.without_root import another_user
-from mom_kvm import GroupValue, GroupWrite, Helper, ProcessStat, open_process_file, read_process_file, write_group_files
+from mom_kvm import GroupWrite, Helper, ProcessStat, open_process_file, write_group_files
+from mom_kvm.kernel_files import read_process_file
+from mom_kvm.root_helper import GroupValue
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
 

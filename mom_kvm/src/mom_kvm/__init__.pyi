@@ -41,13 +41,11 @@ from .kernel_files import (
     ProcessStat as ProcessStat,
     boot_id as boot_id,
     cure_by_lines as cure_by_lines,
-    guest_of as guest_of,
     open_process_file as open_process_file,
     parse_number_list as parse_number_list,
     pid_of as pid_of,
     read_kernel_file as read_kernel_file,
     read_meminfo as read_meminfo,
-    read_process_file as read_process_file,
     root_cure as root_cure,
     unwritable_finding as unwritable_finding,
     why_not_writable as why_not_writable,
@@ -57,12 +55,7 @@ from .kernel_files import (
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
 from .notes import NoteStore as NoteStore
-from .root_helper import (
-    HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE,
-    DeclaredFile as DeclaredFile,
-    GroupValue as GroupValue,
-    Helper as Helper,
-)
+from .root_helper import HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE, Helper as Helper
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
 from .services.eviction import (
@@ -130,41 +123,12 @@ from .sockets import (
 )
 from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
 from .disk_limits import tune_named as tune_named, wanted_limits as wanted_limits
-from .fields import (
-    AUTODEFLATE as AUTODEFLATE,
-    BALLOON as BALLOON,
-    GIVE_BACK as GIVE_BACK,
-    LEAST as LEAST,
-    LIMIT_ROOM as LIMIT_ROOM,
-    PERIOD as PERIOD,
-    REPORTING as REPORTING,
-    VOUCHED as VOUCHED,
-    guest_fields as guest_fields,
-    host_fields as host_fields,
-)
-from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroups_of as cgroups_of, pressure_in as pressure_in
+from .fields import GuestField as GuestField, guest_fields as guest_fields, host_fields as host_fields
+from .guest_cgroup import cgroups_of as cgroups_of, pressure_in as pressure_in
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
-from .qemu_process import (
-    held_memory as held_memory,
-    HeldMemory as HeldMemory,
-    Merged as Merged,
-    huge_kib as huge_kib,
-    largest_kib as largest_kib,
-    MergedPages as MergedPages,
-    swapped_kib as swapped_kib,
-    times_of as times_of,
-)
-from .reporting_hypervisor import ReportingHypervisor as ReportingHypervisor
+from .qemu_process import held_memory as held_memory, HeldMemory as HeldMemory, largest_kib as largest_kib, times_of as times_of
 from .resizes import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
-from .statistics import Reading as Reading, Record as Record, convert as convert, possible_maximum as possible_maximum
-from .watch import (
-    BalloonStatistics as BalloonStatistics,
-    GuestWatch as GuestWatch,
-    WatchedMemory as WatchedMemory,
-    Statistics as Statistics,
-    TAKEN_KIB as TAKEN_KIB,
-    usable_soon as usable_soon,
-    why_wake as why_wake,
-)
+from .statistics import Record as Record, convert as convert, possible_maximum as possible_maximum
+from .watch import WatchedMemory as WatchedMemory, TAKEN_KIB as TAKEN_KIB, why_wake as why_wake

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Finding, Guest, Severity, Value, as_number, first_names, format_duration
-from mom_kvm.fields import AUTODEFLATE, HUGE_PAGES, REPORTING
+from mom_kvm.fields import GuestField
 from mom_kvm.huge_pages import NEVER
 from mom_kvm.reporting_hypervisor import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
@@ -84,14 +84,14 @@ def examined(
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
     """Findings about what would bring something if it were switched on; nothing is wrong. docs/reporting.md has the measurements."""
-    silent = [guest for guest in guests if guest[1].get(REPORTING) == 0]
+    silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
         now = f", here now up to {held_kib >> 10} MiB" if held_kib >= _WORTH_MENTION_KIB else ""
         gain = f"with it the host gets back what a guest has freed, of 450 MiB about 420 in 10 s{now}"
         cure = f"to have it: {reporting_by}; from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
         yield Finding(Severity.OK, "free page reporting", f"off for {told([name for name, _ in silent])}; {gain}", cure)
-    stiff = [guest for guest in guests if guest[1].get(AUTODEFLATE) == 0]
+    stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
     if stiff and autodeflate_by:
         gain = "with it a guest that runs out takes back from its balloon within a second, instead of a kill"
         cure = (
@@ -106,7 +106,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
         text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
         cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
         yield Finding(Severity.OK, "huge pages", text, cure)
-    told_kib = [(as_number(fields.get(HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
+    told_kib = [(as_number(fields.get(GuestField.HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
     known = [(huge, held) for huge, held in told_kib if huge is not None and held]
     if mode == NEVER or not known:
         return

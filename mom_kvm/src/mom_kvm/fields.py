@@ -7,24 +7,20 @@ from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
 
-BALLOON: Final = "balloon_target"
-"""Control that sets a balloon's size."""
-PERIOD: Final = "balloon_stats_period"
-"""Field and control: how often the balloon driver reports."""
-REPORTING: Final = "balloon_reporting"
-"""Field: whether free page reporting is on."""
-AUTODEFLATE: Final = "balloon_autodeflate"
-"""Field: whether the balloon deflates when the guest runs out of memory."""
-LEAST: Final = "balloon_least"
-"""Field: the smallest size that the balloon can bring the guest to."""
-GIVE_BACK: Final = "give_back"
-"""Field: why mom has to give memory back to the guest."""
-HUGE_PAGES: Final = "host_huge_pages"
-LIMIT_ROOM: Final = "host_limit_room"
-"""Field: headroom below the memory limits of the guest's cgroups."""
-VOUCHED: Final = "mem_vouched"
-"""Field: the most memory that the node keeps for the guest."""
-REBOOT_AGE: Final = "reboot_age"
+
+class GuestField:
+    """Names of guests' fields that code refers to; `BALLOON` and `PERIOD` are controls, too."""
+
+    BALLOON: Final = "balloon_target"
+    PERIOD: Final = "balloon_stats_period"
+    REPORTING: Final = "balloon_reporting"
+    AUTODEFLATE: Final = "balloon_autodeflate"
+    LEAST: Final = "balloon_least"
+    GIVE_BACK: Final = "give_back"
+    HUGE_PAGES: Final = "host_huge_pages"
+    LIMIT_ROOM: Final = "host_limit_room"
+    VOUCHED: Final = "mem_vouched"
+    REBOOT_AGE: Final = "reboot_age"
 
 
 def _process(name: str, unit: Unit, description: str, file: str) -> FieldSpec:
@@ -60,27 +56,32 @@ _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
     (
-        LEAST,
+        GuestField.LEAST,
         Unit.KIB,
         "what the guest's balloon can bring it to at least: memory that virtio-mem has plugged in is out of its reach; unknown: it has none"
         " such",
-        LEAST,
+        GuestField.LEAST,
     ),
     (
-        GIVE_BACK,
+        GuestField.GIVE_BACK,
         Unit.TEXT,
         "why mom is to give back what it took from the guest, and to leave it as it is until that is over, such as a migration that is"
         " about to begin; unknown: nothing is known of such",
-        GIVE_BACK,
+        GuestField.GIVE_BACK,
     ),
     ("balloon_rate", Unit.KIB_PER_SECOND, "how fast the guest grows; negative: shrinks", "balloon.current"),
     (
-        REPORTING,
+        GuestField.REPORTING,
         Unit.FLAG,
         "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) gives back what it has freed; 0: it is off",
-        REPORTING,
+        GuestField.REPORTING,
     ),
-    (AUTODEFLATE, Unit.FLAG, "1: the balloon gives memory back by itself when the guest runs out; 0: it does not", AUTODEFLATE),
+    (
+        GuestField.AUTODEFLATE,
+        Unit.FLAG,
+        "1: the balloon gives memory back by itself when the guest runs out; 0: it does not",
+        GuestField.AUTODEFLATE,
+    ),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
     (
@@ -93,13 +94,13 @@ _SAID: Final = (
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
     (
-        REBOOT_AGE,
+        GuestField.REBOOT_AGE,
         Unit.SECONDS,
         "for how long the guest has reported since it was seen to reboot; unknown if it was not",
         "balloon.minor_fault",
     ),
     ("stats_rejected", Unit.COUNT, "figures that the guest reported since mom knows it and that cannot be true", "balloon.*"),
-    (PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", PERIOD),
+    (GuestField.PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", GuestField.PERIOD),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
 )
@@ -113,7 +114,7 @@ _SEEN: Final = (
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process("host_ksm_profit", Unit.KIB, "what KSM saves of the guest, less its costs; may be negative", "ksm_stat ksm_process_profit"),
     FieldSpec(
-        LIMIT_ROOM,
+        GuestField.LIMIT_ROOM,
         Unit.KIB,
         Scope.GUEST,
         "what the guest's cgroup can still take until a limit of its memory, or of a cgroup above it, is reached: there the kernel kills;"
@@ -121,7 +122,7 @@ _SEEN: Final = (
         "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups",
     ),
     FieldSpec(
-        HUGE_PAGES,
+        GuestField.HUGE_PAGES,
         Unit.KIB,
         Scope.GUEST,
         "host memory that the guest's QEMU process holds in transparent huge pages",

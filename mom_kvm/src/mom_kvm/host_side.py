@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mom_core import Value
 from mom_kvm.cgroup_mounts import Hierarchies
-from mom_kvm.fields import HUGE_PAGES, LIMIT_ROOM
+from mom_kvm.fields import GuestField
 from mom_kvm.guest_cgroup import Cgroups, cgroups_of
 from mom_kvm.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
 from mom_kvm.kernel_files import ProcessStat
@@ -136,11 +136,11 @@ class HostSide:
 
     def _walk(self, found: Mapping[str, dict[str, Value]]) -> None:
         """Add memory in huge pages where no control group tells it."""
-        untold = [(fields, self._processes[uuid]) for uuid, fields in found.items() if fields and HUGE_PAGES not in fields]
+        untold = [(fields, self._processes[uuid]) for uuid, fields in found.items() if fields and GuestField.HUGE_PAGES not in fields]
         self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
         for fields, process in untold:
             if process.walk.kib is not None:
-                fields[HUGE_PAGES] = process.walk.kib
+                fields[GuestField.HUGE_PAGES] = process.walk.kib
 
     def _whose_turn(self) -> set[str]:
         uuids = list(self._processes)
@@ -157,11 +157,11 @@ class HostSide:
             return {}
         if close or not process.closely:
             process.closely = self._looked_closely(process, folder, now)
-            room = process.closely.get(LIMIT_ROOM)
+            room = process.closely.get(GuestField.LIMIT_ROOM)
             process.fits = room + times.resident_kib if isinstance(room, int) and times.resident_kib is not None else None
         fields: dict[str, Value] = {**process.closely, "rss": times.resident_kib}
         if process.fits is not None and times.resident_kib is not None:
-            fields[LIMIT_ROOM] = max(0, process.fits - times.resident_kib)
+            fields[GuestField.LIMIT_ROOM] = max(0, process.fits - times.resident_kib)
         process.times = times
         if before is not None:
             fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)
@@ -184,8 +184,8 @@ class HostSide:
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,
             "host_ksm_profit": None if shared is None else shared.profit_kib,
-            LIMIT_ROOM: None if limit is None else limit.room,
-            HUGE_PAGES: self._cgroups.huge_kib(process.cgroups) if self._has_huge_pages else None,
+            GuestField.LIMIT_ROOM: None if limit is None else limit.room,
+            GuestField.HUGE_PAGES: self._cgroups.huge_kib(process.cgroups) if self._has_huge_pages else None,
             **{f"host_psi_{name}_avg10": percent for name, percent in self._cgroups.pressure(process.cgroups).items()},
             "host_cgroup_cpu_usage": process.group_used.percent,
             "host_cgroup_throttled": process.group_throttled.percent,

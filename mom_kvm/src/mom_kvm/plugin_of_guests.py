@@ -36,7 +36,7 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_kvm.fields import PERIOD
+from mom_kvm.fields import GuestField
 from mom_kvm.hypervisors import set_each
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class PluginOfGuests(Generic[H]):
         """The statistics period; balloons are another plugin's."""
         description = f"how often the guest is asked to report its memory, up to {LONGEST_PERIOD_SECONDS} s; 0: never"
         # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
-        return (ControlSpec(PERIOD, Unit.SECONDS, Scope.GUEST, description, PERIOD),)
+        return (ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),)
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
@@ -151,9 +151,13 @@ class PluginOfGuests(Generic[H]):
         period = int(self._reporting.stats_period)
         if not period:
             return
-        off = (guest for guest in snapshot.guests.values() if guest.fields.get(PERIOD) == 0 and not {"*", PERIOD} & guest.blocked.keys())
+        off = (
+            guest
+            for guest in snapshot.guests.values()
+            if guest.fields.get(GuestField.PERIOD) == 0 and not {"*", GuestField.PERIOD} & guest.blocked.keys()
+        )
         for guest in islice(off, _SWITCHED_PER_CYCLE):
-            yield Decision(guest.entity, PERIOD, period, "the guest is not asked for statistics", Source(self._context.name))
+            yield Decision(guest.entity, GuestField.PERIOD, period, "the guest is not asked for statistics", Source(self._context.name))
 
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
-from mom_kvm.fields import BALLOON, PERIOD
+from mom_kvm.fields import GuestField
 from mom_kvm.freshness import stale_seconds
 from mom_kvm.host_side import HostSide
 from mom_kvm.hypervisors import UNDESCRIBED
@@ -243,16 +243,18 @@ class SeenGuests(ABC, Generic[G]):
         if why:
             return {"*": why}
         if seen.garbled:
-            return dict.fromkeys((BALLOON, PERIOD), UNINTELLIGIBLE)
+            return dict.fromkeys((GuestField.BALLOON, GuestField.PERIOD), UNINTELLIGIBLE)
         if seen.description is None:  # what it is promised, and by whom, may stand there
             return {"*": UNDESCRIBED}
         if not seen.balloon:
-            return dict.fromkeys((PERIOD,) if seen.without_balloon else (BALLOON, PERIOD), "the guest has no balloon device")
+            return dict.fromkeys(
+                (GuestField.PERIOD,) if seen.without_balloon else (GuestField.BALLOON, GuestField.PERIOD), "the guest has no balloon device"
+            )
         why = self._moved_by(seen)
         if not why and seen.pinned and not seen.is_smaller:
             why = seen.pinned
         why = why or seen.silence(self._monotonic(), self._stale_after)
-        return {BALLOON: why} if why else {}
+        return {GuestField.BALLOON: why} if why else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from mom_core import Value
-from mom_kvm.fields import COUNTERS, MEMORY, REBOOT_AGE
+from mom_kvm.fields import COUNTERS, MEMORY, GuestField
 
 Record: TypeAlias = Mapping[str, object]
 """The record of one guest at one moment, by libvirt's names:
@@ -137,7 +137,7 @@ def convert(
             fields.update(memory)
             fields.update(reading.rates)
         if reading.rebooted is not None:
-            fields[REBOOT_AGE] = round(monotonic - reading.rebooted, 3)
+            fields[GuestField.REBOOT_AGE] = round(monotonic - reading.rebooted, 3)
     return fields, reading
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
-from mom_kvm.fields import BALLOON
+from mom_kvm.fields import GuestField
 from mom_kvm.health import HealthLimits
 from mom_kvm.statistics import Reading, Record, convert
 
@@ -216,7 +216,7 @@ class GuestWatch:
     def follow(self, report: Report) -> None:
         """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
         applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED)
-        asked = {decision.entity.id: decision.value for decision in applied if decision.control == BALLOON}
+        asked = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
         with self._lock:
             self._pressed = state is not None and state != STATE_HIGH
@@ -229,7 +229,7 @@ class GuestWatch:
                 if known is None or known.incarnation != guest.incarnation:
                     known = _Watched(guest.name, guest.incarnation, seen, expected)
                 known.seen, known.expected, known.asked = seen, expected, False
-                target = as_number(asked.get(guest.id, guest.fields.get(BALLOON)))
+                target = as_number(asked.get(guest.id, guest.fields.get(GuestField.BALLOON)))
                 if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
                     known.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = known
@@ -337,7 +337,7 @@ def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
 def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
     """There is something that the guest could get back."""
     maximum = guest.number("balloon_max")
-    if maximum is None or {"*", BALLOON} & guest.blocked.keys():
+    if maximum is None or {"*", GuestField.BALLOON} & guest.blocked.keys():
         return False
     size = min(seen.size, as_number(asked) or seen.size)
     return maximum - size >= TAKEN_KIB

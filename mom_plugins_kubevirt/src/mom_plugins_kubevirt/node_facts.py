@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from mom_core import Condition, Decision, Finding, PluginContext, Severity, Snapshot, Source, Value, as_number, format_kib, printable
-from mom_kvm import BALLOON, GIVE_BACK, VOUCHED, read_meminfo
+from mom_kvm import GuestField, read_meminfo
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
@@ -71,9 +71,9 @@ class NodeFacts:
             request = asked.memory if asked is not None and asked.memory is not None else protected
             vouched = vouched_kib(request, pod.cgroup, f"{self._context.root}/proc/{pod.pid}", node_kib)
             if vouched is not None:
-                known[VOUCHED] = math.ceil(vouched)
+                known[GuestField.VOUCHED] = math.ceil(vouched)
             if asked is not None and asked.leaves:
-                known[GIVE_BACK] = LEAVES
+                known[GuestField.GIVE_BACK] = LEAVES
 
     def host_fields(self) -> dict[str, Value]:
         """What the host's memory means to the kubelet; nothing where it does not evict, or that is not known."""
@@ -88,13 +88,13 @@ class NodeFacts:
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
         """A guest that is to be left as it is, and that mom on another node has made smaller before it came here, gets all of its memory:
         nobody but mom resizes balloons under KubeVirt. What mom has taken on this node is given back by who took it."""
-        if BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
+        if GuestField.BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
             return
-        taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == BALLOON}
+        taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == GuestField.BALLOON}
         for guest in snapshot.listed:
-            why, size, most = guest.text(GIVE_BACK), guest.number("balloon_cur"), guest.number("balloon_max")
+            why, size, most = guest.text(GuestField.GIVE_BACK), guest.number("balloon_cur"), guest.number("balloon_max")
             if why and size is not None and most is not None and size < most and guest.id not in taken_here:
-                yield Decision(guest.entity, BALLOON, int(most), f"{printable(why, 100)}: it gets all of its memory", source)
+                yield Decision(guest.entity, GuestField.BALLOON, int(most), f"{printable(why, 100)}: it gets all of its memory", source)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_kvm import VOUCHED
+from mom_kvm import GuestField
 
 PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"
@@ -20,7 +20,7 @@ _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
 _EVICTION: Final = "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods"
 FIELDS: Final = (
     FieldSpec(
-        VOUCHED,
+        GuestField.VOUCHED,
         _KIB,
         _G,
         "the most memory that the node keeps for the guest: its pod's request, or its limit; what is promised above that, as a share of the"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, as_number
-from mom_kvm import LIMIT_ROOM, GroupLimit, Hierarchies, cgroups_of, pressure_in
+from mom_kvm import GroupLimit, GuestField, Hierarchies, cgroups_of, pressure_in
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 
 _IN_TURN: Final = 50
@@ -74,10 +74,10 @@ class PodGroups:
         :param resident: what the guest's process holds now, in KiB; None: not known
         """
         group, found, before = self._found.get(pod.pod_uid, _NOTHING)
-        room = as_number(found.get(LIMIT_ROOM))
+        room = as_number(found.get(GuestField.LIMIT_ROOM))
         if room is None or resident is None or before is None:
             return group, found
-        return group, {**found, LIMIT_ROOM: max(0, int(room + before - resident))}
+        return group, {**found, GuestField.LIMIT_ROOM: max(0, int(room + before - resident))}
 
 
 _NOTHING: Final = _Look("", {}, None)
@@ -100,7 +100,7 @@ def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
     folder = group or pod.cgroup
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
     limit = GroupLimit.of_memory(folder, top) if top else None
-    found: dict[str, Value] = {} if limit is None else {LIMIT_ROOM: limit.room}
+    found: dict[str, Value] = {} if limit is None else {GuestField.LIMIT_ROOM: limit.room}
     if folder:
         found |= {f"host_psi_{name}_avg10": percent for name, percent in pressure_in(folder).items()}
     return found

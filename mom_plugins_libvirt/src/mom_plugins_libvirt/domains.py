@@ -13,20 +13,7 @@ from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
 from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import (
-    AUTODEFLATE,
-    GIVE_BACK,
-    LEAST,
-    PERIOD,
-    PROMISED_NOTHING,
-    REPORTING,
-    GuestDescription,
-    HostSide,
-    PlatformProperties,
-    SeenGuest,
-    SeenGuests,
-    possible_maximum,
-)
+from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuest, SeenGuests, possible_maximum
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
@@ -343,13 +330,16 @@ class Domains(SeenGuests[KnownDomain]):
     def _fields_of(self, seen: KnownDomain, process: Mapping[str, Value]) -> dict[str, Value]:
         described: dict[str, Value] = {}
         if seen.description is not None and seen.balloon:
-            described[PERIOD] = seen.period
+            described[GuestField.PERIOD] = seen.period
             if seen.description.balloon.startswith("virtio"):
-                described |= {REPORTING: int(seen.description.reports_free_pages), AUTODEFLATE: int(seen.description.autodeflate)}
+                described |= {
+                    GuestField.REPORTING: int(seen.description.reports_free_pages),
+                    GuestField.AUTODEFLATE: int(seen.description.autodeflate),
+                }
         if seen.least is not None:
-            described[LEAST] = seen.least
+            described[GuestField.LEAST] = seen.least
         if why := seen.why_give_back(self._monotonic()):
-            described[GIVE_BACK] = why
+            described[GuestField.GIVE_BACK] = why
         if seen.description is not None and not self._settings.counts_vcpus:
             described["vcpu_count"] = seen.description.vcpus or None
         if seen.description is not None and seen.description.plug_limit_kib:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_kvm import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, guest_fields, host_fields
+from mom_kvm import GuestField, guest_fields, host_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
 _PLUG_LIMIT: Final = "the guest's memory after all that may be plugged into it while it runs; mom plugs nothing; unknown: nothing may be"
 
 _DESCRIBED: Final = {
-    **dict.fromkeys((PERIOD, REPORTING, AUTODEFLATE), "the domain XML"),
+    **dict.fromkeys((GuestField.PERIOD, GuestField.REPORTING, GuestField.AUTODEFLATE), "the domain XML"),
     "balloon.maximum": "balloon.maximum less unplugged virtio-mem and memory devices that are no RAM",
-    LEAST: "the domain XML's virtio-mem",
-    GIVE_BACK: "the domain XML's virtio-mem; what its platform says",
+    GuestField.LEAST: "the domain XML's virtio-mem",
+    GuestField.GIVE_BACK: "the domain XML's virtio-mem; what its platform says",
 }
 
 

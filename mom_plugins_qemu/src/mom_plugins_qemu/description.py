@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_kvm import AUTODEFLATE, REPORTING, HeldMemory, Record
+from mom_kvm import GuestField, HeldMemory, Record
 from mom_plugins_qemu.command_line import canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
@@ -34,7 +34,7 @@ DESCRIBING: Final = (
 GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
-_SWITCHES: Final = {REPORTING: "free-page-reporting", AUTODEFLATE: "deflate-on-oom"}
+_SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
 """A balloon device's own doings: the fields, and its properties, which are fixed when the guest is started."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")

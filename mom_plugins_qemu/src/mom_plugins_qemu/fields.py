@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
-from mom_kvm import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, VOUCHED, guest_fields, host_fields
+from mom_kvm import GuestField, guest_fields, host_fields
 from mom_plugins_qemu.description import STATISTICS
 
 PLUGGED: Final = "plugged_cur"
@@ -14,16 +14,16 @@ PLUGGED_MAXIMUM: Final = "plugged_max"
 _SOURCES: Final = {
     "balloon.current": "query-balloon actual, and virtio-mem's size",
     "balloon.maximum": "query-memory-size-summary base-memory, DIMMs, and virtio-mem's size",
-    LEAST: "query-memory-devices size",
-    GIVE_BACK: "query-memory-devices requested-size and size",
+    GuestField.LEAST: "query-memory-devices size",
+    GuestField.GIVE_BACK: "query-memory-devices requested-size and size",
     "balloon.rss": "/proc/PID/stat of the guest's QEMU process",
     **{record: name for name, (record, _) in STATISTICS.items()},
     "balloon.usable, twice": "stat-available-memory, twice",
     "balloon.last-update": "last-update",
     "balloon.*": "guest-stats",
-    PERIOD: "guest-stats-polling-interval",
-    REPORTING: "free-page-reporting",
-    AUTODEFLATE: "deflate-on-oom",
+    GuestField.PERIOD: "guest-stats-polling-interval",
+    GuestField.REPORTING: "free-page-reporting",
+    GuestField.AUTODEFLATE: "deflate-on-oom",
     "vcpu.current": "query-cpus-fast",
     "cpu.time": "/proc/PID/stat of the guest's QEMU process",
 }
@@ -54,7 +54,7 @@ _PLUGGED: Final = "memory that virtio-mem has plugged in; of guests with one suc
 GUEST_FIELDS: Final = (
     *guest_fields(_source),
     _field("reclaim_cost", Unit.RATIO, "what it costs to take memory from the guest; 1 is ordinary", "shares of Proxmox VE, by 1000"),
-    _field(VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
+    _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
     _field(PLUGGED_MAXIMUM, Unit.KIB, "what virtio-mem can have plugged in", "QMP query-memory-devices max-size"),
     _field(SIZED_BY, Unit.TEXT, _WAYS, "the guest's devices"),

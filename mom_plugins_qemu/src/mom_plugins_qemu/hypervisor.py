@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_kvm import GIVE_BACK, PROMISED_NOTHING, GuestState, Record, wanted_limits
+from mom_kvm import PROMISED_NOTHING, GuestField, GuestState, Record, wanted_limits
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, memory_devices, size_record
 from mom_plugins_qemu.disks import disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
@@ -63,7 +63,7 @@ class QemuHypervisor(Sampler):
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
         fields = {**seen.all_fields(), **process}
         if not seen.failure and (why := seen.why_give_back(self._monotonic())):
-            fields[GIVE_BACK] = why
+            fields[GuestField.GIVE_BACK] = why
         if "host_cpu_usage" in process:
             fields["cpu_usage"] = process["host_cpu_usage"]
         return fields

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Value, printable
-from mom_kvm import LEAST, PERIOD, VOUCHED, Record, SeenGuest
+from mom_kvm import GuestField, Record, SeenGuest
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
@@ -156,9 +156,9 @@ class MonitoredGuest(SeenGuest):
         """Its fields by its monitor and its definition."""
         fields = {**self.fields, **(self.switches or {})}
         if self.polling is not None and not self.failure:
-            fields[PERIOD] = self.polling
+            fields[GuestField.PERIOD] = self.polling
         if self.least is not None and not self.failure:
-            fields[LEAST] = self.least
+            fields[GuestField.LEAST] = self.least
         if len(self.virtio_mem) == 1 and not self.failure:
             (device,) = self.virtio_mem
             fields |= {PLUGGED: device.size_kib, PLUGGED_MAXIMUM: device.maximum_kib}
@@ -166,9 +166,9 @@ class MonitoredGuest(SeenGuest):
             if self.way is not None or works:
                 fields[SIZED_BY] = VIRTIO_MEM if self.way is not None else "balloon"
         if self.defined is not None and self.defined.guest.memory is not None:
-            fields[VOUCHED] = self.defined.guest.memory >> 10
+            fields[GuestField.VOUCHED] = self.defined.guest.memory >> 10
         elif self.definition is not None and self.definition.memory_mib is not None:
-            fields[VOUCHED] = self.definition.memory_mib << 10
+            fields[GuestField.VOUCHED] = self.definition.memory_mib << 10
         if self.definition is not None and self.definition.reclaim_cost is not None:
             fields["reclaim_cost"] = self.definition.reclaim_cost
         if self.definition is not None and self.definition.keeps_all and self.balloon:

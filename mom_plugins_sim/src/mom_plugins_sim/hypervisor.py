@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_kvm import BALLOON, TAKEN_KIB, AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore, WatchedMemory, why_wake
+from mom_kvm import TAKEN_KIB, AvailableGauge, Destination, GuestField, GuestState, Offloaded, StoreKind, SwapStore, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
@@ -253,4 +253,4 @@ def _listed(guest: SimulatedGuest, time: float) -> Guest:
     if guest.paused:
         return replace(listed, blocked={**listed.blocked, "*": "the guest is paused"})
     why = "" if guest.scene.rigid else guest.statistics.silence(time)
-    return replace(listed, blocked={BALLOON: why}) if why else listed
+    return replace(listed, blocked={GuestField.BALLOON: why}) if why else listed

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from mom_core import Guest, Report, Status, as_number, printable
-from mom_kvm import BALLOON, field_number, pages_kib, taken_from
+from mom_kvm import GuestField, field_number, pages_kib, taken_from
 from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment
 from mom_plugins_sim.demo.summary import size
 
@@ -127,7 +127,7 @@ def _guest(guest: Guest, moment: Moment) -> Text:
 
 def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
     for outcome in moment.report.outcomes:
-        ours = outcome.decision.entity.id == guest.id and outcome.decision.control == BALLOON
+        ours = outcome.decision.entity.id == guest.id and outcome.decision.control == GuestField.BALLOON
         if ours and outcome.status is Status.APPLIED:
             target, before = outcome.decision.value, outcome.before
             if isinstance(target, int) and isinstance(before, int):
@@ -149,7 +149,7 @@ def _last_decision(moment: Moment) -> Text:
         return Text(" nothing to do in this cycle", "dim")
     outcome = max(applied, key=lambda one: abs((as_number(one.decision.value) or 0) - (as_number(one.before) or 0)))
     decision = outcome.decision
-    kib = decision.control == BALLOON
+    kib = decision.control == GuestField.BALLOON
     shown = [size(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
     text = f" {decision.control} of {decision.entity}: {shown[0]} → {shown[1]}, says {decision.source}"
     more = len(applied) - 1
