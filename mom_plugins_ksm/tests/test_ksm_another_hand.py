@@ -160,11 +160,3 @@ def test_what_mom_puts_back_itself_is_no_other_hand(tmp_path: Path, more: dict[s
         put_back(node.plugin, [LedgerEntry(HOST, "ksm_pages_to_scan", before, 500, "ksm", 0.0)], None)
         assert node.stands("pages_to_scan") == str(before)
     assert node.cycle() == []
-
-
-@pytest.mark.parametrize("there", [False, True], ids=["without", "with"])
-def test_doctor_says_that_virt_handler_may_set_them(tmp_path: Path, there: bool) -> None:
-    node = Node(tmp_path, **(HANDLER if there else {}))
-    found = [finding.message for finding in node.plugin.mom_doctor(None) if finding.subject == "KSM and KubeVirt"]
-    assert bool(found) is there
-    assert all("virt-handler runs (pid 900)" in message for message in found)

@@ -71,15 +71,6 @@ class OwnKsm(FakeHypervisor):
         self.files.update(knobs)
 
 
-def test_the_fields_come_from_the_kernel(root: Path) -> None:
-    fields = plugin(root).mom_collect_host(None)
-    assert fields["ksm_run"] == 1
-    assert fields["ksm_general_profit"] == -4096
-    assert fields["ksm_advisor_mode"] == "none"
-    assert fields["ksm_tracked"] == 100 * os.sysconf("SC_PAGE_SIZE") // 1024
-    assert fields["ksmd_cpu_usage"] is None
-
-
 def qemu(root: Path, pid: int, kib: int, name: str = "qemu-kvm") -> Path:
     statm = f"{kib * 1024 // os.sysconf('SC_PAGE_SIZE')} 5 4 3 0 2 0\n"
     return host_of(root, {f"proc/{pid}/comm": f"{name}\n", f"proc/{pid}/statm": statm}) / f"proc/{pid}"
