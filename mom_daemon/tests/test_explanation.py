@@ -216,8 +216,8 @@ def test_a_reason_that_does_not_come_in_time_is_left_out_until_it_does(monkeypat
     slow, one = SlowReason(), report()
     explainers = Explainers({"slow": lambda: slow})
     for _ in range(2):
-        found = explainers.explain(one, one.snapshot.guests["web"], reasons=lambda control: "a policy's")
-        assert found["why_unchanged"] == "a policy's"
+        found = explainers.explain(one, one.snapshot.guests["web"])
+        assert found["why_unchanged"] == ""
         assert found["unknown"] == ["what the plugin slow knows (DeadlineExceeded: what it says did not end within 0.2 s)"]
     assert slow.asked == 1, "never twice at once"
     slow.wait.set()
@@ -239,6 +239,17 @@ def test_the_law_of_the_first_plugin_that_has_one_says_why() -> None:
         report(1024), none=Suggests, other=lambda: Suggests(other="x"), a=lambda: Suggests(knob="a"), b=lambda: Suggests(knob="b")
     )
     assert [one["why"] for one in found["decisions"]] == ["a"]
+
+
+def test_the_reason_of_a_policy_is_told_with_its_decision_unless_it_is_the_form() -> None:
+    one = report(1024)
+    for reason, because in (
+        ("(< x 3) is true (x is 2)", ", because (< x 3) is true (x is 2)."),
+        ("(g.Control …) in 50_knob:1:1", "than it has."),
+    ):
+        decision = replace(one.decisions[0], reason=reason)
+        found = explained(replace(one, decisions=(decision,)), knobs=Knobs)
+        assert next(text for text in told(found) if text.startswith("wanted: ")).endswith(because)
 
 
 def test_what_is_no_part_and_no_text_is_unknown() -> None:
@@ -333,13 +344,11 @@ def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:
 
 
 def test_why_nothing_is_decided_is_asked_for_controls_that_matter() -> None:
-    one = report()
-    explainers = Explainers({"knobs": Knobs})
-    found = explainers.explain(one, one.snapshot.guests["web"], reasons=lambda control: f"the {control} is fine")
+    law = {"knobs": Knobs, "law": lambda: Suggests(knob="the knob is fine")}
+    found = explained(report(), **law)
     assert found["why_unchanged"] == "the knob is fine"
     assert "why: The knob is fine." in told(found)
-    one = report(1024)
-    found = explainers.explain(one, one.snapshot.guests["web"], reasons=lambda control: f"the {control} is fine")
+    found = explained(report(1024), **law)
     assert found["why_unchanged"] == ""
     assert [one["why"] for one in found["decisions"]] == ["the knob is fine"]
 

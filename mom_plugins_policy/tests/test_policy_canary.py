@@ -13,8 +13,7 @@ from mom_core import HOST_ID, Clock, Engine, Guest, Host, MomError, Report, Scop
 from mom_devkit import HandClock, config_of
 from mom_kvm import Canary, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests, rank
-from mom_plugins_policy.rollout.trial import InForce
+from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests, InForce, rank
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
 """Makes guests smaller, whatever they need."""
@@ -173,22 +172,14 @@ class TestWhileItRuns:
         with pytest.raises(PolicyConflict):
             managed.texts.change({"60_x": "(+ 1 2)"}, who="you", expected_version=seen)
 
-    def test_why_a_guest_got_its_size_is_said_by_the_policies_that_decided_about_it(self, managed: Managed) -> None:
+    def test_reasons_are_those_of_the_policies_that_decided_about_the_guest(self, managed: Managed) -> None:
         words = '(with Guests g (if (> g.balloon_max 1) (g.Control "balloon_target" 20000) 0))'
         managed.begin(words, share=0.2, seconds=600)
         report = managed.cycles()
-        texts = managed.texts
         on = {entity.id for entity in managed.canary.on}
         assert on
-        for guest in report.snapshot.guests:
-            assert ("g.balloon_max is" in texts.reason(report.number, guest, "balloon_target")) is (guest in on)
-            assert texts.reason(report.number + 1, guest, "balloon_target") == "", "of a cycle that has not been"
-        assert texts.reason(report.number, "nobody", "balloon_target") == ""
-        managed.cycles()
-        some = next(iter(on))
-        assert texts.reason(report.number, some, "balloon_target"), "who reads of a cycle while the next is under way is still told"
-        managed.cycles()
-        assert texts.reason(report.number, some, "balloon_target") == "", "older ones are forgotten"
+        for decision in report.decisions:
+            assert ("g.balloon_max is" in decision.reason) is (decision.entity.id in on)
 
     def test_a_reload_keeps_it_with_the_files_as_they_are_now(self, managed: Managed) -> None:
         managed.begin(MINE.format(kib=20000), seconds=600)

@@ -73,7 +73,8 @@ def test_json_has_all_of_it(tmp_path: Path, small: Path) -> None:
     told = json.loads(done.out)
     assert told["values"] == [[101, None], None]
     place = {"policy": "50_test", "file": str(path), "line": 1, "column": 18}
-    assert told["decisions"] == [{"scope": "guest", "entity": "vm1", "id": "vm1", "control": "k", "value": 1, **place}]
+    reason = '(g.Control "k" 1) in 50_test:1:18'
+    assert told["decisions"] == [{"scope": "guest", "entity": "vm1", "id": "vm1", "control": "k", "value": 1, "reason": reason, **place}]
     assert told["remembered"] == {"host": {"n": 5}}
     assert [(error["kind"], error["guest"], error["line"], error["column"]) for error in told["errors"]] == [("type", "vm2", 1, 36)]
 

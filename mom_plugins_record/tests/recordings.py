@@ -1,12 +1,11 @@
 """Recordings as tests make and read them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from mom_core import Clock, Engine, Report
 from mom_devkit import HandClock, config_of
-from mom_plugins_record.recording.cycles import Reasons
 from mom_plugins_record.recording.reader import RecordedCycle, Recording
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
@@ -37,12 +36,12 @@ def opened(folder: Path, limits: RecordingLimits = LIMITS, session: RecordedSess
     return writer
 
 
-def rewritten(folder: Path, cycles: Iterable[RecordedCycle], reasons: Mapping[int, Reasons | None] | None = None) -> Path:
-    """The same cycles with other reasons, by their numbers."""
+def rewritten(folder: Path, cycles: Iterable[RecordedCycle]) -> Path:
+    """Write the same cycles again."""
     writer = opened(folder)
     for one in cycles:
         writer.session(one.session)
-        writer.cycle(one.report, reasons=(reasons or {}).get(one.report.number))
+        writer.cycle(one.report)
     writer.close()
     return folder
 

@@ -16,7 +16,7 @@ from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_policy.python import PypolicyPlugin
-from mom_plugins_policy.rollout.trial import PolicyNotes
+from mom_plugins_policy.rollout.notes import PolicyNotes
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosSettings
 

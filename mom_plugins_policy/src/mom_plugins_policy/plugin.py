@@ -35,9 +35,10 @@ from mom_kvm import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyT
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
+from mom_plugins_policy.rollout.canary import InForce
 from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
-from mom_plugins_policy.rollout.trial import InForce, PolicyNotes
-from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
+from mom_plugins_policy.rollout.notes import PolicyNotes
+from mom_plugins_policy.rollout.trials import TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
 
@@ -72,8 +73,6 @@ class PolicyPlugin:
         runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
         ignore: list[str] = Field(default_factory=list)
         """Controls that policies may set without effect, by name: how to switch a part of policies off that should not be edited."""
-        shadow: Path | None = None
-        """A folder of policies on trial: in place of those in force of the same names they are evaluated, too, and only reported."""
         limits: PolicyLimits = PolicyLimits()
         """Limits of the policies."""
 
@@ -101,7 +100,6 @@ class PolicyPlugin:
             kept if keeps else None,
             self._changed,
             self._notes,
-            shadow=settings.shadow,
             # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
             refuse_failing=settings.refuse_failing and context.serves,
         )
@@ -159,22 +157,23 @@ class PolicyPlugin:
         policy = self._policies.policy
         if policy is None:
             return self._not_read
-        trial = self._policies.trial
-        trial.prepare(self._policies.state())
+        trial = self._policies.on_some
+        if trial is not None:
+            trial.prepare()
         result = self._notes.evaluate(policy, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
-        tried, said, by_trial = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
-        ended = self._policies.settle(trial)
-        if ended is None or ended.state is CanaryState.PROMOTED:
-            decisions = tried
-            found.extend(said)
-        else:  # what it has just decided does harm: this cycle is already by the policies in force
-            by_trial = None
-            harm = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
-            found.append(Problem(Source(self._context.name), harm, severity=Severity.WARNING, hint="`mom policy history`"))
-        self._policies.evaluated = (EvaluatedSnapshot(snapshot, result, trial, by_trial), *self._policies.evaluated[:1])
+        if trial is not None:
+            tried, remarks = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
+            ended = self._policies.settle(trial)
+            if ended is None or ended.state is CanaryState.PROMOTED:
+                decisions = tried
+                found.extend(remarks)
+            else:  # the trial does harm: the policies in force decide already in this cycle
+                harm = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
+                found.append(Problem(Source(self._context.name), harm, severity=Severity.WARNING, hint="`mom policy history`"))
+        self._policies.newest = snapshot, result
         found.extend(decisions)
         return found
 
@@ -218,21 +217,17 @@ class PolicyPlugin:
         found = read_policies(settings.directory, settings.file, settings.limits)
         declared = self._context.declarations
         texts, left_out = self._usable_defaults(found.texts, declared) if settings.wants_defaults else ({}, [])
-        self._not_read = (*self._absent_folders(), *left_out)
+        self._not_read = (*self._absent_folder(), *left_out)
         texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
         return Read(texts, declared, found.problems)
 
-    def _absent_folders(self) -> Iterator[Problem]:
-        """The folders of the settings from which nothing is read, as where a name is mistyped."""
-        settings = self._settings
-        for folder, setting, lost in (
-            (settings.directory, "directory", "no policy of yours is read"),
-            (settings.shadow, "shadow", "nothing is on trial"),
-        ):
-            if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
-                message = f"{folder} is {'no folder' if folder.exists() else 'not there'}: {lost}"
-                hint = f"make it, or write another `{setting}`"
-                yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
+    def _absent_folder(self) -> Iterator[Problem]:
+        """Yield a problem if the folder of the settings does not exist, such as for a mistyped name."""
+        folder = self._settings.directory
+        if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
+            message = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"
+            hint = "make it, or write another `directory`"
+            yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
         """The default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop all;

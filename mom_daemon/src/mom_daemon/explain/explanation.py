@@ -84,14 +84,12 @@ class Explainers:
         texts: Mapping[str, str] | None = None,
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
-        reasons: Callable[[str], str] | None = None,
     ) -> dict[str, Any]:
         """Why a guest of this report, the last that was taken, is as it is: as the API and `--json` give it.
 
         :param texts: the policies in force by name, from which the lines are taken
         :param declarations: for units, and for where figures come from
         :param zone: in which times are written; None: this host's own
-        :param reasons: why the policies decided so in this cycle, by control, as `PolicyTexts` says it
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
@@ -99,12 +97,8 @@ class Explainers:
         main = [control for explainer in self._explainers.values() for control in explainer.main_controls if control not in decided]
         suggested = self._suggested(report, guest, [*decided, *main])
 
-        def why(control: str) -> str:
-            """In the words of the law that suggested it, or else of the policies."""
-            return suggested.get(control) or ("" if reasons is None else reasons(control))
-
-        about = About(report, guest, _wanted(report, guest, texts or {}, specs, why), declared, zone)
-        unchanged = next((text for control in main if (text := why(control))), "")  # this may take a while
+        about = About(report, guest, _wanted(report, guest, texts or {}, specs, suggested), declared, zone)
+        unchanged = next((suggested[control] for control in main if control in suggested), "")
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
             parts = self._answers("part", {name: partial(_part, one, about) for name, one in self._explainers.items()})
@@ -232,7 +226,7 @@ def _given(by: str, kind: type[Result], given: object) -> Result:
 
 
 def _wanted(
-    report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], reasons: Callable[[str], str]
+    report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], suggested: Mapping[str, str]
 ) -> list[ExplainedDecision]:
     """The decisions about the guest, and what came of each."""
     found = []
@@ -250,7 +244,7 @@ def _wanted(
                 now = revision.after
         dropped = bool(followed) and followed[-1].after is None
         outcome = None if dropped else outcomes.get(decision.control)
-        why = reasons(decision.control) if decision.source.line else ""
+        why = suggested.get(decision.control, "") if decision.source.line else ""
         found.append(ExplainedDecision(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
     return found
 
@@ -281,9 +275,9 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
         yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
     for wanted in about.wanted:
         decision = wanted.decision
-        # A policy that gives no better reason names the form, which stands below.
-        own = decision.reason and not (decision.source.line and str(decision.source) in decision.reason)
-        reason = f", because {printable(decision.reason, LONGEST_LINE)}" if own else ""
+        # A policy without conditions gives the form as its reason, which stands below.
+        own = decision.reason and not wanted.why and not (decision.source.line and str(decision.source) in decision.reason)
+        reason = f", because {printable(decision.reason, LONGEST_REASON)}" if own else ""
         what = nouns.get(decision.control, decision.control)
         change = _change(wanted, about.guest, specs.get(decision.control))
         yield Sentence("wanted", f"{_place(decision.source)} wants {what} {amount(decision.value, wanted.unit)}{change}{reason}.", here)

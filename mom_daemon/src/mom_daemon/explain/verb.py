@@ -129,10 +129,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     report = chosen.report
     remarks = [] if then is None else _gap(chosen, then, following)
     wanted = find_guest(report.snapshot.guests, guest, report.verdict)
-    reasons = chosen.reasons_of(wanted.id)
-    if reasons is None and chosen.policies:
-        remarks.append("Why the policies decided so was not recorded in this cycle.")
-    content = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: (reasons or {}).get(control, ""))
+    content = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC)
     return _FoundExplanation(content, recorded.where, remarks, None)
 
 

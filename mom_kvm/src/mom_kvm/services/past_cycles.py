@@ -11,23 +11,10 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """A recorded cycle: its report, and the texts of the policies in force by name.
-
-    `reasons`: why policies decided so, by control a text for each guest in their order; None: not recorded.
-    """
+    """Report of a recorded cycle, and the texts of the policies in force by name."""
 
     report: Report
     policies: Mapping[str, str]
-    reasons: Mapping[str, Sequence[str | None]] | None = None
-
-    def reasons_of(self, guest: str) -> Mapping[str, str] | None:
-        """Why the guest with this id got these controls, or did not: in words for a person, without a full stop. A control that is
-        missing: nothing is known of it. None: not recorded."""
-        if self.reasons is None or guest not in self.report.snapshot.guests:
-            return None
-        place = list(self.report.snapshot.guests).index(guest)
-        found = {control: text for control, texts in self.reasons.items() if (text := texts[place]) is not None}
-        return found if len(found) == len(self.reasons) else None
 
 
 class PastCycles(Protocol):

@@ -189,12 +189,6 @@ class PolicyTexts(Protocol):
         and before the first one.
         """
 
-    def reason(self, cycle: int, guest: str, control: str) -> str:
-        """Why the guest with this id got this control, or did not, in the newest cycle: words for a person, without a full stop.
-
-        Empty where that is not known, and for any other cycle.
-        """
-
     def begin_canary(
         self,
         changes: Mapping[str, str | None],

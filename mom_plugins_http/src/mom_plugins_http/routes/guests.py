@@ -27,19 +27,7 @@ from mom_daemon import (
     revision_model,
     standing_problems,
 )
-from mom_kvm import PolicyTexts
-from mom_plugins_http.routes.answers import (
-    FIELDS,
-    CycleAnswers,
-    Items,
-    PastModel,
-    asked,
-    found_guest,
-    known_guests,
-    past_cycles,
-    sound,
-    wanted_fields,
-)
+from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, found_guest, known_guests, past_cycles, wanted_fields
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
@@ -180,13 +168,7 @@ class GuestRoutes:
 
         def made(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
-
-            def reason(control: str) -> str:
-                number, context = view.report.number, self._answers.context
-                return asked(context, PolicyTexts, lambda kept: sound(str, kept.reason(number, guest.id, control))) or ""
-
-            explainers = self._answers.published.explainers
-            return explainers.explain(view.report, guest, texts=texts, declarations=view.declarations, reasons=reason)
+            return self._answers.published.explainers.explain(view.report, guest, texts=texts, declarations=view.declarations)
 
         return self._answers.kept(("explanation", guest.id), made)
 

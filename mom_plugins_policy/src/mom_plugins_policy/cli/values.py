@@ -51,7 +51,7 @@ def plain(value: Any, files: Mapping[str, str]) -> Any:
         return {"policy": value.name, "file": files.get(value.name), "line": value.line, "column": value.column}
     if isinstance(value, Decision):
         scope, identity, name = value.entity
-        of = {"scope": scope, "entity": name, "id": identity, "control": value.control, "value": value.value}
+        of = {"scope": scope, "entity": name, "id": identity, "control": value.control, "value": value.value, "reason": value.reason}
         return plain({**of, "source": value.source}, files)
     if isinstance(value, Fault):
         of = {"kind": value.kind, "message": value.message, "guest": value.guest, "values": value.values}

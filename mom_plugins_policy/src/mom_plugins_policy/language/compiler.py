@@ -17,7 +17,7 @@ an error, and only needs a temporary variable when a statement with effects foll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -48,14 +48,10 @@ class Compiled:
     """The code of a program: what to run, and what its lines mean.
 
     :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
-    :param traced: the forms, by their index, of which every value is reported to `Evaluation.trace`, and every request to
-        `Evaluation.traced_request`, for explanations
     """
 
-    def __init__(
-        self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int] = ()
-    ) -> None:
-        generator = Generator(program, limits, undeclared, traced=traced)
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
+        generator = Generator(program, limits, undeclared)
         source, lines = generator.assemble()
         self.filename = f"<policy {next(_numbers)}>"
         """A name of its own, by which tracebacks tell this code from all other."""

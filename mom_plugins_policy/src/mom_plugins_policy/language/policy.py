@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_kvm import NoteStore
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.compiler import Compiled
 from mom_plugins_policy.language.compiling.code import TooComplicatedError
+from mom_plugins_policy.language.conditions import Condition, conditions_in, reason_of
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
@@ -51,17 +52,12 @@ class Result:
         """The notes that are to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in self._lost}
 
-    def request_of(self, control: str, identity: str) -> Form | None:
-        """The form that asked for a control of an entity; None if nothing was asked for."""
-        found = self.run.controls.get(control, {}).get(identity)
-        return None if found is None or found[1] is None else self.compiled.sites[found[2]].form
-
     @cached_property
     def decisions(self) -> Sequence[Decision]:
         """The decisions that may be applied: the last request per control and entity, without those of guests of which a step failed."""
         run, policy = self.run, self.policy
         found: list[Decision] = []
-        reasons: dict[int, tuple[str, Source, Mapping[str, Value]]] = {}
+        reasons: dict[int, _Reason] = {}
         for control, requests in run.controls.items():
             if not isinstance(control, str) or not requests:
                 continue
@@ -73,16 +69,18 @@ class Result:
                 if scope is not None and (scope is Scope.GUEST) != guest:
                     continue
                 if site not in reasons:
-                    form = self.compiled.sites[site].form
-                    reasons[site] = (f"{abridged(form)} in {form.source}", form.source, self._suggested_because(form))
-                reason, source, because = reasons[site]
-                reason = f"{why}: {reason}" if (why := because.get(identity)) else reason
+                    reasons[site] = self._reason(self.compiled.sites[site].form)
+                source = reasons[site].source
+                reason = reasons[site].of(identity, self.run.snapshot)
                 found.append(Decision(entity.entity, control, int(value) if whole else value, reason, source))
         found.extend(self._disk_requests())
         return tuple(found)
 
+    def _reason(self, form: Form) -> _Reason:
+        return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))
+
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
-        """Why what a form takes up was suggested, by entity: what the field says that is declared as its reason."""
+        """Return the reasons of the suggestions that a form takes, by entity: the values of the fields declared as reasons."""
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
         snapshot, because = self.run.snapshot, dict[str, Value]()
         for name in _FIELD.findall(abridged(form)):
@@ -102,7 +100,26 @@ class Result:
             disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
             wanted = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
             form = self.compiled.sites[site].form
-            yield Decision(disks[0].guest.entity, "io_tune", wanted, f"{abridged(form)} in {form.source}", form.source)
+            yield Decision(disks[0].guest.entity, "io_tune", wanted, _written_in(form), form.source)
+
+
+def _written_in(form: Form) -> str:
+    return f"{abridged(form)} in {form.source}"
+
+
+class _Reason(NamedTuple):
+    """Reasons of the decisions of one form: of what it suggests, by entity; else the conditions around it; else its text."""
+
+    source: Source
+    suggested: Mapping[str, Value]
+    conditions: Sequence[Condition]
+    text: str
+
+    def of(self, identity: str, snapshot: Snapshot) -> str:
+        """Return the reason for one entity."""
+        if suggested := self.suggested.get(identity):
+            return str(suggested)
+        return reason_of(self.conditions, identity, snapshot) or self.text
 
 
 class Code:
@@ -131,6 +148,11 @@ class Code:
                 self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
             self._variants[undeclared] = compiled
         return compiled
+
+    @cached_property
+    def conditions(self) -> Mapping[int, Sequence[Condition]]:
+        """The conditions of each request, by the index of its form."""
+        return conditions_in(self.program)
 
     @cached_property
     def notes(self) -> frozenset[str] | None:

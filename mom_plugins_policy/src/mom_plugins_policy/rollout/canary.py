@@ -9,12 +9,13 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from mom_core import HOST_ID, Decision, Guest, Snapshot, Value, printable
-from mom_kvm import Canary, CanaryState, PolicyState, unhealthy_reasons
+from mom_core import HOST_ID, Decision, Guest, Problem, Severity, ShadowDecisions, Snapshot, Source, Value, printable
+from mom_kvm import Canary, CanaryState, unhealthy_reasons
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.rollout.trial import InForce, PolicyNotes, PolicyTrial
+from mom_plugins_policy.rollout.notes import PolicyNotes
 from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
@@ -28,6 +29,16 @@ from mom_plugins_policy.rollout.verdict import (
     judge,
     worse,
 )
+
+_SHOWN: Final = 5  # errors of one evaluation
+
+
+class InForce(NamedTuple):
+    """Decisions of the policies in force in this cycle, without ignored controls, and the errors."""
+
+    decisions: Sequence[Decision]
+    errors: Sequence[Fault]
+    ignored: Sequence[str]
 
 
 def rank(identity: str) -> float:
@@ -63,7 +74,7 @@ class ChosenGuests:
         return rank(guest.id) <= self.cut
 
 
-class CanaryRun(PolicyTrial):
+class CanaryRun:
     """One such trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
 
     :param begun: how it began, for who looks
@@ -72,7 +83,8 @@ class CanaryRun(PolicyTrial):
     """
 
     def __init__(self, begun: Canary, began_at: float, choice: ChosenGuests, policy: Policy, memory: Callable[[], Value]) -> None:
-        super().__init__("canary", policy, PolicyNotes())
+        self.policy = policy
+        self.notes = PolicyNotes()
         self.begun = begun
         """Replaced as a whole when files are read again, as `policy`."""
         self.began_at = began_at
@@ -90,10 +102,21 @@ class CanaryRun(PolicyTrial):
         """True if it decides for this guest."""
         return self.choice.has(guest)
 
-    def prepare(self, in_force: PolicyState) -> None:
-        """Before the policies in force are evaluated, in the thread in which they are: remember what they do, if that has not been done."""
+    def prepare(self) -> None:
+        """Take over the notes of the policies in force before the first evaluation."""
         if not self._evidence.cycles:
             self.notes.set_memory(self._memory())
+
+    def evaluate(
+        self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: InForce
+    ) -> tuple[Sequence[Decision], list[ShadowDecisions | Problem]]:
+        """Return the decisions that count, and all decisions and errors of the policies on trial."""
+        result = self.notes.evaluate(self.policy, snapshot, history)
+        found: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
+        for fault in result.errors[:_SHOWN]:
+            message = f"{fault.kind}: {fault.message}"
+            found.append(Problem(_on_trial(fault.source), message, fault.entity, Severity.WARNING))
+        return self._counted(snapshot, history, in_force, result), found
 
     def _counted(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: InForce, result: Result) -> Sequence[Decision]:
         """The decisions of the policies on trial for the guests in the trial, those in force for the others."""
@@ -101,7 +124,7 @@ class CanaryRun(PolicyTrial):
         tried = {*members, HOST_ID} if self.choice.everything else members.keys()
         decided = [one for one in result.decisions if one.control not in in_force.ignored]
         own = [
-            dataclasses.replace(one, source=self._source(one.source), reason=f"{one.reason}, on trial")
+            dataclasses.replace(one, source=_on_trial(one.source), reason=f"{one.reason}, on trial")
             for one in decided
             if one.entity.id in tried
         ]
@@ -168,6 +191,11 @@ class CanaryRun(PolicyTrial):
                 reason=reason,
                 note=note,
             )
+
+
+def _on_trial(source: Source) -> Source:
+    """Return a source that shows that it is not a policy in force."""
+    return source._replace(name=f"canary {source.name}")
 
 
 def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> Tally:

@@ -1,21 +1,19 @@
-"""Policies on trial: the shadow, and changes that are tried on some guests first and then put in force for all or for none."""
+"""Changes of policies that are tried on some guests first, and then put in force for all or for none."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final
 
-from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, printable
+from mom_core import MomError, PluginContext, Snapshot, UnitError, format_duration, printable
 from mom_kvm import Canary, CanaryState, PolicyRefused, PolicyState
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests
 from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, said_of, texts_of
-from mom_plugins_policy.rollout.trial import PolicyNotes, PolicyTrial, Shadow
 from mom_plugins_policy.rollout.verdict import LEAST_CYCLES
 from mom_plugins_policy.rollout.versions import Overlay
 
@@ -23,65 +21,27 @@ LONGEST_TRIAL_SECONDS: Final = 7 * 86400.0
 """A week has every day in it; what is tried for longer is forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluatedSnapshot:
-    """One evaluation of a snapshot; `tried` is that of policies on trial, if it counts for the guests on which they are tried."""
-
-    snapshot: Snapshot
-    result: Result
-    trial: PolicyTrial
-    tried: Result | None
-
-    def of(self, guest: Guest) -> Result:
-        """The evaluation that counts for a guest."""
-        if self.tried is not None and self.trial.has(guest):
-            return self.tried
-        return self.result
-
-
 class TriedPolicies(ChangingPolicies):
-    """Policies that change at run time, say whether they work and why they decide, and can be tried on some guests first.
+    """Policies that change at run time, and can be tried on some guests first."""
 
-    :param shadow: the folder of policies that are only reported; None: there are none
-    """
-
-    def __init__(self, context: PluginContext, limits: PolicyLimits, *given: Any, shadow: Path | None, refuse_failing: bool) -> None:
+    def __init__(self, context: PluginContext, limits: PolicyLimits, *given: Any, refuse_failing: bool) -> None:
         super().__init__(context, limits, *given, refuse_failing=refuse_failing)
         self.on_some: CanaryRun | None = None
-        """The trial on some guests now. Replaced as a whole, as the policy is."""
-        self._shadow = PolicyTrial("shadow", None, PolicyNotes()) if shadow is None else Shadow(shadow, context, limits)
-        self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
-        """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
+        """The trial that runs. Replaced as a whole, as the policy is."""
+        self.newest: tuple[Snapshot, Result] | None = None
+        """The newest evaluation."""
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
         self._promoted: CanaryRun | None = None
 
-    @property
-    def trial(self) -> PolicyTrial:
-        """The one that is evaluated: while policies are tried on some guests, the shadow waits."""
-        return self.on_some or self._shadow
-
     # --- files ----------------------------------------------------------------------------------------------------------------------
-
-    def load(self) -> None:
-        """Read and compile everything, and the shadow's folder and notes."""
-        super().load()
-        self._shadow.read()()
-        self._shadow.notes.load()
-
-    def check_files(self) -> Policy:
-        """Read and compile what mom would start with; the shadow's files are read, too."""
-        self._shadow.read()
-        return super().check_files()
 
     def prepare(self) -> Callable[[], None]:
         """Read and compile the files again; a trial goes on with them, if what is tried goes with them."""
         put_in_force = super().prepare()
-        use_shadow = self._shadow.read()
 
         def commit() -> None:
             put_in_force()
-            use_shadow()
             with self._lock:
                 trial = self.on_some
                 if trial is None:
@@ -95,23 +55,9 @@ class TriedPolicies(ChangingPolicies):
 
         return commit
 
-    def reason(self, cycle: int, guest: str, control: str) -> str:
-        """Why the guest got this control, or did not."""
-        evaluated = next((one for one in self.evaluated if one.snapshot.number == cycle), None)
-        found = None if evaluated is None else evaluated.snapshot.guests.get(guest)
-        if evaluated is None or found is None:
-            return ""
-        from mom_plugins_policy.tools.explain import said  # a cycle does not need it
-
-        try:
-            return said(evaluated.of(found), found, control)
-        except Exception:  # noqa: BLE001  # a mistake in words is no reason not to tell the rest
-            self._log.exception("why %s has its %s could not be said", printable(found.name), control)
-            return ""
-
     def failure(self) -> str:
         """Why the newest evaluation ended before its end."""
-        newest = self.evaluated[0].result if self.evaluated else None
+        newest = None if self.newest is None else self.newest[1]
         return printable(str(newest.errors[-1]), 400) if newest is not None and newest.stopped else ""
 
     def begin_canary(
@@ -162,10 +108,8 @@ class TriedPolicies(ChangingPolicies):
         self._announced(made)
         return ended
 
-    def settle(self, trial: PolicyTrial) -> Canary | None:
+    def settle(self, trial: CanaryRun) -> Canary | None:
         """End a trial if it has shown what it can; what came of it, None while it goes on."""
-        if not isinstance(trial, CanaryRun):
-            return None
         state, reason = trial.verdict(self._context.monotonic())
         if self._context.observes:  # since it began: what is decided is not done any more, so that no guest shows anything
             state, reason = CanaryState.ROLLED_BACK, "mom only observes by now, so that nothing is tried"
@@ -200,7 +144,7 @@ class TriedPolicies(ChangingPolicies):
     def _expect_sense(self, seconds: float, share: float | None, guests: str) -> None:
         """Raise what is wrong with a trial of these guests for so long."""
         if self._context.observes:
-            raise MomError("nothing can be tried: mom only observes", hint="policies on trial (`shadow`) and `mom simulate` can do that")
+            raise MomError("nothing can be tried: mom only observes", hint="`mom replay --policy` and `mom simulate` can do that")
         if (share is None) == (not guests):
             raise UnitError("a trial is on a share of the guests or on those that match a pattern", hint="give one of the two")
         if share is not None and not 0 < share <= 1:
@@ -214,9 +158,9 @@ class TriedPolicies(ChangingPolicies):
 
     def _chosen(self, share: float | None, pattern: str) -> tuple[ChosenGuests, str]:
         """Who is in a trial, and how many of how many that is now, in words. Raises `MomError` if it is nobody."""
-        if not self.evaluated:
+        if self.newest is None:
             raise MomError("mom has not looked at the guests yet", hint="ask again in a moment")
-        guests = list(self.evaluated[0].snapshot.guests.values())
+        guests = list(self.newest[0].guests.values())
         choice = ChosenGuests(pattern) if share is None else ChosenGuests.of_share(share, guests)
         count = sum(map(choice.has, guests))
         if not count:

@@ -45,11 +45,11 @@ ABOUT: Final[Schema] = {**CYCLE, "decision": Kind.WHOLE, "scope": Kind.TEXT, **G
 DECISIONS: Final[Schema] = {
     **ABOUT,
     "value": Kind.NUMBER,
-    **dict.fromkeys(("value_json", "reason", "why", "source"), Kind.TEXT),
+    **dict.fromkeys(("value_json", "reason", "source"), Kind.TEXT),
     **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
     **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
-"""`why`: the policy's reason in words. `stage`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`. No
+"""`stage`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`. No
 name is a word of SQL that would have to be quoted."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
@@ -147,7 +147,6 @@ class Tables:
 
     def _decisions(self, recorded: RecordedCycle, places: Mapping[int, int]) -> Iterator[Row]:
         report, cycle = recorded.report, recorded.cycle
-        guests = {identity: place for place, identity in enumerate(report.snapshot.guests)}
         tried = {id(one) for one in report.considered or ()}
         dropped = {id(one.before): one.reason for one in report.revisions if one.after is None}
         because = {id(one.after): one.reason for one in report.revisions if one.after is not None}
@@ -157,16 +156,11 @@ class Tables:
             if about is None:
                 continue
             stage = "evaluation" if place < len(report.decisions) else "trial" if id(one) in tried else "review"
-            texts, guest = (cycle.reasons or {}).get(one.control), guests.get(one.entity.id)
-            why = None
-            if stage == "evaluation" and one.source.line > 0 and texts is not None and guest is not None:
-                why = texts[guest] or None
             yield (
                 *about,
                 one.value,
                 _as_json(one.value),
                 because.get(id(one), one.reason) if stage == "review" else one.reason,
-                why,
                 *one.source,
                 stage,
                 dropped.get(id(one)),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from types import NoneType
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, NonNegativeInt, ValidationError
@@ -41,9 +40,6 @@ FARTHEST: Final = 6e10
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
 """Parts of a report that are written as they are."""
 
-Reasons: TypeAlias = Mapping[str, Sequence[str | None]]
-"""Why policies decided as they did, in words: by control a text for each guest in their order. Empty: nothing is known; None: not asked."""
-
 
 def json_text(value: object) -> bytes:
     """As short as JSON can be. Numbers that it cannot say are NaN and Infinity; half of a surrogate pair, which is no character, is `?`."""
@@ -65,12 +61,11 @@ def _fields_of(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
-def cycle_line(report: Report, session: str, place: int, reasons: Reasons | None = None, memory: Value = None) -> bytes:
+def cycle_line(report: Report, session: str, place: int, memory: Value = None) -> bytes:
     """A cycle as JSON.
 
     :param session: the checksum of the line of what is in force
     :param place: how many cycles stand in the file before it
-    :param reasons: why policies decided so, where that was asked
     :param memory: what policies remember after it
     """
     snapshot = report.snapshot
@@ -103,7 +98,6 @@ def cycle_line(report: Report, session: str, place: int, reasons: Reasons | None
         "considered": considered,
         "revisions": revisions,
         "outcomes": outcomes,
-        "reasons": reasons,
         "memory": memory,
     })  # fmt: skip
 
@@ -237,7 +231,6 @@ class _Cycle(_Strict):
     problems: Annotated[tuple[Problem, ...], _FailFast()]
     plugins: Items[_PluginReport]
     verdict: _Verdict | None
-    reasons: Annotated[dict[str, Any], checked(list, (str, NoneType))] | None
     memory: Any
 
 
@@ -249,7 +242,6 @@ class CycleRead:
     report: Report
     decisions: Sequence[Decision]
     columns: Mapping[str, Sequence[Value]]
-    reasons: Reasons | None
     memory: Value
     session: str
     place: int
@@ -261,11 +253,9 @@ def read_cycle(text: bytes) -> CycleRead:
         content = _Cycle.model_validate_json(text)
         decisions = [Decision(**dict(one)) for one in content.decisions]
         report = _report(content, decisions)
-        if any(len(texts) != len(report.snapshot.guests) for texts in (content.reasons or {}).values()):
-            raise ValueError("there is another number of reasons than there are guests")
     except (ValueError, IndexError, RecursionError) as error:
         raise Corrupt(f"a cycle makes no sense: {why_not(error)}") from error
-    return CycleRead(report, decisions, content.fields, content.reasons, content.memory, content.session, content.place)
+    return CycleRead(report, decisions, content.fields, content.memory, content.session, content.place)
 
 
 def why_not(error: Exception) -> str:

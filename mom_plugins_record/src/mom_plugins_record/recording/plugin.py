@@ -20,7 +20,6 @@ from mom_core import (
     PluginSettings,
     Problem,
     Report,
-    Scope,
     Severity,
     Size,
     Snapshot,
@@ -32,7 +31,6 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import PastCycles, PointsAsked, PolicyTexts, RecordedPoint, RecordedPoints
-from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, lack_of_room, sizes_of
 
@@ -83,7 +81,6 @@ class RecordPlugin:
         self._writer: RecordingWriter | None = None
         self._in_force: tuple[object, ...] | None = None
         self._stopped = False
-        self._reasons = ReasonsAsked()
         self._accounts: AccountsKeeper | None = None
 
     @property
@@ -163,10 +160,8 @@ class RecordPlugin:
             name, configuration = report.snapshot.host.name, context.configuration()
             writer.session(RecordedSession(__version__, name, configuration, texts, fields, all_controls))
             self._in_force = in_force
-        controls = [name for name, spec in context.declarations.controls.items() if spec.scope is Scope.GUEST]
-        reasons = self._reasons.of(report, texts_in_force, controls)
         try:
-            writer.cycle(report, None if texts_in_force is None else texts_in_force.memory, reasons)
+            writer.cycle(report, None if texts_in_force is None else texts_in_force.memory)
         except RecordingFull as error:
             if not self._stopped:
                 context.log.warning("%s", error)  # once: it is tried again in every cycle or so

@@ -162,7 +162,7 @@ class Recording:
                     expected = cycle.place + 1
                     damage.cycles += lost
                     if since <= cycle.report.time <= until:
-                        yield RecordedCycle(cycle.report, session.policies, cycle.reasons, cycle=cycle, session=session, gap=lost)
+                        yield RecordedCycle(cycle.report, session.policies, cycle=cycle, session=session, gap=lost)
             except Corrupt as error:
                 broken = True
                 damage.note(file.path, file.at(group), f"cycles are lost: {error}")

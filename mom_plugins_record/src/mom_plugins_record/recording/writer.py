@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_kib
-from mom_plugins_record.recording.cycles import Reasons, cycle_line
+from mom_plugins_record.recording.cycles import cycle_line
 from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, checksum, why_too_large
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
@@ -109,8 +109,8 @@ class RecordingWriter:
             self._session = line
             self._in_group, self._groups = GROUP, 0
 
-    def cycle(self, report: Report, memory: Callable[[], Value] | None = None, reasons: Reasons | None = None) -> None:
-        """Append a cycle with its reasons, and to the first one of a group what policies remember after it. Raises `RecordingFull`, and
+    def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
+        """Append a cycle, and to the first one of a group what policies remember after it. Raises `RecordingFull`, and
         leaves the file as it was.
         """
         self._check_space()
@@ -120,7 +120,7 @@ class RecordingWriter:
         begins = self._packer is None or self._in_group >= GROUP
         lines = [self._session] if begins and self._groups % SESSION_EVERY in {0, 1} else []
         remembered = memory() if memory is not None and begins else None
-        lines.append(cycle_line(report, checksum(self._session), self._cycles, reasons, remembered))
+        lines.append(cycle_line(report, checksum(self._session), self._cycles, remembered))
         if why := next(filter(None, map(why_too_large, lines)), ""):
             raise RecordingFull(f"nothing is recorded: a cycle {why}", hint="enable fewer plugins that collect fields of guests")
         packer, head = self._packer, b""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from mom_core import HOST_ID, Scope
 from mom_plugins_policy.language.analysis import Program
@@ -20,9 +20,8 @@ _BY_ENTITY = {"Control": "control", "GetControl": "control", "SetVar": "variable
 class EntityAccess(Scoping):
     """Reads fields where they are known to be read: the host's once; guests' by columns, which a loop over `Guests` goes along."""
 
-    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], traced: Container[int]) -> None:
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits)
-        self.traced = traced
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
         self._read_of: dict[str, dict[str, tuple[str, str]]] = {}
@@ -151,6 +150,4 @@ class EntityAccess(Scoping):
             check = self.marked(form, self._helper("request", self.string(name), self._helper("grown", text)))
             self.emit(f"if not ({test}): {text} = {check}")
         self.emit(f"{requests}[{key}] = ({entity.text}, {text}, {site})")
-        if form.index in self.traced:
-            self.emit(self._helper("traced_request", str(site), entity.text))
         return NIL

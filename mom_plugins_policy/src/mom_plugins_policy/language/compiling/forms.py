@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mom_core import Scope
 from mom_plugins_policy.language.analysis import Definition, Program
@@ -25,8 +25,8 @@ _COPIES = 8  # how much larger than the program its code may be
 class Generator(Operations):
     """Generates the code of a program, when it is made."""
 
-    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int]) -> None:
-        super().__init__(program, limits, undeclared, traced)
+    def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
+        super().__init__(program, limits, undeclared)
         self.level = 0
         """Forms around what is generated now, in the same Python function."""
         self.weight = 0
@@ -78,14 +78,7 @@ class Generator(Operations):
             self.level += 1
             value = self._sequence(form, form.items, dropped) if form.kind is FormKind.BLOCK else self._list(form, dropped)
             self.level -= 1
-        if form.index in self.traced:
-            value = self._trace(form, value)
         return value
-
-    def _trace(self, form: Form, value: Expression) -> Expression:
-        traced = self.spilled(value)
-        self.emit(self._helper("trace", str(self.site(form)), traced.text))
-        return traced
 
     def _apart(self, form: Form) -> Expression:
         """A form as a function of its own, because it is nested too deep for Python."""
@@ -281,8 +274,6 @@ class Generator(Operations):
             self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
         contained = guests or source.type == "any"
         outermost = guests and self.guest_loops == 0 and self.table is not None
-        if items.index in self.traced:
-            self.emit(self._helper("trace", str(self.site(items)), over))
         counting: list[bool] = []
         turns, place, watch, turn = self._new("i"), self.site(form), self._use("turns"), list[int]()
 
@@ -347,8 +338,6 @@ class Generator(Operations):
         name, body = form.items[2], form.items[3]
         with self._scoped([body], [name.name]) as scope:
             self._bind(scope, name.name, element)
-            if name.index in self.traced:
-                self._trace(name, element)
             value = self.generate(body, dropped=not result)
             if result:
                 value = self.guarded(value, form)

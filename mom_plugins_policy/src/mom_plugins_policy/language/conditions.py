@@ -1,0 +1,108 @@
+"""Conditions under which a program makes its requests, for the reasons of decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mom_core import HOST_ID, Guest, Host, Snapshot, printable
+from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
+from mom_plugins_policy.language.values import show
+from mom_plugins_policy.language.words.forms import Role
+from mom_plugins_policy.language.words.methods import ENTITY_METHODS
+
+CONTROL: Final = ".Control"
+
+_CONDITIONS: Final = 4  # the nearest ones: farther conditions are hardly about this guest
+_FIELDS: Final = 12  # of one condition
+_FARTHEST: Final = 400  # forms around a request that are looked at
+_LONGEST: Final = 600  # characters of a reason
+_SHOWN: Final = 70  # characters of a condition
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRead:
+    """A field of the host or of the request's entity, as a condition names it."""
+
+    text: str
+    name: str
+    of_host: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition that led to a request, the truth it had then, and the fields in it."""
+
+    text: str
+    truth: bool
+    fields: Sequence[FieldRead]
+
+    def told(self, entity: Host | Guest, host: Host) -> str:
+        """Return the condition in words, with the values of its fields."""
+        values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
+        return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
+
+
+def reason_of(conditions: Sequence[Condition], identity: str, snapshot: Snapshot) -> str:
+    """Return why a request for an entity was made, the outermost condition first; empty for an unconditional request."""
+    entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
+    return printable("; ".join(condition.told(entity, snapshot.host) for condition in conditions), _LONGEST)
+
+
+def conditions_in(program: Program) -> Mapping[int, Sequence[Condition]]:
+    """Return the conditions of each request, by the index of its form, the outermost first."""
+    return _Outline(program).conditions
+
+
+class _Outline:
+    """The requests of a program, and the choices around each."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._around: dict[int, Form] = {}
+        self._calls: dict[str, list[Form]] = {}
+        self._bodies: dict[int, Definition] = {definition.body.index: definition for definition in program.functions()}
+        requests: list[Form] = []
+        for form in all_in(program.forms):
+            self._around.update((item.index, form) for item in form.items)
+            head = form.items[0].name if form.items else ""
+            if head.endswith(CONTROL):
+                requests.append(form)
+            elif head in program.definitions:
+                self._calls.setdefault(head, []).append(form)
+        self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
+
+    def _conditions(self, request: Form) -> Iterator[Condition]:
+        """Yield the choices around a request from the inside out. A function's body belongs to its only call."""
+        owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
+        for _ in range(_FARTHEST):
+            outer = self._outer(form)
+            if outer is None or count == _CONDITIONS:
+                return
+            roles = self._program.roles.get(outer.index)
+            if roles is not None and roles.last is Role.BRANCH and form is not roles.parts[0]:
+                count += 1
+                yield Condition(abridged(roles.parts[0], _SHOWN), form is roles.parts[1], _fields(roles.parts[0], owner))
+            if form.index in self._bodies:
+                owner = ""  # the caller may give the entity another name
+            form = outer
+
+    def _outer(self, form: Form) -> Form | None:
+        definition = self._bodies.get(form.index)
+        if definition is None:
+            return self._around.get(form.index)
+        calls = self._calls.get(definition.name, [])
+        alone = len(calls) == len(self._program.definitions[definition.name]) == 1
+        return calls[0] if alone else None
+
+
+def _fields(condition: Form, owner: str) -> Sequence[FieldRead]:
+    names = dict.fromkeys(form.name for form in all_in((condition,)) if form.kind is FormKind.NAME)
+    reads = []
+    for text in names:
+        of, _, name = text.rpartition(".")
+        if of and of in ("Host", owner) and name not in ENTITY_METHODS:
+            reads.append(FieldRead(text, name, of == "Host"))
+    return reads[:_FIELDS]
