@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
 from mom_devkit import apply_decisions
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
 from mom_plugins_balloon.cooperation import PATIENCE_SECONDS, PROGRESS_KIB, PROGRESS_MOST_KIB, PROGRESS_SHARE, watch
 
 MIB = 1024
@@ -254,7 +254,7 @@ def test_a_pinned_guest_that_mom_has_not_touched_stays_as_it_is(loop, hypervisor
 def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, target):
     records, size, now = BalloonedGuests(8 * MIB), 2 * GIB, 0.0
     records.see(Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}))
-    records.asked(Guest("a", "a"), target, size, now)
+    records.asked(Guest("a", "a"), SizeRequest(target, size, now))
     seen = [(now, size)]
     for seconds, move in moves:
         now += seconds

@@ -30,7 +30,7 @@ from mom_core import (
 )
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, SizeRequest
 from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
@@ -98,7 +98,7 @@ class Host:
     def sweeps(self) -> None:
         """A sweep has begun."""
         self.plugin.mom_review(self.snapshot(), [])
-        self.plugin._guests.asked(self.snapshot().guests["a"], BOTTOM, 2 * GIB, self.clock.now, sweeps=True)
+        self.plugin._guests.asked(self.snapshot().guests["a"], SizeRequest(BOTTOM, 2 * GIB, self.clock.now, sweeps=True))
 
     def swept(self, end: SweepEnd = SweepEnd.GREW, *, is_back: bool = True) -> None:
         """It has ended; the plugin hears of it in its next collection."""
@@ -128,7 +128,7 @@ class TestSweeps:
         host.sweeps()
         host.swept()
         host.hypervisor.sizes["a"] = 1500 * MIB
-        host.plugin._guests.asked(host.snapshot().guests["a"], 1500 * MIB, 2 * GIB, host.clock.now)
+        host.plugin._guests.asked(host.snapshot().guests["a"], SizeRequest(1500 * MIB, 2 * GIB, host.clock.now))
         assert host.cycle(2 * GIB, mem_usable=10 * MIB) == ([], ""), "it is on its way to nothing"
         assert host.hypervisor.commands == [("a", 2 * GIB)]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -54,19 +54,22 @@ SETTLES_SECONDS = 3.0
 second."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SizeRequest:
-    """The last size that was asked of a guest: from which size, when, and whether it was seen to arrive. `said` is when the statistics were
-    made that this went by. `sweeps`: it is a sweep, of which nothing was heard yet that it has ended. `in_doubt`: the command was not
-    answered, and may have taken effect all the same."""
+    """Size that mom asked of a guest last. Sizes are KiB, times monotonic seconds."""
 
     target: int
     began_at: float
+    """Size that the guest had then."""
     asked: float
+    """Time of the command."""
     arrived: bool = False
     said: float | None = None
+    """Time of the statistics that it went by."""
     sweeps: bool = False
+    """It is a sweep whose end was not reported yet."""
     in_doubt: bool = False
+    """The command was not answered, and may have taken effect all the same."""
 
 
 @dataclass(slots=True)
@@ -392,8 +395,8 @@ class BalloonedGuests:
             if size is not None:
                 memory.note_size(size, now)
             request = memory.request
-            if request is not None and not request.arrived:
-                request.arrived = size is not None and abs(size - request.target) < self.dead_band
+            if request is not None and not request.arrived and size is not None and abs(size - request.target) < self.dead_band:
+                memory.request = replace(request, arrived=True)
         self.earlier = {} if guests or self.earlier is None else self.earlier
         self._had_guests = self._had_guests or bool(guests)
 
@@ -431,18 +434,13 @@ class BalloonedGuests:
             return math.inf if came else -math.inf
         return now - age + (BOOT_FACTOR if came else 1.0) * self._start_rest
 
-    def asked(
-        self, guest: Guest, target: int, size: float, now: float, said: float | None = None, *, sweeps: bool = False, in_doubt: bool = False
-    ) -> None:
-        """Note that `target` KiB was asked of a guest of `size` KiB, or a sweep down to that, by statistics that were made at `said`.
-
-        What is in doubt replaces no request under way for less: that goes on if the command did not take effect.
-        """
+    def asked(self, guest: Guest, request: SizeRequest) -> None:
+        """Remember a request. One in doubt replaces no request under way for less: that goes on if the command did not take effect."""
         memory = self._records.get(guest.id)
         if memory is not None and memory.incarnation == guest.incarnation:
             memory.resized = True
-            if not in_doubt or memory.pending is None or target < memory.pending:
-                memory.request = SizeRequest(target, size, now, said=said, sweeps=sweeps, in_doubt=in_doubt)
+            if not request.in_doubt or memory.pending is None or request.target < memory.pending:
+                memory.request = request
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""

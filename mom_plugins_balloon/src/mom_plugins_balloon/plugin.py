@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-import mom_core
 from mom_core import (
-    BalloonControl,
     Change,
     Columns,
     Condition,
@@ -21,33 +16,21 @@ from mom_core import (
     Declaration,
     DefaultPolicy,
     Derived,
-    Duration,
     Finding,
     Guest,
-    GuestGone,
     Hypervisor,
     HypervisorError,
     InTransition,
-    NoChangeNeeded,
-    NotSupported,
-    PermissionDenied,
     PluginContext,
-    PluginSettings,
-    Portion,
     Problem,
-    Refused,
     Revision,
     Scope,
     Severity,
-    Size,
-    SizeOrShare,
     Snapshot,
     Source,
     Suggestion,
     Target,
     Value,
-    as_number,
-    format_kib,
     hookimpl,
 )
 from mom_kvm import (
@@ -57,7 +40,6 @@ from mom_kvm import (
     ProcessStat,
     Promises,
     Reservations,
-    capable,
     late_hook,
     pid_of,
     stale_seconds,
@@ -67,23 +49,23 @@ from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, CycleFacts
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
-from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted
+from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.launches import HostLaunches
 from mom_plugins_balloon.learned_needs import Learning
-from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
-from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.promises import Guaranteed
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
+from mom_plugins_balloon.resizer import Resizer
 from mom_plugins_balloon.seen import suggestions
+from mom_plugins_balloon.settings import BalloonGuestSettings, BalloonSettings
 from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
 from mom_plugins_balloon.started_sizes import StartedSizes
-from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
+from mom_plugins_balloon.states import HostWanted, HostWatermarks
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
-from mom_plugins_balloon.sweep.swept_guests import REACTION, SweptGuests, is_sweep
+from mom_plugins_balloon.sweep.swept_guests import REACTION, SweptGuests
 
 NEEDED = (
     (Scope.HOST, "mem_really_available"),
@@ -101,53 +83,10 @@ SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/li
 class BalloonPlugin:
     """Resizes guests with their memory balloons, never below what they need."""
 
-    class Settings(PluginSettings):
-        """How careful to be with guests, whatever a policy decides."""
+    Settings = BalloonSettings
+    GuestSettings = BalloonGuestSettings
 
-        law: LawParameters = LawParameters()
-        """The balloon law's parameters: what guests keep, when they suffer, how memory moves."""
-
-        host_free: Size | None = None
-        """What the host is to have available: with less, guests give memory. Unset: worked out from the host's size, and from what guests
-        were seen to take at once."""
-
-        host_hard: Size | None = None
-        """The hard watermark: with less available, guests give what they may miss, too, and get no headroom for bursts back. Unset: half of
-        the least that a host of its size keeps."""
-
-        goal: StateGoal = StateGoal.BALANCED
-        """What matters most: `density` (the host keeps what guests were seen to take at once), `safe` (it keeps all that they could), or
-        `balanced`."""
-
-        remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
-        """For how long a guest's largest use of memory is remembered in full; after as long again, a third of it above the present use."""
-
-        reserve: Size = 32 << 20
-        """What a guest keeps at least above its need when it is shrunk: a guest without any spare memory cannot even start a process."""
-
-        reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
-        """The same as a percentage of the guest's need; the larger of the two counts. A large guest also grows by larger amounts."""
-
-        dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
-        """A smaller change is not worth a command: guests use and free as much all the time."""
-
-        host_reserve: SizeOrShare = Portion(share=0.05)
-        """What the host keeps for itself and cannot promise to guests: its own programs, and what guests' processes hold besides."""
-
-        stale_after: Duration | None = None
-        """A guest whose statistics are older is not shrunk. Three cycles, and at least 10 s, if it is not given."""
-
-        reservations: ReservationSettings = ReservationSettings()
-        """How memory is reserved for launches."""
-
-    class GuestSettings(mom_core.GuestSettings):
-        """What a guest is promised."""
-
-        guarantee: SizeOrShare | Literal["start"] | None = None
-        """The guest is never shrunk below this: `6GiB`, or `75%` of the most that it can have, or what it had at its `start`. Where memory
-        was plugged in since, that is the same share of all that it can have now."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
+    def __init__(self, settings: BalloonSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
         self._looked: Snapshot | None = None
@@ -164,6 +103,9 @@ class BalloonPlugin:
         )
         self._launches = HostLaunches(settings.reservations.launches, self._reservations, context)
         self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._started)
+        self._resizer = Resizer(
+            context, self._guests, self._shrinks, self._sweeps, self._leaving, self._started, limits=self._limits, see=self._see
+        )
 
     @staticmethod
     @hookimpl
@@ -294,7 +236,7 @@ class BalloonPlugin:
     def _guarantee_of(self, guest: Guest) -> Guaranteed | None:
         """What the YAML file promises a guest."""
         settings = self._context.guest_settings(guest)
-        return settings.guarantee if isinstance(settings, self.GuestSettings) else None
+        return settings.guarantee if isinstance(settings, BalloonGuestSettings) else None
 
     # --- act and review ----------------------------------------------------------------------------------------------------------
 
@@ -353,18 +295,12 @@ class BalloonPlugin:
         return [revision for revision in revisions if revision is not None]
 
     def _reviewed(self, guest: Guest, decision: Decision, limits: ShrinkLimits) -> Revision | None:
-        memory = self._permitting(guest.id, decision.value)
+        memory = self._resizer.permitting(guest.id, decision.value)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         passed = permitted(decision.value, memory, limits)
         target = passed.size
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
-
-    def _permitting(self, identity: str, target: Value) -> GuestMemory | None:
-        """Return the record that a size is judged by: a guest is swept before it is moved, whatever keeps its size."""
-        memory = self._guests.memory_of(identity)
-        swept = memory is not None and memory.pause and isinstance(target, int) and self._leaving.sweeps(identity, target)
-        return memory._replace(pause="") if memory is not None and swept else memory
 
     def _limits(self) -> ShrinkLimits:
         settings = self._settings
@@ -376,156 +312,13 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """What the guests have. Every size on the way to what this process has asked for is its own doing, until the guest arrives."""
-        sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
-        self._look_at(hypervisor)
-        found = {target: self._as_asked(target.entity.id, size) for target in targets if (size := sizes.get(target.entity.id)) is not None}
-        plugged = self._started.plugged(self._guests.snapshot.guests, sizes, self._guests.tolerance)
-        return found | {target: InTransition(sizes[target.entity.id]) for target in found if target.entity.id in plugged}
-
-    def _as_asked(self, identity: str, size: int) -> int | InTransition:
-        memory = self._guests.of(identity)
-        request = self._shrinks.of_before(identity) if memory is None else memory.request
-        if request is None or request.arrived:
-            return InTransition(size) if request is None and self._sweeps.cut_off.explain(identity, size) else size
-        began, target, tolerance = request.began_at, request.target, self._guests.tolerance
-        low, high = (began, target) if began < target else (target, began)
-        return InTransition(size) if low - tolerance <= size <= high + tolerance else size
+        """Return the sizes that guests have."""
+        return self._resizer.read(hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
-        """Ask each guest whose size should change."""
-        balloons = capable(hypervisor, BalloonControl, "resize guests")
-        said: dict[Target, HypervisorError | str] = {}
-        shrinks = {change.entity.id: (size, change.value) for change in changes if (size := self._shrunk_from(change)) is not None}
-        goes_back = all(change.back for change in changes)
-        if goes_back:
-            self._look_at(hypervisor)
-        if not shrinks or not goes_back:
-            self._shrinks.note(shrinks)
-        for change in changes:
-            result: HypervisorError | str
-            try:
-                result = self._give_back(balloons, change) if change.back else self._ask(balloons, change)
-            except HypervisorError as error:
-                result = error
-            except Exception as error:  # noqa: BLE001  # containment: whatever one guest provokes, the others still get their memory
-                result = HypervisorError(f"{type(error).__name__}: {error}")
-            if isinstance(result, GuestGone):
-                self._guests.forget_request(change.entity.id)
-            if isinstance(result, HypervisorError):
-                self._leaving.failed(change.entity.id, str(result), later=isinstance(result, NoChangeNeeded))
-            if result:
-                said[change.target] = result
-        if said:  # some were not asked
-            self._shrinks.note()
-        return said
-
-    def _shrunk_from(self, change: Change) -> float | None:
-        """The size from which a change makes a guest smaller for good; None: it does not, or is a sweep."""
-        size, target = as_number(change.found), as_number(change.value)
-        if size is None or target is None or target >= size:
-            return None
-        guest = self._guests.snapshot.guests.get(change.entity.id)
-        return size if guest is None or change.back or not self._sweeps_to(guest, int(target)) else None
-
-    def _sweeps_to(self, guest: Guest, target: int) -> bool:
-        """Whether a guest that is asked for this size, and has more, is swept."""
-        return is_sweep(guest, target) or self._leaving.sweeps(guest.id, target)
-
-    def _look_at(self, hypervisor: Hypervisor) -> None:
-        """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Without, none is made smaller,
-        and none gets back more than it had."""
-        if self._guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
-            return
-        try:
-            guests = hypervisor.guests()
-            fields, now = hypervisor.fields(guests), self._context.monotonic()
-            snapshot = Snapshot(guests={one.id: replace(one, fields=fields.get(one.id, {})) for one in guests}, monotonic=now)
-            self._see(snapshot)
-        except Exception as error:  # noqa: BLE001  # containment: the others get back what was taken from them
-            self._context.log.warning("what guests use is not known: %s", error)
-
-    def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Ask for what was decided, if it passes the gate: another plugin may have revised it after this one. Raises `HypervisorError`."""
-        guest, target, now = self._guests.snapshot.guests.get(change.entity.id), change.value, self._guests.snapshot.monotonic
-        memory, past = self._permitting(change.entity.id, target), self._guests.of(change.entity.id)
-        if guest is None or memory is None or past is None:
-            raise Refused("the guest's present size is unknown")
-        if not isinstance(target, int):
-            raise Refused(f"{target!r:.40} is no size for a guest")
-        passed = permitted(target, memory, self._limits())
-        if passed.size != target:
-            raise Refused(passed.reason)
-        reason = past.why_not_send(target, memory, now, self._guests.dead_band)
-        if reason:
-            raise NoChangeNeeded(reason)
-        size, age, sweeps = memory.size or 0.0, memory.statistics.age, False
-        said = None if age is None else now - age
-        if target < size and self._sweeps_to(guest, target):
-            swept = self._sweeps.begin(hypervisor, guest, past, memory, target, self._leaving.sweep(guest.id, target))
-            size, target, sweeps = (size, target, True) if swept is None else (swept.lowest, swept.plan.size, False)
-        else:
-            self._sweeps.sweeper.take_over(guest.id)
-            try:
-                hypervisor.set_balloon(change.entity, target)
-            except (Refused, NotSupported, PermissionDenied, GuestGone, NoChangeNeeded):
-                raise
-            except Exception:  # whatever it was: the command may have taken effect all the same
-                self._guests.asked(guest, target, size, now, said, in_doubt=True)
-                raise
-            self._sweeps.sweeper.resized(guest.id)
-            self._leaving.asked(guest.id, target)
-        self._guests.asked(guest, target, size, now, said, sweeps=sweeps)
-        return ""
-
-    def _give_back(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Ask for the size before mom, as far as the guest can have it and uses no more; what there is to say of it.
-
-        Raises `HypervisorError`.
-        """
-        identity, size, before = change.entity.id, as_number(change.found), as_number(change.value)
-        if before is None or before <= 0:
-            raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
-        guest = self._guests.snapshot.guests.get(identity)
-        memory = self._guests.memory_of(identity)
-        maximum = None if guest is None else guest.number("balloon_max")  # whatever its control group has room for: it had that before
-        target, note = int(before if guest is None else self._started.without_mom(guest, before)), ""
-        if target > before:
-            note = f"memory was plugged into the guest since: asked for {format_kib(target)}"
-        floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee))
-        floor = floor if maximum is None else min(floor, math.floor(maximum))
-        was_swept = self._sweeps.sweeper.take_over(identity)
-        if size is not None and target < size and not was_swept and (why := self._why_unknown(memory)):
-            kept = f"it keeps the {format_kib(size)} that it has, more than before mom: {why}"
-            # A guest that tells nothing will not tell it later.
-            raise (
-                NoChangeNeeded(kept)
-                if memory is None or memory.statistics.usable is None or memory.statistics.age is None
-                else Refused(kept)
-            )
-        if target < floor:
-            uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
-            if size is not None and size <= floor and not was_swept:
-                self._guests.forget_request(identity)
-                raise NoChangeNeeded(f"{uses}, and keeps what it has")
-            target, note = floor, f"{uses}: asked for {format_kib(floor)}"
-        if memory is not None and memory.reach is not None and target < memory.reach:
-            target = math.ceil(memory.reach)
-            note = f"memory was plugged into the guest since, which its balloon cannot take: asked for {format_kib(target)}"
-        hypervisor.set_balloon(change.entity, target)
-        self._sweeps.sweeper.resized(identity)
-        self._guests.forget_request(identity)
-        return note
-
-    def _why_unknown(self, memory: GuestMemory | None) -> str:
-        """Why it is not known how much a guest could spare now; empty where it is."""
-        if memory is None:
-            return "what it uses is unknown"
-        age, passed, limits = memory.statistics.age, self._context.monotonic() - self._guests.snapshot.monotonic, self._limits()
-        memory = memory._replace(statistics=memory.statistics._replace(age=None if age is None else age + passed), obstacle="")
-        never = never_shrunk(memory, limits)
-        return "" if never is None else never.words(memory, limits)
+        """Ask each guest for the size that it should have."""
+        return self._resizer.write(hypervisor, changes)
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 

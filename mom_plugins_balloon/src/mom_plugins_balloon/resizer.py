@@ -1,0 +1,197 @@
+"""Reads and changes of guests' sizes through the hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mom_core import (
+    BalloonControl,
+    Change,
+    Guest,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    InTransition,
+    NoChangeNeeded,
+    NotSupported,
+    PermissionDenied,
+    PluginContext,
+    Refused,
+    Snapshot,
+    Target,
+    Value,
+    as_number,
+    format_kib,
+)
+from mom_kvm import capable
+from mom_plugins_balloon import cloudstack
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
+from mom_plugins_balloon.gate import ShrinkLimits, permitted
+from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.moves import LeavingGuests
+from mom_plugins_balloon.restored_sizes import restored_size
+from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
+from mom_plugins_balloon.started_sizes import StartedSizes
+from mom_plugins_balloon.sweep.swept_guests import SweptGuests, is_sweep
+
+
+@dataclass(eq=False)
+class Resizer:
+    """Reader and writer of the control `balloon_target`."""
+
+    context: PluginContext
+    guests: BalloonedGuests
+    shrinks: ShrinksUnderWay
+    sweeps: SweptGuests
+    leaving: LeavingGuests
+    started: StartedSizes
+    limits: Callable[[], ShrinkLimits]
+    """Gives the limits that the operator sets."""
+    see: Callable[[Snapshot], None]
+    """Takes in a snapshot, where there is no cycle."""
+
+    # --- read ---------------------------------------------------------------------------------------------------------------------
+
+    def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
+        """Return the sizes of guests. Any size on the way to the size that mom asked for is mom's, until the guest arrives."""
+        sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
+        self.see_at_restore(hypervisor)
+        plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)
+        read: dict[Target, Value | InTransition] = {}
+        for target in targets:
+            identity = target.entity.id
+            if (size := sizes.get(identity)) is not None:
+                read[target] = InTransition(size) if identity in plugged else self._as_asked(identity, size)
+        return read
+
+    def _as_asked(self, identity: str, size: int) -> int | InTransition:
+        past = self.guests.of(identity)
+        request = self.shrinks.of_before(identity) if past is None else past.request
+        if request is None or request.arrived:
+            return InTransition(size) if request is None and self.sweeps.cut_off.explain(identity, size) else size
+        low, high = sorted((request.began_at, request.target))
+        tolerance = self.guests.tolerance
+        return InTransition(size) if low - tolerance <= size <= high + tolerance else size
+
+    def see_at_restore(self, hypervisor: Hypervisor) -> None:
+        """Take in the hypervisor's own fields of guests in `mom restore`, which has no cycle.
+
+        Without them, no guest is made smaller, and none gets back more than it had.
+        """
+        if self.guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
+            return
+        try:
+            guests = hypervisor.guests()
+            fields, now = hypervisor.fields(guests), self.context.monotonic()
+            self.see(Snapshot(guests={guest.id: replace(guest, fields=fields.get(guest.id, {})) for guest in guests}, monotonic=now))
+        except Exception as error:  # noqa: BLE001  # containment: the others get back what was taken from them
+            self.context.log.warning("the memory that guests use is unknown: %s", error)
+
+    # --- write --------------------------------------------------------------------------------------------------------------------
+
+    def write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
+        """Ask each guest for its size. Return errors and notes."""
+        balloons = capable(hypervisor, BalloonControl, "resize guests")
+        shrinks = {change.entity.id: (size, change.value) for change in changes if (size := self._shrunk_from(change)) is not None}
+        restores = all(change.back for change in changes)
+        if restores:
+            self.see_at_restore(hypervisor)
+        if not shrinks or not restores:
+            self.shrinks.note(shrinks)
+        results = {change.target: result for change in changes if (result := self._result_of(balloons, change))}
+        if results:  # some were not asked
+            self.shrinks.note()
+        return results
+
+    def _result_of(self, hypervisor: BalloonControl, change: Change) -> HypervisorError | str:
+        """Return the error or the note of one change; empty: it was asked for."""
+        identity = change.entity.id
+        try:
+            return self._restore(hypervisor, change) if change.back else self._ask(hypervisor, change)
+        except HypervisorError as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001  # containment: whatever one guest provokes, the others still get their memory
+            error = HypervisorError(f"{type(failure).__name__}: {failure}")
+        if isinstance(error, GuestGone):
+            self.guests.forget_request(identity)
+        self.leaving.failed(identity, str(error), later=isinstance(error, NoChangeNeeded))
+        return error
+
+    def _shrunk_from(self, change: Change) -> float | None:
+        """Return the size from which a change shrinks a guest for good; None: it does not, or is a sweep."""
+        size, target = as_number(change.found), as_number(change.value)
+        if size is None or target is None or target >= size:
+            return None
+        guest = self.guests.snapshot.guests.get(change.entity.id)
+        return size if guest is None or change.back or not self._sweeps_to(guest, int(target)) else None
+
+    def _sweeps_to(self, guest: Guest, target: int) -> bool:
+        return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
+
+    def permitting(self, identity: str, target: Value) -> GuestMemory | None:
+        """Return the record that a size is judged by: a guest is swept before it is moved, whatever keeps its size."""
+        memory = self.guests.memory_of(identity)
+        swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
+        return memory._replace(pause="") if memory is not None and swept else memory
+
+    def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
+        """Ask for a size that passes the gate, as another plugin may have revised it after this one. Raises `HypervisorError`."""
+        guest, target, now = self.guests.snapshot.guests.get(change.entity.id), change.value, self.guests.snapshot.monotonic
+        memory, past = self.permitting(change.entity.id, target), self.guests.of(change.entity.id)
+        if guest is None or memory is None or past is None:
+            raise Refused("the guest's present size is unknown")
+        if not isinstance(target, int):
+            raise Refused(f"{target!r:.40} is no size for a guest")
+        passed = permitted(target, memory, self.limits())
+        if passed.size != target:
+            raise Refused(passed.reason)
+        if why := past.why_not_send(target, memory, now, self.guests.dead_band):
+            raise NoChangeNeeded(why)
+        size, age = memory.size or 0.0, memory.statistics.age
+        request = SizeRequest(target, size, now, said=None if age is None else now - age)
+        if target < size and self._sweeps_to(guest, target):
+            swept = self.sweeps.begin(hypervisor, guest, past, memory, target, self.leaving.sweep(guest.id, target))
+            ended = None if swept is None else replace(request, target=swept.plan.size, began_at=swept.lowest)
+            self.guests.asked(guest, ended or replace(request, sweeps=True))
+        else:
+            self._resize(hypervisor, guest, request)
+        return ""
+
+    def _resize(self, hypervisor: BalloonControl, guest: Guest, request: SizeRequest) -> None:
+        """Send a size and remember the request, also where its answer leaves in doubt whether it took effect. Raises `HypervisorError`."""
+        self.sweeps.sweeper.take_over(guest.id)
+        try:
+            hypervisor.set_balloon(guest.entity, request.target)
+        except (Refused, NotSupported, PermissionDenied, GuestGone, NoChangeNeeded):
+            raise
+        except Exception:
+            self.guests.asked(guest, replace(request, in_doubt=True))
+            raise
+        self.sweeps.sweeper.resized(guest.id)
+        self.leaving.asked(guest.id, request.target)
+        self.guests.asked(guest, request)
+
+    def _restore(self, hypervisor: BalloonControl, change: Change) -> str:
+        """Ask for the size before mom, as far as the guest can have it and uses no more. Return a note. Raises `HypervisorError`."""
+        identity, before = change.entity.id, as_number(change.value)
+        if before is None or before <= 0:
+            raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
+        guest, memory = self.guests.snapshot.guests.get(identity), self.guests.memory_of(identity)
+        had = int(before if guest is None else self.started.without_mom(guest, before))
+        maximum = None if guest is None else guest.number("balloon_max")  # its control group held its memory before mom, too
+        was_swept = self.sweeps.sweeper.take_over(identity)
+        size = None if was_swept else as_number(change.found)
+        if memory is not None:  # its statistics are older by now, and nothing else keeps its size
+            age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
+            told = memory.statistics._replace(age=None if age is None else age + passed)
+            memory = memory._replace(statistics=told, obstacle="")
+        restored = restored_size(had, size, maximum, memory, self.limits())
+        if restored.keeps:
+            self.guests.forget_request(identity)
+            raise NoChangeNeeded(restored.note)
+        hypervisor.set_balloon(change.entity, restored.size)
+        self.sweeps.sweeper.resized(identity)
+        self.guests.forget_request(identity)
+        plugged = had > before and not restored.note
+        return f"memory was plugged into the guest since: asked for {format_kib(had)}" if plugged else restored.note
