@@ -1,7 +1,7 @@
 """The balloon law: from the memory of the host and its guests to the sizes that guests should have, each with its reason.
 
 Pure: no clock, no file, no plugin. Read in this order: `need.py` (what a guest needs), `want.py` (what it asks for), `offer.py` (what it
-can give, by each means), `share.py` (who gives and who gets), `reasons.py` (the codes).
+can give, by each means), `share.py` (who gives and who gets, by the kinds of changes in `growing.py` and `giving.py`), `reasons.py`.
 
 Headroom costs the host nothing until it is used: QEMU hands back what a balloon takes, and the host backs what the balloon gives back only
 when the guest touches it. What costs is memory that a guest has used and freed. Means are used up in this order: memory that holds nothing;
@@ -23,8 +23,9 @@ from typing import Final
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
 from mom_plugins_balloon.law.context import BYTES, LawContext, context_of, headroom_returns
+from mom_plugins_balloon.law.level import level_of
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.law.share import SizeSuggestion, level_of, share_out
+from mom_plugins_balloon.law.share import SizeSuggestion, share_out
 from mom_plugins_balloon.law.want import ask_of, is_rising, ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
