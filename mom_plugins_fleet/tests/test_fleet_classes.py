@@ -1,7 +1,6 @@
 """A group's classes, from the operator's file to the host's."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,9 +72,6 @@ class Policies:
     def state(self) -> PolicyState:
         return PolicyState("1", {})
 
-    def canary(self) -> None:
-        """Nothing is tried."""
-
     def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
         self.changed.append(changes)
 
@@ -120,18 +116,6 @@ def test_policies_stay_as_they_are_when_the_disk_does_not_take_the_classes(tmp_p
     follow(whole)
     assert policies.changed == [{"60_fleet_a": "(defvar a 1)"}]
     assert (tmp_path / "fleet" / "classes.yaml").read_text() == TEXT
-
-
-def test_what_was_in_force_is_so_again_after_a_start_by_a_clock_that_is_behind(tmp_path: Path) -> None:
-    policies = Policies()
-    context = PluginContext(name="fleet", state_directory=tmp_path, offers={PolicyTexts: (policies,)})
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
-    found = Opened(Group(policies={"60_fleet_a": "(defvar a 1)"}, not_before=time.time() + 60), 1, "U")
-    with pytest.raises(MomError, match="the time for that is not over"):
-        plugin._apply("g", found, b"as the servers give it")
-    assert policies.changed == []
-    plugin._apply("g", found, None)  # as it was kept when it was in force
-    assert policies.changed == [{"60_fleet_a": "(defvar a 1)"}]
 
 
 class ClassesRead:

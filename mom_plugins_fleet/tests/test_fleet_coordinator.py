@@ -16,7 +16,7 @@ import pytest
 
 from mom_core import MomError, StateError, StateFile
 from mom_devkit import wait_until
-from mom_kvm import CanaryState, Destination
+from mom_kvm import Destination
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
@@ -44,7 +44,6 @@ from mom_plugins_fleet.records import (
 from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
-from mom_plugins_fleet.trials import settle
 
 LOG = logging.getLogger("test")
 
@@ -520,10 +519,6 @@ async def test_a_group_that_cannot_be_balanced_keeps_no_other_from_it(monkeypatc
 async def test_servers_that_fail_are_no_matter_of_one_host(one):
     with pytest.raises(LinkError), one._contained("the orders of h1"):
         raise LinkError("no answer")
-
-
-async def test_a_group_that_has_gone_has_no_trial_to_settle(store, one):
-    assert await settle(store, one.view, "gone", 0.0) == (CanaryState.RUNNING, "")
 
 
 async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, one):

@@ -504,21 +504,3 @@ def test_a_groups_policy_is_printed_as_it_was_set(monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (1, group))
     done = CliRunner().invoke(fleet, [*NOBODY, "policy", "show", "g1", "60_fleet_x"])
     assert done.stdout_bytes == text.encode()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--for", "1h"], "--for goes with --canary"),
-        (["--canary", "20%", "--check"], "exclude each other"),
-        (["--canary", "0%"], "is no share of the hosts"),
-        (["--canary", "1GiB"], "is no share of the hosts"),
-        (["--canary", "101%"], "more than all of it"),
-        (["--canary", "20%", "--for", "soon"], "soon"),
-    ],
-)
-def test_a_trial_that_cannot_be_meant_is_refused_before_it_is_signed(tmp_path, options, message):
-    (tmp_path / "a").write_text("(+ 1 2)")
-    done = CliRunner().invoke(fleet, [*NOBODY, "policy", "set", "g1", "60_fleet_a", str(tmp_path / "a"), *options])
-    assert message in f"{done.output}{done.exception}"
-    assert done.exit_code

@@ -6,7 +6,6 @@ import getpass
 import re
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
 from typing import Any, Final
@@ -16,9 +15,9 @@ from pydantic import ValidationError
 
 from mom_core import MomError, format_kib, printable
 from mom_plugins_fleet.link import ConflictError, Store
-from mom_plugins_fleet.records import NAME, NEVER, FleetRecord, Group, Kind, first_wrong, read
+from mom_plugins_fleet.records import NAME, FleetRecord, Group, Kind, first_wrong
 from mom_plugins_fleet.revisions import off_clock
-from mom_plugins_fleet.signatures import Opened, Signature, next_revision, opened
+from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
 
@@ -33,34 +32,18 @@ def named(key: str) -> str:
     return key
 
 
-async def change_group(
-    where: Where,
-    store: Store,
-    group: str,
-    wanted: Callable[[Group], Mapping[str, object]],
-    followed: Callable[[Group, int], Group] = lambda record, _: record,
-) -> int:
-    """Change parts of a group's record as it is now; the new revision. Raises `MomError`.
-
-    :param followed: the record with those that can follow it, when its revision is known
-    """
+async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
+    """Change parts of a group's record as it is now, and return the new revision. Raises `MomError`."""
 
     def changed(before: Group | None) -> Group:
         known = before or Group()
-        return checked(Group, {**known.model_dump(), "not_before": 0.0, **wanted(known), "by": who()})
+        return checked(Group, {**known.model_dump(), **wanted(known), "by": who()})
 
-    return await change(where, store, GROUPS, Group, group, changed, followed)
+    return await change(where, store, GROUPS, Group, group, changed)
 
 
 async def change(
-    where: Where,
-    store: Store,
-    bucket: str,
-    kind: type[Kind],
-    key: str,
-    wanted: Callable[[Kind | None], Kind],
-    followed: Callable[[Kind, int], Kind] = lambda record, _: record,
-    agreed: Kind | None = None,
+    where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
     """Change a record as it is now, however many others do the same, and sign it; the new revision.
 
@@ -76,8 +59,8 @@ async def change(
         revisions.save()  # before it is built on
         if after != agreed:
             agree(where, bucket, key, before, after)
-        revision = next_revision(revisions.newest(bucket, key, trusted) + (0 if before is None else before.record.following))
-        data = signer.signed(bucket, key, followed(after, revision), revision)
+        revision = next_revision(revisions.newest(bucket, key, trusted))
+        data = signer.signed(bucket, key, after, revision)
         try:
             await store.put(bucket, key, data, kept.revision)
         except ConflictError:
@@ -168,20 +151,5 @@ def _told(value: object, name: str = "") -> list[str]:
     return [f"{name}: {line}" for line in ("" if value is None else read(value)).splitlines()]
 
 
-def _date(at: Any) -> str:
-    return "never" if at == NEVER else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
-
-
-def _signed(record: Any) -> str:
-    """Name a signed record by its revision: its policies are shown before it."""
-    return f"the group's record as revision {read(Signature, record.partition(chr(10))[0].encode()).revision}" if record else ""
-
-
-_READ: Final[Mapping[str, Callable[[Any], str]]] = {
-    "ends": _date,
-    "not_before": _date,
-    "promoted": _signed,
-    "rolled_back": _signed,
-    "memory": lambda kib: f"{kib} KiB ({format_kib(kib)})",
-}
+_READ: Final[Mapping[str, Callable[[Any], str]]] = {"memory": lambda kib: f"{kib} KiB ({format_kib(kib)})"}
 """How fields are written whose value no person can read."""

@@ -18,14 +18,12 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mom_core import MomError, StateError, printable
-from mom_kvm import CanaryState
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import for_balance, next_orders, places
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
-from mom_plugins_fleet.trials import settle
 from mom_plugins_fleet.view import FleetView
 
 LEASE_SECONDS: Final = 10.0
@@ -145,7 +143,6 @@ class Coordinator:
                     self._check()
                     await self._decide(store)
                     await self._balance(store)
-                    await self._settle_trials(store)
                     self._keep()
                 elif time.monotonic() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
@@ -309,14 +306,6 @@ class Coordinator:
             if name not in said:
                 self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
         self._stuck[host] = (said | stuck.keys()) - {move.name for move in orders.moves if move.state is not MoveState.FAILED}
-
-    async def _settle_trials(self, store: Store) -> None:
-        """Have what some hosts have tried go on to all of their groups, or back."""
-        for group in [group for group, (_, record) in self.view.groups.records.items() if record.trial is not None]:
-            with self._contained(f"the trial of the group {group}"):
-                state, why = await settle(store, self.view, group, time.time())
-                if state is not CanaryState.RUNNING:
-                    self._log.info("what was tried in the group %s is %s: %s", group, state, printable(why, 400))
 
     async def _balance(self, store: Store) -> None:
         """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""

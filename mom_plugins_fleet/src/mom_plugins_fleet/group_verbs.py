@@ -12,22 +12,18 @@ from typing import Any
 
 import click
 
-from mom_core import ConfigError, MomError, PluginContext, Portion, Severity, load_config, parse_document, parse_duration, printable
+from mom_core import ConfigError, MomError, PluginContext, Severity, load_config, parse_document, printable
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.changes import change_group, named, standing
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group
 from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.trial_verb import begin_trial, canary_command, nothing_on_trial
 from mom_plugins_fleet.where import Where
 
 
 @click.group("policy")
 def policy_group() -> None:
     """The policies of a group of hosts, and as classes.yaml its service classes."""
-
-
-policy_group.add_command(canary_command)
 
 
 @policy_group.command("show")
@@ -57,43 +53,23 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
 @click.argument("group")
 @click.argument("name")
 @click.argument("file", type=click.File("rb"))
-@click.option("--check", "only_check", is_flag=True, help="Only ask the hosts what they would say to it.")
-@click.option("--canary", "share", metavar="PERCENT", help="First on so many of the hosts only, such as 20%.")
-@click.option("--for", "lasts", metavar="TIME", help="How long it is tried on them.  [default: 1h]")
 @click.pass_obj
-def policy_set_command(where: Where, group: str, name: str, file: Any, only_check: bool, share: str | None, lasts: str | None) -> None:
+def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
     """Set the policy NAME of GROUP to the text in FILE (-: standard input), on all its hosts, or on none where it cannot be right.
-
-    With --canary it is tried on some hosts first, while all others keep what is in force. As soon as guests of one of them fare worse than
-    before, or that host does, it is rolled back; at the end of the time it goes into force on all if enough is known that speaks for it.
-    A coordinator sees to that. `mom fleet policy canary` shows how it goes.
 
     With the NAME classes.yaml, set the service classes that hosts have before their own: a YAML file with `classes:`.
     """
-    if lasts is not None and share is None:
-        raise click.UsageError("--for goes with --canary")
-    if only_check and share is not None:
-        raise click.UsageError("--check and --canary exclude each other")
-    on = None if share is None else Portion.parse(share).share
-    if share is not None and not on:
-        raise click.UsageError(f"{printable(share)!r} is no share of the hosts: write it like 20%")
     try:
         text = file.read(1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
         raise MomError(f"{printable(file.name, 400)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
-    tried = only_check or share is not None
-    if name == CLASSES and tried:
-        raise click.UsageError("only policies can be tried: hosts check classes when they have them")
     if name == CLASSES:
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
         raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
     else:
         _check_policy(name, text, file.name)
-    if tried:
-        begin_trial(where, group, name, text, on, parse_duration(lasts or "1h"))
-    else:
-        _change(where, group, lambda before: {**before, name: text})
+    _change(where, group, lambda before: {**before, name: text})
 
 
 @policy_group.command("remove")
@@ -111,8 +87,7 @@ def _change(where: Where, group: str, wanted: Callable[[Mapping[str, str]], Mapp
     def changed(before: Group) -> Mapping[str, object]:
         nonlocal is_new
         is_new = not before.by  # the first host of a group makes its record
-        nothing_on_trial(before)
-        return {"policies": wanted(before.policies), "trial": None}
+        return {"policies": wanted(before.policies)}
 
     revision = where.ask(lambda store: change_group(where, store, group, changed))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)

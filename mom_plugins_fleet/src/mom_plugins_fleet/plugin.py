@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -71,7 +70,6 @@ from mom_plugins_fleet.records import (
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
-    from mom_plugins_fleet.host_trial import HostTrial
     from mom_plugins_fleet.link import Access
     from mom_plugins_fleet.signatures import Opened
 
@@ -201,12 +199,6 @@ class FleetPlugin:
         if self._agent is not None:
             self._agent.close()
 
-    @cached_property
-    def _trial(self) -> HostTrial:
-        from mom_plugins_fleet.host_trial import HostTrial
-
-        return HostTrial(self._host, self._settings.operators)
-
     def _access(self) -> Access:
         from mom_plugins_fleet.link import Access
 
@@ -287,13 +279,13 @@ class FleetPlugin:
 
     def _apply(self, group: str, found: Opened[Group], data: bytes | None) -> None:
         """Put a group's policies in force, and keep the record as it stood there, if it is given. Raises `MomError`."""
-        from mom_plugins_fleet.host_trial import changes_to, fleet_texts
+        from mom_plugins_fleet.group_policies import changes_to, fleet_texts
 
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
         who = f"the fleet, group {group}, revision {found.revision}, signed by {found.by}"
-        record = self._trial.in_force(policies, group, found, who, again=data is None)
+        record = found.record
         changes = changes_to(record, fleet_texts(policies))
         path = self._kept.path.with_name(CLASSES)
         new = path.with_suffix(".new")
@@ -312,7 +304,6 @@ class FleetPlugin:
             raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory") from None
         if data is not None:
             self.remember(group, data)
-        self._trial.begin(policies, found.record.trial)
 
     def _classes_unused(self, record: Group) -> str:
         if not record.classes:
@@ -400,7 +391,6 @@ class FleetPlugin:
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
-            trial=self._trial.told(self._context.service(PolicyTexts)),
             mover=_mover(mover),
             metrics_port=None if metrics is None else metrics.metrics_port,
             given_back=_kib(host.get("given_back_today"), GRAIN_KIB),

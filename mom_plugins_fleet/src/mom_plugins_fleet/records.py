@@ -13,7 +13,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
 from mom_core import MomError, StrictModel, printable
-from mom_kvm import CanaryGroup, CanaryState, Destination
+from mom_kvm import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """The names that hosts and groups may have: a label of a host name, which is also one word of a NATS subject."""
@@ -38,12 +38,6 @@ MOST_REMOVED: Final = 1000
 
 MOST_EARLIER: Final = 8
 """Accounts that a host had before: after so many new keys in a row that could not end the ones before, the first of these is forgotten."""
-
-MOST_TRYING: Final = 10_000
-"""Hosts that try policies at a time: as many as the largest fleet has."""
-
-MOST_REMARKS: Final = 5
-"""What a host tells of a text before it is used: as much as a person reads of each."""
 
 
 def _policy_name(name: str) -> str:
@@ -85,11 +79,6 @@ class FleetRecord(StrictModel):
     first invalid item: an error for each item of a hostile record would take a gigabyte."""
 
     model_config = ConfigDict(extra="ignore")
-
-    @property
-    def following(self) -> int:
-        """How many revisions after its own are taken already."""
-        return 0
 
     def packed(self) -> bytes:
         """As JSON. Raises `MomError` when it is too large for a message."""
@@ -150,41 +139,14 @@ class Member(FleetRecord):
 Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Since the epoch; up to the year 4147, so that it can be written as a date."""
 
-NEVER: Final = float((1 << 36) - 1)
-"""The last of them."""
-
-
-class Trial(FleetRecord):
-    """Policies that are tried on some hosts of a group. The records that can follow are signed with it, so that a coordinator, which may
-    sign none, can have one of them follow."""
-
-    on: Annotated[tuple[HostName, ...], Field(max_length=MOST_TRYING), FailFast()] = ()
-    """The hosts; none: it is only to be checked."""
-    ends: Seconds
-    what: Annotated[str, StringConstraints(max_length=200)] = ""
-    promoted: str = ""
-    """The group's record with these policies, signed as its next revision: in force no sooner than the trial ends, and never where it was
-    tried on no host."""
-    rolled_back: str = ""
-    """The one as it was before, signed as the revision after that."""
-
 
 class Group(FleetRecord):
     """The policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Texts by name: policies, and as `classes.yaml` service classes; without these, each host has its own."""
-    trial: Trial | None = None
-    """What some of its hosts try instead."""
-    not_before: Seconds = 0.0
-    """It is in force on no host before: what is tried, before its time is over."""
     by: str = ""
     """Who changed this last."""
-
-    @property
-    def following(self) -> int:
-        """Those of the records that were signed with its trial."""
-        return 0 if self.trial is None else 2
 
     @property
     def classes(self) -> str:
@@ -217,22 +179,6 @@ class MoverState(FleetRecord):
     within: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
-class TrialState(FleetRecord):
-    """How a trial of a group's policies goes on a host: what it says of the texts, and how guests fared with them, and before."""
-
-    revision: int
-    """Of the group's record."""
-    remarks: Annotated[tuple[Annotated[str, StringConstraints(max_length=300)], ...], Field(max_length=MOST_REMARKS), FailFast()] = ()
-    """What the host has to say of the texts before they are used, such as that it has no such control."""
-    refused: Annotated[str, StringConstraints(max_length=400)] = ""
-    """Why it cannot be begun here."""
-    state: CanaryState | None = None
-    """None: it has not begun."""
-    reason: Annotated[str, StringConstraints(max_length=400)] = ""
-    canary: CanaryGroup = CanaryGroup()
-    before: CanaryGroup = CanaryGroup()
-
-
 class HostState(FleetRecord):
     """One host, as it sees itself. What is not known is absent."""
 
@@ -263,8 +209,6 @@ class HostState(FleetRecord):
     """Why the newest record of the group is not in force here."""
     classes_unused: str = ""
     """Why the group's classes are not in force here, though its record is."""
-    trial: TrialState | None = None
-    """The last trial of the group's policies, as far as this host has seen it."""
     mover: MoverState | None = None
     """The mover of its guests; None: nothing moves them."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None

@@ -11,7 +11,6 @@ import click
 
 from mom_core import format_kib, lasting, printable
 from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
-from mom_kvm import CanaryState
 from mom_plugins_fleet.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.plan import places
 from mom_plugins_fleet.plan_verb import leaving, staying
@@ -88,8 +87,6 @@ def _policies(state: HostState | None, wanted: int) -> str:
         return "unknown"
     if state.refused:
         return "refused"
-    if state.trial is not None and state.trial.revision == wanted and state.trial.state in (CanaryState.RUNNING, CanaryState.PROMOTED):
-        return "on trial"
     return "newest" if state.group_revision == wanted else f"revision {state.group_revision} of {wanted}"
 
 

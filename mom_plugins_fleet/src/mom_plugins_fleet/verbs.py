@@ -461,9 +461,7 @@ def countersign_command(where: Where, key: str) -> None:
         for bucket, kind, name, stored, one in found:
             before = one.revision if one.revision < next_revision(0) + AHEAD_SECONDS else 0
             revision = next_revision(max(before, where.revisions.newest(bucket, name, trusted)))
-            # What would follow a trial is signed with that key, too: it ends.
-            record = one.record.model_copy(update={"trial": None}) if kind is Group else one.record
-            data = signer.signed(bucket, name, record, revision)
+            data = signer.signed(bucket, name, one.record, revision)
             await store.put(bucket, name, data, stored)
             where.revisions.open(kind, bucket, name, data, {signer.public})
         return len(found)
