@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import Declarations, Guest, Host, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
-from mom_daemon import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_kvm import stale_seconds
 from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
+from mom_plugins_balloon.gate import need_kib
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
-from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
+from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
-from mom_plugins_balloon.size_history import ARRIVED_KIB, SIZE, GuestHistory, SizeHistory
+from mom_plugins_balloon.seen import guest_memories
+from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, SizeHistory
 from mom_plugins_balloon.states import MemoryState
 
 _OVERSOLD: Final = "guests are promised more than the host has, and the lowest priority loses first"
@@ -28,67 +31,61 @@ _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guara
 """Fields of promises: the operator's or the management system's, that of the class, and all together."""
 
 
-@dataclass(frozen=True, slots=True)
-class GuestFigures:
-    """Figures of one guest, by their names in JSON."""
+class Sizes(NamedTuple):
+    """Memory of one guest after the outcome of a cycle, and its sizes in KiB besides."""
 
-    size_kib: float | None
-    """After the outcome of this cycle."""
-    used_kib: float | None
-    """Memory that it holds and cannot give without swapping, by its size when its statistics were made."""
-    maximum_kib: float | None
-    least_kib: float | None
-    started_kib: float | None
-    usable_kib: float | None
-    unused_kib: float | None
-    swap_in_kib_per_second: float | None
-    swap_out_kib_per_second: float | None
-    major_faults_per_second: float | None
-    statistics_age_seconds: float | None
-    guarantee_kib: float | None
-    promised_kib: float | None
-    asked_kib: float | None
-    """Last size that mom asked for."""
+    memory: GuestMemory
+    used: float | None
+    """Need by the size that the guest had when its statistics were made."""
+    started: float | None
+    guarantee: float | None
+    promised: float | None
 
     @classmethod
-    def of(cls, guest: Guest, decision: ExplainedDecision | None) -> GuestFigures:
-        """Return the figures of a guest, and the outcome of the decision on its size."""
-        size, usable, total, reserved = map(guest.number, (SIZE, "mem_usable", "mem_available", "kernel_reserved"))
-        size_then = size if total is None or reserved is None else total + reserved
+    def of(cls, about: About) -> Sizes:
+        """Return the sizes of a guest by a report."""
+        guest, decision = about.guest, about.wanted_of(CONTROL)
+        (memory,) = guest_memories(replace(about.report.snapshot, guests={guest.id: guest}))
+        used = None if memory.size is None else need_kib(memory)
         outcome = None if decision is None else decision.outcome
-        after = None if outcome is None else as_number(outcome.after)
-        applied = outcome if outcome is not None and outcome.status is Status.APPLIED else None
-        return cls(
-            size_kib=size if after is None else after,
-            used_kib=None if size is None or size_then is None or usable is None else max(0.0, size_then - usable),
-            maximum_kib=guest.number("balloon_max"),
-            least_kib=guest.number(LEAST),
-            started_kib=guest.number(STARTED),
-            usable_kib=usable,
-            unused_kib=guest.number("mem_unused"),
-            swap_in_kib_per_second=guest.number("swap_in"),
-            swap_out_kib_per_second=guest.number("swap_out"),
-            major_faults_per_second=guest.number("major_fault"),
-            statistics_age_seconds=guest.number("stats_age"),
-            guarantee_kib=guaranteed_kib(guest.fields),
-            promised_kib=guest.number(PROMISED),
-            asked_kib=guest.number(CONTROL) if applied is None else as_number(applied.decision.value),
-        )
+        memory = memory._replace(maximum=guest.number("balloon_max"))
+        if outcome is not None:
+            after = as_number(outcome.after)
+            target = as_number(outcome.decision.value) if outcome.status is Status.APPLIED else memory.target
+            memory = memory._replace(size=memory.size if after is None else after, target=target)
+        return cls(memory, used, guest.number(STARTED), guaranteed_kib(guest.fields), guest.number(PROMISED))
 
     @property
     def has_maximum(self) -> bool:
         """Whether the guest has all its memory."""
-        return self.size_kib is not None and self.maximum_kib is not None and self.size_kib >= self.maximum_kib - SAME_SIZE_KIB
+        size, maximum = self.memory.size, self.memory.maximum
+        return size is not None and maximum is not None and size >= maximum - SAME_SIZE_KIB
+
+    def as_json(self) -> Mapping[str, Value]:
+        """Return the sizes and statistics by their names in JSON."""
+        memory, statistics = self.memory, self.memory.statistics
+        return {
+            "size_kib": memory.size,
+            "used_kib": self.used,
+            "maximum_kib": memory.maximum,
+            "least_kib": memory.reach,
+            "started_kib": self.started,
+            "usable_kib": statistics.usable,
+            "unused_kib": statistics.unused,
+            "swap_in_kib_per_second": statistics.swap_in,
+            "swap_out_kib_per_second": statistics.swap_out,
+            "major_faults_per_second": statistics.major_faults,
+            "statistics_age_seconds": statistics.age,
+            "guarantee_kib": self.guarantee,
+            "promised_kib": self.promised,
+            "asked_kib": memory.target,
+        }
 
     def unknown(self) -> Sequence[str]:
         """Return the important figures that are unknown, in words."""
-        figures = {
-            "its size": self.size_kib,
-            "its maximum": self.maximum_kib,
-            "its usable memory": self.usable_kib,
-            "the age of its statistics": self.statistics_age_seconds,
-            "whether it swaps": self.swap_in_kib_per_second,
-        }
+        statistics = self.memory.statistics
+        figures = {"its size": self.memory.size, "its maximum": self.memory.maximum, "its usable memory": statistics.usable}
+        figures |= {"the age of its statistics": statistics.age, "whether it swaps": statistics.swap_in}
         return [words for words, figure in figures.items() if figure is None]
 
 
@@ -120,31 +117,31 @@ class BalloonExplainer(Explainer):
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences and figures about a guest's size."""
         guest, history = about.guest, self._history.of(about.guest)
-        figures = GuestFigures.of(guest, about.wanted_of(CONTROL))
-        promised_by = _who_promised(guest, figures.promised_kib or figures.guarantee_kib, about.declarations)
+        sizes = Sizes.of(about)
+        promised_by = _who_promised(guest, sizes.promised or sizes.guarantee, about.declarations)
         obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
         harm = [*_harm(about, history)]
         topics: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
             ("harm", SentencePlace.HARM, harm),
-            ("cure", SentencePlace.HARM, _cure(about, figures) if harm else ()),
-            ("now", SentencePlace.PRESENT, _size_now(figures)),
-            ("needs", SentencePlace.PRESENT, _needs(figures, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
-            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(figures, promised_by)]),
+            ("cure", SentencePlace.HARM, _cure(about, sizes) if harm else ()),
+            ("now", SentencePlace.PRESENT, _size_now(sizes)),
+            ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
+            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(sizes, promised_by)]),
             ("since", SentencePlace.PAST, [_since(about, history)]),
             ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
             ("wanted", SentencePlace.LAST_DECIDED, _last_tried(about, history)),
-            ("next", SentencePlace.NEXT, _next(about, figures, history, obstacle)),
+            ("next", SentencePlace.NEXT, _next(about, sizes, history, obstacle)),
         )
         sentences = [Sentence(topic, text, place) for topic, place, texts in topics for text in texts]
         values: dict[str, Value] = {
             "harm": _harm_figures(guest, history),
-            "memory": {**asdict(figures)},
+            "memory": sizes.as_json(),
             "guarantee_from": promised_by,
             "since": _since_figures(history),
             "obstacle": obstacle,
             "asked_again_in_seconds": about.number(RESTS),
         }
-        return ExplanationPart(sentences, values, figures.unknown())
+        return ExplanationPart(sentences, values, sizes.unknown())
 
 
 def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
@@ -188,11 +185,11 @@ def _harm(about: About, history: GuestHistory) -> Iterator[str]:
         yield f"It is {unhealthy}{since}."
 
 
-def _cure(about: About, figures: GuestFigures) -> Iterator[str]:
+def _cure(about: About, sizes: Sizes) -> Iterator[str]:
     """Yield the operator's cure for a guest that suffers."""
-    if figures.size_kib is None or figures.maximum_kib is None:
+    if sizes.memory.size is None or sizes.memory.maximum is None:
         return
-    if figures.has_maximum:
+    if sizes.has_maximum:
         yield "It has all of its maximum: raise that, or see what runs in it."
     elif about.report.snapshot.host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
         yield "Make room on the host: it has no memory to give back, and `mom status` says what holds it. A guarantee does not help there."
@@ -204,26 +201,27 @@ def _cure(about: About, figures: GuestFigures) -> Iterator[str]:
         yield "The host has memory, and mom gives it back. If that comes too late, give it a guarantee, and reload mom."
 
 
-def _size_now(figures: GuestFigures) -> Iterator[str]:
-    size, maximum, started = figures.size_kib, figures.maximum_kib, figures.started_kib
+def _size_now(sizes: Sizes) -> Iterator[str]:
+    size, maximum, started = sizes.memory.size, sizes.memory.maximum, sizes.started
     if size is None:
         yield "Its present size is unknown, so mom does not touch it."
     elif maximum is None:
         yield f"It has {format_kib(size)}; its maximum is unknown."
-    elif figures.has_maximum:
+    elif sizes.has_maximum:
         yield f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
     elif started is None:
-        where = "are in its balloon" if figures.asked_kib is None else "are taken from it for the host"
+        where = "are in its balloon" if sizes.memory.target is None else "are taken from it for the host"
         yield f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} {where}."
     else:
         lost = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
         yield f"It has {format_kib(size)} of {format_kib(maximum)}: it had {format_kib(started)} when mom first saw it{lost}."
-    if figures.least_kib is not None:
-        yield f"Its balloon cannot shrink it below {format_kib(figures.least_kib)}: virtio-mem's memory is out of its reach."
+    if sizes.memory.reach is not None:
+        yield f"Its balloon cannot shrink it below {format_kib(sizes.memory.reach)}: virtio-mem's memory is out of its reach."
 
 
-def _needs(figures: GuestFigures, interval: float, *, may_grow: bool) -> Iterator[str]:
-    size, used, usable, unused = figures.size_kib, figures.used_kib, figures.usable_kib, figures.unused_kib
+def _needs(sizes: Sizes, interval: float, *, may_grow: bool) -> Iterator[str]:
+    size, used, statistics = sizes.memory.size, sizes.used, sizes.memory.statistics
+    usable, unused, age = statistics.usable, statistics.unused, statistics.age
     if used is None or usable is None:
         rule = "It may grow, and is never shrunk." if may_grow else "It keeps its size."
         yield f"Its need is unknown: its kernel does not report usable memory. {rule}"
@@ -233,16 +231,14 @@ def _needs(figures: GuestFigures, interval: float, *, may_grow: bool) -> Iterato
     shrunk = 0.0 if size is None else used + usable - size
     if shrunk >= ARRIVED_KIB:
         yield f"It has shrunk by {format_kib(shrunk)} since that report, so {format_kib(max(0.0, usable - shrunk))} of that are left."
-    swapping = max(figures.swap_in_kib_per_second or 0.0, figures.swap_out_kib_per_second or 0.0)
-    if swapping:
-        yield f"It swaps {format_kib(swapping)}/s: it lacks memory, or did."
-    age = figures.statistics_age_seconds
+    if statistics.swapping:
+        yield f"It swaps {format_kib(statistics.swapping)}/s: it lacks memory, or did."
     if age is not None:
         yield f"Its statistics were {lasting(age)} old{': too old to shrink it by' if age > stale_seconds(interval) else ''}."
 
 
-def _guaranteed(figures: GuestFigures, promised_by: str) -> str:
-    guarantee, promised, size = figures.guarantee_kib, figures.promised_kib, figures.size_kib
+def _guaranteed(sizes: Sizes, promised_by: str) -> str:
+    guarantee, promised, size = sizes.guarantee, sizes.promised, sizes.memory.size
     of = "" if not promised or guarantee is None or guarantee >= promised else f" of the {format_kib(promised)} that it is promised"
     if of and not guarantee:
         return f"Nothing{of} is guaranteed now: {_OVERSOLD}."
@@ -288,8 +284,8 @@ def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
         yield f"The last time was {about.ago(history.tried_at)}: {change}, by {tried.decision.source}."
 
 
-def _next(about: About, figures: GuestFigures, history: GuestHistory, obstacle: str) -> Iterator[str]:
-    size, target, again_in = figures.size_kib, figures.asked_kib, about.number(RESTS)
+def _next(about: About, sizes: Sizes, history: GuestHistory, obstacle: str) -> Iterator[str]:
+    size, target, again_in = sizes.memory.size, sizes.memory.target, about.number(RESTS)
     if obstacle:
         since = "" if history.obstacle is None else f" (since {about.ago(history.obstacle_since)})"
         again = "" if again_in is None else f"; it is asked again in {lasting(again_in)}, at {about.at(about.report.time + again_in)}"
