@@ -210,7 +210,7 @@ class TestWithoutRoom:
         for _ in range(8):
             made = strict.later(made, 0.25)
             assert made.state is WAITING
-        assert strict.woken == ["guest web waits for memory"] * 4
+        assert set(strict.woken) == {"guest web waits for memory"}
         strict.see(4 * GIB, a_guest("a"), after=0.1)
         made = strict.later(made, 0.1)
         assert (made.state, made.note) == (STARTS, "")

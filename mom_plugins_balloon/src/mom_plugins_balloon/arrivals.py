@@ -35,10 +35,11 @@ class Arrivals:
         for identity, reservation in kept.items():
             if self._still_arrives(reservation, snapshot):
                 changed[identity] = replace(reservation, taken_at=now)
-            elif self._is_left(reservation, snapshot) and reservation.launched:
+            elif self._is_left(reservation, snapshot) and reservation.is_of_launch:
                 ended.append(reservation)
             elif self._is_left(reservation, snapshot):
-                changed[identity] = replace(reservation, guest="", guest_name="", incarnation="", taken_at=None)
+                vacant = replace(reservation, guest="", guest_name="", incarnation="", taken_at=None)
+                changed[identity] = reservation.before or vacant
                 name = printable(reservation.guest_name)
                 self._context.log.warning("guest %s is gone: its reservation %s waits for another guest", name, identity)
         lasting = {identity: changed.get(identity, reservation) for identity, reservation in kept.items() if reservation not in ended}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import is_
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, Value
@@ -84,7 +85,7 @@ class Guarantees:
     """Returns the promise `start` in KiB for a guest with this maximum; None: unknown."""
     standing: PromisesKept = field(default_factory=PromisesKept)
     """Guarantees by the last snapshot."""
-    _own_cache: tuple[Sequence[Guest], object, Sequence[_OwnPromises]] = ((), None, ())
+    _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
     _maxima: _LastKnown = field(default_factory=_LastKnown)
     _vouched: _LastKnown = field(default_factory=_LastKnown)
     _host_kib: float | None = None
@@ -101,7 +102,7 @@ class Guarantees:
         guests = snapshot.listed
         self._maxima.see(guests, snapshot.numbers("balloon_max"))
         self._vouched.see(guests, snapshot.numbers(VOUCHED))
-        own = {entry.guest.id: entry for entry in self._own(guests) if entry.promises}
+        own = {identity: entry for identity, entry in self._own(guests).items() if entry.promises}
         by_class, unheard = self._class_promises(snapshot)
         columns = zip(guests, by_class, snapshot.numbers(PLATFORMS_GUARANTEE), snapshot.numbers("balloon_cur"), strict=True)
         promises = [
@@ -159,31 +160,33 @@ class Guarantees:
         0 means no promise. A guest whose promise is unknown is left out.
         """
         promised: dict[str, float] = {}
-        for entry in self._own(guests):
-            maximum = self._maxima.of(entry.guest)
-            largest = largest_kib([self._kib(promise, entry.guest, maximum, None) for promise in entry.promises], maximum)
-            if largest is not None or not entry.promises:
-                promised[entry.guest.id] = largest or 0.0
+        for identity, entry in self._own(guests).items():
+            largest = 0.0 if not entry.promises else self._largest(entry)
+            if largest is not None:
+                promised[identity] = largest
         return promised
+
+    def _largest(self, entry: _OwnPromises) -> float | None:
+        maximum = self._maxima.of(entry.guest)
+        return largest_kib([self._kib(promise, entry.guest, maximum, None) for promise in entry.promises], maximum)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """Return the columns of promises to these guests by the last snapshot, without empty columns."""
-        promises = {guest.id: promise for guest in guests if (promise := self.standing.of(guest)) is not None}
-        holds = {identity: promise.guarantee for identity, promise in promises.items()}
-        own = self.own(guests)
+        own, last = self.own(guests), [self.standing.of(guest) for guest in guests]
         if self.standing.shrunk:
+            holds = {promise.guest.id: promise.guarantee for promise in last if promise is not None}
             own = {identity: min(kib, holds.get(identity, kib)) for identity, kib in own.items()}
-        promised = {identity: promise.promised for identity, promise in promises.items()}
-        columns = {PLATFORMS_GUARANTEE: own, HOLDS: holds, PROMISED: promised}
-        return {
-            name: [None if (kib := column.get(guest.id)) is None else math.ceil(kib) for guest in guests]
-            for name, column in columns.items()
-            if column
+        columns: dict[str, Sequence[float | None]] = {
+            PLATFORMS_GUARANTEE: [own.get(guest.id) for guest in guests],
+            HOLDS: [None if promise is None else promise.guarantee for promise in last],
+            PROMISED: [None if promise is None else promise.promised for promise in last],
         }
+        filled = {name: column for name, column in columns.items() if column.count(None) < len(column)}
+        return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in filled.items()}
 
     def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
         """Return the promises of the YAML file and the metadata, as they are written."""
-        return {entry.guest.id: entry.promises for entry in self._own(guests) if entry.promises}
+        return {identity: entry.promises for identity, entry in self._own(guests).items() if entry.promises}
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
         """Return the guarantee in KiB."""
@@ -202,15 +205,15 @@ class Guarantees:
         started = self.started(guest, self._maxima.of(guest))
         return size if started is None else started
 
-    def _own(self, guests: Sequence[Guest]) -> Sequence[_OwnPromises]:
-        """Return the promises of the YAML file and the metadata. An entry without promises has metadata that promises nothing.
+    def _own(self, guests: Sequence[Guest]) -> Mapping[str, _OwnPromises]:
+        """Return the promises of the YAML file and the metadata by guest id. An entry without promises has metadata that promises nothing.
 
-        The list is made anew when the guests or the configuration have changed.
+        They are read again when the guests or the configuration have changed.
         """
         settings_of = self.context.guest_settings
         before, settings_before, entries = self._own_cache
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
-            entries = [entry for guest in guests if (entry := self._own_of(guest)) is not None]
+            entries = {guest.id: entry for guest in guests if (entry := self._own_of(guest)) is not None}
             self._own_cache = (guests, settings_of, entries)
         return entries
 
@@ -238,13 +241,11 @@ def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
 
 
 def _shared(promises: Sequence[GuestPromise], room: float | None) -> Mapping[str, GuestPromise]:
-    """Return promises with their guarantees by guest id: first the firm part of all, then the rest."""
-    holds = kept({promise.guest.id: Promise(promise.firm, promise.priority) for promise in promises}, room)
-    beyond = {
-        promise.guest.id: Promise(promise.promised - promise.firm, promise.priority)
-        for promise in promises
-        if promise.firm < promise.promised
-    }
-    for identity, kib in kept(beyond, None if room is None else room - sum(holds.values())).items():
-        holds[identity] += kib
-    return {promise.guest.id: promise._replace(guarantee=holds[promise.guest.id]) for promise in promises}
+    """Return promises with their guarantees by guest id."""
+    parts = {(promise.guest.id, True): Promise(promise.firm, promise.priority) for promise in promises}
+    for promise in promises:
+        if promise.firm < promise.promised:
+            parts[promise.guest.id, False] = Promise(promise.promised - promise.firm, promise.priority, firm=False)
+    holds = kept(parts, room)
+    guarantees = [(promise, holds[promise.guest.id, True] + holds.get((promise.guest.id, False), 0)) for promise in promises]
+    return {promise.guest.id: promise._replace(guarantee=kib) for promise, kib in guarantees}

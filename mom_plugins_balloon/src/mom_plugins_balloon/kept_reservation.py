@@ -51,10 +51,13 @@ class KeptReservation:
     launch: str = ""
     """Id or name of the only guest that may take it until `launch_until`."""
     launch_until: _Moment = 0.0
-    launched: bool = False
-    """It was made for a launch and ends with that guest."""
-    asked_kib: Annotated[int, Field(ge=0, le=MOST_KIB)] = 0
-    """Its size before it was enlarged for a launch; 0: it was not enlarged."""
+    before: KeptReservation | None = None
+    """Reservation that the launch has taken over, as it was before; None: there was none."""
+
+    @property
+    def is_of_launch(self) -> bool:
+        """Whether it was made for a launch. It ends with that guest."""
+        return bool(self.launch) and self.before is None
 
     @property
     def specificity(self) -> tuple[bool, int]:

@@ -22,7 +22,7 @@ MOST_WAITING: Final = 8
 """Launches that wait at once. Each holds one of libvirtd's 20 threads, and mom needs some itself."""
 
 _LOOK_SECONDS: Final = 0.5
-"""s. How often a launch that waits wakes the engine, which runs no cycle more often."""
+"""s. A launch whose caller has not looked for longer after its wait waits no more."""
 
 _ENDED: Final = {ReservationState.RELEASED, ReservationState.EXPIRED}
 
@@ -37,7 +37,6 @@ class HostLaunches:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, float] = field(default_factory=dict)
     """Reservations that launches wait for, and until when."""
-    _woken_at: float = 0.0
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Reserve memory for the guest, and return whether it may start."""
@@ -96,7 +95,7 @@ class HostLaunches:
             return self._start(launch)
         crowded = not self._may_wait(launch, now)
         if now < launch.until and not crowded:
-            self._wake(launch.guest, now)
+            self.context.wake(f"guest {printable(launch.guest.name)} waits for memory")  # a cycle sees memory that has become available
             return launch
         try:
             self.reservations.room()
@@ -117,14 +116,6 @@ class HostLaunches:
                 return False
             self._waiting[launch.reservation] = launch.until
             return True
-
-    def _wake(self, guest: LaunchedGuest, now: float) -> None:
-        """Wake the engine: memory that has become available is seen in a cycle."""
-        with self._lock:
-            if now - self._woken_at < _LOOK_SECONDS:
-                return
-            self._woken_at = now
-        self.context.wake(f"guest {printable(guest.name)} waits for memory")
 
     def _refuse(self, launch: Launch) -> Launch:
         self._wait_no_more(launch)

@@ -7,10 +7,10 @@ largest promise counts. Where all promises together exceed the host, a guarantee
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from mom_core import Guest, Portion, UnitError, Value, as_number, first_names, format_kib, printable
 
@@ -47,24 +47,31 @@ Guaranteed: TypeAlias = Portion | Literal["start"]
 """A promise as an operator writes it: a size, a share of the maximum, or `start`."""
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 class Promise(NamedTuple):
-    """Memory promised to a guest, and its priority. A higher priority is more important."""
+    """Memory promised to a guest, or a part of it."""
 
     kib: float
     priority: float
+    """A higher priority is more important."""
+    firm: bool = True
+    """It needs no trust in figures which the guest reports itself."""
 
 
-def kept(promises: Mapping[str, Promise], room_kib: float | None) -> dict[str, int]:
+def kept(promises: Mapping[Key, Promise], room_kib: float | None) -> dict[Key, int]:
     """Return the guarantee for each promise in KiB on a host that can promise `room_kib`. `None` means unknown: every promise holds.
 
-    Promises beyond the room shrink in order of priority, the lowest first. Promises of one priority shrink in proportion, down to nothing.
+    Promises beyond the room shrink, down to nothing: first those that are not firm, then the lowest priority. Equal ones shrink in
+    proportion.
     """
     whole = {identity: math.ceil(promise.kib) for identity, promise in promises.items()}
     excess = 0 if room_kib is None else sum(whole.values()) - max(0, math.floor(room_kib))
-    for priority in sorted({promise.priority for promise in promises.values()}):
+    for rank in sorted({(promise.firm, promise.priority) for promise in promises.values()}):
         if excess <= 0:
             break
-        lowest = [identity for identity, promise in promises.items() if promise.priority == priority]
+        lowest = [identity for identity, promise in promises.items() if (promise.firm, promise.priority) == rank]
         together = sum(whole[identity] for identity in lowest)
         left = max(0, together - excess)
         for identity in lowest:

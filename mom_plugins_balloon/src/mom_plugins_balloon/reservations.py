@@ -109,17 +109,21 @@ class HostReservations:
             now = self.context.monotonic()
             fitting = [kept for kept in self._kept.values() if kept.taken_at is None and kept.fits(guest, guest.memory_kib, now)]
             # The reservation of an earlier attempt to start this guest comes before the operator's.
-            kept = min(fitting, key=lambda kept: (not kept.launched, *kept.specificity), default=None)
+            kept = min(fitting, key=lambda kept: (not kept.is_of_launch, *kept.specificity), default=None)
             if kept is None:
                 made = self.reserve(part_kib, seconds, name=pattern_of(guest), who=who)
-                kept = replace(self._kept[made.id], launched=True)
-            elif (missing := min(guest.memory_kib - kept.memory_kib, part_kib)) >= LEAST_KIB:
-                self._room_for(missing, seconds)
-                kept = replace(kept, memory_kib=kept.memory_kib + missing, asked_kib=kept.asked_kib or kept.memory_kib)
-                size, name = format_kib(kept.memory_kib), printable(guest.name)
-                self.context.log.info("reservation %s is enlarged to %s for the start of guest %s", kept.id, size, name)
-            launch, deadline = guest.id or guest.name, max(kept.deadline, now + seconds)
-            self._kept[kept.id] = replace(kept, launch=launch, launch_until=now + seconds, deadline=deadline)
+                kept, before = self._kept[made.id], None
+            else:
+                before = kept.before if kept.launch else kept
+                missing = min(guest.memory_kib - kept.memory_kib, part_kib)
+                if missing >= LEAST_KIB:
+                    self._room_for(missing, seconds)
+                    kept = replace(kept, memory_kib=kept.memory_kib + missing)
+                    size, name = format_kib(kept.memory_kib), printable(guest.name)
+                    self.context.log.info("reservation %s is enlarged to %s for the start of guest %s", kept.id, size, name)
+            until, deadline = now + seconds, max(kept.deadline, now + seconds)
+            launch = guest.id or guest.name
+            self._kept[kept.id] = replace(kept, launch=launch, launch_until=until, deadline=deadline, before=before)
             self._write()
             return self._described()[kept.id]
 
@@ -166,11 +170,11 @@ class HostReservations:
         """End the reservation of a launch that was refused. A reservation that was made before the launch stays as it was."""
         with self._lock, contextlib.suppress(MomError):  # it may end by itself at this moment
             kept = self._kept.get(identity)
-            if kept is not None and kept.launched:
-                self.release(identity, who=who)
-            elif kept is not None:
-                self._kept[identity] = replace(kept, launch="", launch_until=0.0)  # `_end_finished` takes back what was added
+            if kept is not None and kept.before is not None:
+                self._kept[identity] = kept.before
                 self._write()
+            elif kept is not None and kept.is_of_launch:
+                self.release(identity, who=who)
 
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
@@ -266,11 +270,11 @@ class HostReservations:
     def _end_finished(self) -> None:
         """End reservations that are over, also on disk: they must not begin again with the next run of mom."""
         now, before = self.context.monotonic(), len(self._kept)
+        launches_over = [kept for kept in self._kept.values() if kept.taken_at is None and now >= kept.launch_until]
+        self._kept |= {kept.id: kept.before for kept in launches_over if kept.before is not None}
         for identity, kept in list(self._kept.items()):
             name, left = printable(kept.guest_name), self._arrivals.kept_kib(kept)
             if kept.taken_at is None:
-                if kept.asked_kib and now >= kept.launch_until:  # the guest for which it was enlarged has not arrived
-                    self._kept[identity] = replace(kept, memory_kib=kept.asked_kib, asked_kib=0)
                 if now >= kept.deadline:
                     self._end(identity, ReservationState.EXPIRED, "no guest arrived for it in time")
             elif left < TOUCHED_KIB:
