@@ -149,6 +149,10 @@ def actor(act: Callable[[Snapshot], Iterable[object]]) -> type:
     return plugin_of(mom_act=lambda self, snapshot: act(snapshot))
 
 
+def reporter(report: Callable[[Snapshot], Iterable[object]]) -> type:
+    return plugin_of(mom_problems=lambda self, snapshot: report(snapshot))
+
+
 def want(value: Value, only: str = "", control: str = "size") -> Callable[[Snapshot], list[Decision]]:
     return lambda snapshot: [Decision(g.entity, control, value) for g in snapshot.guests.values() if not only or g.name == only]
 
@@ -305,10 +309,12 @@ def test_an_act_is_done_whoever_has_the_control_and_keeps_nobody_from_it(tmp_pat
 
 def test_problems_of_plugins_that_decide_nothing_are_reported_and_rubbish_is_told(cycle: OneCycle) -> None:
     wrong = [Problem(Source("mine"), "it squeaks"), 7]
-    report = cycle(actor(lambda snapshot: "nonsense"), actor(lambda snapshot: wrong))
+    report = cycle(actor(lambda snapshot: "nonsense"), reporter(lambda snapshot: wrong), actor(lambda snapshot: wrong))
     assert [problem.message for problem in report.problems] == [
-        "mom_act must return decisions, not str",
+        "mom_act must return a list, not str",
         "it squeaks",
+        "mom_problems returned a int where a Problem belongs",
+        "mom_act returned a Problem where a Decision belongs",
         "mom_act returned a int where a Decision belongs",
     ]
 
@@ -316,7 +322,7 @@ def test_problems_of_plugins_that_decide_nothing_are_reported_and_rubbish_is_tol
 @pytest.mark.parametrize("source", ["other", "other {}"])
 def test_one_plugins_flood_of_problems_leaves_room_for_those_of_others(cycle: OneCycle, source: str) -> None:
     flood = [Problem(Source(source.format(number)), f"{number} {'x' * 10_000}") for number in range(5000)]
-    report = cycle(actor(lambda snapshot: flood), actor(lambda snapshot: [Problem(Source("mine"), "it squeaks")]))
+    report = cycle(reporter(lambda snapshot: flood), reporter(lambda snapshot: [Problem(Source("mine"), "it squeaks")]))
     *of_flood, last = [problem for problem in report.problems if problem.source.name != "mine"]
     assert of_flood == [replace(one, message=one.message[:LONGEST]) for one in flood[:MOST_OF_ONE]]
     assert (last.source.name, last.message) == ("e0", "4900 more problems in this cycle are left out")
@@ -731,8 +737,8 @@ UNHASHABLE: Any = []
         (sized(lambda one: Problem(Source("x"), ODD)), "the message of a Problem should be str and is int 5"),
         (sized(lambda one: Problem(Source("x"), "m", ODD)), "the entity of a Problem should be Entity or None and is int 5"),
         (sized(lambda one: Problem(Source("x"), "m", severity=ODD)), "the severity of a Problem should be Severity and is int 5"),
-        (actor(lambda snapshot: [Problem(Source("x"), ODD)]), "mom_act: its answer is invalid: the message of a Problem"),
-        (actor(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_act: its answer is invalid: the severity"),
+        (reporter(lambda snapshot: [Problem(Source("x"), ODD)]), "mom_problems: its answer is invalid: the message of a Problem"),
+        (reporter(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_problems: its answer is invalid: the severity"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
         (reviewer(lambda one: Revision(one, ODD, "more")), "mom_review: the after of a Revision should be Decision or None and is int 5"),
     ],

@@ -165,7 +165,7 @@ def test_a_condition_that_cannot_be_worked_with_is_a_problem_and_the_rest_counts
     problems: list[Problem] = []
     assert accepted("bad", [FULL, rubbish], problems) == [FULL]
     assert [problem.source.name for problem in problems] == ["bad"]
-    assert "mom_act" in problems[0].message
+    assert "mom_problems" in problems[0].message
 
 
 def test_a_flood_of_alerts_is_cut_and_said() -> None:
@@ -188,7 +188,7 @@ class Says(Base):
     conditions: Iterable[Condition] | BaseException = ()
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Condition]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Condition]:
         if isinstance(self.conditions, BaseException):
             raise self.conditions
         return self.conditions
@@ -214,7 +214,7 @@ def test_the_report_has_the_verdict_of_its_cycle(tmp_path: Path) -> None:
     with engine_of(tmp_path, Clock(monotonic=lambda: now, wall=lambda: 1e9 + now)) as engine:
         report = engine.cycle()
         assert report.verdict == Verdict()
-        assert report.plugins[0].durations["mom_act"] > 0
+        assert report.plugins[0].durations["mom_problems"] > 0
         Says.conditions = [FULL]
         engine.cycle()
         now += 250
@@ -235,7 +235,7 @@ def test_a_plugin_that_fails_to_say_is_a_problem_and_what_it_said_stands(engine:
     report = engine.cycle()
     assert report.verdict is not None
     assert report.verdict.conditions[0].message == "the host is full"
-    assert any("mom_act" in problem.message for problem in report.problems)
+    assert any("mom_problems" in problem.message for problem in report.problems)
 
 
 def test_a_plugin_that_is_set_aside_is_said_by_the_core(engine: Engine) -> None:

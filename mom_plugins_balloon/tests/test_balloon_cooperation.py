@@ -34,9 +34,8 @@ class Loop:
         collected = self.plugin.mom_collect_guests(listed).rows()
         guests = {g.id: replace(g, fields={**g.fields, **row}) for g, row in zip(listed, collected, strict=True)}
         snapshot = Snapshot(guests=guests, monotonic=self.now)
-        items = list(self.plugin.mom_act(snapshot))
-        self.problems = [item for item in items if isinstance(item, Problem)]
-        decisions = [item for item in items if isinstance(item, Decision)]
+        decisions = list(self.plugin.mom_act(snapshot))
+        self.problems = [item for item in self.plugin.mom_problems(snapshot) if isinstance(item, Problem)]
         if wanted is not None and not decisions:
             decisions = [Decision(A, "balloon_target", wanted)]
         revisions = {revision.before: revision for revision in self.plugin.mom_review(snapshot, decisions)}

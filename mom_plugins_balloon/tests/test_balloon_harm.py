@@ -131,5 +131,6 @@ def test_a_killed_program_is_told_in_the_same_cycle_by_fields_and_verdict(plugin
     host, columns = plugin.mom_derive(last)
     assert isinstance(columns, Columns)
     assert (host[KILLED], list(columns[KILLED]), list(columns[SUFFERS])) == (1, [1], ["1 program killed"])
-    (killed,) = (one for one in plugin.mom_act(last) if isinstance(one, Condition) and one.name == "killed")
+    list(plugin.mom_act(last))
+    (killed,) = (one for one in plugin.mom_problems(last) if isinstance(one, Condition) and one.name == "killed")
     assert killed.message.startswith("1 program killed")

@@ -137,7 +137,7 @@ class Bench:
         seen = self.snapshot()
         guest = seen.guests["a"]
         self.plugin.mom_collect_guests([guest])
-        acts = [one for one in self.plugin.mom_act(seen) if isinstance(one, Decision)]
+        acts = list(self.plugin.mom_act(seen))
         decisions = acts or [Decision(guest.entity, "balloon_target", size, "", POLICY) for size in wanted]
         self.decided += acts
         revisions = list(self.plugin.mom_review(seen, decisions))

@@ -73,7 +73,7 @@ class Host:
         asked = {name: values[0] for name, values in told.items()}
         snapshot = self.snapshot(**{**asked, **fields})
         guest = snapshot.guests["a"]
-        decided = [one for one in self.plugin.mom_act(snapshot) if isinstance(one, Decision)]
+        decided = list(self.plugin.mom_act(snapshot))
         if wanted is not None:
             decided.append(Decision(guest.entity, "balloon_target", wanted, "", Source("50_balloon")))
         revisions = list(self.plugin.mom_review(snapshot, decided))
@@ -122,7 +122,7 @@ class TestSweeps:
         host.hypervisor.sizes["a"] = 1500 * MIB
         snapshot = host.snapshot(swap_out=4000.0, balloon_target=BOTTOM)
         host.swept()
-        assert [one for one in host.plugin.mom_act(snapshot) if isinstance(one, Decision)] == []
+        assert list(host.plugin.mom_act(snapshot)) == []
 
     def test_what_became_of_a_sweep_does_not_hide_what_was_asked_since(self, host: Host) -> None:
         host.sweeps()

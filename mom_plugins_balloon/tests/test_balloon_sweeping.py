@@ -65,7 +65,7 @@ class Bench:
 
     def returned(self, **fields) -> list[Decision]:
         """Return the decisions of the next cycle."""
-        return [act for act in self.plugin.mom_act(self.snapshot(**fields)) if isinstance(act, Decision)]
+        return list(self.plugin.mom_act(self.snapshot(**fields)))
 
     def crash(self, size: int) -> "Bench":
         """Return the next mom after a crash during a sweep, with guest a at that size."""

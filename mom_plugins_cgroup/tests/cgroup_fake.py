@@ -227,8 +227,7 @@ class Bench:
     def cycle(self, *wanted: tuple[Entity, str, Value], seconds: float | None = None) -> Cycle:
         """One cycle, with decisions of somebody else before the plugin's own."""
         snapshot = self.see(seconds)
-        items = list(self.plugin.mom_act(snapshot))
-        decisions = [Decision(*one) for one in wanted] + [item for item in items if isinstance(item, Decision)]
+        decisions = [Decision(*one) for one in wanted] + list(self.plugin.mom_act(snapshot))
         decided = {(one.entity.name, one.control): one for one in decisions}
         revisions = list(self.plugin.mom_review(snapshot, decisions))
         for revision in revisions:
@@ -243,5 +242,5 @@ class Bench:
             if one.status is Status.APPLIED:
                 entry = LedgerEntry(guest, control, one.before, one.after, "cgroup", 0.0, snapshot.guests[guest.id].incarnation)
                 self.ledger.setdefault((guest.id, control), entry)
-        problems = [item for item in items if isinstance(item, Problem)]
+        problems = list(self.plugin.mom_problems())
         return Cycle(snapshot, decided, problems, revisions, {(one.decision.entity.name, one.decision.control): one for one in outcomes})

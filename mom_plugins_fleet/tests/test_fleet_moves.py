@@ -63,7 +63,7 @@ class Host:
         fields: dict[str, Value] = {DOING: doing, ERROR: error}
         guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), **({"other": {}} if others else {})}
         seen = replace(snapshot(guests=guests), number=self.number, monotonic=time.monotonic())
-        decisions = [item for item in self.plugin.mom_act(seen) if isinstance(item, Decision)]
+        decisions = list(self.plugin.mom_act(seen))
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
         problems = [Problem(Source("sla"), wrong)] if wrong else []
         verdict = Verdict([Condition(GUESTS_UNKNOWN, "the hypervisor does not answer")] if unlisted else [])

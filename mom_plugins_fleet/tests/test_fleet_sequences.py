@@ -20,7 +20,7 @@ import pytest
 from fake_moves import DOING, FakeMoves
 from made_servers import EPOCH, Link, MadeClock, Servers
 
-from mom_core import Decision, Guest, Host, Outcome, PluginContext, Report, Snapshot, StateFile, Status, Verdict
+from mom_core import Guest, Host, Outcome, PluginContext, Report, Snapshot, StateFile, Status, Verdict
 from mom_kvm import Destination, GuestMoves, MoverAbilities
 from mom_plugins_fleet import agent, coordinator
 from mom_plugins_fleet.link import Access, Store
@@ -142,7 +142,7 @@ class World:
             for number in range(1 << 30):
                 snapshot = self.seen(host, number)
                 await asyncio.sleep(self.random.uniform(0.05, 0.3))
-                decisions = [one for one in plugin.mom_act(snapshot) if isinstance(one, Decision)]
+                decisions = list(plugin.mom_act(snapshot))
                 refused = [self.begin(host, one.entity.id, Destination.parse(str(one.value)).host) for one in decisions]
                 status = [(one, Status.FAILED if why else Status.APPLIED, why) for one, why in zip(decisions, refused, strict=True)]
                 outcomes = [Outcome(one, None, one.value, how, why) for one, how, why in status]

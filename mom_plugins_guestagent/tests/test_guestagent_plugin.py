@@ -237,14 +237,14 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make, hy
     fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
     assert not {"mem_available", "mem_unused", "mem_free"} & fields.keys()
     assert fields["swap_total"] == 200000
-    (problem,) = plugin.mom_act(GUEST_A)
+    (problem,) = plugin.mom_problems(GUEST_A)
     assert problem.entity == guest("a").entity
     assert problem.severity is Severity.WARNING
     assert "mem_unused is more than all its memory" in problem.hint
     wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") not in {None, 0, 1})
     agent.files["/proc/meminfo"] = MEMINFO
     fields_once_known(plugin, hypervisor, guest("a"))
-    assert list(plugin.mom_act(GUEST_A)) == []
+    assert list(plugin.mom_problems(GUEST_A)) == []
 
 
 def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hypervisor, agent):

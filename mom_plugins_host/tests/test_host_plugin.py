@@ -123,7 +123,7 @@ def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> N
     for resource in ("memory", "cpu", "io"):
         (root / "proc/pressure" / resource).unlink()
     host = plugin(root)
-    (problem,) = host.mom_act(snapshot(host=host.mom_collect_host()))
+    (problem,) = host.mom_problems(snapshot(host=host.mom_collect_host()))
     assert isinstance(problem, Problem)
     assert (problem.severity, "psi=1" in problem.hint) == (Severity.WARNING, True)
 
@@ -131,7 +131,7 @@ def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> N
 def test_a_host_that_tells_everything_is_healthy_and_not_mentioned(root: Path) -> None:
     host = plugin(root)
     assert {finding.severity for finding in host.mom_doctor(None)} == {Severity.OK}
-    assert list(host.mom_act(snapshot(host=host.mom_collect_host()))) == []
+    assert list(host.mom_problems(snapshot(host=host.mom_collect_host()))) == []
 
 
 def test_the_status_says_what_is_known_of_memory_swap_and_pressure_and_nothing_else() -> None:

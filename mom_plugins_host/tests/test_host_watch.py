@@ -152,7 +152,7 @@ def make(woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePlugin]:
 
 def cycle(plugin: HostPlugin, **others: int) -> None:
     """What a cycle does with the plugin; `others` are fields that another plugin had a value for first."""
-    list(plugin.mom_act(snapshot(host={**plugin.mom_collect_host(), **others})))
+    list(plugin.mom_problems(snapshot(host={**plugin.mom_collect_host(), **others})))
 
 
 class TestTheThread:
@@ -195,7 +195,7 @@ class TestTheThread:
         plugin = make(root)
         collected = plugin.mom_collect_host()
         put(root, available=6 * GIB, total=19 * GIB)
-        list(plugin.mom_act(snapshot(host=collected)))
+        list(plugin.mom_problems(snapshot(host=collected)))
         put(root, available=3 * GIB, total=16 * GIB)
         assert woken.event.wait(60)
 
@@ -203,14 +203,14 @@ class TestTheThread:
         """They came too late, or their plugin is set aside: just then, the host may be thrashing."""
         plugin = make(root)
         cycle(plugin)
-        list(plugin.mom_act(snapshot(host={})))
+        list(plugin.mom_problems(snapshot(host={})))
         put(root, available=3 * GIB)
         assert woken.event.wait(60)
 
     def test_a_simulated_host_stays_another_one_over_a_cycle_without_figures(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         plugin = make(root)
         cycle(plugin, mem_available=32 * GIB, mem_really_available=30 * GIB)
-        list(plugin.mom_act(snapshot(host={})))
+        list(plugin.mom_problems(snapshot(host={})))
         put(root, available=GIB)
         assert not woken.event.wait(0.1)
 
@@ -223,7 +223,7 @@ class TestTheThread:
         monkeypatch.setattr(threading.Thread, "start", start)
         plugin.mom_setup()
         why = "memory pressure is not watched between cycles: can't start new thread"
-        told = [one for one in plugin.mom_act(snapshot(host=plugin.mom_collect_host())) if isinstance(one, Problem)]
+        told = [one for one in plugin.mom_problems(snapshot(host=plugin.mom_collect_host())) if isinstance(one, Problem)]
         assert [(one.severity, one.hint) for one in told if one.message == why] == [
             (Severity.WARNING, "see TasksMax of mom's unit, and pids.max; then restart mom")
         ]

@@ -44,7 +44,7 @@ class Node:
     def cycle(self, wanted: int = 500) -> list[str]:
         """One cycle; what was said is wrong."""
         seen = snapshot(host=dict(self.plugin.mom_collect_host(self.hypervisor)))
-        said = [problem.message for problem in self.plugin.mom_act(seen)]
+        said = [problem.message for problem in self.plugin.mom_problems(seen)]
         decision = Decision(HOST, "ksm_pages_to_scan", wanted, source=Source("40_ksm"))
         if not list(self.plugin.mom_review([decision])):
             apply_decisions(self.plugin, [decision], self.hypervisor)
@@ -115,7 +115,7 @@ def test_a_knob_that_cannot_be_read_for_a_moment_and_one_that_others_leave_alone
     file = node.root / "sys/kernel/mm/ksm/pages_to_scan"
     file.write_text("x\n")
     seen = snapshot(host=dict(node.plugin.mom_collect_host(None)))
-    assert list(node.plugin.mom_act(seen)) == []
+    assert list(node.plugin.mom_problems(seen)) == []
 
 
 def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand(tmp_path: Path) -> None:

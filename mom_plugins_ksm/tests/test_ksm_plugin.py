@@ -137,7 +137,7 @@ def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path)
     assert (folder / "run").read_text() == "1\n"
     (finding,) = ksm.mom_doctor(own)
     assert finding.message == "the hypervisor has a KSM of its own"
-    assert not list(ksm.mom_act(snapshot())), "whatever another process does with it"
+    assert not list(ksm.mom_problems(snapshot())), "whatever another process does with it"
     assert [finding.severity for finding in ksm.mom_doctor(own)] == [Severity.OK]
 
 
@@ -177,7 +177,7 @@ def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> No
     qemu(tmp_path, 100, 4 << 20)
     ksm = plugin(tmp_path)
     assert set(ksm.mom_collect_host(None).values()) == {None}
-    (problem,) = ksm.mom_act(snapshot())
+    (problem,) = ksm.mom_problems(snapshot())
     assert (problem.severity, "merges no pages" in problem.message, bool(problem.hint)) == (Severity.WARNING, True, True)
     (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_run", 1)])
     assert outcome.status is Status.REFUSED
@@ -210,10 +210,10 @@ def test_a_knob_that_cannot_be_read_once_stays_to_be_put_back(root: Path, folder
 def test_a_ksm_that_works_is_not_mentioned(root: Path) -> None:
     ksm = plugin(root)
     ksm.mom_collect_host(None)
-    assert tuple(ksm.mom_act(snapshot(host={"ksm_run": 1}))) == ()
+    assert tuple(ksm.mom_problems(snapshot(host={"ksm_run": 1}))) == ()
     assert {finding.severity for finding in ksm.mom_doctor(None)} == {Severity.OK}
     ksm.mom_collect_host(OwnKsm())
-    assert tuple(ksm.mom_act(snapshot())) == ()
+    assert tuple(ksm.mom_problems(snapshot())) == ()
 
 
 def read_only(path: Path, flags: int, *rest: int) -> int:
@@ -239,7 +239,7 @@ def test_a_hypervisor_that_only_writes_writes_and_the_kernel_is_read(root: Path,
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 100, 200)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert {finding.severity for finding in ksm.mom_doctor(helper)} == {Severity.OK}
-    assert not ksm.mom_act(snapshot(host={"ksm_run": 1}))
+    assert not ksm.mom_problems(snapshot(host={"ksm_run": 1}))
 
 
 def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, folder: Path) -> None:
@@ -310,12 +310,12 @@ def test_the_doctor_and_every_cycle_say_that_the_knobs_are_not_writable(root: Pa
     ksm.mom_collect_host(None)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert any(f.severity is Severity.ERROR and "not writable" in f.message and "root" in f.cure for f in ksm.mom_doctor(None))
-    (problem,) = ksm.mom_act(snapshot(host={"ksm_run": 1}))
+    (problem,) = ksm.mom_problems(snapshot(host={"ksm_run": 1}))
     assert "not writable" in problem.message
     observing = plugin(root, mode="observe")
     observing.mom_collect_host(None)
     assert [f.severity for f in observing.mom_doctor(None) if "not writable" in f.message] == [Severity.WARNING]
-    assert list(observing.mom_act(snapshot(host={"ksm_run": 1}))) == [], "it changes nothing anyway"
+    assert list(observing.mom_problems(snapshot(host={"ksm_run": 1}))) == [], "it changes nothing anyway"
 
 
 def test_the_doctor_finds_ksmtuned(root: Path) -> None:
@@ -355,7 +355,7 @@ def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_h
     def reasons(looked: KsmPlugin, scans: int, cycle: float) -> list[Value]:
         taken = replace(snapshot(host={**host, "ksm_full_scans": scans}), monotonic=cycle)
         found = [looked.mom_derive(taken).host["ksm_reason"] for _ in range(2)]
-        list(looked.mom_act(taken))
+        list(looked.mom_problems(taken))
         return found
 
     first = plugin(root)

@@ -98,7 +98,7 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin):
         guest("off", 0), guest("on", 5), guest("unknown", None), guest("blocked", 0, **{PERIOD: "no"}), guest("all", 0, **{"*": "no"}),
     ]  # fmt: skip
     snapshot = Snapshot(guests={found.id: found for found in guests})
-    decisions = [item for item in make_plugin().mom_act(snapshot) if isinstance(item, Decision)]
+    decisions = list(make_plugin().mom_act(snapshot))
     assert [(decision.entity.id, decision.control, decision.value, str(decision.source)) for decision in decisions] == [
         ("off", PERIOD, 1, "libvirt")
     ]
@@ -225,7 +225,7 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
     for second, lie in enumerate(("unused", "usable")):
         liar.statistics |= {"balloon.last-update": int(time.time()) + second, "balloon.unused": 0, f"balloon.{lie}": 1 << 40}
         snapshot = Snapshot(guests={guest.id: guest for guest in hypervisor.guests()})
-        problems = [item for item in plugin.mom_act(snapshot) if isinstance(item, Problem)]
+        problems = [item for item in plugin.mom_problems(snapshot) if isinstance(item, Problem)]
         said += [(item.entity, item.message) for item in problems]
         hints += [item.hint for item in problems]
     assert plugin.mom_collect_host(hypervisor) == {"guests_silent": 0, "guests_distrusted": 1}
@@ -238,7 +238,7 @@ def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_findi
     libvirtd.add("odd").more = "</domain>"
     plugin = make_plugin()
     snapshot = Snapshot(guests={guest.id: guest for guest in own(plugin).guests()})
-    (problem,) = [item for item in plugin.mom_act(snapshot) if isinstance(item, Problem)]
+    (problem,) = [item for item in plugin.mom_problems(snapshot) if isinstance(item, Problem)]
     assert (problem.entity, problem.severity) == (libvirtd.guests["uuid-of-odd"].entity, Severity.WARNING)
     assert problem.message == "the guest's description cannot be understood: it is no XML of a domain"
     (finding,) = [finding for finding in plugin.mom_doctor() if finding.subject == "description"]

@@ -71,7 +71,7 @@ class Bench:
             for one in (listed[name],)
         }
         self.snapshot = Snapshot(snapshot(host=host).host, made, self.clock.now, self.clock.now)
-        decisions = [one for one in self.plugin.mom_act(self.snapshot) if isinstance(one, Decision)]
+        decisions = list(self.plugin.mom_act(self.snapshot))
         self.hypervisor.moved.clear()
         changes = [Change(Target(one.entity, one.control), one.value, 0) for one in decisions]
         assert not self.plugin.mom_write(self.hypervisor, changes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from offload_hosts import V2_MOUNT, ZRAM, process
 
-from mom_core import Decision, Guest, Hypervisor, PluginContext, Problem, Snapshot, Value, as_number
+from mom_core import Guest, Hypervisor, PluginContext, Snapshot, Value, as_number
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, HandClock, host_of
 from mom_plugins_offload import OffloadPlugin
@@ -40,9 +40,8 @@ class Host:
             self.fields = self.plugin.mom_collect_guests(self.hypervisor, [listed])[listed.id]
             guest = Guest(listed.id, listed.name, {**self.fields, **COLD}, incarnation=listed.incarnation)
             seen = Snapshot(snapshot(host=SHORT).host, {guest.id: guest}, self.clock.now, self.clock.now)
-            said = list(self.plugin.mom_act(seen))
-            self.problems = [one for one in said if isinstance(one, Problem)]
-            found.append(sum(as_number(one.value) or 0.0 for one in said if isinstance(one, Decision)))
+            found.append(sum(as_number(one.value) or 0.0 for one in self.plugin.mom_act(seen)))
+            self.problems = list(self.plugin.mom_problems())
         return found
 
     @property

@@ -370,11 +370,11 @@ def test_a_configuration_in_which_nothing_is_decided_is_warned_of(tmp_path: Path
 
 def test_that_no_policy_decides_is_wrong_with_the_host_for_as_long_as_it_is_so(tmp_path: Path) -> None:
     it = running(tmp_path, {})
-    (one,) = it.mom_act()
+    (one,) = it.mom_problems()
     assert (one.name, one.severity, one.message) == ("policies", Severity.WARNING, "no policy decides")
     folder(tmp_path, {"60_a.policy": "(+ 1 2)"})
     it.mom_reload()()
-    assert list(it.mom_act()) == []
+    assert list(it.mom_problems()) == []
 
 
 def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_guest_whose_answers_cannot_be_used_is_a_problem_that_names_it(make: M
         assert own is not None
         for known in own._guests.values():
             known.describe_at = 0.0
-    (problem,) = [one for one in plugin.mom_act(seen(plugin)) if isinstance(one, Problem)]
+    (problem,) = [one for one in plugin.mom_problems(seen(plugin)) if isinstance(one, Problem)]
     assert (problem.entity, problem.severity) == (web.entity, Severity.WARNING)
     assert problem.message.startswith(said)
     assert any("web" in finding.message and said in finding.message for finding in plugin.mom_doctor())

@@ -20,7 +20,6 @@ from mom_core import (
     NotSupported,
     Outcome,
     PluginContext,
-    Problem,
     Scope,
     Severity,
     Snapshot,
@@ -59,7 +58,7 @@ def settings(context: PluginContext, **values: Any) -> None:
 
 def carry_out(plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext) -> dict[str, Outcome]:
     """What comes of a cycle's decisions, with what was changed in the ledger."""
-    outcomes = apply_decisions(plugin, [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)], hypervisor)
+    outcomes = apply_decisions(plugin, list(plugin.mom_act(seen(plugin, hypervisor))), hypervisor)
     changed = [one for one in outcomes if one.status is Status.APPLIED]
     noted = [entry(one.decision.entity, one.decision.control, one.before, one.after) for one in changed]
     context.engine_state = lambda: EngineState(changes=noted)
@@ -123,7 +122,7 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     hypervisor.add("a")
     hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     settings(context, cpu_limit="25%", cpu_shares=512, io_limit={"total_iops_sec": 9}, net_limit={"inbound": {"average": "1MiB"}})
-    decided = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
+    decided = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor))}
     limited = {**NONE, "total_iops_sec": 9}
     assert decided == {
         QUOTA: 50_000,
@@ -135,10 +134,10 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     outcomes = carry_out(plugin, hypervisor, context)
     assert {control for control, outcome in outcomes.items() if outcome.status is Status.APPLIED} == decided.keys() - {PERIOD}
     assert outcomes[PERIOD].status is Status.UNCHANGED, "it is the usual one"
-    again = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
+    again = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor))}
     assert again == decided
     settings(context)
-    lifted = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    lifted = list(plugin.mom_act(seen(plugin, hypervisor)))
     apply_decisions(plugin, lifted, hypervisor)
     assert hypervisor.known["a"].cpu == FREE
     assert {disk.current["total_iops_sec"] for disk in hypervisor.known["a"].disks} == {0}
@@ -153,7 +152,7 @@ def test_what_is_taken_out_is_done_with_also_where_disks_came_went_and_have_anot
     vda, _ = hypervisor.known["a"].disks
     hypervisor.known["a"].disks = (replace(vda, path="/snapshot"), DiskTune("vdc", "/c", NONE))
     settings(context)
-    (lifted,) = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    (lifted,) = list(plugin.mom_act(seen(plugin, hypervisor)))
     (completed,) = plugin.mom_review(seen(plugin, hypervisor), [lifted])
     assert completed.after is not None, "it names no disk that is gone"
     apply_decisions(plugin, [lifted], hypervisor)
@@ -175,36 +174,41 @@ def test_a_look_at_disks_that_fails_after_a_restart_lifts_no_limit(plugin, hyper
     with pytest.raises(HypervisorError):
         seen(again, hypervisor)
     nothing_known = Snapshot(Host(fields={"cpu_count": 8}), {guest.id: guest for guest in hypervisor.guests()})
-    assert [one for one in again.mom_act(nothing_known) if isinstance(one, Decision)] == []
+    assert list(again.mom_act(nothing_known)) == []
 
 
-def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin, hypervisor, context):
+def problems_of(plugin: QosPlugin, snapshot: Snapshot) -> list[str]:
+    """Return the messages of one cycle's problems."""
+    list(plugin.mom_act(snapshot))
+    return [problem.message for problem in plugin.mom_problems(snapshot)]
+
+
+def test_a_limit_that_cannot_be_set_is_one_problem_for_all_guests(plugin, hypervisor, context):
     for name in ("a", "b"):
         hypervisor.add(name)
     settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
-    problems = [one for one in plugin.mom_act(seen(plugin, hypervisor, cpus=None)) if isinstance(one, Problem)]
-    assert [problem.message for problem in problems] == [
+    assert problems_of(plugin, seen(plugin, hypervisor, cpus=None)) == [
         "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown",
         "disk_limits name vdz, and none of these guests has such a disk",
     ]
     settings(context, cpu_shares=2)
     hypervisor.blocked = {SHARES: "no CPU controller"}
-    assert [one.message if isinstance(one, Problem) else one for one in plugin.mom_act(seen(plugin, hypervisor))] == [
+    assert problems_of(plugin, seen(plugin, hypervisor)) == [
         "cpu_shares is set in the YAML file, and cannot be applied to a, b: no CPU controller"
     ]
     hypervisor.blocked = {"*": "the guest is paused"}
-    assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
+    assert problems_of(plugin, seen(plugin, hypervisor)) == []
 
 
 def test_a_figure_that_is_missing_for_a_cycle_lifts_no_limit(plugin, hypervisor, context):
     hypervisor.add("a")
     settings(context, cpu_limit="25%", disk_limits={"vda": {"total_iops_sec": 9}})
-    apply_decisions(plugin, [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)], hypervisor)
+    apply_decisions(plugin, list(plugin.mom_act(seen(plugin, hypervisor))), hypervisor)
     held = hypervisor.known["a"].cpu
     assert held != FREE
-    missing = [one for one in plugin.mom_act(seen(plugin, hypervisor, cpus=None)) if isinstance(one, Decision)]
+    missing = list(plugin.mom_act(seen(plugin, hypervisor, cpus=None)))
     assert {one.control for one in missing} == {DISKS}, "the host's CPUs are unknown: what stands stays"
-    assert {one.control for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)} == {QUOTA, PERIOD, DISKS}
+    assert {one.control for one in plugin.mom_act(seen(plugin, hypervisor))} == {QUOTA, PERIOD, DISKS}
 
 
 # --- what is reviewed ------------------------------------------------------------------------------------------------------------
@@ -242,7 +246,7 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin, h
 def test_a_disk_that_settings_do_not_name_is_not_spoken_of(plugin, hypervisor, context):
     hypervisor.add("a")
     settings(context, disk_limits={"vdb": {"total_iops_sec": 9}})
-    (decision,) = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    (decision,) = list(plugin.mom_act(seen(plugin, hypervisor)))
     items: Any = decision.value
     assert [(item["name"], item["total_iops_sec"]) for item in items] == [("vdb", 9)]
 

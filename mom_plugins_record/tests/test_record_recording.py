@@ -395,12 +395,12 @@ def test_what_keeps_the_accounts_from_the_disk_is_a_problem_that_says_what_to_do
         another.execute("CREATE TABLE theirs (x)")
     plugin.mom_setup()
     plugin.mom_report(reports[0])
-    (problem,) = plugin.mom_act(reports[0].snapshot)
+    (problem,) = plugin.mom_problems(reports[0].snapshot)
     assert "is no file of accounts" in problem.message
     assert problem.hint == "move it away, and mom begins the accounts anew"
     (tmp_path / "accounts.sqlite3").rename(tmp_path / "theirs")
     plugin.mom_teardown()
-    assert not plugin.mom_act(reports[0].snapshot)
+    assert not plugin.mom_problems(reports[0].snapshot)
 
 
 @pytest.mark.processes

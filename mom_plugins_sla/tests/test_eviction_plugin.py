@@ -27,7 +27,6 @@ from mom_core import (
     MomError,
     Outcome,
     PluginContext,
-    Problem,
     Refused,
     Report,
     Revision,
@@ -128,9 +127,8 @@ class Bench:
         ids = {guest.name: guest.id for guest in listed}
         assert set(taken.guests) == set(ids.values()), "the bench's guests have the hypervisor's ids"
         seen = Snapshot(taken.host, taken.guests, self.clock.wall(), self.clock.now)
-        evaluated = list(plugin.mom_act(seen))
-        decisions = [item for item in evaluated if isinstance(item, Decision)]
-        problems = [item for item in evaluated if isinstance(item, Problem)]
+        decisions = list(plugin.mom_act(seen))
+        problems = list(plugin.mom_problems(seen))
         for name, control, value in wanted:
             if name in ids:
                 decisions.append(Decision(seen.guests[ids[name]].entity, control, value, "", Source("50_policy", 3, 1)))

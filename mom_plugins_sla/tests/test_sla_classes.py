@@ -68,7 +68,7 @@ def test_guests_have_the_fields_of_their_class() -> None:
     assert first["1"]["mem_guarantee_share"] == 0.75
     assert "mem_guarantee" not in first["1"], "a share of what is not known yet"
     snapshot = Snapshot(guests={guest.id: Guest(guest.id, guest.name, {"balloon_max": 8 * GIB}) for guest in guests})
-    assert list(plugin.mom_act(snapshot)) == []
+    assert list(plugin.mom_problems(snapshot)) == []
     fields = plugin.mom_collect_guests(guests)
     assert fields["1"] == {
         "sla_class": "gold", "sla_class_by": "default of the plugin sla", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75,
@@ -85,7 +85,7 @@ def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -
     fields = plugin.mom_collect_guests([guest])["1"]
     assert fields["sla_class"] == "platinum"
     assert fields["sla_class_by"] == "the guest's metadata, which says goldd: there is no such class, and this is the safest"
-    (problem,) = plugin.mom_act(Snapshot(guests={"1": guest}))
+    (problem,) = plugin.mom_problems(Snapshot(guests={"1": guest}))
     assert isinstance(problem, Problem)
     assert (problem.severity, str(problem.entity)) == (Severity.ERROR, "db-1")
     assert problem.message == "there is no class goldd, which it has by the guest's metadata: it is taken for platinum, the safest"
@@ -146,7 +146,7 @@ def test_promises_that_fail_make_fair_shares_unknown_and_are_named(answer: objec
     plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", offers={Promises: (Failing(),)}))
     host = Host(fields={"mem_available": 8 << 20, "mem_really_available": 1 << 20})
     guest = Guest("1", "web", fields={"balloon_cur": 1 << 20, "balloon_max": 2 << 20})
-    (problem,) = plugin.mom_act(Snapshot(host, guests={"1": guest}))
+    (problem,) = plugin.mom_problems(Snapshot(host, guests={"1": guest}))
     assert isinstance(problem, Problem)
     assert problem.message.startswith("fair shares are unknown: the promises of test_sla_classes fail: ")
     assert "fair_share" not in plugin.mom_collect_guests([guest])["1"]

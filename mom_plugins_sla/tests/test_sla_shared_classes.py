@@ -32,7 +32,7 @@ class Host:
         return {name: share for name, share in shares.items() if share is not None}
 
     def problems(self) -> list[str]:
-        return [str(one.message) for one in self.plugin.mom_act(snapshot()) if isinstance(one, Problem)]
+        return [str(one.message) for one in self.plugin.mom_problems(snapshot()) if isinstance(one, Problem)]
 
 
 def test_classes_of_the_file_come_and_change_and_go_while_mom_runs(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Serving:
     def evaluate(self, **host: Any) -> list[object]:
         """What policies and server have to say of a host."""
         taken = snapshot(host=host)
-        return [*self.evaluator.mom_evaluate(taken, ()), *self.plugin.mom_act()]
+        return [*self.evaluator.mom_evaluate(taken, ()), *self.plugin.mom_problems()]
 
     def report(self, host: Mapping[str, Any], guests: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.plugin.mom_report(report(snapshot(host=host, guests=guests or {})))

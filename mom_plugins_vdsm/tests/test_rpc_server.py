@@ -128,7 +128,7 @@ def test_a_policy_that_is_too_large_is_refused_as_any_other_policy(tmp_path: Pat
         large = "(defvar a 1)\n" * 200_000
         assert mom.setPolicy(large) is False
         assert mom.setNamedPolicy("01-parameters", large) is False
-        assert [problem.message.partition(" refused: ")[0] for problem in serving.plugin.mom_act()] == [
+        assert [problem.message.partition(" refused: ")[0] for problem in serving.plugin.mom_problems()] == [
             "the policies that were set last are",
             "the policy 01-parameters that was set last is",
         ]

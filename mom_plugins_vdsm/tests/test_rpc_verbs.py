@@ -203,7 +203,7 @@ def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path):
 
 def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving, mom):
     def problems() -> list[str]:
-        return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_act() if isinstance(item, Problem)]
+        return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_problems() if isinstance(item, Problem)]
 
     mom.setNamedPolicy("01-parameters", "(set unknown 1)")
     mom.setPolicy("(")
@@ -227,11 +227,11 @@ def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(se
         mom.setNamedPolicy("01-parameters", "# nothing")
         assert mom.setNamedPolicy("01-parameters", text) is True
         assert [line for line in mom.getNamedPolicies()["01-parameters"].split("\n") if line] == ["(set x 2)"]
-        (problem,) = serving.plugin.mom_act()
+        (problem,) = serving.plugin.mom_problems()
         assert "the policy 01-parameters that was set last is in force without" in problem.message
     assert "there is no variable unknown to set" in caplog.text
     assert mom.setNamedPolicy("01-parameters", "(set x 3)") is True
-    assert list(serving.plugin.mom_act()) == []
+    assert list(serving.plugin.mom_problems()) == []
     assert mom.setNamedPolicy("01-parameters", "(set x 2) (if 1 2 3)\n(set unknown 1)\n(+ 1 2)") is False, "it is a policy"
 
 

@@ -27,7 +27,7 @@ ONE_CELL = "<maxMemory slots='4' unit='MiB'>1024</maxMemory><memory unit='MiB'>1
 
 def problems(mom: LibvirtMom) -> list[str]:
     snapshot = Snapshot(guests={guest.id: guest for guest in mom.hypervisor.guests()})
-    return [item.message for item in mom.plugin.mom_act(snapshot) if isinstance(item, Problem)]
+    return [item.message for item in mom.plugin.mom_problems(snapshot) if isinstance(item, Problem)]
 
 
 @pytest.fixture

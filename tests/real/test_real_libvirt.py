@@ -7,7 +7,7 @@ import pytest
 from libvirt_mom import LibvirtMom
 from real_guests import Lab
 
-from mom_core import Decision, Guest, LedgerEntry, NotSupported, Snapshot, Status, Value
+from mom_core import Guest, LedgerEntry, NotSupported, Snapshot, Status, Value
 from mom_devkit import apply_decisions, put_back, wait_until
 
 pytestmark = pytest.mark.real
@@ -81,7 +81,7 @@ def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: Ma
     wait_until(lambda: "mem_usable" not in mom.fields(guest), "what the driver said when it was loaded is too old")
 
     snapshot = Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, fields, blocked=listed.blocked)})
-    (decision,) = [item for item in mom.plugin.mom_act(snapshot) if isinstance(item, Decision)]
+    (decision,) = list(mom.plugin.mom_act(snapshot))
     (outcome,) = apply_decisions(mom.plugin, [decision], mom.hypervisor)
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 0, 1)
     wait_until(lambda: "mem_usable" in mom.fields(guest), "statistics come")

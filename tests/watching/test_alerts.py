@@ -115,7 +115,7 @@ class Probe:
         return {{}}
 
     @hookimpl
-    def mom_act(self):
+    def mom_problems(self):
         if (self._root / "evicting").exists():
             yield Condition("eviction", "the kubelet evicts pods of this node")
         if (self._root / "hot").exists():

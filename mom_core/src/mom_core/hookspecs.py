@@ -158,24 +158,34 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
     """Decisions, what would be decided on trial, and what could not be decided and why.
 
     A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
-    others decide about it is dropped, also while the first is silent. A plugin that only acts now and then, or only says what is wrong, has
-    `mom_act` instead.
+    others decide about it is dropped, also while the first is silent. A plugin that only acts now and then has
+    `mom_act` instead; one that only reports faults, `mom_problems`.
 
     :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
     """
 
 
 @hookspec
-def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem | Condition]:  # type: ignore[empty-body]  # a specification has no body
-    """Acts of this plugin, whatever evaluators decide, and what it knows to be wrong.
+def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:  # type: ignore[empty-body]  # a specification has no body
+    """Decide on acts of this plugin, whatever evaluators decide.
 
-    A decision is an act (moving a guest away) or the end of one, giving a guest back what it is promised, or a value of the configuration
-    that policies are only to start from. It claims nothing and is kept away by no claim; only by what another plugin that comes before
-    decides in the same cycle: that is why it is no part of `mom_evaluate`. A `Problem` is about single guests, or this plugin's part of the
-    host; a `Condition` about the host as a whole: the verdict of `mom status`, the API and the page. Say both in each cycle for as long as
-    they are so; the core holds since when. While a plugin does not answer, its conditions stand.
+    An act moves a guest away, ends an act, gives a guest back its guarantee, or sets a value of the configuration that policies start
+    from. Unlike a decision of `mom_evaluate`, an act claims no control, and no claim stops it. Only a plugin that comes earlier in the
+    YAML order and decides the same control in the same cycle goes before it.
 
-    Called after all evaluators, with the same arguments, all plugins at once.
+    Called after all evaluators, all plugins at once.
+    """
+
+
+@hookspec
+def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: ignore[empty-body]  # a specification has no body
+    """Report faults that this plugin sees in this cycle.
+
+    A `Problem` is about single guests, or this plugin's part of the host. A `Condition` is about the host as a whole: the verdict of
+    `mom status`, the API and the page. Report each in every cycle for as long as it lasts; the core keeps its start. While a plugin does
+    not answer, its conditions stand.
+
+    Called after `mom_act` and before any control is changed, all plugins at once.
     """
 
 

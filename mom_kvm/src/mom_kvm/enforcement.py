@@ -64,7 +64,8 @@ def _blocked(guest: Guest, control: str) -> str:
 
 
 class Enforcement:
-    """Decides what settings ask for, and puts back what they no longer ask for. For `mom_act`.
+    """Decides what settings ask for, and puts back what they no longer ask for. For `mom_act`, and for
+    `mom_problems` by `problems`.
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
     always after it, as the order of the plugins says, and what another process has reset is set again. While it is unknown what stands,
@@ -95,13 +96,15 @@ class Enforcement:
         """What the ledger said of guests that a list has lacked."""
         self._undoing: dict[_Key, Value] = {}
         """What is to stand again of what is not asked for any more."""
+        self.problems: Sequence[Problem] = ()
+        """Controls that could not be set in the last cycle: a problem for all guests with the same reason."""
         self._overruled: Set[_Key] = frozenset()
         """Those of them of which another evaluator wants something else."""
 
     def decide(
         self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
-    ) -> Iterable[Decision | Problem]:
-        """Decisions for all guests; and one problem for all guests on which a control cannot be set for the same reason.
+    ) -> Sequence[Decision]:
+        """Return the decisions for all guests.
 
         :param wanted: by guest id and control; a guest for which nothing is set may be absent
         :param agreed: the same of what policies set as it was agreed for guests: that is not decided here, but undone when it is agreed no
@@ -141,22 +144,24 @@ class Enforcement:
                     keys |= self._keys(guest, control, value, _AGREED)
         self._set |= {key for key in keys if key.by == _AGREED}
         self._absent = {key: since for key, since in self._absent.items() if key.guest not in snapshot.guests}
-        for (control, reason), guests in hindered.items():
-            # Names of many change as guests come and go, and each time it would be another problem, and another line in the log.
-            whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
-            message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
-            yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
+        self.problems = [self._problem(control, reason, guests) for (control, reason), guests in hindered.items()]
         if self._context.observes:
             self._stood_then.clear()  # all is put back, and what is set by hand from now on will have stood before
         self._set -= {key for key in self._set - keys if key._replace(by=_SET) in keys}  # agreed no more, and set all the same
         removed = [key for key in self._set - keys if (*key[:3], key.by) not in unknown]
         self._undo(snapshot, sorted(removed, reverse=True), decided)
-        yield from decided.values()
         if self._context.serves and self._kept != self._set:
             # Where it cannot be written mom says so, and its ledger could not be either.
             with suppress(StateError):
                 self._file.write(sorted(self._set))
                 self._kept = set(self._set)
+        return list(decided.values())
+
+    def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
+        # Many names change as guests come and go: each change would be a new problem, and a new line in the log.
+        whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
+        message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
+        return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
         """Take in the decisions of a cycle, for `mom_review`: what is to be undone is not decided while another evaluator wants something

@@ -141,13 +141,13 @@ class PluginOfGuests(Generic[H]):
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
-        """Statistics are switched on for guests that have none: without them what a guest needs is unknown.
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
+        """Report guests that are silent, send impossible statistics, or have a description that mom cannot read."""
+        return self._unreliable(snapshot)
 
-        Guests that do not report any more, that report what cannot be, or whose description cannot be understood, are a problem for as
-        long as that is so.
-        """
-        yield from self._unreliable(snapshot)
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
+        """Switch statistics on for guests that send none: without them a guest's need is unknown."""
         period = int(self._reporting.stats_period)
         if not period:
             return

@@ -258,28 +258,33 @@ class BalloonPlugin:
         self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use or broke a promise.
 
         A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was.
         """
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
-        if self._context.declarations.fields and (lacks := self._lacks()):
-            yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
         self._shrinks.note()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
-        for one in self._reservations.follow():
-            yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
-        yield from promise_problems(standing, source)
-        yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
-        yield from harm.conditions(snapshot, self._killed)
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
         end_sweep, started = self._sweeps.sweeper.stop, self._started
         for guest, end in stopped_shrinks(self._guests, standing.holds, self._limits(), end_sweep, started):
             yield Decision(guest.entity, CONTROL, end.size, end.reason, source)
+
+    @hookimpl
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
+        """Report broken guarantees, failed reservations, harmed and uncooperative guests, and a host short of memory."""
+        source, standing = Source(self._context.name), self._guarantees.standing
+        if self._context.declarations.fields and (lacks := self._lacks()):
+            yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
+        for one in self._reservations.follow():
+            yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
+        yield from promise_problems(standing, source)
+        yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
+        yield from harm.conditions(snapshot, self._killed)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
             if memory.why_aside:
                 message = f"the guest does not give memory: {memory.why_aside}"

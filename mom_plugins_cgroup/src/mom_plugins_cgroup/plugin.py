@@ -91,7 +91,12 @@ class CgroupPlugin:
     # --- decide and review -------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_problems(self) -> Iterable[Problem]:
+        """Report controls of the YAML file that could not be set."""
+        return self._enforcement.problems
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """The values of the YAML file, in every cycle: what another process has reset is set again, as systemd does when it reads its
         units again."""
         return self._enforcement.decide(snapshot, {guest.id: self._wanted(guest) for guest in snapshot.guests.values()})

@@ -212,13 +212,17 @@ class FleetPlugin:
         return {} if self._agent is None else {"fleet_connected": self._agent.connected}
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """The moves that this host has accepted, each once; and what is wrong with the fleet."""
+    def mom_problems(self) -> Iterable[Problem]:
+        """Report the trouble of the fleet's agent."""
+        if self._agent is not None and self._agent.trouble:
+            yield Problem(Source(self._context.name), self._agent.trouble, severity=Severity.WARNING)
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
+        """Decide on the moves that this host has accepted, each once."""
         agent = self._agent
         if agent is None:
             return
-        if agent.trouble:
-            yield Problem(Source(self._context.name), agent.trouble, severity=Severity.WARNING)
         moves, mover = agent.moves(), self._context.service(GuestMoves)
         self._begun = {identity: number for identity, number in self._begun.items() if identity in moves}
         for identity, move in moves.items():

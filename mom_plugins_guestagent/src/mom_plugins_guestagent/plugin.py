@@ -112,8 +112,8 @@ class GuestAgentPlugin:
         return incarnation == guest.incarnation and (not awaited or BALLOON in guest.blocked)
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Decides nothing, but says whose figures were not believed, for as long as that is so."""
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Report guests whose figures are not believed."""
         if self._collector is None:
             return
         states = self._collector.states()

@@ -74,8 +74,8 @@ class HostPlugin:
         return fields
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Say what policies have to do without, and that processes do little but wait for memory; tell the watch what policies go by."""
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
+        """Report fields that policies lack, and processes that wait for memory; hand the watch the figures of policies."""
         known = snapshot.host.fields
         total, available, wanted = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", WANTED))
         self._watch.saw(available, total, wanted, self._collected_kib)

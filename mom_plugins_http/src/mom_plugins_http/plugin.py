@@ -64,8 +64,8 @@ class HttpPlugin:
         return None if self._service is None else self._service.prepare_tcp()
 
     @hookimpl
-    def mom_act(self) -> Iterable[Problem]:
-        """Say which services of other plugins fail, or do not answer: what they know is missing in answers and events."""
+    def mom_problems(self) -> Iterable[Problem]:
+        """Report services of other plugins that fail or do not answer: answers and events lack their part."""
         wrong = {} if self._service is None else self._service.wrong_services()
         cure = "tell the authors of that plugin; without it in `plugins`, another one's is asked, if there is one"
         return [Problem(Source(self._context.name), f"the service {one} {why}", hint=cure) for one, why in wrong.items()]

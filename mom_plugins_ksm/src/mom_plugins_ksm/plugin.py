@@ -113,7 +113,7 @@ class KsmPlugin:
         return Derived(host=self._suggested.of(snapshot))
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Write the law's memory, and report why KSM cannot be used."""
         self._suggested.keep()
         if self._is_foreign:

@@ -144,14 +144,19 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         return {**super().mom_collect_host(hypervisor), **({} if self._facts is None else self._facts.host_fields())}
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
-        """As for guests of one libvirt; and a problem for each pod that cannot be managed, for as long as it cannot, and where the kubelet
-        does not say what pods request; that it evicts some is wrong with the whole host."""
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
+        """Decide as for guests of one libvirt, and as the facts of the node ask for."""
         yield from super().mom_act(snapshot)
+        if self._facts is not None:
+            yield from self._facts.decisions(snapshot, Source(self._context.name))
+
+    @hookimpl
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
+        """Report as for guests of one libvirt; also pods that cannot be managed, unknown requests, and evictions by the kubelet."""
+        yield from super().mom_problems(snapshot)
         if self._hypervisor is None or self._facts is None:
             return
         yield from self._facts.conditions()
-        yield from self._facts.decisions(snapshot, Source(self._context.name))
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
             yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")

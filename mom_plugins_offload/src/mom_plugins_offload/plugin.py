@@ -179,10 +179,14 @@ class OffloadPlugin:
     # --- decide ------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """Whose cold memory goes to swap in this cycle, and whose comes back."""
+    def mom_problems(self) -> Iterable[Problem]:
+        """Report a disk that no cold memory moves to."""
         if why := self._taker.why_stuck:
             yield Problem(self._source, f"no cold memory moves: {why}", severity=Severity.WARNING, hint="see what dmesg says of that disk")
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
+        """Decide whose cold memory goes to swap in this cycle, and whose comes back."""
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]

@@ -178,8 +178,8 @@ class PolicyPlugin:
         return found
 
     @hookimpl
-    def mom_act(self) -> Iterable[Condition]:
-        """Say that no policy decides, for as long as there is none."""
+    def mom_problems(self) -> Iterable[Condition]:
+        """Report that no policy decides."""
         policy = self._policies.policy
         if policy is not None and policy.program.forms:
             return []

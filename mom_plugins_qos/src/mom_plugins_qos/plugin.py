@@ -90,12 +90,18 @@ class QosPlugin:
     # --- evaluate ----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """Decide on the limits that the YAML file sets for single guests, and undo those that are set or agreed no more."""
         set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
-        yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for), agreed)
+        return self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for), agreed)
+
+    @hookimpl
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Report limits of the YAML file that cannot be set, or are wrong."""
+        yield from self._enforcement.problems
+        set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
         yield from mistakes_in(snapshot, set_for, Source(self._context.name))
 
     @hookimpl

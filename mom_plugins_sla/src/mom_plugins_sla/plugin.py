@@ -145,8 +145,8 @@ class SlaPlugin:
         return fields
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Say which guests are of no class that there is; nothing is decided here."""
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Report guests of unknown classes; learn their maximum sizes and fair shares."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES

@@ -86,8 +86,8 @@ class XmlRpcPlugin:
         log.info("XML-RPC on %s%s", self._address, ", read only" if self._verbs.read_only else "")
 
     @hookimpl
-    def mom_act(self) -> Iterable[Problem]:
-        """Decides nothing, but says for as long as it is so that a client's policy is not in force: vdsm tells its engine that it is."""
+    def mom_problems(self) -> Iterable[Problem]:
+        """Report that a client's policy is not in force: vdsm tells its engine that it is."""
         for wrong, still in self._verbs.refused():
             yield Problem(Source(self._context.name), wrong, severity=Severity.WARNING, hint=still)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core.engine import control
@@ -63,9 +63,12 @@ class CycleSteps:
         outcomes: list[Outcome] = []
         wanted: Sequence[Decision] = ()
         considered: list[ShadowDecisions] = []
-        said: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_act")}
+        conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
         if not self.stopping.is_set():
-            wanted, decisions, revisions = self._decide(snapshot, problems, considered, said)
+            proposals = self._proposals(snapshot, problems, considered)
+            conditions.update(self._conditions(snapshot, problems))
+            wanted = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
+            decisions, revisions = self._reviewed(snapshot, proposals, problems)
         if self.stopping.is_set():
             pass
         elif self.enforce:
@@ -78,7 +81,7 @@ class CycleSteps:
         problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in of_ledger)
         problems.extend(self._troubles_with_state())
         plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
-        said[CORE] = own_conditions(plugins, self._guests_unknown(problems), of_ledger)
+        conditions[CORE] = own_conditions(plugins, self._guests_unknown(problems), of_ledger)
         self.history.append(snapshot)
         report = Report(
             number=number,
@@ -95,7 +98,7 @@ class CycleSteps:
             skipped=skipped,
             woken_by=tick.woken_by,
             considered=tuple(decision for trial in considered for decision in trial.decisions) if considered else None,
-            verdict=self.conditions.take(said, self.clock.monotonic(), self.clock.wall()),
+            verdict=self.conditions.take(conditions, self.clock.monotonic(), self.clock.wall()),
         )
         self.on_report(report)
         # What goes wrong now is in the next report, by its plugin's state.
@@ -113,46 +116,52 @@ class CycleSteps:
         name = None if owner is None else owner.name
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
 
-    def _decide(
-        self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions], said: dict[str, Sequence[Condition] | None]
-    ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
-        """The plugins' decisions, those that reviewers leave, and their changes.
+    def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]) -> list[Proposal]:
+        """Ask evaluators and acting plugins for decisions; return their answers in the YAML order.
 
-        :param considered: takes in what is decided on trial
-        :param said: takes in the conditions that plugins say
+        :param considered: takes in decisions on trial
         """
-        plugins = self.plugins
-        arguments: dict[str, object] = {"snapshot": snapshot, "history": tuple(self.history)}
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
-            for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in plugins.having(hook)], hook, problems):
-                if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                    items: list[object] = []
-                    conditions: list[Condition] = []
-                    told: list[Problem] = []
-                    for item in answer:
-                        if why := wrong_part(item):
-                            problems.append(invalid(plugin.name, hook, why))
-                        elif isinstance(item, ShadowDecisions):
-                            considered.append(item.signed(plugin.name))
-                        elif isinstance(item, Condition) and hook == "mom_act":
-                            conditions.append(item)
-                        elif isinstance(item, Problem):
-                            told.append(item)
-                        else:
-                            items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
-                    proposals.append(Proposal(plugin.name, [*few(told, plugin.name), *items], acts=hook == "mom_act"))
-                    if hook == "mom_act":
-                        with contained(plugin.name, hook, problems):
-                            said[plugin.name] = accepted(plugin.name, conditions, problems)
-                elif answer is not None:
-                    problems.append(Problem(Source(plugin.name), f"{hook} must return decisions, not {type(answer).__name__}"))
-                elif hook == "mom_act":
-                    said[plugin.name] = ()
-            self.on_progress()
-        rank = {plugin.name: rank for rank, plugin in enumerate(plugins.plugins)}
-        proposals.sort(key=lambda proposal: rank[proposal.plugin])
-        wanted = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
+            for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
+                considered.extend(item.signed(plugin) for item in items if isinstance(item, ShadowDecisions))
+                reported = few([item for item in items if isinstance(item, Problem)], plugin)
+                others = [item for item in items if not isinstance(item, ShadowDecisions | Problem)]
+                signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in others]
+                proposals.append(Proposal(plugin, [*reported, *signed], acts=hook == "mom_act"))
+        rank = {plugin.name: rank for rank, plugin in enumerate(self.plugins.plugins)}
+        return sorted(proposals, key=lambda proposal: rank[proposal.plugin])
+
+    def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
+        """Ask all plugins for problems, and return the conditions among them by plugin, of those that answer."""
+        hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
+        for plugin, items in self._lists(hook, problems, snapshot=snapshot):
+            problems.extend(few([item for item in items if isinstance(item, Problem)], plugin))
+            wrong = next((item for item in items if not isinstance(item, Problem | Condition)), None)
+            if wrong is not None:
+                problems.append(Problem(Source(plugin), f"{hook} returned a {type(wrong).__name__} where a Problem belongs"))
+            with contained(plugin, hook, problems):
+                conditions[plugin] = accepted(plugin, [item for item in items if isinstance(item, Condition)], problems)
+        return conditions
+
+    def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
+        """Call a hook that returns a list, for all plugins at once, and yield the sound items of each answer by the plugin's name."""
+        for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in self.plugins.having(hook)], hook, problems):
+            if answer is None:
+                yield plugin.name, []
+            elif isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
+                items = [(item, wrong_part(item)) for item in answer]
+                problems.extend(invalid(plugin.name, hook, why) for _, why in items if why)
+                yield plugin.name, [item for item, why in items if not why]
+            else:
+                problems.append(Problem(Source(plugin.name), f"{hook} must return a list, not {type(answer).__name__}"))
+        self.on_progress()
+
+    def _reviewed(
+        self, snapshot: Snapshot, proposals: Sequence[Proposal], problems: list[Problem]
+    ) -> tuple[list[Decision], list[Revision]]:
+        """Return the decisions that the core's and all plugins' reviews leave, and their changes."""
+        plugins = self.plugins
         decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
         for plugin in plugins.having("mom_review"):
@@ -173,7 +182,7 @@ class CycleSteps:
                 decisions, changed, more = reviewed
                 revisions.extend(changed)
                 problems.extend(more)
-        return wanted, decisions, revisions
+        return decisions, revisions
 
     def _ledger_conditions(self) -> list[Condition]:
         """The troubles with the core's own memory of what it has changed, for as long as they last."""

@@ -102,7 +102,7 @@ def review(
 
     def take(proposal: Proposal, item: object) -> None:
         plugin = proposal.plugin
-        if isinstance(item, Problem):
+        if isinstance(item, Problem) and not proposal.acts:
             problems.append(item)
             return
         if not isinstance(item, Decision):

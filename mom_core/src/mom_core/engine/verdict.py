@@ -136,15 +136,15 @@ class HeldConditions:
 
 
 def accepted(plugin: str, said: Iterable[Condition], problems: list[Problem]) -> list[Condition]:
-    """The conditions of a plugin's `mom_act` that can be worked with; what is wrong with the others becomes a problem."""
+    """Return the valid conditions of a plugin's `mom_problems`; each invalid condition becomes a problem."""
     conditions: list[Condition] = []
     for item in said:
         if why := _why_useless(item):
-            problems.append(Problem(Source(plugin), f"mom_act: {why}"))
+            problems.append(Problem(Source(plugin), f"mom_problems: {why}"))
         else:
             conditions.append(item)
     if len(conditions) > MOST_CONDITIONS:
-        message = f"mom_act: it says {len(conditions)} conditions; more than {MOST_CONDITIONS} are left out"
+        message = f"mom_problems: it says {len(conditions)} conditions; more than {MOST_CONDITIONS} are left out"
         hint = "a condition is about the whole, not about each guest"
         problems.append(Problem(Source(plugin), message, severity=Severity.WARNING, hint=hint))
     return conditions[:MOST_CONDITIONS]

@@ -136,8 +136,8 @@ class RecordPlugin:
         return values_of(self._accounts.given_back(), self._accounts.today())
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Errors of the accounts."""
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Report errors of the accounts."""
         accounts = self._accounts
         wrong = {} if accounts is None else {accounts.damage: "", accounts.write_error: accounts.write_hint}
         return [Problem(Source(self._context.name), text, severity=Severity.WARNING, hint=hint) for text, hint in wrong.items() if text]

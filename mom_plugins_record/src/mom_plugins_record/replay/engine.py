@@ -113,7 +113,7 @@ class RecordedEngine:
         self.left_out.update(left_out)
         found: dict[str, InstalledThen] = {}
         for name, one in installed.items():
-            if not any(hasattr(one.plugin_class, hook) for hook in ("mom_evaluate", "mom_act")):
+            if not any(hasattr(one.plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
                 continue
             if one.plugin_class is RecordPlugin:
                 continue  # it decides nothing, and would record the replay where the recording is

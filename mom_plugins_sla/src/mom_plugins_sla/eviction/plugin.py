@@ -169,7 +169,14 @@ class EvictionPlugin:
     # --- evaluate and review -----------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Report guests that are announced to leave."""
+        for announcement in self._announcements.waiting:
+            if (guest := snapshot.guests.get(announcement.identity)) is not None:
+                yield self._warning(announcement, guest)
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """Climb, or go down, one step at most."""
         now, guests = snapshot.monotonic, snapshot.guests
         if not guests:
@@ -187,10 +194,6 @@ class EvictionPlugin:
             busy=self.jobs.under_way > 0,
             held={one: rss for one in self._ladder.returned if one in guests and (rss := guests[one].number("rss")) is not None},
         )
-        for one in self._announcements.waiting:
-            guest = snapshot.guests.get(one.identity)
-            if guest is not None:
-                yield self._warning(one, guest)
         if self._ladder.chosen is not None:
             guest, step = snapshot.guests[self._ladder.chosen[0]], self._ladder.chosen[1]
             value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
