@@ -48,6 +48,7 @@ from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_core.settings import descriptions
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of, guest_columns
+from mom_daemon import hookspecs as verb_hookspecs
 from mom_daemon.cli import frame, verbs
 from mom_kvm import Canary, CanaryState, helper_declaration
 from mom_plugins_host.cpu_lists import REFRESH
@@ -121,17 +122,19 @@ def _plugins() -> Mapping[str, LoadedPlugin]:
 
 
 def _hooks() -> str:
-    source = inspect.getsource(hookspecs)
+    """Return the page of hooks: the core's, and those of verbs."""
     introduction = (inspect.getdoc(hookspecs) or "").split("\n\n", 1)[1]
     parts = []
-    for match in re.finditer(r"^# --- (?P<phase>[^\n]*?) -+$|^def (?P<hook>mom_\w+)", source, re.M):
-        if match["phase"]:
-            phase, _, when = match["phase"].partition(": ")
-            parts.append(f"## {phase.capitalize()}" + (f"\n\n{when[0].upper()}{when[1:]}." if when else ""))
-            continue
-        hook = getattr(hookspecs, match["hook"])
-        signature = f"{match['hook']}{inspect.signature(hook)}"
-        parts.append(f"### `{match['hook']}`\n\n```python\n{_unquoted(signature)}\n```\n\n{_prose(inspect.getdoc(hook) or '')}")
+    for specs in (hookspecs, verb_hookspecs):
+        for match in re.finditer(r"^# --- (?P<phase>[^\n]*?) -+$|^def (?P<hook>mom_\w+)", inspect.getsource(specs), re.M):
+            if match["phase"]:
+                phase, _, when = match["phase"].partition(": ")
+                when = f"{when[0].upper()}{when[1:]}." if when else "" if specs is hookspecs else _prose(inspect.getdoc(specs) or "")
+                parts.append(f"## {phase.capitalize()}" + (f"\n\n{when}" if when else ""))
+                continue
+            hook = getattr(specs, match["hook"])
+            signature = f"{match['hook']}{inspect.signature(hook)}"
+            parts.append(f"### `{match['hook']}`\n\n```python\n{_unquoted(signature)}\n```\n\n{_prose(inspect.getdoc(hook) or '')}")
     return _page("Hooks", introduction, parts)
 
 

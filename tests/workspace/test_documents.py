@@ -10,6 +10,7 @@ import pytest
 
 import mom_core
 from mom_core import hookspecs
+from mom_daemon import hookspecs as verb_hookspecs
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -31,7 +32,11 @@ def test_the_reference_pages_are_what_the_code_says() -> None:
 
 def test_every_hook_is_described_and_no_other() -> None:
     described = re.findall(r"^### `(mom_\w+)`$", (ROOT / "docs/hooks.md").read_text(), re.M)
-    assert sorted(described) == sorted(name for name in vars(hookspecs) if name.startswith("mom_"))
+    assert sorted(described) == sorted(name for name in [*vars(hookspecs), *hookspecs.OF_VERBS] if name.startswith("mom_"))
+
+
+def test_hooks_of_verbs_are_those_that_the_core_leaves_to_them() -> None:
+    assert {name for name in vars(verb_hookspecs) if name.startswith("mom_")} == hookspecs.OF_VERBS
 
 
 @pytest.mark.parametrize("name", dir(mom_core))
@@ -57,7 +62,7 @@ def test_hooks_that_a_document_names_exist(document: Path) -> None:
     for page in ("metrics.md", "fleet.md"):  # whose own tests compare them with what is served
         known |= set(re.findall(r"^\| `(mom_\w+)` \|", (ROOT / "docs" / page).read_text(), re.M))
     for name in re.findall(r"`(mom_[a-z_]+)`", (ROOT / document).read_text()):
-        assert name in known or hasattr(hookspecs, name), name
+        assert name in known or hasattr(hookspecs, name) or name in hookspecs.OF_VERBS, name
 
 
 FIXTURES = {"mom_context", "mom_host", "mom_open_folder", "mom_power", "mom_run", "mom_stand_in_guest", "mom_usual_host"}

@@ -13,7 +13,6 @@ later, at growing intervals. What a hook returns is checked: what is not of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -37,17 +36,18 @@ if TYPE_CHECKING:
         Revision,
         ShadowDecisions,
         Snapshot,
-        Suggestion,
         Target,
         Value,
     )
-    from mom_core.settings import PluginSettings
 
 PROJECT = "mom"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a plugin's method as the implementation of the hook of that name. Arguments that it does not need may be left out."""
+
+OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_importers", "mom_source"})
+"""Hooks that `mom_daemon.hookspecs` specifies, with types of its own: verbs call them, the engine calls none."""
 
 
 # --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------
@@ -236,60 +236,3 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
 @hookspec
 def mom_report(report: Report) -> None:
     """One finished cycle, to be recorded, counted or shown. Frozen, and safe to keep."""
-
-
-# --- surface -------------------------------------------------------------------------------------------------------------------
-
-
-@hookspec
-def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """Findings about this host in this plugin's field: what keeps mom from working, or is fine; called by `mom doctor`, not by the daemon.
-
-    :param hypervisor: None when none could be reached
-    """
-
-
-@hookspec
-def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """The plugin's words in `mom status`, a few, by the last report: each a `mom_daemon.StatusPart`.
-
-    A static method: it is called on the class, without settings, by `mom` and not by the daemon. The report comes from a
-    running mom or its status file: see `mom_explainer`.
-    """
-
-
-@hookspec(firstresult=True)
-def mom_explainer() -> object:
-    """A new `mom_daemon.Explainer`, which says this plugin's part of `mom explain`. A static method, as above; a running mom calls it too.
-
-    An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. What it raises is
-    contained, logged, and said to be unknown.
-    """
-
-
-@hookspec(firstresult=True)
-def mom_suggest(root: Path) -> Suggestion | None:
-    """The settings to start with on the host whose files are below `root`, if this plugin fits it, for `mom config init`.
-
-    A static method, as above. Look, and touch nothing. None: it does not fit, or needs to be told more. Of several plugins that have a
-    hypervisor and fit, the first one by `order` is enabled.
-    """
-
-
-@hookspec
-def mom_importers() -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """Configurations of other programs that this plugin turns into mom's, for `mom config import`: each a `mom_daemon.Importer`, imported
-    here and not with the plugin, which has to load where `mom_daemon` is not installed. A static method, as above."""
-
-
-@hookspec(firstresult=True)
-def mom_source(kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None) -> object:
-    """Where verbs have what they show from: an object of this kind; None: this plugin has none. A static method, as above.
-
-    Connect, and open, when something is asked, not here.
-
-    :param kind: `mom_daemon.RunningMom`: how to ask a mom that runs with these settings of this plugin;
-        `mom_kvm.PastCycles`: the recording of a mom with these settings
-    :param settings: None when there is no configuration, or it does not enable this plugin
-    :param path: where the operator says that a recording is
-    """

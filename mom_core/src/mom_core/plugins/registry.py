@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import pluggy
@@ -108,7 +109,8 @@ class PluginSet:
     def having(self, hook: str) -> list[Plugin]:
         """Return the plugins that implement a hook, in the order in which pluggy would call them: YAML's, unless one says `tryfirst`."""
         named = {plugin.name: plugin for plugin in self.plugins}
-        return [named[one.plugin_name] for one in reversed(getattr(self.manager.hook, hook).get_hookimpls())]
+        caller = getattr(self.manager.hook, hook, None)  # None: a hook of verbs that no plugin implements
+        return [] if caller is None else [named[one.plugin_name] for one in reversed(caller.get_hookimpls())]
 
     def owner(self, control: str) -> Plugin | None:
         """The plugin that applies a control."""
@@ -246,9 +248,9 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
 class HookManager(pluggy.PluginManager):
     """pluggy's manager with mom's hooks. It checks and orders implementations; mom calls each of them in its plugin's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, specs: ModuleType = hookspecs) -> None:
         super().__init__(hookspecs.PROJECT)
-        self.add_hookspecs(hookspecs)
+        self.add_hookspecs(specs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         """Look at methods with a hook's name only: to look at another attribute may run the plugin's code."""
@@ -267,8 +269,8 @@ def register(manager: HookManager, instance: object, name: str) -> Hooks:
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
         (implementation,) = (one for one in caller.get_hookimpls() if one.plugin is instance)
-        if not caller.has_spec():
-            meant = suggestion(caller.name, vars(hookspecs))
+        if not caller.has_spec() and caller.name not in hookspecs.OF_VERBS:
+            meant = suggestion(caller.name, [*vars(hookspecs), *hookspecs.OF_VERBS])
             raise MomError(f"there is no hook {caller.name}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
         if implementation.hookwrapper or implementation.wrapper:
             raise MomError(f"{caller.name} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")

@@ -128,11 +128,10 @@ def _ask(root: Path) -> _InstalledPlugins:
 
 def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     """What a plugin suggests for the host below `root`. Raises `MomError`, whatever goes wrong in there."""
-    suggestion = offered(plugin, "mom_suggest", root)
-    if suggestion is None:
+    suggestions: list[Suggestion] = offered(plugin, "mom_suggest", each=Suggestion, root=root)
+    if not suggestions:
         return None
-    if not isinstance(suggestion, Suggestion):
-        raise mistake(plugin, f"mom_suggest gave a {type(suggestion).__name__} that is no Suggestion")
+    suggestion = suggestions[0]
     try:
         validated(plugin.settings_class, suggestion.settings)
         for settings in suggestion.guests.values():

@@ -114,8 +114,16 @@ def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = N
 def _source(
     kind: Callable[..., Kind], plugin: LoadedPlugin, config: Config, settings: PluginSettings | None, path: Path | None = None
 ) -> Kind | None:
-    found: Kind | None = offered(plugin, "mom_source", kind, settings, config.run_directory, config.state_directory, path)
-    return found
+    sources: list[Kind] = offered(
+        plugin,
+        "mom_source",
+        kind=kind,
+        settings=settings,
+        run_directory=config.run_directory,
+        state_directory=config.state_directory,
+        path=path,
+    )
+    return sources[0] if sources else None
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within: float = math.inf) -> Sequence[PastCycle]:

@@ -192,7 +192,7 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
     """What a plugin says of itself. Raises `MomError`, whatever goes wrong in there."""
-    parts: list[StatusPart] = offered(plugin, "mom_status", report, each=StatusPart, seconds=_STATUS_SECONDS)
+    parts: list[StatusPart] = offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
     for part in parts:
         if not (isinstance(part.heading, str) and isinstance(part.text, str) and isinstance(part.place, int)):
             raise mistake(plugin, "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer")

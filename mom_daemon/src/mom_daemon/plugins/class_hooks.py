@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
+
+import pluggy
 
 from mom_core import MomError, PluginError
 from mom_core.errors import DeadlineExceeded
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.registry import HookManager
+from mom_daemon import hookspecs
 
 
-def offered(plugin: LoadedPlugin, hook: str, *arguments: object, each: type[object] | None = None, seconds: float = IMPORT_SECONDS) -> Any:
-    """The offer of a plugin's class by a hook; None: nothing. Raises `MomError`, whatever goes wrong in there.
+def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: float = IMPORT_SECONDS, **arguments: object) -> list[Any]:
+    """Return the offers of a plugin's class by a hook of `mom_daemon.hookspecs`.
 
-    :param each: the hook gives any number of this kind, of which this makes a list
-    :param seconds: how long it may take
+    :param each: the type of an offer
+    :param seconds: deadline of the call
+    :raises MomError: the hook differs from its specification, fails, hangs, or returns an object of another type
     """
 
-    def asked() -> Any:
-        offer = getattr(plugin.plugin_class, hook, None)
-        found = None if offer is None else offer(*arguments)
-        return found if each is None else list(found or ())
+    def asked() -> list[object]:
+        caller = getattr(registered(plugin.plugin_class, plugin.name).hook, hook)
+        answer = caller(**arguments)
+        if caller.spec.opts["firstresult"]:
+            return [] if answer is None else [answer]
+        return list(chain.from_iterable(answer))
 
     made = attempt(asked, seconds=seconds, what=hook)
     if isinstance(made.error, DeadlineExceeded):
@@ -29,10 +37,21 @@ def offered(plugin: LoadedPlugin, hook: str, *arguments: object, each: type[obje
         raise made.error
     if made.error is not None:
         raise mistake(plugin, f"{hook} failed: {describe(made.error)}")
-    wrong = [] if each is None else [type(one).__name__ for one in made.value or () if not isinstance(one, each)]
-    if each is not None and wrong:
-        raise mistake(plugin, f"{hook} gave a {wrong[0]} that is no {each.__name__}")
-    return made.value
+    offers = made.value or []
+    wrong = next((type(offer).__name__ for offer in offers if not isinstance(offer, each)), None)
+    if wrong is not None:
+        raise mistake(plugin, f"{hook} gave a {wrong} that is no {each.__name__}")
+    return offers
+
+
+def registered(plugin_class: type, name: str) -> HookManager:
+    """Return a manager with the hooks of a plugin's class. Raises `MomError` where a hook differs from its specification."""
+    manager = HookManager(hookspecs)
+    try:
+        manager.register(plugin_class, name)
+    except pluggy.PluginValidationError as error:
+        raise MomError(" ".join(str(error).split()), hint="compare its hooks with mom_daemon.hookspecs") from error
+    return manager
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:

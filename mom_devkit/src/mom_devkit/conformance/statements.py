@@ -23,6 +23,7 @@ from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
 from mom_core.plugins.registry import HookManager, register
 from mom_core.settings import descriptions
+from mom_daemon.plugins.class_hooks import registered
 from mom_daemon.plugins.declared import declared_by, everything_installed
 from mom_devkit.conformance.contract_types import missing_of, why_useless
 from mom_devkit.conformance.subject import ExaminedPlugin
@@ -119,6 +120,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         return
     try:
         hooks = register(HookManager(), instance, subject.name)
+        registered(subject.plugin_class, subject.name)
     except MomError as error:
         yield subject.fault(error.message, error.hint)
         return

@@ -1,0 +1,78 @@
+"""Hooks of verbs: the part of `mom status`, `mom explain`, `mom doctor` and `mom config` that a plugin fills.
+
+They are the second specification of plugins, beside `mom_core.hookspecs`. A running mom calls `mom_explainer` only, for its control socket.
+Except `mom_doctor`, each is a static method: `mom` calls it on the class, without settings. Import `mom_daemon` inside the method, as a
+plugin has to load where mom-daemon is not installed; `late_hook` of `mom_kvm` does so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from mom_core import Finding, Hypervisor, PluginSettings, Report, Suggestion
+    from mom_daemon.config.imported import Importer
+    from mom_daemon.explain.explainer import Explainer
+    from mom_daemon.look.running import RunningMom
+    from mom_daemon.look.status_part import StatusPart
+    from mom_kvm import PastCycles, PastDays
+
+hookspec = pluggy.HookspecMarker("mom")
+
+
+# --- verbs ---------------------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
+    """Report faults of this host in this plugin's field, and sound parts worth a line, for `mom doctor`.
+
+    :param hypervisor: None when none could be reached
+    """
+
+
+@hookspec
+def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
+    """Return the plugin's few words in `mom status`, by the last report of a running mom or of its status file."""
+
+
+@hookspec(firstresult=True)
+def mom_explainer() -> Explainer | None:
+    """Return a new explainer of this plugin's part of `mom explain`. A running mom calls it too.
+
+    An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. An exception in it is
+    contained and logged, and its part is unknown.
+    """
+
+
+@hookspec(firstresult=True)
+def mom_suggest(root: Path) -> Suggestion | None:
+    """Return the settings to start with on the host whose files are below `root`, for `mom config init`.
+
+    Look, and touch nothing. None: the plugin does not fit this host, or needs an answer of the operator first. Of several plugins with a
+    hypervisor that fit, the first one by `order` is enabled.
+    """
+
+
+@hookspec
+def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a specification has no body
+    """Return importers for `mom config import`: each turns the configuration of another program into mom's."""
+
+
+@hookspec(firstresult=True)
+def mom_source(
+    kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
+) -> RunningMom | PastCycles | PastDays | None:
+    """Return a source of reports for verbs, an object of that kind; None: this plugin has none.
+
+    Connect and open at the first question, not here.
+
+    :param kind: `mom_daemon.RunningMom`: a way to ask a mom that runs with these settings of this plugin;
+        `mom_kvm.PastCycles`, `mom_kvm.PastDays`: the recording, or the learned days, of a mom with these settings
+    :param settings: None when there is no configuration, or it does not enable this plugin
+    :param path: the recording that the operator names
+    """
