@@ -1,18 +1,26 @@
 """The balloon law: from the memory of the host and its guests to the sizes that guests should have, each with its reason.
 
-Pure: no clock, no file, no plugin. Read in this order: `need.py` (what a guest needs), `want.py` (what it asks for), `offer.py` (what it
-can give, by each means), `share.py` (who gives and who gets, by the kinds of changes in `growing.py` and `giving.py`), `reasons.py`.
+Pure: no clock, no file, no plugin. Read in this order: `need.py` (the guest's need), `want.py` (its ask), `offer.py` (its offer, by each
+means), `share.py` (who gives and who gets, by the kinds of changes in `growing.py` and `giving.py`), `reasons.py`.
 
-Headroom costs the host nothing until it is used: QEMU hands back what a balloon takes, and the host backs what the balloon gives back only
-when the guest touches it. What costs is memory that a guest has used and freed. Means are used up in this order: memory that holds nothing;
-page cache beyond a guest's target headroom; below 70 % of the high watermark, margins; below the hard watermark, headroom for bursts; below
-the low watermark all of it at once, and no guest grows beyond its guarantee.
+Headroom costs the host nothing until the guest touches it. Memory that a guest has used and freed does cost: the host still backs it. The
+means are used up in this order:
 
-What keeps the law from oscillating: there are gaps between the watermarks; trimming ends at the state that it began with; a guest that
-stalls gets back what was taken and keeps it; a guest is swept only when it has freed memory since; and no guest gives and grows at the same
-amount of usable memory.
+1. empty memory, by sweeps and trims;
+2. page cache beyond a guest's target headroom;
+3. below 70 % of the high watermark, margins;
+4. below the hard watermark, headroom for bursts;
+5. below the low watermark all of these at once, and no guest grows beyond its guarantee.
 
-Forecasts move only when something is taken, and from which guest. Where harmless memory is not enough, the law goes by what is so now.
+The law does not oscillate, for five reasons:
+
+- there are gaps between the watermarks;
+- trimming ends at the state that it began with;
+- a guest that stalls gets its memory back and keeps it, and a guest that ran out keeps its headroom for a minute;
+- a guest is swept only when it has freed memory since its last sweep;
+- no guest gives and grows at the same amount of usable memory.
+
+Forecasts decide when memory is taken, and from which guest. If harmless memory is not enough, the law ignores forecasts.
 """
 
 from __future__ import annotations
@@ -45,12 +53,12 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
     context = context_of(host, parameters, no_reclaim=left > 0)
     if left <= 0 or left > host.ahead:
         return share_out(guests, [ask_of(guest, context) for guest in guests], context, limits)
-    # What is only expected comes in minutes: some guests are asked for it in this cycle, the others in the next ones.
+    # Expected growth is minutes away: some guests are asked for it in this cycle, the others in the next ones.
     asking, resting = context._replace(no_reclaim=False), context
-    asked = max(LEAST_ASKED, math.ceil(len(guests) * host.interval / ALL_ASKED_SECONDS))
+    count = max(LEAST_ASKED, math.ceil(len(guests) * host.interval / ALL_ASKED_SECONDS))
     asks = [
         ask_of(guest, asking)
-        if (place - asked * host.cycle) % len(guests) < asked and not is_rising(guest, context)
+        if (place - count * host.cycle) % len(guests) < count and not is_rising(guest, context)
         else ask_of(guest, resting, spares_rising=True)
         for place, guest in enumerate(guests)
     ]
@@ -58,7 +66,7 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
 
 
 def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
-    """Return what the host has beyond its high watermark when all guests have all of their memory; looks no further than 0.
+    """Return the host's memory beyond its high watermark when all guests have all of their memory; looks no further than 0.
 
     While that is more than 0, no guest has to give, whatever guests want.
     """
@@ -72,7 +80,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest that is to be moved, whatever the host has: its freed memory would be sent with it.
+    """Return the sweep of a guest that will be moved, whatever the host has: its freed memory would be sent with it.
 
     The same rules hold as for any sweep; the target is None where there is none.
 
@@ -87,7 +95,7 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
 
 
 def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters) -> float:
-    """Return what the host is to have available for memory that guests are expected to take and do not hold already, in KiB.
+    """Return the memory that the host should have available for the expected growth of guests, in KiB.
 
     :param rise: KiB that they are expected to use more, together
     """

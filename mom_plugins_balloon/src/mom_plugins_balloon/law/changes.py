@@ -14,18 +14,18 @@ from mom_plugins_balloon.memory import GuestMemory
 
 
 class WeighedGuest(NamedTuple):
-    """One guest that may get or give memory."""
+    """Guest that may get or give memory."""
 
     place: int
     """Its place among all guests."""
     guest: GuestMemory
     ask: Ask
     offer: Offer
-    """Its offer, or none where it is left alone because it is expected to use more."""
+    """Its offer; none if the law spares it because it is expected to use more."""
 
 
 class SizeChange(NamedTuple):
-    """Change of one guest's size, in KiB; 0: none, as nothing is left for it."""
+    """Change of one guest's size, in KiB; 0: none, because nothing is left for it."""
 
     amount: float
     code: ReasonCode | None = None
@@ -34,29 +34,29 @@ class SizeChange(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """What guests want and the host lacks, in KiB."""
+    """Memory that guests want and the host lacks, in KiB."""
 
     urgent: float
     relief: float
     lacks: float
-    """Lacking of the high watermark, and of what guests want now."""
-    wanted: float
-    """The same, with what guests are expected to take."""
+    """Shortage below the high watermark, with the memory that guests want now."""
+    demand: float
+    """The same, with the memory that guests are expected to take."""
     ahead: float
-    """To be available for what guests are expected to take."""
+    """Memory that should be available for the expected growth of guests."""
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
-"""Changes of guests that are settled, by their place among those that are weighed."""
+"""Changes by the guest's place in the crowd of weighed guests."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
-"""One kind of change: the guests, changes of the kinds before it, and what guests want and the host lacks. Returns its own changes."""
+"""Function of the guests, the changes of earlier kinds, the balance and the context. Returns its own changes."""
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
-    """Return the memory that a guest could still take from the host: its maximum less what the host backs already.
+    """Return the memory that a guest could still take from the host: its maximum less the memory that the host backs already.
 
-    Nobody has to give for more than that, whatever the guest wants.
+    Other guests never give for more than that.
     """
     backed, maximum = guest.process.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)

@@ -1,4 +1,4 @@
-"""What is the same for all guests in one cycle of the law: the host, and its parameters in the law's units."""
+"""The host and the parameters in the law's units: the same for all guests in one cycle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LawContext(NamedTuple):
     takes_margins: bool
     """The host has so little that guests give of their margins."""
     sweeps_can_end_late: bool
-    """Above the low watermark a sweep leaves memory for the time until it is ended; below it, nothing."""
+    """A sweep leaves the guest memory until it ends; below the low watermark, none."""
     no_reclaim: bool
     """No guest has to give anything, whatever guests want."""
     depth: float = math.inf
@@ -46,7 +46,7 @@ class LawContext(NamedTuple):
     def worth(self, size: float) -> float:
         """Return the least memory that is worth taking from a guest of this size."""
         worth, most = self.p.sweep_step_share * size, 0.5 * self.moves  # a large guest's balloon moves a smaller share of it
-        worth = worth if worth < most else most  # without `min` and `max`, in half of the time: so it is in all that is done for each guest
+        worth = worth if worth < most else most  # `min` and `max` take twice as long; this runs for each guest
         return worth if worth > self.sweep_worth else self.sweep_worth
 
 

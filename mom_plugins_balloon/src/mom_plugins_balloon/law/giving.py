@@ -1,4 +1,4 @@
-"""Kinds of changes by which guests give memory: sweeps and trims."""
+"""Kinds of changes that take memory from guests: sweeps and trims."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
     use more before long follow, and guests that are expected to use more come last. Among these, the guest that freed memory last goes
     first: it is the least likely to want the memory at once. A guest with less than half of the largest offer is not swept.
     """
-    wanted = balance.wanted - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
+    demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [(number, candidate) for number, candidate in enumerate(crowd) if candidate.offer.sweep and number not in changes]
     worth = 0.5 * max((candidate.offer.sweep for _, candidate in able), default=0.0)
     changed = {}
     for number, candidate in sorted([pair for pair in able if pair[1].offer.sweep >= worth], key=_sweep_order):
-        if wanted < context.step:
+        if demand < context.step:
             break
         offer = candidate.offer
         changed[number] = SizeChange(-offer.depth, ReasonCode.SWEEP, offer.sweep)
-        wanted -= offer.sweep - offer.backed if offer.sweep > offer.backed else offer.sweep
+        demand -= offer.sweep - offer.backed if offer.sweep > offer.backed else offer.sweep
     return changed
 
 
@@ -41,7 +41,7 @@ def _sweep_order(numbered: tuple[int, WeighedGuest]) -> tuple[float, bool, int, 
 
 
 class Taking(NamedTuple):
-    """What is taken by one means: of each donor, in their order."""
+    """Amounts that one means takes from each donor, in their order."""
 
     means: TrimMeans
     share: float
@@ -50,9 +50,9 @@ class Taking(NamedTuple):
 
 
 def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Trim guests by each means of `TRIMS`, as far as the host lacks what the means before it give.
+    """Trim guests by each means of `TRIMS`, until the host lacks nothing.
 
-    Where shares are smaller than a step, the guests that can spare most give a step each until that is enough.
+    If shares are smaller than a step, the guests that can spare most give a step each until that is enough.
     """
     donors, step = [(number, candidate.offer) for number, candidate in enumerate(crowd) if candidate.offer.trims], context.step
     takings = _takings([offer for _, offer in donors], _shortage(crowd, balance), context)
@@ -67,27 +67,27 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     for (number, _), amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
         if number in changes or left <= 0:
             continue
-        given = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
-        left -= given
-        changed[number] = SizeChange(-given, last.code)
+        loss = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
+        left -= loss
+        changed[number] = SizeChange(-loss, last.code)
     return changed
 
 
 def _shortage(crowd: Sequence[WeighedGuest], balance: Balance) -> Shortage:
     offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
     return Shortage(
-        wanted=balance.wanted,
+        demand=balance.demand,
         urgent=balance.urgent,
         relief=balance.relief,
-        backed=sum([candidate.backed for candidate in offers]),
-        empty=sum([candidate.empty for candidate in offers]),
-        cache=sum([candidate.cache for candidate in offers]),
-        margin=sum([candidate.margin for candidate in offers]),
+        backed=sum([offer.backed for offer in offers]),
+        empty=sum([offer.empty for offer in offers]),
+        cache=sum([offer.cache for offer in offers]),
+        margin=sum([offer.margin for offer in offers]),
     )
 
 
 def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -> Sequence[Taking]:
-    """Return what is taken by each means, up to the last that is used; nothing where none is."""
+    """Return the amounts of each means, up to the last means that is used; empty if none is used."""
     takings: list[Taking] = []
     for means in TRIMS:
         could_give = [*map(means.could_give, donors)]
@@ -99,7 +99,7 @@ def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -
         return []
     last = takings[-1]
     if last.means.behind_empty:
-        takings = [candidate if candidate.means.hurts else candidate._replace(amounts=candidate.could_give) for candidate in takings]
+        takings = [taking if taking.means.hurts else taking._replace(amounts=taking.could_give) for taking in takings]
     if last.means.hurts:
         costs = [last.means.cost(offer) for offer in donors]
         level = level_of(list(zip(costs, last.could_give, strict=True)), sum(last.amounts))

@@ -1,6 +1,6 @@
-"""What a guest needs, and what it should keep.
+"""Memory that a guest needs, and memory that it should keep.
 
-A guest needs what it holds and could not give up without swapping. Above that it keeps a margin, for memory that its programs may want
+A guest needs the memory that it holds and could not give up without swapping. Above that it keeps a margin, for programs that want memory
 before mom looks again, and headroom for a burst like its largest lately.
 """
 
@@ -13,7 +13,7 @@ from mom_plugins_balloon.memory import GuestMemory, size_then
 
 
 class Need(NamedTuple):
-    """Need of one guest, and what it should have."""
+    """Need of one guest, and the memory that it should have."""
 
     need: float
     """Memory that it holds and could not give up without swapping."""
@@ -28,15 +28,15 @@ class Need(NamedTuple):
     used: float
     """Memory that its kernel and programs use."""
     size_then: float
-    """Its size when its statistics were made, as far as that is known."""
+    """Its size when its statistics were made, or its present size."""
     then_is_known: bool
     full: float
     """Size that it gets without any cost to the host."""
     leaves_empty: bool
-    """It leaves empty what it does not need, so headroom is free; others fill it with page cache."""
+    """It leaves unneeded memory empty, so headroom is free; other guests fill it with page cache."""
     growing: bool
     kept: float
-    """Usable memory that it keeps in any case: a part of its margin, or what it got when it ran out lately."""
+    """Usable memory that it keeps in any case: a part of its margin, or the headroom that it got when it ran out lately."""
 
 
 def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawContext) -> Need:
@@ -63,7 +63,21 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     least, got = context.p.least * margin, guest.habits.kept_headroom or 0.0
     kept = least if least > got else got
     growing = usable + step < reported or guest.habits.recent_growth > step
-    return Need(need, usable, margin, burst, tight, floor, used, then, then_is_known, full, leaves_empty, growing, kept)
+    return Need(
+        need=need,
+        usable=usable,
+        margin=margin,
+        burst=burst,
+        tight=tight,
+        stall_floor=floor,
+        used=used,
+        size_then=then,
+        then_is_known=then_is_known,
+        full=full,
+        leaves_empty=leaves_empty,
+        growing=growing,
+        kept=kept,
+    )
 
 
 def is_settled(guest: GuestMemory) -> bool:
@@ -75,13 +89,13 @@ def is_settled(guest: GuestMemory) -> bool:
 def target_headroom(need: Need, context: LawContext) -> float:
     """Return the headroom that a guest should have: for its margin, its burst and its stall floor."""
     headroom = context.p.target_headroom * need.margin
-    bursting = need.burst + need.margin + context.margin_share * need.burst  # with the margin of what it needs in its burst
+    bursting = need.burst + need.margin + context.margin_share * need.burst  # with the margin of its need in a burst
     headroom = headroom if headroom > bursting else bursting
     return headroom if headroom > need.stall_floor else need.stall_floor
 
 
 def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: float) -> float:
-    """Return what will be usable before long. A forecast does not go beyond the guest's peak."""
+    """Return the memory that will be usable before long. A forecast does not go beyond the guest's peak."""
     soon = guest.statistics.usable_soon
     if soon is None:
         return reported

@@ -1,10 +1,11 @@
-"""What a guest can give, by each means, and at what cost.
+"""Memory that a guest can give, by each means, and its cost.
 
-There are two ways to reclaim memory. A sweep inflates the guest's balloon over all that it does not use, and deflates it at once: the host
-gets what the guest had used and freed, and the guest has its headroom back a second later. A trim makes the guest smaller for good.
+There are two ways to reclaim memory. A sweep inflates the guest's balloon over unused memory, and deflates it at once. The host gets the
+memory that the guest had used and freed, and the guest has its headroom back a second later. A trim makes the guest smaller for good.
 
-The means of trimming are used in the order of `TRIMS`, each before the next is touched. Each answers three questions: what a guest could
-give by it (`could_give`), what it costs a guest (`cost`), and how much of it the host takes (`taken`).
+The means of trimming are used in the order of `TRIMS`, each before the next is touched. Each has three answers: the memory that a guest
+could give (`could_give`), its cost for a guest (`cost`), and the share that the host takes (`taken`). To add a means of trimming, write one
+`TrimMeans` and add it to the list.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ NO_OFFER: Final = Offer()
 class Shortage(NamedTuple):
     """Memory that the host lacks, and the gain by what guests can give, in KiB."""
 
-    wanted: float
-    """Lacking of the high watermark, of what guests want, and of what they are expected to take."""
+    demand: float
+    """Shortage below the high watermark, with the memory that guests want and are expected to take."""
     urgent: float
     """Wanted by guests that cannot wait."""
     relief: float
@@ -86,26 +87,26 @@ class TrimMeans(NamedTuple):
         """Return the cost of taking this from one guest."""
         return offer.cost if self.hurts else 1.0
 
-    def taken(self, there: float, shortage: Shortage, context: LawContext) -> float:
+    def taken(self, supply: float, shortage: Shortage, context: LawContext) -> float:
         """Return the share of this means that the host takes, from 0 to 1.
 
-        :param there: KiB that all guests could give by it
+        :param supply: KiB that all guests could give by it
         """
         lacks, host = self.lacks(shortage, context), context.host
         worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
-        if there <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and shortage.wanted < context.step):
+        if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and shortage.demand < context.step):
             return 0.0
-        return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / there)
+        return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / supply)
 
 
 def _lacks_beside_empty(shortage: Shortage, _: LawContext) -> float:
-    return shortage.wanted - shortage.empty
+    return shortage.demand - shortage.empty
 
 
 def _lacks_for_margins(shortage: Shortage, context: LawContext) -> float:
     host = context.host
-    there = host.free + shortage.empty + shortage.cache + host.cold
-    return margins_below(host, context.p) + shortage.urgent + shortage.relief - there
+    supply = host.free + shortage.empty + shortage.cache + host.cold
+    return margins_below(host, context.p) + shortage.urgent + shortage.relief - supply
 
 
 def _lacks_for_bursts(shortage: Shortage, context: LawContext) -> float:
@@ -114,13 +115,13 @@ def _lacks_for_bursts(shortage: Shortage, context: LawContext) -> float:
 
 
 TRIMS: Final = (
-    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("backed"), lambda shortage, _: shortage.wanted, hurts=False, behind_empty=False),
-    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda short, _: short.wanted - short.backed, hurts=False, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("backed"), lambda shortage, _: shortage.demand, hurts=False, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda short, _: short.demand - short.backed, hurts=False, behind_empty=False),
     TrimMeans(ReasonCode.TRIM_CACHE, attrgetter("cache"), _lacks_beside_empty, behind_empty=False),
     TrimMeans(ReasonCode.TRIM_MARGIN, attrgetter("margin"), _lacks_for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, attrgetter("burst"), _lacks_for_bursts),
 )
-"""All means of trimming, in the order in which they are used."""
+"""All means of trimming, in their order."""
 
 
 class Spare(NamedTuple):
@@ -135,14 +136,14 @@ class Spare(NamedTuple):
 
 
 def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context: LawContext) -> Offer:
-    """Return what a guest can give."""
+    """Return the memory that a guest can give, by each means."""
     unused, held, freed = held_memory(guest, need)
     missed, reports = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0, bool(guest.sweeps.reporting)
     sweep, depth = 0.0, 0.0
     # What earlier sweeps missed is left out; below the low watermark sweeps go deeper, and may get it.
     least = spare.worth + missed
     if freed >= least and spare.calm >= least and (idle := _sweepable(guest, need, freed, context)) >= least:
-        # A kernel allocates from its smallest free pieces first and reports the largest: a balloon gets what was not reported before.
+        # Kernels allocate their smallest free pieces first and report the largest: a balloon gets memory that was not reported.
         hollow = 0.0 if reports else guest.process.hollow or 0.0
         keeps = swept_keeps(guest, need, held, context)
         idle = min(idle, min(context.moves + hollow, context.depth, spare.calm, size - keeps) - hollow)
@@ -159,7 +160,7 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
 
 
 def held_memory(guest: GuestMemory, need: Need) -> tuple[float, float, float]:
-    """Return what a guest uses for nothing, what it holds with its page cache, and what the host backs besides, as the guest freed it."""
+    """Return the guest's unused memory, the memory that it holds with its page cache, and its freed memory that the host still backs."""
     unused = need.usable if guest.statistics.unused is None else guest.statistics.unused
     if not need.then_is_known:
         return unused, need.size_then, 0.0
@@ -194,15 +195,15 @@ def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext
 
 
 def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext) -> float:
-    """Return what can be swept of the memory that a guest freed: nothing unless it was left in peace for a while."""
+    """Return the freed memory that can be swept; 0 until the guest has rested."""
     p, age, changed = context.p, guest.statistics.age, guest.target_age
     # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
-    rest = 0.0 if context.below_hard else p.sweep_rest
-    if need.growing or guest.sweeps.rest or age is None or age > p.sweep_statistics_age or (changed is not None and changed < rest):
+    rest_seconds = 0.0 if context.below_hard else p.sweep_rest
+    if need.growing or guest.sweeps.rest or age is None or age > p.sweep_statistics_age or (changed is not None and changed < rest_seconds):
         return 0.0
     if not guest.sweeps.reporting:
         return freed
-    # Its kernel hands back most by itself: what it does not is known when it has settled.
+    # Its kernel hands back most memory by itself. The remainder is known when it has settled.
     if guest.process.freed_age is not None and guest.process.freed_age < p.reporting_settles:
         return 0.0
     # A burst like its last ones is left to it while the host has room: filling that memory anew costs time.
@@ -215,7 +216,7 @@ def _trimmed(need: Need, unused: float, spare: Spare, context: LawContext) -> tu
     The means are memory that holds nothing, page cache, margin, and headroom for bursts. In one cycle a part of the last three is taken.
     """
     part, moves, empty, cache, margin = context.p.shrink_share, context.moves, 0.0, 0.0, 0.0
-    # Below the hard watermark a guest that waits for its disk gives what holds nothing: else it would give what it waits for.
+    # Below the hard watermark a guest that waits for its disk gives empty memory. Otherwise it would give the page cache that it waits for.
     idle = spare.most if context.below_hard else spare.calm
     if idle >= spare.worth:
         beyond = need.usable - target_headroom(need, context)

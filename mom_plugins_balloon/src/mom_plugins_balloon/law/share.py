@@ -1,7 +1,7 @@
 """Who gives and who gets: all asks of one cycle weighed against the host.
 
-Guests that keep their size, or get at once what costs nothing, are left out. The others are settled by one kind of change after the other
-(`KINDS`). Each kind changes guests that no kind before it has changed.
+Some guests keep their size, or get headroom that costs nothing. The law weighs all others, and folds over the kinds of changes (`KINDS`).
+Each kind changes guests that no kind before it has changed. To add a kind, write one function and add it to the list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mom_plugins_balloon.law.want import Ask
 from mom_plugins_balloon.memory import GuestMemory
 
 KINDS: Final[Sequence[ChangeKind]] = (grow_urgently, relieve, sweep, trim, refill_cache, give_back_memory)
-"""The kinds of changes, in the order in which they are made."""
+"""All kinds of changes, in their order."""
 
 
 class SizeSuggestion(NamedTuple):
@@ -34,7 +34,7 @@ class SizeSuggestion(NamedTuple):
 
 
 def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext, limits: ShrinkLimits) -> list[SizeSuggestion]:
-    """Return the size that each guest should have, as far as it passes the gate."""
+    """Return the size that each guest should have, after the gate."""
     crowd, balance = _weighed(guests, asks, context)
     generic = _generic_code(balance, context)
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
@@ -61,7 +61,7 @@ def _all_changes(crowd: Sequence[WeighedGuest], balance: Balance, context: LawCo
 
 
 def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext) -> tuple[Sequence[WeighedGuest], Balance]:
-    """Return the guests that may get or give memory, and what all of them want."""
+    """Return the guests that may get or give memory, and their balance with the host."""
     host = context.host
     crowd = [
         WeighedGuest(place, guest, ask, ask.offer)
@@ -73,15 +73,15 @@ def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCon
     lacks, ahead = host.high + (urgent + relief) - host.free, 0.0
     if _goes_by_forecast(crowd, lacks, context):
         crowd, ahead = [candidate._replace(offer=NO_OFFER) if candidate.ask.rises else candidate for candidate in crowd], host.ahead
-    # What cold memory gives anyway need not be taken from guests for later.
-    wanted = lacks + max(0.0, ahead - host.cold) if ahead else lacks
-    return crowd, Balance(urgent, relief, lacks, wanted, ahead)
+    # Cold memory gives its part anyway: guests need not give it for later.
+    demand = lacks + max(0.0, ahead - host.cold) if ahead else lacks
+    return crowd, Balance(urgent, relief, lacks, demand, ahead)
 
 
 def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawContext) -> bool:
     """Return whether guests that are expected to use more give nothing.
 
-    They give where the host lacks more than others can give without harm, and where it is below its hard watermark.
+    They give if the host lacks more than others can give without harm, or if it is below its hard watermark.
     """
     host = context.host
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
@@ -101,7 +101,7 @@ def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, 
     if balance.lacks >= step and (candidate.offer.trims or candidate.offer.sweep):
         return ReasonCode.OTHERS_GIVE
     is_spared = candidate.offer is not candidate.ask.offer or (candidate.ask.rises and balance.lacks < step)
-    if balance.wanted >= step and candidate.ask.code is None and is_spared:
+    if balance.demand >= step and candidate.ask.code is None and is_spared:
         return ReasonCode.SPARED
     if code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
         return ReasonCode.GUARANTEED

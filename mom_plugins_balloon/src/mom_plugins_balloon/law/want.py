@@ -1,4 +1,4 @@
-"""What a guest wants, and whether it gives anything: one `Ask` for each guest."""
+"""Memory that a guest wants, and memory that it offers: one `Ask` for each guest."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 
 
 class Ask(NamedTuple):
-    """What one guest asks for, in KiB (0: nothing), and what it can give."""
+    """Memory that one guest asks for, in KiB (0: nothing), and its offer."""
 
     code: ReasonCode | None = None
     keeps_size: bool = False
     """It keeps its size, whatever the host has."""
     full: float = 0.0
-    """Size that it gets at once, as that costs nothing; 0: none."""
+    """Size that it gets at once, because it costs nothing; 0: none."""
     urgent: float = 0.0
     """Wanted at once."""
     relief: float = 0.0
-    """Wanted as far as the host has it."""
+    """Wanted if the host has it."""
     cache_refill: float = 0.0
-    """Wanted as far as the host has more than it should."""
+    """Wanted if the host has more than its high watermark."""
     give_back: float = 0.0
     """Taken from it earlier, and given back while the host has plenty."""
     untouched: float = 0.0
-    """Memory that it has and does not use, as far as that counts as used."""
+    """Part of its unused memory that counts as used."""
     offer: Offer = NO_OFFER
     rises: bool = False
     """It is expected to use more before long."""
@@ -47,12 +47,12 @@ UNSETTLED: Final = Ask(ReasonCode.UNSETTLED, keeps_size=True)
 
 
 def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
-    """Return what a guest asks for, or can give.
+    """Return the ask of a guest.
 
-    :param spares_rising: other guests give for what is expected, and one that is expected to use more is told so
+    :param spares_rising: other guests give for the expected growth, and guests that are expected to use more are spared
     """
     size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
-    if guest.sweeps.under_way:  # the sweep ends by itself, and sooner than any statistics tell that the guest wants its headroom
+    if guest.sweeps.under_way:  # the sweep ends by itself, before any statistics show that the guest wants its headroom
         return IN_TRANSITION
     if usable is None:
         return SILENT
@@ -109,24 +109,24 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
     return None
 
 
-def _urgent(guest: GuestMemory, need: Need, taken: float, unkept: float, context: LawContext) -> Ask:
-    """Return the ask of a guest that runs out of memory, or has less than its guarantee: it grows at once, to more than it needs now.
+def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, context: LawContext) -> Ask:
+    """Return the ask of a guest that runs out of memory, or has less than its guarantee: it grows at once, beyond its present need.
 
-    :param taken: KiB by which it could grow
+    :param missing: KiB that it lacks of its maximum
     :param unkept: KiB that it lacks of its guarantee
     """
-    if taken <= 0:
+    if missing <= 0:
         return NOTHING
     p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
-    # How much a guest wants is unknown where its past does not tell.
+    # Its past does not show how much it wants.
     is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
-    wanted = max(p.grows_to * margin - usable, need.burst + margin - usable, p.grows_share * taken if is_new else 0.0, unkept)
+    growth = max(p.grows_to * margin - usable, need.burst + margin - usable, p.grows_share * missing if is_new else 0.0, unkept)
     runs_out = ReasonCode.FORECAST if usable < (guest.statistics.usable or 0.0) else ReasonCode.RUNS_OUT
-    return Ask(ReasonCode.PROMISED if unkept > 0 else runs_out, urgent=min(wanted, taken))
+    return Ask(ReasonCode.PROMISED if unkept > 0 else runs_out, urgent=min(growth, missing))
 
 
 def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
-    """Return the ask of a guest that can wait: what it wants as far as the host has it, and what it can give."""
+    """Return the ask of a guest that can wait, with its offer."""
     code, relief, refill, give_back, untouched, rises = None, 0.0, 0.0, 0.0, 0.0, is_rising(guest, context)
     if maximum > size:
         if _stalls(guest, need):
@@ -134,8 +134,8 @@ def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, contex
         elif not need.leaves_empty and need.full - _size_ahead(guest, size) >= context.step:
             code, refill = ReasonCode.CACHE_REFILL, max(0.0, need.full - size)
         if rises and not need.leaves_empty and not relief:
-            wanted = min(maximum, need.full + (guest.rise or 0.0)) - size
-            code, refill = (ReasonCode.RISES, wanted) if wanted > refill + context.step else (code, refill)
+            growth = min(maximum, need.full + (guest.rise or 0.0)) - size
+            code, refill = (ReasonCode.RISES, growth) if growth > refill + context.step else (code, refill)
         if context.host.free > context.p.return_above * context.host.high:
             give_back = min(maximum - size, max(context.step, context.p.return_share * maximum))
         rss = guest.process.rss
@@ -143,11 +143,11 @@ def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, contex
     is_new = bool(guest.start_rest) and not context.below_hard and not context.no_reclaim
     offer = NO_OFFER if is_new else _offer(guest, need, size, maximum, context)
     code = ReasonCode.STARTED if is_new and code is None else code
-    return Ask(code, False, 0.0, 0.0, relief, refill, give_back, untouched, offer, rises)  # by name it takes twice as long
+    return Ask(code=code, relief=relief, cache_refill=refill, give_back=give_back, untouched=untouched, offer=offer, rises=rises)
 
 
 def _offer(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Offer:
-    """Return what a guest can give that may shrink at all."""
+    """Return the offer of a guest; none if it must not shrink."""
     if context.no_reclaim or guest.obstacle or guest.pause or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
         return NO_OFFER
     promised = guest.guarantee if guest.guarantee < maximum else maximum
@@ -170,19 +170,19 @@ def _stalls(guest: GuestMemory, need: Need) -> bool:
     return need.usable < need.stall_floor or _swaps_in(guest) or _waits_for_disk(guest)
 
 
-def _relief(guest: GuestMemory, need: Need, taken: float, context: LawContext) -> tuple[ReasonCode | None, float]:
+def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:
     """Return why a guest that stalls wants memory, and how much.
 
-    :param taken: KiB by which it could grow
+    :param missing: KiB that it lacks of its maximum
     """
     swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.stall_floor
     if need.usable >= target:
-        # Where margins are taken, a guest that waits for its disk does not get what would be taken again.
+        # Where margins are taken, a guest that waits for its disk gets no memory that would be taken again.
         target = need.tight if waits and not swaps and context.takes_margins else target_headroom(need, context)
-    wanted = min(taken, target - need.usable)
-    if wanted < context.step:
+    growth = min(missing, target - need.usable)
+    if growth < context.step:
         return None, 0.0
-    return (ReasonCode.SWAPS if swaps else ReasonCode.WAITS_FOR_DISK if waits else ReasonCode.STALL_FLOOR), wanted
+    return (ReasonCode.SWAPS if swaps else ReasonCode.WAITS_FOR_DISK if waits else ReasonCode.STALL_FLOOR), growth
 
 
 def _size_ahead(guest: GuestMemory, size: float) -> float:
