@@ -185,11 +185,11 @@ def test_the_law_says_why_where_its_suggestion_was_taken() -> None:
     derived: Any = {"balloon_suggested": 800 * MIB, "balloon_reason": "runs-out"}
     one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB), **derived)
     found = balloon().explain(one, one.snapshot.guests["web"], reasons=lambda control: "its suggestion is known")
-    assert said(found, "why").startswith("It runs out of memory, as only 600 MiB are usable in it")
+    assert said(found, "why").startswith("It runs out of memory, with only 600 MiB usable")
     bent = report(2, 1000 * MIB, asked(900 * MIB, 1000 * MIB), **derived)
     assert said(balloon().explain(bent, bent.snapshot.guests["web"], reasons=lambda control: "it is capped"), "why") == "It is capped."
     kept = report(2, 1000 * MIB, balloon_reason="others-give")
-    assert "others give before this guest does" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
+    assert "others give first" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_the_reason_of_an_evaluator_is_told(source: Source, reason: str, told: s
 @pytest.mark.parametrize(
     ("code", "suggested", "words"),
     [
-        ("promised", 1500 * MIB, "1.46 GiB that it is promised: it grows at once"),
-        ("runs-out", None, "and with less than 256 MiB no guest grows beyond what it is promised"),
+        ("promised", 1500 * MIB, "its guarantee of 1.46 GiB, so it grows at once"),
+        ("runs-out", None, "and below 256 MiB guests grow only to their guarantee"),
     ],
 )
 def test_below_the_low_watermark_a_guest_is_said_to_grow_to_its_promise(code: str, suggested: int | None, words: str) -> None:

@@ -187,7 +187,7 @@ def test_a_guest_on_a_host_with_plenty_is_swept_and_keeps_its_size(bench: Bench)
     [
         ({"stats_age": 4.0}, NOTHING),
         ({"stats_age": 30.0}, "too old"),
-        ({"mem_usable": None}, "does not tell"),
+        ({"mem_usable": None}, "reports no usable memory"),
         ({"mem_used_before": 100 * MIB}, NOTHING),
         ({"sweep_rest": 5.0}, NOTHING),
         ({"balloon_min": 2 * GIB}, NOTHING),
@@ -218,7 +218,7 @@ def test_it_is_not_swept_where_nothing_is_known_of_the_host(bench: Bench) -> Non
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.host = {}
     said = bench.prepared()
-    assert "what the host has available, or is to have, is unknown" in said
+    assert "the host's available memory or its watermarks are unknown" in said
     assert said.endswith("the host is not known to have enough for the 3.00 GiB that it had before mom")
     assert bench.hypervisor.commands == []
 

@@ -58,47 +58,42 @@ LEAN = FULL | {"balloon_cur": 720 * MIB, "mem_usable": 208 * MIB, "mem_available
 CACHE = {"mem_cache_share": 1.0}
 SUFFERS = CACHE | {"mem_used_peak": GIB - 250 * MIB}
 JUST_RESIZED: dict[str, Value] = {"balloon_target_age": 0.5, "balloon_target": 2 * GIB}
-SHORT = "the host has {} available, less than the 4.00 GiB that it is to have; "
+SHORT = "the host has {} available and should have 4.00 GiB, so "
 
 # What the host has available and what of it is reserved, the guest, what becomes of it, and what is said of that, or how it begins.
 SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
-    (7 * GIB, 0, a_guest(), "stays", "the host has 7.00 GiB available, more than the 4.00 GiB that it is to have: nothing has to be taken"),
+    (7 * GIB, 0, a_guest(), "stays", "the host has 7.00 GiB available, more than the 4.00 GiB that it should have, so nothing is taken"),
     (5 * GIB, 0, a_guest(), "stays",
-     "the host has 5.00 GiB available, and is to have 4.00 GiB: nothing has to be taken, and memory that was taken goes back only when "
-     "it has clearly more"),
+     "the host has 5.00 GiB available and should have 4.00 GiB, so nothing is taken, and nothing goes back yet"),
     (3 * GIB, 0, a_guest(**SWEPT), "gives",
-     SHORT.format("3.00 GiB") + "the guest holds 412 MiB that it had used and freed, so it is swept: that is taken, and it gets its "
-     "headroom back in a moment"),
+     SHORT.format("3.00 GiB") + "a sweep takes 412 MiB that this guest had used and freed, and gives its headroom back"),
     (3 * GIB, 0, small(GIB - NEED, mem_cache_share=0.0, rss=NEED, rss_before=NEED), "grows",
-     "it has less than its headroom, as after a sweep, and headroom costs the host nothing until it is used: it gets it back"),
-    (3.9 * GIB, 0, a_guest(kernel_reserved=None), "gives", SHORT.format("3.90 GiB") + "guests give memory that holds nothing, and "),
-    (3 * GIB, 0, FULL, "gives", SHORT.format("3.00 GiB") + "guests give page cache, too, beyond what they were seen to need"),
-    (GIB, 0, FULL, "gives", SHORT.format("1.00 GiB") + "guests give of their margins, too, as far as no guest"),
-    (100 * MIB, 0, LEAN, "gives", SHORT.format("100 MiB") + "guests give of their headroom for bursts, too"),
+     "it lacks headroom, as after a sweep, so it gets it back, which costs the host nothing until it is used"),
+    (3.9 * GIB, 0, a_guest(kernel_reserved=None), "gives", SHORT.format("3.90 GiB") + "this guest gives "),
+    (3 * GIB, 0, FULL, "gives", SHORT.format("3.00 GiB") + "this guest gives 313 MiB, page cache included"),
+    (GIB, 0, FULL, "gives", SHORT.format("1.00 GiB") + "this guest gives "),
+    (100 * MIB, 0, LEAN, "gives", SHORT.format("100 MiB") + "this guest gives "),
     (5 * GIB, 2 * GIB, a_guest(kernel_reserved=None), "gives",
-     "the host has 3.00 GiB available beyond what is reserved, less than the 4.00 GiB that it is to have; guests give"),
+     "the host has 3.00 GiB available beyond its reservations and should have 4.00 GiB, so this guest gives"),
     (GIB, 1.25 * GIB, a_guest(kernel_reserved=None), "gives",
-     "256 MiB of what is reserved are not available on the host, which is to have 4.00 GiB more; guests give"),
-    (5 * GIB, 0, small(20 * MIB, **CACHE), "grows",
-     "it runs out of memory, as only 20 MiB are usable in it: it grows at once, and others give for it if they must"),
+     "the host lacks 256 MiB of its reservations and should have 4.00 GiB, so this guest gives"),
+    (5 * GIB, 0, small(20 * MIB, **CACHE), "grows", "it runs out of memory, with only 20 MiB usable, so it grows at once"),
     (200 * MIB, 0, small(20 * MIB, **CACHE), "stays",
-     "it runs out of memory, as only 20 MiB are usable in it, but the host has 200 MiB available, and with less than 256 MiB no guest "
-     "grows"),
+     "it runs out of memory, with only 20 MiB usable, but the host has 200 MiB available, and below 256 MiB guests grow only to their "
+     "guarantee"),
     (5 * GIB, 0, small(400 * MIB, guest_guarantee=int(1.5 * GIB), **CACHE), "grows",
-     "it has less than the 1.50 GiB that it is promised: it grows at once"),
-    (5 * GIB, 0, small(200 * MIB, swap_in=2000, **SUFFERS), "grows", "it reads 2,000 KiB/s back from its swap: it grows, as far as"),
+     "it has less than its guarantee of 1.50 GiB, so it grows at once"),
+    (5 * GIB, 0, small(200 * MIB, swap_in=2000, **SUFFERS), "grows", "it reads 2,000 KiB/s from its swap, so it grows"),
     (5 * GIB, 0, small(200 * MIB, major_fault=300, **SUFFERS), "grows",
-     "it waits for its disk, with 300 page faults a second: it grows, as far"),
+     "it waits for its disk, with 300 page faults a second, so it grows"),
     (5 * GIB, 0, small(200 * MIB, mem_stall_floor=300 * MIB, **SUFFERS), "grows",
-     "only 200 MiB are usable in it, with which programs waited for its disk or were killed: it grows, as far as"),
+     "it has only 200 MiB usable, and stalled with so little before, so it grows"),
     (9 * GIB, 0, small(700 * MIB, mem_used_peak=GIB - 800 * MIB, **CACHE), "grows",
-     "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it is to have: this one gets back what was taken from it, a "
-     "little at a time"),
-    (3 * GIB, 0, a_guest(stats_age=14.0), "stays", "its statistics are 14 s old, too old to act upon: it keeps its size"),
-    (3 * GIB, 0, a_guest(mem_usable=None), "stays", "it does not tell what is usable in it, so it keeps its size"),
+     "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it should have, so this guest gets memory back in small steps"),
+    (3 * GIB, 0, a_guest(stats_age=14.0), "stays", "its statistics are 14 s old, too old to act on, so it keeps its size"),
+    (3 * GIB, 0, a_guest(mem_usable=None), "stays", "it reports no usable memory, so it keeps its size"),
     (3 * GIB, 0, a_guest(stats_age=None), "stays", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"),
-    (3 * GIB, 0, a_guest(**JUST_RESIZED), "stays",
-     "its size was changed 0.5 s ago, and its statistics are from before that: mom waits for newer ones"),
+    (3 * GIB, 0, a_guest(**JUST_RESIZED), "stays", "its size changed 0.5 s ago, and mom waits for newer statistics"),
 ]  # fmt: skip
 
 
@@ -110,20 +105,20 @@ def test_what_becomes_of_a_guest_is_said(available: float, reserved: float, gues
 
 
 def test_who_has_nothing_to_give_and_who_gives_later_are_told() -> None:
-    short = "the host has 3.00 GiB available, less than the 4.00 GiB that it is to have"
-    assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has nothing now that could be taken for it")
+    short = "the host has 3.00 GiB available and should have 4.00 GiB"
+    assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has nothing to give")
     promised = told(3 * GIB, a_guest(guest_guarantee=2 * GIB, **SWEPT))
-    assert promised == (None, f"{short}, but this guest keeps the 2.00 GiB that it is promised, whatever it uses of that")
+    assert promised == (None, f"{short}, but this guest keeps its guarantee of 2.00 GiB")
     held = NEED + 60 * MIB
     guests = {"much": a_guest(rss=held + GIB, rss_before=held + GIB), "little": a_guest(rss=held + 100 * MIB, rss_before=held + 100 * MIB)}
     found = said({"mem_really_available": int(3.5 * GIB)}, guests)
     assert found["much"][0] is not None
     assert found["little"][0] is None
-    assert found["little"][1].endswith("that it is to have, but others give before this guest does")
+    assert found["little"][1].endswith("and should have 4.00 GiB, but others give first")
 
 
 def test_a_host_of_which_nothing_is_known_is_said() -> None:
-    words = "what the host has available, or is to have, is unknown, so no guest's size is changed"
+    words = "the host's available memory or its watermarks are unknown, so no guest changes its size"
     assert said({"mem_really_available": None}, {"web": a_guest()})["web"] == (None, words)
 
 

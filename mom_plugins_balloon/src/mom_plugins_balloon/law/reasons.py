@@ -1,4 +1,4 @@
-"""The reasons of the law, each with its sentence: why a guest gets a size, or keeps its own. From the fields of a report alone."""
+"""The law's reasons, each with one sentence for operators, from the fields of a report alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_balloon.promises import guaranteed_kib
 
 
 class ReasonCode(StrEnum):
-    """Why a guest gets a size, or keeps the one that it has: the code, and its sentence.
+    """Reason for a guest's size: its code, and its sentence.
 
     In a sentence, `{0[FIELD]}` is a field of the guest in KiB, `{0.NAME}` a figure or a part of the sentence that `ReasonFigures` has.
     """
@@ -21,81 +21,48 @@ class ReasonCode(StrEnum):
     sentence: str
 
     def __new__(cls, code: str, sentence: str) -> Self:
-        """A member of this code."""
-        one = str.__new__(cls, code)
-        one._value_, one.sentence = code, sentence
-        return one
+        """Return the member of this code."""
+        reason = str.__new__(cls, code)
+        reason._value_, reason.sentence = code, sentence
+        return reason
 
     # It keeps its size.
-    HOST_UNKNOWN = "host-unknown", "what the host has available, or is to have, is unknown, so no guest's size is changed"
+    HOST_UNKNOWN = "host-unknown", "the host's available memory or its watermarks are unknown, so no guest changes its size"
     UNKNOWN = "unknown", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"
-    SILENT = "silent", "it does not tell what is usable in it, so it keeps its size"
-    STALE = "stale", "its statistics are {0.statistics_age} old, too old to act upon: it keeps its size"
-    IN_TRANSITION = (
-        "in-transition",
-        "it was asked for {0[balloon_target]} {0.target_age} ago, and is still on its way there: mom waits for it",
-    )
-    UNSETTLED = "unsettled", "its size was changed {0.target_age} ago, and its statistics are from before that: mom waits for newer ones"
-    BEFORE_UNKNOWN = "before-unknown", "the size that it had before mom is not known yet, so it keeps its size"
-    ENOUGH = (
-        "enough",
-        "{0.has}, and is to have {0.high}: nothing has to be taken, and memory that was taken goes back only when it has clearly more",
-    )
-    PLENTY = "plenty", "{0.has}, more than the {0.high} that it is to have: nothing has to be taken"
-    NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing now that could be taken for it"
-    GUARANTEED = "guaranteed", "{0.short}, but this guest keeps the {0.guarantee} that it is promised, whatever it uses of that"
-    OUT_OF_REACH = (
-        "out-of-reach",
-        "{0.short}, but this guest's balloon can bring it to no less than {0[balloon_least]}: virtio-mem's memory is out of its reach",
-    )
-    STARTED = ("started", "it was started a moment ago, and its programs may not have begun yet: it gives nothing for {0.start_rest}")
-    SPARED = ("spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}: others give, and it is left what it has")
-    OTHERS_GIVE = "others-give", "{0.short}, but others give before this guest does"
+    SILENT = "silent", "it reports no usable memory, so it keeps its size"
+    STALE = "stale", "its statistics are {0.statistics_age} old, too old to act on, so it keeps its size"
+    IN_TRANSITION = "in-transition", "mom asked it for {0[balloon_target]} {0.target_age} ago, and waits until it arrives there"
+    UNSETTLED = "unsettled", "its size changed {0.target_age} ago, and mom waits for newer statistics"
+    BEFORE_UNKNOWN = "before-unknown", "its size before mom is not known yet, so it keeps its size"
+    ENOUGH = "enough", "{0.has} and should have {0.high}, so nothing is taken, and nothing goes back yet"
+    PLENTY = "plenty", "{0.has}, more than the {0.high} that it should have, so nothing is taken"
+    NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing to give"
+    GUARANTEED = "guaranteed", "{0.short}, but this guest keeps its guarantee of {0.guarantee}"
+    OUT_OF_REACH = "out-of-reach", "{0.short}, but this guest's balloon cannot go below {0[balloon_least]} (virtio-mem)"
+    STARTED = "started", "it has just started, so it gives nothing for {0.start_rest}"
+    SPARED = "spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}, so others give"
+    OTHERS_GIVE = "others-give", "{0.short}, but others give first"
     # It grows, or should.
-    HEADROOM_GROWING = (
-        "headroom-growing",
-        "it uses more than a moment ago, and headroom costs the host nothing until it is used: it gets its headroom back",
-    )
+    HEADROOM_GROWING = "headroom-growing", "its use grows, so it gets its headroom back, which costs the host nothing until it is used"
     HEADROOM_BACK = (
         "headroom-back",
-        "it has less than its headroom, as after a sweep, and headroom costs the host nothing until it is used: it gets it back",
+        "it lacks headroom, as after a sweep, so it gets it back, which costs the host nothing until it is used",
     )
-    PROMISED = "promised", "it has less than the {0.guarantee} that it is promised{0.grows}"
+    PROMISED = "promised", "it has less than its guarantee of {0.guarantee}{0.grows}"
     FORECAST = "forecast", "it is expected to run out of memory soon{0.grows}"
-    RUNS_OUT = "runs-out", "it runs out of memory, as only {0[mem_usable]} are usable in it{0.grows}"
-    SWAPS = "swaps", "it reads {0[swap_in]}/s back from its swap: {0.eases}"
-    WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second: {0.eases}"
-    STALL_FLOOR = "stall-floor", "only {0[mem_usable]} are usable in it, with which programs waited for its disk or were killed: {0.eases}"
-    CACHE_REFILL = "fills", "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}"
-    RISES = (
-        "rises",
-        "it is expected to use {0.rise} more {0.soon}: it is to have that before then, as far as the host has more than it should",
-    )
-    GIVEN_BACK = (
-        "given-back",
-        "{0.has}, clearly more than the {0.high} that it is to have: this one gets back what was taken from it, a little at a time",
-    )
+    RUNS_OUT = "runs-out", "it runs out of memory, with only {0[mem_usable]} usable{0.grows}"
+    SWAPS = "swaps", "it reads {0[swap_in]}/s from its swap{0.eases}"
+    WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second{0.eases}"
+    STALL_FLOOR = "stall-floor", "it has only {0[mem_usable]} usable, and stalled with so little before{0.eases}"
+    CACHE_REFILL = "fills", "it has less than its target headroom, and uses new memory as page cache{0.fills}"
+    RISES = "rises", "it is expected to use {0.rise} more {0.soon}, so it gets memory that the host can spare"
+    GIVEN_BACK = "given-back", "{0.has}, clearly more than the {0.high} that it should have, so this guest gets memory back in small steps"
     # It gives.
-    SWEEP = (
-        "sweep",
-        "{0.short}; the guest holds {0.swept} that it had used and freed, so it is swept: that is taken, and it gets its headroom "
-        "back in a moment",
-    )
-    TRIM_EMPTY = "trim-empty", "{0.short}; guests give memory that holds nothing, and this one gives {0.gives} of that now"
-    TRIM_CACHE = (
-        "trim-cache",
-        "{0.short}; guests give page cache, too, beyond what they were seen to need of it, and this one gives {0.gives} of that now",
-    )
-    TRIM_MARGIN = (
-        "trim-margin",
-        "{0.short}; guests give of their margins, too, as far as no guest is known to want them soon, and this one gives {0.gives} of "
-        "that now",
-    )
-    TRIM_BURST = (
-        "trim-burst",
-        "{0.short}; guests give of their headroom for bursts, too, and page cache that they will miss, and this one gives {0.gives} of "
-        "that now",
-    )
+    SWEEP = "sweep", "{0.short}, so a sweep takes {0.swept} that this guest had used and freed, and gives its headroom back"
+    TRIM_EMPTY = "trim-empty", "{0.short}, so this guest gives {0.gives} of unused memory"
+    TRIM_CACHE = "trim-cache", "{0.short}, so this guest gives {0.gives}, page cache included"
+    TRIM_MARGIN = "trim-margin", "{0.short}, so this guest gives {0.gives}, some of it from its margin"
+    TRIM_BURST = "trim-burst", "{0.short}, so this guest gives {0.gives}, some of it headroom for bursts"
 
 
 PHRASES: Final[Mapping[str, str]] = MappingProxyType(
@@ -108,7 +75,7 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.SWAPS: "it reads from its swap",
         ReasonCode.WAITS_FOR_DISK: "it waits for its disk",
         ReasonCode.STALL_FLOOR: "with so little, its programs waited or were killed before",
-        ReasonCode.CACHE_REFILL: "it uses what it gets as page cache",
+        ReasonCode.CACHE_REFILL: "it uses new memory as page cache",
         ReasonCode.RISES: "it is expected to use more soon",
         ReasonCode.GIVEN_BACK: "the host has enough again",
         ReasonCode.SWEEP: "the host needs memory, and the guest had freed this",
@@ -118,17 +85,17 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.TRIM_BURST: "the host is full, so its reserve for bursts was taken",
     }
 )
-"""Why a guest was resized, in few words."""
+"""Short reasons for a change of size."""
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
-    """Why the law suggests what it does of this guest; empty for a code that this mom does not know, as of a newer recording."""
-    known = next((one for one in ReasonCode if one == code), None)
-    return "" if known is None else known.sentence.format(ReasonFigures(guest, host))
+    """Return the reason for the guest's suggested size; empty for a code of a newer mom's recording."""
+    reason = next((reason for reason in ReasonCode if reason == code), None)
+    return "" if reason is None else reason.sentence.format(ReasonFigures(guest, host))
 
 
 class ReasonFigures:
-    """ReasonFigures and parts of sentences, in words."""
+    """Figures and parts of sentences, in words."""
 
     def __init__(self, guest: Guest, host: Host) -> None:
         self._guest, self._host = guest, host
@@ -152,46 +119,39 @@ class ReasonFigures:
 
     @property
     def has(self) -> str:
-        """The host's available memory."""
-        beyond = " beyond what is reserved" if self._host.number("mem_reserved") else ""
+        """Return the host's available memory."""
         if self._free < 0:
-            return f"{format_kib(-self._free)} of what is reserved are not available on the host"
-        return f"the host has {format_kib(self._free)} available{beyond}"
+            return f"the host lacks {format_kib(-self._free)} of its reservations"
+        return f"the host has {format_kib(self._free)} available{' beyond its reservations' if self._host.number('mem_reserved') else ''}"
 
     @property
     def short(self) -> str:
-        """That the host lacks memory."""
-        if self._free < 0:
-            text = f"{self.has}, which is to have {self.high} more"
-        elif self._free < (self._wanted or 0.0):
-            text = f"{self.has}, less than the {self.high} that it is to have"
+        """Return that the host lacks memory."""
+        if self._free < (self._wanted or 0.0):
+            text = f"{self.has} and should have {self.high}"
         elif ahead := self._host.number(AHEAD):
-            text = f"{self.has}, of which guests are expected to take {format_kib(ahead)} before long, and is to have {self.high}"
+            text = f"{self.has}, guests are expected to take {format_kib(ahead)} soon, and {self.high} should remain"
         else:
-            text = f"guests lack memory, and {self.has}, of which it is to keep {self.high}"
+            text = f"guests lack memory, {self.has}, and {self.high} should remain"
         cold = self._host.number("offload_net") or 0.0
-        return f"{text}; cold memory in swap gives {format_kib(cold)} in a cycle" if cold > 0 else text
+        return f"{text} (cold memory gives {format_kib(cold)} a cycle)" if cold > 0 else text
 
     @property
     def grows(self) -> str:
-        """How a guest grows that cannot wait."""
+        """Return the growth of a guest that cannot wait."""
         if self._change <= 0 and self._low is not None and self._available is not None and self._available < self._low:
-            return f", but {self.has}, and with less than {format_kib(self._low)} no guest grows beyond what it is promised"
-        return ": it grows at once, and others give for it if they must"
+            return f", but {self.has}, and below {format_kib(self._low)} guests grow only to their guarantee"
+        return ", so it grows at once"
 
     @property
     def eases(self) -> str:
-        """How a guest grows that stalls."""
-        if self._change > 0:
-            return "it grows, as far as the host has memory for it"
-        return f"it should grow, but {self.has}, and nothing of that is left for it"
+        """Return the growth of a guest that stalls."""
+        return ", so it grows" if self._change > 0 else f", but {self.has} and cannot spare any"
 
     @property
     def fills(self) -> str:
-        """How a guest grows that fills with page cache what it gets."""
-        if self._change > 0:
-            return "it gets it back, as far as the host has more than it is to have"
-        return f"it should get it back, but {self.has}, and is to have {self.high}"
+        """Return the growth of a guest that fills new memory with page cache."""
+        return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
 
 
 def _size(kib: float | None) -> str:
@@ -199,7 +159,7 @@ def _size(kib: float | None) -> str:
 
 
 def _soon(seconds: float | None) -> str:
-    """When a guest begins to use more."""
+    """Return the time until a guest begins to use more."""
     return "soon" if seconds is None else "from now on" if seconds < 60 else f"in {format_duration(60 * round(seconds / 60))}"
 
 
