@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
+from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
 MIB = 1024

@@ -30,11 +30,12 @@ from mom_core import (
 )
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, SizeRequest
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan, UnfinishedSweep
 
 MIB = 1024

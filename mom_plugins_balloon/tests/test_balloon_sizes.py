@@ -4,7 +4,8 @@ import pytest
 from guest_facts import memory_of, with_facts
 
 from mom_core import Guest, Snapshot
-from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS, SIZES_SECONDS, BalloonedGuest, BalloonedGuests, SizeRequest
+from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS, SIZES_SECONDS, BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.remembered import SizeRequest
 
 
 class Sizes:

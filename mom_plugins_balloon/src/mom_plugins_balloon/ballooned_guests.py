@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from mom_core import Guest, Snapshot, Value
+from mom_plugins_balloon.cooperation import COOPERATIVE, Cooperation
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import OBSTACLE, RESTS, START_REST
+from mom_plugins_balloon.remembered import CLOCK_SLACK_SECONDS, SAME_SIZE_KIB, SETTLES_SECONDS, BalloonSettling, SizeRequest
 from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.sweep.history import SweepHistory
 
@@ -40,78 +42,8 @@ that has run for longer is only listed again."""
 SIZES_SECONDS = 120.0
 """s. For so long sizes are remembered. Statistics that are older are not believed anyway."""
 
-SAME_SIZE_KIB = 1024
-"""KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
-
 LISTS_UNTIL_GONE = 3
 """A guest that is missing from fewer lists has not gone: one of several hypervisors may have been silent."""
-
-CLOCK_SLACK_SECONDS = 1.0
-"""s. The time of a guest's statistics is known to the second."""
-
-SETTLES_SECONDS = 3.0
-"""s. A guest whose size has not changed for so long does not fill its balloon any more, nor empties it: QEMU tells of that once a
-second."""
-
-
-@dataclass(frozen=True, slots=True)
-class SizeRequest:
-    """Size that mom asked of a guest last. Sizes are KiB, times monotonic seconds."""
-
-    target: int
-    began_at: float
-    """Size that the guest had then."""
-    asked: float
-    """Time of the command."""
-    arrived: bool = False
-    said: float | None = None
-    """Time of the statistics that it went by."""
-    sweeps: bool = False
-    """It is a sweep whose end was not reported yet."""
-    in_doubt: bool = False
-    """The command was not answered, and may have taken effect all the same."""
-
-
-@dataclass(slots=True)
-class GivingTrial:
-    """A guest that owes memory: its size when it was last seen to give some, when that was, and whether it ever was."""
-
-    size: float
-    since: float
-    gave: bool = False
-
-
-@dataclass(slots=True)
-class Aside:
-    """A guest that is set aside, or was: why, until when, and for how many seconds. Empty reason: it is tried again."""
-
-    reason: str
-    until: float
-    rest: float
-
-
-@dataclass(slots=True)
-class Filling:
-    """A guest that may still be filling its balloon, since it was `met`: its size, since when, and when its statistics were made.
-
-    `maximum` is what it could have when it was last seen to fill it; None: unknown.
-    """
-
-    met: float
-    since: float = 0.0
-    size: float = 0.0
-    heard: float | None = None
-    maximum: float | None = None
-
-    def is_over(self, now: float, size: float | None, age: float | None) -> bool:
-        """Take in one more look; True if it has come to rest, with statistics that it has made since it was met: before those it boots."""
-        if size is None or size < 1:
-            return False
-        if abs(size - self.size) >= SAME_SIZE_KIB:
-            self.size, self.since = size, now
-        if self.heard is None and age is not None and now - age > self.met + CLOCK_SLACK_SECONDS:
-            self.heard = now
-        return self.heard is not None and now - max(self.heard, self.since) >= SETTLES_SECONDS
 
 
 @dataclass(slots=True)
@@ -182,14 +114,13 @@ class BalloonedGuest:
     came: bool = False
     came_at: float = math.inf
     old_at: float = -math.inf
-    filling: Filling | None = None
+    settling: BalloonSettling | None = None
     rebooted_at: float = -math.inf
     request: SizeRequest | None = None
     resized: bool = False
     sizes: list[tuple[float, float]] = field(default_factory=list)
     maximum: float | None = None
-    trial: GivingTrial | None = None
-    aside: Aside | None = None
+    cooperation: Cooperation = COOPERATIVE
     learnt: LearntNeeds | None = None
     sweeps: SweepHistory = field(default_factory=SweepHistory)
     lists_without: int = 0
@@ -276,13 +207,6 @@ class BalloonedGuest:
         learnt, before, self.maximum = self.learnt, self.maximum, maximum
         if before is not None and maximum > before and learnt is not None and learnt.hidden is not None:
             learnt.hidden += maximum - before
-
-    # --- whether it gives ------------------------------------------------------------------------------------------------------------
-
-    @property
-    def why_aside(self) -> str:
-        """Why it is not counted on now; empty when it is."""
-        return "" if self.aside is None else self.aside.reason
 
 
 class CycleFacts(NamedTuple):
@@ -434,6 +358,14 @@ class BalloonedGuests:
             return math.inf if came else -math.inf
         return now - age + (BOOT_FACTOR if came else 1.0) * self._start_rest
 
+    def judge_cooperation(self) -> None:
+        """Judge all guests of the last snapshot by what was asked of them, once in each cycle."""
+        snapshot, guests = self.snapshot, self.snapshot.listed
+        for guest, memory, size in zip(guests, self.of_all(guests), snapshot.numbers("balloon_cur"), strict=True):
+            if memory.request is not None or memory.cooperation is not COOPERATIVE:
+                excused, before = bool(guest.why_blocked(CONTROL)), memory.cooperation
+                memory.cooperation, memory.request = before.after(memory.request, size, snapshot.monotonic, self.dead_band, excused=excused)
+
     def asked(self, guest: Guest, request: SizeRequest) -> None:
         """Remember a request. One in doubt replaces no request under way for less: that goes on if the command did not take effect."""
         memory = self._records.get(guest.id)
@@ -457,8 +389,8 @@ class BalloonedGuests:
         obstacles = [guest.why_blocked(CONTROL) or self._obstacle(guest, one) or None for guest, one in zip(guests, records, strict=True)]
         if any(obstacles):
             columns[OBSTACLE] = obstacles
-            aside = [memory.aside if memory.why_aside else None for memory in records]
-            columns[RESTS] = [None if one is None else round(max(0.0, one.until - now), 1) for one in aside]
+            states = [memory.cooperation for memory in records]
+            columns[RESTS] = [round(max(0.0, state.until - now), 1) if state.why_aside else None for state in states]
         return columns
 
     def forget_request(self, identity: str) -> None:
@@ -524,7 +456,7 @@ class BalloonedGuests:
         pinned = guest.properties.get(PINNED)
         if isinstance(pinned, str) and pinned:
             return pinned
-        return UNHEARD if guest.id in self.unheard else memory.why_aside
+        return UNHEARD if guest.id in self.unheard else memory.cooperation.why_aside
 
     def boots_again(self, memory: BalloonedGuest) -> bool:
         """True if a guest has rebooted and is new by that, and the host does not need what it would get back."""

@@ -1,9 +1,11 @@
-"""Guests that are asked for memory and do not give it: set aside for a while, so that their memory is not counted on, and tried again."""
+"""Guests that are asked for memory and do not give it: mom sets them aside, counts on none of their memory, and tries again later."""
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from mom_core import format_duration, format_kib
-from mom_plugins_balloon.ballooned_guests import CONTROL, Aside, BalloonedGuest, BalloonedGuests, GivingTrial, SizeRequest
+from mom_plugins_balloon.remembered import SizeRequest
 
 PATIENCE_SECONDS = 20.0
 """s. A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""
@@ -25,45 +27,64 @@ LAST_REST_SECONDS = 1800.0
 what was asked has been asked for too much, and will have something else to give soon."""
 
 
-def watch(records: BalloonedGuests) -> None:
-    """Look at all guests of the last snapshot that were asked for something, once in each cycle."""
-    snapshot, dead_band = records.snapshot, records.dead_band
-    now, guests = snapshot.monotonic, snapshot.listed
-    for guest, memory, size in zip(guests, records.of_all(guests), snapshot.numbers("balloon_cur"), strict=True):
-        request, aside = memory.request, memory.aside
-        if aside is not None and now >= aside.until:
-            aside.reason = ""
+class Cooperation(NamedTuple):
+    """Record of whether a guest gives what mom asks. Sizes are KiB, times monotonic seconds."""
+
+    owing: float | None = None
+    """Size when it last gave memory; None: it owes none."""
+    since: float = 0.0
+    """Time when it had that size first."""
+    gave: bool = False
+    """It gave a part of what it owes."""
+    rest: float = 0.0
+    """Seconds for which it is set aside, or was last; 0: it gave what was asked since."""
+    until: float = 0.0
+    """Time when that ends."""
+    why_aside: str = ""
+    """Why it is set aside; empty: it is counted on."""
+
+    def after(
+        self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
+    ) -> tuple[Cooperation, SizeRequest | None]:
+        """Return the record after one more look, and the request that still stands.
+
+        :param size: its present size
+        :param dead_band: KiB; a guest that is so near to what was asked has arrived
+        :param excused: it cannot be resized now, and is not blamed
+        """
+        state = self._replace(why_aside="") if self.why_aside and now >= self.until else self
         if request is None or size is None:
-            memory.trial = None
-        elif guest.why_blocked(CONTROL) or request.sweeps:  # it cannot give anything now, or waits for its turn, and is not blamed
-            memory.trial = GivingTrial(size, now)
-        elif request.arrived or size - request.target < dead_band:
-            if request.target < request.began_at and (request.arrived or memory.trial is not None):
-                memory.aside = None  # it gave what was asked
-            memory.trial = None
-            if request.in_doubt and not request.arrived and now - request.asked >= PATIENCE_SECONDS:
-                memory.request = None  # it was not let grow
-        else:
-            _judge(memory, request, size, now)
+            return state._settled(), request
+        if excused or request.sweeps:  # a sweep waits for its turn
+            return state._replace(owing=size, since=now, gave=False), request
+        if not request.arrived and size - request.target >= dead_band:
+            return state._after_owing(request, size, now)
+        not_grown = request.in_doubt and not request.arrived and now - request.asked >= PATIENCE_SECONDS
+        gave = request.target < request.began_at and (request.arrived or state.owing is not None)
+        return COOPERATIVE if gave else state._settled(), None if not_grown else request
+
+    def _settled(self) -> Cooperation:
+        return self._replace(owing=None, gave=False) if self.rest else COOPERATIVE
+
+    def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
+        """Return the record of a guest that has more than was asked, and the request that still stands."""
+        state, owing = self, self.owing
+        if owing is None:
+            owing = max(size, request.began_at)
+            state = self._replace(owing=owing, since=request.asked, gave=False)
+        if size <= owing - max(PROGRESS_KIB, min(PROGRESS_SHARE * (owing - request.target), PROGRESS_MOST_KIB)):
+            state = state._replace(owing=size, since=now, gave=True)
+        patience = PATIENCE_AGAIN_SECONDS if state.rest else PATIENCE_SECONDS
+        if now - state.since < patience:
+            return state, request
+        if request.in_doubt:  # it was not asked, as it seems
+            return state._settled(), None
+        rest = min(2 * state.rest, LAST_REST_SECONDS) if state.rest and not state.gave else FIRST_REST_SECONDS
+        why = (
+            f"set aside for {format_duration(rest)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
+            f"{format_kib(size)} for {patience:.0f} s"
+        )
+        return Cooperation(rest=rest, until=now + rest, why_aside=why), request
 
 
-def _judge(memory: BalloonedGuest, request: SizeRequest, size: float, now: float) -> None:
-    """A guest that has more than was asked of it."""
-    trial = memory.trial
-    if trial is None:
-        trial = memory.trial = GivingTrial(max(size, request.began_at), request.asked)
-    if size <= trial.size - max(PROGRESS_KIB, min(PROGRESS_SHARE * (trial.size - request.target), PROGRESS_MOST_KIB)):
-        trial.size, trial.since, trial.gave = size, now, True
-    before = memory.aside
-    patience = PATIENCE_SECONDS if before is None else PATIENCE_AGAIN_SECONDS
-    if now - trial.since < patience:
-        return
-    if request.in_doubt:  # it was not asked, as it seems
-        memory.request = memory.trial = None
-        return
-    rest = FIRST_REST_SECONDS if before is None or trial.gave else min(2 * before.rest, LAST_REST_SECONDS)
-    reason = (
-        f"set aside for {format_duration(rest)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
-        f"{format_kib(size)} for {patience:.0f} s"
-    )
-    memory.aside, memory.trial = Aside(reason, now + rest, rest), None
+COOPERATIVE: Final = Cooperation()

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from mom_core import Value
 from mom_kvm import HealthLimits
-from mom_plugins_balloon.ballooned_guests import PINNED, SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
+from mom_plugins_balloon.ballooned_guests import PINNED, SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.names import KEPT, REASON, SUGGESTED
+from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 PROCESS_KIB = 64 * 1024.0

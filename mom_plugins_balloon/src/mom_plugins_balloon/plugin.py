@@ -47,7 +47,6 @@ from mom_kvm import (
 )
 from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, CycleFacts
-from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.guarantees import Guarantees
@@ -209,7 +208,7 @@ class BalloonPlugin:
             RESERVED: self._reservations.reserved_kib(),
             "balloon_goal": str(self._settings.goal),
             REACTION: round(self._sweeps.reaction, 2),
-            "guests_set_aside": sum(memory.aside is not None for memory in self._guests),
+            "guests_set_aside": sum(bool(memory.cooperation.rest) for memory in self._guests),
         }
 
     @hookimpl
@@ -252,7 +251,7 @@ class BalloonPlugin:
             self._started.see(self._guests)
             standing = self._guarantees.look(snapshot)
             self._guests.unheard = standing.unheard
-            watch(self._guests)
+            self._guests.judge_cooperation()
             moving = self._leaving.moving(snapshot)
             self._guests.describe(CycleFacts(standing.holds, standing.unsettled, moving, restores=not self._context.observes))
         self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
@@ -286,8 +285,8 @@ class BalloonPlugin:
         yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
         yield from harm.conditions(snapshot, self._killed)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
-            if memory.why_aside:
-                message = f"the guest does not give memory: {memory.why_aside}"
+            if why := memory.cooperation.why_aside:
+                message = f"the guest does not give memory: {why}"
                 yield Problem(source, message, guest.entity, Severity.WARNING, _UNCOOPERATIVE)
 
     @hookimpl

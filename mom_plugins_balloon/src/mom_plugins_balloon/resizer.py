@@ -26,10 +26,11 @@ from mom_core import (
 )
 from mom_kvm import capable
 from mom_plugins_balloon import cloudstack
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
+from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.restored_sizes import restored_size
 from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
 from mom_plugins_balloon.started_sizes import StartedSizes

@@ -11,7 +11,8 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from mom_core import PluginContext, StateError, Value
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.remembered import SizeRequest
 
 _Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 TWO_SIZES: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])

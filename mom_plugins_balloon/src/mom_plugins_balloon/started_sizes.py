@@ -15,8 +15,9 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, LedgerEntry, PluginContext, StateError, Value, as_number
-from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB, BalloonedGuest, BalloonedGuests, Filling
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.names import STARTED
+from mom_plugins_balloon.remembered import SAME_SIZE_KIB, BalloonSettling
 
 GONE_KEPT: Final = 1000
 """Guests that are kept though they are not listed, the last so many: a hypervisor that does not answer may come back."""
@@ -85,7 +86,7 @@ class StartedSizes:
                 made = _at_rest(guest, record, snapshot.monotonic, (size, maximum, age)) if of_ledger is None else None
                 if of_ledger is not None:
                     # mom has resized it before it came to rest: memory may have been plugged in since.
-                    first_maximum = maximum if record.filling is None else record.filling.maximum or maximum
+                    first_maximum = maximum if record.settling is None else record.settling.maximum or maximum
                     made = StartedSize(guest.incarnation, int(of_ledger), int(first_maximum or 0))
             elif started.maximum and of_ledger is not None:
                 made = None  # the size before mom belongs to the maximum at that time
@@ -181,6 +182,7 @@ def _at_rest(
 ) -> StartedSize | None:
     """Return the size of a guest whose balloon has come to rest after its start; None before that."""
     size, maximum, age = figures
-    filling = record.filling = record.filling or Filling(now)
-    filling.maximum = maximum
-    return StartedSize(guest.incarnation, int(size), int(maximum or 0)) if filling.is_over(now, size, age) and size is not None else None
+    settling = record.settling = (record.settling or BalloonSettling(now)).after(now, size, maximum, age)
+    if size is None or size < 1 or not settling.is_over(now):
+        return None
+    return StartedSize(guest.incarnation, int(size), int(maximum or 0))

@@ -11,12 +11,13 @@ from typing import Final, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_kvm import pid_of, stale_seconds
-from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests, SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.sweep.cut_off import CutOffSweeps
 from mom_plugins_balloon.sweep.history import REST_SECONDS
 from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS
