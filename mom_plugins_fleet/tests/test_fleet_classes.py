@@ -13,7 +13,7 @@ from mom_kvm import ClassFiles, PolicyState, PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
-from mom_plugins_fleet.verbs import fleet
+from mom_plugins_fleet.verbs.fleet import fleet
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
 
@@ -26,8 +26,8 @@ def a_set(file: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
         policies.update(wanted(Group())["policies"])
         return 1
 
-    monkeypatch.setattr("mom_plugins_fleet.group_verbs.change_group", change_group)
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(None)))
+    monkeypatch.setattr("mom_plugins_fleet.verbs.groups.change_group", change_group)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(None)))
     done = CliRunner().invoke(fleet, ["policy", "set", "g", "classes.yaml", str(file)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception

@@ -17,12 +17,12 @@ import pytest
 from mom_core import MomError, StateError, StateFile
 from mom_devkit import wait_until
 from mom_kvm import Destination
-from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
-from mom_plugins_fleet.coordinator import Coordinator
+from mom_plugins_fleet.coordinator.coordinator import Coordinator
+from mom_plugins_fleet.coordinator.metrics_file import write_metrics
+from mom_plugins_fleet.coordinator.plan import ATTEMPTS, places
+from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
-from mom_plugins_fleet.metrics_file import write_metrics
-from mom_plugins_fleet.plan import ATTEMPTS, places
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     Arrival,
@@ -296,7 +296,7 @@ async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no
 
 
 async def test_a_coordinator_that_was_removed_lets_another_one_work(monkeypatch):
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
     store, one = Memory(), coordinator(THIEF)
     await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
     async with following(one, store):
@@ -353,7 +353,7 @@ async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(
 
 
 async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch, store, one):
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.LEASE_SECONDS", 0.05)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LEASE_SECONDS", 0.05)
     for _ in range(10):
         await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
         assert not await one._acquire(store)
@@ -390,8 +390,8 @@ def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, s
     async def linked(*_: object, **__: object) -> AsyncIterator[Store]:
         yield store
 
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.linked", linked)
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.linked", linked)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("mom_plugins_fleet.view.AGAIN_SECONDS", 0.01)
 
     asyncio.run(asyncio.wait_for(until(so, one.run()), 60))
@@ -407,7 +407,7 @@ def test_a_coordinator_that_cannot_see_all_of_the_fleet_takes_no_lease(monkeypat
 
 def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(monkeypatch, caplog, store, one):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.BLIND_SECONDS", 0.05)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BLIND_SECONDS", 0.05)
 
     def blind() -> bool:
         if one.works and one.view.current:
@@ -431,7 +431,7 @@ def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(monkeypatc
 
 
 def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(monkeypatch, caplog, store, one):
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.05)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, LOG.name)
     looked = 0
 
@@ -506,8 +506,8 @@ async def test_a_group_that_cannot_be_balanced_keeps_no_other_from_it(monkeypatc
             raise KeyError(group)
         return "all is well"
 
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.0)
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.for_balance", unbalanced)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.for_balance", unbalanced)
     for number in (1, 2):
         one.view.members.records[f"h{number}"] = (1, Member(group=f"g{number}", balance=True))
     for _ in range(3):
@@ -522,8 +522,8 @@ async def test_servers_that_fail_are_no_matter_of_one_host(one):
 
 
 async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, one):
-    monkeypatch.setattr("mom_plugins_fleet.metrics_file.WRITE_SECONDS", 0.0)
-    monkeypatch.setattr("mom_plugins_fleet.metrics_file.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.metrics_file.WRITE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.metrics_file.LOOK_SECONDS", 0.01)
     path = tmp_path / "mom.prom"
     states = iter([False, True, False])
 
@@ -552,7 +552,7 @@ def test_an_agent_goes_on_where_what_the_last_run_has_left_cannot_be_read_at_fir
         if len(looks) < 3:
             raise StateError("the file of the group's policies cannot be read: Too many open files")
 
-    monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.AGAIN_SECONDS", 0.01)
     agent = an_agent(remembered=remembered)
     agent.start()
     try:
@@ -585,7 +585,7 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said
 
 
 async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch, store):
-    monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 0.1)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.APPLY_SECONDS", 0.1)
     begun: list[int] = []
     goes_on = threading.Event()
 
@@ -602,7 +602,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
             assert agent.taken.refused
     finally:
         goes_on.set()
-    monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 60.0)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.APPLY_SECONDS", 60.0)
     while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
         await asyncio.sleep(0.01)
         await agent._take_group(store, "g")
@@ -628,7 +628,7 @@ def test_an_agent_ends_though_an_adoption_hangs():
 
 def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch, agent):
     mistakes = iter([KeyError("nobody"), KeyError("again")])
-    monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.AGAIN_SECONDS", 0.01)
 
     async def belong() -> None:
         raise next(mistakes, MomError("all is as it should be"))
@@ -656,8 +656,8 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(m
         yield Refusing()
 
     connections: list[int] = []
-    monkeypatch.setattr("mom_plugins_fleet.agent.linked", linked)
-    monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.linked", linked)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.AGAIN_SECONDS", 0.01)
     caplog.set_level(logging.INFO, LOG.name)
     agent.start()
     wait_until(lambda: len(connections) > 2)
@@ -808,7 +808,7 @@ async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ord
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest, "balance": True}) for guest in "abc")
     lets = Member(group="g1", balance=True)
     assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
-    monkeypatch.setattr("mom_plugins_fleet.agent.BALANCE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.BALANCE_SECONDS", 0.0)
     assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
 

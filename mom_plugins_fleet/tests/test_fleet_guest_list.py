@@ -12,9 +12,9 @@ from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_kvm import UNDESCRIBED, Destination, GuestMoves, Promises, stale_seconds
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.agent import FleetAgent
-from mom_plugins_fleet.placement import SMALLEST
-from mom_plugins_fleet.plan import next_orders, place_of, places
+from mom_plugins_fleet.coordinator.placement import SMALLEST
+from mom_plugins_fleet.coordinator.plan import next_orders, place_of, places
+from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
 from mom_plugins_fleet.view import FleetView
 

@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError, load_config
-from mom_plugins_fleet import membership, server_setup
 from mom_plugins_fleet.accounts import ACCOUNT, new_seed
+from mom_plugins_fleet.host import membership
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import LinkError
-from mom_plugins_fleet.verbs import fleet
+from mom_plugins_fleet.verbs import server_setup
+from mom_plugins_fleet.verbs.fleet import fleet
 
 OPERATOR = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
 

@@ -11,7 +11,7 @@ from mom_core import Condition, Decision, Entity, Outcome, PluginContext, Proble
 from mom_core.testing import snapshot
 from mom_kvm import Destination, GuestMoves
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.agent import FleetAgent
+from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, NO_MOVER, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mom_core import MomError
 from mom_kvm import Destination
-from mom_plugins_fleet.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, needs_of, next_orders, places
-from mom_plugins_fleet.plan_verb import planned, print_plan
+from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, needs_of, next_orders, places
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
-from mom_plugins_fleet.status_verb import host_rows, print_hosts
+from mom_plugins_fleet.verbs.plan import planned, print_plan
+from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 
 GIB = 1 << 20

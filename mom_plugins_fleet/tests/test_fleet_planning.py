@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from test_fleet_placement import GIB, Fleet, guest
 
 from mom_kvm import Destination
-from mom_plugins_fleet.placement import RESERVE_SHARE, TargetHost, choose, foremost
-from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, LOST_SECONDS, next_orders, places
+from mom_plugins_fleet.coordinator.placement import RESERVE_SHARE, TargetHost, choose, foremost
+from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, LOST_SECONDS, next_orders, places
 from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders, Progress
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 

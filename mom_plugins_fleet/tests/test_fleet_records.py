@@ -31,8 +31,8 @@ from mom_plugins_fleet.records import (
     read,
 )
 from mom_plugins_fleet.signatures import Opened, Signer
-from mom_plugins_fleet.status_verb import host_rows, print_hosts
 from mom_plugins_fleet.subjects import GROUPS, StoredEntry
+from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import FleetView
 
 

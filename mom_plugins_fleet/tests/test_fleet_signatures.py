@@ -10,11 +10,11 @@ import pytest
 
 from mom_core import MomError, PluginContext
 from mom_kvm import Destination
-from mom_plugins_fleet.changes import show
 from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveState, OrderProgress, Orders
 from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
+from mom_plugins_fleet.verbs.changes import show
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mom_plugins_fleet.records import Group, HostState, Member
-from mom_plugins_fleet.top_verb import body_lines, looking, picture_of, screen
+from mom_plugins_fleet.verbs.top import body_lines, looking, picture_of, screen
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
 
 GIB = 1 << 20

@@ -14,15 +14,15 @@ from click.testing import CliRunner
 from mom_core import ConfigError, MomError, load_config
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed
-from mom_plugins_fleet.changes import change_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.status_verb import host_rows, print_hosts, remarks_of
 from mom_plugins_fleet.subjects import LEASES, ORDERS, ROSTER, STATES, StoredEntry
-from mom_plugins_fleet.verbs import fleet
+from mom_plugins_fleet.verbs.changes import change_group
+from mom_plugins_fleet.verbs.fleet import fleet
+from mom_plugins_fleet.verbs.status import host_rows, print_hosts, remarks_of
+from mom_plugins_fleet.verbs.where import Where
 from mom_plugins_fleet.view import FleetView
-from mom_plugins_fleet.where import Where
 
 NOBODY = ["--server", "nats://localhost:1"]
 
@@ -30,7 +30,7 @@ NOBODY = ["--server", "nats://localhost:1"]
 @pytest.mark.parametrize("name", ["*", ">", "h1 x", "h1\n", "../x", "H1", "", "a" * 64, "ü"])
 @pytest.mark.parametrize("command", [["remove"], ["drain"], ["policy", "show"], ["enroll", "--group", "g1"]])
 def test_a_pattern_or_a_typing_error_is_no_name(command, name, monkeypatch):
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(None)))  # servers cannot be asked
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(None)))  # servers cannot be asked
     done = CliRunner().invoke(fleet, [*NOBODY, *command, "--", name])
     assert isinstance(done.exception, MomError)
     assert "is no name of a host or group" in done.exception.message
@@ -68,8 +68,8 @@ class Servers(Store):
         self.folder, self.entries, self.done = folder, dict[tuple[str, str], StoredEntry](), list[str]()
         self.fail = ""
         self.now = 0.0
-        monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(self)))
-        monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", lambda _self, *given, take=(): self.give(given, take))
+        monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(self)))
+        monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.give", lambda _self, *given, take=(): self.give(given, take))
         FleetRoot.make(folder / "root.key")
         self.typed("key", str(folder / "operator.key"))
 
@@ -165,7 +165,7 @@ def test_at_a_terminal_it_is_asked_whether_an_operator_means_to_revoke_the_own_k
     def no(question: str) -> None:
         raise MomError("nothing was revoked")
 
-    monkeypatch.setattr("mom_plugins_fleet.verbs.ask_a_person", no)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.ask_a_person", no)
     own = Where(["tls://localhost:1"], str(servers.folder / "operator.key")).signer().public
     assert "nothing was revoked" in str(servers.typed("revoke", own))
     assert servers.done == []
@@ -226,7 +226,7 @@ def test_who_does_not_agree_to_what_another_operator_has_signed_changes_nothing(
     def no(question: str) -> None:
         raise MomError("nothing was signed")
 
-    monkeypatch.setattr("mom_plugins_fleet.changes.ask_a_person", no)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.changes.ask_a_person", no)
     assert "nothing was signed" in str(servers.typed("enroll", "h1", *more))
     assert servers.done == []
 
@@ -268,7 +268,7 @@ def _another_is_faster(servers: Servers, monkeypatch: pytest.MonkeyPatch, *words
         given.extend(json.loads(base64.urlsafe_b64decode(one.split(".")[1] + "==")) for one in accounts)
         servers.give(accounts, take)
 
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", give)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.give", give)
     return given
 
 
@@ -307,7 +307,7 @@ def test_the_accounts_that_a_host_had_before_are_forgotten_after_a_while(servers
 
 @pytest.mark.parametrize("then", [["enroll", "--group", "g1", "--token"], ["remove"]])
 def test_an_old_key_that_could_not_be_ended_is_with_the_next_one_or_its_host(servers: Servers, monkeypatch, then: list[str]):
-    monkeypatch.setattr("mom_plugins_fleet.verbs._invite", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr("mom_plugins_fleet.verbs.enroll._invite", lambda *_: asyncio.sleep(0))
     old, servers.fail = servers.account, "take"
     assert "its old one lets it in as before" in str(servers.enroll("second.key"))
     assert (servers.folder / "second.key").exists()
@@ -349,7 +349,7 @@ def test_a_coordinator_takes_its_own_key_for_an_operators_only_where_none_are_na
         async def run(self) -> None:
             """That is all."""
 
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.Coordinator", Seen)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.Coordinator", Seen)
     assert servers.typed(*named, "coordinator") is None
     assert given == [{operator_of(servers) if believed == "own" else believed}]
 
@@ -367,7 +367,7 @@ def test_what_was_signed_by_a_clock_that_was_ahead_can_be_signed_anew(servers: S
 
 
 def test_what_this_run_has_signed_is_not_asked_about(servers: Servers, monkeypatch):
-    monkeypatch.setattr("mom_plugins_fleet.changes.ask_a_person", pytest.fail)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.changes.ask_a_person", pytest.fail)
     where = Where(["tls://localhost:1"], str(servers.folder / "operator.key"))
     for what in ("first", "second"):
         asyncio.run(change_group(where, servers, "g2", lambda _, what=what: {"policies": {"60_fleet_a": what}}))  # type: ignore[misc]  # bound now
@@ -379,7 +379,7 @@ def test_what_this_run_has_signed_is_not_asked_about(servers: Servers, monkeypat
 def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monkeypatch):
     view = FleetView(lease=StoredEntry(1, lease, time.time()))
     view.members.records["h1"] = (1, Member(group="g1"))
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: view)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, _what: view)
     told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
     assert told["coordinator"] == holder
     assert [row["host"] for row in told["hosts"]] == ["h1"]
@@ -435,7 +435,7 @@ def test_a_fleet_of_which_nobody_has_spoken_for_days_is_not_shown_as_if_it_had_j
     view = FleetView()
     asyncio.run(view.load(Kept(ago)))
     view.members.records["h1"] = (1, Member(group="g1"))
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: view)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, _what: view)
     told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
     (row,) = told["hosts"]
     assert (told["coordinator"], row["silent"]) == (holder, holder is None)
@@ -501,6 +501,6 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):
 def test_a_groups_policy_is_printed_as_it_was_set(monkeypatch):
     text = "# \x1b[31mred\r\n(+ 1 2)"
     group = Group(policies={"60_fleet_x": text})
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (1, group))
+    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, _what: (1, group))
     done = CliRunner().invoke(fleet, [*NOBODY, "policy", "show", "g1", "60_fleet_x"])
     assert done.stdout_bytes == text.encode()

@@ -25,8 +25,8 @@ from one_server import OneServer
 
 from mom_core import PluginContext
 from mom_kvm import Destination
-from mom_plugins_fleet.agent import FleetAgent
-from mom_plugins_fleet.coordinator import Coordinator
+from mom_plugins_fleet.coordinator.coordinator import Coordinator
+from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, MoverState, MoveState
 from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions

@@ -15,9 +15,9 @@ from fleet_world import MOM, FleetWorld, free_port, need_a_server, port_of
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_plugins_fleet import membership
+from mom_plugins_fleet.host import membership
 from mom_plugins_fleet.invitation import Token
-from mom_plugins_fleet.server_setup import make_server
+from mom_plugins_fleet.verbs.server_setup import make_server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "fleet.md"
 SYSTEMCTL = """\

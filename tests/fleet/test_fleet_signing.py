@@ -11,9 +11,9 @@ from fleet_world import MOM, FleetWorld
 
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.records import Group
-from mom_plugins_fleet.server_setup import make_server
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
+from mom_plugins_fleet.verbs.server_setup import make_server
 
 
 def new_key() -> str:

@@ -25,12 +25,12 @@ from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
 from mom_kvm import Destination, convert
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.plan import next_orders, places
+from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import opened
-from mom_plugins_fleet.status_verb import host_rows, print_hosts
 from mom_plugins_fleet.subjects import StoredEntry
-from mom_plugins_fleet.top_verb import looking, picture_of, screen
+from mom_plugins_fleet.verbs.status import host_rows, print_hosts
+from mom_plugins_fleet.verbs.top import looking, picture_of, screen
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd_client import ask

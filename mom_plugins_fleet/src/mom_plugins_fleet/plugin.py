@@ -50,7 +50,7 @@ from mom_kvm import (
     unhealthy_reasons,
 )
 from mom_plugins_fleet.addresses import a_server
-from mom_plugins_fleet.placement import listed
+from mom_plugins_fleet.coordinator.placement import listed
 from mom_plugins_fleet.records import (
     CLASSES,
     LARGEST_KIB,
@@ -69,7 +69,7 @@ from mom_plugins_fleet.records import (
 )
 
 if TYPE_CHECKING:
-    from mom_plugins_fleet.agent import FleetAgent
+    from mom_plugins_fleet.host.agent import FleetAgent
     from mom_plugins_fleet.link import Access
     from mom_plugins_fleet.signatures import Opened
 
@@ -172,7 +172,7 @@ class FleetPlugin:
         """Begin to follow, unless a command only takes a look."""
         if not self._context.serves:
             return
-        from mom_plugins_fleet.agent import FleetAgent
+        from mom_plugins_fleet.host.agent import FleetAgent
         from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 
         if not re.fullmatch(NAME, self._host):
@@ -283,7 +283,7 @@ class FleetPlugin:
 
     def _apply(self, group: str, found: Opened[Group], data: bytes | None) -> None:
         """Put a group's policies in force, and keep the record as it stood there, if it is given. Raises `MomError`."""
-        from mom_plugins_fleet.group_policies import changes_to, fleet_texts
+        from mom_plugins_fleet.host.group_policies import changes_to, fleet_texts
 
         policies = self._context.service(PolicyTexts)
         if policies is None:

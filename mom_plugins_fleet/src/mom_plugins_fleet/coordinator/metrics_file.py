@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mom_core import replace_file
-from mom_plugins_fleet.coordinator import Coordinator
-from mom_plugins_fleet.targets import metrics
+from mom_plugins_fleet.coordinator.coordinator import Coordinator
+from mom_plugins_fleet.verbs.targets import metrics
 
 WRITE_SECONDS: Final = 15.0
 """How often it is written: Prometheus asks once or twice a minute."""

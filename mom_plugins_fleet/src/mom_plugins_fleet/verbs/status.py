@@ -11,12 +11,12 @@ import click
 
 from mom_core import format_kib, lasting, printable
 from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
-from mom_plugins_fleet.coordinator import LEASE_SECONDS
-from mom_plugins_fleet.plan import places
-from mom_plugins_fleet.plan_verb import leaving, staying
+from mom_plugins_fleet.coordinator.coordinator import LEASE_SECONDS
+from mom_plugins_fleet.coordinator.plan import places
 from mom_plugins_fleet.records import HostState, lease_holder
+from mom_plugins_fleet.verbs.plan import leaving, staying
+from mom_plugins_fleet.verbs.where import Where
 from mom_plugins_fleet.view import FleetView
-from mom_plugins_fleet.where import Where
 
 _DAY: Final = 86_400.0
 

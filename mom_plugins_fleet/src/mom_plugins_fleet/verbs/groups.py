@@ -14,11 +14,11 @@ import click
 
 from mom_core import ConfigError, MomError, PluginContext, Severity, load_config, parse_document, printable
 from mom_daemon import json_option, print_prose, print_text
-from mom_plugins_fleet.changes import change_group, named, standing
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group
 from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.where import Where
+from mom_plugins_fleet.verbs.changes import change_group, named, standing
+from mom_plugins_fleet.verbs.where import Where
 
 
 @click.group("policy")

@@ -15,8 +15,8 @@ from mom_plugins_fleet.accounts import FleetRoot
 from mom_plugins_fleet.link import Access, Answer, Store, ask, signing_seed
 from mom_plugins_fleet.records import whole_key
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
-from mom_plugins_fleet.server_setup import CA, OPERATOR, ROOT, SERVERS
 from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.verbs.server_setup import CA, OPERATOR, ROOT, SERVERS
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:

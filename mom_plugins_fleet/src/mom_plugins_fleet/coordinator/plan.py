@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from mom_kvm import Destination
-from mom_plugins_fleet.placement import TargetHost, choose, foremost, leaving_order
+from mom_plugins_fleet.coordinator.placement import TargetHost, choose, foremost, leaving_order
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 

@@ -19,7 +19,7 @@ from mom_plugins_fleet.records import NAME, FleetRecord, Group, Kind, first_wron
 from mom_plugins_fleet.revisions import off_clock
 from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.where import Where
+from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
 """How often a change is tried again when another client was faster."""

@@ -10,13 +10,13 @@ import click
 
 from mom_core import MomError, format_kib, printable
 from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
-from mom_plugins_fleet.placement import TargetHost
-from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, OPEN, for_balance, mover_of, next_orders, place_of, places
+from mom_plugins_fleet.coordinator.placement import TargetHost
+from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, OPEN, for_balance, mover_of, next_orders, place_of, places
 from mom_plugins_fleet.records import MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
-    from mom_plugins_fleet.where import Where
+    from mom_plugins_fleet.verbs.where import Where
 
 _ALL: Final = 1 << 30
 """All guests of a host, not only those that leave next."""

@@ -28,10 +28,10 @@ from mom_daemon import (
 )
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import shown
-from mom_plugins_fleet.status_verb import holder_of, host_rows, more_of, remarks_of
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES
+from mom_plugins_fleet.verbs.status import holder_of, host_rows, more_of, remarks_of
+from mom_plugins_fleet.verbs.where import Where
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
-from mom_plugins_fleet.where import Where
 
 if TYPE_CHECKING:
     from mom_daemon import GuestColumnModel

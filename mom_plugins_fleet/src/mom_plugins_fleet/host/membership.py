@@ -16,7 +16,7 @@ from mom_daemon import other_owner
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Access, LinkError, Store, ask
 from mom_plugins_fleet.subjects import INVITATIONS, JOINING
-from mom_plugins_fleet.where import LOG
+from mom_plugins_fleet.verbs.where import LOG
 
 DEFAULT_CONFIG: Final = Path("/etc/mom/mom.yaml")
 UNITS: Final = Path("/etc/systemd/system")

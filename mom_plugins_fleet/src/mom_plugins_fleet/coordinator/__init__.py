@@ -1,0 +1,1 @@
+"""The coordinator: which guests go where."""

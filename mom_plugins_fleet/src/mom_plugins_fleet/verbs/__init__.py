@@ -1,0 +1,1 @@
+"""Verbs of `mom fleet`."""
