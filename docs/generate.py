@@ -50,7 +50,7 @@ from mom_core.testing import snapshot
 from mom_daemon import declarations_of, guest_columns
 from mom_daemon import hookspecs as verb_hookspecs
 from mom_daemon.cli import frame, verbs
-from mom_kvm import Canary, CanaryState, helper_declaration
+from mom_kvm import helper_declaration
 from mom_plugins_host.cpu_lists import REFRESH
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
@@ -292,8 +292,7 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     report = Report(1, 0.0, "enforce", taken, [decision], [revision], [outcome], (), [plugin], 0.1, considered=(decision,), verdict=verdict)
     totals = Totals()
     totals.add(report)
-    canary = Canary(CanaryState.RUNNING, "", "", "", 0.1, "", 60.0, 0.0, 30.0)
-    text = exposition(ReportView(report, declared, totals), GuestSelection(), canary).decode()
+    text = exposition(ReportView(report, declared, totals), GuestSelection()).decode()
     guests = {one.metric for one in guest_columns(declared)}
     for name, told, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
         if name not in guests:

@@ -12,7 +12,6 @@ from test_http_reading import busy_report
 from mom_core import Condition, FieldSpec, Metric, Report, Scope, Unit, Value, Verdict
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of
-from mom_kvm import Canary, CanaryState
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.published import ReportView, Totals
@@ -69,7 +68,7 @@ def test_two_fields_never_have_one_name() -> None:
 
 
 def everything() -> str:
-    """The metrics of a mom with all plugins, of whose host and guests everything is known, with a trial and a canary."""
+    """The metrics of a mom with all plugins, of whose host and guests everything is known, with a trial."""
     declared = declarations_of(None)
     numbers: dict[Scope, dict[str, Value]] = {scope: {} for scope in Scope}
     for scope, name in declared.fields:
@@ -83,8 +82,7 @@ def everything() -> str:
     )  # fmt: skip
     totals = Totals()
     totals.add(report)
-    canary = Canary(CanaryState.RUNNING, "set 60_mine", "root", "v1", 0.1, "", 60.0, 0.0, 30.0)
-    return exposition(ReportView(report, declared, totals), GuestSelection(), canary).decode()
+    return exposition(ReportView(report, declared, totals), GuestSelection()).decode()
 
 
 def families() -> dict[str, str]:

@@ -64,11 +64,9 @@ def test_what_would_fail_for_certain_is_found_by_the_check_and_refused(served: S
     warning = checked["warnings"][0]
     assert (warning["kind"], warning["severity"], warning["line"]) == ("unknown-control", "warning", 2)
     assert "balloon_target" in warning["hint"]
-    canary = {"changes": {"60_mine": UNKNOWN}, "share": "10%", "duration": "20s"}
     for method, path, body in (
         ("PUT", "/v1/policies/60_mine", {"text": UNKNOWN}),
         ("PATCH", "/v1/policies", {"changes": {"60_mine": UNKNOWN}}),
-        ("POST", "/v1/policy-canary", canary),
     ):
         assert served.ask(method, path, 422, json=body)["problems"] == checked["problems"]
     assert served.put("60_mine", UNKNOWN, '"1-other"').status_code == 412

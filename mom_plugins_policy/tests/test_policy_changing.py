@@ -350,7 +350,6 @@ def test_what_is_certain_to_fail_is_refused_unless_by_a_setting_and_the_old_ones
     for change in (
         lambda: running.policies.change({"20": text}, who="a test"),
         lambda: running.policies.change({"50_main_": text}, who="a test", replace_all=True),
-        lambda: running.policies.begin_canary({"20": text}, who="a test", seconds=600, share=0.5),
     ):
         with pytest.raises(PolicyRefused) as refused:
             change()

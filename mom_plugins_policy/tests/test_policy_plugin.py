@@ -342,11 +342,13 @@ def test_a_reload_takes_effect_when_everybody_agreed_and_a_bad_one_changes_nothi
 
 
 def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "policy.d").mkdir()
-    for name in ("70_b", "80_c"):
-        (tmp_path / f"policy.d/{name}.policy").write_text("(+ 1 2)")
+    for folder in ("policy.d", "shadow"):
+        (tmp_path / folder).mkdir()
+        for name in ("70_b", "80_c"):
+            (tmp_path / folder / f"{name}.policy").write_text("(+ 1 2)")
     (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)\n(+ 1 (")
-    it = plugin(tmp_path, directory=tmp_path / "policy.d", limits={"policies": 2})
+    (tmp_path / "shadow/90_d.policy").write_text("(+ 1 2)")
+    it = plugin(tmp_path, directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits={"policies": 2})
     found = list(it.mom_check())
     assert {one.severity for one in found} == {Severity.ERROR}
     said = [one.message for one in found]
@@ -354,7 +356,8 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
     (tmp_path / "policy.d/80_c.policy").unlink()
     found = list(it.mom_check())
     assert found[0].message.startswith(f"{tmp_path / 'policy.d/60_a.policy'}:2:6: ")
-    (tmp_path / "policy.d/60_a.policy").unlink()
+    for wrong in ("policy.d/60_a.policy", "shadow/90_d.policy"):
+        (tmp_path / wrong).unlink()
     assert list(it.mom_check()) == []
 
 
@@ -384,8 +387,12 @@ def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Pa
     assert list(it.mom_check()) == []
 
 
-def test_a_folder_that_vanishes_is_a_problem_in_each_cycle(tmp_path: Path) -> None:
-    it = running(tmp_path, {"10.policy": "(+ 1 2)"})
+def test_a_folder_that_is_not_there_or_vanishes_is_a_problem_in_each_cycle(tmp_path: Path) -> None:
+    it = running(tmp_path, {"10.policy": "(+ 1 2)"}, shadow=tmp_path / "tryal")
+    said = f"{tmp_path}/tryal is not there: nothing is on trial"
+    assert [one.message for one in it.mom_check()] == [said]
+    assert [(one.message, one.severity) for one in found(it)[1]] == [(said, Severity.WARNING)]
+    (tmp_path / "tryal").mkdir()
     (tmp_path / "policy.d").rename(tmp_path / "x")
     it.mom_reload()()
     assert [one.message for one in found(it)[1]] == [f"{tmp_path}/policy.d is not there: no policy of yours is read"]

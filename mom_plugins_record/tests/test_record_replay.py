@@ -108,12 +108,15 @@ def test_what_was_recorded_long_before_the_time_that_is_asked_for_is_not_read(tm
     assert len(looked) < 4 * GROUP
 
 
-def test_a_replay_takes_policies_from_the_recording_and_not_from_their_folder(tmp_path: Path) -> None:
-    own = tmp_path / "policy.d"
-    own.mkdir()
-    (own / "50_balloon.policy").write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
-    folder = recorded(tmp_path, 20, policy={"directory": str(own)})
-    shutil.rmtree(own)
+def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:
+    trial = tmp_path / "trial.d"
+    trial.mkdir()
+    (trial / "50_balloon.policy").write_text('(with Guests g (g.Control "balloon_target" g.balloon_max))')
+    folder = recorded(tmp_path, 20, policy={"shadow": str(trial)})
+    cycles = [one.report for one in Recording(folder).cycles()]
+    assert all(cycle.considered is not None for cycle in cycles)
+    assert any(cycle.differences() for cycle in cycles)
+    shutil.rmtree(trial)
     result = compare(Recording(folder))
     assert result.compared == result.identical == 20
     assert result.left_out == {}

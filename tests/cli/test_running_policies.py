@@ -99,42 +99,6 @@ def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
     assert simulated("reserve", "1GiB", "--for", "0s").returncode == 2, "what mom refuses as making no sense is misuse, too"
 
 
-GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.balloon_max)))\n'
-
-
-def test_a_policy_is_tried_on_some_guests_and_promoted_or_rolled_back_by_itself(simulated: Mom) -> None:
-    text = simulated.directory / "mine.policy"
-    text.write_text("(+ 1 2)\n")
-    assert "No policy has been tried" in simulated("policy", "canary").stdout
-    assert simulated("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "10m").returncode == 0
-    simulated.wait_for(lambda: "set 60_mine is tried on 20 guests: `mom policy canary -c " in simulated("policy", "list").stdout)
-    assert simulated("policy", "remove", "50_balloon").returncode == 1
-    assert simulated("policy", "canary", "--abort").returncode == 0
-    assert "60_mine" not in simulated("policy", "list").stdout
-    assert simulated("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0
-    simulated.wait_for(lambda: json.loads(simulated("policy", "canary", "--json").stdout)["state"] != "running")
-    promoted = simulated("policy", "canary", "--wait")
-    assert promoted.returncode == 0, promoted.stdout + promoted.stderr
-    assert "60_mine" in simulated("policy", "list").stdout
-    text.write_text(GREEDY)
-    begun = simulated("policy", "set", "60_mine", str(text), "--canary", "20%", "--for", "10m")
-    assert begun.returncode == 0, begun.stderr
-    assert "set 60_mine, on 20 % of the guests for 10m, begun " in begun.stdout
-    ended = simulated("policy", "canary", "--wait")
-    assert ended.returncode == 1
-    assert "rolled-back: guests are to be made smaller than they need: " in ended.stdout
-    assert simulated("policy", "show", "60_mine").stdout == "(+ 1 2)\n"
-    assert "rolled back the trial of: set 60_mine" in simulated("policy", "history").stdout
-    assert simulated("policy", "rollback").returncode == 0
-    assert "60_mine" not in simulated("policy", "list").stdout, "versions that changed no text are none to go back to"
-    assert simulated("policy", "set", "60_mine", str(text), "--canary", "1%", "--guests", "a").returncode == 2
-    assert simulated("policy", "set", "60_mine", str(text), "--for", "1m").returncode == 2
-    assert simulated("policy", "set", "60_mine", str(text), "--canary", "10").returncode == 2
-    assert simulated("policy", "set", "60_mine", str(text), "--canary", "10%", "--for", "ever").returncode == 2
-    assert simulated("policy", "canary", "--abort", "--promote").returncode == 2
-    assert simulated("policy", "canary", "--abort").returncode == 1
-
-
 def test_a_mom_that_is_stopped_is_not_waited_for_and_named_with_what_to_do(running: Mom) -> None:
     process = running.started[-1]
     process.send_signal(signal.SIGSTOP)

@@ -23,8 +23,6 @@ def requests() -> list[bytes]:
     changing = b"if-match: *\ncontent-type: application/json\n\n"
     found.append(b"PUT /v1/policies/60_x\nif-match: *\ncontent-type: text/plain\n\n(defvar x 1)")
     found.append(b"POST /v1/policies\n" + changing + b'{"changes": {"60_x": "(+ 1 2)", "70_y": null}, "replace_all": false}')
-    found.append(b"POST /v1/policy-canary\n" + changing + b'{"share": 0.5, "duration": "6h", "changes": {"60_x": "(+ 1 2)"}}')
-    found.append(b"DELETE /v1/policy-canary\nif-match: *\n\n")
     found.append(b"POST /v1/reservations\n" + changing + b'{"memory_kib": 4096, "seconds": 60, "name": "web-*"}')
     return found
 

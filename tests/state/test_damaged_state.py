@@ -22,6 +22,7 @@ from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
 from mom_plugins_fleet.revisions import WHAT as FOLLOWED
 from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_policy import PolicyPlugin
 from mom_plugins_record import ForecastPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
@@ -257,6 +258,14 @@ def read_followed(folder: Path) -> StateFile[Any]:
     return file
 
 
+def read_shadow_notes(folder: Path) -> StateFile[Any]:
+    shadow = folder / "shadow.d"
+    shadow.mkdir(exist_ok=True)
+    context = PluginContext(name="policy", state_directory=folder)
+    PolicyPlugin(PolicyPlugin.Settings(shadow=shadow), context).mom_setup()
+    return next(file for file in context.state_files if file.path.name == "shadow-notes.json")
+
+
 def read_days(folder: Path) -> StateFile[Any]:
     context = PluginContext(name="forecast", state_directory=folder)
     ForecastPlugin(ForecastPlugin.Settings(week=1), context).mom_setup()
@@ -268,6 +277,7 @@ READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
     "fleet/group.json": read_group,
     "fleet/revisions.json": read_followed,
     "forecast/days.json": read_days,
+    "policy/shadow-notes.json": read_shadow_notes,
 }
 
 
@@ -275,7 +285,7 @@ READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
 @pytest.mark.parametrize("name", READERS)
 def test_what_other_plugins_keep_may_be_damaged_too(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "mom")
-    content = {**CONTENTS, **BESIDE}[name]
+    content = {**CONTENTS, **BESIDE, "policy/shadow-notes.json": CONTENTS["policy/notes.json"]}[name]
     whole = written(tmp_path, name, content)
     assert not READERS[name](tmp_path).damage
     for seed in range(5 * ROUNDS):

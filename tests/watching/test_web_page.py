@@ -602,56 +602,6 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon,
     assert text_in_force(mom, "60_warned") == text
 
 
-def test_a_policy_is_tried_on_some_guests_watched_and_given_up(mom: Daemon, visit: Visit) -> None:
-    page = visit(mom, "policies", but=REFUSED)
-    trial = page.get_by_role("region", name="Trial")
-    expect(trial).to_contain_text("There was none.")
-    new_policy(page, "60_tried").fill("(+ 1 2)\n")
-    trial.get_by_label("or on the guests").fill("nowhere-*")
-    trial.get_by_role("button", name="Try it").click()
-    expect(trial.get_by_role("alert")).to_contain_text("nowhere-*")
-    trial.get_by_label("or on the guests").fill("db-*")
-    trial.get_by_role("button", name="Try it").click()
-    expect(trial).to_contain_text(re.compile("running.*on db-"))
-    expect(trial.get_by_role("row").filter(has_text="with it")).to_be_visible()
-    shot(page, "trial")
-    trial.get_by_role("button", name="End the trial").click()
-    expect(trial).to_contain_text("aborted")
-    assert text_in_force(mom, "60_tried") is None
-
-
-@pytest.mark.parametrize(("button", "comes"), [("End the trial", "aborted"), ("For all guests now", "promoted")])
-def test_what_is_typed_while_a_policy_is_tried_is_saved_after_ones_own_trial(mom: Daemon, visit: Visit, button: str, comes: str) -> None:
-    page = visit(mom, "policies", but=REFUSED)
-    trial, tried, other = page.get_by_role("region", name="Trial"), f"60_{comes}", f"61_beside_{comes}"
-    for name in (other, tried):
-        new_policy(page, name).fill("(+ 1 2)\n")
-    trial.get_by_label("or on the guests").fill("db-*")
-    trial.get_by_role("button", name="Try it").click()
-    trial.get_by_role("button", name=button).click()
-    expect(trial).to_contain_text(comes)
-    expect(page.get_by_role("link", name=tried)).to_have_text(tried if comes == "promoted" else f"{tried} (not saved)")
-    page.get_by_role("link", name=other).click()
-    expect(page.get_by_role("textbox", name=other)).to_be_visible()
-    page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator("p.notice")).to_contain_text(f"{other} is saved")
-    assert (text_in_force(mom, tried), text_in_force(mom, other)) == ("(+ 1 2)\n" if comes == "promoted" else None, "(+ 1 2)\n")
-
-
-def test_what_is_typed_before_another_operator_puts_a_trial_in_force_is_not_saved_over_it(mom: Daemon, visit: Visit) -> None:
-    page = visit(mom, "policies", but=REFUSED)
-    new_policy(page, "61_late").fill("(+ 1 2)\n")
-    trial = page.get_by_role("region", name="Trial")
-    with client(mom) as one:
-        begin = {"changes": {"60_theirs": "(+ 1 2)"}, "guests": "db-*", "duration": "10m"}
-        for path, body, comes in (("", begin, "running"), ("/promotion", None, "promoted")):
-            answer = one.post(f"/v1/policy-canary{path}", headers={"if-match": "*"}, json=body)
-            assert answer.status_code in (200, 201), answer.text
-            expect(trial).to_contain_text(f"{comes} set 60_theirs")
-    page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator("p.notice.bad")).to_contain_text("Somebody else has changed the policies")
-
-
 def test_two_who_change_a_policy_do_not_overwrite_each_other(shared: Start, visit: Visit) -> None:
     mom = shared(interval="30s")
     put(mom, "60_mine", "(+ 1 1)\n")

@@ -86,9 +86,6 @@ from .services.platforms import (
     platform_properties as platform_properties,
 )
 from .services.policies import (
-    Canary as Canary,
-    CanaryGroup as CanaryGroup,
-    CanaryState as CanaryState,
     PolicyChange as PolicyChange,
     PolicyConflict as PolicyConflict,
     PolicyProblem as PolicyProblem,

@@ -82,22 +82,17 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
     return best, "is guaranteed"
 
 
-def unhealthy_reasons(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[str | None]:
-    """Why each guest is unhealthy, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
-    that counts.
-
-    :param since_seconds: how long ago that began, such as a trial; statistics that are older tell of before
-    """
-    most_age = min(since_seconds, STALE_SECONDS)
-    return [_unhealthy_reason(most_age, told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
+def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
+    """Return why each guest is unhealthy, in the order of `snapshot.guests`: empty if it is well, None if its state is unknown."""
+    return [_unhealthy_reason(told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
 _TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, GUARANTEE)
 
 
-def _unhealthy_reason(most_age: float, told: Sequence[float | None]) -> str | None:
+def _unhealthy_reason(told: Sequence[float | None]) -> str | None:
     size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = told
-    if size is None or usable is None or age is None or age > most_age:
+    if size is None or usable is None or age is None or age > STALE_SECONDS:
         return None
     if usable < HealthLimits.SHORT_KIB or usable < HealthLimits.SHORT_SHARE * size:
         return "short of memory"

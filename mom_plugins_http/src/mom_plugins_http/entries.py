@@ -23,7 +23,6 @@ def _of_policies(function: str, summary: str) -> Verb:
     return Verb(f"mom_plugins_http.cli.policy_verbs:{function}_command", summary, "Policies of the running mom")
 
 
-POLICY_CANARY: Final = _of_policies("canary", "Try policies on some guests first.")
 POLICY_HISTORY: Final = _of_policies("history", "Show the last changes of the policies.")
 POLICY_LIST: Final = _of_policies("list", "List the policies in force.")
 POLICY_REMOVE: Final = _of_policies("remove", "Remove policies.")

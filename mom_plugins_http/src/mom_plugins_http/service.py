@@ -15,7 +15,6 @@ from mom_kvm import Address, Callers, Listener, listen
 from mom_plugins_http.page.document import WebPage
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.api import Api
-from mom_plugins_http.routes.canary import CanaryRoutes
 from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
@@ -74,7 +73,6 @@ class Service:
             *self._events.routes(),
             *MetricsRoutes(answers, selection).routes(),
             *policies.routes(),
-            *CanaryRoutes(policies).routes(),
             *LaunchRoutes(context, self._room_worker, self._room_reading).routes(),
         ]
 

@@ -31,14 +31,13 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
+from mom_kvm import PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.rollout.canary import InForce
-from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
+from mom_plugins_policy.rollout.in_force import DEFAULT, ChangingPolicies, Read, where_from
 from mom_plugins_policy.rollout.notes import PolicyNotes
-from mom_plugins_policy.rollout.trials import TriedPolicies
+from mom_plugins_policy.rollout.shadow import Shadow
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
 
@@ -73,6 +72,8 @@ class PolicyPlugin:
         runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
         ignore: list[str] = Field(default_factory=list)
         """Controls that policies may set without effect, by name: how to switch a part of policies off that should not be edited."""
+        shadow: Path | None = None
+        """A folder of policies on trial. They are evaluated beside those in force, replacing the same names, and only reported."""
         limits: PolicyLimits = PolicyLimits()
         """Limits of the policies."""
 
@@ -93,7 +94,7 @@ class PolicyPlugin:
         self._notes = PolicyNotes(context)
         lost = "the policies are those of the files and defaults"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
-        self._policies = TriedPolicies(
+        self._policies = ChangingPolicies(
             context,
             settings.limits,
             self._read,
@@ -103,6 +104,7 @@ class PolicyPlugin:
             # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
             refuse_failing=settings.refuse_failing and context.serves,
         )
+        self._shadow = None if settings.shadow is None else Shadow(settings.shadow, context, settings.limits)
 
     @staticmethod
     @hookimpl
@@ -116,6 +118,9 @@ class PolicyPlugin:
         self._policies.load()
         self._say_loaded()
         self._notes.load()
+        if self._shadow is not None:
+            self._shadow.read()()
+            self._shadow.notes.load()
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -126,7 +131,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """The policies in force, to be read, changed, checked, tried and asked by other plugins."""
+        """The policies in force, to be read, changed and checked by other plugins."""
         return {PolicyTexts: self._policies}
 
     @hookimpl
@@ -134,6 +139,7 @@ class PolicyPlugin:
         """Read and compile all policies again; they are in force, together, once the reload of all plugins has succeeded."""
         try:
             put_in_force = self._policies.prepare()
+            use_shadow = None if self._shadow is None else self._shadow.read()
         except ConfigError as error:
             self._refused = (files_refused(self._context.name, error),)
             raise
@@ -144,6 +150,8 @@ class PolicyPlugin:
             except ConfigError as error:  # a client has set a policy since, with which the files do not go
                 self._refused = (files_refused(self._context.name, error),)
                 raise
+            if use_shadow is not None:
+                use_shadow()
             self._refused = ()
             self._say_loaded()
 
@@ -152,28 +160,17 @@ class PolicyPlugin:
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
         """The decisions of the policies, and their problems."""
-        self._policies.take_memory()
         self._keep()
         policy = self._policies.policy
         if policy is None:
             return self._not_read
-        trial = self._policies.on_some
-        if trial is not None:
-            trial.prepare()
         result = self._notes.evaluate(policy, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
-        if trial is not None:
-            tried, remarks = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
-            ended = self._policies.settle(trial)
-            if ended is None or ended.state is CanaryState.PROMOTED:
-                decisions = tried
-                found.extend(remarks)
-            else:  # the trial does harm: the policies in force decide already in this cycle
-                harm = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
-                found.append(Problem(Source(self._context.name), harm, severity=Severity.WARNING, hint="`mom policy history`"))
-        self._policies.newest = snapshot, result
+        if self._shadow is not None:
+            found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
+        self._policies.newest = result
         found.extend(decisions)
         return found
 
@@ -202,6 +199,8 @@ class PolicyPlugin:
         default policies that are left out."""
         try:
             policy = self._policies.check_files()
+            if self._shadow is not None:
+                self._shadow.read()
             remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
             texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
             wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
@@ -217,17 +216,21 @@ class PolicyPlugin:
         found = read_policies(settings.directory, settings.file, settings.limits)
         declared = self._context.declarations
         texts, left_out = self._usable_defaults(found.texts, declared) if settings.wants_defaults else ({}, [])
-        self._not_read = (*self._absent_folder(), *left_out)
+        self._not_read = (*self._absent_folders(), *left_out)
         texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
         return Read(texts, declared, found.problems)
 
-    def _absent_folder(self) -> Iterator[Problem]:
-        """Yield a problem if the folder of the settings does not exist, such as for a mistyped name."""
-        folder = self._settings.directory
-        if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
-            message = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"
-            hint = "make it, or write another `directory`"
-            yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
+    def _absent_folders(self) -> Iterator[Problem]:
+        """Yield a problem for each folder of the settings that does not exist, such as for a mistyped name."""
+        settings = self._settings
+        for folder, setting, lost in (
+            (settings.directory, "directory", "no policy of yours is read"),
+            (settings.shadow, "shadow", "nothing is on trial"),
+        ):
+            if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
+                message = f"{folder} is {'no folder' if folder.exists() else 'not there'}: {lost}"
+                hint = f"make it, or write another `{setting}`"
+                yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
         """The default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop all;

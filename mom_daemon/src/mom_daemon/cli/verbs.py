@@ -40,7 +40,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
 """What mom's own distributions bring that have verbs only, in the order in which help shows it: where a verb comes from that is missing."""
 
 
-_OF_POLICIES: Final = ("canary", "history", "list", "remove", "reset", "rollback", "set", "show")
+_OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 
 PLUGINS_VERBS: Final[Mapping[str, str]] = {
     "eviction": "mom-plugins-sla",

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Protocol
 
-from mom_core import ConfigError, Entity, MomError, Problem, Source, Value, printable
+from mom_core import ConfigError, MomError, Problem, Source, Value, printable
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,54 +86,6 @@ class PolicyChange:
     diff: str = ""
 
 
-class CanaryState(StrEnum):
-    """How policies that are tried on some guests are."""
-
-    RUNNING = "running"
-    PROMOTED = "promoted"  #: in force for all guests now
-    ROLLED_BACK = "rolled-back"  #: in force for no guest: guests or the host fared worse, or too little is known
-    ABORTED = "aborted"  #: the operator has ended it
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryGroup:
-    """How some guests fare: how many there are, how many samples were taken of them, in how many of those it is known how the guest was, in
-    how many it was unhealthy (short of memory, swapping, waiting, below its guarantee), and how many of its programs were killed."""
-
-    guests: int = 0
-    samples: int = 0
-    known: int = 0
-    unhealthy: int = 0
-    killed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """Policies that are tried on some guests while the others keep those in force.
-
-    `what` they change, in words; `share` of the guests or the pattern `guests` says who they are tried on, `on` who that is now. They are
-    tried for `duration_seconds`, of which `left_seconds` are left; `began_at` is seconds since the epoch. `before` is how the same guests
-    fared before. `reason` says why it ended so; `note` what the trial cannot tell. `version` is of the policies in force meanwhile.
-    """
-
-    state: CanaryState
-    what: str
-    who: str
-    version: str
-    share: float | None
-    guests: str
-    duration_seconds: float
-    began_at: float
-    left_seconds: float
-    cycles: int = 0
-    on: Sequence[Entity] = ()
-    canary: CanaryGroup = CanaryGroup()
-    others: CanaryGroup = CanaryGroup()
-    before: CanaryGroup = CanaryGroup()
-    reason: str = ""
-    note: str = ""
-
-
 class PolicyTexts(Protocol):
     """The policies of an evaluator, to be read and changed while it works. Any thread may call this.
 
@@ -143,10 +94,6 @@ class PolicyTexts(Protocol):
 
     What changes raises `PolicyConflict` if the version is no longer `expected_version` (None: whatever it is), and `PolicyRefused`
     with all that is wrong in the texts. `who` is for the log and the history, such as `xmlrpc, process 812 of user 36`.
-
-    Policies can be tried on some guests first: one trial at a time, in which nothing else changes the policies. It ends by itself: as soon
-    as guests or the host fare worse than before and than the other guests, and at the end of its time, when the policies go into force for
-    all guests if enough is known that speaks for them, and for none if not. Each beginning and end is in the history.
     """
 
     def state(self) -> PolicyState:
@@ -188,28 +135,6 @@ class PolicyTexts(Protocol):
         """Why the newest evaluation ended before its end, so that not all was decided, with the place in the texts. Empty if it did not,
         and before the first one.
         """
-
-    def begin_canary(
-        self,
-        changes: Mapping[str, str | None],
-        *,
-        who: str,
-        seconds: float,
-        share: float | None = None,
-        guests: str = "",
-        expected_version: str | None = None,
-    ) -> Canary:
-        """Try changes, as `change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern; with a share
-        of 1, on the host, too.
-
-        Raises what `change` raises, and `MomError` when there is nothing to try, no guest to try it on, or a trial already.
-        """
-
-    def canary(self) -> Canary | None:
-        """The trial that runs, or the last one; None when there was none."""
-
-    def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
-        """Put what is tried in force for all guests now, or for none. Raises `MomError` when no trial runs."""
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:

@@ -3,7 +3,6 @@
 import { Refused, ask, get, said } from "./api.js";
 import { h, seen, write } from "./elements.js";
 import { coded, moment } from "./figures.js";
-import { Trial } from "./trial.js";
 
 /** @import { Mom } from "./known.js" */
 
@@ -67,10 +66,9 @@ export class PoliciesView {
     const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Forget all changes, read the files again");
     const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. Changing them takes the group or the token that the plugin http names as ",
       h("code", null, mom.me?.local ? "change_group" : "change_token"), ".");
-    this.trial = new Trial(this.may, () => (drafts.has(this.name) ? { changes: { [this.name]: this.text.value }, tag: this.seenTag } : null), (what) => this.tries(what));
     this.pane = h("div", { hidden: true }, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
     this.element = h("div", null, h("h2", null, "Policies"), rights, this.message, h("div", { class: "editing" }, h("div", null, this.names, fresh), this.pane),
-      this.trial.element, h("h3", null, "History"), reset && h("div", { class: "bar" }, reset), this.history);
+      h("h3", null, "History"), reset && h("div", { class: "bar" }, reset), this.history);
     this.load();
   }
 
@@ -82,7 +80,7 @@ export class PoliciesView {
       if (!kept) this.name = this.items[0]?.name ?? "";
       this.list();
       this.open();
-      await Promise.all([this.past(), this.trial.load()]);
+      await this.past();
     } catch (error) {
       this.complain(error);
     }
@@ -95,13 +93,10 @@ export class PoliciesView {
     for (const one of this.items) if (drafts.get(one.name)?.text === one.text) drafts.delete(one.name);
   }
 
-  update() {
-    return this.trial.update();
-  }
+  update() {} // an event tells of changes
 
-  /** Another operator has changed the policies, or a trial goes on. @param {string} name @param {any} content */
-  async tell(name, content) {
-    if (name === "canary") this.trial.show(content);
+  /** Another operator has changed the policies. @param {string} name */
+  async tell(name) {
     if (name !== "policies" || !this.tag || this.busy) return;
     try {
       const known = await ask("GET", "v1/policies");
@@ -229,22 +224,6 @@ export class PoliciesView {
     }
   }
 
-  /** A trial is begun or ended here. @param {() => Promise<void>} what */
-  async tries(what) {
-    const over = this.tag;
-    this.busy = true;
-    try {
-      await what();
-      /** @type {{ items: Api.PolicyChange[] }} */
-      const { items } = await get("v1/policy-history");
-      const [now, before] = items.map(tagOf);
-      if (now && before === over) goOn(over, now);
-    } finally {
-      this.busy = false;
-    }
-    await this.load();
-  }
-
   async save(tag = this.seenTag) {
     if (!drafts.has(this.name)) return;
     const { name } = this;
@@ -313,7 +292,7 @@ export class PoliciesView {
   async past() {
     /** @type {{ items: Api.PolicyChange[] }} */
     const { items } = await get("v1/policy-history");
-    // Versions that differ in no text, such as where a trial begins, or ends and changes nothing.
+    // Versions that differ in no text, such as after a reload.
     const changed = items.findIndex((one) => one.diff);
     for (const same of items.slice(1, changed < 0 ? items.length : changed + 1)) goOn(tagOf(same), tagOf(items[0] ?? same));
     this.seenTag = drafts.get(this.name)?.tag ?? this.seenTag;

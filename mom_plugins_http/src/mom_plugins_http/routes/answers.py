@@ -12,7 +12,6 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names, printable
 from mom_daemon import Seconds, Time, find_guest, guests_unknown, json_text
-from mom_kvm import Canary, PolicyTexts
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError
@@ -67,12 +66,6 @@ def as_object(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: as_object(getattr(value, one.name)) for one in fields(value)}
     return [as_object(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def canary_of(kept: PolicyTexts) -> Canary | None:
-    """The policies that are tried on some guests, or were last. Raises `TypeError` for what is none."""
-    found = kept.canary()
-    return None if found is None else sound(Canary, found)
 
 
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:

@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 
 from mom_core import PluginContext
 from mom_daemon import ReportDocument, json_text
-from mom_kvm import Canary
 from mom_plugins_http.report_changes import ReportChanges, changes_between
 from mom_plugins_http.routes.answers import FIELDS, wanted_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
@@ -66,13 +65,7 @@ class Events:
 
     def routes(self) -> list[Route]:
         """Its operation."""
-        events = {
-            "report": ReportDocument,
-            "cycle": ReportChanges,
-            "reservations": NewReservationsModel,
-            "policies": NewPoliciesModel,
-            "canary": Canary,
-        }
+        events = {"report": ReportDocument, "cycle": ReportChanges, "reservations": NewReservationsModel, "policies": NewPoliciesModel}
         return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
 
     def tell(self, news: Sequence[Item]) -> None:

@@ -17,8 +17,7 @@ from starlette.responses import Response
 
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns, guests_unknown
-from mom_kvm import Canary, CanaryState, PolicyTexts
-from mom_plugins_http.routes.answers import CycleAnswers, asked, canary_of
+from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
@@ -56,13 +55,13 @@ class MetricsRoutes:
         view = self._answers.view()
 
         def made() -> bytes:
-            return exposition(view, self._selection, asked(self._answers.context, PolicyTexts, canary_of))
+            return exposition(view, self._selection)
 
         return Response(view.answer("metrics", made), media_type=MEDIA_TYPE)
 
 
-def exposition(view: ReportView, selection: GuestSelection, canary: Canary | None = None) -> bytes:
-    """All metrics of a report, and of policies that are tried on some guests, or were last."""
+def exposition(view: ReportView, selection: GuestSelection) -> bytes:
+    """Return all metrics of a report."""
     lines: list[str] = []
     report = view.report
     known = not guests_unknown(report.snapshot.guests, report.verdict)  # that there is none is not known, either
@@ -74,7 +73,6 @@ def exposition(view: ReportView, selection: GuestSelection, canary: Canary | Non
         _totals(view.totals),
         _plugins(report),
         _trial(report),
-        _canary(canary),
     ):
         for family in part:
             family.write(lines)
@@ -226,24 +224,6 @@ def _trial(report: Report) -> Iterator[_Family]:
         return
     yield _one("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
     yield _one("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(report.differences()))
-
-
-def _canary(canary: Canary | None) -> Iterator[_Family]:
-    if canary is None:
-        return
-    states = [(f'{{state="{state}"}}', int(canary.state is state)) for state in CanaryState]
-    yield _Family("mom_canary_state", "1 for the state of what is tried on some guests, or was last.", states)
-    yield _one("mom_canary_begin_timestamp_seconds", "When that began, in seconds since the epoch.", canary.began_at)
-    yield _one("mom_canary_left_seconds", "How long it is still tried.", canary.left_seconds)
-    groups = [(f'{{group="{name}"}}', getattr(canary, name)) for name in ("canary", "others", "before")]
-    for key, name, text in (
-        ("guests", "mom_canary_guests", "Guests on trial, all others, and those on trial before."),
-        ("samples", "mom_canary_samples_total", "Samples of these guests: one of each in each cycle."),
-        ("known", "mom_canary_known_samples_total", "Samples in which it is known how the guest was."),
-        ("unhealthy", "mom_canary_unhealthy_samples_total", "Samples in which the guest was unhealthy."),
-        ("killed", "mom_canary_killed_programs_total", "Programs that were killed in these guests."),
-    ):
-        yield _Family(name, text, [(label, getattr(group, key)) for label, group in groups])
 
 
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, format_kib
-from mom_kvm import CanaryState, PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
-from mom_plugins_http.routes.answers import as_object, asked, canary_of, sound, whose
+from mom_kvm import PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
+from mom_plugins_http.routes.answers import as_object, asked, sound, whose
 from mom_plugins_http.routes.published import PastNote
 
 Service = TypeVar("Service")
@@ -47,7 +47,6 @@ class News:
         self._context = context
         self._states: dict[str, ReservationState] | None = None
         self._version: str | None = None
-        self._trial: tuple[float, CanaryState] | None = None
         self._wrong: dict[str, str] = {}
         self.notes: Sequence[PastNote] = ()
         """Changes in words, the newest first, also those before this was asked first; replaced as a whole."""
@@ -61,7 +60,7 @@ class News:
     def gather(self) -> Sequence[Item]:
         """The changes since this was asked last."""
         self._wrong = {}
-        found = [*self._reservations(), *self._policies(), *self._canary()]
+        found = [*self._reservations(), *self._policies()]
         self.wrong = self._wrong
         return found
 
@@ -96,13 +95,6 @@ class News:
         changes = history[since:until]
         self._note([PastNote(one.time, "policies", f"{one.what}, by {one.who}") for one in changes])
         return [Item("policies", {"version": version, "items": as_object(changes)})] if before is not None else ()
-
-    def _canary(self) -> Sequence[Item]:
-        found = self._asked(PolicyTexts, canary_of)
-        if found is None or (now := (found.began_at, found.state)) == self._trial:
-            return ()
-        self._trial = now
-        return [Item("canary", as_object(found))]
 
 
 def _reservation_note(one: Reservation, time: float) -> PastNote:

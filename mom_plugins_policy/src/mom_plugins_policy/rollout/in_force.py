@@ -19,7 +19,7 @@ from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginC
 from mom_kvm import NoteStore, PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
-from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.rollout.versions import Overlay, Version, difference
 
 REMEMBERED_CHANGES: Final = 50
@@ -62,6 +62,8 @@ class ChangingPolicies:
     ) -> None:
         self.policy: Policy | None = None
         """The policy that an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
+        self.newest: Result | None = None
+        """The newest evaluation."""
         self.memory = notes.memory
         self.set_memory = notes.set_memory
         self._context = context
@@ -139,6 +141,10 @@ class ChangingPolicies:
         return commit
 
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
+
+    def failure(self) -> str:
+        """Return why the newest evaluation ended before its end."""
+        return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
         """The policies in force now."""

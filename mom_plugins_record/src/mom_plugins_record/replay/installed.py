@@ -8,7 +8,7 @@ from typing import Final
 
 from mom_core import MomError, Value, load_config
 
-SOURCES: Final = frozenset({"directory", "file"})
+SOURCES: Final = frozenset({"directory", "file", "shadow"})
 """Settings that say where an evaluator's policies come from. A recording has the texts; what stands in such a place here is not it."""
 
 

@@ -1,0 +1,69 @@
+"""Policies on trial: evaluated beside those in force, and only reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from mom_core import PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
+from mom_kvm import PolicyState
+from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.rollout.notes import PolicyNotes
+from mom_plugins_policy.sources import read_policies
+
+_SHOWN: Final = 5  # errors of one evaluation
+
+
+class Shadow:
+    """Policies of a folder, which replace those in force of the same names, and are evaluated beside the others.
+
+    :param limits: of the policies in force
+    """
+
+    def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
+        self.notes = PolicyNotes(context, "shadow-notes.json", "policies on trial")
+        self._folder = folder
+        self._context = context
+        self._limits = limits.beside()
+        self._texts: Mapping[str, str] = {}
+        self._policy: Policy | None = None
+        self._beside = ""
+        """The version of the policies in force with which the policy was compiled."""
+        self._trouble: Sequence[Problem] = ()
+
+    def read(self) -> Callable[[], None]:
+        """Read the folder; the returned function puts it to use. Raise `ConfigError` for a file that cannot be read."""
+        found = read_policies(self._folder, None, self._limits).usable()
+
+        def commit() -> None:
+            self._texts, self._beside = found.texts, ""
+
+        return commit
+
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
+        """Return all decisions and errors of the policies on trial."""
+        if self._beside != in_force.version:
+            self._compile(in_force)
+        if self._policy is None:
+            return [*self._trouble]
+        result = self.notes.evaluate(self._policy, snapshot, history)
+        found: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
+        for fault in result.errors[:_SHOWN]:
+            source = fault.source._replace(name=f"shadow {fault.source.name}")
+            found.append(Problem(source, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
+        return found
+
+    def _compile(self, in_force: PolicyState) -> None:
+        self._beside, self._trouble = in_force.version, ()
+        texts = {**{name: policy.text for name, policy in in_force.texts.items()}, **self._texts}
+        try:
+            self._policy = Policy.compile(texts, self._context.declarations, self._limits)
+        except PolicyError as error:
+            self._policy = None
+            message = f"the shadow policies cannot be used: {printable(str(error.faults[0]), 300)}"
+            hint = f"`mom policy check {self._folder}`"
+            self._trouble = [Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=hint)]
+            self._context.log.error("%s", message)
