@@ -36,20 +36,10 @@ def test_a_host_below_its_hard_watermark_is_warned_of() -> None:
     assert growth.name == "growth", "that is known as well"
 
 
-def test_growth_goes_on_to_be_told_while_the_host_is_full() -> None:
-    host = {"mem_available": 62 * GIB, "mem_really_available": 0, "mem_growth_peak": 3 * GIB}
-    assert [one.name for one in conditions(snapshot(host=host), MemoryState.LOW, PromisesKept())] == ["memory", "growth"]
-
-
 @pytest.mark.parametrize("state", [MemoryState.LOW, MemoryState.HARD])
 def test_why_no_guest_gives_is_said_of_a_host_that_lacks_memory(state: MemoryState) -> None:
     (condition,) = conditions(FULL, state, PromisesKept(), lambda: "no policy in force reads Host.mem_reserved")
     assert "no policy in force reads Host.mem_reserved" in condition.why
-
-
-def test_mom_has_the_time_to_put_a_full_host_right_before_that_is_an_error() -> None:
-    (condition,) = conditions(FULL, MemoryState.LOW, PromisesKept())
-    assert 0 < condition.after < 60
 
 
 def test_more_is_promised_than_there_is_though_there_is_room_yet() -> None:

@@ -112,17 +112,6 @@ class TestWithRoom:
         host.see(8 * GIB, a_guest("other"))
         assert host.left == []
 
-    def test_one_list_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
-        other, web = a_guest("other"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
-        host.see(8 * GIB, other)
-        made = host.launch()
-        host.see(8 * GIB, other, web)
-        host.see(8 * GIB, other)
-        assert host.one(made.reservation).state is ReservationState.TAKEN
-        for _ in range(LISTS_UNTIL_GONE):
-            host.see(8 * GIB, other)
-        assert host.one(made.reservation).state is ReservationState.USED
-
     def test_the_first_list_after_a_restart_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
         other, web = a_guest("other", incarnation="1"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
         host.see(8 * GIB, other)
@@ -291,13 +280,6 @@ class TestWithoutRoom:
         made = host.launch(launched(kib=8 * GIB))
         assert (made.state, made.reservation, host.left) == (STARTS, kept.id, [("web", 2 * GIB)])
 
-    def test_it_takes_no_more_of_the_operators_than_fits(self, host: LaunchingHost) -> None:
-        kept = host.reserved(GIB, a_guest("a"), available=3 * GIB)
-        made = host.launch(launched(kib=8 * GIB))
-        assert made.reservation not in {"", kept.id}
-        host.see(3 * GIB, a_guest("a"), a_guest("small", GIB // 2, rss=0))
-        assert host.taker(host.one(kept.id)) == "small"
-
     def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost, caplog: pytest.LogCaptureFixture) -> None:
         host.see(KEEPS)
         made = host.launch()
@@ -354,14 +336,6 @@ class TestWhatIsNotKnown:
         strict.follow(Snapshot(monotonic=strict.clock.now))
         assert made.state is WAITING
         assert strict.later(made, 10.1).state is STARTS
-
-    def test_what_is_released_meanwhile_starts_the_guest(self, strict: LaunchingHost) -> None:
-        strict.see(2 * GIB, a_guest("a"))
-        made = strict.launch()
-        strict.kept.release(made.reservation)
-        made = strict.launches.look(made)
-        assert made.state is STARTS
-        assert "given up" in made.note
 
     def test_what_is_decided_stays_so(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))

@@ -17,21 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_guest, seen
 
-from mom_core import (
-    Clock,
-    DefaultPolicy,
-    Engine,
-    Guest,
-    Host,
-    MomError,
-    PluginContext,
-    Report,
-    Snapshot,
-    StateFile,
-    UnitError,
-    Value,
-    as_number,
-)
+from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, UnitError, Value, as_number
 from mom_devkit import HandClock, config_of, declared
 from mom_kvm import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
@@ -306,12 +292,6 @@ class TestWhatGuestsCanSpare:
         assert self.spare(replace(guest, fields={**guest.fields, **more})) == 0
         assert self.spare(replace(guest, blocked={"balloon_target": "no balloon"})) == 0
 
-    def test_a_guest_of_whose_class_nothing_was_heard_counts_for_nothing(self) -> None:
-        guests = BalloonedGuests(8 * MIB)
-        guests.see(seen(0.0, 8 * GIB, a_guest("a"), a_guest("b")))
-        guests.unheard = {"a"}
-        assert spare_of(guests, LawParameters(), LIMITS).total == self.spare(a_guest("b"))
-
     def test_a_guest_that_is_being_shrunk_needs_what_it_needed_at_its_former_size(self) -> None:
         shrinking = a_guest("a", size=3 * GIB, mem_usable=3 * GIB)  # by statistics from when it had 4 GiB
         assert self.spare(shrinking) > self.spare(a_guest("a"), shrinking)
@@ -343,10 +323,6 @@ class TestWhatGuestsCanSpare:
         """Of a guest of 64 GiB none takes less than 1.92 GiB, nor what sweeps have missed lately."""
         spare = self.spare(self.freed(idle, missed))
         assert (0.7 * (idle - missed) * GIB - GIB < spare <= (idle - missed) * GIB) if counts else spare == 0
-
-    def test_what_the_last_sweep_leaves_does_not_count(self) -> None:
-        """One takes no more than a balloon moves in a cycle, 4.3 GiB; of 6 GiB, what is left then is not worth another."""
-        assert self.spare(self.freed(6.0)) < 5 * BALLOON_KIB_PER_SECOND < self.spare(self.freed(7.5))
 
     def test_what_a_guest_that_is_trimmed_keeps_as_less_is_not_worth_a_trim_is_not_promised(self) -> None:
         """A guest of 64 GiB that fills 16 GiB with page cache, and has bursts of 8 GiB."""
@@ -387,12 +363,6 @@ class TestHowSoon:
             assert seconds is not None
             assert less is not None
             assert 2 * cycle <= less <= seconds
-
-    def test_half_comes_in_a_cycle_and_the_last_tenth_in_several(self) -> None:
-        spare = Spare(1000.0, 1000.0)
-        assert seconds_to_free(500, spare, 5, LawParameters()) == 10
-        assert seconds_to_free(900, spare, 5, LawParameters()) == 25
-        assert seconds_to_free(0, spare, 5, LawParameters()) == 0
 
     def test_a_guest_gives_no_faster_than_its_balloon_moves(self) -> None:
         one, many = Spare(40 * GIB, 40 * GIB, largest=40 * GIB), Spare(40 * GIB, 40 * GIB, largest=GIB)
@@ -574,21 +544,6 @@ class TestAcrossRestarts:
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
         assert host.begin().reserved_kib() == 0
         assert "as the host was rebooted" in caplog.text
-
-    @pytest.mark.parametrize("name", ["memory_kib", "deadline", "made", "created"])
-    def test_damage_within_a_reservation_is_damage(self, host: KeptReservation, name: str, caplog: pytest.LogCaptureFixture) -> None:
-        host.reserved(GIB)
-        content = json.loads(host.file.read_text())["content"]
-        content["reservations"][0][name] = "soon"
-        StateFile(host.file, "the file of reservations", dict).write(content)
-        assert host.begin().reserved_kib() == 0
-        assert "damaged" in caplog.text
-
-    def test_a_folder_that_cannot_be_written_is_said(self, host: KeptReservation) -> None:
-        (host.context.root / "state").write_text("no folder")
-        host.reserved(GIB)
-        assert "cannot be written" in host.context.state_files[-1].write_error
-        assert host.kept.reserved_kib() == GIB
 
     def test_the_file_goes_with_the_last_one(self, host: KeptReservation) -> None:
         made = host.reserved(GIB)

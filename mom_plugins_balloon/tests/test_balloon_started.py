@@ -180,14 +180,6 @@ class TestWhatItStartedWith:
         guests.has("vm", None, None)
         assert guests.holds() == {"vm": 1}
 
-    def test_a_maximum_that_becomes_known_later_counts_from_then(self, guests):
-        guests.started("vm", 1, None)
-        assert guests.holds() == {"vm": 1}
-        guests.has("vm", 2, 4)
-        assert guests.holds() == {"vm": 1}
-        guests.has("vm", 2, 8)
-        assert guests.holds() == {"vm": 2}
-
     def test_a_guest_of_unknown_size_is_promised_nothing_that_is_known(self, guests):
         guests.has("vm", None, 4)
         assert [guests.holds() for _ in range(3)] == [{}, {}, {}]
@@ -220,15 +212,6 @@ class TestAfterARestart:
         assert guests.holds() == {"vm": 1}
         assert guests.may_have("vm", 4)
 
-    def test_a_mom_that_was_not_told_to_promise_it_has_noted_it_all_the_same(self, tmp_path):
-        guests = Guests(tmp_path, guarantee=None)
-        guests.started("vm", 1)
-        assert guests.holds() == {}
-        guests.guarantee = "start"
-        guests.start_mom()
-        guests.has("vm", 3)
-        assert guests.holds() == {"vm": 1}
-
     def test_where_there_is_no_note_the_ledger_knows_what_stood_there_before_mom(self, guests):
         guests.changed("vm", 1)
         guests.changed("other", 1, run="0")
@@ -241,15 +224,6 @@ class TestAfterARestart:
         guests.changed("vm", 2)
         guests.start_mom()
         assert guests.holds() == {"vm": 1}
-
-    def test_a_damaged_file_is_set_aside_and_the_ledger_counts(self, guests):
-        guests.started("vm", 1)
-        (guests.folder / "balloon" / "starts.json").write_text('{"state":"starts"')
-        guests.changed("vm", 1)
-        guests.start_mom()
-        guests.has("vm", 3)
-        assert guests.holds() == {"vm": 1}
-        assert list((guests.folder / "balloon").glob("starts.json.damaged-*"))
 
     def test_guests_are_remembered_while_their_hypervisor_does_not_list_them(self, guests):
         guests.has("other", 2)

@@ -53,7 +53,8 @@ def conditions(
         message = f"guests may take {format_kib(growth or 0.0)} within 3 s, as they did before, and the host has less available"
         yield Condition(GROWTH, message, "" if short else why, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
-        yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
+        cure = f"{_OVERSOLD}; host_reserve of the plugin balloon is not promised to guests"
+        yield Condition(PROMISES, oversold, standing.losers(), cure, Severity.WARNING)
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
@@ -66,10 +67,7 @@ def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:
-    """Yield promises that the host or a guest cannot keep, and invalid promises."""
-    if oversold := standing.oversold():
-        hint = f"{_OVERSOLD}; host_reserve of the plugin balloon is not promised to guests"
-        yield Problem(source, oversold, None, Severity.ERROR, hint)
+    """Yield promises of more than a guest's maximum, and invalid promises."""
     for promise in standing.guests.values():
         if promise.beyond is not None:
             message = f"the guest is promised {format_kib(promise.beyond)}, more than its maximum of {format_kib(promise.promised)}"

@@ -141,14 +141,12 @@ class PromisesKept:
             return ""
         return f"guests are promised {format_kib(self.total)} together, and this host can promise {format_kib(self.room)}"
 
-    def oversold(self) -> str:
-        """Return the same message with the guests that lose by it."""
-        if not (message := self.oversold_by()):
-            return ""
-        losers = [
-            f"{printable(loser.guest.name, 30)} {format_kib(loser.guarantee)} of {format_kib(loser.promised)}" for loser in self.shrunk
+    def losers(self) -> str:
+        """Return the guests whose guarantees shrink, in words."""
+        names = [
+            f"{printable(loser.guest.name, 30)} has {format_kib(loser.guarantee)} of {format_kib(loser.promised)}" for loser in self.shrunk
         ]
-        return f"{message}: guarantees shrink, the lowest priority first. Guaranteed now: {first_names(losers)}"
+        return f"guarantees shrink, the lowest priority first: {first_names(names)}"
 
 
 def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
