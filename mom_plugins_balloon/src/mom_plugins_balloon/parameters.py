@@ -1,4 +1,4 @@
-"""The balloon law's parameters: settings of the plugin, each with its unit and its reason. Everything that needs one reads it here."""
+"""The balloon law's parameters: settings of the plugin, each with its unit and its reason."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from mom_core import Duration, Size, StrictModel
 Ratio = Annotated[float, Field(ge=0, le=100)]
 
 BALLOON_KIB_PER_SECOND: Final = 900_000.0
-"""KiB/s. What a virtio balloon moves; a step is no larger than what it moves in a cycle, so that it is done when the next one begins."""
+"""KiB/s. Speed of a virtio balloon. A step is no larger than a balloon moves in a cycle, and ends before the next one."""
 
 SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
-"""KiB/s. What a slow one moves: for so long a guest is waited for."""
+"""KiB/s. Speed of a slow balloon: mom waits for a guest by this speed."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""s. How long it takes to notice that a guest that is swept grows, and to give its headroom back, until that was measured on this host: at
-most 0.45 s for guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_collisions.py). With KVM, less."""
+"""s. Time to notice that a guest grows during its sweep, and to return its headroom, until it was measured on this host. At most 0.45 s for
+guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_collisions.py); less with KVM."""
 
 
 class LawParameters(StrictModel):
-    """What guests keep, when they suffer, and how memory moves."""
+    """Memory that guests keep, signs that they suffer, and speeds at which memory moves."""
 
     # --- the host
 
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
-    """Times the high watermark: with more available, guests get back what was taken. What they do with it must not lead straight to a
-    shortage."""
+    """Times the high watermark: with more available, guests get memory back. Their use of it must not lead straight to a shortage."""
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Times the high watermark: with less available, guests give of their margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
@@ -37,101 +36,100 @@ class LawParameters(StrictModel):
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Times the high watermark: a smaller shortage is not worth taking page cache or margins."""
     rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Ratio of what guests are expected to take together before long (plugin forecast): so much is available before they take it, of
-    memory that hurts no guest. The error that forecasts had is in it already. 0: nothing goes by what is expected."""
+    """Ratio of the memory that guests are expected to take together soon (plugin forecast). So much is made available before, by means that
+    hurt no guest. Past errors of the forecast are included. 0: the law ignores forecasts."""
 
-    # --- what a guest keeps
+    # --- a guest's own memory
 
     margin: Size = 80 << 20
-    """What a guest keeps above its need when it gives. Guests of 1 GiB with bursts of 450 MiB have been run with 40 MiB and 10 %, and their
-    kernels killed programs; with 80 MiB and 25 % they did not."""
+    """Memory that a guest keeps above its need when it gives. Kernels killed programs in guests of 1 GiB with bursts of 450 MiB at 40 MiB
+    and 10 %; at 80 MiB and 25 % they did not."""
     margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
     """The same as a percentage of the need; both count together."""
     target_headroom: Ratio = 2.0
-    """Times the margin: what should be usable in a guest."""
+    """Times the margin: the headroom that a guest should have."""
     tight_margin: Ratio = 0.6
-    """Times the margin: what a guest has beyond its burst at least, unless the host is below its hard watermark."""
+    """Times the margin: memory that a guest has beyond its burst at least, unless the host is below its hard watermark."""
     least: Ratio = 0.25
-    """Times the margin: what a guest keeps in any case."""
+    """Times the margin: memory that a guest keeps in any case."""
     runs_out: Ratio = 0.2
     """Times the margin: with less usable, a guest runs out of memory."""
     grows_to: Ratio = 1.5
-    """Times the margin: a guest that runs out grows to this at least, so that it need not ask again at once."""
+    """Times the margin: a guest that runs out grows at least to this, and need not ask again at once."""
     exhausted: Ratio = 0.1
-    """Times the margin: with less usable, a guest wants more than its past tells."""
+    """Times the margin: with less usable, a guest wants more than its past shows."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of what was taken from a guest: it grows by this at least when it wants more than its past tells, as how much is unknown."""
+    """Ratio of the memory taken from a guest. It grows by this at least if it wants more than its past shows."""
 
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Ratio of what is usable: a guest with more page cache fills what it is given with more of it, so headroom is not free for it."""
+    """Ratio of usable memory. A guest with more page cache fills new memory with page cache, so headroom is not free for it."""
 
     # --- how memory moves
 
     shrink_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
-    """Ratio of what a guest can spare: it gives no more in a cycle. Even by statistics from before its last step, which promise too much by
-    that step, it gives no more than it can spare."""
+    """Ratio of the memory that a guest can spare: it gives no larger part in a cycle. Statistics from before its last step promise too much
+    by that step; even then it keeps enough."""
     step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20
-    """A smaller step is not worth a command, and a smaller shortage no step."""
+    """Smallest change that is worth a command. A smaller shortage is not worth a step."""
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
-    """A guest is swept for this much at least, as a sweep costs it two changes of its balloon."""
+    """Least memory for which a guest is swept, because a sweep costs it two changes of its balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """The same as a ratio of its size, whichever is more; but no more than half of what its balloon moves in a cycle."""
+    """The same as a ratio of its size; the larger of the two counts, up to half of the memory that its balloon moves in a cycle."""
     sweep_keeps: Size = 32 << 20
-    """What a sweep leaves a guest at least above its need and its page cache, until it has its headroom back."""
+    """Least memory that a sweep leaves a guest above its need and its page cache, until it has its headroom back."""
     growth_rate: Size = 320 << 20
-    """What a guest may take in a second, until it was known for `remember_bursts`: one program that fills memory takes so much. A sweep
-    leaves a guest what it takes until mom has noticed and has given its headroom back, unless its balloon deflates by itself (autodeflate)
+    """Growth in a second of a guest that mom has known for less than `remember_bursts`: one program that fills memory takes so much. A
+    sweep leaves a guest the memory that it takes until mom returns its headroom. Exceptions: its balloon deflates by itself (autodeflate),
     or the host is below its low watermark."""
     sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of a guest's maximum: a sweep leaves a guest that bursts again and again headroom for such a burst in one piece, up to this, as
-    long as the host is not tight. Linux refuses a program that asks for more than there is; one that asks for more than half is rare."""
+    """Ratio of a guest's maximum. A sweep leaves a guest with repeated bursts headroom for such a burst in one piece, up to this, unless
+    the host is tight. Linux refuses a program that asks for more than there is; one that asks for more than half is rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 3.0
-    """A guest whose statistics are older is not chosen for a sweep. They come once in a second or two, and their time is known in whole
-    seconds. The sweep itself begins by statistics of a second at most: it waits for the next where these are older."""
+    """Age: a guest with older statistics is not chosen for a sweep. They come once in a second or two, and their time is known in whole
+    seconds. The sweep itself starts with statistics of a second at most, and waits for the next if they are older."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
-    """For so long a sweep may take, besides the time that a slow balloon needs, before the guest gets its headroom back anyway."""
+    """Longest time of a sweep, besides the time that a slow balloon needs, before the guest gets its headroom back anyway."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
-    """For so long a guest is left in peace after its size has changed, unless the host is below its hard watermark."""
+    """Time for which a guest is left in peace after its size has changed, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
-    """For so long a guest with free page reporting must not have freed memory, nor its process have handed any back, before it is swept for
-    the rest. Linux reports in rounds of two seconds, a sixteenth of its free pieces in each: in two rounds without any, it is done."""
+    """Time without freed memory, after which a guest with free page reporting is swept for the remainder. Linux reports in rounds of two
+    seconds, a sixteenth of its free pieces in each. After two rounds without any, it is done."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """For so long after its kernel has first told of its memory a guest that was just started gives nothing, unless the host is below its
-    hard watermark: its programs have not begun yet, and what it uses until then says nothing of them. A guest that mom meets later is no
-    longer new when its process has run for so long. Of one that mom has seen come, no policy takes anything either."""
+    """Time for which a new guest gives nothing after its kernel has first reported its memory, unless the host is below its hard watermark.
+    Its programs have not begun yet, so its present use says nothing of them. A guest that mom meets later is no longer new when its process
+    has run for so long. No policy takes memory from a guest that mom has seen start."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
-    """Ratio of a guest's maximum: it gets back no more in a cycle, or a `step` where that is more, slower than it can be taken: what was
-    touched costs another shrink."""
+    """Ratio of a guest's maximum: it gets back no more in a cycle, or a `step` if that is more. This is slower than memory can be taken,
+    because touched memory costs another shrink."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of what guests have got back and not used yet: so much of it counts as used when guests that suffer are to grow."""
+    """Ratio of the memory that guests have got back and not used yet. So much of it counts as used when guests that suffer should grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
-    """Older statistics are not acted upon. Unset: 1.6 cycles, and 2 s at least, as their age is known in whole seconds."""
+    """Age: older statistics are not acted on. Unset: 1.6 cycles, and at least 2 s, because their age is known in whole seconds."""
 
 
 class WhenShort(StrEnum):
-    """What becomes of a launch for which the memory cannot be had, or not in time."""
+    """Outcome of a launch if its memory is not available in time."""
 
-    WARN = "warn"  #: the guest is started, and mom's log says what is missing
-    REFUSE = "refuse"  #: it is not started, and who starts it is told why
+    WARN = "warn"  #: the guest starts, and mom's log names the missing memory
+    REFUSE = "refuse"  #: it does not start, and the caller gets the reason
 
 
 class LaunchSettings(StrictModel):
-    """What happens when a hook of the hypervisor, or another program, asks before it starts a guest (`mom hook`)."""
+    """Behaviour when a hook of the hypervisor, or another program, asks before it starts a guest (`mom hook`)."""
 
     wait: Annotated[Duration, Field(ge=0, le=300)] = 10.0
-    """How long a start waits at most until the memory for the guest is there. `mom hook install` again where this is made longer."""
+    """Longest time that a start waits for its memory. Run `mom hook install` again after making it longer."""
     when_short: WhenShort = WhenShort.WARN
-    """What becomes of a guest for which the memory cannot be had, or not in time: `warn` starts it, `refuse` does not, and says why."""
+    """Outcome for a guest if its memory is not available in time: `warn` starts it, `refuse` does not and gives the reason."""
 
 
 class ReservationSettings(StrictModel):
-    """How memory is reserved for launches."""
+    """Settings of reservations for launches."""
 
     host_keeps: Size | None = None
-    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
-    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss, or what guests were seen to take
-    together within 3 s, if that is more."""
+    """Memory that the host keeps available beside all reservations; the policy in force must aim at more. Unset: half of the least for a
+    host of its size (0.4 GiB of 24), or the largest growth of all guests within 3 s, if that is more."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
+    """Time for which the reservation of a guest that has arrived is kept, until it has touched all of its memory."""
     launches: LaunchSettings = LaunchSettings()
     """What happens before each start of a guest, where a hook asks."""
