@@ -51,10 +51,10 @@ class LearntNeeds:
     """What a guest has taught.
 
     `said` is when its statistics were last made, `peak_at` and `hurts_at` when the largest use and the largest pain were seen; `pained`:
-    its last statistics told of pain. `process` is what its process holds beside what it uses, `stored_most` the most that it held, in the
+    its last statistics told of pain. `qemu_overhead` is what its process holds besides, `stored_most` the most that it held, in the
     host's memory and swap, and `hollow` by how much less that is now. `size_told` is what size was seen with the last statistics,
     `total_told` the total that they told. `size` is that of the snapshot before. `total` is what the guest had in all by the last
-    statistics: the kernels of some (Windows; Linux with autodeflate) count what their balloon has taken, too, which `counts_all` says;
+    statistics: the kernels of some (Windows; Linux with autodeflate) count what their balloon has taken, too, which `counts_balloon` says;
     `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most, as a
     mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst` what its
     use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its process to
@@ -69,14 +69,14 @@ class LearntNeeds:
     peak_at: float
     size_told: float | None
     total_told: float
-    process: float
+    qemu_overhead: float
     pained: bool = False
     hurts: float = 0.0
     hurts_at: float = 0.0
     rss: float | None = None
     stored_most: float = 0.0
     hollow: float = 0.0
-    hidden: float | None = None
+    kernel_reserved: float | None = None
     cache_share: float = 0.0
     size: float | None = None
     total: float | None = None
@@ -88,7 +88,7 @@ class LearntNeeds:
     burst_at: float = -math.inf
     rises: bool = False
     freed_at: float = -math.inf
-    counts_all: bool = False
+    counts_balloon: bool = False
     ballooned: float = 0.0
     kills: float | None = None
     grows_since: float = -math.inf
@@ -205,8 +205,8 @@ class BalloonedGuest:
     def note_maximum(self, maximum: float) -> None:
         """Count memory that is plugged in as kernel's own until the kernel takes it into use, which some never do by themselves."""
         learnt, before, self.maximum = self.learnt, self.maximum, maximum
-        if before is not None and maximum > before and learnt is not None and learnt.hidden is not None:
-            learnt.hidden += maximum - before
+        if before is not None and maximum > before and learnt is not None and learnt.kernel_reserved is not None:
+            learnt.kernel_reserved += maximum - before
 
 
 class CycleFacts(NamedTuple):
@@ -437,9 +437,10 @@ class BalloonedGuests:
         if any(needs):
             told = snapshot.numbers("kernel_reserved")
             columns["kernel_reserved"] = [
-                kib if need is None or need.hidden is None else int(need.hidden) for need, kib in zip(needs, told, strict=True)
+                kib if need is None or need.kernel_reserved is None else int(need.kernel_reserved)
+                for need, kib in zip(needs, told, strict=True)
             ]
-            columns["counts_balloon"] = [need is not None and need.counts_all for need in needs]
+            columns["counts_balloon"] = [need is not None and need.counts_balloon for need in needs]
         if facts.holds is not None:
             columns["guarantee"] = [facts.holds.get(guest.id, 0.0) for guest in guests]
         places = {guest.id: place for place, guest in enumerate(guests)}

@@ -125,7 +125,7 @@ class Learning:
             known, rss, size = memory.learnt, numbers[0], numbers[1]
             # What is pinned is backed, or comes from a pool of its own. Of a guest whose process is unknown, all counts.
             if size is not None and not guest.properties.get(PINNED):
-                process = PROCESS_KIB if known is None else known.process
+                process = PROCESS_KIB if known is None else known.qemu_overhead
                 backed = rss - process if rss is not None and rss > process else 0.0
                 room += size - backed if size > backed else 0.0
             if known is None:
@@ -170,13 +170,13 @@ class Learning:
             rate = max(0.0, (known.used - before) / passed)
             known.growth = max(rate, rate + (known.growth - rate) * math.exp(-passed / self._seconds))
             stays = total == known.total == known.total_told and size == known.size == known.size_told
-            if stays and size is not None and size - total == known.hidden:
+            if stays and size is not None and size - total == known.kernel_reserved:
                 had: float | None = total  # as of nearly all guests
             else:
                 had = _follow(known, total, size, request)
             if had is not None:
                 used = had - usable if had > usable else 0.0
-                away = 0.0 if request is None else _away(request, had + (known.hidden or 0.0))
+                away = 0.0 if request is None else _away(request, had + (known.kernel_reserved or 0.0))
                 share = _cache_share(usable, unused, caches, away)
                 if share < known.cache_share:  # the most that was seen lately
                     share = known.cache_share + (share - known.cache_share) * -math.expm1(-passed / self._seconds)
@@ -188,12 +188,12 @@ class Learning:
                 pained = bool(swap_in or faults or stalled) and _pained(usable, unused, swap_in, faults, stalled)
                 if pained or known.pained or known.hurts:
                     self._remember_pain(known, passed, usable, pained)
-        if unused is not None and size is not None and rss is not None and known.hidden is not None:
-            known.held = held = known.hidden + (total if known.total is None else known.total) - unused
+        if unused is not None and size is not None and rss is not None and known.kernel_reserved is not None:
+            known.held = held = known.kernel_reserved + (total if known.total is None else known.total) - unused
             # What is in the host's swap is backed, too: while that is unknown, the process may only seem small. And what the statistics
             # from before a change call held may have gone with the balloon.
             if swapped is not None and known.total is not None and (request is None or known.said > request.asked + 1.0):
-                known.process = min(known.process, max(0.0, rss + swapped - held))
+                known.qemu_overhead = min(known.qemu_overhead, max(0.0, rss + swapped - held))
 
     def _see_burst(self, known: LearntNeeds, used: float) -> None:
         """How much a guest's use has risen by to near its peak, more than once.
@@ -300,9 +300,9 @@ def _row(known: LearntNeeds, unknown: float, now: float) -> Sequence[Value]:
         int(known.peak + known.ballooned),  # as the guest counts: what is used is compared with it
         int(known.used),
         _thousandths(known.cache_share),
-        None if known.hidden is None else int(known.hidden),
+        None if known.kernel_reserved is None else int(known.kernel_reserved),
         None if known.rss is None else int(known.rss),
-        None if known.rss is None else int(known.process),
+        None if known.rss is None else int(known.qemu_overhead),
         int(known.hurts) if known.hurts > 0 else None,
         int(max(unknown, GROWTH_FACTOR * known.growth)),
         int(known.burst) if known.burst else None,
@@ -321,12 +321,12 @@ def learn_from_sweep(known: LearntNeeds, outcome: SweepOutcome) -> bool:
     to nothing. What is less than all may have been memory that the guest never used. True if something was learnt."""
     if outcome.resident is None or known.held is None:
         return False
-    backed, size = max(0.0, outcome.resident + outcome.gave - known.process), outcome.plan.size
+    backed, size = max(0.0, outcome.resident + outcome.gave - known.qemu_overhead), outcome.plan.size
     idle, hollow, given = backed - known.held, max(0.0, size - backed), size - outcome.lowest
     whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= given + STRAY_KIB
     if not whole or outcome.gave >= VAIN_SHARE * idle:
         return False
-    known.process = max(0.0, outcome.resident - known.held)
+    known.qemu_overhead = max(0.0, outcome.resident - known.held)
     return True
 
 
@@ -349,7 +349,7 @@ def _follow(known: LearntNeeds, total: float, size: float | None, request: SizeR
     """A guest's memory in all when it said that its kernel has `total`, as `_had`, where the balloon may have moved."""
     stays = known.total_told == total
     if size is not None and stays and known.size_told == size and size >= total:
-        known.hidden = size - total  # the balloon has not moved between two statistics
+        known.kernel_reserved = size - total  # the balloon has not moved between two statistics
     known.total = had = _had(known, total, size, request, stays=stays)
     if had is not None:
         known.ballooned = total - had
@@ -381,14 +381,14 @@ def _had(known: LearntNeeds, total: float, size: float | None, request: SizeRequ
     :param stays: whether the total is what it was the last time
     """
     if size is None or known.size is None:
-        return None if known.counts_all else total
+        return None if known.counts_balloon else total
     least, most = min(size, known.size), max(size, known.size)
     if total > most and stays and least == most and (request is None or known.said > request.asked + LATE_SECONDS):
-        known.counts_all = True
+        known.counts_balloon = True
     elif total != known.total_told and total <= least:
-        known.counts_all = False  # the total follows the balloon
-    if known.counts_all:
-        return min(total, least - (known.hidden or 0.0))
+        known.counts_balloon = False  # the total follows the balloon
+    if known.counts_balloon:
+        return min(total, least - (known.kernel_reserved or 0.0))
     return None if total > most or (stays and least < most) else total
 
 
