@@ -127,7 +127,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         if engine.started_at:
             status.remove()
             supervision.ended(engine)
-    log.tell_repeats()
     left = len(engine.state().changes)
     if left:  # what was put back is among it where the ledger could not be written
         restore = with_config("`mom restore`")

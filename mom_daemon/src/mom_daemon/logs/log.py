@@ -65,10 +65,6 @@ class Log:
         """Where the number of the cycle that runs is to be had."""
         self._writer.cycle = cycle
 
-    def tell_repeats(self) -> None:
-        """Say now what was said again and held back."""
-        self._writer.tell_repeats()
-
     def close(self) -> bool:
         """Write what waits to be written, for half a second at the most. Whether that was possible.
 
