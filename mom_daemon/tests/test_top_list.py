@@ -1,7 +1,7 @@
 """The list of what is watched live, without a terminal: what fits, what is asked for, and what keys and the mouse make of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -11,8 +11,7 @@ from rich.cells import cell_len
 from mom_daemon import GuestColumnModel, Looking, Row, age, cell, percent, short
 from mom_daemon.top.columns import fitting
 from mom_daemon.top.rows import chosen, ordered
-from mom_daemon.top.table import click, list_lines
-from mom_daemon.top.terminal import Click
+from mom_daemon.top.table import list_lines
 
 
 @dataclass(frozen=True)
@@ -74,23 +73,6 @@ def test_rows_are_found_by_a_part_of_their_name_or_a_pattern() -> None:
     rows = [Row(name, name) for name in ("web-1", "WEB-2", "db-1")]
     for pattern, names in (("web", {"web-1", "WEB-2"}), ("*-1", {"web-1", "db-1"}), ("w?b-1", {"web-1"}), ("", {"web-1", "WEB-2", "db-1"})):
         assert {row.name for row in chosen(rows, pattern)} == names
-
-
-def test_the_mouse_opens_a_row_sorts_by_a_heading_and_scrolls() -> None:
-    look, shown = looking(), Listed([column("size", "KiB")], [Row(str(n), f"g{n:02}", {"size": float(n)}) for n in range(40)])
-    heading = text_of(look, shown)[0]
-    click(look, shown, 80, Click(heading.index("size"), 4), 4, 18)
-    assert (look.sort, look.falling) == ("size", True)
-    click(look, shown, 80, Click(0, 4), 4, 18)
-    assert look.sort == "guest"
-    for key in ("wheel down", "wheel down", "wheel up"):
-        look.press(key, look.listed(shown), 18)
-    assert text_of(look, shown)[1].startswith("g03")
-    click(look, shown, 80, Click(70, 7), 4, 18)
-    assert (look.view, look.marked) == ("guest", "5")
-    before = replace(look)
-    click(look, shown, 80, Click(70, 7), 4, 18)
-    assert look == before, "there is no list"
 
 
 def test_a_row_that_has_gone_is_no_longer_marked() -> None:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 LONGEST_FILTER: Final = 60
 
-WHEEL: Final = {"wheel up": -3, "wheel down": 3}
-"""Lines that a step of the mouse's wheel moves."""
-
 
 class Listing(Protocol):
     """What there is to look at."""
@@ -152,10 +149,6 @@ class Looking:
             self.sort_by(self.columns[(at + (1 if key in {">", "right"} else -1)) % len(self.columns)])
         elif rows:
             index = moved(key, self.place(rows, lines), lines, len(rows))
-            if key in WHEEL:  # the list moves, and what is marked no more than it has to
-                first = max(0, min(self.first + WHEEL[key], len(rows) - lines))
-                index = max(first, min(index - WHEEL[key], first + lines - 1))
-                self.first = first
             self.marked = rows[index].id if index else ""
 
     def _in_text(self, key: str, lines: int) -> None:
@@ -167,5 +160,5 @@ class Looking:
 
 def moved(key: str, index: int, lines: int, length: int) -> int:
     """A place in a list after a key that moves."""
-    steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": 1 - lines, "page down": lines - 1, "home": -length, "end": length, **WHEEL}
+    steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": 1 - lines, "page down": lines - 1, "home": -length, "end": length}
     return max(0, min(length - 1, index + steps.get(key, 0)))

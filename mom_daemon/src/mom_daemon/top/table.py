@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate, groupby
+from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
@@ -15,7 +14,7 @@ from mom_core import Unit, format_kib
 from mom_daemon.top.columns import fitting, text_of
 from mom_daemon.top.looking import Listing, Looking
 from mom_daemon.top.rows import HARM, Row
-from mom_daemon.top.terminal import Click, Line, cell, shortened
+from mom_daemon.top.terminal import Line, cell, shortened
 
 SMALLEST: Final = (40, 10)
 """Columns and lines below which nothing sensible can be shown."""
@@ -26,7 +25,6 @@ KEYS: Final = (
     ("/", "some {name}s: part of a name, or * and ? for any"),
     ("Esc", "back; in the list: all {name}s"),
     ("< >", "sort by the next column; r: reverse; s: sufferers first"),
-    ("mouse", "opens a {name}, sorts by a heading; Shift: marks text"),
     ("p or space", "pause: the picture stands still, mom goes on"),
     ("q", "end; Ctrl-L draws anew, Ctrl-Z suspends"),
 )
@@ -87,22 +85,6 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
 
 def _longest(listing: Listing) -> int:
     return max((len(row.name) if row.name.isascii() else cell_len(row.name) for row in listing.rows), default=0)
-
-
-def click(look: Looking, listing: Listing | None, width: int, where: Click, headings: int, lines: int) -> None:
-    """Open the row that is clicked on, or sort by the column whose heading that is.
-
-    :param headings: the line of the screen in which they stand, above so many lines of rows
-    """
-    if listing is None or look.view != look.overview:
-        return
-    line, rows = where.y - headings, look.listed(listing)[look.first : look.first + lines]
-    if 0 < line <= len(rows):
-        look.open(rows[line - 1].id)
-    elif line == 0:
-        name, columns, _ = fitting(listing.columns, width, _longest(listing), look.note_least)
-        begins = accumulate([name, *(room + 1 for _, room in columns)])
-        look.sort_by([look.name, *(one["name"] for one, _ in columns), HARM][bisect_right(list(begins), where.x)])
 
 
 def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Final, NamedTuple
+from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
@@ -36,13 +36,6 @@ _COLORS: Final = {"red": curses.COLOR_RED, "green": curses.COLOR_GREEN, "yellow"
 
 _PLAIN: Final = str.maketrans("…█░▁▂▃▄▅▆▇→←↑↓", "~#-_.:-=+*><^v")
 """Signs for terminals without Unicode."""
-
-
-class Click(NamedTuple):
-    """A click of the mouse, at this column and line of the screen."""
-
-    x: int
-    y: int
 
 
 class EndedError(Exception):
@@ -73,8 +66,6 @@ class Terminal:
         curses.noecho()
         self._screen.keypad(True)
         self._screen.nodelay(True)
-        curses.mouseinterval(0)
-        curses.mousemask(curses.BUTTON1_PRESSED | curses.BUTTON4_PRESSED | curses.BUTTON5_PRESSED)
         self._styles = {"bold": curses.A_BOLD, "dim": curses.A_DIM, "reverse": curses.A_REVERSE}
         with suppress(curses.error):  # a terminal that cannot hide its cursor, or has no colors of its own
             curses.curs_set(0)
@@ -112,18 +103,18 @@ class Terminal:
             raise EndedError from None
         return (found.columns or 80, found.lines or 24)
 
-    def keys(self, seconds: float) -> list[str | Click]:
-        """The keys that are pressed, and clicks of the mouse; none after so long, or when it is woken. Raises `EndedError`."""
+    def keys(self, seconds: float) -> list[str]:
+        """Return the keys that are pressed; none after so many seconds, or after `wake`. Raises `EndedError`."""
         ready, _, _ = select.select([sys.stdin, self._wake_in], [], [], seconds)
         if self._wake_in in ready:
             os.read(self._wake_in, 4096)
         if self._ending:
             raise EndedError
-        keys: list[str | Click] = []
+        keys: list[str] = []
         with suppress(curses.error):  # there are no more
             while True:
                 key = self._screen.get_wch()
-                keys.append(_pointed() if key == curses.KEY_MOUSE else _KEYS.get(key, "unknown" if isinstance(key, int) else key))
+                keys.append(_KEYS.get(key, "unknown" if isinstance(key, int) else key))
         return keys
 
     def redraw(self) -> None:
@@ -148,13 +139,6 @@ class Terminal:
     def _writable(self, text: str) -> str:
         encoding = self._screen.encoding
         return text if encoding.lower().startswith("utf") else text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
-
-
-def _pointed() -> str | Click:
-    _, x, y, _, buttons = curses.getmouse()
-    if buttons & curses.BUTTON1_PRESSED:
-        return Click(x, y)
-    return "wheel up" if buttons & curses.BUTTON4_PRESSED else "wheel down"
 
 
 def cell(text: str, width: int, *, right: bool = False) -> str:

@@ -9,8 +9,7 @@ from typing import Final, Protocol, TypeVar
 
 from mom_core import MomError
 from mom_daemon.top.looking import Listing, Looking
-from mom_daemon.top.table import click
-from mom_daemon.top.terminal import Click, EndedError, Line, Terminal
+from mom_daemon.top.terminal import EndedError, Line, Terminal
 
 Picture = TypeVar("Picture", bound=Listing)
 Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)
@@ -77,8 +76,6 @@ def watch(
                     lines = body_lines(size, picture)
                     if pressed == "redraw":
                         terminal.redraw()
-                    elif isinstance(pressed, Click):
-                        click(look, picture, size[0], pressed, size[1] - lines - 2, lines)
                     else:
                         look.press(pressed, look.listed(picture), lines)
     except (EndedError, KeyboardInterrupt):
