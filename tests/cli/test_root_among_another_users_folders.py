@@ -82,42 +82,6 @@ def test_a_configuration_that_another_user_has_left_is_read_as_that_user(place: 
     assert place.knob.read_text() == "1\n"
 
 
-def test_a_report_has_nothing_that_only_root_may_read(place: Place) -> None:
-    secret = place.folder / "roots"
-    secret.write_text("what only root may read\n")
-    secret.chmod(0o600)
-    (place.state / "ledger.json").unlink()
-    (place.state / "ledger.json").symlink_to(secret)
-    (place.run / "mom.lock").symlink_to(secret)
-    done = place.mom("bugreport", "-o", "-")
-    assert done.returncode == 0, done.stderr
-    assert "what only root may read" not in done.stdout
-    part = done.stdout.partition("===== ledger.json\n")[2].partition("=====")[0]
-    assert "(Permission denied)" in part
-
-
-def test_a_report_has_no_policy_that_only_root_may_read(place: Place) -> None:
-    policies = place.state / "policy.d"
-    policies.mkdir()
-    secret = place.folder / "roots"
-    secret.write_text("what only root may read\n")
-    secret.chmod(0o600)
-    (policies / "00.policy").symlink_to(secret)
-    os.mkfifo(policies / "01.policy")
-    (policies / "02.policy").write_text("(defvar own 1)\n")
-    for path in (policies, policies / "02.policy", policies / "01.policy"):
-        os.chown(path, NOBODY, NOBODY)
-    with (place.folder / "mom.yaml").open("a") as file:
-        file.write(f"  policy: {{directory: {policies}}}\n")
-    done = place.mom("bugreport", "-o", "-")
-    assert done.returncode == 0, done.stderr
-    assert "what only root may read" not in done.stdout
-    part = done.stdout.partition("===== policies.json\n")[2].partition("\n===== ")[0]
-    assert f"=== {policies}/00.policy\n(Permission denied)" in part
-    assert f"=== {policies}/01.policy\n(not a regular file)" in part
-    assert f"=== {policies}/02.policy\n(defvar own 1)" in part
-
-
 def test_doctor_says_whose_eyes_it_looks_with(place: Place) -> None:
     done = place.mom("doctor", "--json")
     said = {one["subject"]: one["message"] for one in json.loads(done.stdout) if one["plugin"] == "core"}

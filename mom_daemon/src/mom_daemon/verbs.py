@@ -17,6 +17,3 @@ PLUGIN: Final = Verb(
     "mom_daemon.plugins.verbs:plugin_command", "List the installed plugins, look at one, begin one, check one.", "Write plugins"
 )
 COMPLETION: Final = Verb("mom_daemon.cli.completion:completion_command", "")
-BUGREPORT: Final = Verb(
-    "mom_daemon.doctor.bugreport:bugreport_command", "Collect what a support engineer asks for, without secrets.", "Operate"
-)

@@ -31,8 +31,7 @@ Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        ("run", "restore", "here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "bugreport", "completion"),
-        "mom-daemon",
+        ("run", "restore", "here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "completion"), "mom-daemon"
     ),
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
