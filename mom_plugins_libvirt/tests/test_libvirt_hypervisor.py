@@ -303,7 +303,7 @@ def test_the_size_of_a_guest_that_was_moved_here_is_unknown_while_qemu_does_not_
     assert hypervisor.fields(hypervisor.guests())[without.uuid]["balloon_cur"] == without.current
     assert libvirtd.calls["memoryStats"] == 1, "others are not asked"
     guest.hangs = threading.Event()
-    with impatient(hypervisor._connection):
+    with impatient(hypervisor.connection):
         assert hypervisor.balloon_sizes([guest.entity, other.entity]) == {other.uuid: other.current}, "nor do they suffer from it"
     guest.hangs.set()
 
@@ -489,7 +489,7 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(libvirtd,
     hypervisor.guests()
     described = libvirtd.calls["jobStats"]
     guest.hangs = threading.Event()
-    with impatient(hypervisor._connection):
+    with impatient(hypervisor.connection):
         for _ in range(3):
             with pytest.raises(GuestBusy):
                 hypervisor.set_balloon(guest.entity, 1000)
@@ -507,7 +507,7 @@ def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd, hyp
     sick, well = libvirtd.add("sick"), libvirtd.add("well")
     sick.hangs = threading.Event()
     with monkeypatch.context() as asking:
-        asking.setattr(hypervisor._connection, "_wait", lambda: 0.1)
+        asking.setattr(hypervisor.connection, "_wait", lambda: 0.1)
         hypervisor.guests()
     wait_until(lambda: not listed(hypervisor, well).blocked)
     found = {guest.id: guest for guest in hypervisor.guests()}
@@ -622,10 +622,10 @@ def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd, hypervisor,
     before = listed(hypervisor, guest)
     hang = libvirtd.open_hangs = threading.Event()
     libvirtd.connections[0].broken = True
-    with impatient(hypervisor._connection), pytest.raises(HypervisorError):
+    with impatient(hypervisor.connection), pytest.raises(HypervisorError):
         hypervisor.guests()
     hang.set()
     libvirtd.open_hangs = None
-    wait_until(lambda: hypervisor._connection.opened == 2)
+    wait_until(lambda: hypervisor.connection.opened == 2)
     after = listed(hypervisor, guest)
     assert after.incarnation == before.incarnation

@@ -99,7 +99,7 @@ def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor
 def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hypervisor, libvirtd, guest):
     well = libvirtd.add("b")
     guest.hangs = threading.Event()
-    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+    with impatient(hypervisor.connection), pytest.raises(GuestBusy, match="no answer within"):
         hypervisor.standings([guest.entity])
     asked = libvirtd.calls["isActive"]
     for _ in range(20):
@@ -108,7 +108,7 @@ def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hyper
     assert libvirtd.calls["isActive"] == asked, "each call would hold one of libvirtd's threads"
     assert hypervisor.standings([well.entity]) == {well.uuid: GuestState.RUNNING}
     guest.hangs.set()
-    wait_until(hypervisor._late[guest.uuid].done)
+    wait_until(lambda: not hypervisor.has_open_call(guest.uuid))
     assert hypervisor.standings([guest.entity]) == {guest.uuid: GuestState.RUNNING}
 
 
@@ -119,9 +119,9 @@ def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and
     well = libvirtd.add("b")
     hypervisor.guests()
     guest.hangs = threading.Event()
-    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+    with impatient(hypervisor.connection), pytest.raises(GuestBusy, match="no answer within"):
         ORDERS[order](hypervisor, guest.entity)
-    for _ in range(hypervisor._connection.settings.most_open_calls + 1):
+    for _ in range(hypervisor.connection.settings.most_open_calls + 1):
         with pytest.raises(GuestBusy, match="has not answered"):
             ORDERS[order](hypervisor, guest.entity)
     hypervisor.set_balloon(well.entity, 1 << 19)
@@ -131,7 +131,7 @@ def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and
 def test_a_guest_that_owes_an_answer_to_another_call_is_not_looked_at_either(hypervisor, libvirtd, guest):
     hypervisor.guests()
     guest.hangs = threading.Event()
-    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+    with impatient(hypervisor.connection), pytest.raises(GuestBusy, match="no answer within"):
         hypervisor.set_balloon(guest.entity, 1 << 19)
     with pytest.raises(GuestBusy, match="has not answered"):
         hypervisor.standings([guest.entity])

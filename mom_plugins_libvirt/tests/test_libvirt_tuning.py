@@ -229,7 +229,7 @@ def test_a_guest_that_owes_an_answer_is_not_asked_for_what_stands(libvirtd, hype
     hypervisor.io_tunes([guest.entity])
     guest.hangs = threading.Event()
     try:
-        with impatient(hypervisor._connection):
+        with impatient(hypervisor.connection):
             for _ in range(3):
                 getattr(hypervisor, look)([guest.entity])
         wait_until(lambda: libvirtd.calls[call] > 0)

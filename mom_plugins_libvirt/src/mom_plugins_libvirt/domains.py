@@ -12,15 +12,15 @@ from functools import partial
 from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
-from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuest, SeenGuests, possible_maximum
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
+from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.fields import PLUG_LIMIT
-from mom_plugins_libvirt.states import PAUSED, has_come, job_name, may_come, state_name, why_left_alone
-from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
+from mom_plugins_libvirt.known_domain import CPU_CONTROLS, KnownDomain
+from mom_plugins_libvirt.states import PAUSED, has_come, job_name, may_come, state_name
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
@@ -70,80 +70,6 @@ class ImpossibleAnswer(HypervisorError):
     """libvirtd answers what it never would: it is another program, or is not itself any more."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class KnownDomain(SeenGuest):
-    """A guest since it was started. Belongs to the hypervisor's lock."""
-
-    status: int = 0
-    reason: int = 0
-    job: str = ""
-    """Libvirt's job with the guest that allows no change; empty for nothing."""
-    description: DomainDescription | None = None
-    describe: bool = True
-    """The description must be read (again); whatever changes something sets it."""
-    asked: bool = False
-    """Its limits were asked for before its description was read."""
-    describe_at: float = float("inf")
-    """Monotonic seconds at which it is read again though no event has told of a change."""
-    prompt: bool = False
-    """Its statistics came when they were due."""
-    doubted: bool | None = None
-    """It was moved here, and libvirt may be wrong about its size: it goes on telling the one that the guest had when its move began, until
-    its balloon moves once more. One whose balloon moved in between, as after mom has given it its memory back, has another. False: they
-    were seen to agree; None: there was no reason to ask."""
-    untunable: str = ""
-    """Why its CPU time cannot be limited; empty if it can, or it was not looked for."""
-    untunable_since: float = 0.0
-    """When that was found, in monotonic seconds."""
-    cpu_tune: CpuTune | None = None
-    pins: Sequence[Sequence[bool]] | None = None
-    """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""
-
-    @property
-    def tuning(self) -> Tuning:
-        """Its limits by its description."""
-        return UNTUNED if self.description is None else self.description.tuning
-
-    @property
-    def resizable(self) -> bool:
-        """It has virtio-mem."""
-        return self.description is not None and self.description.resizable_kib > 0
-
-    @property
-    def plugged_kib(self) -> int:
-        """By its description."""
-        return 0 if self.description is None else self.description.plugged_kib
-
-    def fit_sizes(self) -> None:
-        """Take off its sizes what libvirt counts and it does not have, by its description. Without a balloon, libvirt tells its maximum as
-        its size."""
-        what = self.description
-        if what is None or self.reading is None or self.reading.maximum is None:
-            return
-        most = max(1, self.reading.maximum - what.not_had_kib)
-        if not what.balloon and (what.resizable_kib or what.no_ram_kib):
-            self.fields["balloon_cur"] = most
-        self.fields["balloon_max"] = possible_maximum(most, self.size)
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Its size is doubted, and QEMU can be asked."""
-        return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
-
-    def see_size(self, size: int | None) -> None:
-        """It has so many KiB, by QEMU's word; None: that is unknown, and so is what it has."""
-        if size is not None and size == self.size:
-            self.doubted = False
-        elif size is None:
-            self.fields.pop("balloon_cur", None)
-        else:
-            self.fields["balloon_cur"] = size
-
-    def left_alone(self) -> str:
-        """By libvirt's state and reason."""
-        return why_left_alone(self.status, self.reason)
-
-
 class Domains(SeenGuests[KnownDomain]):
     """The guests of one libvirtd: who is there, how they are, and one call on one of them.
 
@@ -154,7 +80,9 @@ class Domains(SeenGuests[KnownDomain]):
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         self.uri = connection.settings.uri
         """libvirt's."""
-        self._connection, self._settings, self._log = connection, settings, context.log
+        self.connection, self._settings, self._log = connection, settings, context.log
+        self.cpu_untunable = ""
+        """Why CPU time cannot be limited on this host; empty: it can, or nobody asked."""
         self._local = is_local(self.uri)
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, context.root, context.monotonic)
@@ -170,12 +98,12 @@ class Domains(SeenGuests[KnownDomain]):
 
     def _look(self) -> None:
         """One bulk call; guests that were not there before, or that seem to have changed, cost one more each, once."""
-        module = self._connection.module
-        end = self._monotonic() + self._connection.settings.call_timeout
+        module = self.connection.module
+        end = self._monotonic() + self.connection.settings.call_timeout
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
         asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON
         asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
-        records = self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
+        records = self.connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
         if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
             raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._settings.most_guests}")
         self._take(records)
@@ -195,8 +123,8 @@ class Domains(SeenGuests[KnownDomain]):
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
-            missed_events = self._opened != self._connection.opened
-            self._opened = self._connection.opened
+            missed_events = self._opened != self.connection.opened
+            self._opened = self.connection.opened
             changed = self._events.changed({found.uuid for found in records})
             unasked = self._settings.platforms is not None and self._settings.platforms.have_changed()
             before, self._seen = self._seen, {}
@@ -221,13 +149,13 @@ class Domains(SeenGuests[KnownDomain]):
 
     def _true_size(self, known: KnownDomain, end: float) -> int | None:
         """The size by QEMU's word, which is asked for until `end` (monotonic seconds); None: unknown, which is this guest's matter."""
-        if self._monotonic() < end and not self._owes_an_answer(known.id):
+        if self._monotonic() < end and not self.has_open_call(known.id):
             with suppress(HypervisorError):
                 return self._size_by_qemu(known)
         return None
 
     def _size_by_qemu(self, known: KnownDomain) -> int | None:
-        said = self._ask(known, f"asking the balloon of {printable(known.name)}", lambda domain: domain.memoryStats())
+        said = self.ask(known, f"asking the balloon of {printable(known.name)}", lambda domain: domain.memoryStats())
         size = whole(said.get("actual"))
         return None if size is None else size + known.plugged_kib
 
@@ -259,18 +187,18 @@ class Domains(SeenGuests[KnownDomain]):
         for known in due:
             if self._monotonic() >= end:
                 return
-            if self._owes_an_answer(known.id):
+            if self.has_open_call(known.id):
                 continue
             try:
-                self._describe_now(known)
+                self.read_description(known)
             except GuestGone:
                 with self._lock:
                     self._seen.pop(known.id, None)
             except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
                 self._log.debug("%s", error)
 
-    def _describe_now(self, known: KnownDomain) -> None:
-        """Read its description, and why it cannot be understood. Raises `HypervisorError`."""
+    def read_description(self, known: KnownDomain) -> None:
+        """Read the guest's description. Raises `HypervisorError`."""
 
         def read(domain: Domain) -> str:
             known.job = self._job(domain)
@@ -279,7 +207,7 @@ class Domains(SeenGuests[KnownDomain]):
         with self._lock:
             known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
         try:
-            xml = self._ask(known, f"reading the description of {printable(known.name)}", read)
+            xml = self.ask(known, f"reading the description of {printable(known.name)}", read)
         except HypervisorError:
             with self._lock:
                 known.describe = True
@@ -297,7 +225,7 @@ class Domains(SeenGuests[KnownDomain]):
         """Name what libvirt is doing with the guest that allows no change now."""
         try:
             return job_name(domain.jobStats())
-        except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
+        except self.connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
             return ""
 
     def _learn(self, known: KnownDomain, description: DomainDescription | None, garbled: str) -> None:
@@ -347,63 +275,88 @@ class Domains(SeenGuests[KnownDomain]):
         return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs
 
     def _obstacle(self, seen: KnownDomain) -> str:
-        if self._connection.why_no_changes:
-            return self._connection.why_no_changes
-        if self._owes_an_answer(seen.id):
+        if self.connection.why_no_changes:
+            return self.connection.why_no_changes
+        if self.has_open_call(seen.id):
             return SILENT
         why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
         return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
 
+    def _blocked(self, seen: KnownDomain) -> dict[str, str]:
+        why = seen.untunable or self.cpu_untunable
+        return {**(dict.fromkeys(CPU_CONTROLS, why) if why else {}), **super()._blocked(seen)}
+
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
-    def _writable(self) -> None:
-        if self._connection.why_no_changes:
-            raise PermissionDenied(self._connection.why_no_changes, hint=self._connection.cure_of_no_changes)
-
-    def _ready(self, guest: Entity) -> KnownDomain:
+    def described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
+        """Return those of these guests that have a description; read missing ones while there is time."""
         self._look_first()
-        self._writable()
+        self._describe_asked(self.seen(guests))
+        return [known for known in self.seen(guests) if known.description is not None]
+
+    def check_writable(self) -> None:
+        """Raise `PermissionDenied` where neither mom nor its helper can change guests."""
+        if self.connection.why_no_changes:
+            raise PermissionDenied(self.connection.why_no_changes, hint=self.connection.cure_of_no_changes)
+
+    def ready(self, guest: Entity) -> KnownDomain:
+        """Return the guest for a change. Raises `GuestGone`, `GuestBusy` with an open call, or `PermissionDenied`."""
+        self._look_first()
+        self.check_writable()
         known = self._there(guest)
-        if self._owes_an_answer(known.id):
+        if self.has_open_call(known.id):
             raise GuestBusy(f"{guest}: {SILENT}")
         return known
 
-    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        return self._connection.call(doing, known.id, function, partial(self._is_late, known.id), number)
+    def ready_described(self, guest: Entity) -> KnownDomain:
+        """Return the guest for a change, with its description."""
+        known = self.ready(guest)
+        if known.description is None:
+            self.read_description(known)
+        return known
 
-    def _is_late(self, identity: str, call: Future[Any]) -> None:
-        """This call on a guest has not come back in time."""
+    def start_of(self, guest: Entity) -> Hashable:
+        """Return libvirt's number of the guest since its start, as of the last look. Raises `GuestGone` or `PermissionDenied`."""
+        self._look_first()
+        self.check_writable()
+        return self._there(guest).start
+
+    def ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
+        """Return the result of one call on the guest. See `Connection.call`."""
+        return self.connection.call(doing, known.id, function, partial(self.note_open_call, known.id), number)
+
+    def note_open_call(self, identity: str, call: Future[Any]) -> None:
+        """Remember a call on a guest that has not come back in time."""
         with self._lock:
             self._late[identity] = call
 
-    def _owes_an_answer(self, identity: str) -> bool:
-        """A call on this guest is still open: each one more would hold another of libvirtd's threads."""
+    def has_open_call(self, identity: str) -> bool:
+        """Tell whether a call on this guest is still open: another call would hold one more of libvirtd's threads."""
         call = self._late.get(identity)
         return call is not None and not call.done()
 
-    def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
-        """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest. One that was started
-        anew since it was seen is left as it is: what was decided is for the one before.
+    def change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
+        """Change the guest by one call. Raises `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: is given libvirt's flag for changes of the guest that runs, too
+        :param function: takes libvirt's flag for changes of the running guest, too
         """
 
         def unless_busy(domain: Domain) -> T:
             known.job = self._job(domain)
             if known.job:
                 raise GuestBusy(f"{doing}: the guest is {known.job}")
-            return function(domain, self._connection.module.VIR_DOMAIN_AFFECT_LIVE)
+            return function(domain, self.connection.module.VIR_DOMAIN_AFFECT_LIVE)
 
-        return self._ask(known, doing, unless_busy, known.start)
+        return self.ask(known, doing, unless_busy, known.start)
 
-    def _change_described(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> None:
-        """As `_change`, for what stands in the guest's description, which is read again."""
+    def change_described(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> None:
+        """Change a setting of the guest's description, and read the description again."""
         known.describe = True
-        self._change(known, doing, function)
+        self.change(known, doing, function)
         with suppress(HypervisorError):  # what was set stands, whether or not it can be read back now: if not, the next cycle reads it
-            self._describe_now(known)
+            self.read_description(known)
 
 
 def whole(value: object) -> int | None:
-    """A number of libvirt's; None for what is none."""
+    """Return libvirt's number; None for another type."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

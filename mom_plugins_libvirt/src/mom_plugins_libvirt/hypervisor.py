@@ -11,35 +11,43 @@ from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domains import SIZES_SECONDS, KnownDomain, SamplingSettings, whole
-from mom_plugins_libvirt.lifecycle import LongJobs, MovableGuests
+from mom_plugins_libvirt.domains import SIZES_SECONDS, Domains, SamplingSettings, whole
+from mom_plugins_libvirt.known_domain import KnownDomain
+from mom_plugins_libvirt.lifecycle import GuestLifecycle
 from mom_plugins_libvirt.states import MOVES_AWAY
-from mom_plugins_libvirt.tunes import TunableGuests
+from mom_plugins_libvirt.tunes import GuestTuning
 
 
-class LibvirtHypervisor(TunableGuests, MovableGuests):
-    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, and what `TunableGuests` and
-    `MovableGuests` do. Safe to be used from several threads.
+class LibvirtHypervisor(Domains):
+    """Guests of one libvirtd: `Hypervisor`, `BalloonControl` and `AgentAccess`, with limits by `GuestTuning` and moves by `GuestLifecycle`.
 
-    Every setter raises `GuestGone`, `GuestBusy` when it did not come back in time (it may still take effect), `NotSupported` for what the
-    guest cannot have, and other kinds of `HypervisorError`. Events are told from libvirt's thread: a guest that starts, stops, pauses, goes
-    on or migrates, that another process resizes, or that has a device more or less.
+    Several threads may use it. Every setter raises `GuestGone`; `GuestBusy` when the call did not come back in time (it may still take
+    effect); `NotSupported` for a value that the guest cannot have; or another `HypervisorError`. libvirt's thread tells of events.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         super().__init__(connection, settings, context)
         self._agents = AgentCommands(connection)
-        self._jobs = LongJobs(connection)
+        tuning = GuestTuning(self, context.monotonic)
+        self.cpu_tunes, self.set_cpu_tune = tuning.cpu_tunes, tuning.set_cpu_tune
+        self.io_tunes, self.set_io_tune = tuning.io_tunes, tuning.set_io_tune
+        self.net_tunes, self.set_net_tune = tuning.net_tunes, tuning.set_net_tune
+        self.cpu_pins, self.set_cpu_pin = tuning.cpu_pins, tuning.set_cpu_pin
+        self.node_tunes, self.set_node_tune = tuning.node_tunes, tuning.set_node_tune
+        self._lifecycle = lifecycle = GuestLifecycle(self)
+        self.standings, self.pause, self.resume = lifecycle.standings, lifecycle.pause, lifecycle.resume
+        self.shut_down, self.save, self.start = lifecycle.shut_down, lifecycle.save, lifecycle.start
+        self.migrate = lifecycle.migrate
 
     @property
     def library_version(self) -> int:
         """Of libvirt on this host: 1,000,000 times the major version, and 1,000 times the minor one."""
-        version: int = self._connection.module.getVersion()
+        version: int = self.connection.module.getVersion()
         return version
 
     def examined_changes(self) -> Finding:
         """Return what `mom doctor` says of who changes guests, as of the last connection."""
-        connection, subject = self._connection, "libvirt"
+        connection, subject = self.connection, "libvirt"
         if connection.why_no_changes:
             message = f"{connection.why_no_changes}: mom can watch and change nothing"
             return Finding(Severity.WARNING, subject, message, connection.cure_of_no_changes)
@@ -56,8 +64,8 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
     def close(self) -> None:
         """Let all connections go, in well under half a second."""
-        closing = [*self._agents.close(), *self._jobs.close()]
-        self._connection.close()
+        closing = [*self._agents.close(), *self._lifecycle.close()]
+        self.connection.close()
         for thread in closing:
             thread.join()
 
@@ -68,16 +76,16 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
         A guest that is moved away gets memory back all the same, such as its headroom after a sweep: a move may last for hours.
         """
-        known = self._ready(guest)
+        known = self.ready(guest)
         if known.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
-            self._describe_now(known)
+            self.read_description(known)
         maximum = known.fields.get("balloon_max")
         asked = known.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
         # The events that this causes tell of the balloon's part alone.
         self._resizes.resizing(known.id, None if known.size is None else known.size - known.plugged_kib, asked)
         doing = f"setting the balloon of {guest}"
         try:
-            self._change(known, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
+            self.change(known, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
         except GuestBusy:
             if known.job != MOVES_AWAY or known.size is None or target_kib < known.size:
                 raise
@@ -91,7 +99,7 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         def ask(domain: Domain) -> str:
             return domain.give(kib) if isinstance(domain, OrderedDomain) else str(qemu.qemuMonitorCommand(domain, command, 0))
 
-        answer = self._ask(known, doing, ask, known.start)
+        answer = self.ask(known, doing, ask, known.start)
         if '"error"' in answer:
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
@@ -103,28 +111,28 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
 
     def size_now(self, guest: Entity) -> float | None:
         """See `SeenGuests`: by QEMU's word, as libvirt itself hears of a balloon that moves once a second."""
-        return self._size_by_qemu(self._ready(guest))
+        return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
-        records, end = self._connection.of(guests), self._monotonic() + SIZES_SECONDS
+        records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [known for known in self.seen() if known.id in records and known.is_doubtful]
         return {**records, **{known.id: {**records[known.id], "balloon.current": self._true_size(known, end)} for known in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
         """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""
-        known = self._ready(guest)
-        self._describe_now(known)
+        known = self.ready(guest)
+        self.read_description(known)
         if not known.balloon:
             raise NotSupported(f"{guest} has no balloon device")
         return known.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
         """Have the guest's statistics read every `seconds` from now on, 0 for no longer."""
-        known = self._ready(guest)
+        known = self.ready(guest)
         known.describe = True
         doing = f"setting the statistics period of {guest}"
-        self._change(known, doing, lambda domain, live: domain.setMemoryStatsPeriod(seconds, live))
+        self.change(known, doing, lambda domain, live: domain.setMemoryStatsPeriod(seconds, live))
 
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 

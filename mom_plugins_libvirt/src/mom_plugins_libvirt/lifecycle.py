@@ -109,22 +109,30 @@ class LongJobs(SpareConnections):
             after.add_done_callback(lambda _: self.part_from(reached, None))
 
 
-class MovableGuests(Domains):
-    """Implements `LifecycleControl` and `MigrationControl`. Raises what the hypervisor's other calls do.
+class GuestLifecycle:
+    """Pausing, saving, starting and moving guests: `LifecycleControl` and `MigrationControl`.
 
-    A guest that was started anew since the last look is left as it is, and is `GuestGone`: what was decided is for the one before.
+    Raises the errors of the hypervisor's other calls; `GuestGone` for a guest that was restarted since the last look.
     """
 
-    _jobs: LongJobs
+    def __init__(self, domains: Domains) -> None:
+        self._domains = domains
+        self._jobs = LongJobs(domains.connection)
+
+    def close(self) -> Sequence[threading.Thread]:
+        """Begin to close the connections of long jobs, in these threads."""
+        return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are; those that do not run are asked for one by one. One that has not answered is not asked again meanwhile."""
         found: dict[str, GuestState] = {}
         for guest in guests:
-            if self._owes_an_answer(guest.id):
+            if self._domains.has_open_call(guest.id):
                 raise GuestBusy(f"looking at {guest}: {SILENT}")
             with suppress(GuestGone):
-                found[guest.id] = self._connection.call(f"looking at {guest}", guest.id, _standing, partial(self._is_late, guest.id))
+                found[guest.id] = self._domains.connection.call(
+                    f"looking at {guest}", guest.id, _standing, partial(self._domains.note_open_call, guest.id)
+                )
         return found
 
     def pause(self, guest: Entity) -> None:
@@ -142,24 +150,18 @@ class MovableGuests(Domains):
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """Have libvirt keep its memory in a file, from which it goes on when it is started. Raises as `shut_down` does."""
-        doing, number = f"saving {guest}", self._start_of(guest)
+        doing, number = f"saving {guest}", self._domains.start_of(guest)
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Start it, or let it go on where it was saved."""
-        self._writable()
+        self._domains.check_writable()
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
 
     def _order(self, guest: Entity, doing: str, function: Callable[[Domain], object]) -> None:
         """Make a short call, unless the guest has not answered the last one yet."""
-        known = self._ready(guest)
-        self._ask(known, doing, function, known.start)
-
-    def _start_of(self, guest: Entity) -> Hashable:
-        """libvirt's number of the guest since it was started, as of the last look. Raises `GuestGone`."""
-        self._look_first()
-        self._writable()
-        return self._there(guest).start
+        known = self._domains.ready(guest)
+        self._domains.ask(known, doing, function, known.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys. Where
@@ -167,10 +169,10 @@ class MovableGuests(Domains):
 
         Raises `TimeoutError` when libvirt has not said how it ended, though it was given up: the guest may be moving still.
         """
-        doing, number = f"moving {guest} to {destination.uri}", self._start_of(guest)
-        self._connection.call(doing, guest.id, lambda domain: None, number=number)  # for one that is gone, no other is asked
-        module = self._connection.module
-        reached = None if self._connection.by_helper else self._jobs.reach(destination, doing)
+        doing, number = f"moving {guest} to {destination.uri}", self._domains.start_of(guest)
+        self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # for one that is gone, no other is asked
+        module = self._domains.connection.module
+        reached = None if self._domains.connection.by_helper else self._jobs.reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
         parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
 

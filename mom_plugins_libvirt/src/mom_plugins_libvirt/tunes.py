@@ -6,19 +6,18 @@ that was read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
 from mom_kvm import NodeTune, tune_named, wanted_limits
-from mom_plugins_libvirt.domains import Domains, KnownDomain, whole
+from mom_plugins_libvirt.domains import Domains, whole
+from mom_plugins_libvirt.known_domain import CPU_CONTROLS, KnownDomain
 
 NO_QUOTA = -1
 MOST_QUOTA_US = (1 << 44) - 1
 """libvirt's own bound (src/util/vircgroup.h): so much, and more, is no limit."""
-
-CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
 
 _READ_SECONDS = 0.5
 """How much of a cycle reading CPU limits may take; the rest is read in the next ones. One takes less than a millisecond."""
@@ -28,35 +27,20 @@ _ASK_AGAIN_SECONDS = 300.0
 mount one and restart libvirtd."""
 
 
-class TunableGuests(Domains):
-    """Implements `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
+class GuestTuning:
+    """Limits of guests: `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
 
-    After every setter the next look sees what stands then. They raise `NotSupported` for what the guest cannot take, and
-    what the hypervisor's other calls raise.
+    After every setter the next look reads the new value. Setters raise `NotSupported` for a value that the guest cannot take, and
+    the errors of the hypervisor's other calls.
     """
 
-    _untunable: str = ""
-    """Why CPU time cannot be limited on this host; empty if it can, or it was not looked for."""
-    _untunable_since: float = 0.0
-    _tunable: bool = False
-    """The limits of a guest were read: that another has none is its own matter."""
-
-    def _blocked(self, seen: KnownDomain) -> dict[str, str]:
-        why = seen.untunable or self._untunable
-        return {**(dict.fromkeys(CPU_CONTROLS, why) if why else {}), **super()._blocked(seen)}
-
-    def _described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
-        """Those of these guests whose descriptions are known."""
-        self._look_first()
-        self._describe_asked(self.seen(guests))
-        return [known for known in self.seen(guests) if known.description is not None]
-
-    def _ready_and_described(self, guest: Entity) -> KnownDomain:
-        """A guest whose disks and interfaces are known: they are looked for where that had no time yet."""
-        known = self._ready(guest)
-        if known.description is None:
-            self._describe_now(known)
-        return known
+    def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
+        self._domains = domains
+        self._monotonic = monotonic
+        self._untunable_since = 0.0
+        """Monotonic seconds at which no guest of this host could be limited."""
+        self._tunable = False
+        """mom has read one guest's limits: another guest without them says nothing about the host."""
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
@@ -64,31 +48,31 @@ class TunableGuests(Domains):
         """The limits of these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
         now = self._monotonic()
         end = now + _READ_SECONDS
-        none_has = bool(self._untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
+        none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
         found, asked = {}, []
-        for known in self._described(guests):
+        for known in self._domains.described(guests):
             tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
             has_none = none_has or (known.untunable and now - known.untunable_since < _ASK_AGAIN_SECONDS)
-            if tune is None and not has_none and not self._owes_an_answer(known.id) and self._monotonic() < end:
+            if tune is None and not has_none and not self._domains.has_open_call(known.id) and self._monotonic() < end:
                 known.cpu_tune = tune = self._read_cpu_tune(known)
                 asked.append(known)
             found[known.id] = CpuTune(user_limit_percent=known.tuning.user_limit_percent) if tune is None else tune
         if asked and not self._tunable and all(known.untunable for known in asked):
-            self._untunable, self._untunable_since = asked[0].untunable, now
+            self._domains.cpu_untunable, self._untunable_since = asked[0].untunable, now
         return found
 
     def _read_cpu_tune(self, known: KnownDomain) -> CpuTune | None:
         """None: not now, but perhaps the next time."""
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
+        live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
         doing = f"reading the CPU limits of {printable(known.name)}"
         try:
-            answer = self._ask(known, doing, lambda domain: domain.schedulerParametersFlags(live))
+            answer = self._domains.ask(known, doing, lambda domain: domain.schedulerParametersFlags(live))
         except NotSupported as error:
             known.untunable, known.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
             return None
         except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
             return None
-        known.untunable = self._untunable = ""
+        known.untunable = self._domains.cpu_untunable = ""
         self._tunable = True
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
@@ -99,9 +83,11 @@ class TunableGuests(Domains):
         """Set what is given, in one call. A quota of -1 is no limit."""
         given = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         wanted = {name: value for name, value in given if value is not None}
-        known = self._ready(guest)
+        known = self._domains.ready(guest)
         try:
-            self._change(known, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live))
+            self._domains.change(
+                known, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live)
+            )
         finally:
             known.cpu_tune = None  # to be read again, whatever came of it
 
@@ -109,36 +95,36 @@ class TunableGuests(Domains):
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of these guests' disks, by guest id. Costs no call."""
-        return {known.id: known.tuning.disks for known in self._described(guests)}
+        return {known.id: known.tuning.disks for known in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
-        known = self._ready_and_described(guest)
+        known = self._domains.ready_described(guest)
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
         wanted = wanted_limits(guest, disk, known.tuning.disks, limits)
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
-        self._change_described(known, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
+        self._domains.change_described(known, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
 
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
         """The limits of these guests' network interfaces, by guest id. Costs no call."""
-        return {known.id: known.tuning.interfaces for known in self._described(guests)}
+        return {known.id: known.tuning.interfaces for known in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of that interface; an empty one is no limit."""
-        known = self._ready_and_described(guest)
+        known = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, known.tuning.interfaces)
         wanted, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
-            self._change_described(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
+            self._domains.change_described(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
             # libvirt makes a limit in several steps and leaves what it has made when one of them fails, while it says that there is none.
             with suppress(HypervisorError):
-                self._change(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
+                self._domains.change(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise
 
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
@@ -147,9 +133,9 @@ class TunableGuests(Domains):
         """For each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
         end = self._monotonic() + _READ_SECONDS
         found = {}
-        for known in self._described(guests):
+        for known in self._domains.described(guests):
             pins = known.pins
-            if pins is None and not self._owes_an_answer(known.id) and self._monotonic() < end:
+            if pins is None and not self._domains.has_open_call(known.id) and self._monotonic() < end:
                 with suppress(HypervisorError):  # this guest's matter only, as above
                     pins = self._read_pins(known)
             if pins is not None:
@@ -157,14 +143,14 @@ class TunableGuests(Domains):
         return found
 
     def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]]:
-        live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
-        pins = self._ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
+        live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
+        pins = self._domains.ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
         known.pins = pins
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Let that vCPU (from 0) run on these CPUs only."""
-        known = self._ready(guest)
+        known = self._domains.ready(guest)
         rows = known.pins or self._read_pins(known)
         if not 0 <= vcpu < len(rows):
             raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
@@ -173,20 +159,20 @@ class TunableGuests(Domains):
             raise NotSupported(f"{sorted(cpus)[:8]} are no CPUs of the host; it has 0 to {count - 1}")
         chosen = tuple(cpu in cpus for cpu in range(count))
         known.pins = None
-        self._change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
+        self._domains.change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
-        return {known.id: known.tuning.nodes for known in self._described(guests)}
+        return {known.id: known.tuning.nodes for known in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""
         if not nodes:
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
-        known = self._ready(guest)
+        known = self._domains.ready(guest)
         wanted = ",".join(str(node) for node in sorted(nodes))
         doing = f"setting the NUMA nodes of {guest}"
-        self._change_described(known, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
+        self._domains.change_described(known, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
