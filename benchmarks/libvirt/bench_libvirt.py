@@ -145,7 +145,7 @@ class RecordedLibvirt:
 
 def listing(many: int) -> list[float]:
     """Milliseconds for so many guests to be listed with their fields, in each of the cycles after the first, once all were described."""
-    from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+    from mom_plugins_libvirt import Connection, ConnectionSettings
     from mom_plugins_libvirt.domains import SamplingSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -176,7 +176,7 @@ def watch(many: int) -> tuple[list[float], list[float]]:
     """Milliseconds of a look at so many guests that all have something new to tell, and of one at the same guests before they have."""
     from mom_core import Guest, Snapshot
     from mom_kvm.watch import GuestWatch
-    from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+    from mom_plugins_libvirt import Connection, ConnectionSettings
 
     module = RecordedLibvirt(many)
     module.rounds[0] = iter([answer for answer in answers(ROUNDS, many) for _ in range(2)])

@@ -16,8 +16,8 @@ from pathlib import Path
 from mom_core import Entity, PluginContext, Scope
 from mom_devkit import HandClock
 from mom_kvm import PlatformProperties
+from mom_plugins_libvirt import Connection, ConnectionSettings
 from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domain_xml import LONGEST_XML
 from mom_plugins_libvirt.domains import SamplingSettings
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT

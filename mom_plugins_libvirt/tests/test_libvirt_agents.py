@@ -10,8 +10,8 @@ from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLib
 
 from mom_core import Entity, GuestBusy, HypervisorError, Scope
 from mom_devkit import wait_until
+from mom_plugins_libvirt import Connection, ConnectionSettings
 from mom_plugins_libvirt.agents import AgentCommands, channels_of
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE
 

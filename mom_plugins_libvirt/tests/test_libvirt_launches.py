@@ -13,8 +13,7 @@ import mom_plugins_libvirt.connection as module
 from mom_core import PluginContext
 from mom_devkit import wait_until
 from mom_kvm import LaunchedGuest, LaunchReader
-from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt import Connection, ConnectionSettings, LibvirtPlugin
 from mom_plugins_libvirt.launches import LibvirtLaunches
 
 MIB = 1 << 10

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from mom_core import Guest, Report, Snapshot
 from mom_devkit import wait_until
 from mom_kvm.watch import GuestWatch
-from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt import Connection, ConnectionSettings, LibvirtPlugin
 
 
 @pytest.fixture

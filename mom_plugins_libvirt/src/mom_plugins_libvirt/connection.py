@@ -15,18 +15,20 @@ import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
 from mom_kvm import Callers
-from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record
-from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused, opened
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.bulk_statistics import BulkStatistics
+from mom_plugins_libvirt.changes import OrderRefused, opened
+from mom_plugins_libvirt.connection_settings import CallPatience, ConnectionSettings
 from mom_plugins_libvirt.event_loop import EventLoop
-from mom_plugins_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
-from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
+from mom_plugins_libvirt.events import LIFECYCLE, STARTED, GuestEvent
+from mom_plugins_libvirt.failures import OPERATION_INVALID, cure_for, error_numbers, translated
+from mom_plugins_libvirt.open_connection import GuestRecord, OpenConnection, is_running, register_events
 from mom_plugins_libvirt.uri import without_questions
 
 T = TypeVar("T")
@@ -40,12 +42,6 @@ _OPEN_SECONDS = 30.0
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
 """By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
 
-_IMPATIENT_SECONDS = 5.0
-"""For so long a call that did not come back halves the patience with the next ones."""
-
-_LEAST_PATIENCE_SECONDS = 0.1
-"""A healthy libvirtd answers in a few milliseconds, even with guests that work hard."""
-
 _HELD_UP_SECONDS = 0.1
 """How often it is looked whether a call about all guests waits for a hook by now."""
 
@@ -53,111 +49,6 @@ _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: gu
 
 _CLOSE_SECONDS = 0.15
 """How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionSettings:
-    """Where libvirtd is, and for how many seconds to wait for it."""
-
-    uri: str = "qemu:///system"
-    """How people name it, and what is opened, where there is no `way`."""
-    readonly: bool = False
-    call_timeout: float = 2.0
-    way: Callable[[], AbstractContextManager[str]] | None = None
-    """Finds it anew for each attempt to connect: gives the URI to be opened, which holds for as long as that takes. Raises
-    `HypervisorError`."""
-    longest_retry: float = 15.0
-    """Seconds between two attempts to connect at most."""
-    most_open_calls: int = 10
-    """So many calls that hang may be left behind, and one more that asks no guest: each holds one of libvirtd's threads, of which it has
-    20 by default, for others as well."""
-    most_opening: int = 3
-    """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
-    most_events: int | None = None
-    """With more events than this between two calls about all guests, the connection is given up; None: however many there are."""
-    lost_level: int = logging.WARNING
-    """How loudly it is logged that a connection is given up."""
-
-
-class CallPatience:
-    """How long to wait for a call on a single guest: less after others were given up. For several threads, and connections.
-
-    However many guests hang, all of them together cost a cycle about two call timeouts.
-
-    :param lasts: for so many seconds a call that was given up counts
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, lasts: float = _IMPATIENT_SECONDS) -> None:
-        self._monotonic = monotonic
-        self._lasts = lasts
-        self._lock = threading.Lock()
-        self._given_up: list[float] = []
-        """When calls were given up lately."""
-
-    def given_up(self) -> None:
-        """A call did not come back in time."""
-        with self._lock:
-            self._given_up.append(self._monotonic())
-
-    def seconds(self, call_timeout: float) -> float:
-        """How many seconds to wait for the next call."""
-        with self._lock:
-            now = self._monotonic()
-            self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]
-            patience: float = call_timeout / 2 ** len(self._given_up)
-        return max(patience, min(_LEAST_PATIENCE_SECONDS, call_timeout))
-
-
-class GuestRecord(NamedTuple):
-    """One guest in the answer to a bulk call. `number` is another one each time the guest is started."""
-
-    uuid: str
-    name: str
-    number: int
-    record: Record
-
-
-class _Live:
-    """An open connection. Its fields belong to the lock of the `Connection`, except `domains`, which belong to the call under way."""
-
-    def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
-        self.connection = connection
-        self.helper = helper
-        """Changes guests; None: libvirt is asked to."""
-        self.domains: dict[str, Domain] = {}
-        """libvirt's handles by UUID, as of the last bulk call: asking for one costs a call."""
-        self.nowait: bool | None = None
-        """True if this driver knows the flag not to wait for guests; None before the first answer."""
-        self.busy = False
-        self.given_up = False
-        self._callbacks = callbacks
-
-    def changeable(self, uuid: str, start: Hashable) -> Domain:
-        """Return what stands for this guest, which the helper changes where there is one."""
-        domain = self.domain(uuid)
-        if self.helper is None:
-            return domain
-        return OrderedDomain(domain, self.helper, start if isinstance(start, int) else None).as_domain()
-
-    def domain(self, uuid: str) -> Domain:
-        """The handle for this guest."""
-        known = self.domains.get(uuid)
-        if known is None:
-            known = self.domains[uuid] = self.connection.lookupByUUIDString(uuid)
-        return known
-
-    def close(self) -> None:
-        """End it. While a callback is registered, or a handle exists, libvirt keeps the connection open."""
-        for callback in self._callbacks:
-            with suppress(Exception):  # it is given up, whatever it says
-                self.connection.domainEventDeregisterAny(callback)
-        self.domains = {}
-        with suppress(Exception):  # as above; there is none where no plugin wanted to hear of it
-            self.connection.unregisterCloseCallback()
-        if self.helper is not None:
-            self.helper.close()
-        with suppress(Exception):  # as above
-            self.connection.close()
 
 
 class Connection:
@@ -196,11 +87,7 @@ class Connection:
         self.log = log
         self.module = module
         self._monotonic = monotonic
-        self._held_up = held_up
-        self._events = 0
-        """Since the last call about all guests."""
-        self._listed: set[str] | None = None
-        """The guests of the last call about all of them, and those that were started since; None before the first."""
+        self._bulk = BulkStatistics(module, held_up)
         self._changed = threading.Condition()
         self.callers = callers or Callers("libvirt-call")
         self._own_callers = self.callers if callers is None else None
@@ -208,7 +95,7 @@ class Connection:
         self._shares_patience = patience is not None
         self._loop: EventLoop | None = None
         self._own_loop: EventLoop | None = None
-        self._live: _Live | None = None
+        self._live: OpenConnection | None = None
         self._opening_since: float | None = None
         self._opening = 0
         self._coming_back = False
@@ -276,8 +163,8 @@ class Connection:
         for wanted, end in attempts:
             late = self._fallback_is_late if wanted == fallback else None
             try:
-                about_all = uuids is None and not self._held_up()
-                ask = partial(self._bulk, groups=wanted, uuids=uuids)
+                about_all = uuids is None and not self._bulk.held_up()
+                ask = partial(self._bulk.read, groups=wanted, uuids=uuids)
                 return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
@@ -300,7 +187,7 @@ class Connection:
             another one by now: handles find a guest by its UUID, so that what is meant for one would be done to the next
         """
 
-        def ask(live: _Live) -> T:
+        def ask(live: OpenConnection) -> T:
             domain = live.changeable(uuid, number)
             if number is not None and live.connection.lookupByUUIDString(uuid).ID() != number:
                 raise GuestGone(f"{doing}: it has ended, or was started anew")
@@ -309,7 +196,7 @@ class Connection:
             except (self.module.libvirtError, OrderRefused) as error:
                 if error_numbers(error)[0] != OPERATION_INVALID or not live.connection.isAlive():
                     raise
-                raise translated(error, doing, running=self._runs(domain)) from error
+                raise translated(error, doing, running=is_running(self.module, domain)) from error
 
         if self._too_many_open():
             raise GuestBusy(f"{doing}: {self._too_many}")
@@ -322,7 +209,7 @@ class Connection:
 
     def _made(
         self,
-        ask: Callable[[_Live], T],
+        ask: Callable[[OpenConnection], T],
         doing: str,
         end: float,
         late: Callable[[Future[Any]], None] | None = None,
@@ -350,7 +237,7 @@ class Connection:
         while about_all and patience > _HELD_UP_SECONDS:
             if Callers.came_back(call, _HELD_UP_SECONDS):
                 return True
-            if self._held_up():  # since it began: it would come back when that guest starts
+            if self._bulk.held_up():  # since it began: it would come back when that guest starts
                 return False
             patience -= _HELD_UP_SECONDS
         return Callers.came_back(call, patience)
@@ -370,7 +257,7 @@ class Connection:
         """How many seconds to wait for the next call on a guest."""
         return self._patience.seconds(self.settings.call_timeout)
 
-    def _used(self, live: _Live, ask: Callable[[_Live], T], doing: str) -> T:
+    def _used(self, live: OpenConnection, ask: Callable[[OpenConnection], T], doing: str) -> T:
         try:
             return ask(live)
         except (self.module.libvirtError, OrderRefused) as error:
@@ -391,53 +278,9 @@ class Connection:
             if over:
                 live.close()
 
-    def _runs(self, domain: Domain) -> bool:
-        try:
-            return bool(domain.isActive())
-        except self.module.libvirtError:
-            return False
-
-    def _bulk(self, live: _Live, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
-        module = self.module
-        nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-        try:
-            answer = self._ask(live, groups, uuids, nowait)
-        except module.libvirtError as error:
-            if live.nowait is not None or error_numbers(error)[0] != INVALID_ARGUMENT:
-                raise
-            nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
-            answer = self._ask(live, groups, uuids, nowait)
-        live.nowait = nowait != 0
-        records = [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
-        # The daemon in a pod is its tenant's, and may answer about other tenants' guests, too.
-        return records if uuids is None else [one for one in records if one.uuid in uuids]
-
-    def _ask(self, live: _Live, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
-        wanted, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-        if wanted is not None and live.domains.keys() >= wanted:
-            return live.connection.domainListGetStats([live.domains[uuid] for uuid in wanted], groups, flags) if wanted else ()
-        held_up = self._held_up()
-        known_ids = self._listed if wanted is None else wanted
-        if held_up and known_ids is not None:
-            known = self._handles(live, known_ids - held_up)
-            return live.connection.domainListGetStats(known, groups, flags | active) if known else ()
-        # A call about all guests is what the handles of single ones come from.
-        answer = live.connection.getAllDomainStats(groups, flags | active)
-        live.domains = {domain.UUIDString(): domain for domain, _ in answer}
-        self._listed, self._events = set(live.domains), 0
-        return answer
-
-    def _handles(self, live: _Live, uuids: Collection[str]) -> Sequence[Domain]:
-        """Those of the guests that are there still."""
-        found = []
-        for uuid in uuids:
-            with suppress(self.module.libvirtError):
-                found.append(live.domain(uuid))
-        return found
-
     # --- the connection ----------------------------------------------------------------------------------------------------------
 
-    def _borrowed(self, doing: str, end: float) -> _Live:
+    def _borrowed(self, doing: str, end: float) -> OpenConnection:
         """A connection that no other call uses, marked as busy; opened if there is none and it is time to try."""
         with self._changed:
             while True:
@@ -497,7 +340,7 @@ class Connection:
     def _open(self, since: float) -> None:
         """In a thread of its own, as each of these calls may hang. `since` tells this attempt from later ones."""
         uri = self.settings.uri
-        live: _Live | None = None
+        live: OpenConnection | None = None
         returned = False
         refusal = HypervisorError(f"{uri} cannot be reached")
         try:
@@ -532,7 +375,7 @@ class Connection:
         if wanted and self.on_open is not None:
             self.on_open()
 
-    def _opened(self) -> _Live:
+    def _opened(self) -> OpenConnection:
         module, settings = self.module, self.settings
         way = nullcontext(without_questions(settings.uri)) if settings.way is None else settings.way()
         with way as uri:
@@ -540,23 +383,17 @@ class Connection:
                 module, uri, readonly=settings.readonly, found=settings.way is not None
             )
         self.by_helper = helper is not None
-        callbacks = []
-        if self.on_event is not None:
-            for kind, constant in EVENT_KINDS.items():
-                number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # an old binding lacks some
-                if number is not None:
-                    with suppress(module.libvirtError):  # as does an old libvirtd: then mom notices in the next cycles
-                        callbacks.append(connection.domainEventRegisterAny(None, number, self._told, kind))
+        callbacks = () if self.on_event is None else register_events(module, connection, self._told)
         if self._loop is not None:
             with suppress(module.libvirtError):  # a driver within the library has no server to lose
                 connection.registerCloseCallback(self._lost, None)
-        return _Live(connection, callbacks, helper)
+        return OpenConnection(connection, callbacks, helper)
 
-    def _give_up(self, live: _Live, why: str) -> None:
+    def _give_up(self, live: OpenConnection, why: str) -> None:
         with self._changed:
             self._forget(live, why)
 
-    def _forget(self, live: _Live, why: str) -> None:
+    def _forget(self, live: OpenConnection, why: str) -> None:
         """Use this connection no more; it is closed now or with the end of its call. The lock is held."""
         if live.given_up:
             return
@@ -578,8 +415,8 @@ class Connection:
 
     def _are_too_many(self) -> bool:
         """Take note of one more event."""
-        self._events += 1
-        if self.settings.most_events is None or self._events <= self.settings.most_events:
+        self._bulk.events += 1
+        if self.settings.most_events is None or self._bulk.events <= self.settings.most_events:
             return False
         with self._changed:
             if self._live is not None:
@@ -592,8 +429,8 @@ class Connection:
         if self.on_event is None or self._are_too_many():
             return
         code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
-        if kind == LIFECYCLE and code == STARTED and self._listed is not None:
-            self._listed.add(domain.UUIDString())
+        if kind == LIFECYCLE and code == STARTED:
+            self._bulk.started(domain.UUIDString())
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
         except Exception:  # containment: no caller is above this in libvirt's thread

@@ -15,11 +15,12 @@ from xml.etree.ElementTree import Element
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
 from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests
 from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.connection import Connection, GuestRecord
+from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.fields import PLUG_LIMIT
 from mom_plugins_libvirt.known_domain import CPU_CONTROLS, KnownDomain
+from mom_plugins_libvirt.open_connection import GuestRecord
 from mom_plugins_libvirt.states import PAUSED, has_come, job_name, may_come, state_name
 from mom_plugins_libvirt.uri import is_local
 

@@ -1,0 +1,70 @@
+"""The bulk call: statistics of all guests, or of some, in one answer of libvirtd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence, Set
+from contextlib import suppress
+from typing import Any
+
+from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
+from mom_plugins_libvirt.open_connection import GuestRecord, OpenConnection
+
+
+class BulkStatistics:
+    """Statistics by bulk calls, without guests whose start waits for a hook: libvirtd would not answer a call that reaches one.
+
+    :param module: libvirt's Python binding
+    :param held_up: returns the ids of guests whose start waits for a hook
+    """
+
+    def __init__(self, module: Any, held_up: Callable[[], Set[str]]) -> None:
+        self.module = module
+        self.held_up = held_up
+        self.events = 0
+        """Events since the last call about all guests."""
+        self._listed: set[str] | None = None
+        """Guests of the last call about all of them, and guests started since; None before the first call."""
+
+    def started(self, uuid: str) -> None:
+        """Add a guest that has started since the last call."""
+        if self._listed is not None:
+            self._listed.add(uuid)
+
+    def read(self, live: OpenConnection, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
+        """Return the statistics of all active guests, or of these, by one call. Raises libvirt's error."""
+        module = self.module
+        nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        try:
+            answer = self._ask(live, groups, uuids, nowait)
+        except module.libvirtError as error:
+            if live.nowait is not None or error_numbers(error)[0] != INVALID_ARGUMENT:
+                raise
+            nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
+            answer = self._ask(live, groups, uuids, nowait)
+        live.nowait = nowait != 0
+        records = [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
+        # The daemon in a pod is its tenant's, and may answer about other tenants' guests, too.
+        return records if uuids is None else [record for record in records if record.uuid in uuids]
+
+    def _ask(self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
+        wanted, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        if wanted is not None and live.domains.keys() >= wanted:
+            return live.connection.domainListGetStats([live.domains[uuid] for uuid in wanted], groups, flags) if wanted else ()
+        held_up = self.held_up()
+        known_ids = self._listed if wanted is None else wanted
+        if held_up and known_ids is not None:
+            known = self._handles(live, known_ids - held_up)
+            return live.connection.domainListGetStats(known, groups, flags | active) if known else ()
+        # A call about all guests is what the handles of single ones come from.
+        answer = live.connection.getAllDomainStats(groups, flags | active)
+        live.domains = {domain.UUIDString(): domain for domain, _ in answer}
+        self._listed, self.events = set(live.domains), 0
+        return answer
+
+    def _handles(self, live: OpenConnection, uuids: Collection[str]) -> Sequence[Domain]:
+        handles = []
+        for uuid in uuids:
+            with suppress(self.module.libvirtError):
+                handles.append(live.domain(uuid))
+        return handles
