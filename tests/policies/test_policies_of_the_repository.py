@@ -4,16 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
+from policy_cases import FOLDER, Case, cases_in
 
 from mom_daemon import declarations_of
 from mom_plugins_policy.checks import RULES, check
-from mom_plugins_policy.tools.cases import PolicyTest, read_cases, run_case
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples/policies"
 POLICIES = sorted([*ROOT.glob("mom_plugins_*/src/*/*.policy"), *EXAMPLES.glob("*.policy")])
 INSTALLED = declarations_of()
-CASES = [case for path in sorted(EXAMPLES.glob("tests/*.yaml")) for case in read_cases(path, INSTALLED)]
+CASES = [case for path in sorted(FOLDER.glob("*.yaml")) for case in cases_in(path.name)]
 SECTIONS = dict(re.findall(r"^### ([a-z-]+)\n(.*?)(?=^##|\Z)", (ROOT / "docs/policy-checks.md").read_text(), re.M | re.S))
 WITHOUT_EXAMPLE = {"limit", "recursion"}
 
@@ -32,12 +32,12 @@ def test_the_checks_find_nothing_in_all_default_policies_together() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_is_as_expected(case: PolicyTest) -> None:
-    assert run_case(case) == ()
+def test_it_decides_as_expected(case: Case) -> None:
+    case.check()
 
 
 def test_every_example_and_every_default_policy_has_tests() -> None:
-    tested = {form.text.name for case in CASES for form in case.policy.program.forms}
+    tested = {name for case in CASES for name in case.texts}
     examples = {path.name.removesuffix(".policy") for path in EXAMPLES.glob("*.policy")}
     assert examples | set(INSTALLED.policies) <= tested
 

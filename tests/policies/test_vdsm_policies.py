@@ -1,12 +1,12 @@
-"""The policies for vdsm as vdsm's own are written, without spaces. What they decide, `examples/policies/tests/vdsm.yaml` says."""
+"""The policies for vdsm as vdsm's own are written, without spaces. What they decide, `cases/vdsm.yaml` says."""
 
 import re
 from pathlib import Path
 
+from policy_cases import cases_in
+
 from mom_core import Snapshot
-from mom_daemon import declarations_of
 from mom_plugins_policy import Policy
-from mom_plugins_policy.tools.cases import read_cases
 
 FOLDER = Path(__file__).parents[2] / "examples/policies"
 
@@ -28,8 +28,7 @@ def decided(policy: Policy, taken: Snapshot) -> dict[tuple[str, str], object]:
 
 
 def test_without_a_space_too_many_they_decide_the_same() -> None:
-    for case in read_cases(FOLDER / "tests/vdsm.yaml", declarations_of()):
-        texts = {form.text for form in case.policy.program.forms}
-        tight = {text.name: squeezed(text.text) for text in texts}
+    for case in cases_in("vdsm.yaml"):
+        tight = {name: squeezed(text) for name, text in case.texts.items()}
         assert all("}{" in text and "(if(" in text for name, text in tight.items() if name == "02-balloon")
         assert decided(Policy.compile(tight, case.policy.declarations), case.taken) == decided(case.policy, case.taken), case.name

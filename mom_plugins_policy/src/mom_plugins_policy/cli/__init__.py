@@ -1,4 +1,4 @@
-"""`mom policy`: check, evaluate, explain, test and format policies. Verbs are imported when they are used."""
+"""`mom policy`: check, evaluate, explain and format policies. Verbs are imported when they are used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies before they go live."),
     "eval": Verb("mom_plugins_policy.cli.evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
     "explain": Verb("mom_plugins_policy.cli.explain:explain_command", "Show decisions about a guest with their reasons."),
-    "test": Verb("mom_plugins_policy.cli.test:test_command", "Run tests of policies: given fields, expected decisions."),
     "fmt": Verb("mom_plugins_policy.cli.fmt:fmt_command", "Lay policies out, comments kept."),
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
@@ -23,7 +22,7 @@ VERBS: Final[Mapping[str, Verb]] = {
 
 @click.group("policy", cls=VerbGroup, verbs=VERBS)
 def policy_command() -> None:
-    """Check policies, evaluate them on snapshots, explain their decisions, test and format them.
+    """Check policies, evaluate them on snapshots, explain their decisions, and format them.
 
     `Commands` change nothing and need no running mom. The plugins of the configuration say which fields and controls there are, and
     which policies are used where none are given; without one, all installed plugins do, with their default policies.

@@ -47,14 +47,10 @@ GuestName: TypeAlias = Annotated[str, AfterValidator(_guest)]
 
 
 class SampleForm(StrictModel):
-    """Fields of the host and of guests; None: there is no such guest."""
+    """Fields of the host and of guests."""
 
     host: dict[FieldName, FieldValue] = Field(default_factory=dict)
-    guests: dict[GuestName, dict[FieldName, FieldValue] | None] = Field(default_factory=dict)
-
-    def present(self) -> dict[str, dict[FieldName, FieldValue]]:
-        """The guests that there are."""
-        return {name: fields for name, fields in self.guests.items() if fields is not None}
+    guests: dict[GuestName, dict[FieldName, FieldValue]] = Field(default_factory=dict)
 
 
 class SnapshotForm(SampleForm):
@@ -66,7 +62,7 @@ class SnapshotForm(SampleForm):
 
     def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """The properties that cannot be meant, each with what is wrong with it."""
-        guests = dict.fromkeys(name for one in (self, *self.history) for name in one.present())
+        guests = dict.fromkeys(name for one in (self, *self.history) for name in one.guests)
         owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
         for name, given in self.properties.items():
             if name not in (HOST_ID, *guests):
@@ -81,8 +77,8 @@ class SnapshotForm(SampleForm):
     def made(self) -> Snapshot:
         """The snapshot that it describes."""
         properties = {**self.properties, HOST_ID: {"interval": self.interval, **self.properties.get(HOST_ID, {})}}
-        history: Any = [{"host": one.host, "guests": one.present()} for one in self.history]
-        return snapshot(self.host, self.present(), properties, history, self.interval)
+        history: Any = [{"host": one.host, "guests": one.guests} for one in self.history]
+        return snapshot(self.host, self.guests, properties, history, self.interval)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
