@@ -15,19 +15,22 @@ NOTE = {"a": UnfinishedSweep("1", BOTTOM, SIZE)}
 
 
 class Bench:
-    """A sweeper in real time, and its notes."""
+    """A sweeper in real time, and its file of notes."""
 
     def __init__(self) -> None:
         self.notes: list[dict[str, UnfinishedSweep]] = []
         self.error: StateError | None = None
         self.ended = threading.Event()
-        self.sweeper = Sweeper(logging.getLogger("test"), self.note, lambda reason: None)
+        self.sweeper = Sweeper(logging.getLogger("test"), self, lambda reason: None)  # type: ignore[arg-type]  # as much of a file as it needs
 
-    def note(self, unfinished: dict[str, UnfinishedSweep]) -> None:
+    def read(self) -> dict[str, UnfinishedSweep] | None:
+        return None
+
+    def write(self, notes: dict[str, UnfinishedSweep], *, durable: bool) -> None:
         if self.error is not None:
             raise self.error
-        self.notes.append(dict(unfinished))
-        if not unfinished:
+        self.notes.append(dict(notes))
+        if not notes:
             self.ended.set()
 
 
@@ -73,7 +76,7 @@ def test_sweep_is_noted_from_before_its_first_command_until_after_its_last() -> 
     assert set(notes) == {1}
 
 
-def test_guest_that_did_not_get_its_headroom_back_stays_noted_until_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guest_that_did_not_get_its_headroom_back_stays_noted_until_it_is_asked_for_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_balloon.sweep.limits.BACK_AGAIN_SECONDS", (0.0,))
     bench, guest, reported = Bench(), SimulatedGuest(), threading.Event()
 
@@ -89,8 +92,8 @@ def test_guest_that_did_not_get_its_headroom_back_stays_noted_until_it_is_resize
     (outcome,) = bench.sweeper.outcomes()
     assert (outcome.is_back, outcome.error) == (False, "its headroom could not be given back: libvirtd is away")
     assert not bench.sweeper.take_over("a")
-    assert bench.notes[-1] == NOTE, "the other change may fail, too"
-    bench.sweeper.resized("a")
+    assert bench.notes[-1] == bench.sweeper.unfinished() == NOTE, "the other change may fail, too"
+    bench.sweeper.settle("a")
     assert bench.notes[-1] == {}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
+from mom_core import Change, Decision, HypervisorError, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
@@ -158,6 +158,7 @@ def test_guest_whose_sweeps_are_in_vain_for_two_minutes_rests_for_as_long(bench:
 def test_sweep_under_way_is_a_field_of_the_guest(bench: Bench) -> None:
     bench.write()
     assert [*wait_until(lambda: bench.columns().get("sweep_under_way"))] == [1, None, None]
+    assert bench.returned() == []
     bench.join()
     assert "sweep_under_way" not in bench.columns()
 
@@ -187,6 +188,26 @@ def test_guest_whose_sweep_a_crash_cut_off_gets_its_headroom_back(bench: Bench, 
     after.hypervisor.targets, after.hypervisor.sizes["a"] = {}, (BOTTOM + SIZE) // 2
     assert third.plugin.mom_read(third.hypervisor, [third.target]) == {third.target: (BOTTOM + SIZE) // 2}, "set by another process"
     assert third.returned() == []
+
+
+def test_guest_that_did_not_get_its_headroom_back_is_asked_to_take_it_in_the_next_cycle(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.sweep.limits.BACK_AGAIN_SECONDS", ())
+    set_balloon, small = bench.hypervisor.set_balloon, SIZE - int(SLICE_KIB)
+
+    def only_shrink(guest, kib):
+        if kib == SIZE:
+            raise HypervisorError("libvirtd is away")
+        set_balloon(guest, kib)
+
+    bench.hypervisor.set_balloon = only_shrink
+    bench.sweep()
+    bench.hypervisor.set_balloon, bench.hypervisor.sizes["a"] = set_balloon, small
+    assert [back.value for back in bench.returned()] == [SIZE]
+    bench.plugin.mom_write(bench.hypervisor, [Change(bench.target, SIZE, small)])
+    assert bench.hypervisor.commands[-1] == ("a", SIZE)
+    assert bench.returned() == []
 
 
 def test_size_that_no_sweep_explains_is_another_process_s(bench: Bench) -> None:

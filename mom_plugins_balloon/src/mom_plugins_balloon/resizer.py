@@ -70,7 +70,7 @@ class Resizer:
         past = self.guests.of(identity)
         request = self.shrinks.of_before(identity) if past is None else past.request
         if request is None or request.arrived:
-            return InTransition(size) if request is None and self.sweeps.cut_off.explain(identity, size) else size
+            return InTransition(size) if request is None and self.sweeps.explain(identity, size) else size
         low, high = sorted((request.began_at, request.target))
         tolerance = self.guests.tolerance
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
@@ -169,7 +169,7 @@ class Resizer:
         except Exception:
             self.guests.asked(guest, replace(request, in_doubt=True))
             raise
-        self.sweeps.sweeper.resized(guest.id)
+        self.sweeps.sweeper.settle(guest.id)
         self.leaving.asked(guest.id, request.target)
         self.guests.asked(guest, request)
 
@@ -192,7 +192,7 @@ class Resizer:
             self.guests.forget_request(identity)
             raise NoChangeNeeded(restored.note)
         hypervisor.set_balloon(change.entity, restored.size)
-        self.sweeps.sweeper.resized(identity)
+        self.sweeps.sweeper.settle(identity)
         self.guests.forget_request(identity)
         plugged = had > before and not restored.note
         return f"memory was plugged into the guest since: asked for {format_kib(had)}" if plugged else restored.note

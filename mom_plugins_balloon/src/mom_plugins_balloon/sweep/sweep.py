@@ -44,12 +44,12 @@ class Sweep:
     on_end: Callable[[SweepOutcome], object] | None = None  #: gets the outcome in the sweep's thread, once it is no longer under way
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], object] | None = None  #: waits for so many seconds; None: or until the sweep is stopped
+    taken_over: bool = field(default=False, init=False)  #: the guest gets another size
     inflates: bool = field(default=False, init=False)  #: its turn has come: the guest is watched, or its balloon inflates
 
     def __post_init__(self) -> None:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._taken_over = False
         self._pause = self.pause or self._stopped.wait
         self._watch = ProcessWatch(self.read_process, self.clock, self._pause)
         self._cost, self._slice, self._lowest = self.plan.cost, self.plan.first_slice, self.plan.size
@@ -71,7 +71,7 @@ class Sweep:
         """End the sweep without deflating, because the guest gets another size. No command is sent after this returns."""
         self._stopped.set()
         locked = self._lock.acquire(timeout=limits.TAKEN_OVER_SECONDS)
-        self._taken_over = True
+        self.taken_over = True
         if locked:
             self._lock.release()
 
@@ -89,22 +89,14 @@ class Sweep:
             except GuestGone:
                 end = SweepEnd.GONE
         now = self.clock()
+        end = SweepEnd.TAKEN_OVER if self.taken_over and end is not SweepEnd.GONE else end
         return SweepOutcome(
-            guest=self.guest,
-            incarnation=self.incarnation,
-            plan=self.plan,
-            end=SweepEnd.TAKEN_OVER if self._taken_over and end is not SweepEnd.GONE else end,
-            ended=now,
-            lowest=self._lowest,
-            gave=max(0.0, self._watch.gained),
-            seconds=now - self._began if inflated else 0.0,
+            guest=self.guest, incarnation=self.incarnation, plan=self.plan, end=end, ended=now, lowest=self._lowest,
+            gave=max(0.0, self._watch.gained), seconds=now - self._began if inflated else 0.0,
             reaction=self._slowest + limits.PAUSE_SECONDS + (now - deflating) + limits.RELEASE_SECONDS,
-            cost=self._cost,
-            resident=None if self._watch.first is None else self._watch.resident,
-            next_slice=self._slice,
-            is_back=not lacks and not (self._taken_over and inflated),
-            error=lacks or error,
-        )
+            cost=self._cost, resident=None if self._watch.first is None else self._watch.resident, next_slice=self._slice,
+            is_back=not lacks and not (self.taken_over and inflated), error=lacks or error,
+        )  # fmt: skip
 
     def _inflate_safely(self, turns: threading.Semaphore) -> tuple[SweepEnd, str]:
         """Wait, inflate, and return why that ended, with the error."""
@@ -123,8 +115,6 @@ class Sweep:
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
             return SweepEnd.FAILED, str(failure) or type(failure).__name__
         return SweepEnd.ARRIVED, ""
-
-    # --- wait ----------------------------------------------------------------------------------------------------------------------
 
     def _await_statistics(self) -> None:
         """Wait for the guest's next statistics if the plan's are too old."""
@@ -153,8 +143,6 @@ class Sweep:
     def _await_turn(self, turns: threading.Semaphore) -> None:
         while not turns.acquire(timeout=limits.ASK_SECONDS):
             self._raise_if_stopped()
-
-    # --- inflate -------------------------------------------------------------------------------------------------------------------
 
     def _inflate(self) -> None:
         """Inflate slice by slice."""
@@ -201,7 +189,7 @@ class Sweep:
     def _resize(self, size: int) -> None:
         """Ask the guest for a smaller size, unless the sweep was stopped."""
         with self._lock:
-            if self._taken_over:
+            if self.taken_over:
                 raise SweepOver(SweepEnd.TAKEN_OVER)
             self._raise_if_stopped()
             self.balloon.resize(size)
@@ -254,8 +242,6 @@ class Sweep:
         if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
             raise SweepOver(SweepEnd.GREW)
 
-    # --- deflate -------------------------------------------------------------------------------------------------------------------
-
     def _deflate(self) -> str:
         """Give the guest its headroom back. Return why that failed, or an empty string. Raises `GuestGone`."""
         error = ""
@@ -263,7 +249,7 @@ class Sweep:
             if seconds:
                 time.sleep(seconds)
             with self._lock:
-                if self._taken_over:
+                if self.taken_over:
                     return ""
                 try:
                     self.balloon.resize(self.plan.size)

@@ -1,4 +1,4 @@
-"""Sweeps that are under way, each in its own thread."""
+"""Sweeps that are under way, each in its own thread, and notes of them on disk."""
 
 from __future__ import annotations
 
@@ -6,33 +6,38 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
 
-from mom_core import NoChangeNeeded, Refused, StateError
+from mom_core import NoChangeNeeded, Refused, StateError, StateFile
 from mom_plugins_balloon.sweep.limits import END_SECONDS, SLICE_KIB
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, UnfinishedSweep
+from mom_plugins_balloon.sweep.records import SweepOutcome, UnfinishedSweep
 from mom_plugins_balloon.sweep.sweep import Sweep
 
 
 class Sweeper:
     """Sweeps that are under way. Any thread may call its methods.
 
-    :param note: writes unfinished sweeps by guest id to disk; called before the first command of a sweep and after its last
+    :param file: file of notes, by guest id; a sweep is noted before its first command, until the guest was asked to take its headroom back
     :param wake: called after the last sweep under way if the host got memory, in that sweep's thread
     """
 
-    def __init__(self, log: logging.Logger, note: Callable[[dict[str, UnfinishedSweep]], None], wake: Callable[[str], None]) -> None:
-        self._log, self._write_note, self._wake = log, note, wake
+    def __init__(self, log: logging.Logger, file: StateFile[Any], wake: Callable[[str], None]) -> None:
+        self._log, self._file, self._wake = log, file, wake
         self._lock = threading.RLock()
         self._under_way: dict[str, Sweep] = {}
-        self._not_back: dict[str, UnfinishedSweep] = {}
-        """Sweeps that ended without the guest's headroom. They stay noted until the guest is asked for another size."""
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
         """Balloons that may inflate at a time: each keeps a CPU busy. One sweep after the other reclaims 0.5 GiB/s, more than a burst
         needs. As many sweeps may wait for statistics meanwhile."""
         self._turns = threading.Semaphore(self._most)
+
+    @cached_property
+    def _notes(self) -> dict[str, UnfinishedSweep]:
+        """Notes of this mom's sweeps, and of sweeps that a crash of the mom before has cut off."""
+        return {identity: UnfinishedSweep(*note) for identity, note in (self._file.read() or {}).items()}
 
     def begin(self, sweep: Sweep) -> None:
         """Perform a sweep in its own thread. Raises `NoChangeNeeded` if it has to wait, and `Refused` if it cannot be started."""
@@ -42,14 +47,15 @@ class Sweeper:
                 raise NoChangeNeeded("it is swept now")
             if len(self._under_way) >= 2 * self._most:
                 raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
-            self._under_way[identity] = sweep
-            thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            before, thread = dict(self._notes), threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            self._notes[identity], self._under_way[identity] = sweep.unfinished, sweep
             try:
-                self._write_note(self._unfinished())
+                self._file.write(self._notes, durable=False)
                 thread.start()
             except (StateError, RuntimeError) as error:  # RuntimeError: the unit may have no more threads
+                self._notes = before
                 del self._under_way[identity]
-                self.note()
+                self._write()
                 raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
@@ -61,11 +67,12 @@ class Sweeper:
             sweep.take_over()
         return sweep is not None
 
-    def resized(self, identity: str) -> None:
-        """Drop the note of a guest that was asked for another size."""
+    def settle(self, identity: str) -> None:
+        """Drop the note of a guest that was asked for another size, or has one that no sweep explains."""
         with self._lock:
-            if self._not_back.pop(identity, None) is not None:
-                self.note()
+            sweep = self._under_way.get(identity)
+            if (sweep is None or sweep.taken_over) and self._notes.pop(identity, None) is not None:
+                self._write()
 
     def stop(self, identity: str) -> None:
         """End the sweep of a guest, if it has one; the guest gets its headroom back."""
@@ -94,26 +101,25 @@ class Sweeper:
             outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def note(self) -> None:
-        """Write the note of unfinished sweeps again."""
+    def unfinished(self) -> Mapping[str, UnfinishedSweep]:
+        """Return notes of sweeps that are not under way, and whose guests may lack headroom: a crash or an error has cut them off."""
         with self._lock:
-            try:
-                self._write_note(self._unfinished())
-            except StateError as error:
-                self._log.warning("cannot note the sweeps under way: %s", error.message)
+            return {identity: note for identity, note in self._notes.items() if identity not in self._under_way}
 
-    def _unfinished(self) -> dict[str, UnfinishedSweep]:
-        return self._not_back | {identity: sweep.unfinished for identity, sweep in self._under_way.items()}
+    def _write(self) -> None:
+        try:
+            self._file.write(self._notes, durable=False)
+        except StateError as error:
+            self._log.warning("cannot note the sweeps under way: %s", error.message)
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = sweep.perform(self._turns)
         with self._lock:
             del self._under_way[sweep.guest.id]
             self._outcomes.append(outcome)
-            if not outcome.is_back and outcome.end is not SweepEnd.TAKEN_OVER:
-                self._not_back[sweep.guest.id] = sweep.unfinished
+            if outcome.is_back:
+                self.settle(sweep.guest.id)
             last = not self._under_way
-            self.note()
         self._log.debug("sweep of %s: %s", sweep.guest, outcome)
         if sweep.on_end is not None:
             sweep.on_end(outcome)

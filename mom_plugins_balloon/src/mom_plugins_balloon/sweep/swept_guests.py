@@ -11,18 +11,18 @@ from typing import Final, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_kvm import pid_of, stale_seconds
-from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.remembered import SizeRequest
-from mom_plugins_balloon.sweep.cut_off import CutOffSweeps
+from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
 from mom_plugins_balloon.sweep.history import REST_SECONDS
 from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan, UnfinishedSweep
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 from mom_plugins_balloon.sweep.sweeper import Sweeper
 
@@ -35,6 +35,9 @@ reaction few guests are swept, and perhaps no sweep shows that the burst is over
 
 REACTION_SECONDS: Final = 0.35
 """s. Reaction of a hypervisor that sweeps by itself: the slowest of real guests (benchmarks/sweeps/bench_collisions.py)."""
+
+RESIZE_SLACK_KIB: Final = 16 * 1024
+"""KiB. libvirt and QEMU report sizes in steps of their own."""
 
 
 @runtime_checkable
@@ -75,11 +78,10 @@ class SweptGuests:
 
     def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
         self._context, self._law, self._records = context, law, records
-        self.cut_off = CutOffSweeps(context, records)
-        self.sweeper = Sweeper(context.log, self.cut_off.note, context.wake)
+        loss = "a guest may keep less than its headroom"
+        file = context.state_file("sweeps.json", "the file of sweeps under way", TWO_SIZES, loss=loss)
+        self.sweeper = Sweeper(context.log, file, context.wake)
         self._lately: deque[SweepOutcome] = deque()
-
-    # --- begin ---------------------------------------------------------------------------------------------------------------------
 
     def begin(
         self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, memory: GuestMemory, target: int, leaving: LeavingSweep | None
@@ -114,34 +116,21 @@ class SweptGuests:
     def _plan(self, guest: Guest, memory: GuestMemory, target: int, leaving: LeavingSweep | None) -> SweepPlan:
         size = int(memory.size or 0.0)
         gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
+        first = min([FIRST_SLICE_KIB, *(outcome.next_slice for outcome in self._recent())])
         return SweepPlan(
-            size=size,
-            bottom=target,
-            gain=gain,
-            hollow=max(0.0, size - target - gain),
-            wait=self._law.sweep_wait,
-            usable=memory.statistics.usable or 0.0,
-            within=math.inf if leaving is None else leaving.within,
-            first_slice=min([FIRST_SLICE_KIB, *(outcome.next_slice for outcome in self._recent())]),
-        )
+            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), wait=self._law.sweep_wait,
+            usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within, first_slice=first,
+        )  # fmt: skip
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
         """Have the hypervisor sweep a guest by itself."""
         resident, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
+        plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=self._law.sweep_wait)
         return SweepOutcome(
-            guest=guest.entity,
-            incarnation=guest.incarnation,
-            plan=SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=self._law.sweep_wait),
-            end=SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK,
-            ended=self._context.monotonic(),
-            lowest=target,
-            gave=gave,
-            seconds=1.0,
-            reaction=REACTION_SECONDS,
+            guest=guest.entity, incarnation=guest.incarnation, plan=plan, end=SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK,
+            ended=self._context.monotonic(), lowest=target, gave=gave, seconds=1.0, reaction=REACTION_SECONDS,
             resident=None if resident is None else resident - gave,
-        )
-
-    # --- outcomes --------------------------------------------------------------------------------------------------------------------
+        )  # fmt: skip
 
     def follow(self) -> None:
         """Record the outcomes of sweeps that have ended."""
@@ -156,7 +145,8 @@ class SweptGuests:
             return
         request = past.request
         if request is not None and request.sweeps and request.target == outcome.plan.bottom:
-            past.request = _request_after(outcome)
+            has_headroom = outcome.is_back and outcome.end is not SweepEnd.GONE
+            past.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended) if has_headroom else None
         explained = past.learnt is not None and learn_from_sweep(past.learnt, outcome)
         past.sweeps = past.sweeps.after(outcome, self._context.monotonic(), explained=explained)
 
@@ -187,18 +177,27 @@ class SweptGuests:
         rests = [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories]
         return columns | {REST: rests} if any(rests) else columns
 
-    # --- after a crash -----------------------------------------------------------------------------------------------------------------
+    def explain(self, identity: str, size: int) -> bool:
+        """Return whether a guest has this size because its sweep was cut off."""
+        sweep = self.sweeper.unfinished().get(identity)
+        return sweep is not None and sweep.bottom - RESIZE_SLACK_KIB <= size <= sweep.size + RESIZE_SLACK_KIB
 
-    def ends_of_cut_off(self, source: Source) -> Sequence[Decision]:
-        """Return decisions that give headroom back to guests whose sweeps a crash has cut off."""
-        if self.cut_off.drop_settled():
-            self.sweeper.note()  # a note that stays would explain later sizes of the guest, too
-        return self.cut_off.ends(source)
+    def ends_of_cut_off(self, source: Source) -> Iterable[Decision]:
+        """Yield decisions that give headroom back to guests whose sweeps were cut off by a crash or a failing command."""
+        for identity, sweep in self.sweeper.unfinished().items():
+            guest = self._records.snapshot.guests.get(identity)
+            if guest is None:
+                continue  # a single list may lack it
+            if not self._lacks_headroom(guest, sweep):
+                self.sweeper.settle(identity)  # a note that stays would explain later sizes of the guest, too
+            elif guest.number("balloon_cur") is not None:
+                why = "mom was cut off while it swept the guest: it gets its headroom back"
+                yield Decision(guest.entity, CONTROL, sweep.size, why, source)
 
-
-def _request_after(outcome: SweepOutcome) -> SizeRequest | None:
-    """Return the request after a sweep: for the former size, or for the smallest size if the last command failed."""
-    size, lowest, ended = outcome.plan.size, outcome.lowest, outcome.ended
-    if outcome.end is SweepEnd.GONE:
-        return None
-    return SizeRequest(size, lowest, ended) if outcome.is_back else SizeRequest(math.ceil(lowest), size, ended)
+    def _lacks_headroom(self, guest: Guest, sweep: UnfinishedSweep) -> bool:
+        """Return whether a guest may lack headroom still, and was not asked for a size since."""
+        past, size = self._records.of(guest.id), guest.number("balloon_cur")
+        request = None if past is None else past.request
+        if guest.incarnation != sweep.incarnation or (request is not None and not (request.in_doubt or request.sweeps)):
+            return False
+        return size is None or sweep.bottom - RESIZE_SLACK_KIB <= size <= sweep.size - self._records.dead_band
