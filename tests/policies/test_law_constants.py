@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mom_core.settings import descriptions
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_ksm import law as ksm_law
-from mom_plugins_ksm.law import KsmParameters
+from mom_plugins_ksm.parameters import KsmParameters
 
 ROOT = Path(__file__).parents[2]
 KSM = (ROOT / "docs/ksm-law.md").read_text()

@@ -40,7 +40,7 @@ from mom_plugins_ksm.another_hand import AnotherHand
 from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmKnobs, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import ONE_OF_TWO, knobs_finding, law_findings, scanner_findings
-from mom_plugins_ksm.law import KsmParameters
+from mom_plugins_ksm.parameters import KsmParameters
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
