@@ -14,7 +14,7 @@ _LABELS = frozenset({"name", "path"})
 
 
 def amount(value: object, unit: str = "") -> str:
-    """A control's value for a person, on one line."""
+    """Return a control's value for a person, on one line."""
     if value is None:
         return "unknown"
     if unit in {Unit.KIB, Unit.KIB_PER_SECOND} and isinstance(value, int | float):
@@ -26,6 +26,6 @@ def amount(value: object, unit: str = "") -> str:
 
 
 def _what_is_set(item: Mapping[str, Any]) -> str:
-    """The members of one item of a list that are neither zero nor empty."""
+    """Return the members of a list's item that are neither zero nor empty."""
     found = [(key, _what_is_set(value) if isinstance(value, Mapping) else value) for key, value in item.items() if key not in _LABELS]
     return ", ".join(f"{key} {value}" for key, value in found if value)

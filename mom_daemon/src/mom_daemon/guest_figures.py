@@ -13,7 +13,7 @@ from mom_kvm import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
-    """The usual columns and those of plugins, as far as their fields are declared, in their order; remarks last and joined."""
+    """Return the usual columns and those of plugins with declared fields, in order; remarks last, as one column."""
     declared = {name for scope, name in declarations.fields if scope is Scope.GUEST}
     columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}

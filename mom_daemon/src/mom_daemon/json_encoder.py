@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 
 def json_text(value: object) -> bytes:
-    """As JSON. Numbers that JSON cannot write are unknown: null. Mappings and sequences that are no dict or list are made one.
+    """Return a value as JSON; numbers beyond JSON become null.
 
     ASCII only, so that names that are no good Unicode get through, and no reader of lines finds an end of one in a name.
     """

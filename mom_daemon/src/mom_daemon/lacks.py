@@ -23,7 +23,7 @@ _NEEDED = (
 
 
 def lacking(config: Config) -> Iterator[Lack]:
-    """The tasks that no plugin of this configuration does."""
+    """Return the tasks that no plugin of this configuration does."""
     for lack in _NEEDED:
         if not config.having(lack.hook):
             yield lack

@@ -44,25 +44,25 @@ class Notifier:
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """A new configuration is being taken over; `ready` follows."""
+        """Report that a new configuration is being read; `ready` follows."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, seconds: float, status: str = "") -> None:
-        """mom ends; that may take so many seconds."""
+        """Report that mom stops, within this many seconds."""
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", _status(status))
 
     def alive(self, status: str = "") -> None:
-        """All is well, and this is what mom does: feeds the watchdog."""
+        """Feed the watchdog, and report mom's present work."""
         self._fed = time.monotonic()
         self._send("WATCHDOG=1" if self.watchdog_seconds else "", _status(status))
 
     def progress(self) -> None:
-        """mom gets on: feeds the watchdog, if that was not done just before."""
+        """Feed the watchdog, unless it was fed just before."""
         if self.watchdog_seconds and time.monotonic() - self._fed >= self.watchdog_seconds / FEEDS:
             self.alive()
 
     def needs(self, seconds: float) -> None:
-        """The next step may take so many seconds: the watchdog waits for longer than the unit says, never for less."""
+        """Extend the watchdog for a step that may take this many seconds; never shorten it."""
         wanted = max(seconds, self._watchdog)
         if self.watchdog_seconds and wanted != self.watchdog_seconds:
             self.watchdog_seconds = wanted
@@ -78,5 +78,5 @@ class Notifier:
 
 
 def _status(text: str) -> str:
-    """One line, as the protocol separates by lines."""
+    """Return a text on one line: the protocol separates by lines."""
     return f"STATUS={' '.join(text.split())}" if text else ""

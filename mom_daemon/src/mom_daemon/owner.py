@@ -130,7 +130,7 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Be the other user whom these folders belong to, for good; None where this process is who it was.
+    """Change to the user who owns these folders, for good; return None if this process is that user already.
 
     :param made: one of them that is made for that user before, where only root can: the run directory, as nothing is in /run after a boot
     :raises MomError: it cannot
@@ -159,7 +159,7 @@ def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
 
 
 def _make(folder: Path, owner: Owner) -> None:
-    """A run directory for this user, with the mode that systemd gives it, where nobody else could put something else in its place."""
+    """Create a run directory for this user with systemd's mode, in a folder that nobody else can change."""
     with suppress(OSError):  # it is there; or who is to use it says what is wrong
         if not untrusted(folder.parent):
             folder.mkdir()

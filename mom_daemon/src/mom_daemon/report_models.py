@@ -299,7 +299,7 @@ def report_document(
     monotonic: float | None = None,
     fields: Sequence[str] | None = None,
 ) -> ReportDocument:
-    """A report, and what the engine knows beside it.
+    """Return the document of a report, with the engine's facts beside it.
 
     :param interval: seconds between two cycles
     :param monotonic: when the cycle ended, in seconds; now without it
@@ -350,7 +350,7 @@ def report_document(
 
 
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
-    """The problems that stand, the report's too where the engine did not note them."""
+    """Return the standing problems, and those of the report that the engine did not note."""
     if not report.problems:
         return state.problems
     known = {(one.source, one.entity, one.message) for one in state.problems}
@@ -377,12 +377,12 @@ _PLAIN: Final[Mapping[str, Any]] = {one: one.value for kind in (Scope, Severity,
 
 
 def told(model: type[Model], one: object, **members: object) -> Model:
-    """The members of a model that an object has under the same names, and those that are given."""
+    """Return a model: given members, and attributes of the object for the others."""
     return cast(Model, {name: members[name] if name in members else getattr(one, name) for name in model.__annotations__})
 
 
 def cycle_model(report: Report) -> CycleModel:
-    """Which cycle it was."""
+    """Return the model of a cycle."""
     return told(CycleModel, report, duration_seconds=report.duration, lag_seconds=report.lag)
 
 
@@ -401,7 +401,7 @@ def _plugin(plugin: PluginReport, state: EngineState) -> PluginModel:
 
 
 def verdict_model(verdict: Verdict) -> VerdictModel:
-    """A verdict."""
+    """Return the model of a verdict."""
     conditions = [
         told(ConditionModel, one, plugins=list(one.plugins), lasted_seconds=one.lasted, over_seconds=one.over) for one in verdict.conditions
     ]
@@ -409,18 +409,18 @@ def verdict_model(verdict: Verdict) -> VerdictModel:
 
 
 def problem_model(problem: Problem) -> StandingProblemModel:
-    """A problem, and since when it stands."""
+    """Return the model of a standing problem."""
     entity = None if problem.entity is None else _entity(problem.entity)
     return told(StandingProblemModel, problem, severity=_PLAIN[problem.severity], source=_source(problem.source), entity=entity)
 
 
 def decision_model(decision: Decision) -> DecisionModel:
-    """A decision."""
+    """Return the model of a decision."""
     return told(DecisionModel, decision, entity=_entity(decision.entity), source=_source(decision.source))
 
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
-    """An outcome. Written out: it is made for each guest in each cycle."""
+    """Return the model of an outcome. Written out: each guest has one in each cycle."""
     decision = outcome.decision
     scope, identity, name = decision.entity
     policy, line, column = decision.source
@@ -438,7 +438,7 @@ def outcome_model(outcome: Outcome) -> OutcomeModel:
 
 
 def revision_model(revision: Revision) -> RevisionModel:
-    """A revision."""
+    """Return the model of a revision."""
     before, after = revision.before, revision.after
     about = {"entity": _entity(before.entity), "control": before.control, "source": _source(before.source)}
     made = {"wanted": before.value, "wanted_because": before.reason, "became": None if after is None else after.value}

@@ -103,7 +103,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
 
 
 def _config(config_path: str | None, as_left: Path | None) -> Config:
-    """The configuration that was in force, where mom has left a copy that can be used; else the file's."""
+    """Return the last configuration in force if mom left a usable copy, else the file's."""
     if as_left is not None:
         try:
             return config_as_left(as_left)
@@ -113,7 +113,7 @@ def _config(config_path: str | None, as_left: Path | None) -> Config:
 
 
 def _holds_nothing(state: Path) -> bool:
-    """True if a ledger is there, and has no change in it."""
+    """Return whether a ledger exists and is empty."""
     become_owner(state)
     if not is_there(state / FILE):
         return False
@@ -122,7 +122,7 @@ def _holds_nothing(state: Path) -> bool:
 
 
 def _why_not(config: Config, *, look: bool) -> str:
-    """Why there is nothing to do, or an empty text. Raises `MomError` for a ledger that is damaged: what it held is not put back.
+    """Return the reason for nothing to do; empty if there is work. Raise `MomError` for a damaged ledger.
 
     :param look: change nothing: the next call finds what this one has found
     """
@@ -137,7 +137,7 @@ def _why_not(config: Config, *, look: bool) -> str:
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
-    """The plugins that own what must be put back, those with a hypervisor, and collectors with services for these.
+    """Set up the plugins that own changed controls, hypervisors, and collectors with services for them.
 
     Plugins that were taken out of the configuration since are among them. Of the others, no more is used than the fields that they
     declare. One that cannot be set up is left out: neither a broken policy nor another owner must keep memory from its guests. Raises
@@ -235,5 +235,5 @@ def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: boo
 
 
 def _unit(declared: Declarations, control: str) -> str:
-    """Empty for a control of a plugin that is there no more."""
+    """Return the unit of a control; empty if its plugin is gone."""
     return declared.controls[control].unit if control in declared.controls else ""

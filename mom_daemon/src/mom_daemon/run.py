@@ -150,7 +150,7 @@ def tell_of_faults() -> None:
 
 
 def _become_whom_it_runs_as(config: Config) -> str:
-    """Where root starts mom: be the user whom its folders belong to. A line on who it is, and what that is worth; empty for other users."""
+    """Change from root to the owner of mom's folders, and return a line on it; empty for other users."""
     if os.geteuid() != 0:
         return ""
     owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
@@ -203,7 +203,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
 
 
 def _summary(report: Report) -> str:
-    """A cycle on one line."""
+    """Return the line of a cycle."""
     counts = Counter(outcome.status for outcome in report.outcomes)
     done = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
@@ -212,7 +212,7 @@ def _summary(report: Report) -> str:
 
 @contextmanager
 def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
-    """The log of a daemon, for as long as it runs. The process ends with it, also when a plugin left a thread behind.
+    """Open the log of a daemon. The process ends with it, even if a plugin left a thread behind.
 
     :param handler: where to log instead of standard error. A record is lost, and counted, where its `handleError` raises
     :param level: instead of the configuration's

@@ -83,5 +83,5 @@ class StatusFile:
 
 
 def status_of(engine: Engine, report: Report) -> ReportDocument:
-    """A report of this engine as one document, as `GET /v1/report` gives it, too."""
+    """Return a report of this engine as one document, as `GET /v1/report` gives it."""
     return report_document(report, engine.plugins.declarations, engine.state(), engine.config.interval)

@@ -46,24 +46,24 @@ class Supervision:
         self._puts_back = False
 
     def opened(self, engine: Engine) -> None:
-        """Everything is set up."""
+        """Report that everything is set up."""
         self._keep(engine.config, wanted=False)
         self._take_in(engine)
         self._notifier.ready("doing the first cycle")
 
     def progress(self) -> None:
-        """The engine gets on: only that feeds the watchdog."""
+        """Feed the watchdog: the engine works."""
         self._notifier.progress()
 
     def reloading(self) -> None:
-        """A new configuration is about to be read."""
+        """Report that a new configuration is about to be read."""
         self._reloading = True
         put_back = 0.0 if self._config is None else self._config.stop_timeout  # what no plugin of the new configuration has
         self._notifier.needs(RELOAD_SECONDS + put_back)
         self._notifier.reloading()
 
     def cycle_done(self, engine: Engine, report: Report, summary: str) -> None:
-        """A cycle was completed."""
+        """Report a finished cycle."""
         self._take_in(engine)
         if not self._kept:
             self._keep(engine.config, wanted=True)
@@ -73,14 +73,14 @@ class Supervision:
         self._notifier.alive(f"cycle {report.number}: {summary}" if self._notifier else "")
 
     def stopping(self, config: Config, *, keep: bool) -> None:
-        """mom was told to end."""
+        """Report that mom stops."""
         self._keep(config, wanted=keep)
         self._kept = True  # a cycle that is completed yet decides no more
         self._puts_back = not keep
         self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping what was changed" if keep else "putting everything back")
 
     def ended(self, engine: Engine) -> None:
-        """All that could be done is done."""
+        """Report the end."""
         if self._puts_back:  # the signal may have come in the very moment in which a cycle noted the contrary
             self._keep(engine.config, wanted=False)
         copy = engine.config.run_directory / IN_FORCE
@@ -114,7 +114,7 @@ class Supervision:
 
 
 def take_keep(directory: Path) -> bool:
-    """True if the mom that has ended left its changes to the next one. Asked a second time, it did not."""
+    """Return whether the last mom left its changes to the next one, once."""
     try:
         (directory / KEEP).unlink()
     except FileNotFoundError:
@@ -125,7 +125,7 @@ def take_keep(directory: Path) -> bool:
 
 
 def config_as_left(directory: Path) -> Config:
-    """The configuration that the last mom with this run directory had in force.
+    """Return the last configuration in force of this run directory.
 
     :raises MomError: there is none that can be used, or another user could have written it
     """
@@ -148,7 +148,7 @@ class RunningConfig(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What is told of it where its file cannot be used as it is now."""
+        """Return the words for a file that is unusable at present."""
         return f"mom runs on as process {self.pid} by what it has read before, and what follows goes by that, too"
 
 
@@ -176,5 +176,5 @@ def config_of_running(path: str | Path | None) -> RunningConfig | None:
 
 
 def in_force(directory: Path) -> StateFile[dict[str, Any]]:
-    """The file with the configuration in force."""
+    """Return the file with the configuration in force."""
     return StateFile(directory / IN_FORCE, "the copy of the configuration in force", TypeAdapter(dict[str, Any]), mode=0o600, log=LOG)

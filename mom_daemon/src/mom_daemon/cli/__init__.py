@@ -11,7 +11,7 @@ a fifteenth of its time."""
 
 
 def main() -> int:
-    """The entry point of `mom`: run what the command line says, and return the exit code. Never raises."""
+    """Run the command line of `mom` and return its exit code; never raise."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     from mom_daemon.cli.frame import mom, run_program
 

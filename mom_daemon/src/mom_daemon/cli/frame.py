@@ -45,11 +45,11 @@ class _Mom(VerbGroup):
     """The group of all verbs."""
 
     def prefix(self) -> str:
-        """Nothing: verbs that stand alone."""
+        """Return nothing: these verbs stand alone."""
         return ""
 
     def invoke(self, ctx: click.Context) -> object:
-        """As click does, but that the reader of the output has gone is not for click to make exit code 1 of."""
+        """Run a verb as click does, but leave a closed pipe to the frame: click would end with exit code 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -127,7 +127,7 @@ def run_program(command: click.Command) -> int:
 
 
 def _left() -> list[str]:
-    """Threads that Python waits for at its end."""
+    """Return the threads that Python waits for at its end."""
     return [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
 
 
@@ -182,13 +182,13 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
 
 
 def _is_of_output(error: OSError) -> bool:
-    """True if it was raised where something is printed, and is about no file."""
+    """Return whether an error comes from printing, and is about no file."""
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     return error.filename is None and raised_in in {click.utils.__file__, terminal.__file__}
 
 
 def _colours() -> bool | None:
-    """False where the operator wants none (https://no-color.org); None: where a terminal is."""
+    """Return False if the operator wants no colours (https://no-color.org), else None: click looks for a terminal."""
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
@@ -206,7 +206,7 @@ def _tell_misuse(error: click.ClickException) -> None:
 
 
 def _where_it_stands(option: str, context: click.Context) -> str:
-    """Where an option is taken that is not taken here; empty where that is not known."""
+    """Return the verbs that take an option which this verb lacks; empty if unknown."""
     above = context.parent
     while above is not None:
         if any(option in one.opts for one in above.command.params):
@@ -242,7 +242,7 @@ def _tell_traceback(error: BaseException) -> None:
 
 
 def _tell(text: str) -> None:
-    """On standard error, if it is still open: nothing in it steers a terminal, whatever it was that went wrong."""
+    """Print on standard error, if it is still open; no text steers the terminal."""
     from mom_core import printable_lines
 
     with suppress(OSError):

@@ -28,12 +28,12 @@ class _Given:
 
 
 def begin(command: click.Command) -> None:
-    """This command is run; no configuration was named yet."""
+    """Note the command; no configuration is named yet."""
     _Given.command, _Given.config = command, None
 
 
 def note_config(path: str | None) -> None:
-    """This configuration was named on the command line."""
+    """Note the configuration that the command line names."""
     _Given.config = None if path in {None, str(DEFAULT_CONFIG)} else path
 
 
@@ -59,7 +59,7 @@ def _complete(command: re.Match[str]) -> str:
 
 
 def _takes_config(words: list[str]) -> bool:
-    """True if the verb of these words takes `-c`; not where there is none such here, as its distribution is not installed."""
+    """Return whether the verb of these words is installed and takes `-c`."""
     command = _Given.command
     for word in words:
         if not isinstance(command, click.Group):

@@ -16,7 +16,7 @@ EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 
 
 def moment(text: str, option: str, now: float | None = None) -> float:
-    """Seconds since the epoch. A time of the day is the last one that has been. Raises `click.UsageError`."""
+    """Return seconds since the epoch; a time of day is its last occurrence. Raise `click.UsageError` for other texts."""
     present = clock.time() if now is None else now
     try:
         found = _seconds(text.strip(), present)
@@ -38,7 +38,7 @@ def _seconds(text: str, present: float) -> float:
 
 
 def _last(of_day: day_time, present: float) -> float:
-    """When it was this time of the day last."""
+    """Return the last occurrence of a time of day."""
     zone = of_day.tzinfo or UTC
     found = datetime.combine(datetime.fromtimestamp(present, zone).date(), of_day.replace(tzinfo=zone))
     return (found if found.timestamp() <= present else found - timedelta(days=1)).timestamp()

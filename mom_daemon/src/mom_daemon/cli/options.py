@@ -24,7 +24,7 @@ class FiniteRange(click.FloatRange):
     """Numbers of a range. For click's own, `nan` is within each range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number. Ends the verb as misused where it is none of the range."""
+        """Return the number, or end the verb as misused if it is out of range."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is no number.", param, ctx)
@@ -38,7 +38,7 @@ class ExistingPath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path. Ends the verb as misused where nothing is there."""
+        """Return the path, or end the verb as misused if nothing exists there."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         try:
             path.stat()
@@ -91,7 +91,7 @@ def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str 
 
 
 def config_option(function: Function) -> Function:
-    """`-c FILE`: the configuration; the usual file when it is left out."""
+    """Add `-c FILE`, the configuration; without it, the verb takes the usual file."""
     return click.option(
         "-c",
         "--config",
@@ -105,7 +105,7 @@ def config_option(function: Function) -> Function:
 
 
 def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`[FILE]` or `-c FILE`: the configuration, for verbs that take nothing else. The usual file when both are left out."""
+    """Add `[FILE]` and `-c FILE`, the configuration, for verbs without other arguments; without both, the verb takes the usual file."""
 
     @wraps(function)
     def with_file(*args: Any, config_file: str | None, config_path: str | None, **given: Any) -> Any:
@@ -120,5 +120,5 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def json_option(function: Function) -> Function:
-    """`--json`: for programs."""
+    """Add `--json`, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)

@@ -12,7 +12,7 @@ from mom_daemon.cli.hints import with_config
 
 
 def terminal_columns(*, err: bool = False) -> int | None:
-    """How many columns the terminal has that standard output (or error) goes to; None where it goes elsewhere."""
+    """Return the columns of the terminal of standard output (or error); None if it leads elsewhere."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None
@@ -20,7 +20,7 @@ def terminal_columns(*, err: bool = False) -> int | None:
 
 
 def brief(text: str, limit: int) -> str:
-    """A text from outside, safe to be printed on one line: on a terminal at most `limit` characters of it, elsewhere all."""
+    """Return a text from outside, safe on one line; a terminal gets at most `limit` characters."""
     return printable(text, sys.maxsize if terminal_columns() is None else limit)
 
 
@@ -37,7 +37,7 @@ def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
 
 
 def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
-    """A line in parts of at most so many columns, broken between words; a word that is wider stands by itself. Styles do not count."""
+    """Wrap a line between words to a width, not counting styles; a wider word gets a line of its own."""
     if cells(line) <= width:
         return [line]
     parts: list[str] = []
@@ -54,7 +54,7 @@ def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal a text takes, without its styles."""
+    """Return the columns that a text takes on a terminal, without its styles."""
     plain = click.unstyle(text) if "\x1b" in text else text
     if plain.isascii():
         return len(plain)

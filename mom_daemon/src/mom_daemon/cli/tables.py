@@ -85,7 +85,7 @@ def _line(row: Sequence[str], widths: Sequence[int], style: Callable[[str], str]
 
 
 def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int) -> Layout:
-    """The columns that fit a terminal of that width, and how wide each is. An empty column stands there only where it has to."""
+    """Return the columns that fit the width, each with its own width; empty columns only if they are required."""
     natural = {n: max([cells(column.heading), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)}
     filled = [n for n, column in enumerate(columns) if not (column.rank or column.prose) or any(row[n] for row in rows)]
     least = {n: min(natural[n], PROSE_LEAST) if columns[n].prose else natural[n] for n in filled}
@@ -110,7 +110,7 @@ def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], wid
 
 
 def _without_the_least_important(columns: Sequence[TableColumn], among: Sequence[int], least: dict[int, int], width: int) -> list[int]:
-    """The columns that are left when, one by one, those of the highest rank are left out until the others fit."""
+    """Drop columns of the highest rank until the others fit; return the rest."""
     kept = list(among)
     while _together(least, kept) > width:
         last = max((n for n in kept if columns[n].rank), key=lambda n: (columns[n].rank, n), default=None)
@@ -125,7 +125,7 @@ def _together(widths: dict[int, int], numbers: Sequence[int]) -> int:
 
 
 def _filled(text: str, width: int) -> list[str]:
-    """Prose in a column. A word that is wider, such as a path, goes on below, after one of the marks in it if there is one."""
+    """Wrap prose to a column; break a wider word, such as a path, after a punctuation mark."""
     lines = []
     for line in wrapped(text, width):
         rest = line

@@ -56,7 +56,7 @@ class SafeStream:
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Standard output and standard error such that no text steers a terminal."""
+    """Return standard output and standard error, wrapped so that no text steers a terminal."""
     before = sys.stdout, sys.stderr
     try:
         sys.stdout, sys.stderr = map(_safe, before)

@@ -106,16 +106,16 @@ class VerbGroup(click.Group):
         self.verbs = verbs
 
     def prefix(self) -> str:
-        """The beginning of the names of entries whose verbs stand in this group."""
+        """Return the beginning of the entry names of this group's verbs."""
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Its own, then those that other distributions bring: mom's first, the others by name."""
+        """List the group's own verbs, then mom's other ones, then those of other distributions by name."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb's command: the group's own, else the one that is brought. Raises `PluginError` for one that is broken."""
+        """Return the command of a verb, the group's own first. Raise `PluginError` if it is broken."""
         if cmd_name in self.verbs:
             command = _imported(self.verbs[cmd_name])
         elif cmd_name in self.commands:
@@ -128,7 +128,7 @@ class VerbGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but a verb that does not exist gets the advice that helps."""
+        """Resolve a verb as click does, and add advice to the error for an unknown one."""
         name = str(args[0])
         command = None if name.startswith("-") else self.get_command(ctx, name)
         if command is not None:
@@ -138,20 +138,20 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The lists of verbs: none is imported but those that are no `Verb`. One that is broken is remarked upon, and left out."""
+        """Write the lists of verbs without importing a `Verb`; warn of broken ones."""
         listed = self._summaries(tell=True)
         for heading in sorted(listed, key=lambda one: HEADINGS.index(one) if one in HEADINGS else len(HEADINGS) + (one == OTHERS)):
             with formatter.section(heading):
                 formatter.write_dl(listed[heading])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The offers of a shell after Tab: as click does, but without importing each verb for its summary."""
+        """Return completions for a shell as click does, but import no verb for its summary."""
         verbs = [row for rows in self._summaries().values() for row in rows if row[0].startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
 
     def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
-        """The verbs with what help says of them, by heading."""
+        """Return the verbs and their summaries, by heading."""
         said = [(name, _about(verb)) for name, verb in self.verbs.items()]
         said += [(name, _about(command)) for name, command in sorted(self.commands.items())]
         own = {name for name, _ in said}
@@ -215,7 +215,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """The verbs that distributions bring directly below a group (nothing: below `mom`), by the verb's name in it. Nothing is imported.
+    """Return the verbs that distributions add directly to a group, by name (no prefix: to `mom`); import none.
 
     Several, where more than one distribution brings a verb; of those that `COMES_WITH` names, its distribution's is the first.
 
@@ -243,7 +243,7 @@ def _imported(verb: Verb | click.Command) -> click.Command:
 
 
 def _about(verb: Verb | click.Command) -> tuple[str, str]:
-    """The summary of a verb in help, and its heading."""
+    """Return a verb's summary in help, and its heading."""
     if isinstance(verb, Verb):
         return verb.summary, verb.heading
     _prepare(verb)
@@ -251,7 +251,7 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
 
 
 def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:
-    """The use of the verb that an entry point names. Raises `PluginError`, also when there are several and none is mom's own."""
+    """Import the verb of an entry point and return what `use` makes of it. Raise `PluginError` if it fails, or several claim the name."""
     from mom_core.plugins.bounded import attempt, describe
     from mom_core.plugins.discovery import IMPORT_SECONDS
 
@@ -276,7 +276,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """The fault, and what to do, where one of mom's own distributions is missing that another one uses; None: it is another error."""
+    """Return the fault and its cure if one of mom's own distributions is missing; None for other errors."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

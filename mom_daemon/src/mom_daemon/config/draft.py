@@ -58,7 +58,7 @@ class _InstalledPlugins:
     unasked: list[str] = field(default_factory=list)
 
     def in_order(self) -> list[str]:
-        """The plugins that fit, in the order of precedence."""
+        """Return the plugins that fit, in the order of precedence."""
         return sorted(self.suggestions, key=lambda name: (self.suggestions[name].order, name))
 
 
@@ -88,13 +88,13 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
 
 def fitting(config: Config) -> dict[str, str]:
-    """The plugins that fit the host of a configuration which does not enable them, in order, each with the reason."""
+    """Return the plugins that fit the host and are not enabled, in order, each with the reason."""
     found = _fitting(config.root, config.plugins)
     return {name: found.suggestions[name].reason for name in found.in_order()}
 
 
 def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> _InstalledPlugins:
-    """The plugins that fit this host, and each other, beside those that are enabled."""
+    """Return the plugins that fit this host, each other, and the enabled ones."""
     found = _ask(root)
     for name in enabled:
         found.suggestions.pop(name, None)
@@ -127,7 +127,7 @@ def _ask(root: Path) -> _InstalledPlugins:
 
 
 def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
-    """What a plugin suggests for the host below `root`. Raises `MomError`, whatever goes wrong in there."""
+    """Return a plugin's suggestion for the host below `root`. Raise `MomError` for any fault of the plugin."""
     suggestions: list[Suggestion] = offered(plugin, "mom_suggest", each=Suggestion, root=root)
     if not suggestions:
         return None
@@ -142,7 +142,7 @@ def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
 
 
 def _drop_what_does_not_go_together(found: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
-    """Leave out what the others lack something for (a balloon needs a hypervisor): what is written must pass `mom config check`."""
+    """Drop plugins that lack another one (balloon needs a hypervisor): the draft must pass `mom config check`."""
     while found.suggestions:
         plugins = {
             name: ConfiguredPlugin(name, found.plugins[name], validated(found.plugins[name].settings_class, suggestion.settings))
@@ -169,7 +169,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
-    """A line for each setting: what is given as it is, the others commented out with their defaults, and what they mean."""
+    """Return a line for each setting with its meaning: set ones as they are, others commented out with their defaults."""
     defaults, texts = default_texts(model), descriptions(model)
     for name, setting in model.model_fields.items():
         if name in given:
@@ -239,7 +239,7 @@ def _guest_lines(found: _InstalledPlugins) -> Iterator[str]:
 
 
 def _suggested_for_guests(found: _InstalledPlugins) -> Iterator[str]:
-    """The section `guests` as far as plugins suggest something for it, and why."""
+    """Return the section `guests` with the plugins' suggestions and reasons."""
     patterns: dict[str, dict[str, object]] = {}
     for name in found.in_order():
         suggestion = found.suggestions[name]

@@ -45,20 +45,20 @@ class Imported:
     files: dict[str, str] = field(default_factory=dict)
 
     def plugin(self, name: str, why: str = "") -> ImportedSection:
-        """The section of a plugin, which is enabled by that."""
+        """Return the section of a plugin; enable it."""
         section = self.plugins.setdefault(name, ImportedSection())
         if why and why not in section.why:
             section.why.append(why)
         return section
 
     def settings(self) -> dict[str, object]:
-        """The content of the YAML, as a mapping."""
+        """Return the content of the YAML as a mapping."""
         plugins = {name: dict(section.settings) for name, section in self.plugins.items()}
         guests = {pattern: dict(section.settings) for pattern, section in self.guests.items()}
         return {**self.top.settings, "plugins": plugins, **({"guests": guests} if guests else {})}
 
     def yaml(self) -> str:
-        """The configuration file."""
+        """Return the text of the configuration file."""
         lines = [*_comment(self.heading), ""]
         lines += [*_settings(self.top, ""), *([""] if self.top.settings else []), "plugins:"]
         for name, section in self.plugins.items():
@@ -98,7 +98,7 @@ LARGEST: Final = 1 << 20
 
 
 def read_foreign(path: Path) -> str:
-    """The text of a file of another program, of at most 1 MiB. Raises `ConfigError`."""
+    """Read a text file of another program, at most 1 MiB. Raise `ConfigError`."""
 
     def refused(line: int, message: str, hint: str = "") -> ConfigError:
         return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])
@@ -133,5 +133,5 @@ def _comment(text: str, first: str = "# ", others: str = "# ") -> Iterable[str]:
 
 
 def _clean(text: str) -> str:
-    """The text for a comment. What stands in another program's file cannot end it: white space is one space, all else is printable."""
+    """Return a text for a comment, on one line: another program's file cannot end the comment."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())

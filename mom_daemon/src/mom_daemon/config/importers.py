@@ -19,8 +19,7 @@ BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:
-    """All importers by kind, in the order of the kinds, each with its distribution. A plugin that is broken is remarked upon; the others
-    count."""
+    """Return all importers with their distributions, by kind; warn of broken plugins."""
     brought: dict[str, tuple[Importer, str]] = {}
     loaded, errors = load_plugins(list(available_plugins()))
     remarks: list[MomError] = list(errors)
@@ -36,7 +35,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """The importer of a kind; of the one that is assumed, for None. Raises `click.UsageError` that says which there are."""
+    """Return the importer of a kind; for None, the default one. Raise `click.UsageError` that lists the kinds."""
     brought = installed_importers()
     meant = [one for name, (one, _) in brought.items() if (one.assumed if kind is None else name == kind)]
     if len(meant) == 1:
@@ -54,7 +53,7 @@ def importer_of(kind: str | None) -> Importer:
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
-    """The texts of the files that the operator named, by path. Raises `MomError`."""
+    """Return the texts of the files that the operator named, by path. Raise `MomError`."""
     paths = list(named)
     if importer.several:
         paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]

@@ -13,7 +13,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 
 
 def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
-    """The JSON Schema (2020-12) of a configuration file in which these plugins may be enabled."""
+    """Return the JSON Schema (2020-12) of a configuration file for these plugins."""
     definitions: JsonObject = {}
     core = _schema_of(CoreSettings, "mom", definitions)
     enabled: JsonObject = {}
@@ -55,7 +55,7 @@ class _WithoutTitles(GenerateJsonSchema):
     """pydantic's titles repeat the name."""
 
     def field_title_should_be_set(self, schema: object) -> bool:
-        """Never."""
+        """Return False: settings have no titles."""
         return False
 
 

@@ -30,7 +30,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """A setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
+    """Name a setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
     parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
     if Portion.parse in parsers:
         return "size or share"

@@ -71,7 +71,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
-    """The configuration, if it and its plugins are right, and what plugins warn of."""
+    """Return a sound configuration and the warnings of its plugins. Raise for a faulty one."""
     from mom_core.config.document import dotted
     from mom_daemon.doctor.needed_files import impossible_folders, missing_files
     from mom_daemon.plugins.declared import check_plugins
@@ -170,7 +170,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
-    """The settings of the running mom, beside the file's."""
+    """Print the settings of the running mom beside the file's."""
     from mom_core.config.document import dotted
     from mom_daemon.cli.tables import TableColumn, print_table
     from mom_daemon.look.sources import ask, running_mom
@@ -193,7 +193,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
 
 
 def _settings(in_force: Mapping[str, object]) -> Iterator[tuple[KeyPath, object]]:
-    """All settings in force, in the order of the file, by the way to them."""
+    """Return all settings in force by their key path, in the order of the file."""
     for name, value in in_force.items():
         if name not in {"plugins", "guests"}:
             yield (name,), value
@@ -343,7 +343,7 @@ def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bo
 
 
 def _mode(path: Path) -> object:
-    """The mode that a file says; None where there is none, or it cannot be read."""
+    """Return the mode of a file; None if it is missing or unreadable."""
     from mom_core.config.document import read_document
 
     with suppress(ConfigError):
@@ -360,7 +360,7 @@ def _exists(path: Path) -> MomError:
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
-    """The whole file or nothing, and only where nothing is unless it is to be replaced. Raises `MomError`."""
+    """Write a whole file or nothing; replace an existing file only if asked to. Raise `MomError`."""
     mode, owner = 0o644, None
     if replace and path.exists():
         path = path.resolve()  # what a link points at is replaced, not the link
@@ -405,5 +405,5 @@ def _tell_how_to_act(path: Path | str) -> None:
 
 
 def _naming(path: Path | str) -> str:
-    """The option by which verbs take this file, where they do not by themselves."""
+    """Return the option that names this file, for verbs that do not find it by themselves."""
     return "" if Path(path) == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"

@@ -12,7 +12,7 @@ from mom_core.config.schema import written
 
 
 def default_texts(model: type[BaseModel]) -> dict[str, str]:
-    """The defaults of settings, each on one line of YAML."""
+    """Return the defaults of settings, each on one line of YAML."""
     return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
 
 
@@ -21,7 +21,7 @@ _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y
 
 
 def yaml_value(value: object) -> str:
-    """A value on one line of YAML: text without quotes where it needs none, all else as JSON, which is YAML too."""
+    """Return a value on one line of YAML: plain text without quotes, other values as JSON."""
     if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
         return value if not re.fullmatch(r"[\d.eExXoO_+-]+|0[xX][\da-fA-F_]+", value) else json.dumps(value)
     return json.dumps(value, ensure_ascii=False)

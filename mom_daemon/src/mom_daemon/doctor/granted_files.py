@@ -67,7 +67,7 @@ def _needed(config: Config) -> Iterator[tuple[Path, int]]:
 
 
 def _closed_above(path: Path, user: int, groups: set[int]) -> Iterator[Path]:
-    """The first folder on the way to a path, and to what it leads to, through which the user may not pass; none where all are open."""
+    """Return the first folder on the way to a path, links followed, that the user may not pass; None if all are open."""
     for way in dict.fromkeys((path, Path(os.path.realpath(path)))):
         for folder in reversed(way.parents):
             try:
@@ -81,13 +81,13 @@ def _closed_above(path: Path, user: int, groups: set[int]) -> Iterator[Path]:
 
 
 def _whose_home(path: Path, owner: int) -> str:
-    """Why a folder stays closed that is its owner's home: what else is in it relies on that."""
+    """Return the reason to keep a home folder closed."""
     homes = [one for one in pwd.getpwall() if one.pw_uid == owner and Path(one.pw_dir).resolve() == path.resolve()]
     return f"it is the home of {printable(homes[0].pw_name)}: move the configuration or its policies to /etc/mom" if homes else ""
 
 
 def _shared_with(group: int, user: str) -> str:
-    """Why a file of another group's stays so: services of that group read it, and would not be able to any more."""
+    """Return the reason to leave a file to another group: its services read the file."""
     try:
         name = printable(grp.getgrgid(group).gr_name)
     except KeyError:
@@ -96,7 +96,7 @@ def _shared_with(group: int, user: str) -> str:
 
 
 def _give(path: Path, group: int, mode: int) -> str:
-    """Why it stays as it is; empty if it does not."""
+    """Give a file to the group; return the reason if it stays as it is."""
     try:
         os.chown(path, -1, group)
         path.chmod(mode)

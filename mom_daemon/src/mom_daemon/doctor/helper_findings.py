@@ -13,7 +13,7 @@ SUBJECT = "mom-helper"
 
 
 def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
-    """All findings, each with the plugin that it is about, or `core`; none where root runs mom."""
+    """Return all findings, each with its plugin or `core`; none if mom runs as root."""
     if os.geteuid() == 0:
         return
     helper = Helper.reached()

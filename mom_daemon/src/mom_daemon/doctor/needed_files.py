@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def missing_files(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """The settings of plugins that name a file which is not there, each with what is wrong."""
+    """Return settings of plugins that name a missing file, each with the fault."""
     return ((place, why) for place, path in named_files(config) if (why := _why_not(path)))
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
-    """The settings of plugins that name a file which has to be there, each with the file."""
+    """Return settings of plugins that require a file, each with the file."""
     for name, plugin in config.plugins.items():
         yield from _named(plugin.settings, ("plugins", name))
 
@@ -66,7 +66,7 @@ def _why_no_folder(folder: Path) -> str:
 
 
 def _why_not(path: Path) -> str:
-    """Why there is no such file; empty if there is, or this user may not know."""
+    """Return the reason why a file is missing; empty if it exists, or this user may not know."""
     try:
         path.stat()
     except PermissionError:

@@ -18,7 +18,7 @@ PATTERNS_SHOWN: Final = 10
 
 
 def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
-    """The guests there are. A hypervisor of many reads their descriptions in several looks: it is asked again where patterns go by these.
+    """Return the hypervisor's guests.
 
     :raises BaseException: whatever the plugin raises
     """
@@ -33,13 +33,13 @@ def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence
 
 
 def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
-    """The places of the patterns of the section `guests` that match one of these guests."""
+    """Return the places of patterns in the section `guests` that match a guest."""
     patterns = GuestPatterns([rule.pattern for rule in config.guests])
     return {number for guest in guests for number in patterns.matching(guest)}
 
 
 def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Patterns of the section `guests` that match none of these guests; none where there is no guest at all."""
+    """Report patterns of the section `guests` that match no guest; none if no guest runs."""
     matched = _matched(config, guests)
     unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:

@@ -48,7 +48,7 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _examine(config_path: str | None) -> list[Said]:
-    """All findings, each with the plugin that says it, or `core`."""
+    """Return all findings, each with its plugin or `core`."""
     findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "`mom config init` writes one; until then this looks with what it would write"
@@ -81,7 +81,7 @@ def _examine(config_path: str | None) -> list[Said]:
 
 
 def _configuration(path: str | None) -> tuple[Config, Finding]:
-    """The configuration, and what is to be said of it: where its file cannot be used, that of the mom that was started with it and runs."""
+    """Return the configuration and its findings; for a faulty file, that of the mom which runs with it."""
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -94,7 +94,7 @@ def _configuration(path: str | None) -> tuple[Config, Finding]:
 
 
 def _to_add(config: Config) -> Iterable[Finding]:
-    """Tasks that no enabled plugin does, or several do; and the installed plugins that fit this host and are not enabled."""
+    """Report tasks that no or several enabled plugins do, and plugins that fit this host and are not enabled."""
     fits = {} if config.file is None else fitting(config)
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
@@ -120,7 +120,7 @@ def _core(config: Config) -> Iterable[Finding]:
 
 
 def _owns(folder: Path) -> bool:
-    """True if it belongs to this process's user."""
+    """Return whether a path belongs to this process's user."""
     try:
         return folder.stat().st_uid == os.geteuid()
     except OSError:
@@ -147,7 +147,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
 
 
 def _is_watched(pid: int) -> bool:
-    """True if a supervisor has started this process with a watchdog; of another user's process, it is taken to have."""
+    """Return whether a supervisor watches this process; True for a process of another user."""
     try:
         return b"WATCHDOG_USEC=" in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -174,7 +174,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
-    """Faults that the next mom would find in the plugins' files."""
+    """Report faults in the plugins' files of state."""
     for plugin in plugins.plugins:
         for file in plugin.context.state_files:
             try:
@@ -185,7 +185,7 @@ def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
 
 
 def _build(config: Config, findings: list[Said]) -> PluginSet | None:
-    """The plugins that can be set up; those that cannot become findings."""
+    """Set up the plugins, and return those that succeed; the others become findings."""
     while True:
         try:
             return build_plugins(config).plugins
@@ -200,7 +200,7 @@ def _build(config: Config, findings: list[Said]) -> PluginSet | None:
 
 
 def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
-    """The plugins' findings about their configuration and the host; and names of guests in the configuration that there are not."""
+    """Return the plugins' findings on configuration and host, and names of unknown guests in the configuration."""
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:

@@ -73,23 +73,23 @@ class About:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two cycles."""
+        """Return the seconds between two cycles."""
         return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
-        """A field of the guest, if it is a number."""
+        """Return a field of the guest, if it is a number."""
         return self.guest.number(name)
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
-        """The first decision about a control."""
+        """Return the first decision on a control."""
         return next((one for one in self.wanted if one.decision.control == control), None)
 
     def ago(self, time: float) -> str:
-        """A moment, with how long before the cycle it was."""
+        """Format a moment and the time from it to the cycle."""
         return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
-        """A moment, with the day where it is another one than the cycle's."""
+        """Format a moment, with its day if that is not the cycle's."""
         then, now = (datetime.fromtimestamp(one, self.zone).astimezone(self.zone) for one in (time, self.report.time))
         return then.strftime("%H:%M:%S %Z" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z").strip()
 
@@ -113,12 +113,12 @@ class Explainer:
     """Controls of which an operator wants to know why nothing is decided about them, too."""
 
     def take(self, report: Report) -> None:
-        """A cycle has ended: keep what is needed of it."""
+        """Take a finished cycle, and keep what later explanations need."""
 
     def part(self, about: About) -> ExplanationPart:
-        """This plugin's part about a guest."""
+        """Return this plugin's part about a guest."""
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Why its own law suggests what was decided about one of its controls, or suggests nothing; empty: it has none, or did not."""
+        """Return the reason of its law for a suggestion on one of its controls, or for none; empty without one."""
         return ""

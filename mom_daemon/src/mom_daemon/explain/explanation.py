@@ -57,7 +57,7 @@ class Explainers:
         self.use(made_by or {})
 
     def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
-        """The plugins are these now. Those that were there keep what they remember."""
+        """Replace the plugins; the explainers of kept ones keep their memory."""
         if made_by == self._made_by:
             return
         with self._lock:
@@ -71,7 +71,7 @@ class Explainers:
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """A cycle has ended. Only explainers that remember something are told: each call is a thread."""
+        """Hand a finished cycle to explainers with a memory; each call is a thread."""
         remembering = {name: one for name, one in self._explainers.items() if type(one).take is not Explainer.take}
         with self._lock:
             self._answers("take", {name: partial(explainer.take, report) for name, explainer in remembering.items()})
@@ -85,7 +85,7 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Why a guest of this report, the last that was taken, is as it is: as the API and `--json` give it.
+        """Explain the present state of a guest of the last report, as the API and `--json` give it.
 
         :param texts: the policies in force by name, from which the lines are taken
         :param declarations: for units, and for where figures come from
@@ -141,14 +141,14 @@ class Explainers:
         }
 
     def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-        """By control, why a plugin's own law suggests what was decided, where one says so; the first plugin's words count."""
+        """Return the laws' reasons for suggestions, by control; the first plugin's reason counts."""
         suggesting = {name: one for name, one in self._explainers.items() if type(one).reason is not Explainer.reason}
         with self._lock:
             said = self._answers("reason", {name: partial(_reasons, one, report, guest, controls) for name, one in suggesting.items()})
         return {control: text for texts in reversed(said.values()) for control, text in texts.items()}
 
     def _answers(self, what: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """The answers by name: of those that fail or do not end in time none, but that it is so, until they do this again."""
+        """Call explainers, and return their answers by plugin; note those that fail or hang."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
             if name in self._asked:
@@ -174,7 +174,7 @@ class Explainers:
 
 
 def _as_json(wanted: ExplainedDecision) -> dict[str, Any]:
-    """A decision about the guest, with what became of it."""
+    """Return a decision about the guest, with its outcome, for JSON."""
     decision, outcome = wanted.decision, wanted.outcome
     return {
         **{name: getattr(decision, name) for name in ("control", "value", "reason")},
@@ -201,7 +201,7 @@ def _made(make: Callable[[], object]) -> Explainer:
 
 
 def _part(explainer: Explainer, about: About) -> ExplanationPart:
-    """What makes no sense must fail here, where it is told whose it is."""
+    """Return an explainer's part; fail here on a wrong type, where its plugin is known."""
     part = _given("part", ExplanationPart, explainer.part(about))
     for sentence in part.sentences:
         _given("part", Sentence, sentence)
@@ -215,7 +215,7 @@ def _part(explainer: Explainer, about: About) -> ExplanationPart:
 
 
 def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-    """By control, where it has one."""
+    """Return the reasons of an explainer by control."""
     return {control: text for control in controls if (text := _given("reason", str, explainer.reason(report, guest, control)))}
 
 
@@ -228,7 +228,7 @@ def _given(by: str, kind: type[Result], given: object) -> Result:
 def _wanted(
     report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], suggested: Mapping[str, str]
 ) -> list[ExplainedDecision]:
-    """The decisions about the guest, and what came of each."""
+    """Return the decisions about the guest with their outcomes."""
     found = []
     outcomes = {one.decision.control: one for one in report.outcomes if one.decision.entity.id == guest.id}
     revisions = [one for one in report.revisions if one.before.entity.id == guest.id]
@@ -269,7 +269,7 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 
 
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
-    """Sentences of what was wanted, what review made of it, and what was done."""
+    """Return sentences on decisions, their review and their outcomes."""
     here = SentencePlace.DECIDED
     if not about.wanted:
         yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
@@ -298,7 +298,7 @@ def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
 
 
 def _change(wanted: ExplainedDecision, guest: Guest, spec: ControlSpec | None) -> str:
-    """By how much a decision changes what stands there."""
+    """Return the change of the present value by a decision."""
     value = as_number(wanted.decision.value)
     present = None if spec is None or spec.unit is not Unit.KIB else guest.number(spec.field)
     if present is None or value is None:

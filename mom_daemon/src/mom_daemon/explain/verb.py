@@ -111,7 +111,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
 
 
 def _late(config: Config, age: float, interval: float | None) -> list[str]:
-    """That mom hangs, in the words of `mom status`: a cycle that took long began long ago, too, and so did one before the clock was set."""
+    """Return a remark if mom hangs. A long cycle, or a clock that was set, looks the same at first."""
     found = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
     trouble = None if found is None else found.trouble
     return [] if trouble is None else [f"{trouble.message}."]
@@ -141,7 +141,7 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """The last cycle until a moment (None: of all), with everything shortly before it taken in; and the cycle after it."""
+    """Return the last cycle until a moment (None: of all) and the cycle after it; hand explainers the cycles before."""
     if then is None:
         last = newest(recorded, 1)
         if not last:
@@ -170,7 +170,7 @@ def _nothing(recorded: PastCycles) -> MomError:
 
 
 def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str]:
-    """A remark when the moment is in no cycle."""
+    """Return a remark if no cycle was recorded near the moment."""
     report = cycle.report
     interval = report.snapshot.host.properties.get("interval")
     usual = interval if isinstance(interval, int | float) else 0.0

@@ -23,7 +23,7 @@ _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNIN
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
-    """The fields by their names, in small letters."""
+    """Return a record's fields by lower-case name."""
     found: dict[str, str] = {}
     if record.name.startswith(PLUGIN_LOGGER):
         found["plugin"] = record.name.removeprefix(PLUGIN_LOGGER).partition(".")[0]
@@ -32,7 +32,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
-    """The fields that a record was given; none where what it was given is no mapping, or cannot be read."""
+    """Return the extra fields of a record; empty if they are unreadable or no mapping."""
     given = getattr(record, EXTRA, None)
     try:
         return dict(given) if isinstance(given, Mapping) else {}
@@ -41,7 +41,7 @@ def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """The message with its traceback, if it has one, without what looks like a secret. One whose parts do not fit is said as it is."""
+    """Return the message and traceback without secrets; the raw message if its arguments do not fit."""
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001  # whatever a plugin's object raises when it is to be shown
@@ -63,7 +63,7 @@ class TextFormatter(logging.Formatter):
         self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; more of them, such as a traceback's, are indented: none can be taken for another record."""
+        """Format a record; indent further lines, such as a traceback's, so that none looks like a record."""
         level = f"<{next(priority for level, priority in _PRIORITIES if record.levelno >= level)}>" if self._for_journal else ""
         stamp = "" if self._for_journal else f"{self.formatTime(record)} "
         text = printable_lines(text_of(record)).replace("\n", f"\n{level}    ")
@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
         self._hide = hide
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format a record as one line of JSON."""
         own = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -20,7 +20,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of what
     """Standard error. It lets the writer know what is not taken: that is counted, not complained about on standard error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
-        """Let the writer know."""
+        """Raise the error for the writer."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
 
 
@@ -62,7 +62,7 @@ class Log:
         LOG.warning("log level is %s now", logging.getLevelName(LOG.level).lower())
 
     def watch(self, cycle: Callable[[], int]) -> None:
-        """Where the number of the cycle that runs is to be had."""
+        """Add the number of the running cycle to records."""
         self._writer.cycle = cycle
 
     def close(self) -> bool:
@@ -83,7 +83,7 @@ class Log:
 
 
 def leads_to_journal(descriptor: int = 2, said: str | None = None) -> bool:
-    """True if text written there ends up in the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
+    """Return whether a descriptor leads to the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
     said = os.environ.get("JOURNAL_STREAM", "") if said is None else said
     try:
         status = os.fstat(descriptor)

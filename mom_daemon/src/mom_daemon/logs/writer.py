@@ -38,7 +38,7 @@ class Writer(QueueHandler):
 
     @property
     def stuck(self) -> bool:
-        """True if the thread did not end with `close`: its sink takes no line."""
+        """Return whether the thread outlived `close`: its sink takes no line."""
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:

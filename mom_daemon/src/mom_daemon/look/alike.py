@@ -33,7 +33,7 @@ class CommonProblem:
 
     @property
     def who(self) -> str:
-        """Whom it is about: a name, or how many guests and which are the first; empty where it is about none."""
+        """Name the subject: a guest, or a count with the first names; empty without one."""
         names = [printable(one.name, 60) for one in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)
@@ -44,17 +44,17 @@ class CommonProblem:
 
     @property
     def text(self) -> str:
-        """All of it on one line, but for how severe it is and since when it stands."""
+        """Return the problem on one line, without severity and start."""
         who, hint = self.who and f" {self.who}:", self.hint and f" ({self.hint})"
         return f"{printable(str(self.source), 300)}:{who} {self.message}{hint}"
 
     def lasted(self, now: float) -> str:
-        """For how long, and how often it was seen: a problem that comes and goes is another one than one that stays."""
+        """Return how long the problem stands and how often it occurred."""
         return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
 
 
 def common_problems(problems: Iterable[Problem]) -> list[CommonProblem]:
-    """Each problem once, in the order in which they were given."""
+    """Join equal problems of several guests, in their order."""
     alike: dict[tuple[Severity, Source, str, Scope | None], list[Problem]] = {}
     for problem in problems:
         scope = None if problem.entity is None else problem.entity.scope

@@ -81,7 +81,7 @@ def here_command() -> None:
 
 
 def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
-    """The command that starts mom with that configuration, or with the usual one: systemd where it has mom's unit, which runs that one."""
+    """Return the command that starts mom with a configuration: systemctl if mom's unit runs that one."""
     if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
         return "systemctl start mom"
     return f"{program()} run" if config_path is None else f"{program()} run -c {shlex.quote(config_path)}"
@@ -134,7 +134,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
-    """Commands to type on such a host, with what each does, the first thing first.
+    """Return the commands to type on such a host, each with its effect, in order.
 
     :param root: whether this is root, who alone may change a host
     :param demo: whether there is a `mom demo`
@@ -184,26 +184,26 @@ _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sy
 
 
 def _known(read: Callable[[], Found]) -> Found | None:
-    """The value that is read; None where it cannot be, or is malformed."""
+    """Return the value that is read; None if it is missing or malformed."""
     with suppress(MomError, OSError, ValueError):
         return read()
     return None
 
 
 def _qemu_processes(proc: Path) -> int | None:
-    """How many processes are QEMU's by their name."""
+    """Count the processes that are named as QEMU's."""
     pids = ProcessStat.ids(proc)
     names = [read_kernel_file(proc / str(pid) / "comm").strip() for pid in pids or ()]
     return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 
 
 def _exists(path: Path) -> bool:
-    """True if it is there; what is in a folder into which this user cannot look is taken not to be."""
+    """Return whether a path exists; False for one in a folder that this user may not read."""
     return bool(_known(path.exists))
 
 
 def may_exist(path: Path) -> bool:
-    """True unless it is known that it is not there: this user may not look into every folder."""
+    """Return whether a path may exist; True for one in a folder that this user may not read."""
     try:
         return is_there(path)
     except OSError:

@@ -16,7 +16,7 @@ LOOK_SECONDS: Final = 10.0
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
-    """One snapshot, as a running mom would report it, and what could not be read.
+    """Return one snapshot as a running mom would report it, and problems of reading it.
 
     Plugins are set up without a lock or ledger, and have the time that a person would wait, not that of a cycle.
 

@@ -10,6 +10,6 @@ _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow")
 
 
 def mark(severity: Severity) -> str:
-    """The mark, which `click.echo` prints without its colour where that is not wanted."""
+    """Return the coloured mark of a severity; `click.echo` drops the colour where none is wanted."""
     text, colour = _MARKS[severity]
     return click.style(text, fg=colour, bold=True if severity is Severity.ERROR else None)

@@ -25,7 +25,7 @@ _COMPARED_NAMES: Final = 2000
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
-    """The guest of this id or name. Raises `NoSuchGuest`, which names those that may be meant.
+    """Return the guest of this id or name. Raise `NoSuchGuest`, which names similar ones.
 
     :param verdict: of the cycle
     :raises MomError: by the verdict, the hypervisor did not list its guests

@@ -25,16 +25,16 @@ class RunningMom(Protocol):
 
     @property
     def where(self) -> str:
-        """How people name the way, such as the path of a socket."""
+        """Return a name for people, such as the path of a socket."""
 
     def report(self) -> ReportDocument:
-        """All of the newest cycle, in the form of the status file."""
+        """Return the newest cycle in the form of the status file."""
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Why the guest of this id or name is as it is, as `Explainers.explain` gives it."""
+        """Return the explanation of a guest by id or name, as `Explainers.explain` gives it."""
 
     def configuration(self) -> Mapping[str, Any]:
-        """The settings in force, with secrets masked."""
+        """Return the settings in force, with secrets masked."""
 
     def policies(self) -> Mapping[str, PolicyText]:
-        """The policies in force, by name."""
+        """Return the policies in force, by name."""

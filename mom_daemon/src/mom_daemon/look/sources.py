@@ -23,12 +23,12 @@ Kind = TypeVar("Kind")
 
 
 def running_mom(config: Config) -> RunningMom | None:
-    """A way to ask the mom with this configuration, offered by the first enabled plugin that has one. Whether it runs is not known."""
+    """Return the first enabled plugin's way to ask a mom; whether one runs is unknown."""
     return _of_enabled(RunningMom, config)
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """The running mom's answer, and from where it is; None when none can be asked that way.
+    """Ask the running mom, and return its answer and place; None if no plugin offers a way or no mom runs.
 
     :param otherwise: what the verb goes on with where mom does not answer, which is remarked then instead of raised
     """
@@ -51,7 +51,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
 
 def told(config: Config) -> RunningStatus | None:
-    """The running mom's status; None when none runs. Raises `MomError`."""
+    """Return the running mom's status; None if none runs. Raise `MomError`."""
     answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
@@ -63,8 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    """The status file's word, if that is not late: what answers may have got no reports for a while, as a plugin that is set aside, and
-    mom works all the same."""
+    """Return the status file's content unless it is late, too: a plugin that is set aside gets no reports while mom works."""
     with suppress(MomError):
         found = read_status(config.run_directory)
         return None if found is None or found.late else found
@@ -72,7 +71,7 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
-    """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
+    """Return the recording at this path, or of a mom with this configuration. Raise `MomError`."""
     nothing = "there is no recording to look at: the configuration enables no plugin that records"
     cure = "add `record: {}` to `plugins`, or name one with --recording"
     unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
@@ -80,7 +79,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
 
 
 def past_days(config: Config | None, path: Path | None) -> PastDays:
-    """Days of guests as they were: of the file at this path, or of a mom with this configuration. Raises `MomError`."""
+    """Return learned days of guests, of this file or of a mom with this configuration. Raise `MomError`."""
     nothing = "no days of guests are learned: the configuration enables no plugin that does"
     cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate"
     hint = "it is a file past.json below mom's folder of state"
@@ -89,7 +88,7 @@ def past_days(config: Config | None, path: Path | None) -> PastDays:
 
 
 def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None, nothing: MomError, unread: MomError) -> Kind:
-    """What an enabled plugin has of this kind, or else any installed one has at this path.
+    """Return the source of an enabled plugin, or of any installed plugin for this path.
 
     :param nothing: is raised where no path is named, and no enabled plugin has any
     :param unread: is raised where no plugin reads what is at the path
@@ -105,7 +104,7 @@ def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None,
 
 
 def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = None) -> Kind | None:
-    """The first offer of an enabled plugin."""
+    """Return the first offer of an enabled plugin."""
     offers = (_source(kind, plugin.loaded, config, plugin.settings, path) for plugin in config.plugins.values())
     return next((offer for offer in offers if offer is not None), None)
 
@@ -127,7 +126,7 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within: float = math.inf) -> Sequence[PastCycle]:
-    """The last cycles of a recording, at most so many, oldest first. Raises `MomError`.
+    """Return the last cycles of a recording, at most `count`, oldest first. Raise `MomError`.
 
     Looked for from the end on backwards: to read all of a long recording takes minutes.
 

@@ -96,7 +96,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _rows(content: ReportDocument) -> list[dict[str, Any]]:
-    """Guests by the columns of their table, each with what was done last, and with what is wrong with it."""
+    """Return guests by the columns of their table, each with its last change and its problems."""
     outcomes = content["outcomes"][::-1]
     done = {one["entity"]["id"]: one for one in outcomes}
     done |= {one["entity"]["id"]: one for one in outcomes if one["status"] not in NOTHING_DONE}
@@ -161,7 +161,7 @@ def _show(config: Config, status: RunningStatus) -> None:
 
 
 def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
-    """How the host is as a whole; what is said of single guests and plugins is not part of it, and follows."""
+    """Return lines on the host as a whole; problems of guests and plugins follow elsewhere."""
     if verdict.severity is Severity.OK:
         yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
     for condition in verdict.conditions:
@@ -177,7 +177,7 @@ def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
 
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:
-    """The parts of the enabled plugins by heading, once each; the host first, also when nothing is known of it."""
+    """Return the parts of the enabled plugins by heading; the host comes first."""
     parts: list[StatusPart] = []
     for plugin in config.plugins.values():
         try:
@@ -191,7 +191,7 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
-    """What a plugin says of itself. Raises `MomError`, whatever goes wrong in there."""
+    """Return a plugin's parts. Raise `MomError` for any fault of the plugin."""
     parts: list[StatusPart] = offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
     for part in parts:
         if not (isinstance(part.heading, str) and isinstance(part.text, str) and isinstance(part.place, int)):
@@ -237,7 +237,7 @@ def _recent(content: ReportDocument) -> list[str]:
 
 
 def _trial(content: ReportDocument) -> list[str]:
-    """How policies on trial differ from those in force."""
+    """Return a line on the differences between policies on trial and those in force."""
     trial = content["trial"]
     if trial is None:
         return []
@@ -255,7 +255,7 @@ def _trial(content: ReportDocument) -> list[str]:
 
 
 def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:
-    """The table of guests; a column of which nothing is known is left out."""
+    """Print the table of guests, without columns that are empty for all."""
     from mom_daemon.cli.tables import TableColumn, print_table
 
     if not rows:
@@ -288,7 +288,7 @@ def _text(value: object, unit: str) -> str:
 
 
 def _shared_reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why something cannot be done to any of several guests, which is said once."""
+    """Return reasons that block a control of several guests, each once."""
     if len(rows) < 2:
         return []
     return [reason for reason in dict.fromkeys(rows[0]["blocked"].values()) if all(reason in row["blocked"].values() for row in rows)]

@@ -41,8 +41,7 @@ LATE_CYCLES: Final = 3
 
 
 def reported(content: ReportDocument) -> Report:
-    """The report that a document was made from, as far as it is in there: of properties with those that platforms give, and with the
-    decisions that had outcomes or revisions only."""
+    """Return the report of a document. It lacks decisions without outcome or revision, and properties that no platform gives."""
     guests = {}
     for row in content["guests"]["rows"]:
         known = dict(zip(content["guests"]["columns"], row, strict=True))
@@ -78,7 +77,7 @@ def reported(content: ReportDocument) -> Report:
 
 
 def problems_of(content: ReportDocument) -> list[Problem]:
-    """The problems that stand according to a document."""
+    """Return the standing problems of a document."""
     problems = []
     for one in content["problems"]:
         entity, seen = one["entity"] and _entity(one["entity"]), (one["since"], one["cycles"])
@@ -95,13 +94,13 @@ def _entity(one: EntityModel) -> Entity:
 
 
 def verdict_of(content: ReportDocument) -> Verdict | None:
-    """The verdict of a document; None where it has none."""
+    """Return the verdict of a document; None if it has none."""
     verdict = content["verdict"]
     return None if verdict is None else _verdict(verdict)
 
 
 def _verdict(content: VerdictModel) -> Verdict:
-    """Raises `KeyError`, `TypeError` or `ValueError` for what is none."""
+    """Return a verdict. Raise `KeyError`, `TypeError` or `ValueError` for other content."""
     conditions = []
     for one in content["conditions"]:
         name, message, why, cure = (str(text) for text in (one["name"], one["message"], one["why"], one["cure"]))
@@ -126,7 +125,7 @@ class RunningStatus:
 
     @property
     def late(self) -> bool:
-        """True if mom holds its lock but has not finished a cycle for too long, or is stopped and cannot."""
+        """Return whether mom has not finished a cycle for too long, or is stopped."""
         return not self.unwritten and (self.age > _limit(self.content) or self._is_stopped)
 
     @property
@@ -136,7 +135,7 @@ class RunningStatus:
 
     @property
     def trouble(self) -> Condition | None:
-        """Why the content is old, where it is: mom hangs, or cannot write it."""
+        """Return the reason why the content is old: mom hangs, or cannot write it."""
         if self.late:
             stopped = self._is_stopped
             how = "is stopped" if stopped else "hangs"
@@ -155,13 +154,13 @@ class RunningStatus:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the whole; first of all that the content is old, where it is: then the rest is as of that cycle."""
+        """Return the verdict on the whole, led by the trouble that makes the content old."""
         said = verdict_of(self.content) or Verdict()
         return said if self.trouble is None else Verdict((self.trouble, *said.conditions))
 
 
 def expect_format(content: ReportDocument, where: str) -> None:
-    """Raises `MomError` for the document of another version of mom, of which the members have other names or meanings.
+    """Raise `MomError` for the document of another version of mom, whose members differ.
 
     :param where: who gave it
     """
@@ -171,12 +170,12 @@ def expect_format(content: ReportDocument, where: str) -> None:
 
 
 def _limit(content: ReportDocument) -> float:
-    """Seconds after a cycle from which on mom is late."""
+    """Return the age in seconds from which on a status is late."""
     return LATE_CYCLES * float(content["interval_seconds"]) + 1.0
 
 
 def instead(directory: Path) -> str:
-    """The status file in this run directory, from which verbs go on where mom does not answer; empty where this user may not read it."""
+    """Return the path of the status file in a run directory; empty if this user may not read it."""
     path = directory / STATUS_FILE
     try:
         read_file(path, 0)
@@ -188,7 +187,7 @@ def instead(directory: Path) -> str:
 
 
 def read_status(directory: Path) -> RunningStatus | None:
-    """The status of the mom that runs with this run directory; None if none runs. Raises `MomError` when it cannot be read.
+    """Return the status of the mom with this run directory; None if none runs. Raise `MomError` if it is unreadable.
 
     The age is taken from the clock that all processes share and that never jumps. A mom that works, and cannot write it, gives the old
     file a new time of change.

@@ -22,7 +22,7 @@ class StatusPart:
 
     @classmethod
     def of_fields(cls, report: Report, heading: str, *fields: tuple[str, str, Unit, int]) -> Iterator[StatusPart]:
-        """Parts with fields of the host that are numbers; one that is unknown has none.
+        """Return parts with numeric fields of the host; unknown ones have none.
 
         :param fields: of each its name, what stands around it (`available {}`), its unit, and its place
         """
@@ -33,7 +33,7 @@ class StatusPart:
 
     @classmethod
     def of_memory(cls, report: Report) -> Iterator[StatusPart]:
-        """How much memory the host has, and how it is used: of a real host and of a simulated one alike."""
+        """Return parts on the host's memory, real or simulated."""
         return cls.of_fields(
             report,
             "host",

@@ -55,12 +55,12 @@ def registered(plugin_class: type, name: str) -> HookManager:
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:
-    """The installed plugins whose class has a hook, by name. Those that are broken are left out; `mom plugin list` tells of them."""
+    """Return the installed plugins whose class has a hook, by name, without broken ones."""
     loaded, _ = load_plugins(list(available_plugins()))
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 
 
 def mistake(plugin: LoadedPlugin, what: str) -> PluginError:
-    """An error that names the plugin, and whose it is to mend."""
+    """Return an error that names the plugin and its distribution."""
     text = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {what}"
     return PluginError(text, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")

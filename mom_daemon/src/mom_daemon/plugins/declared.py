@@ -16,7 +16,7 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed
 
 
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
-    """The declarations of each plugin of a configuration.
+    """Return the declarations of each plugin of a configuration.
 
     :param left_out: takes in why plugins cannot be used, which are left out then
     :raises PluginError: one cannot be used, where nothing takes that in
@@ -49,7 +49,7 @@ _EMPTY: Final = Path("/nonexistent")
 
 
 def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
-    """A configuration of all installed plugins, each with its default settings; and why some, by name, cannot be used like that."""
+    """Return a configuration of all installed plugins with default settings, and the reasons against the others by name."""
     names = sorted(available_plugins())
     with suppress(MomError):  # one of them: which, is seen when each is read by itself, with one more look at all that is installed
         return Config(plugins=load_config({"plugins": {name: {} for name in names}}).plugins), {}
@@ -88,14 +88,14 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 
 
 def findings_in(hook: str, answer: object) -> list[Finding]:
-    """The findings that a hook gave. What makes no sense becomes an error of its plugin."""
+    """Return the findings of a hook; an invalid answer becomes an error of its plugin."""
     found, wrong = sorted_out(hook, answer)
     cure = "tell the plugin's authors: it may have stood for something that is wrong here"
     return [*found, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else found
 
 
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
-    """The findings that a hook gave, and what it gave besides; empty: nothing."""
+    """Return the findings of a hook, and the fault of its answer; empty if sound."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     sound = [one for one in items if _is_sound(one)]
     for wrong in items:

@@ -10,7 +10,7 @@ from mom_daemon.plugins.class_hooks import having
 
 
 def about_enabled(config: Config) -> Iterator[Finding]:
-    """Several hypervisors, of which one is asked; several evaluators, before they contest a control; what no enabled plugin does."""
+    """Report several hypervisors or evaluators, and tasks that no enabled plugin does."""
     hypervisors, evaluators = list(config.having("mom_hypervisor")), config.having("mom_evaluate")
     if len(hypervisors) > 1:
         names, first = ", ".join(hypervisors), hypervisors[0]

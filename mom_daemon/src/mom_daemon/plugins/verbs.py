@@ -71,7 +71,7 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
 
 
 def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
-    """The plugins that a configuration names, in its order; None, and why, when it cannot be read."""
+    """Return the plugins of a configuration in order; None and the reason if it is unreadable."""
     from mom_core.config.document import read_document
 
     try:
@@ -132,7 +132,7 @@ def info_command(name: str, as_json: bool) -> None:
 
 
 def _about(plugin: LoadedPlugin) -> dict[str, Any]:
-    """A plugin that does not run, for programs."""
+    """Return a plugin that does not run, for programs."""
     import inspect
     import sys
 
@@ -160,7 +160,7 @@ def _about(plugin: LoadedPlugin) -> dict[str, Any]:
 
 
 def _distribution(name: str) -> tuple[str, str]:
-    """The summary and the home page that a distribution states, if it does."""
+    """Return the summary and home page of a distribution."""
     try:
         stated = metadata.metadata(name)
     except Exception:  # noqa: BLE001  # broken metadata is no reason to show nothing of the plugin

@@ -25,7 +25,7 @@ _FLAT: Final = 0.01
 
 
 def short(kib: float | None) -> str:
-    """A size in at most five characters, such as 512M, 15.9G, 1.25T."""
+    """Format a size in at most five characters, such as 512M, 15.9G, 1.25T."""
     if kib is None:
         return UNKNOWN
     if abs(kib) < 0.5:
@@ -40,7 +40,7 @@ def short(kib: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """A time in at most four characters, such as 12s, 90m, 3h, 12d."""
+    """Format a time in at most four characters, such as 12s, 90m, 3h, 12d."""
     for unit, length, most in (("s", 1, 100), ("m", 60, 100), ("h", 3600, 72)):
         if seconds / length < most:
             return f"{seconds / length:.0f}{unit}"
@@ -48,12 +48,12 @@ def age(seconds: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share of time in at most four characters."""
+    """Format a share of time in at most four characters."""
     return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def text_of(value: Any, unit: str) -> str:
-    """A value in few characters."""
+    """Format a value in few characters."""
     if value is None:
         return UNKNOWN
     write = _WRITTEN.get(unit)
@@ -66,7 +66,7 @@ _WRITTEN: Final[dict[str, Callable[[float], str]]] = {Unit.KIB: short, Unit.KIB_
 def fitting(
     columns: Sequence[GuestColumnModel], screen: int, longest: int, note_least: int
 ) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
-    """How wide the names are on a screen of so many columns; the columns that fit, each with its width; and what is left for notes.
+    """Return the width of names, the columns that fit with their widths, and the width left for notes.
 
     :param longest: letters of the longest name
     :param note_least: columns of the screen that are left for notes at least
@@ -84,7 +84,7 @@ def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
 
 
 def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
-    """Bars between the least and the most; what is unknown is empty, what hardly changes is flat.
+    """Draw bars between the least and the most value; unknown is empty, little change is flat.
 
     :param others: values of a line beside it, of which these two are the ends, too
     """

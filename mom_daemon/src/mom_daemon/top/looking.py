@@ -19,11 +19,11 @@ class Listing(Protocol):
 
     @property
     def columns(self) -> Sequence[GuestColumnModel]:
-        """Those of which anything is known."""
+        """Return the columns with known values."""
 
     @property
     def rows(self) -> Sequence[Row]:
-        """In the order of their names."""
+        """Return the rows in the order of their names."""
 
 
 @dataclass(slots=True)
@@ -60,18 +60,18 @@ class Looking:
 
     @property
     def overview(self) -> str:
-        """The view of all rows."""
+        """Return the view of all rows."""
         return next(iter(self.views))
 
     def listed(self, listing: Listing | None) -> Sequence[Row]:
-        """The rows that are asked for, in the order that is asked for."""
+        """Return the chosen rows in the chosen order."""
         if listing is None:
             return []
         self.columns = (self.name, *(one["name"] for one in listing.columns), HARM)
         return ordered(chosen(listing.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
-        """Where the marked row is, which stays the same however the list is ordered; and keep it in sight."""
+        """Return the place of the marked row, and keep it in sight."""
         index = next((n for n, row in enumerate(rows) if row.id == self.marked), None) if self.marked else 0
         if index is None:
             index = min(self.first, max(0, len(rows) - 1))
@@ -80,7 +80,7 @@ class Looking:
         return index
 
     def press(self, key: str, rows: Sequence[Row], lines: int) -> None:
-        """One key.
+        """Handle a key.
 
         :param rows: as they are listed
         :param lines: how many lines of a list are shown
@@ -104,7 +104,7 @@ class Looking:
         self.marked, self.view, self.scroll[self.name] = row, self.name, 0
 
     def sort_by(self, column: str) -> None:
-        """In the order of this column; the other way round if it is so already."""
+        """Sort by this column; turn the order if it is sorted so."""
         self.falling = not self.falling if column == self.sort else column != self.name
         self.sort = column
 
@@ -159,6 +159,6 @@ class Looking:
 
 
 def moved(key: str, index: int, lines: int, length: int) -> int:
-    """A place in a list after a key that moves."""
+    """Return the place in a list after a key that moves."""
     steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": 1 - lines, "page down": lines - 1, "home": -length, "end": length}
     return max(0, min(length - 1, index + steps.get(key, 0)))

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
-    """The rows whose name has this in it, or matches it when it is a pattern with `*` or `?`; capitals do not matter."""
+    """Return the rows whose name holds this text, or matches a pattern with `*` or `?`; case does not matter."""
     wanted = pattern.strip().lower()
     if not wanted:
         return list(rows)
@@ -36,7 +36,7 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """In the order of a column, or of their names if that is none; what is unknown comes last either way.
+    """Sort rows by a column, or by name if it does not exist; unknown values come last.
 
     :param rows: in the order of their names, as equals stay
     """
@@ -51,18 +51,18 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
 
 
 def by_name(rows: Sequence[Row]) -> list[Row]:
-    """In the order of their names, with the numbers in these by their size."""
+    """Sort rows by name; numbers in names count by size."""
     return [rows[place] for place in _order(tuple(row.name for row in rows))]
 
 
 @lru_cache(maxsize=1)  # the same names come again in each cycle
 def _order(names: Sequence[str]) -> Sequence[int]:
-    """The places of names, so that build-2 comes before build-10."""
+    """Return the places of names, so that build-2 comes before build-10."""
     return sorted(range(len(names)), key=lambda place: _natural(names[place]))
 
 
 def _natural(name: str) -> list[Any]:
-    """Texts and numbers by turns, the first of them a text."""
+    """Split a name into alternating texts and numbers, beginning with a text."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
 
 

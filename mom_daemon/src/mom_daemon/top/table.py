@@ -31,7 +31,7 @@ KEYS: Final = (
 
 
 def too_small(size: tuple[int, int]) -> list[Line]:
-    """What is said on a screen of so many columns and lines on which nothing can be shown; nothing where it is large enough."""
+    """Return the text for a screen that is too small; nothing for a large enough one."""
     if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
         return []
     return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
@@ -40,7 +40,7 @@ def too_small(size: tuple[int, int]) -> list[Line]:
 def below_head(
     look: Looking, listing: Listing, width: int, lines: int, text: Callable[[], Sequence[Line]], nothing: str, more_keys: str = ""
 ) -> list[Line]:
-    """All that stands below the head of a screen: headings and so many lines of the list, or of the text that is looked at, and the keys.
+    """Return the part below the head of a screen: list or text, and the keys.
 
     :param text: made where it is looked at
     :param nothing: what is said where there are no rows at all
@@ -54,7 +54,7 @@ def below_head(
 
 
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
-    """The headings, and so many of the rows.
+    """Return the headings and the visible rows.
 
     :param rows: as they are listed
     :param nothing: what is said where there are no rows at all
@@ -88,7 +88,7 @@ def _longest(listing: Listing) -> int:
 
 
 def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
-    """The line below the list: how much of it is seen, in which order, and the keys.
+    """Return the line below the list: visible part, order, and keys.
 
     :param rows: how many are listed
     :param more: further keys
@@ -103,14 +103,14 @@ def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") 
 
 
 def text_foot(look: Looking, width: int) -> Line:
-    """The line below a text: its keys."""
+    """Return the line below a text: its keys."""
     back = f"{look.views[look.overview]}:{look.overview}{' Tab:next' if len(look.views) > 1 else ''}"
     keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == look.name else f"{back} ↑↓:scroll p:pause ?:help q:end"
     return [(cell(keys, width - 1), "dim")]
 
 
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
-    """The keys, and what the columns are.
+    """Return the keys and the meaning of columns.
 
     :param why: what opening a row tells
     :param more: further keys
@@ -124,7 +124,7 @@ def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more:
 
 
 def scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
-    """A heading, and as much of the rest as there is room for."""
+    """Return a heading and the visible part of a text."""
     first_line, *rest = text
     first = max(0, min(look.scroll.get(look.view, 0), len(rest) - lines))
     look.scroll[look.view] = first
@@ -136,12 +136,12 @@ def scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
 
 
 def heading(text: str, width: int) -> Line:
-    """The first line of a text."""
+    """Return the first line of a text."""
     return [(cell(f" {text}", width - 1), "reverse")]
 
 
 def wrapped(text: str, width: int, style: str = "") -> list[Line]:
-    """A text in as many lines as it takes."""
+    """Wrap a text into lines."""
     return [[(line, style)] for line in in_lines(text, max(20, width - 2), "  ")]
 
 
@@ -150,7 +150,7 @@ _SECOND: Final = "\ue000"
 
 
 def in_lines(text: str, width: int, hang: str = "") -> list[str]:
-    """A text in lines of at most so many columns of a screen, one more where a word is broken at a character of two.
+    """Wrap a text to the columns of a screen; a character of two columns may leave one empty.
 
     :param hang: what all lines but the first begin with
     """

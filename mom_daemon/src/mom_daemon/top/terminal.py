@@ -96,7 +96,7 @@ class Terminal:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and lines."""
+        """Return columns and lines."""
         try:
             found = os.get_terminal_size(sys.stdout.fileno())
         except OSError:
@@ -142,7 +142,7 @@ class Terminal:
 
 
 def cell(text: str, width: int, *, right: bool = False) -> str:
-    """A text in exactly so many columns; what is too long ends with a dot-dot-dot."""
+    """Fit a text to a width; an ellipsis ends one that is too long."""
     length = len(text) if text.isascii() else cell_len(text)
     if length > width:
         return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)

@@ -26,7 +26,7 @@ class Watched(Protocol[Shown_co]):
 
     @property
     def picture(self) -> Shown_co | None:
-        """The newest, replaced as a whole; None before there is one."""
+        """Return the newest picture, replaced as a whole; None before the first."""
 
     def start(self) -> None:
         """Begin to ask."""
@@ -35,11 +35,11 @@ class Watched(Protocol[Shown_co]):
         """End all threads."""
 
     def want(self, row: str | None, /) -> None:
-        """All about the row with this id from now on; None: about none."""
+        """Follow the row with this id in detail; None: no row."""
 
 
 def terminal_for(verb: str, instead: str) -> Terminal:
-    """The terminal of this process. Raises `MomError` where it cannot be drawn on.
+    """Return the terminal of this process. Raise `MomError` if it cannot be drawn on.
 
     :param instead: which verbs print the same once
     """
