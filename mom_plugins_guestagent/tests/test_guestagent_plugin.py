@@ -476,10 +476,10 @@ def test_after_a_reload_agents_are_asked_through_the_hypervisor_that_is_there_no
 
 def test_figures_are_stale_by_the_period_at_which_they_come():
     asking = AgentSettings(period="10s", hypervisor_period="60s", timeout="3s")  # type: ignore[arg-type]  # as in YAML
-    assert asking.stale(AgentKind.AGENT_SOCKET, known=True) == 33.0
-    assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=False) == 33.0
-    assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=True) == 123.0
-    assert asking.model_copy(update={"stale_after": 5.0}).stale(AgentKind.AGENT_HYPERVISOR, known=True) == 5.0
+    assert asking.stale(AgentKind.AGENT_SOCKET, by_hypervisor=True) == 33.0
+    assert asking.stale(AgentKind.AGENT_HYPERVISOR, by_hypervisor=False) == 33.0
+    assert asking.stale(AgentKind.AGENT_HYPERVISOR, by_hypervisor=True) == 123.0
+    assert asking.model_copy(update={"stale_after": 5.0}).stale(AgentKind.AGENT_HYPERVISOR, by_hypervisor=True) == 5.0
 
 
 # --- what operators see ------------------------------------------------------------------------------------------------------------

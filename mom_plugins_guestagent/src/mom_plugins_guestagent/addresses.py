@@ -13,7 +13,7 @@ _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """The address and port in `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raises `ValueError`."""
+    """Return the address and port in `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raises `ValueError`."""
     match = _WITH_PORT.fullmatch(text)
     host, port = (match[1] or match[2], int(match[3] or PORT)) if match else (text, PORT)
     try:

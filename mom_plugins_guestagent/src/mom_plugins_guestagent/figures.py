@@ -1,6 +1,6 @@
-"""From what a guest says about its memory to fields: what cannot be true is not believed, and counts become rates.
+"""Judgement of a guest's answers: implausible figures are dropped, and counts become rates.
 
-Pure: numbers in, numbers out. Whatever a guest says, this does not raise, and gives no number that is negative or not finite.
+Pure: numbers in, numbers out. No answer makes it raise, and all results are finite and not negative.
 """
 
 from __future__ import annotations
@@ -19,47 +19,45 @@ _LARGEST: Final = 1 << 50
 
 _LARGEST_COUNT: Final = 1 << 62
 _MOST: Final = {Unit.PERCENT: 100.0, Unit.RATIO: 1e6}
-"""The largest number of a unit, where it is less than the largest count. No guest has a million tasks that run."""
+"""Largest number of a unit, if less than the largest count. No guest has a million running tasks."""
 
 _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
-"""The units of counts since boot, of which the growth per second is the field. No machine swaps a tebibyte a second."""
+"""Units of counts since boot, with the largest growth per second. No machine swaps a tebibyte per second."""
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
 _KILLS: Final = "guest_oom_kills"
 _MOST_KILLS: Final = 1000.0
-"""In a second: before each, a kernel looks through all of its tasks. What all guests' kernels have killed is added up for weeks: a count
-that leaps must not be in it."""
+"""1/s. A kernel searches all tasks before each kill. Kills are added up for weeks, so an impossible jump must not count."""
 
 _LEAST_SECONDS: Final = 0.5
-"""Over less than this, the growth of a count says nothing."""
+"""s. The growth of a count over less time means nothing."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSample:
-    """The believed part of what a guest said at one moment.
-
-    `monotonic` is in seconds; `counts` are those since boot, whose growth is among the `fields` of the next sample. `of_memory`: it said
-    something of its memory, believed or not, and not only how busy it is. `lies` say why some of it is not here, and hold no number or text
-    of the guest's. `kills` is how often its kernel had killed, as was believed last; None: it never told.
-    """
+    """Plausible figures of a guest at one moment."""
 
     monotonic: float
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
+    """Counts since boot; their growth is in the fields of the next sample."""
     of_memory: bool = True
+    """The answer had figures of memory, plausible or not, and not only the load."""
     lies: tuple[str, ...] = ()
+    """Faults of the answer, without any number or text of the guest."""
     kills: float | None = None
+    """Last plausible number of OOM kills; None: it never reported any."""
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
-    """Believe of this what can be true.
+    """Return the plausible part of an answer.
 
-    :param said: numbers, or texts that are numbers, by name; other names are passed over
-    :param previous: the same guest's last sample since it was started
-    :param maximum_kib: what the hypervisor gives the guest at most, if that is known
+    :param said: numbers, or texts that are numbers, by name; unknown names are ignored
+    :param previous: last sample of the same start of the guest
+    :param maximum_kib: largest memory of the guest by its hypervisor; None: unknown
     """
     lies: list[str] = []
     numbers: dict[str, float] = {}
@@ -72,7 +70,7 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
             else:
                 numbers[spec.name] = number if spec.unit in _MOST else int(number)
     counts = {name: numbers.pop(name) for name in _GROWTH_OF if name in numbers}
-    # One size that cannot be makes all of its kind worthless: who knows which one is wrong.
+    # One impossible size makes all of its kind worthless: any of them may be wrong.
     for kind, lie in (("mem_", _lie_of_memory(numbers, maximum_kib)), ("swap_", _lie_of_swap(numbers))):
         if lie:
             lies.append(lie)
@@ -90,7 +88,7 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
 
 
 def _number(value: object) -> float | None:
-    """A finite number of reasonable size; None for everything else."""
+    """Return a finite number of reasonable size; None for everything else."""
     if isinstance(value, str):
         if not value.isascii() or not _NUMBER.fullmatch(value):
             return None
@@ -103,7 +101,7 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Why these sizes of memory cannot be; empty: they can."""
+    """Return why these sizes of memory are impossible; empty: they are not."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:
@@ -123,7 +121,7 @@ def _lie_of_swap(numbers: Mapping[str, float]) -> str:
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    """Growth per second; unknown where a count went back, as all do when the guest reboots."""
+    """Return the growth per second. It is unknown where a count went back, as after a reboot."""
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

@@ -24,20 +24,20 @@ _WRONG = {
     "{} whose agent says nothing of memory: {}": "run mom-guestd in those that are Linux; of others the balloon driver tells, if any",
     "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in them, unless they are booting or paused",
 }
-"""How guests are counted and named that give no figures, and the fix."""
+"""Messages about guests without figures, each with its cure."""
 
 _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
 
 _COULD_HELP = "{} could report smaller pieces of free memory while the host is short of it: {}"
 _MAY_BE_TOLD = "{} would help while the host is short of memory, and {} not told: {}"
-"""What guests with mom-guestd do not do yet; nothing is wrong."""
+"""Messages about guests that could help; nothing is wrong."""
 
 
 def examined(
     guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
 ) -> Iterable[Finding]:
-    """Findings after each target was asked once. `tells`: guests are told when the host is short of memory."""
+    """Yield findings after each target was asked once. `tells`: guests are told when the host is short of memory."""
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []
@@ -54,7 +54,7 @@ def examined(
         yield Finding(Severity.OK, SUBJECT, f"{_count(by)} gave figures: {how}")
     for text, named in wrong.items():
         if named:
-            silence = next((states[one.id].silence for one in named if text == _SILENT and one.id in states), "")
+            silence = next((states[guest.id].silence for guest in named if text == _SILENT and guest.id in states), "")
             why = f" ({printable(silence, 200)})" if silence else ""
             yield Finding(Severity.WARNING, SUBJECT, text.format(_count(named), _names(named)) + why, _WRONG[text])
     yield from _helpers(guests, states, tells=tells)
@@ -64,11 +64,11 @@ def examined(
 
 
 def _helpers(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool) -> Iterable[Finding]:
-    """Which guests could help a host that is short of memory, where their owners want that."""
-    fields = {one.id: state.sample.fields for one in guests if (state := states.get(one.id)) is not None and state.sample is not None}
-    able = [one for one in guests if SHORT_LEFT in fields.get(one.id, {})]
-    orders = {one.id: as_number(fields.get(one.id, {}).get(REPORTING_ORDER)) or 0 for one in guests}
-    unasked = [one for one in guests if one not in able and orders[one.id] > USUAL_ORDER]
+    """Yield guests that could help a host that is short of memory."""
+    fields = {guest.id: state.sample.fields for guest in guests if (state := states.get(guest.id)) is not None and state.sample is not None}
+    able = [guest for guest in guests if SHORT_LEFT in fields.get(guest.id, {})]
+    orders = {guest.id: as_number(fields.get(guest.id, {}).get(REPORTING_ORDER)) or 0 for guest in guests}
+    unasked = [guest for guest in guests if guest not in able and orders[guest.id] > USUAL_ORDER]
     if unasked:
         cure = "if their owners want that: mom-guestd --reporting-order --trim there, and tell_short: true for the plugin guestagent"
         yield Finding(Severity.OK, SUBJECT, _COULD_HELP.format(_count(unasked), _names(unasked)), cure)

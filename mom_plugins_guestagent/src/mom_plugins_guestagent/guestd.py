@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""mom-guestd: runs inside a guest and tells the host how the guest's memory is.
+"""mom-guestd: reports a guest's memory to its host, from inside the guest.
 
-This one file needs Python 3.7 or later and nothing else, so that it can be copied into any guest. It reads a few files of /proc and /sys
-when it is asked, and answers over a virtio-serial channel (no network needed), over TCP, or both. It changes nothing, unless the guest's
-owner has it help a host that is short of memory (--reporting-order, --trim), and then puts back what it changed.
+This file needs only Python 3.7 or later, so it can be copied into any guest. It reads a few files of /proc and /sys on request, and answers
+over a virtio-serial channel, TCP, or both. It changes nothing, unless the guest's owner lets it help a host that is short of memory
+(--reporting-order, --trim), and restores its changes.
 
-A request is a line, and so is each part of an answer:
+Requests and answers are lines:
 
     stats           mem_available:N, mem_unused:N, swap_in:N, swap_out:N, major_fault:N, minor_fault:N
-    props           what kind of guest this is, one name:value a line
-    short N         the host is short of memory for the next N seconds, 0: it is not; the answer says how that goes
-    stats TOKEN     begin:TOKEN, everything that is known, end:TOKEN; the same for the others
+    props           kernel, system and CPUs, one name:value a line
+    short N         the host is short of memory for the next N seconds, 0: it is not; the answer has the state of the help
+    stats TOKEN     begin:TOKEN, all figures, end:TOKEN; the same for the other requests
 
-Sizes are in KiB, mem_available is all the memory that the kernel manages, and counts are since the guest was booted. With a token, the
-host can tell where an answer begins and ends, and which question it belongs to: a channel may still hold what was asked before.
+Sizes are in KiB, mem_available is all memory that the kernel manages, and counts are since boot. A token marks the begin and end of an
+answer, because a channel may still hold earlier answers.
 """
 
 from __future__ import annotations
@@ -52,57 +52,57 @@ PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_faul
 """The answer to `stats` without a token, in this order: the protocol of MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
-"""A request is shorter than 50 bytes; what is longer is skipped to the end of its line."""
+"""Bytes. A request is shorter than 50; a longer line is skipped."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""Over TCP: so many at once, closed when they ask nothing or do not read their answer for so long."""
+"""Clients over TCP at once. They are closed when they ask nothing, or do not read their answer, for so long."""
 
 FRESH_SECONDS = 0.1
-"""Figures are read at most this often, however many ask: what the other side can make this daemon spend is bounded."""
+"""s. Figures are read at most this often, which bounds the CPU time that clients can cost."""
 
 HANGUP_SECONDS = 0.5
-"""How often to look whether the host has connected to the channel: until it has, the device reads as at its end."""
+"""s. Time between two looks for the host on the channel: without it, the device reads as at its end."""
 
 REOPEN_SECONDS = 5.0
-"""How often to look whether the channel is there; it can be plugged in while the guest runs."""
+"""s. Time between two looks for the channel, which can be plugged in while the guest runs."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
-"""Read below /proc."""
+"""Files below /proc."""
 
 MOST_SHORT_SECONDS = 300
-"""What the host says of itself is believed for so long at most: one that is gone, or hangs, changes nothing here for good."""
+"""s. Longest time for which a message of the host counts: a host that is gone must not change the guest for good."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
-"""From which order on free memory is reported to the host: pieces of 2^order pages. Linux 5.14; -1 where no driver reports."""
+"""Smallest order of free memory that is reported to the host: pieces of 2^order pages. Linux 5.14; -1 without a driver that reports."""
 
 WAKING_BYTES = (64 << 10) - 1
-"""And a zero behind them: a piece of 16 pages. The lists of CPUs hold up to 8 together, and huge pages."""
+"""With a zero byte, a piece of 16 pages. The lists of CPUs hold pieces of up to 8 pages, and huge pages."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""The order that stood there before, and the one that was set instead, while it is. /run is empty after a boot, and so is the parameter."""
+"""File with the earlier order and the order that was set. /run and the parameter are both reset by a boot."""
 
 RETRY_SECONDS = 10.0
-"""After so long it is tried again to put back what could not be put back."""
+"""s. Time between two attempts to restore the order."""
 
 LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
 
 RECLAIM = "sys/fs/cgroup/memory.reclaim"
-"""Takes the number of bytes that the root group shall give. Linux 5.19; with `swappiness=0` behind it from 6.11 on."""
+"""Takes the number of bytes to reclaim from the root group. Linux 5.19; from 6.11 on, followed by `swappiness=0`."""
 
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
 TRIM_CPU_SHARE = 0.01
-"""Page cache is dropped in steps of so much, one in a second at most, and less often where a step costs more of a CPU than this share."""
+"""Page cache is dropped in steps of this size, one per second at most, and less often if steps take more than this share of a CPU."""
 
 TRIM_WATCH_SECONDS = 4.0
 TRIM_STALL_SHARE = 0.005
 TRIM_REFAULT_KIB = 1024
 TRIM_REST_SECONDS = 60.0
-"""Where the guest's tasks waited for memory in more than this share of so many seconds, or read again more of what had been dropped, it
-rests for a minute."""
+"""If tasks stall on memory for more than this share of so many seconds, or more dropped cache than this is read again, it rests for a
+minute."""
 
 _NUMBER = re.compile(r"^(\w+):? +([0-9]{1,18})(?: kB)?$", re.MULTILINE | re.ASCII)
 _PRESSURE = re.compile(
@@ -124,49 +124,49 @@ _SUMS = (
     ("oom_kills", "oom_kill"),
 )
 _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfault", "pgmajfault"))
-"""Figures, and what in meminfo (KiB) and vmstat (counts) they are made of."""
+"""Figures, and their parts in meminfo (KiB) and vmstat (counts)."""
 
 
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
-    """The figures in the files in `FILES`, one after the other: sizes in KiB, counts since boot, shares in percent.
+    """Return the figures in the content of `FILES`: sizes in KiB, counts since boot, shares in percent.
 
-    :param page_kib: the guest's page size; where it is not known it is worked out from the two counts of free memory
+    :param page_kib: the guest's page size; None: it follows from the two counts of free memory
     """
-    known = {name: int(number) for name, number in _NUMBER.findall(text)}
-    found: dict[str, int | float] = {
-        name: sum(known[part] for part in parts) for name, *parts in _SUMS if all(part in known for part in parts)
+    counts = {name: int(number) for name, number in _NUMBER.findall(text)}
+    values: dict[str, int | float] = {
+        name: sum(counts[part] for part in parts) for name, *parts in _SUMS if all(part in counts for part in parts)
     }
-    found.update((name, known[whole] - known[part]) for name, whole, part in _DIFFERENCES if whole in known and part in known)
-    page_kib = page_kib or _page_kib(known.get("MemFree"), known.get("nr_free_pages"))
+    values.update((name, counts[whole] - counts[part]) for name, whole, part in _DIFFERENCES if whole in counts and part in counts)
+    page_kib = page_kib or _page_kib(counts.get("MemFree"), counts.get("nr_free_pages"))
     for name, key in (("swap_in", "pswpin"), ("swap_out", "pswpout")):
-        if key in known and page_kib:
-            found[name] = known[key] * page_kib
+        if key in counts and page_kib:
+            values[name] = counts[key] * page_kib
     for kind, *averages, total in _PRESSURE.findall(text):
         for seconds, average in zip((10, 60, 300), averages):  # noqa: B905  # Python 3.7 has no strict
-            found[f"psi_memory_{kind}_avg{seconds}"] = float(average)
-        found[f"psi_memory_{kind}_total"] = int(total)
+            values[f"psi_memory_{kind}_avg{seconds}"] = float(average)
+        values[f"psi_memory_{kind}_total"] = int(total)
     for loads in _LOAD.findall(text)[:1]:
         for minutes, load in zip((1, 5, 15), loads):  # noqa: B905  # as above
-            found[f"load_{minutes}"] = float(load)
-    return found
+            values[f"load_{minutes}"] = float(load)
+    return values
 
 
 def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
-    """The page size, a power of two of 4 to 64 KiB; the two counts are read one after the other, and so differ a little."""
+    """Return the page size, 4 to 64 KiB. The two counts are read one after the other, so they differ a little."""
     if not free_kib or not free_pages:
         return None
     return min((4, 8, 16, 32, 64), key=lambda size: abs(size - free_kib / free_pages))
 
 
 def properties(root: str = "/") -> dict[str, str]:
-    """The guest's kernel, system and CPUs, as printable texts."""
-    found = {"guestd": VERSION, "hostname": platform.node(), "kernel": platform.release(), "vcpus": str(os.cpu_count() or "")}
+    """Return the guest's kernel, system and CPUs as printable texts."""
+    values = {"guestd": VERSION, "hostname": platform.node(), "kernel": platform.release(), "vcpus": str(os.cpu_count() or "")}
     for name in ("etc/os-release", "usr/lib/os-release"):
         match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(Path(root, name)), re.MULTILINE)
         if match:
-            found["os"] = match.group(1)
+            values["os"] = match.group(1)
             break
-    return {name: _UNPRINTABLE.sub("?", value)[:120] for name, value in found.items() if value}
+    return {name: _UNPRINTABLE.sub("?", value)[:120] for name, value in values.items() if value}
 
 
 def _read(path: Path) -> str:
@@ -178,7 +178,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In one call, as files of the kernel want it. Raises `OSError`."""
+    """Write in one call, as the kernel's files require. Raises `OSError`."""
     with path.open("wb", buffering=0) as file:
         file.write(text.encode())
 
@@ -189,21 +189,21 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """The order of free page reporting, which is lowered for a while and put back. Whatever ends this process, the next one knows what
-    stood there: that is in a file before anything is changed."""
+    """Order of free page reporting, which is lowered for a while and restored. The earlier order is in a file, so that the next process can
+    restore it after a crash."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
         self._kept = Path(root, KEPT)
 
     def now(self) -> int | None:
-        """The order; None where nothing is reported."""
+        """Return the order; None without free page reporting."""
         text = _read(self._file).strip()
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Report pieces from this order on, where only larger ones are reported now. A refusal is said on stderr."""
-        if not self.put_back():  # what stood there first would be lost
+        """Report pieces from this order on, if only larger ones are reported now. A refusal is printed on stderr."""
+        if not self.put_back():  # the earlier order would be lost
             return
         before = self.now()
         if before is None or before <= order:
@@ -221,7 +221,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Set what stood there before, unless the owner has changed it meanwhile. False: that failed, and is tried again."""
+        """Restore the earlier order, unless the owner has changed it meanwhile. False: that failed, and is tried again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -239,9 +239,11 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """The kernel looks for what it may report when a piece of at least this order becomes free that is too large for the lists that each
-    CPU keeps for itself. In a guest that only works on what it has, that may take minutes. To read a setting with so large a buffer, the
-    kernel takes a piece of that size, and frees it."""
+    """Make the kernel look for free memory to report.
+
+    It looks when a piece of at least this order becomes free that is too large for the lists of CPUs, which may take minutes. To read a
+    setting into a large buffer, the kernel allocates such a piece and frees it.
+    """
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
         try:
@@ -251,37 +253,39 @@ def _wake_reporting() -> None:
 
 
 class CacheCounts:
-    """The page cache at one moment, KiB: what the kernel would drop first (`idle`), the rest (`busy`), what has come to the former since
-    boot at most (`came`) and left it at least (`left`), and what was read again after it had been dropped (`refaulted`).
+    """Page cache at one moment, in KiB.
 
-    `complete`: this kernel counts all of it.
+    The kernel drops `idle` cache first; `busy` is the other part. `came` is an upper bound of cache that became idle since boot, `left` a
+    lower bound of cache that stopped being idle. `refaulted` was read again after it was dropped. `complete`: this kernel counts them all.
     """
 
     PAGES = ("nr_inactive_file", "nr_active_file", "nr_dirtied", "pgdeactivate", "pgsteal_file", "pgactivate", "workingset_refault_file")
     READ_KIB = "pgpgin"
 
     def __init__(self, vmstat: str, page_kib: int) -> None:
-        known = {name: int(number) for name, number in _NUMBER.findall(vmstat)}
-        self.complete = all(name in known for name in (*self.PAGES, self.READ_KIB))
-        idle, busy, dirtied, deactivated, stolen, activated, refaulted = (known.get(name, 0) for name in self.PAGES)
-        read_kib = known.get(self.READ_KIB, 0)
+        counts = {name: int(number) for name, number in _NUMBER.findall(vmstat)}
+        self.complete = all(name in counts for name in (*self.PAGES, self.READ_KIB))
+        idle, busy, dirtied, deactivated, stolen, activated, refaulted = (counts.get(name, 0) for name in self.PAGES)
+        read_kib = counts.get(self.READ_KIB, 0)
         self.idle, self.busy, self.refaulted = idle * page_kib, busy * page_kib, refaulted * page_kib
         self.came = read_kib + (dirtied + deactivated) * page_kib
         self.left = (stolen + activated) * page_kib
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """How much of the page cache has been where it is dropped first since then, in KiB: the kernel puts new pages at the head of that list,
-    those that are used again into another one, and drops from the tail. Either bound may be too high: not every file system counts
-    what it reads, nor the kernel each page that leaves."""
+    """Return the page cache in KiB that has been idle since then.
+
+    The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops from the tail. Each bound may be too
+    high, because not every read or move is counted.
+    """
     return max(0, min(now.idle - (now.came - then.came), then.idle - (now.left - then.left)))
 
 
 class CacheTrim:
-    """Drops page cache that was not used for long, a little at a time, and only while no task of the guest waits for memory.
+    """Trimmer of page cache that was not used for long, in small steps, while no task stalls on memory.
 
-    :param unused_seconds: what came or was used later than that ago stays
-    :param clock: seconds
+    :param unused_seconds: cache that came or was used since then stays
+    :param clock: returns seconds
     """
 
     def __init__(self, root: str, unused_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -295,7 +299,7 @@ class CacheTrim:
         self._own_us = self._own_us_before = 0
         self._not_before = 0.0
         self.why_not = self._lacks()
-        """Why this guest's page cache is never trimmed; empty if it may be."""
+        """Reason why this guest's page cache is never trimmed; empty if it may be."""
         self.trimmed_kib = 0
 
     def _lacks(self) -> str:
@@ -309,11 +313,11 @@ class CacheTrim:
         return CacheCounts(_read(self._proc / "vmstat"), self._page_kib)
 
     def _stalled_us(self) -> int | None:
-        found = [int(total) for kind, *_, total in _PRESSURE.findall(_read(self._proc / "pressure/memory")) if kind == "some"]
-        return found[0] if found else None
+        totals = [int(total) for kind, *_, total in _PRESSURE.findall(_read(self._proc / "pressure/memory")) if kind == "some"]
+        return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do what is due now, and return the seconds until something may be again; None: never.
+        """Do one step if it is due, and return the seconds until the next; None: never.
 
         :param short: the host is short of memory
         """
@@ -333,7 +337,7 @@ class CacheTrim:
         return min(each, self._not_before - now)
 
     def _step(self, now: float) -> float:
-        """Drop a little, if that harms nobody; the seconds until the next step."""
+        """Drop a little if that does no harm, and return the seconds until the next step."""
         spent = time.thread_time()
         counts, stalled_us = self._counts(), self._stalled_us()
         if stalled_us is None:
@@ -342,8 +346,7 @@ class CacheTrim:
             self._watched, self._own_us, self._own_us_before = (now, stalled_us, counts), 0, 0
             return TRIM_WATCH_SECONDS
         began, stalled_then_us, then = self._watched
-        # What this program waits for while it has memory dropped counts as well, and the kernel brings its totals up to date every two
-        # seconds: what came to them since may be of the time before.
+        # Stalls of this program while it trims count as well, and the kernel updates its totals every two seconds: a part may be older.
         others_us = stalled_us - stalled_then_us - self._own_us - self._own_us_before
         watched = now - began >= TRIM_WATCH_SECONDS
         stalled = watched and others_us > TRIM_STALL_SHARE * (now - began) * 1e6
@@ -361,15 +364,15 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        """KiB of page cache that were not used for long; 0 as long as that is not known."""
+        """Return the page cache in KiB that was not used for long; 0 while that is unknown."""
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
     def _drop(self, size_kib: int) -> bool:
-        """Have the kernel drop so much, and only page cache. False: there is no more of it."""
-        known = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
-        # Without swap, only page cache can be dropped. With it, kernels that cannot be told to leave it alone refuse the whole order.
-        only = "" if known.get("SwapTotal") == "0" else " swappiness=0"
+        """Drop page cache of this size, and no other memory. False: there is no more of it."""
+        meminfo = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
+        # Without swap, only page cache can be dropped. With swap, kernels that do not know `swappiness` refuse the request.
+        only = "" if meminfo.get("SwapTotal") == "0" else " swappiness=0"
         try:
             _write(self._reclaim, f"{size_kib << 10}{only}")
         except OSError as error:
@@ -381,11 +384,11 @@ class CacheTrim:
 
 
 class Relief:
-    """What this guest does for a host that is short of memory, as far as its owner lets it.
+    """Help of this guest for a host that is short of memory, within the limits of its owner.
 
-    :param order: report free memory in pieces from this order on meanwhile; None: as it is
-    :param trim_seconds: drop page cache that was not used for so long; None: nothing
-    :param clock: seconds
+    :param order: smallest order of free memory to report meanwhile; None: unchanged
+    :param trim_seconds: drop page cache that was not used for so long; None: none
+    :param clock: returns seconds
     """
 
     def __init__(
@@ -405,17 +408,17 @@ class Relief:
 
     @property
     def allowed(self) -> bool:
-        """Whether the owner lets this guest do anything for its host."""
+        """Whether the owner allows any help."""
         return self._wanted is not None or self._trim is not None
 
     def begin(self) -> None:
-        """Put back what an earlier process left, and start the thread that ends it in time."""
+        """Restore the order that an earlier process left, and start the thread that ends help in time."""
         self._order.put_back()
         if self.allowed:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """The host is short of memory for so long from now on."""
+        """Note that the host is short of memory for so many seconds from now on."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -423,31 +426,30 @@ class Relief:
         self._told.set()
 
     def left(self) -> float:
-        """For how many seconds more the host is short of memory, as far as is known."""
+        """Return how many seconds longer the host is short of memory."""
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
-        """How that goes: the order of free page reporting, and where the owner allows anything, seconds and KiB."""
+        """Return the order of free page reporting, and the state of the help."""
         order = self._order.now()
-        found = {} if order is None else {"reporting_order": order}
+        values = {} if order is None else {"reporting_order": order}
         if self.allowed:
-            found["short_left"] = math.ceil(self.left())
+            values["short_left"] = math.ceil(self.left())
         if self._trim is not None and not self._trim.why_not:
-            found["trimmed"] = self._trim.trimmed_kib
-        return found
+            values["trimmed"] = self._trim.trimmed_kib
+        return values
 
     def turn(self) -> float | None:
-        """Do what is due now, and return the seconds until something may be again; None: not before the host says something."""
+        """Do the work that is due, and return the seconds until the next; None: not before the host sends a message."""
         with self._changing:
             if not self._ended:
                 self._settle()
             left, late = self.left(), RETRY_SECONDS if self._lowered else None
-        rest = self._trim.turn(short=left > 0) if self._trim is not None else None
-        return min((wait for wait in (left or late, rest) if wait is not None), default=None)
+        trim_wait = self._trim.turn(short=left > 0) if self._trim is not None else None
+        return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        """Bring the order to where it is to be now. It is changed once for each time in which the host is short: the owner has the last
-        word."""
+        """Lower or restore the order. It changes once per shortage of the host: the owner's later changes stay."""
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)
@@ -461,7 +463,7 @@ class Relief:
             self._told.wait(self.turn())
 
     def end(self) -> None:
-        """Put everything back, for good."""
+        """Restore everything, for good."""
         with self._changing:
             self._ended = True
             self._order.put_back()
@@ -469,7 +471,7 @@ class Relief:
 
 
 class GuestFigures:
-    """Answers requests about this guest. `root` is where /proc is found, `page_kib` its page size."""
+    """Answers to requests about this guest. `root` is the folder of /proc, `page_kib` the page size."""
 
     def __init__(self, root: str = "/", page_kib: int | None = None, relief: Relief | None = None) -> None:
         self._root = root
@@ -480,30 +482,30 @@ class GuestFigures:
         self._lock = threading.Lock()
 
     def answer(self, request: str) -> str:
-        """The answer to one request, of whole lines; empty for an empty one."""
+        """Return the answer to one request in whole lines; empty for an empty request."""
         request = request.strip()
         if not request:
             return ""
         match = _REQUEST.fullmatch(request)
         if match is None:
             return "error:unknown request\n"
-        what, seconds, token = match.groups()
-        said: Mapping[str, int | float | str]
-        if what == "stats":
-            said = {**self.figures(), **self._relief.figures()}
-        elif what == "props":
-            said = properties(self._root)
+        kind, seconds, token = match.groups()
+        values: Mapping[str, int | float | str]
+        if kind == "stats":
+            values = {**self.figures(), **self._relief.figures()}
+        elif kind == "props":
+            values = properties(self._root)
         else:
             self._relief.told(int(seconds))
-            said = self._relief.figures()
+            values = self._relief.figures()
         if token is None:
-            names = [name for name in PLAIN_STATS if name in said] if what == "stats" else list(said)
-            return "".join(f"{name}:{said[name]}\n" for name in names)
-        lines = "".join(f"{name}:{value}\n" for name, value in said.items())
+            names = [name for name in PLAIN_STATS if name in values] if kind == "stats" else list(values)
+            return "".join(f"{name}:{values[name]}\n" for name in names)
+        lines = "".join(f"{name}:{value}\n" for name, value in values.items())
         return f"begin:{token}\n{lines}end:{token}\n"
 
     def figures(self) -> dict[str, int | float]:
-        """How memory is now."""
+        """Return the present figures."""
         with self._lock:
             now = time.monotonic()
             if now - self._read_at >= FRESH_SECONDS:
@@ -513,7 +515,7 @@ class GuestFigures:
 
 
 def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
-    """Answer what is asked in a stream, until it ends. A line that is too long is skipped, and not kept."""
+    """Answer the requests of a stream until it ends. Long lines are skipped."""
     skipping = False
     while True:
         line = lines.readline(MOST_LINE_BYTES + 1)
@@ -529,10 +531,10 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 
 
 class Clients(socketserver.ThreadingTCPServer):
-    """Serves clients over TCP at one address, each in a thread.
+    """Server of TCP clients at one address, each in a thread.
 
-    :param allowed: networks from which clients may come; all if there are none
-    :param places: a semaphore of as many clients as there may be, at all addresses together
+    :param allowed: networks of clients; empty: any
+    :param places: semaphore that limits clients at all addresses together
     """
 
     allow_reuse_address = True
@@ -548,18 +550,18 @@ class Clients(socketserver.ThreadingTCPServer):
         super().__init__((address, port), _Client)
 
     def server_bind(self) -> None:
-        """Another server may have the same port for IPv4."""
+        """Bind IPv6 alone: another server may have the same port for IPv4."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         super().server_bind()
 
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
-        """Who may ask, and finds a place."""
+        """Return whether a client may ask, and take a place for it."""
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
-        """In a thread, if the guest has one left: its place is given back otherwise."""
+        """Serve a client in a thread. Without one, its place is free again."""
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -567,14 +569,14 @@ class Clients(socketserver.ThreadingTCPServer):
             raise
 
     def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
-        """In the client's thread."""
+        """Serve a client, and free its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._places.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """It has gone in the middle, or was too slow: nothing to tell of."""
+        """Ignore clients that are gone or too slow."""
 
 
 class _Client(socketserver.StreamRequestHandler):
@@ -591,33 +593,33 @@ class _Client(socketserver.StreamRequestHandler):
 
 
 def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoReturn:
-    """Serve the channel for ever, whether it is there and the host connected or not. What has changed is said on stderr.
+    """Serve the channel for ever, with or without a host. Changes are printed on stderr.
 
     :param channel: its name, or the path of a device
     """
-    said = ""
+    status = ""
     while True:
         path = find_port(channel, root)
         text = f"serving {path}"
         try:
             with Path(path).open("r+b", buffering=0) as port, io.BufferedReader(port) as lines:
-                said = _say(text, said)
+                status = _say(text, status)
                 while True:
                     converse(guest, lines, port.write)
                     time.sleep(HANGUP_SECONDS)
         except OSError as error:
-            said = _say(f"{path}: {error.strerror}", said)
+            status = _say(f"{path}: {error.strerror}", status)
             time.sleep(REOPEN_SECONDS)
 
 
-def _say(text: str, said: str) -> str:
-    if text != said:
+def _say(text: str, before: str) -> str:
+    if text != before:
         _tell(text)
     return text
 
 
 def find_port(channel: str, root: str = "/") -> str:
-    """The device of a channel: as udev names it, or where there is no udev, as the kernel does. A path is taken as it is."""
+    """Return the device of a channel by udev's name, or without udev by the kernel's. A path is returned as it is."""
     if channel.startswith("/"):
         return channel
     named = Path(root, "dev/virtio-ports", channel)

@@ -1,4 +1,4 @@
-"""The plugin: settings, declarations, and the hooks that hand out what the collector knows."""
+"""Plugin guestagent: hooks that return the collector's figures."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
-"""Controls of other plugins: the guest's size, and every how many seconds its balloon driver tells statistics."""
+"""Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""How long hanging up may take: a plugin has 0.4 s to end."""
+"""s. Time to close connections: a plugin has 0.4 s to end."""
 
 _MOST_PROBLEMS = 20
-"""So many guests are named as not to be believed in one cycle."""
+"""Guests with implausible answers that are reported in one cycle."""
 
 _DOCTOR_STEP_SECONDS = 0.05
 
@@ -57,19 +57,19 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """The guests of the last report of which no statistics of the driver were known, by id: their incarnation, and whether some are
-        to come. None before the first report: nothing that an agent said can be old yet."""
+        """Guests without statistics of their driver in the last report, by id: their incarnation, and whether statistics are expected.
+        None before the first report: no answer of an agent is old then."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """The fields that agents give."""
+        """Declare the fields that agents report."""
         return FIELDS
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Whether anybody says that the host is short of memory, where guests are to be told."""
+        """Check that a plugin reports the host's state, if guests are told."""
         declared = self._context.declarations.fields
         spec = declared.get((Scope.HOST, HOST_STATE))
         if not self._settings.tell_short or not declared or (spec is not None and spec.collected):
@@ -81,7 +81,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the thread that asks. No guest is asked before the first cycle has said which there are."""
+        """Start the thread that asks. The first cycle names the guests."""
         from mom_plugins_guestagent.collector import AgentCollector
 
         self._collector = AgentCollector(self._settings, self._context.log)
@@ -89,7 +89,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Hang up everywhere."""
+        """Close all connections."""
         if self._collector is not None:
             self._collector.stop(_STOP_SECONDS)
 
@@ -97,15 +97,17 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Hand out what is fresh of what these guests have said. Waits for no guest."""
+        """Return the fresh figures of these guests without waiting for any."""
         if self._collector is None:
             return {}
         self._collector.follow(self._targets(hypervisor, guests))
         return self._collector.fields([guest.id for guest in guests], {guest.id for guest in guests if not self._is_alone(guest)})
 
     def _is_alone(self, guest: Guest) -> bool:
-        """The agent alone tells how the guest's memory is. Where the driver may have told something since the last report, its first
-        statistics would be a second old, and what the agent said long ago would stand beside that age."""
+        """Return whether only the agent reports the guest's memory.
+
+        The driver's first statistics may have come since the last report. Old figures of the agent must not stand beside their age.
+        """
         if self._without is None:
             return True
         incarnation, awaited = self._without.get(guest.id, (None, True))
@@ -119,56 +121,57 @@ class GuestAgentPlugin:
         states = self._collector.states()
         unbelieved = (guest for guest in snapshot.guests.values() if guest.id in states and states[guest.id].complaint)
         for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
-            # What it is stands in the hint: a guest that finds a new lie each time must not make a new problem each time.
+            # The fault is in the hint: a guest with a new fault each time must not make a new problem each time.
             hint = f"{states[guest.id].complaint}: look at the agent, or at who answers for it"
-            message = "what the guest's agent says is not believed, or not all of it"
+            message = "the guest's agent reports impossible figures, which mom ignores"
             yield Problem(Source(self._context.name), message, guest.entity, Severity.WARNING, hint)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Remember what the hypervisor says: how much memory the guests can have, of which it has fresh statistics by itself, and of which
-        none. And whether the host is short of memory."""
+        """Note each guest's maximum, guests with and without fresh statistics of the hypervisor, and the host's state."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
-        applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED and one.decision.control == PERIOD)
+        applied = (
+            outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED and outcome.decision.control == PERIOD
+        )
         switched_on = {decision.entity.id for decision in applied if decision.value}
         self._without = {
             guest.id: (guest.incarnation, bool(guest.number(PERIOD)) or guest.id in switched_on)
             for guest in guests
             if ages[guest.id] is None
         }
-        if self._collector is not None and guests:  # there are none, too, where the hypervisor did not answer: what was learnt stands
+        if self._collector is not None and guests:  # a list without guests may mean an absent hypervisor
             maxima = {guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)}
             fresh = {identity for identity, age in ages.items() if age is not None and age <= self._settings.period}
             self._collector.learn(maxima, fresh, self._to_be_told(report))
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
-        """The guests that are to know that the host is short of memory, by id; none while it is not, or while mom only observes."""
+        """Return the ids of guests that are told that the host is short of memory; none while it is not, or while mom only observes."""
         state = report.snapshot.host.text(HOST_STATE)
         if not self._settings.tell_short or report.mode != "enforce" or state in {None, "", PLENTY}:
             return frozenset()
-        return frozenset(one.id for one in report.snapshot.guests.values() if one.fields.get(REPORTING) != 0)
+        return frozenset(guest.id for guest in report.snapshot.guests.values() if guest.fields.get(REPORTING) != 0)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Which guests have no channel, and whose agents do not answer. Asks each once."""
+        """Ask each guest once, and report guests without a channel or an answer."""
         from mom_plugins_guestagent.findings import NO_ACCESS, examined
 
         if self._collector is None or hypervisor is None:
             return []
         try:
             guests = hypervisor.guests()
-        except HypervisorError:  # said by the plugin that brings the hypervisor
+        except HypervisorError:  # the hypervisor's plugin reports it
             return []
         targets = self._targets(hypervisor, guests)
         if guests and not targets and not isinstance(hypervisor, AgentAccess):
             return [NO_ACCESS]
         self._collector.follow(targets)
         end = time.monotonic() + min(self._settings.timeout + 1, 0.8 * self._settings.deadline)
-        asked = {target.guest.id for target in targets}
-        while time.monotonic() < end and not asked <= {each for each, state in self._collector.states().items() if state.rounds}:
+        ids = {target.guest.id for target in targets}
+        while time.monotonic() < end and not ids <= {each for each, state in self._collector.states().items() if state.rounds}:
             time.sleep(_DOCTOR_STEP_SECONDS)
         asked_for = [guest for guest in guests if self._guest_settings(guest).ask_agent]
         return list(examined(asked_for, targets, self._collector.states(), tells=self._settings.tell_short))
@@ -176,7 +179,7 @@ class GuestAgentPlugin:
     # --- where to ask ------------------------------------------------------------------------------------------------------------
 
     def _targets(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> list[AgentTarget]:
-        """The guests that can be asked, and where."""
+        """Return the guests that can be asked, with their addresses."""
         from mom_plugins_guestagent.collector import AgentTarget
 
         channels: Mapping[str, Mapping[str, str]] = {}
@@ -188,11 +191,11 @@ class GuestAgentPlugin:
         return [target for target in targets if target.places]
 
     def _guest_settings(self, guest: Guest) -> AgentGuestSettings:
-        found = self._context.guest_settings(guest)
-        return found if isinstance(found, AgentGuestSettings) else AgentGuestSettings()
+        settings = self._context.guest_settings(guest)
+        return settings if isinstance(settings, AgentGuestSettings) else AgentGuestSettings()
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
-        """In the order of preference: what answers in one step first, and what costs the hypervisor something last."""
+        """Return the addresses of a guest in the order of preference: the cheapest first, the hypervisor last."""
         from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
         settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0

@@ -1,7 +1,6 @@
-"""Asks qemu-guest-agent for what /proc says inside the guest, and for what kind of guest it is.
+"""Client of qemu-guest-agent, which reads /proc inside the guest.
 
-Two ways lead to an agent: a socket of one's own (`RawAgent`), and the hypervisor (`AgentBehindHypervisor`). What is asked, and what is made
-of the answers, is the same for both. The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+Two ways lead to an agent: a socket (`RawAgent`), and the hypervisor (`AgentBehindHypervisor`). The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
 """Makes a call that blocks in a thread of its own."""
 
 MOST_ANSWER_BYTES = 256 << 10
-"""Of one answer. The largest real ones are the commands that an agent knows: a few KiB."""
+"""Bytes of one answer. The largest real one, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Of all answers of one visit."""
+"""Bytes of all answers in one visit."""
 
 _SENTINEL = b"\xff"
-"""Where the stream begins anew: no text has this byte."""
+"""Byte that starts the stream anew; no text contains it."""
 
 _MOST_STALE_LINES = 1000
-"""So much a channel may still hold when it is taken over."""
+"""Lines that a channel may still hold from an earlier visit."""
 
 _MOST_LEFT_OPEN = 16
-"""So many files are closed that earlier visits left open: each leaves a few, and a guest may claim any number."""
+"""Files of earlier visits that are closed. A guest may claim any number."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
@@ -62,74 +61,72 @@ LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 
 
 class RawAgent:
-    """An agent at the other end of a socket that is ours alone for this visit; raises `NoAnswer` and `Misbehaves`."""
+    """Agent on a socket that this visit has alone. Methods raise `NoAnswer` and `Misbehaves`."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Numbers among the answers that came too late: files that were opened for nobody. The agent refuses what is none."""
+        """Numbers among late answers: handles of files that an earlier visit opened. The agent refuses other numbers."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
-        """A wire with the limits that answers of agents need."""
+        """Return a wire with the limits for answers of agents."""
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:
-        """Leave behind whatever the channel still holds: half a command of ours, answers to what another program has asked."""
+        """Skip old content of the channel: half a command, or answers to another program."""
         number = secrets.randbits(40)
         # The sentinel makes the agent forget half a command that came before.
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
         for _ in range(_MOST_STALE_LINES):
             _, sentinel, answer = (await self._wire.line()).rpartition(_SENTINEL)
             with suppress(RefusedByAgent, Misbehaves):  # not for us
-                said = _returned(answer)
-                if sentinel and said == number:
+                value = _returned(answer)
+                if sentinel and value == number:
                     return
-                if type(said) is int and 0 <= said <= _LARGEST_HANDLE and not sentinel:
-                    self.left.append(said)
+                if type(value) is int and 0 <= value <= _LARGEST_HANDLE and not sentinel:
+                    self.left.append(value)
         raise Misbehaves("it does not synchronise")
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
-        """All commands at once; the agent answers one after the other.
+        """Send all commands at once, and return the answers.
 
-        :param answers: filled as they come, so that those of a visit that is cut off are known
+        :param answers: filled as answers come, for a visit that is cut off
         """
         if self._wire.pending:
             raise Misbehaves("it answers what it was not asked")
         await self._wire.send("".join(map(_text, commands)).encode())
-        found = [] if answers is None else answers
+        received = [] if answers is None else answers
         for _ in commands:
-            found.append(_answer(await self._wire.line()))  # what has come must be there when it is cut off
-        return found
+            received.append(_answer(await self._wire.line()))  # at once, for a visit that is cut off
+        return received
 
 
 @dataclass(frozen=True, slots=True)
 class AgentBehindHypervisor:
-    """An agent to which the hypervisor passes commands.
-
-    `call` makes a blocking call in a thread of its own; `pass_on` is `AgentAccess.agent_command`; `seconds` is how long to wait for each
-    answer, and at `end`, on the monotonic clock, no further command is begun.
-    """
+    """Agent behind the hypervisor, which passes commands to it."""
 
     call: Call
     pass_on: PassOn
     guest: Entity
     seconds: float
+    """Longest wait for one answer."""
     end: float
+    """Time of the monotonic clock after which no command is sent."""
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
-        """One command after the other, each a call to the hypervisor; see `RawAgent.ask`."""
-        found = [] if answers is None else answers
+        """Send one command after the other; see `RawAgent.ask`."""
+        received = [] if answers is None else answers
 
         def ask_all() -> Answers:
             for command in commands:
-                found.append(self._ask(command))  # as above
-            return found
+                received.append(self._ask(command))  # as above
+            return received
 
         return await self.call(ask_all)
 
     def _ask(self, command: Command) -> Json | RefusedByAgent:
-        """In a thread that may wait."""
+        """Send one command, in a thread that may wait."""
         if time.monotonic() >= self.end:
             raise NoAnswer("it takes too long")
         try:
@@ -156,7 +153,7 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 
 def _returned(line: bytes) -> Json:
-    """The result in an answer. Raises `RefusedByAgent` when it is an error, and `Misbehaves` when it is no answer."""
+    """Return the result in an answer. Raises `RefusedByAgent` for an error, and `Misbehaves` for an invalid answer."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -173,13 +170,13 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------------------------
+# --- one way ---------------------------------------------------------------------------------------------------------------
 
 
 class AgentWay:
-    """To one guest's agent, over a socket of our own or through the hypervisor; remembers what the agent can, and what is not there.
+    """Way to one guest's agent, by a socket or the hypervisor. It remembers the agent's commands and missing files.
 
-    :param seconds: for one visit
+    :param seconds: longest visit
     """
 
     def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn | None = None) -> None:
@@ -192,50 +189,50 @@ class AgentWay:
         self._version = ""
         self._missing: set[str] = set()
         self._refused: set[str] = set()
-        """Files that the last visit could not open, though it could open others."""
+        """Files that the last visit could not open, while it opened others."""
         self._open: list[int] = []
-        """Files in the guest that a visit left open, as it was cut off."""
+        """Handles that an interrupted visit left open."""
         self.disabled: tuple[str, ...] = ()
-        """Commands for reading figures that the agent has not, or has disabled."""
+        """Commands for reading files that the agent lacks."""
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Ask. Raises `NoAnswer`, `Misbehaves`, and `TimeoutError` when the time for one visit is up."""
+        """Visit the guest. Raises `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
         if self._place.kind is AgentKind.AGENT_SOCKET:
             async with asyncio.timeout(self._seconds), RawAgent.wire(self._place) as wire:
                 raw = RawAgent(wire)
                 await raw.synchronise()
                 self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]
                 return await self.ask(raw, figures=figures, facts=facts)
-        assert self._pass_on is not None  # noqa: S101  # where the hypervisor is the way, there is one
-        # No time limit around it: a call that is under way cannot be taken back, and each has a limit of its own.
+        assert self._pass_on is not None  # noqa: S101  # this way has a hypervisor
+        # Without a time limit: a call cannot be interrupted, and has a limit of its own.
         behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
         return await self.ask(behind, figures=figures, facts=facts)
 
     async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Ask for what is wanted, one after the other. Raises `NoAnswer` and `Misbehaves`."""
-        known = await self._facts(agent) if facts else None
-        return VisitAnswer((await self._figures(agent) or None) if figures else None, known)
+        """Ask for figures and facts. Raises `NoAnswer` and `Misbehaves`."""
+        facts_of_guest = await self._facts(agent) if facts else None
+        return VisitAnswer((await self._figures(agent) or None) if figures else None, facts_of_guest)
 
     async def _facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
-        """Read what changes rarely, and what the agent can."""
+        """Read versions and the agent's commands."""
         (info,) = await agent.ask(("guest-info", {}))
         if isinstance(info, RefusedByAgent):
-            raise NoAnswer(f"the agent does not say what it can: {info.message}")
+            raise NoAnswer(f"the agent does not list its commands: {info.message}")
         self._learn(info)
-        found: dict[str, Value] = {"guest_agent_version": self._version or None}
+        values: dict[str, Value] = {"guest_agent_version": self._version or None}
         if self._can(SYSTEM_COMMAND):
             (system,) = await agent.ask((SYSTEM_COMMAND, {}))
-            found.update(_system(system))
-        return {name: value for name, value in found.items() if value is not None}
+            values.update(_system(system))
+        return {name: value for name, value in values.items() if value is not None}
 
     async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
-        """How memory is now; empty when the agent must not read files."""
-        found: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
-        if "load_1" not in found and self._can(LOAD_COMMAND):
+        """Read figures; empty if the agent must not read files."""
+        values: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
+        if "load_1" not in values and self._can(LOAD_COMMAND):
             (load,) = await agent.ask((LOAD_COMMAND, {}))
             if isinstance(load, Mapping):
-                found.update({f"load_{minutes}": load.get(f"load{minutes}m") for minutes in (1, 5, 15)})
-        return found
+                values.update({f"load_{minutes}": load.get(f"load{minutes}m") for minutes in (1, 5, 15)})
+        return values
 
     def _can(self, *names: str) -> bool:
         return self._able is None or all(name in self._able for name in names)
@@ -243,15 +240,15 @@ class AgentWay:
     def _learn(self, info: Json) -> None:
         commands = info.get("supported_commands") if isinstance(info, Mapping) else None
         if not isinstance(info, Mapping) or not isinstance(commands, Sequence) or isinstance(commands, str):
-            raise Misbehaves("it does not say what it can")
-        named = ((one.get("name"), one.get("enabled")) for one in commands[:_MOST_COMMANDS] if isinstance(one, Mapping))
+            raise Misbehaves("it does not list its commands")
+        named = ((command.get("name"), command.get("enabled")) for command in commands[:_MOST_COMMANDS] if isinstance(command, Mapping))
         self._able = frozenset(name for name, enabled in named if isinstance(name, str) and enabled is True)
         self._version = _short(info.get("version"))
         self._missing.clear()
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """The files one after the other; what cannot be opened twice in a row is not tried again before the next facts."""
+        """Return the content of all files. A file that fails twice in a row is left out until the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []
@@ -263,7 +260,7 @@ class AgentWay:
         finally:
             self._open = [handle for handle in handles if type(handle) is int]
         if self._open:
-            # Once may have been a bad moment: libvirt may say the same where it has waited in vain for an agent under load.
+            # One failure means little: libvirt reports the same for an agent under load.
             refused = {name for name, handle in zip(names, handles, strict=True) if type(handle) is not int}
             self._missing |= refused & self._refused
             self._refused = refused
@@ -276,7 +273,7 @@ class AgentWay:
         return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
 
 
-# --- what is made of the answers: whatever a guest says, these do not raise, and what they give is bounded -------------------------
+# --- answers: whatever a guest sends, these do not raise, and results are bounded ---------------------------------------------------
 
 
 def _decoded(encoded: Json) -> str:

@@ -1,4 +1,4 @@
-"""What an operator writes about agents in YAML."""
+"""Settings of agents in YAML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_plugins_guestagent.ways import AgentKind
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Figures are stale after so many periods, of the long ones through the hypervisor, and a visit: one that fails does no harm yet."""
+"""Periods, and long periods through the hypervisor, after which figures are stale. One visit may fail without harm."""
 
 
 def _addresses(text: str) -> str:
@@ -55,12 +55,14 @@ class AgentSettings(PluginSettings):
     """While the host is short of memory, say so to mom-guestd. Where the guest's owner lets it, it reports smaller pieces of free memory
     then, and drops page cache that was not used for long."""
 
-    def stale(self, by: AgentKind | None, *, known: bool) -> float:
-        """From which age on, in seconds, figures that came this way are not to be believed any more; `known`: the hypervisor knows how the
-        guest's memory is by itself."""
+    def stale(self, by: AgentKind | None, *, by_hypervisor: bool) -> float:
+        """Return the age in seconds from which on figures of this way are stale.
+
+        :param by_hypervisor: the hypervisor has fresh statistics of the guest
+        """
         if self.stale_after is not None:
             return self.stale_after
-        if known and by is AgentKind.AGENT_HYPERVISOR:
+        if by_hypervisor and by is AgentKind.AGENT_HYPERVISOR:
             return _STALE_LONG_PERIODS * max(self.period, self.hypervisor_period) + self.timeout
         return _STALE_PERIODS * self.period + self.timeout
 

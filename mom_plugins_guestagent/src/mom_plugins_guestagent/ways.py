@@ -1,4 +1,4 @@
-"""The ways to one guest's figures: where to ask, and what comes of a visit."""
+"""Ways to a guest's figures: addresses, and results of visits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_core import Value
 
 
 class AgentKind(StrEnum):
-    """Who is asked, over what. The value is what the field `guest_agent` says."""
+    """Kind of way. Its value is that of the field `guest_agent`."""
 
     GUESTD_CHANNEL = "guestd-channel"
     GUESTD_TCP = "guestd-tcp"
@@ -23,17 +23,17 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Where to ask: the path of a unix socket, an (address, port) pair, or nothing where the hypervisor finds the way."""
+    """Address of an agent: the path of a unix socket, an (address, port) pair, or nothing for a way through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""
     process: int = 0
-    """The guest's process, where the path is by the guest's own description or command line; 0: an operator has written it."""
+    """Process that must own a path from the guest's description or command line; 0: an operator wrote the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitAnswer:
-    """The result of one visit. `figures` is None where they were not asked for, or the agent cannot give any; so is `facts`."""
+    """Result of one visit. `figures` and `facts` are None if they were not asked for, or the agent has none."""
 
     figures: Mapping[str, object] | None = None
     facts: Mapping[str, Value] | None = None

@@ -1,6 +1,6 @@
-"""A socket to a peer that may mean harm: so many bytes, so long lines, and no more. Time limits are the caller's.
+"""Connection to a peer that may be malicious, with limits on bytes and lines. Callers limit the time.
 
-Why a guest gave no figures is one of three kinds of failure, each of which has its consequence: see `collector`.
+A visit fails in one of three ways; `collector` treats each differently.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _CHUNK_BYTES = 16 << 10
 
 _LEAST_BYTES_EACH = 64
 _SPARE_READS = 256
-"""Who sends an answer in crumbs makes this process wake for each one: answers come in pieces of 64 bytes on average, or so few."""
+"""Each piece of an answer wakes this process: pieces must have 64 bytes on average, or be few."""
 
 
 class NoAnswer(MomError):
-    """There is no agent, or it did not answer in time: the way is tried again later, at growing intervals."""
+    """Missing agent or answer. The way is tried again later, at growing intervals."""
 
 
 class RefusedByAgent(MomError):
-    """The agent answered that it will not, or cannot: this command is disabled, that file does not exist."""
+    """Refusal by the agent, such as a disabled command or a missing file."""
 
 
 class Misbehaves(MomError):
-    """The guest answered what was not asked, or too much. It is believed nothing, and reported."""
+    """Invalid answer. Nothing of it counts, and it is reported."""
 
 
 class Wire:
-    """A stream of lines to and from a guest, used as `async with`.
+    """Stream of lines to and from a guest, used as `async with`.
 
     :param address: the path of a unix socket, or a numeric (address, port) pair
-    :param most_line: bytes of the longest line that is accepted
-    :param most_bytes: bytes that are accepted altogether
-    :param process: whose socket it must be; 0: anybody's
+    :param most_line: bytes of the longest line
+    :param most_bytes: bytes of all lines
+    :param process: process that must own the socket; 0: any
     """
 
     def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:
@@ -77,9 +77,9 @@ class Wire:
         return sock
 
     async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
-        """Connect to a socket of the guest's process, or of its user, to which libvirt gives those that it makes. Raises `OSError`.
+        """Connect to a socket of the guest's process, or of its user, as libvirt creates sockets for that user. Raises `OSError`.
 
-        A guest that has broken out can write any path into its command line, and put a link where its socket was.
+        A guest that has broken out can write any path into its command line, and replace its socket by a link.
         """
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -92,28 +92,28 @@ class Wire:
             raise PermissionError(errno.EPERM, f"process {server} serves it, which is not the guest's")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     async def send(self, data: bytes) -> None:
-        """Send all of it. Raises `NoAnswer`."""
+        """Send all data. Raises `NoAnswer`."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
-        """The next line, without its end. Raises `NoAnswer` at the end of the stream, and `Misbehaves` when it is too much."""
+        """Return the next line without its end. Raises `NoAnswer` at the end of the stream, and `Misbehaves` beyond the limits."""
         while True:
-            found = self._taken()
-            if found is not None:
-                return found
+            line = self._taken()
+            if line is not None:
+                return line
             if not await self._more():
                 raise NoAnswer(f"{self._address}: the connection was closed")
 
     @property
     def pending(self) -> bool:
-        """Something has come that was not asked for yet."""
+        """Whether bytes have come that nobody has read."""
         return bool(self._came)
 
     def _taken(self) -> bytes | None:
@@ -133,7 +133,7 @@ class Wire:
         self._reads_left -= 1
         if self._left <= 0 or self._reads_left <= 0:
             raise Misbehaves("it sends more than any answer can be")
-        await asyncio.sleep(0)  # where there always is more, this loop would have no turn otherwise, and no time limit
+        await asyncio.sleep(0)  # else a peer that always has more would block the loop and its time limits
         try:
             data = await asyncio.get_running_loop().sock_recv(self._socket, min(_CHUNK_BYTES, self._left))
         except OSError as error:
