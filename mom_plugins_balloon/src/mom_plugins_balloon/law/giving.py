@@ -22,9 +22,10 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [(number, candidate) for number, candidate in enumerate(crowd) if candidate.offer.sweep and number not in changes]
-    worth = 0.5 * max((candidate.offer.sweep for _, candidate in able), default=0.0)
+    worth = 0.5 * max([candidate.offer.sweep for _, candidate in able], default=0.0)
+    worthy = [(number, candidate) for number, candidate in able if candidate.offer.sweep >= worth]
     changed = {}
-    for number, candidate in sorted([pair for pair in able if pair[1].offer.sweep >= worth], key=_sweep_order):
+    for number, candidate in sorted(worthy, key=_sweep_order):
         if demand < context.step:
             break
         offer = candidate.offer

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
-    """Return the level for which all parts give `amount` together.
+    """Return the level that makes all parts give `amount` together.
 
     Each part gives `part * min(1, level / cost)`, so cheap parts are used up before dear ones.
 

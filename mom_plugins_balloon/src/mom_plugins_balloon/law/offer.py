@@ -135,37 +135,74 @@ class Spare(NamedTuple):
     """Less is not worth taking."""
 
 
+class MemoryUse(NamedTuple):
+    """Use of one guest's memory, in KiB."""
+
+    unused: float
+    held: float
+    """With page cache."""
+    freed: float
+    """Freed by the guest, and still backed by the host."""
+
+
+class TrimDepths(NamedTuple):
+    """KiB by which a guest gets smaller in one cycle by each means, with the means before it."""
+
+    empty: float
+    cache: float
+    margin: float
+    burst: float
+
+
 def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context: LawContext) -> Offer:
     """Return the memory that a guest can give, by each means."""
-    unused, held, freed = held_memory(guest, need)
-    missed, reports = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0, bool(guest.sweeps.reporting)
-    sweep, depth = 0.0, 0.0
-    # What earlier sweeps missed is left out; below the low watermark sweeps go deeper, and may get it.
-    least = spare.worth + missed
-    if freed >= least and spare.calm >= least and (idle := _sweepable(guest, need, freed, context)) >= least:
-        # Kernels allocate their smallest free pieces first and report the largest: a balloon gets memory that was not reported.
-        hollow = 0.0 if reports else guest.process.hollow or 0.0
-        keeps = swept_keeps(guest, need, held, context)
-        idle = min(idle, min(context.moves + hollow, context.depth, spare.calm, size - keeps) - hollow)
-        sweep, depth = (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
+    memory = held_memory(guest, need)
+    gain, depth = _sweep_of(guest, need, memory, size, spare, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
     # A guest that leaves its memory empty has all of it, and is trimmed only below the hard watermark.
-    if not need.leaves_empty or context.below_hard:
-        trimmed = _trimmed(need, unused, spare, context)
-        if trimmed is not None:
-            empty, cache, margin, burst = trimmed
-            backed = freed if need.then_is_known and freed < empty else empty
-            return Offer(sweep, depth, backed, empty - backed, cache - empty, margin - cache, burst - margin, cost, trims=True)
-    return Offer(sweep, depth, cost=cost) if sweep else NO_OFFER
+    trims = _trims_of(need, memory.unused, spare, context) if not need.leaves_empty or context.below_hard else None
+    if trims is None:
+        return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
+    backed = memory.freed if need.then_is_known and memory.freed < trims.empty else trims.empty
+    return Offer(
+        sweep=gain,
+        depth=depth,
+        backed=backed,
+        unbacked=trims.empty - backed,
+        cache=trims.cache - trims.empty,
+        margin=trims.margin - trims.cache,
+        burst=trims.burst - trims.margin,
+        cost=cost,
+        trims=True,
+    )
 
 
-def held_memory(guest: GuestMemory, need: Need) -> tuple[float, float, float]:
-    """Return the guest's unused memory, the memory that it holds with its page cache, and its freed memory that the host still backs."""
+def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
+    """Return the host's gain by a sweep, and its depth; 0 if it is not worth it.
+
+    Memory that earlier sweeps missed is left out. Below the low watermark sweeps go deeper, and may get it.
+    """
+    missed = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0
+    least = spare.worth + missed
+    if memory.freed < least or spare.calm < least:
+        return 0.0, 0.0
+    idle = _sweepable(guest, need, memory.freed, context)
+    if idle < least:
+        return 0.0, 0.0
+    # Kernels allocate their smallest free pieces first and report the largest: a balloon gets memory that was not reported.
+    hollow = 0.0 if guest.sweeps.reporting else guest.process.hollow or 0.0
+    keeps = swept_keeps(guest, need, memory.held, context)
+    idle = min(idle, min(context.moves + hollow, context.depth, spare.calm, size - keeps) - hollow)
+    return (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
+
+
+def held_memory(guest: GuestMemory, need: Need) -> MemoryUse:
+    """Return the use of a guest's memory."""
     unused = need.usable if guest.statistics.unused is None else guest.statistics.unused
     if not need.then_is_known:
-        return unused, need.size_then, 0.0
+        return MemoryUse(unused, need.size_then, 0.0)
     held = need.size_then - unused
-    return unused, held, freed_memory(guest, held)
+    return MemoryUse(unused, held, freed_memory(guest, held))
 
 
 def freed_memory(guest: GuestMemory, held: float) -> float:
@@ -210,10 +247,10 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
     return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
 
 
-def _trimmed(need: Need, unused: float, spare: Spare, context: LawContext) -> tuple[float, float, float, float] | None:
-    """Return by how much a guest gets smaller in one cycle by each means with those before it; None: not worth a step.
+def _trims_of(need: Need, unused: float, spare: Spare, context: LawContext) -> TrimDepths | None:
+    """Return the depths of a guest's trims; None if they are not worth a step.
 
-    The means are memory that holds nothing, page cache, margin, and headroom for bursts. In one cycle a part of the last three is taken.
+    In one cycle only a part of page cache, margin and headroom for bursts is taken.
     """
     part, moves, empty, cache, margin = context.p.shrink_share, context.moves, 0.0, 0.0, 0.0
     # Below the hard watermark a guest that waits for its disk gives empty memory. Otherwise it would give the page cache that it waits for.
@@ -235,7 +272,7 @@ def _trimmed(need: Need, unused: float, spare: Spare, context: LawContext) -> tu
     burst = burst if burst > margin else margin
     if burst > moves:
         cache, margin, burst = min(moves, cache), min(moves, margin), moves
-    return (empty, cache, margin, burst) if burst >= context.step else None
+    return TrimDepths(empty, cache, margin, burst) if burst >= context.step else None
 
 
 def _kept_margin(need: Need, context: LawContext) -> float:
