@@ -23,7 +23,7 @@ guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_col
 
 
 class LawParameters(StrictModel):
-    """Memory that guests keep, signs that they suffer, and speeds at which memory moves."""
+    """Memory that guests keep, signs that they suffer, and speeds of moving memory."""
 
     # --- the host
 
@@ -72,7 +72,7 @@ class LawParameters(StrictModel):
     step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20
     """Smallest change that is worth a command. A smaller shortage is not worth a step."""
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
-    """Least memory for which a guest is swept, because a sweep costs it two changes of its balloon."""
+    """Least memory that is worth a sweep, because a sweep costs it two changes of its balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
     """The same as a ratio of its size; the larger of the two counts, up to half of the memory that its balloon moves in a cycle."""
     sweep_keeps: Size = 32 << 20
@@ -90,12 +90,12 @@ class LawParameters(StrictModel):
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """Longest time of a sweep, besides the time that a slow balloon needs, before the guest gets its headroom back anyway."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
-    """Time for which a guest is left in peace after its size has changed, unless the host is below its hard watermark."""
+    """Time of rest for a guest after its size has changed, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
     """Time without freed memory, after which a guest with free page reporting is swept for the remainder. Linux reports in rounds of two
     seconds, a sixteenth of its free pieces in each. After two rounds without any, it is done."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """Time for which a new guest gives nothing after its kernel has first reported its memory, unless the host is below its hard watermark.
+    """Time of rest for a new guest, after its kernel has first reported its memory, unless the host is below its hard watermark.
     Its programs have not begun yet, so its present use says nothing of them. A guest that mom meets later is no longer new when its process
     has run for so long. No policy takes memory from a guest that mom has seen start."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
@@ -130,6 +130,6 @@ class ReservationSettings(StrictModel):
     """Memory that the host keeps available beside all reservations; the policy in force must aim at more. Unset: half of the least for a
     host of its size (0.4 GiB of 24), or the largest growth of all guests within 3 s, if that is more."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """Time for which the reservation of a guest that has arrived is kept, until it has touched all of its memory."""
+    """Longest time that mom keeps the reservation of a guest that has arrived and not touched all of its memory."""
     launches: LaunchSettings = LaunchSettings()
     """What happens before each start of a guest, where a hook asks."""
