@@ -652,10 +652,10 @@ def _cli() -> str:
             brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")
     rows = [(f"`{distribution}`", ", ".join(names)) for distribution, names in sorted(brought.items())]
     parts = ["## What brings which verbs\n\n" + _table(("distribution", "verbs"), rows)]
-    rows = [
+    commands = [
         (f"`{path}`", summary, " ".join(f"`{name}`" for name in options)) for path, summary, options in _commands(frame.mom, "mom", None)
     ]
-    parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), rows))
+    parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), commands))
     return _page(
         "Command line",
         "`mom VERB --help` explains each option. Every reading verb has `--json`. Exit codes: 0 fine, 1 the answer is no, 2 misuse or a "

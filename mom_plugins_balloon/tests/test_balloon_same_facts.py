@@ -56,10 +56,12 @@ class World:
         host = Host(fields={**HOST, "mem_really_available": available})
         snapshot = Snapshot(host, GuestTable(listed, places, Columns(columns)), monotonic=self.clock.now)
         derived = self.plugin.mom_derive(snapshot)
-        columns |= {name: derived.guests[name] for name in (SUGGESTED, REASON)}
-        snapshot = replace(snapshot, guests=GuestTable(listed, places, Columns(columns)))
+        suggested = {name: derived.guests[name] for name in (SUGGESTED, REASON)}
+        snapshot = replace(snapshot, guests=GuestTable(listed, places, Columns({**columns, **suggested})))
         list(self.plugin.mom_act(snapshot))
-        sizes = {guest.id: size for guest, size in zip(listed, columns[SUGGESTED], strict=True) if size is not None}
+        sizes: dict[str, Value] = {
+            guest.id: size for guest, size in zip(listed, derived.guests[SUGGESTED], strict=True) if size is not None
+        }
         decisions = [Decision(guest.entity, "balloon_target", sizes[guest.id]) for guest in listed if guest.id in sizes]
         revisions = list(self.plugin.mom_review(snapshot, decisions))
         changes = [

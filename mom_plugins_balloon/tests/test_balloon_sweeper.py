@@ -163,7 +163,11 @@ def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(mon
     first, second, order = SimulatedGuest(), SimulatedGuest(), list[str]()
 
     def resize(name: str, guest: SimulatedGuest) -> Callable[[int], None]:
-        return lambda kib: (order.append(name), guest.resize(kib))[1]
+        def ask(kib: int) -> None:
+            order.append(name)
+            guest.resize(kib)
+
+        return ask
 
     def statistics() -> tuple[float, float] | None:
         asked.set()
