@@ -1,25 +1,26 @@
-"""Hooks of a plugin's class whose modules are imported when they are called, and not with the plugin."""
+"""Hooks of a plugin's class that import their module when they are called, not with the plugin."""
 
 from __future__ import annotations
 
-from inspect import Parameter, Signature
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Literal
 
 from mom_core import hookimpl
 
 
-def late_hook(target: str, *arguments: str) -> Any:
-    """A hook that is called on the plugin's class, such as `mom_explainer`, and gives what a function or class of another module gives.
+def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
+    """Return a hook of the plugin's class, such as `mom_explainer`, that calls a function or class of another module.
 
-    That module may need `mom_daemon`, without which a plugin has to load.
+    That module may need `mom_daemon`. A plugin must load without it.
 
     :param target: such as `mom_acme.explanation:AcmeExplainer`
-    :param arguments: the names of the hook's arguments, which are handed on: `report` for `mom_status`
+    :param argument: argument of the hook: `report` for `mom_status`
     """
 
-    def hook(*given: object) -> object:
-        return resolve_name(target)(*given)
+    def hook() -> object:
+        return resolve_name(target)()
 
-    hook.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in arguments])  # type: ignore[attr-defined]  # what tells a hook's arguments
-    return staticmethod(hookimpl(hook))
+    def hook_of_report(report: object) -> object:  # pluggy reads the argument's name from the code
+        return resolve_name(target)(report)
+
+    return staticmethod(hookimpl(hook_of_report if argument else hook))
