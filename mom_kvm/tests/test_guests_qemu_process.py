@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_kvm import HeldMemory, held_memory, largest_kib, times_of
+from mom_kvm import largest_kib, times_of
 from mom_kvm.qemu_process import Merged, MergedPages, huge_kib, swapped_kib
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
@@ -49,12 +49,6 @@ def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
 def test_what_is_in_swap_of_a_guest_with_shared_memory_is_unknown(tmp_path: Path, shared_kib: int, swapped: int | None) -> None:
     (tmp_path / "status").write_text(f"Name:\tqemu\nRssAnon:\t    9000 kB\nRssShmem:\t  {shared_kib} kB\nVmSwap:\t    2048 kB\n")
     assert swapped_kib(str(tmp_path)) == swapped
-
-
-def test_what_the_kernel_does_not_take_back_of_it(tmp_path: Path) -> None:
-    (tmp_path / "status").write_text("Name:\tqemu\nVmLck:\t    64 kB\nVmRSS:\t  9000 kB\nHugetlbPages:\t  2048 kB\n")
-    assert held_memory(str(tmp_path)) == HeldMemory(2048, 64)
-    assert held_memory(str(tmp_path / "gone")) == HeldMemory()
 
 
 def test_what_it_maps(tmp_path: Path) -> None:

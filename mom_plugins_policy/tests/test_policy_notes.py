@@ -10,8 +10,9 @@ from policy_declared import declared
 
 from mom_core import Decision, MomError, PluginContext, Problem, Snapshot, Unit
 from mom_core.testing import snapshot
-from mom_kvm import NoteStore, PolicyTexts
+from mom_kvm import PolicyTexts
 from mom_plugins_policy import PolicyPlugin
+from mom_plugins_policy.notes import NoteStore
 
 COUNT = '(with Guests g { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Control "n" (g.Recall "n")) })'
 

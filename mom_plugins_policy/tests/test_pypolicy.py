@@ -25,7 +25,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_kvm import NoteStore
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.python import GiB, KiB, MiB, PypolicyPlugin, TiB
 
 UNITS = {"used": Unit.KIB, "limit": Unit.KIB, "kind": Unit.TEXT, "disks": Unit.LIST, "rate": Unit.RATIO}

@@ -9,12 +9,12 @@ from mom_core import NotSupported, PluginContext, Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
 from mom_devkit import HandClock
-from mom_kvm import HeldMemory
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.description import Description, VirtioMem, as_held
 from mom_plugins_qemu.explanation import WayExplainer
 from mom_plugins_qemu.fields import WAY
 from mom_plugins_qemu.guest_files import GuestFile
+from mom_plugins_qemu.held_memory import HeldMemory
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitored_guest import by_virtio_mem
 

@@ -54,7 +54,6 @@ from .kernel_files import (
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
-from .notes import NoteStore as NoteStore
 from .root_helper import HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE, Helper as Helper
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
@@ -124,7 +123,7 @@ from .fields import GuestField as GuestField, guest_fields as guest_fields, host
 from .guest_cgroup import cgroups_of as cgroups_of, pressure_in as pressure_in
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
-from .qemu_process import held_memory as held_memory, HeldMemory as HeldMemory, largest_kib as largest_kib, times_of as times_of
+from .qemu_process import largest_kib as largest_kib, times_of as times_of
 from .resizes import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import Record as Record, convert as convert, possible_maximum as possible_maximum

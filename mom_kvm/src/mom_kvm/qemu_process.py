@@ -27,13 +27,6 @@ class Merged(NamedTuple):
     profit_kib: int | None
 
 
-class HeldMemory(NamedTuple):
-    """KiB of a process in huge pages of the host's pool, and KiB that are locked: what is taken of these, nothing else can use."""
-
-    pool_kib: int = 0
-    locked_kib: int = 0
-
-
 def times_of(process: str) -> ProcessStat | None:
     """The kernel's counters for this process; None when it has ended or cannot be read.
 
@@ -50,15 +43,6 @@ def swapped_kib(process: str) -> int | None:
     """
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
-
-
-def held_memory(process: str) -> HeldMemory:
-    """What of its memory the kernel does not take back; nothing of a process that cannot be read. Memory that VFIO pins counts as locked.
-
-    :param process: its folder in /proc
-    """
-    content = read_kernel_file(f"{process}/status", _STAT_BYTES)
-    return HeldMemory(_kib(content, b"HugetlbPages") or 0, _kib(content, b"VmLck") or 0)
 
 
 def huge_kib(process: str) -> int | None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_kvm import GuestField, HeldMemory, Record
+from mom_kvm import GuestField, Record
 from mom_plugins_qemu.command_line import canonical
+from mom_plugins_qemu.held_memory import HeldMemory
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
 _LARGEST: Final = 1 << 62

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import HostSide, PlatformProperties, Record, SeenGuests, held_memory, largest_kib, read_meminfo, root_cure, times_of
+from mom_kvm import HostSide, PlatformProperties, Record, SeenGuests, largest_kib, read_meminfo, root_cure, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, as_held, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
+from mom_plugins_qemu.held_memory import held_memory
 from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
 from mom_plugins_qemu.monitors import listeners_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definitions

@@ -8,7 +8,6 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
-from mom_kvm import NoteStore
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.compiler import Compiled
 from mom_plugins_policy.language.compiling.code import TooComplicatedError
@@ -19,6 +18,7 @@ from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import Guests
+from mom_plugins_policy.notes import NoteStore
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
 """The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""

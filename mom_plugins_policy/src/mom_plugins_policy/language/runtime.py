@@ -18,13 +18,13 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
-from mom_kvm import NoteStore
 from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, kind_of
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import covers
+from mom_plugins_policy.notes import NoteStore
 
 _log = logging.getLogger("mom.policy")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl
-from mom_kvm import NoteStore, files_refused
+from mom_kvm import files_refused
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.python.entities import Known
 from mom_plugins_policy.python.evaluation import evaluate
 from mom_plugins_policy.python.files import PythonPolicy, read_policies

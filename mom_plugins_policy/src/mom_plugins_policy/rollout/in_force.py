@@ -16,10 +16,11 @@ from dataclasses import asdict
 from typing import Final, NamedTuple
 
 from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginContext, StateError, StateFile, printable
-from mom_kvm import NoteStore, PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
+from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.versions import Overlay, Version, difference
 
 REMEMBERED_CHANGES: Final = 50

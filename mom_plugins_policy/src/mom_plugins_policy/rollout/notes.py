@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mom_core import Snapshot
-from mom_kvm import NoteStore
 from mom_plugins_policy.language.policy import Policy, Result
+from mom_plugins_policy.notes import NoteStore
 
 
 class PolicyNotes(NoteStore):

@@ -10,7 +10,9 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, TypeAdapter
 
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
-from mom_kvm.enforcement import GONE_SECONDS
+
+_GONE_SECONDS: Final = 3600.0
+"""How long notes outlive a guest that is not listed: it may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +123,7 @@ class NoteStore:
             if identity not in self._incarnations and one.incarnation:
                 # A list without any guest tells of none that it is gone: the hypervisor may be away.
                 one.absent = None if not snapshot.listed else snapshot.monotonic if one.absent is None else one.absent
-                if one.absent is None or snapshot.monotonic - one.absent < GONE_SECONDS:
+                if one.absent is None or snapshot.monotonic - one.absent < _GONE_SECONDS:
                     continue
             self._size -= self._kept.pop(identity).size
             self._unwritten = True
