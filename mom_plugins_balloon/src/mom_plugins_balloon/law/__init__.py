@@ -1,7 +1,7 @@
 """The balloon law: from the memory of the host and its guests to the sizes that guests should have, each with its reason.
 
 Pure: no clock, no file, no plugin. Read in this order: `need.py` (the guest's need), `want.py` (its ask), `offer.py` (its offer, by each
-means), `share.py` (who gives and who gets, by the kinds of changes in `growing.py` and `giving.py`), `reasons.py`.
+means), `share.py` (who gives and who gets, by the kinds of changes in `growth.py` and `reclaim.py`), `reasons.py`.
 
 Headroom costs the host nothing until the guest touches it. Memory that a guest has used and freed does cost: the host still backs it. The
 means are used up in this order:
@@ -30,8 +30,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
+from mom_plugins_balloon.law.changes import level_of
 from mom_plugins_balloon.law.context import BYTES, LawContext, context_of, headroom_returns
-from mom_plugins_balloon.law.level import level_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.share import SizeSuggestion, share_out
 from mom_plugins_balloon.law.want import ask_of, is_rising, ready_memory

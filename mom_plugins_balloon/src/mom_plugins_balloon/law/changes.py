@@ -60,3 +60,21 @@ def unbacked_memory(guest: GuestMemory) -> float:
     """
     backed, maximum = guest.process.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
+
+
+def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
+    """Return the level that makes all parts give `amount` together.
+
+    Each part gives `part * min(1, level / cost)`, so cheap parts are used up before dear ones.
+
+    :param parts: cost and KiB of each part
+    """
+    whole = 0.0
+    shared = sum(part / cost for cost, part in parts)
+    rounding = 1e-9 * shared
+    for cost, part in sorted(parts):
+        if whole + cost * shared >= amount:
+            break
+        whole += part
+        shared -= part / cost
+    return (amount - whole) / shared if shared > rounding else max((cost for cost, _ in parts), default=0.0)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mom_plugins_balloon.law.changes import Balance, Changes, SizeChange, WeighedGuest, unbacked_memory
+from mom_plugins_balloon.law.changes import Balance, Changes, SizeChange, WeighedGuest, level_of, unbacked_memory
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.law.level import level_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 
 

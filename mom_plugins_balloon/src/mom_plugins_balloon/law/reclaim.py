@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mom_plugins_balloon.law.changes import Balance, Changes, SizeChange, WeighedGuest
+from mom_plugins_balloon.law.changes import Balance, Changes, SizeChange, WeighedGuest, level_of
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.law.level import level_of
 from mom_plugins_balloon.law.offer import NO_OFFER, TRIMS, Offer, Shortage, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
 

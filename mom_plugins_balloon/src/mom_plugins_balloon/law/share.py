@@ -7,16 +7,15 @@ Each kind changes guests that no kind before it has changed. To add a kind, writ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
 from mom_plugins_balloon.law.changes import Balance, ChangeKind, Changes, WeighedGuest, unbacked_memory
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.law.giving import sweep, trim
-from mom_plugins_balloon.law.growing import give_back_memory, grow_urgently, refill_cache, relieve
+from mom_plugins_balloon.law.growth import give_back_memory, grow_urgently, refill_cache, relieve
 from mom_plugins_balloon.law.offer import NO_OFFER
 from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.law.reclaim import sweep, trim
 from mom_plugins_balloon.law.want import Ask
 from mom_plugins_balloon.memory import GuestMemory
 
@@ -38,7 +37,9 @@ def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCo
     crowd, balance = _weighed(guests, asks, context)
     generic = _generic_code(balance, context)
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
-    changes = _all_changes(crowd, balance, context)
+    changes: Changes = {}
+    for kind in KINDS:
+        changes = {**changes, **kind(crowd, changes, balance, context)}
     growth_left = max(0.0, context.host.available)
     for number, candidate in enumerate(crowd):
         change, size, code = changes.get(number), candidate.guest.size or 0.0, candidate.ask.code or generic
@@ -49,15 +50,6 @@ def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCo
         growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
         suggestions[candidate.place] = SizeSuggestion(passed, change.code or code, None if passed is None else change.gain)
     return suggestions
-
-
-def _all_changes(crowd: Sequence[WeighedGuest], balance: Balance, context: LawContext) -> Changes:
-    """Return the changes of all kinds, by the guest's place in the crowd."""
-
-    def add(changes: Changes, kind: ChangeKind) -> Changes:
-        return {**changes, **kind(crowd, changes, balance, context)}
-
-    return reduce(add, KINDS, {})
 
 
 def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext) -> tuple[Sequence[WeighedGuest], Balance]:
