@@ -1,4 +1,4 @@
-"""What a control stands at, or is to be set to, as people would say it."""
+"""Values of controls, as people say them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCE
 _HUGE: Final = ("host_huge_pages", "rss")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
-"""Marked from the age on at which statistics that come every 5 s, as is usual, say nothing about now."""
+"""Marked from this age on: usual statistics come every 5 s, and older ones say nothing about now."""
 
 USUAL: Final = (
     GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory with its balloon as it is", 20, metric="mom_guest_memory_bytes"),

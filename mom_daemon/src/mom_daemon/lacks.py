@@ -1,4 +1,4 @@
-"""What a configuration lacks for mom to be of use, though each part of it is right: it is said wherever a configuration is looked at."""
+"""Tasks that a sound configuration leaves undone; every verb that looks at a configuration reports them."""
 
 from __future__ import annotations
 

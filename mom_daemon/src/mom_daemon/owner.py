@@ -30,7 +30,7 @@ _OWNER: Final = "mom_daemon.owner"
 
 
 class Owner(NamedTuple):
-    """A user of this host: the number, a name for people, and the groups, the first of which is the user's own."""
+    """User of this host: number, name for people, and groups; the user's own group comes first."""
 
     uid: int
     name: str
@@ -124,7 +124,7 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
 
 
 def warn_of_file(error: ConfigError, instead: str) -> None:
-    """Say on the standard error that a configuration cannot be used, and what is done instead, as a part of a sentence."""
+    """Warn on standard error that a configuration is unusable, with mom's substitute as a part of a sentence."""
     print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
     print_prose(f"mom: {instead} (`mom config check` says all that is wrong)", 2, err=True)
 
@@ -160,7 +160,7 @@ def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
 
 def _make(folder: Path, owner: Owner) -> None:
     """Create a run directory for this user with systemd's mode, in a folder that nobody else can change."""
-    with suppress(OSError):  # it is there; or who is to use it says what is wrong
+    with suppress(OSError):  # it exists; or its user reports the fault
         if not untrusted(folder.parent):
             folder.mkdir()
             folder.chmod(0o755)

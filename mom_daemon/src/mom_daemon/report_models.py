@@ -57,7 +57,7 @@ Kib = Annotated[float | None, Field(description="null: unknown.", json_schema_ex
 """A size; None is unknown."""
 
 Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
-"""`enforce`: mom acts; `observe`: it only says what it would do."""
+"""`enforce`: mom acts; `observe`: it only reports its decisions."""
 
 
 class EntityModel(TypedDict):
@@ -143,7 +143,7 @@ class StandingProblemModel(TypedDict):
     hint: str
     since: Time
     cycles: int
-    """In which it was seen."""
+    """Number of cycles that had it."""
 
 
 class DecisionModel(TypedDict):
@@ -238,10 +238,10 @@ class GuestColumnModel(TypedDict):
 
 @described
 class StatusModel(TypedDict):
-    """How mom is, and what it did in its last cycle, counted."""
+    """State of mom, and counts of its last cycle."""
 
     format: int
-    """Of the document; another one is to be read otherwise."""
+    """Version of the document's form."""
     version: str
     """mom's."""
     pid: int
@@ -273,12 +273,12 @@ class ReportDocument(StatusModel):
     problems: list[StandingProblemModel]
     """Those that stand."""
     fields: Mapping[str, str]
-    """Units of what is collected, by scope and name, such as `guest.balloon_cur`."""
+    """Units of fields, by scope and name, such as `guest.balloon_cur`."""
     controls: Mapping[str, str]
-    """Units of what can be set."""
+    """Units of controls."""
     host: ReportedHostModel
     guest_columns: list[GuestColumnModel]
-    """In the order in which they stand beside each other."""
+    """From left to right."""
     guests: GuestTableModel
     trial: TrialModel | None
     """null: no policies are on trial."""

@@ -1,4 +1,4 @@
-"""`mom restore`: puts back what a mom that is gone has left changed."""
+"""`mom restore`: restore the controls that a mom which is gone left changed."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ UNKNOWN: Final = "What an earlier mom has changed is unknown."
     help="With the configuration that was in force in this run directory, if a copy is left there.",
 )
 @json_option
-@as_caller  # until it knows what was left, and by whom
+@as_caller  # until it knows the changes and their owner
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
-    """Put back what an earlier run changed and could not put back itself: after a crash, a kill -9 or a power failure.
+    """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
 
     With --if-unclean, a supervisor calls it whenever mom has ended. A mom that has completed a cycle and dies, or that was told to keep its
     changes, leaves them to one successor; when that one ends without having completed a cycle, everything is put back.
@@ -61,7 +61,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
     """
     if as_left is not None:
-        become_owner(as_left)  # what was left there is that user's word
+        become_owner(as_left)  # that user wrote the files
     left = as_left is not None and (as_left / IN_FORCE).exists()
     if if_unclean and as_left is not None and config_path is None and not left:
         _tell_nothing(NOTHING, as_json=as_json)  # a mom that leaves anything leaves the copy, too
@@ -204,7 +204,7 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         declared = joined((plugin for plugin in plugins if plugin.declared), [])
     for entry in entries:
         unit = _unit(declared, entry.control)
-        # What was found right after it was set is no present value: a balloon moves for a while.
+        # The value right after a change is no present value: a balloon moves for a while.
         then = "" if entry.found is None or entry.found == entry.applied else f" (it was at {amount(entry.found, unit)} right after that)"
         doubt = " (mom was cut off before it noted what came of that)" if entry.in_doubt else ""
         applied, before = amount(entry.applied, unit), amount(entry.before, unit)

@@ -48,7 +48,7 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
     \b
     SIGHUP   reads the configuration and the policies again
     SIGUSR1  says more in the log (level debug), and at the next time as before
-    SIGUSR2  ends mom and keeps what it has changed, for the next mom
+    SIGUSR2  ends mom and keeps its changes for the next mom
     """
 
     def load() -> Config:
@@ -69,7 +69,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     :param opened: called when everything is set up, before the first cycle
     """
 
-    os.umask(os.umask(0o077) | 0o027)  # what has no mode of its own is no other user's, however mom was started
+    os.umask(os.umask(0o077) | 0o027)  # files without a mode of their own stay closed to other users
 
     share_one_heap()
     config = load()
@@ -128,7 +128,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             status.remove()
             supervision.ended(engine)
     left = len(engine.state().changes)
-    if left:  # what was put back is among it where the ledger could not be written
+    if left:  # restored ones are among them if the ledger could not be written
         restore = with_config("`mom restore`")
         LOG.info("ended; the ledger lists %d changes: the next mom takes over what stands of them, or %s puts it back", left, restore)
     else:
@@ -160,11 +160,11 @@ def _become_whom_it_runs_as(config: Config) -> str:
 
 
 def spare_the_garbage_collector() -> None:
-    """Have Python look for unreachable cycles less often, and not among what was loaded at the start.
+    """Collect unreachable cycles less often, and not among objects of the start.
 
-    A snapshot of 10,000 guests is some ten thousands of objects, none of which is part of a cycle: they go when the last reference
+    A snapshot of 10,000 guests is some ten thousands of objects without cycles: they go when the last reference
     goes. At Python's default of 700 new objects between two looks, up to a third of a cycle was spent looking at them; at 20,000 still a
-    twentieth. What is not reachable any more until the next look is 20 MiB at most.
+    twentieth. At most 20 MiB are unreachable between two collections.
     """
     gc.collect()
     gc.freeze()
@@ -182,7 +182,7 @@ def share_one_heap() -> None:
 
 
 def give_free_memory_back() -> None:
-    """Give the kernel back what is free in the heap: setting up takes some MiB more than what it leaves."""
+    """Return free memory of the heap to the kernel: setting up takes some MiB more than it leaves."""
     with suppress(OSError, AttributeError):  # as above
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -221,7 +221,7 @@ def daemon_log(handler: logging.Handler | None = None, level: str | None = None)
     try:
         yield log
     except BaseException:
-        if not log.close():  # what it writes to takes nothing: it would not take the last words either
+        if not log.close():  # its sink takes no lines: it would not take the last ones either
             os._exit(1)
         raise
     if not log.close():

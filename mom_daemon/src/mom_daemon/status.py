@@ -41,7 +41,7 @@ class StatusFile:
         self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file by what is so now: in a thread, as plugins' code is called for it."""
+        """Replace the file: in a thread, as it calls plugins' code."""
         if self._writing is not None and self._writing.is_alive():
             self._fail("that of an earlier cycle is not made yet")
             return
@@ -67,7 +67,7 @@ class StatusFile:
             text = self._hide(json_text(status_of(engine, report)).decode("ascii"))
             if not self._removed:
                 replace_file(self.path, text, durable=False)
-        except BaseException as error:  # noqa: BLE001  # what is in a plugin's list may hold itself, or raise anything when it is to be shown
+        except BaseException as error:  # noqa: BLE001  # a plugin's list may hold itself, or raise anything when it is printed
             self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[0].strip())
         else:
             self._failing = ""

@@ -19,10 +19,10 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 LOG = logging.getLogger("mom")
 
 IN_FORCE: Final = "in-force.json"
-"""The configuration in force, in the run directory: the file may be changed, or broken, when something is to be put back."""
+"""The configuration in force, in the run directory: the file may be changed, or broken, by the time of `mom restore`."""
 
 KEEP: Final = "keep"
-"""While this file is in the run directory and mom ends, what it has changed is kept for the next mom. `mom restore --if-unclean` removes
+"""While this file is in the run directory and mom ends, its changes are kept for the next mom. `mom restore --if-unclean` removes
 it, so that it holds for one successor: one that does not complete a cycle has everything put back (a crash loop)."""
 
 MARGIN_SECONDS: Final = 5.0
@@ -81,7 +81,7 @@ class Supervision:
 
     def ended(self, engine: Engine) -> None:
         """Report the end."""
-        if self._puts_back:  # the signal may have come in the very moment in which a cycle noted the contrary
+        if self._puts_back:  # a cycle may have noted the contrary just before the signal
             self._keep(engine.config, wanted=False)
         copy = engine.config.run_directory / IN_FORCE
         try:
@@ -149,7 +149,7 @@ class RunningConfig(NamedTuple):
     @property
     def words(self) -> str:
         """Return the words for a file that is unusable at present."""
-        return f"mom runs on as process {self.pid} by what it has read before, and what follows goes by that, too"
+        return f"mom runs on as process {self.pid} with its old configuration, and this verb uses that, too"
 
 
 def config_of_running(path: str | Path | None) -> RunningConfig | None:

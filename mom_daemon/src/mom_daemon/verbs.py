@@ -4,10 +4,10 @@ from typing import Final
 
 from mom_daemon import Verb
 
-RESTORE: Final = Verb("mom_daemon.restore:restore_command", "Put back what an earlier run has left changed.", "Operate")
+RESTORE: Final = Verb("mom_daemon.restore:restore_command", "Restore the values that an earlier run changed and left.", "Operate")
 RUN: Final = Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then put everything back.", "Operate")
 HERE: Final = Verb("mom_daemon.look.here:here_command", "")
-STATUS: Final = Verb("mom_daemon.look.status:status_command", "Show how the host is, whether mom runs, and what it did last.", "Look")
+STATUS: Final = Verb("mom_daemon.look.status:status_command", "Show the state of the host and of mom, and mom's last cycle.", "Look")
 GUESTS: Final = Verb("mom_daemon.look.status:guests_command", "Show all guests with their memory.", "Look")
 EXPLAIN: Final = Verb("mom_daemon.explain.verb:explain_command", "Say why a guest has the size that it has.", "Look")
 DOCTOR: Final = Verb("mom_daemon.doctor.verb:doctor_command", "Say what on this host keeps mom from working, and the cure.", "Operate")

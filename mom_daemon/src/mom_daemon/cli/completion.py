@@ -1,4 +1,4 @@
-"""`mom completion`: what a shell needs to complete mom's verbs, options and values on Tab."""
+"""`mom completion`: scripts for shells to complete mom's verbs, options and values on Tab."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ EXIT_BROKEN: Final = 70
 """A mistake in mom or a plugin: neither the answer no nor the operator's mistake (EX_SOFTWARE of sysexits.h)."""
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
-"""What a program ends with that SIGPIPE ends: 128 + 13."""
+"""Exit code of a program that SIGPIPE ends: 128 + 13."""
 
 ENDING_SECONDS: Final = 1.0
 """Threads of plugins may take so long to end when all is done."""
@@ -72,7 +72,7 @@ class _NoReaderError(Exception):
 def mom(ctx: click.Context) -> None:
     """Manage memory overcommitment on a KVM host.
 
-    `mom` alone says what it sees on this host, and what to type next.
+    `mom` alone shows this host at a glance, and the next commands to type.
     """
     if ctx.invoked_subcommand is None:
         _look_around(ctx)
@@ -177,7 +177,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell(f"mom: a mistake in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
         return EXIT_BROKEN
-    # click returns the exit code when a command ended its context, and else what the command returned.
+    # click returns the exit code when a command ended its context, else the command's return value.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
@@ -202,7 +202,7 @@ def _tell_misuse(error: click.ClickException) -> None:
         message = f"{message.removesuffix('.')} ({where})"
     _tell(f"mom: {message[:1].lower()}{message[1:]}")
     if context is not None:
-        _tell(f"{context.command_path} --help says what there is")
+        _tell(f"{context.command_path} --help lists commands and options")
 
 
 def _where_it_stands(option: str, context: click.Context) -> str:
@@ -250,7 +250,7 @@ def _tell(text: str) -> None:
 
 
 def _discard_what_cannot_be_written() -> None:
-    """Drop what is still buffered and that its stream does not take: Python would try it once more at its end, and exit with 120."""
+    """Drop buffered text that its stream does not take: Python would try again at its end, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

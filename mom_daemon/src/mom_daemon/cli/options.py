@@ -84,7 +84,7 @@ def named_config(context: click.Context) -> str | None:
 
 
 def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    """Have commands that are advised name the configuration, too; what the environment names, they find there themselves."""
+    """Have commands that are advised name the configuration, too; they read the environment themselves."""
     if context.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
         note_config(path)
     return path

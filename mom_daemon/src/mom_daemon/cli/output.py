@@ -1,4 +1,4 @@
-"""What a verb writes to the file that the operator has named: in one step, and never in the place of what is no file."""
+"""Output to the file that the operator names: in one step, and never in place of a device, pipe or link."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def brief(text: str, limit: int) -> str:
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
     """Print lines for a person, with whole words on a terminal, and commands between backticks with the configuration that was named.
 
-    :param hang: spaces before what a line that is too long goes on with
+    :param hang: spaces before the continuation of a line
     :param err: on standard error
     """
     width = terminal_columns(err=err)

@@ -1,6 +1,6 @@
 """Output of verbs: no text that mom shows steers a terminal, be it there or behind a pipe; texts that are files stay as they are.
 
-Names of guests, policies, what the engine and other hosts say, and recordings may hold control characters. By these a terminal is made to
+Names of guests, policies, reports of the engine and other hosts, and recordings may hold control characters. By these a terminal is made to
 hide lines, to show others, or to answer as if the operator typed. Verbs escape them (`printable`); nothing gets past this.
 """
 
@@ -67,7 +67,7 @@ def safe_streams() -> Iterator[None]:
 
 @contextmanager
 def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal how far a verb is that takes long, on standard error: by what is given, each text in the place of the last."""
+    """Show the progress of a long verb on a terminal (standard error): each text replaces the last."""
     from rich.console import Console
 
     console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal

@@ -4,7 +4,7 @@ An entry's name is the verb, with a dot after the group that it stands in (`demo
 which help shows without importing it. A distribution brings verbs whether or not it has plugins, and a configuration enables them.
 Nothing that a verb prints but colours steers a terminal: names of guests come from outside. A text that is a file is printed with
 `print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are printed with
-`print_prose`: words stay whole on a terminal, and in a pipe nothing is cut (`brief`). A verb that root runs becomes the owner of what it
+`print_prose`: words stay whole on a terminal, and a pipe gets all of it (`brief`). A verb of root becomes the owner of folders that it
 reads, unless it says `as_caller`.
 """
 
@@ -36,7 +36,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }
-"""What mom's own distributions bring that have verbs only, in the order in which help shows it: where a verb comes from that is missing."""
+"""Verbs of mom's distributions without plugins, in the order of help: the source of a missing verb."""
 
 
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
@@ -55,13 +55,13 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
 
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
-"""What help lists mom's own verbs below, by what they are for, in this order; those of others follow."""
+"""Headings of mom's own verbs in help, in this order; verbs of other distributions follow."""
 
 OTHERS: Final = "Commands of other distributions"
 
 
 class Verb(NamedTuple):
-    """A verb: `module:attribute` of its command, and what the help of its group says of it without importing it, and below which heading.
+    """A verb: `module:attribute` of its command, its summary in help, which imports nothing, and its heading.
     Without a word about it, help does not list it."""
 
     target: str
@@ -70,7 +70,7 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context of a verb: root becomes the owner of what the verb reads before it runs, unless the verb says `as_caller`."""
+    """Context of a verb: before it runs, root becomes the owner of the folders that it reads, unless the verb says `as_caller`."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call the verb, or any function that it asks for. Raises `MomError` where root cannot become the owner."""
@@ -98,7 +98,7 @@ def _is_denial(error: BaseException | None) -> bool:
 class VerbGroup(click.Group):
     """A group of verbs, to which other distributions may add some.
 
-    :param verbs: its own, in the order in which its help shows them, besides those that decorators add
+    :param verbs: its own, in the order of help, besides those that decorators add
     """
 
     def __init__(self, name: str | None = None, *, verbs: Mapping[str, Verb] = MappingProxyType({}), **settings: Any) -> None:
@@ -193,7 +193,7 @@ class VerbGroup(click.Group):
         elif missing := absent(name):  # a verb that one of mom's extras is named for
             advice = f"it needs more of mom: {how_to_install(*missing)}"
         else:
-            advice = f"{ctx.command_path} --help lists what is installed; docs/cli.md says what brings more"
+            advice = f"{ctx.command_path} --help lists installed commands; docs/cli.md names distributions with more"
         return f"there is no command '{printable(name)}' ({advice})"
 
 
@@ -219,7 +219,7 @@ def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
 
     Several, where more than one distribution brings a verb; of those that `COMES_WITH` names, its distribution's is the first.
 
-    :param tell: whether to remark upon distributions of which it is not known what they bring
+    :param tell: whether to warn of distributions with unreadable metadata
     """
     from mom_core.plugins.discovery import installed  # not for `mom --version`
 

@@ -1,4 +1,4 @@
-"""A first configuration for this host, with comments: what plugins suggest, what they could be told, and what is not installed."""
+"""A first configuration for this host, with comments: suggestions of plugins, their other settings, and plugins that are not installed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, writ
 
 
 SCHEMA_FILE: Final = "mom.schema.json"
-"""The JSON Schema beside the configuration, by which editors complete and check it."""
+"""The JSON Schema beside the configuration; editors complete and check with it."""
 
 
 @dataclass(frozen=True, slots=True)

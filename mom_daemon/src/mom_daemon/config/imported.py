@@ -34,7 +34,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """A configuration that was imported. `notes` say what has no place in it, and why, and what is left to decide. `top` has the mode that
+    """An imported configuration. `notes` name settings without a place in it, and open decisions. `top` has the mode that
     follows from the other program's file. `files` are texts by path that belong to it."""
 
     heading: str
@@ -78,12 +78,12 @@ class Imported:
 class Importer:
     """Turns the configuration of one kind of program into mom's, for `mom config import --from KIND`.
 
-    :param kind: what the operator types
-    :param what: what is imported, with the place where it usually stands, in a few words
-    :param convert: gets texts by the paths that the operator named, and returns what they come to. Raises `ConfigError` with everything
+    :param kind: its name on the command line
+    :param what: the imported files and their usual place, in a few words
+    :param convert: converts texts, by the paths that the operator named. Raises `ConfigError` with everything
         that is wrong, each with its line
-    :param several: a pattern such as `*.conf`: several files may be named, or folders in which all that match count. Empty: one file
-    :param assumed: whether this is what the operator means who does not say what kind it is
+    :param several: a pattern such as `*.conf`: several files may be named, or folders, whose matching files count. Empty: one file
+    :param assumed: whether it is the default kind
     """
 
     kind: str

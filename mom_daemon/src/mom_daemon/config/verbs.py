@@ -1,4 +1,4 @@
-"""`mom config`: write a first configuration, check one, show what is in force, and what could be said."""
+"""`mom config`: write a first configuration, check one, show settings in force and possible ones."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def grant_command(user: str, config_path: str | None) -> None:
 @config_option
 @as_caller
 def hand_over_command(folder: Path, config_path: str | None) -> None:
-    """Have the helper, which keeps such things in FOLDER, know what stood there before a mom changed it that was root itself.
+    """Hand the ledger of a mom that ran as root to the helper, which keeps original values in FOLDER.
 
     For packages, when the first mom that is not root takes over: only then is its ledger root's word.
     """
@@ -138,7 +138,7 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
 
 @config_command.command("show")
 @config_argument
-@click.option("--running", "of_running", is_flag=True, help="What the running mom goes by, and where the file says something else by now.")
+@click.option("--running", "of_running", is_flag=True, help="Show the settings of the running mom, and where the file differs by now.")
 @json_option
 @as_caller
 def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:
@@ -249,7 +249,7 @@ _mode_option = click.option(
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 @as_caller
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
-    """Write a commented configuration for what is found on this host. An existing file is not touched without --force.
+    """Write a commented configuration for this host. An existing file is not touched without --force.
 
     Beside it, mom.schema.json has editors complete and check it.
     """
@@ -363,7 +363,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
     """Write a whole file or nothing; replace an existing file only if asked to. Raise `MomError`."""
     mode, owner = 0o644, None
     if replace and path.exists():
-        path = path.resolve()  # what a link points at is replaced, not the link
+        path = path.resolve()  # the target of a link is replaced, not the link
         if not path.is_file():
             raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
         status = path.stat()  # who may read it stays as it is: what stands in it may not be for everybody

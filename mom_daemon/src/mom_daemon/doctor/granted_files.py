@@ -1,4 +1,4 @@
-"""Lets the user that mom runs as read what the configuration names, which stays root's."""
+"""Access of mom's user to the files that the configuration names, which stay root's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
     """Each file or folder that the user could not read, with why it was left as it was (empty: its group may read it now); then folders
     on the way to some that stay closed to the user, as others keep their own files there.
 
-    :raises MomError: there is no such user
+    :raises MomError: the user is unknown
     """
     try:
         account = pwd.getpwnam(user)

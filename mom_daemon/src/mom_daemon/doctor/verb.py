@@ -40,7 +40,7 @@ Said: TypeAlias = "tuple[str, Finding]"
 @json_option
 @as_caller  # until the configuration is read, which need not be in its place yet
 def doctor_command(config_path: str | None, as_json: bool) -> None:
-    """Look at this host as mom would, and say what is wrong and what to do. Exit code 1 when something is wrong. Changes nothing."""
+    """Examine this host as mom would, and report faults with their cures. Exit code 1 if there are any. Changes nothing."""
     findings = _examine(config_path)
     _show(findings, as_json)
     if any(finding.severity is Severity.ERROR for _, finding in findings):

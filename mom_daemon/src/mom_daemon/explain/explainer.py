@@ -1,4 +1,4 @@
-"""A plugin's own part of `mom explain`, from reports alone. What is not known is said, never guessed."""
+"""A plugin's own part of `mom explain`, from reports alone. Unknown facts are named, never guessed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 class SentencePlace(IntEnum):
     """Where a sentence stands among the others; those of one place are in the order of the plugins."""
 
-    HARM = 0  #: what the guest suffers from, and the cure
-    PRESENT = 10  #: how the guest is, and what it needs
+    HARM = 0  #: harm to the guest, and the cure
+    PRESENT = 10  #: the guest's state and need
     KIND = 20  #: what kind of guest it is
     PROMISED = 30
     PAST = 40  #: since when it is so, and by whom
     HOST = 50
-    DECIDED = 60  #: what was wanted now
-    LAST_DECIDED = 61  #: what was wanted before
+    DECIDED = 60  #: decisions of this cycle
+    LAST_DECIDED = 61  #: the last decisions before
     UNCHANGED = 62  #: why nothing is wanted
     TRIAL = 70
     PROBLEMS = 80
@@ -63,7 +63,7 @@ class ExplainedDecision:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The guest that is explained, in the report of one cycle, and what was decided about it."""
+    """The explained guest, in the report of one cycle, with the decisions about it."""
 
     report: Report
     guest: Guest
@@ -110,7 +110,7 @@ class Explainer:
     phrases: Mapping[str, str] = MappingProxyType({})
     """Why its own law changes a value, in few words, by the code of the reason."""
     main_controls: Sequence[str] = ()
-    """Controls of which an operator wants to know why nothing is decided about them, too."""
+    """Controls that operators ask about even if no plugin decides them."""
 
     def take(self, report: Report) -> None:
         """Take a finished cycle, and keep what later explanations need."""

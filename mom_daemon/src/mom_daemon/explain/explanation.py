@@ -1,6 +1,6 @@
 """Why a guest is as it is, in numbers and in sentences that an operator understands: from reports alone.
 
-Each plugin says its own part through an `Explainer`: what it promises, what hinders it, what came of it. What is the same for all
+Each plugin explains its own part through an `Explainer`: promises, obstacles, outcomes. The part that is the same for all
 controls is said here: what was decided and why, what review made of it, what was done, problems, and policies on trial. What is not known
 is said, never guessed.
 """
@@ -89,7 +89,7 @@ class Explainers:
 
         :param texts: the policies in force by name, from which the lines are taken
         :param declarations: for units, and for where figures come from
-        :param zone: in which times are written; None: this host's own
+        :param zone: time zone of the texts; None: this host's own
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)

@@ -1,3 +1,3 @@
-"""How a running mom logs: what a line holds, who writes it down, and that neither a full disk nor a flood of errors harms a cycle."""
+"""The log of a running mom; a full disk or a flood of lines harms no cycle."""
 
 from mom_daemon.logs.log import Log as Log

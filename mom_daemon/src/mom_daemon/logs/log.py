@@ -1,4 +1,4 @@
-"""The log of a running mom: where it goes, in which format, and how much of it."""
+"""The log of a running mom: its destination, format and level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG: Final = logging.getLogger("mom")
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
-    """Standard error. It lets the writer know what is not taken: that is counted, not complained about on standard error."""
+    """Standard error; a line that it does not take is an error for the writer, which counts it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Raise the error for the writer."""
@@ -46,7 +46,7 @@ class Log:
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
 
     def use(self, config: Config) -> None:
-        """Log as this configuration says, from now on. What was changed at run time is over, unless it is the one in use."""
+        """Log as this configuration says; end a change of the level at run time, unless the configuration is in use."""
         if config is self._used:
             return
         self._used = config

@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import Entity, Problem, Scope, Severity, Source, lasting, printable
 
 NAMED: Final = 3
-"""Guests that are named of those that have a problem: enough to see what they have in common."""
+"""Guests with a problem that are named: enough to see what they share."""
 
 LONGEST_HINT: Final = 400
 """Characters."""

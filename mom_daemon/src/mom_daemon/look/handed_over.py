@@ -1,6 +1,6 @@
-"""What the helper is to know of settings that a mom changed which was root itself: what stood there before.
+"""Original values for the helper, of controls that a mom changed as root.
 
-Otherwise the helper would take what that mom has set for what stood there before.
+Without them, the helper would take that mom's values for the original ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mom_helper.before import Before
 
 
 def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
-    """Note in the helper's folder what stood before in each file of the host that the ledger has: path and value, one after the other.
+    """Write the original value of each of the host's files in the ledger to the helper's folder: path and value, in turn.
 
     :raises MomError: the ledger is no more root's word than anything that a user may write, or the folder cannot be written
     """

@@ -1,6 +1,6 @@
-"""`mom` without arguments: what is seen of this host at a glance, and what to type next.
+"""`mom` without arguments: this host at a glance, and the next commands to type.
 
-It reads files of the kernel and looks which sockets are there. No daemon is asked, no plugin is imported, and what is wrong on the host
+It reads files of the kernel and looks for sockets. It asks no daemon and imports no plugin; a fault of the host
 cannot make it fail: what cannot be read is not shown.
 """
 
@@ -36,7 +36,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Paths that are there where guests are managed by each: the first that is found is the one that mom would ask for the guests."""
 
-WATCH: Final = (("status", "how the host is, and what mom did last"), ("guests", "all guests with their memory"))
+WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class HostSight:
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `file` is the configuration:
     whether it is there says `configured`. `observes` is where to write `mode: enforce`, in a
-    configuration by which mom touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
+    configuration that only observes. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
     """
 
     kvm: bool = False
@@ -64,7 +64,7 @@ class HostSight:
 @click.command("here", hidden=True)
 @as_caller  # until it has seen whose folders mom's are
 def here_command() -> None:
-    """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
+    """Show this host at a glance, and the next commands to type; `mom` alone does the same. Changes nothing."""
     root = os.geteuid() == 0  # before this process becomes whom mom's folders belong to
     sight = look(Path("/"), Path(os.environ.get("MOM_CONFIG") or DEFAULT_CONFIG).absolute())
     context = click.get_current_context().find_root()
@@ -151,13 +151,13 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     if sight.left:
         yield f"{mom} restore", f"puts back {sight.left} changes that an earlier mom has left"
     if sight.left is None:
-        yield f"{mom} status", "says why it is unknown what an earlier mom has left"
+        yield f"{mom} status", "says why changes of an earlier mom are unknown"
     if not (sight.kvm or sight.managed or sight.guests) and demo:
         yield f"{program()} demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
         there = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
-        yield f"{mom} config init{there}", f"writes a commented {sight.file} for what is found on this host"
-    yield f"{mom} doctor", "what would keep mom from working here, each with the cure"
+        yield f"{mom} config init{there}", f"writes a commented {sight.file} for this host"
+    yield f"{mom} doctor", "faults of this host for mom, each with the cure"
     yield f"{mom} run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
         what = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"

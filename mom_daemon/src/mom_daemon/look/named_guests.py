@@ -14,7 +14,7 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
     """The condition that the hypervisor did not list its guests; None where it did. No guest is seen then, which does not say that there is
     none.
 
-    :param guests: those of the cycle: what is listed is known, though the condition stands a little longer
+    :param guests: of the cycle: listed guests are known, though the condition stands a little longer
     """
     conditions = () if guests or verdict is None else verdict.conditions
     return next((one for one in conditions if one.name == "guests" and "core" in one.plugins and not one.over), None)

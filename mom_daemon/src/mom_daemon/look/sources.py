@@ -1,4 +1,4 @@
-"""Where verbs have their figures from: the mom that runs, through what a plugin serves or from its status file; or a recording."""
+"""Sources of figures for verbs: the running mom, through a plugin's service or its status file; or a recording."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def running_mom(config: Config) -> RunningMom | None:
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
     """Ask the running mom, and return its answer and place; None if no plugin offers a way or no mom runs.
 
-    :param otherwise: what the verb goes on with where mom does not answer, which is remarked then instead of raised
+    :param otherwise: the verb's source if mom does not answer: a warning names it, and nothing is raised
     """
     try:
         running = running_mom(config)
@@ -91,7 +91,7 @@ def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None,
     """Return the source of an enabled plugin, or of any installed plugin for this path.
 
     :param nothing: is raised where no path is named, and no enabled plugin has any
-    :param unread: is raised where no plugin reads what is at the path
+    :param unread: is raised if no plugin reads the path
     """
     if config is not None and (enabled := _of_enabled(kind, config, path)) is not None:
         return enabled
@@ -109,7 +109,7 @@ def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = N
     return next((offer for offer in offers if offer is not None), None)
 
 
-# A protocol is given as what would make one: type checkers take no abstract class for `type[Kind]`.
+# A protocol counts as a callable here: type checkers take no abstract class for `type[Kind]`.
 def _source(
     kind: Callable[..., Kind], plugin: LoadedPlugin, config: Config, settings: PluginSettings | None, path: Path | None = None
 ) -> Kind | None:
@@ -142,4 +142,4 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within:
 
 
 _BACKWARDS: Final = (600.0, 86_400.0)
-"""Seconds before the end at which cycles are looked for first: those of a mom that ran then, and of one that had run lately."""
+"""Seconds before the end where the search begins: a mom ran then, or had run lately."""

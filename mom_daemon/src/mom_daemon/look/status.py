@@ -1,4 +1,4 @@
-"""`mom status` and `mom guests`: what a running mom sees and does, or what it would see."""
+"""`mom status` and `mom guests`: the view and acts of a running mom, or the view that one would have."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 @config_argument
 @json_option
 def status_command(config_path: str | None, as_json: bool) -> None:
-    """Show how the host is, whether mom runs, how its plugins are, and what mom did in its last cycle.
+    """Show the state of the host, of mom and its plugins, and mom's last cycle.
 
-    The verdict comes first: what is wrong with the host as a whole, since when, why, and what to do. Exit code 1 when something is wrong
+    The verdict comes first: faults of the host as a whole, with start, reason and cure. Exit code 1 when something is wrong
     (WRONG; a warning is not), and when mom does not run, or hangs.
     """
     config = load_to_look(config_path)
@@ -108,7 +108,7 @@ def _rows(content: ReportDocument) -> list[dict[str, Any]]:
     for row in rows:
         last = done.get(row["id"])
         row["last"] = None if last is None else {**last, "unit": content["controls"].get(last["control"], "")}
-        done_last = "" if last is None else f"{last['control']} is not set: "  # what was done last says so, too
+        done_last = "" if last is None else f"{last['control']} is not set: "  # the last outcome says so, too
         row["remarks"] = [one for one in notes.get(row["id"], []) if not (done_last and one.startswith(done_last))]
     return rows
 
@@ -200,13 +200,13 @@ def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
 
 
 _STATUS_SECONDS: Final = 5.0
-"""What a plugin says goes by a report that is in memory; its code for that is imported first, which may take long on a full host."""
+"""A plugin's parts need a report in memory only; the import of their code may take long on a full host."""
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 """Outcomes that changed nothing, and that are not remarked upon."""
 
 SHOWN = 10
-"""Lines of what was done and what was refused; the rest is counted."""
+"""Lines of changes and refusals; further ones are counted."""
 
 
 def _who(entity: EntityModel) -> str:

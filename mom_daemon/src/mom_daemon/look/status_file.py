@@ -112,9 +112,9 @@ def _verdict(content: VerdictModel) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """The content of a status file, or what a mom has answered, with its process, its age in seconds, and where it is from.
+    """Content of a status file, or answer of a mom, with its process, its age in seconds, and its place.
 
-    `unwritten` is that mom has completed cycles since, of which the status could not be written.
+    `unwritten`: mom has completed cycles since, and could not write their status.
     """
 
     content: ReportDocument

@@ -1,4 +1,4 @@
-"""Declarations of plugins, and what is wrong with their part of a configuration, without setting up any of them."""
+"""Declarations of plugins, and faults of their part of a configuration, without setting up any plugin."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """Reasons that keep plugins from being set up; and, where nothing does, what they say about their configuration, by plugin."""
+    """Reasons that keep plugins from being set up; without any, their findings about their configuration, by plugin."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]

@@ -1,4 +1,4 @@
-"""`mom fields`: what a policy can read and set."""
+"""`mom fields`: fields that a policy can read, and controls that it can set."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
 def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
     """Draw bars between the least and the most value; unknown is empty, little change is flat.
 
-    :param others: values of a line beside it, of which these two are the ends, too
+    :param others: values of a line beside it, with the same scale
     """
     known = [value for value in (*values, *others) if value is not None]
     if not known:

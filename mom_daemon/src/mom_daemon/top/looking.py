@@ -1,4 +1,4 @@
-"""What the person at the terminal looks at, and what each key makes of that: no terminal, no mom, only values."""
+"""The state of the view, and the effect of each key: only values, no terminal, no mom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_FILTER: Final = 60
 
 
 class Listing(Protocol):
-    """What there is to look at."""
+    """Watched list."""
 
     @property
     def columns(self) -> Sequence[GuestColumnModel]:
@@ -30,14 +30,14 @@ class Listing(Protocol):
 class Looking:
     """The state of the view; `press` changes it.
 
-    :param name: what a row is; also the heading of their names, and the view of one of them
+    :param name: the kind of a row; also the heading of names, and the view of a single row
     :param views: those between which the tabulator goes, each with its key, the list first; beside them there are `name` and `help`
     """
 
     name: str
     views: Mapping[str, str]
     note_least: int = 16
-    """Columns of the screen that a note has at least: what a guest suffers from fits."""
+    """Least width of a note: a guest's harm fits."""
     view: str = ""
     sort: str = HARM
     falling: bool = True
@@ -50,7 +50,7 @@ class Looking:
     """The first line of the list that is shown; of each view by itself."""
     scroll: dict[str, int] = field(default_factory=dict)
     columns: Sequence[str] = ()
-    """Those by which rows can be sorted."""
+    """Columns to sort by."""
     ended: bool = False
     _pattern_before: str = ""
 

@@ -1,4 +1,4 @@
-"""The rows of a list that is watched: which of them are asked for, and in which order."""
+"""The rows of a watched list: filter and order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 HARM: Final = "note"
-"""The heading of what rows suffer from, by which they are listed at first."""
+"""The heading of harm to rows, the order at first."""
 
 
 class Row(NamedTuple):
-    """A guest or a host, with its values by the columns' names, and what it suffers from, what keeps it from giving memory, or failed."""
+    """Guest or host, with its values by column, and a note on harm, obstacles or failures."""
 
     id: str
     name: str

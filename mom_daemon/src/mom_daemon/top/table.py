@@ -1,4 +1,4 @@
-"""The list of what is watched, and what stands in its place, as lines of a screen: pure."""
+"""The watched list, or the text in its place, as lines of a screen: pure functions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def below_head(
     """Return the part below the head of a screen: list or text, and the keys.
 
     :param text: made where it is looked at
-    :param nothing: what is said where there are no rows at all
+    :param nothing: the text without any rows
     """
     if look.view == look.overview:
         rows = look.listed(listing)
@@ -57,7 +57,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
     """Return the headings and the visible rows.
 
     :param rows: as they are listed
-    :param nothing: what is said where there are no rows at all
+    :param nothing: the text without any rows
     """
     marked = look.place(rows, lines)
     name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)

@@ -43,7 +43,7 @@ class EndedError(Exception):
 
 
 class Terminal:
-    """A terminal that is drawn on, from `with` to its end. curses sends what has changed only, and suspends and resumes."""
+    """Terminal to draw on, from `with` to its end. curses sends changes only, and suspends and resumes."""
 
     def __init__(self) -> None:
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -19,7 +19,7 @@ TICK_SECONDS: Final = 1.0
 
 
 class Watched(Protocol[Shown_co]):
-    """What is watched. It asks for news in threads of its own, and wakes the terminal when there is some."""
+    """Watched source. It asks for news in threads of its own, and wakes the terminal."""
 
     failed: BaseException | None
     """What ended a thread: a mistake of ours."""
