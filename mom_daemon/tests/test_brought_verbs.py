@@ -165,7 +165,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         assert f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}" in err
     code, _, err = mom("paint")
     assert code == 2
-    assert "there is no command 'paint' (mom --help lists what is installed; docs/cli.md says what brings more)" in err
+    assert "there is no command 'paint' (mom --help lists installed commands; docs/cli.md names distributions with more)" in err
     assert f"there is no command 'demo' (it needs more of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 

@@ -20,12 +20,12 @@ def amount(value: object, unit: str = "") -> str:
     if unit in {Unit.KIB, Unit.KIB_PER_SECOND} and isinstance(value, int | float):
         return format_kib(value) + ("/s" if unit == Unit.KIB_PER_SECOND else "")
     if isinstance(value, Sequence) and not isinstance(value, str):
-        items = [one for one in value if isinstance(one, Mapping)]
-        return printable("; ".join(f"{one.get('name', '')}: {_what_is_set(one) or 'none'}" for one in items), LIST_SHOWN) or "nothing"
+        items = [item for item in value if isinstance(item, Mapping)]
+        return printable("; ".join(f"{item.get('name', '')}: {_what_is_set(item) or 'none'}" for item in items), LIST_SHOWN) or "nothing"
     return printable(str(value)) if unit in {Unit.FLAG, Unit.COUNT, Unit.TEXT, ""} else f"{printable(str(value))} {unit}"
 
 
 def _what_is_set(item: Mapping[str, Any]) -> str:
     """Return the members of a list's item that are neither zero nor empty."""
-    found = [(key, _what_is_set(value) if isinstance(value, Mapping) else value) for key, value in item.items() if key not in _LABELS]
-    return ", ".join(f"{key} {value}" for key, value in found if value)
+    members = [(key, _what_is_set(value) if isinstance(value, Mapping) else value) for key, value in item.items() if key not in _LABELS]
+    return ", ".join(f"{key} {value}" for key, value in members if value)

@@ -26,10 +26,10 @@ def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
         return made
 
     def joined(fields: Mapping[str, Value]) -> str | None:
-        return "; ".join(dict.fromkeys(str(value) for one in remarking if (value := one.value(fields)))) or None
+        return "; ".join(dict.fromkeys(str(value) for column in remarking if (value := column.value(fields)))) or None
 
-    sources = tuple(dict.fromkeys(name for one in remarking for name in one.fields))
-    return [*made, GuestColumn(GuestColumn.REMARKS, sources, Unit.TEXT, "; ".join(one.about for one in remarking), made=joined)]
+    sources = tuple(dict.fromkeys(name for column in remarking for name in column.fields))
+    return [*made, GuestColumn(GuestColumn.REMARKS, sources, Unit.TEXT, "; ".join(column.about for column in remarking), made=joined)]
 
 
 def _used(fields: Mapping[str, Value]) -> float | None:

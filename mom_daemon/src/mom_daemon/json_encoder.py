@@ -26,8 +26,8 @@ def json_text(value: object) -> bytes:
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return _ENCODER.encode(found[0])[1:-1]
+def _escaped(match: re.Match[str]) -> str:
+    return _ENCODER.encode(match[0])[1:-1]
 
 
 def _plain(value: object) -> object:

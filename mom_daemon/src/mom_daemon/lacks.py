@@ -9,7 +9,7 @@ from mom_core import Config
 
 
 class Lack(NamedTuple):
-    """A hook that no enabled plugin has, and what follows from that."""
+    """Hook that no enabled plugin has, and what follows from that."""
 
     subject: str
     message: str

@@ -63,10 +63,10 @@ class Notifier:
 
     def needs(self, seconds: float) -> None:
         """Extend the watchdog for a step that may take this many seconds; never shorten it."""
-        wanted = max(seconds, self._watchdog)
-        if self.watchdog_seconds and wanted != self.watchdog_seconds:
-            self.watchdog_seconds = wanted
-            self._send(f"WATCHDOG_USEC={round(wanted * 1e6)}")
+        longest = max(seconds, self._watchdog)
+        if self.watchdog_seconds and longest != self.watchdog_seconds:
+            self.watchdog_seconds = longest
+            self._send(f"WATCHDOG_USEC={round(longest * 1e6)}")
 
     def _send(self, *lines: str) -> None:
         message = "\n".join(line for line in lines if line)

@@ -45,14 +45,14 @@ def become_owner_for(context: click.Context) -> None:
     """
     if os.geteuid() != 0 or runs_as_caller(context):
         return
-    kept = [one for parameter in context.command.params if isinstance(parameter.type, KeptPath) for one in _paths(context, parameter)]
+    kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
     context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept) if kept else become_configured_owner(named_config(context))
 
 
 def became(context: click.Context) -> Owner | None:
     """Return the user whom this verb has become; None where it runs as its caller."""
-    found: Owner | None = context.meta.get(_OWNER)
-    return found
+    owner: Owner | None = context.meta.get(_OWNER)
+    return owner
 
 
 def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
@@ -181,18 +181,18 @@ def other_owner(*folders: Path) -> Owner | None:
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
     """Return the first user, not root, who can decide what these paths lead to: the owner of one, of a folder above, or of a link."""
-    seen: dict[int, int] = {0: 0}
+    inodes: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:
         status = os.lstat(path)
-        seen.setdefault(status.st_uid, status.st_gid)
+        inodes.setdefault(status.st_uid, status.st_gid)
         return status
 
     for path in paths:
         untrusted(path, look)
         with suppress(OSError):
-            seen.setdefault((status := path.stat()).st_uid, status.st_gid)
-    return next((_user(uid, gid) for uid, gid in seen.items() if uid != 0), None)
+            inodes.setdefault((status := path.stat()).st_uid, status.st_gid)
+    return next((_user(uid, gid) for uid, gid in inodes.items() if uid != 0), None)
 
 
 def _user(uid: int, gid: int) -> Owner:

@@ -20,6 +20,7 @@ from mom_core import (
     Declarations,
     EngineState,
     Entity,
+    GuestColumn,
     Outcome,
     PluginReport,
     PluginState,
@@ -28,6 +29,7 @@ from mom_core import (
     Revision,
     Scope,
     Severity,
+    Snapshot,
     Source,
     Status,
     Verdict,
@@ -61,7 +63,7 @@ Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
 
 
 class EntityModel(TypedDict):
-    """The host or a guest."""
+    """Host or a guest."""
 
     scope: Scope
     id: str
@@ -69,7 +71,7 @@ class EntityModel(TypedDict):
 
 
 class SourceModel(TypedDict):
-    """A policy's place, or a plugin with line 0."""
+    """Policy's place, or a plugin with line 0."""
 
     name: str
     line: int
@@ -134,7 +136,7 @@ class PluginModel(TypedDict):
 
 @described
 class StandingProblemModel(TypedDict):
-    """A problem that is not over."""
+    """Problem that is not over."""
 
     severity: Severity
     source: SourceModel
@@ -147,7 +149,7 @@ class StandingProblemModel(TypedDict):
 
 
 class DecisionModel(TypedDict):
-    """A decision of an evaluator."""
+    """Decision of an evaluator."""
 
     entity: EntityModel
     control: str
@@ -157,7 +159,7 @@ class DecisionModel(TypedDict):
 
 
 class OutcomeModel(DecisionModel):
-    """A decision, with its outcome."""
+    """Decision, with its outcome."""
 
     before: AnyValue
     after: AnyValue
@@ -167,7 +169,7 @@ class OutcomeModel(DecisionModel):
 
 @described
 class RevisionModel(TypedDict):
-    """A change to a decision by review."""
+    """Change to a decision by review."""
 
     entity: EntityModel
     control: str
@@ -193,7 +195,7 @@ class DifferenceModel(TypedDict):
 
 @described
 class TrialModel(TypedDict):
-    """The decisions of policies on trial."""
+    """Decisions of policies on trial."""
 
     decisions: int
     differing: int
@@ -202,7 +204,7 @@ class TrialModel(TypedDict):
 
 
 class ReportedHostModel(TypedDict):
-    """The host."""
+    """Host."""
 
     name: str
     fields: Mapping[str, Any]
@@ -221,7 +223,7 @@ class GuestTableModel(TypedDict):
 
 @described
 class GuestColumnModel(TypedDict):
-    """A figure of guests that a person looks at."""
+    """Figure of guests that a person looks at."""
 
     name: str
     """Its heading."""
@@ -308,8 +310,8 @@ def report_document(
     snapshot = report.snapshot
     columns = [column for column in guest_columns(declarations) if column.rank is not None]
     keyed = {column.key: column for column in columns}
-    wanted = [name for scope, name in declarations.fields if scope is Scope.GUEST] if fields is None else fields
-    names = [name for name in dict.fromkeys(wanted) if name not in keyed]
+    fields_shown = [name for scope, name in declarations.fields if scope is Scope.GUEST] if fields is None else fields
+    names = [name for name in dict.fromkeys(fields_shown) if name not in keyed]
     counts: dict[str, int] = dict.fromkeys(Status, 0)
     for outcome in report.outcomes:
         counts[outcome.status] += 1
@@ -327,20 +329,12 @@ def report_document(
         "verdict": None if report.verdict is None else verdict_model(report.verdict),
         "to_put_back": len(state.changes),
         "plugins": [_plugin(plugin, state) for plugin in report.plugins],
-        "problems": [problem_model(one) for one in standing_problems(report, state)],
+        "problems": [problem_model(problem) for problem in standing_problems(report, state)],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
-        "guest_columns": [told(GuestColumnModel, one) for one in columns],
-        "guests": {
-            "columns": ["id", "name", "blocked", "properties", *keyed, *names],
-            "rows": [
-                [guest.id, guest.name, guest.blocked, platform_properties(guest), *values]
-                for guest, *values in zip(
-                    snapshot.listed, *(one.values(snapshot) for one in keyed.values()), *map(snapshot.column, names), strict=True
-                )
-            ],
-        },
+        "guest_columns": [told(GuestColumnModel, column) for column in columns],
+        "guests": _guest_table(snapshot, keyed, names),
         "decisions": len(report.decisions),
         "trial": _trial(report),
         "revisions": [revision_model(revision) for revision in report.revisions],
@@ -349,36 +343,47 @@ def report_document(
     }
 
 
+def _guest_table(snapshot: Snapshot, columns: Mapping[str, GuestColumn], fields: Sequence[str]) -> GuestTableModel:
+    values = (*(column.values(snapshot) for column in columns.values()), *map(snapshot.column, fields))
+    return {
+        "columns": ["id", "name", "blocked", "properties", *columns, *fields],
+        "rows": [
+            [guest.id, guest.name, guest.blocked, platform_properties(guest), *cells]
+            for guest, *cells in zip(snapshot.listed, *values, strict=True)
+        ],
+    }
+
+
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
     """Return the standing problems, and those of the report that the engine did not note."""
     if not report.problems:
         return state.problems
-    known = {(one.source, one.entity, one.message) for one in state.problems}
-    new = [one for one in report.problems if (one.source, one.entity, one.message) not in known]
-    return [*state.problems, *(replace(one, since=report.time, cycles=1) for one in new)]
+    noted = {(problem.source, problem.entity, problem.message) for problem in state.problems}
+    new = [problem for problem in report.problems if (problem.source, problem.entity, problem.message) not in noted]
+    return [*state.problems, *(replace(problem, since=report.time, cycles=1) for problem in new)]
 
 
 def _trial(report: Report) -> TrialModel | None:
     if report.considered is None:
         return None
-    found = report.differences()
+    different = report.differences()
     shown: list[DifferenceModel] = [
         {"entity": _entity(entity), "control": control, "decided": decided, "considered": considered}
-        for entity, control, decided, considered in found[:_SHOWN_DIFFERENCES]
+        for entity, control, decided, considered in different[:_SHOWN_DIFFERENCES]
     ]
-    return {"decisions": len(report.considered), "differing": len(found), "differences": shown}
+    return {"decisions": len(report.considered), "differing": len(different), "differences": shown}
 
 
-_PLAIN: Final[Mapping[str, Any]] = {one: one.value for kind in (Scope, Severity, Status) for one in kind}
+_PLAIN: Final[Mapping[str, Any]] = {choice: choice.value for kind in (Scope, Severity, Status) for choice in kind}
 """Choices as texts, which are written in a quarter of the time."""
 
 
 # --- its parts, as other answers of the API have them, too -----------------------------------------------------------------------------
 
 
-def told(model: type[Model], one: object, **members: object) -> Model:
+def told(model: type[Model], origin: object, /, **members: object) -> Model:
     """Return a model: given members, and attributes of the object for the others."""
-    return cast(Model, {name: members[name] if name in members else getattr(one, name) for name in model.__annotations__})
+    return cast(Model, {name: members[name] if name in members else getattr(origin, name) for name in model.__annotations__})
 
 
 def cycle_model(report: Report) -> CycleModel:
@@ -403,7 +408,8 @@ def _plugin(plugin: PluginReport, state: EngineState) -> PluginModel:
 def verdict_model(verdict: Verdict) -> VerdictModel:
     """Return the model of a verdict."""
     conditions = [
-        told(ConditionModel, one, plugins=list(one.plugins), lasted_seconds=one.lasted, over_seconds=one.over) for one in verdict.conditions
+        told(ConditionModel, condition, plugins=list(condition.plugins), lasted_seconds=condition.lasted, over_seconds=condition.over)
+        for condition in verdict.conditions
     ]
     return {"severity": verdict.severity, "conditions": conditions}
 

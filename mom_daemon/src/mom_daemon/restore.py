@@ -144,19 +144,19 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
     `MomError` when nothing can be put back, or a hypervisor's plugin cannot be set up: without it, a guest would be taken for gone.
     """
     config = _with_those_left_out(config, entries)
-    wanted = {entry.control for entry in entries}
+    controls = {entry.control for entry in entries}
     owners = {entry.plugin for entry in entries}
     knowing = config.having("mom_hypervisor")
     needed_names = owners | knowing | (config.having("mom_services") & config.having("mom_declare"))
     with constructed(config.with_only(config.having("mom_declare") - needed_names), []) as looked_at:
         declared = joined((plugin for plugin in looked_at if plugin.declared), [])
-    owners |= {name for control, name in declared.control_owners.items() if control in wanted}
+    owners |= {name for control, name in declared.control_owners.items() if control in controls}
     needed = config.with_only(needed_names | owners)
     while True:
         try:
             return build_plugins(needed, template, declared=Declarations(declared.fields)).plugins
         except PluginError as error:
-            broken = {one.plugin for one in error.errors}
+            broken = {failure.plugin for failure in error.errors}
             if broken & knowing or not needed.plugins.keys() & owners - broken:
                 raise
             print_prose(f"mom: {error}", 2, err=True)
@@ -170,13 +170,13 @@ def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Co
     if not lost:
         return config
     with constructed(config.with_only(config.having("mom_declare")), []) as plugins:
-        there = {control for plugin in plugins for control in plugin.controls}
+        present = {control for plugin in plugins for control in plugin.controls}
     added = dict(config.plugins)
-    for name in sorted({entry.plugin for entry in lost if entry.control not in there}):
+    for name in sorted({entry.plugin for entry in lost if entry.control not in present}):
         with suppress(MomError):  # it is not installed, or cannot do without settings
-            found = load_config({"plugins": {name: {}}})
-            if not found.having("mom_hypervisor"):  # there can be only one
-                added |= found.plugins
+            defaults = load_config({"plugins": {name: {}}})
+            if not defaults.having("mom_hypervisor"):  # there can be only one
+                added |= defaults.plugins
     return dataclasses.replace(config, plugins=added)
 
 
@@ -211,9 +211,9 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom{then}, and would go back to {before}{doubt}", 2)
 
 
-def _row(one: Outcome) -> dict[str, object]:
-    decision, ended = one.decision, {"after": one.after, "status": one.status, "error": one.error}
-    return {"control": decision.control, "value": decision.value, "found": one.before, **ended}
+def _row(outcome: Outcome) -> dict[str, object]:
+    decision, ended = outcome.decision, {"after": outcome.after, "status": outcome.status, "error": outcome.error}
+    return {"control": decision.control, "value": decision.value, "found": outcome.before, **ended}
 
 
 def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
@@ -85,15 +85,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
     engine = Engine(config, on_report=on_report, on_progress=supervision.progress)
     log.watch(lambda: engine.number)
-    stopped_by: list[int] = []  # an event of `threading` would hang where a second signal comes while the first one's handler sets it
-
-    def on_stop(number: int, frame: FrameType | None) -> None:
-        if stopped_by:
-            return  # the first signal decides: systemd sends SIGTERM after whatever ExecStop sent
-        stopped_by.append(number)
-        keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
-        supervision.stopping(engine.config, keep=keep)
-        engine.stop(put_back=not keep)
 
     def reload() -> Config:
         supervision.reloading()
@@ -102,8 +93,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         _tell_lacks(config)
         return config
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, on_stop)
+    stopped_by = _stop_on_signals(engine, supervision)
     signal.signal(signal.SIGHUP, lambda number, frame: engine.request_reload(reload))
     signal.signal(signal.SIGUSR1, lambda number, frame: log.toggle_debug(engine.config))
     tell_of_faults()
@@ -127,7 +117,27 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         if engine.started_at:
             status.remove()
             supervision.ended(engine)
-    left = len(engine.state().changes)
+    _log_end(len(engine.state().changes))
+
+
+def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
+    """Stop the engine on SIGTERM, SIGINT and SIGUSR2, and return a list that gets the signal."""
+    stopped_by: list[int] = []  # an event of `threading` would hang if a second signal interrupts the handler of the first
+
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        if stopped_by:
+            return  # the first signal decides: systemd sends SIGTERM after whatever ExecStop sent
+        stopped_by.append(number)
+        keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
+        supervision.stopping(engine.config, keep=keep)
+        engine.stop(put_back=not keep)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, on_stop)
+    return stopped_by
+
+
+def _log_end(left: int) -> None:
     if left:  # restored ones are among them if the ledger could not be written
         restore = with_config("`mom restore`")
         LOG.info("ended; the ledger lists %d changes: the next mom takes over what stands of them, or %s puts it back", left, restore)
@@ -195,7 +205,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
     acted = any(outcome.status not in {Status.UNCHANGED, Status.OBSERVED} for outcome in report.outcomes)
     level = logging.INFO if acted or over else logging.DEBUG
     if LOG.isEnabledFor(level):
-        ended = "".join(f"; over, after {one.cycles} cycles: {described(one)}" for one in over[:MOST_NAMED])
+        ended = "".join(f"; over, after {problem.cycles} cycles: {described(problem)}" for problem in over[:MOST_NAMED])
         more = f"; and {len(over) - MOST_NAMED} other problems" if len(over) > MOST_NAMED else ""
         counts = Counter(str(outcome.status) for outcome in report.outcomes)
         fields = {"guests": len(report.snapshot.guests), "duration_ms": round(report.duration * 1e3), **counts}
@@ -205,9 +215,9 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
 def _summary(report: Report) -> str:
     """Return the line of a cycle."""
     counts = Counter(outcome.status for outcome in report.outcomes)
-    done = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+    outcomes = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
-    return f"{len(report.snapshot.guests)} guests, {done or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
+    return f"{len(report.snapshot.guests)} guests, {outcomes or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def config_as_left(directory: Path) -> Config:
 
 
 class RunningConfig(NamedTuple):
-    """The process id of a mom that runs, and the configuration that it has in force."""
+    """Process id of a mom that runs, and the configuration that it has in force."""
 
     pid: int
     config: Config

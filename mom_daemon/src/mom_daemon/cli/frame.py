@@ -42,7 +42,7 @@ SHOWN_PROBLEMS: Final = 100
 
 
 class _Mom(VerbGroup):
-    """The group of all verbs."""
+    """Group of all verbs."""
 
     def prefix(self) -> str:
         """Return nothing: these verbs stand alone."""
@@ -57,7 +57,7 @@ class _Mom(VerbGroup):
 
 
 class _NoReaderError(Exception):
-    """The reader of the output has gone, as `head` does."""
+    """Reader of the output has gone, as `head` does."""
 
 
 @click.group(
@@ -209,7 +209,7 @@ def _where_it_stands(option: str, context: click.Context) -> str:
     """Return the verbs that take an option which this verb lacks; empty if unknown."""
     above = context.parent
     while above is not None:
-        if any(option in one.opts for one in above.command.params):
+        if any(option in parameter.opts for parameter in above.command.params):
             verb = context.command_path.removeprefix(f"{above.command_path} ")
             return f"it stands before the verb: {above.command_path} {option} … {verb}"
         above = above.parent
@@ -225,8 +225,8 @@ def _tell_error(error: MomError) -> None:
             _tell(f"mom: … and {more:,} more")
     else:
         errors = error.errors if isinstance(error, PluginError) else [error]
-        for one in errors:
-            _tell(f"mom: {one}")
+        for part in errors:
+            _tell(f"mom: {part}")
     _tell_notes(error)
     _tell_traceback(error)
 

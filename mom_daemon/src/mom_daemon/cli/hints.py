@@ -21,7 +21,7 @@ _COMMAND: Final = re.compile(r"`mom ([a-z][^`]*)`")
 
 
 class _Given:
-    """The way this process was called: its command, and the configuration that was named (None: the usual one)."""
+    """Way this process was called: its command, and the configuration that was named (None: the usual one)."""
 
     command: click.Command | None = None
     config: str | None = None

@@ -19,13 +19,13 @@ def moment(text: str, option: str, now: float | None = None) -> float:
     """Return seconds since the epoch; a time of day is its last occurrence. Raise `click.UsageError` for other texts."""
     present = clock.time() if now is None else now
     try:
-        found = _seconds(text.strip(), present)
-        datetime.fromtimestamp(found, UTC)
-        if found < 0:
+        seconds = _seconds(text.strip(), present)
+        datetime.fromtimestamp(seconds, UTC)
+        if seconds < 0:
             raise ValueError("before all clocks")
     except (ValueError, OverflowError, OSError):
         raise click.UsageError(f"{option}: {printable(text)!r} is no time; write it like {EXAMPLES} (UTC, unless it says a zone)") from None
-    return found
+    return seconds
 
 
 def _seconds(text: str, present: float) -> float:
@@ -33,12 +33,12 @@ def _seconds(text: str, present: float) -> float:
         return present - parse_duration(text.removesuffix("ago").strip())
     if ":" in text[:3]:
         return _last(day_time.fromisoformat(f"0{text}" if text[1:2] == ":" else text), present)
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    parsed = datetime.fromisoformat(text)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 def _last(of_day: day_time, present: float) -> float:
     """Return the last occurrence of a time of day."""
     zone = of_day.tzinfo or UTC
-    found = datetime.combine(datetime.fromtimestamp(present, zone).date(), of_day.replace(tzinfo=zone))
-    return (found if found.timestamp() <= present else found - timedelta(days=1)).timestamp()
+    last = datetime.combine(datetime.fromtimestamp(present, zone).date(), of_day.replace(tzinfo=zone))
+    return (last if last.timestamp() <= present else last - timedelta(days=1)).timestamp()

@@ -32,7 +32,7 @@ class FiniteRange(click.FloatRange):
 
 
 class ExistingPath(click.Path):
-    """A file or folder that is named, and has to be there: one that is not is misuse. Whether it can be read, its reader says."""
+    """File or folder that is named, and has to be there: one that is not is misuse. Whether it can be read, its reader says."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -50,7 +50,7 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """A recording or another file of a mom's, which a verb reads instead of those of this host's mom: root becomes its owner before."""
+    """Recording or another file of a mom's, which a verb reads instead of those of this host's mom: root becomes its owner before."""
 
 
 def as_caller(function: Function) -> Function:

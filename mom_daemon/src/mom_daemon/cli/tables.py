@@ -25,7 +25,7 @@ BELOW: Final = 4
 
 
 class TableColumn(NamedTuple):
-    """A column of a table.
+    """Column of a table.
 
     Where the terminal is too narrow for all columns, those of the highest `rank` are left out first; those of rank 0 stay. A column of
     `prose` is broken between words, and stands below its row where too little room is left beside it.
@@ -128,15 +128,15 @@ def _filled(text: str, width: int) -> list[str]:
     """Wrap prose to a column; break a wider word, such as a path, after a punctuation mark."""
     lines = []
     for line in wrapped(text, width):
-        rest = line
-        while cells(rest) > width:
+        left = line
+        while cells(left) > width:
             end = width
-            while cells(rest[:end]) > width:  # characters that are two columns wide
+            while cells(left[:end]) > width:  # characters that are two columns wide
                 end -= 1
-            end = max((rest.rfind(mark, 0, end) + 1 for mark in "/,;:-_"), default=0) or end
-            lines.append(rest[:end])
-            rest = rest[end:]
-        lines.append(rest)
+            end = max((left.rfind(mark, 0, end) + 1 for mark in "/,;:-_"), default=0) or end
+            lines.append(left[:end])
+            left = left[end:]
+        lines.append(left)
     return lines
 
 

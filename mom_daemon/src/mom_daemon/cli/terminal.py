@@ -17,7 +17,7 @@ _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 
 
 class SafeStream:
-    """A stream that lets line ends, tabs and colours through, and shows other control characters as text. A pipe may lead to a terminal.
+    """Stream that lets line ends, tabs and colours through, and shows other control characters as text. A pipe may lead to a terminal.
 
     A verb that draws on the screen writes to `sys.__stdout__` or `sys.__stderr__`, which lead there without this.
     """

@@ -61,7 +61,7 @@ OTHERS: Final = "Commands of other distributions"
 
 
 class Verb(NamedTuple):
-    """A verb: `module:attribute` of its command, its summary in help, which imports nothing, and its heading.
+    """Verb: `module:attribute` of its command, its summary in help, which imports nothing, and its heading.
     Without a word about it, help does not list it."""
 
     target: str
@@ -96,7 +96,7 @@ def _is_denial(error: BaseException | None) -> bool:
 
 
 class VerbGroup(click.Group):
-    """A group of verbs, to which other distributions may add some.
+    """Group of verbs, to which other distributions may add some.
 
     :param verbs: its own, in the order of help, besides those that decorators add
     """
@@ -140,7 +140,7 @@ class VerbGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the lists of verbs without importing a `Verb`; warn of broken ones."""
         listed = self._summaries(tell=True)
-        for heading in sorted(listed, key=lambda one: HEADINGS.index(one) if one in HEADINGS else len(HEADINGS) + (one == OTHERS)):
+        for heading in sorted(listed, key=lambda title: HEADINGS.index(title) if title in HEADINGS else len(HEADINGS) + (title == OTHERS)):
             with formatter.section(heading):
                 formatter.write_dl(listed[heading])
 
@@ -152,9 +152,9 @@ class VerbGroup(click.Group):
 
     def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
         """Return the verbs and their summaries, by heading."""
-        said = [(name, _about(verb)) for name, verb in self.verbs.items()]
-        said += [(name, _about(command)) for name, command in sorted(self.commands.items())]
-        own = {name for name, _ in said}
+        summaries = [(name, _about(verb)) for name, verb in self.verbs.items()]
+        summaries += [(name, _about(command)) for name, command in sorted(self.commands.items())]
+        own = {name for name, _ in summaries}
         for name, entries in self._brought(tell=tell).items():
             spare = entries if name in own else entries[1:] if entries[0].point.name in COMES_WITH else []
             for entry in spare if tell else ():
@@ -167,17 +167,17 @@ class VerbGroup(click.Group):
                 if tell:
                     click.echo(f"mom: warning: {error}", err=True)
             else:
-                said.append((name, (summary, heading or ("" if entries[0].point.name in COMES_WITH else OTHERS))))
+                summaries.append((name, (summary, heading or ("" if entries[0].point.name in COMES_WITH else OTHERS))))
         listed: dict[str, list[tuple[str, str]]] = {}
-        for name, (summary, heading) in said:
+        for name, (summary, heading) in summaries:
             if summary:
                 listed.setdefault(heading or HEADINGS[0], []).append((name, summary))
         return listed
 
     def _brought(self, *, tell: bool = False) -> dict[str, list[Entry]]:
-        found = brought_below(self.prefix(), tell=tell)
+        verbs = brought_below(self.prefix(), tell=tell)
         order = [name.removeprefix(self.prefix()) for name in COMES_WITH]
-        return {name: found[name] for name in sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))}
+        return {name: verbs[name] for name in sorted(verbs, key=lambda name: (order.index(name) if name in order else len(order), name))}
 
     def _no_such_verb(self, ctx: click.Context, name: str) -> str:
         from mom_core import printable
@@ -226,10 +226,10 @@ def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
     everything = installed(GROUP)
     for name, reason in everything.unreadable.items() if tell else ():
         click.echo(f"mom: warning: the commands of {name} are not known: its entry_points.txt cannot be read: {reason}", err=True)
-    found = {name.removeprefix(prefix): several for name, several in everything.entries.items() if name.startswith(prefix)}
+    below = {name.removeprefix(prefix): several for name, several in everything.entries.items() if name.startswith(prefix)}
     return {
         name: sorted(several, key=lambda entry: entry.available.distribution != COMES_WITH.get(entry.point.name))
-        for name, several in found.items()
+        for name, several in below.items()
         if "." not in name
     }
 

@@ -35,7 +35,7 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A configuration file that is not written yet.
+    """Configuration file that is not written yet.
 
     `enabled` has the plugins that fit this host; `left_out` installed ones that are not enabled, with the reason; `unasked` those of which
     none is known; `missing` the distributions of the usual set that are not installed.
@@ -50,7 +50,7 @@ class Draft:
 
 @dataclass(slots=True)
 class _InstalledPlugins:
-    """The installed plugins, with those that fit and those that do not."""
+    """Installed plugins, with those that fit and those that do not."""
 
     plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
     suggestions: dict[str, Suggestion] = field(default_factory=dict)
@@ -67,9 +67,9 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
     :param observe: whether mom is to touch nothing by it, until the operator says otherwise
     """
-    found = _fitting(root)
+    installed = _fitting(root)
     missing = absent("kvm")
-    enabled = {name: found.suggestions[name] for name in found.in_order()}
+    enabled = {name: installed.suggestions[name] for name in installed.in_order()}
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# The configuration of mom, the memory overcommitment manager.",
@@ -80,50 +80,50 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
         *_core_lines(root, observe=observe),
         "# The enabled plugins. The order is the order of precedence. Each may also have a `deadline`: how long one call may take (5s).",
         "plugins:",
-        *(line for name in enabled for line in _plugin_lines(found, name)),
-        *_other_lines(found, missing),
-        *_guest_lines(found),
+        *(line for name in enabled for line in _plugin_lines(installed, name)),
+        *_other_lines(installed, missing),
+        *_guest_lines(installed),
     ]
-    return Draft("\n".join(lines).rstrip() + "\n", enabled, found.left_out, missing, found.unasked)
+    return Draft("\n".join(lines).rstrip() + "\n", enabled, installed.left_out, missing, installed.unasked)
 
 
 def fitting(config: Config) -> dict[str, str]:
     """Return the plugins that fit the host and are not enabled, in order, each with the reason."""
-    found = _fitting(config.root, config.plugins)
-    return {name: found.suggestions[name].reason for name in found.in_order()}
+    installed = _fitting(config.root, config.plugins)
+    return {name: installed.suggestions[name].reason for name in installed.in_order()}
 
 
 def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> _InstalledPlugins:
     """Return the plugins that fit this host, each other, and the enabled ones."""
-    found = _ask(root)
+    installed = _ask(root)
     for name in enabled:
-        found.suggestions.pop(name, None)
+        installed.suggestions.pop(name, None)
     classes = {name: plugin.loaded.plugin_class for name, plugin in enabled.items()}
-    classes |= {name: found.plugins[name].plugin_class for name in found.in_order()}
+    classes |= {name: installed.plugins[name].plugin_class for name in installed.in_order()}
     # Of several hypervisors the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone.
-    hypervisors = [name for name, one in classes.items() if hasattr(one, "mom_hypervisor")]
+    hypervisors = [name for name, plugin_class in classes.items() if hasattr(plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
-        found.suggestions.pop(name, None)
-        found.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
-    _drop_what_does_not_go_together(found, root, enabled)
-    return found
+        installed.suggestions.pop(name, None)
+        installed.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
+    _drop_what_does_not_go_together(installed, root, enabled)
+    return installed
 
 
 def _ask(root: Path) -> _InstalledPlugins:
-    found = _InstalledPlugins()
-    found.plugins, errors = load_plugins(sorted(available_plugins()))
-    found.left_out.update((error.plugin, str(error)) for error in errors)
-    for name, plugin in found.plugins.items():
+    installed = _InstalledPlugins()
+    installed.plugins, errors = load_plugins(sorted(available_plugins()))
+    installed.left_out.update((error.plugin, str(error)) for error in errors)
+    for name, plugin in installed.plugins.items():
         try:
             suggestion = suggested_by(plugin, root)
         except MomError as error:
-            found.left_out[name] = str(error)
+            installed.left_out[name] = str(error)
             continue
         if suggestion is None:
-            found.unasked.append(name)
+            installed.unasked.append(name)
         else:
-            found.suggestions[name] = suggestion
-    return found
+            installed.suggestions[name] = suggestion
+    return installed
 
 
 def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
@@ -141,20 +141,20 @@ def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     return suggestion
 
 
-def _drop_what_does_not_go_together(found: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
+def _drop_what_does_not_go_together(installed: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
     """Drop plugins that lack another one (balloon needs a hypervisor): the draft must pass `mom config check`."""
-    while found.suggestions:
+    while installed.suggestions:
         plugins = {
-            name: ConfiguredPlugin(name, found.plugins[name], validated(found.plugins[name].settings_class, suggestion.settings))
-            for name, suggestion in found.suggestions.items()
+            name: ConfiguredPlugin(name, installed.plugins[name], validated(installed.plugins[name].settings_class, suggestion.settings))
+            for name, suggestion in installed.suggestions.items()
         }
         errors = check_plugins(Config(root=root, plugins={**enabled, **plugins})).errors
-        if not any(error.plugin in found.suggestions for error in errors):
+        if not any(error.plugin in installed.suggestions for error in errors):
             return
         for error in errors:
-            found.suggestions.pop(error.plugin, None)
-            said = error.message.partition(": ")[2] or error.message  # without the plugin's name, which stands beside it
-            found.left_out[error.plugin] = f"{said} ({error.hint})" if error.hint else said
+            installed.suggestions.pop(error.plugin, None)
+            message = error.message.partition(": ")[2] or error.message  # without the plugin's name, which stands beside it
+            installed.left_out[error.plugin] = f"{message} ({error.hint})" if error.hint else message
 
 
 # --- the text ------------------------------------------------------------------------------------------------------------------
@@ -168,13 +168,13 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
 
 
-def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
+def _settings(model: type[BaseModel], indent: str, values: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
     """Return a line for each setting with its meaning: set ones as they are, others commented out with their defaults."""
     defaults, texts = default_texts(model), descriptions(model)
     for name, setting in model.model_fields.items():
-        if name in given:
+        if name in values:
             yield from _comment(_first_sentence(texts[name]), indent)
-            yield f"{indent}{name}: {yaml_value(given[name])}"
+            yield f"{indent}{name}: {yaml_value(values[name])}"
         elif name not in skip and not is_secret(setting.annotation):
             kind = type_name(setting.annotation, setting.metadata)
             default = defaults.get(name, "null")
@@ -191,10 +191,10 @@ _EXAMPLES: Final = {"size": "1GiB", "duration": "30s"}
 
 
 def _core_lines(root: Path, *, observe: bool) -> Iterator[str]:
-    given: dict[str, object] = {"interval": "5s", "mode": "observe" if observe else "enforce"}
+    values: dict[str, object] = {"interval": "5s", "mode": "observe" if observe else "enforce"}
     if root != Path("/"):
-        given["root"] = str(root)
-    for line in _settings(CoreSettings, "", given):
+        values["root"] = str(root)
+    for line in _settings(CoreSettings, "", values):
         if line == "mode: observe":
             yield from _comment(HOW_TO_ACT)
         yield line
@@ -203,8 +203,8 @@ def _core_lines(root: Path, *, observe: bool) -> Iterator[str]:
     yield ""
 
 
-def _plugin_lines(found: _InstalledPlugins, name: str) -> Iterator[str]:
-    plugin, suggestion = found.plugins[name], found.suggestions[name]
+def _plugin_lines(installed: _InstalledPlugins, name: str) -> Iterator[str]:
+    plugin, suggestion = installed.plugins[name], installed.suggestions[name]
     yield from _comment(f"{name}: {suggestion.reason}", "  ")
     lines = list(_settings(plugin.settings_class, "    ", suggestion.settings, skip=("deadline",)))
     yield f"  {yaml_value(name)}:" if lines else f"  {yaml_value(name)}: {{}}"
@@ -212,41 +212,41 @@ def _plugin_lines(found: _InstalledPlugins, name: str) -> Iterator[str]:
     yield ""
 
 
-def _other_lines(found: _InstalledPlugins, missing: Sequence[str]) -> Iterator[str]:
-    others = {name: reason for name, reason in found.left_out.items() if name in found.plugins}
-    for name, reason in others.items():
+def _other_lines(installed: _InstalledPlugins, missing: Sequence[str]) -> Iterator[str]:
+    left_out = {name: reason for name, reason in installed.left_out.items() if name in installed.plugins}
+    for name, reason in left_out.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
-    yield from _comment(f"installed too: {', '.join(found.unasked)}" if found.unasked else "", "  ")
+    yield from _comment(f"installed too: {', '.join(installed.unasked)}" if installed.unasked else "", "  ")
     if missing:
         yield f"  # of the usual set, not installed: {', '.join(missing)}"
-    if others or missing or found.unasked:
+    if left_out or missing or installed.unasked:
         yield ""
 
 
-def _guest_lines(found: _InstalledPlugins) -> Iterator[str]:
-    models = {name: found.plugins[name].guest_settings_class for name in found.suggestions}
+def _guest_lines(installed: _InstalledPlugins) -> Iterator[str]:
+    models = {name: installed.plugins[name].guest_settings_class for name in installed.suggestions}
     lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
     yield "# What the hypervisor cannot know, by patterns of guests' names, or of what their platform says of them (flavor=m1.*)."
     yield "# All that match count, later ones override earlier ones."
-    yield from _suggested_for_guests(found)
+    yield from _suggested_for_guests(installed)
     if not lines:
         yield "# None of the plugins above asks for anything here."
         return
-    if not any(one.guests for one in found.suggestions.values()):
+    if not any(suggestion.guests for suggestion in installed.suggestions.values()):
         yield "# guests:"
     yield '#   "db-*":'
     yield from (line.replace("#     # ", "#     ", 1) for line in lines)
 
 
-def _suggested_for_guests(found: _InstalledPlugins) -> Iterator[str]:
+def _suggested_for_guests(installed: _InstalledPlugins) -> Iterator[str]:
     """Return the section `guests` with the plugins' suggestions and reasons."""
     patterns: dict[str, dict[str, object]] = {}
-    for name in found.in_order():
-        suggestion = found.suggestions[name]
+    for name in installed.in_order():
+        suggestion = installed.suggestions[name]
         for pattern, settings in suggestion.guests.items():
             patterns.setdefault(pattern, {}).update(settings)
         yield from _comment(suggestion.guests_reason if suggestion.guests else "")
     if patterns:
         yield "guests:"
-    for pattern, given in patterns.items():
-        yield f"  {json.dumps(pattern)}: {{{', '.join(f'{name}: {yaml_value(value)}' for name, value in given.items())}}}"
+    for pattern, values in patterns.items():
+        yield f"  {json.dumps(pattern)}: {{{', '.join(f'{name}: {yaml_value(value)}' for name, value in values.items())}}}"

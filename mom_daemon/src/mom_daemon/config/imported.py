@@ -19,7 +19,7 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """A plugin, or a pattern of guests: settings by name, and where each comes from; `why` is about the whole of it."""
+    """Plugin, or a pattern of guests: settings by name, and where each comes from; `why` is about the whole of it."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """An imported configuration. `notes` name settings without a place in it, and open decisions. `top` has the mode that
+    """Imported configuration. `notes` name settings without a place in it, and open decisions. `top` has the mode that
     follows from the other program's file. `files` are texts by path that belong to it."""
 
     heading: str

@@ -37,19 +37,19 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 def importer_of(kind: str | None) -> Importer:
     """Return the importer of a kind; for None, the default one. Raise `click.UsageError` that lists the kinds."""
     brought = installed_importers()
-    meant = [one for name, (one, _) in brought.items() if (one.assumed if kind is None else name == kind)]
+    meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:
         return meant[0]
-    what = "say what it is, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
-    wanted = "momd" if kind is None else kind
-    if wanted in BROUGHT_BY and wanted not in brought:
+    fault = "say what it is, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
+    wanted_kind = "momd" if kind is None else kind
+    if wanted_kind in BROUGHT_BY and wanted_kind not in brought:
         whose = "files of oVirt's MOM need" if kind is None else "it needs"
-        raise click.UsageError(f"{what}; {whose} {BROUGHT_BY[wanted]}: {how_to_install(BROUGHT_BY[wanted])}")
+        raise click.UsageError(f"{fault}; {whose} {BROUGHT_BY[wanted_kind]}: {how_to_install(BROUGHT_BY[wanted_kind])}")
     alike = suggestion(kind or "", brought)
     if alike:
-        raise click.UsageError(f"{what} (did you mean {alike!r}?)")
-    kinds = "; ".join(f"{name}, {one.what} ({distribution})" for name, (one, distribution) in brought.items()) or "none"
-    raise click.UsageError(f"{what} (the installed plugins import: {kinds}; `mom plugin list` says how to have more)")
+        raise click.UsageError(f"{fault} (did you mean {alike!r}?)")
+    kinds = "; ".join(f"{name}, {importer.what} ({distribution})" for name, (importer, distribution) in brought.items()) or "none"
+    raise click.UsageError(f"{fault} (the installed plugins import: {kinds}; `mom plugin list` says how to have more)")
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:

@@ -55,8 +55,8 @@ def check_command(config_path: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"fine": False, "problems": problems, "warnings": []}, indent=2))
         sys.exit(2)
     if as_json:
-        said = [{"plugin": name, "message": warning.message, "hint": warning.cure} for name, warning in warnings]
-        click.echo(json.dumps({"fine": True, "problems": [], "warnings": said}, indent=2))
+        shown = [{"plugin": name, "message": warning.message, "hint": warning.cure} for name, warning in warnings]
+        click.echo(json.dumps({"fine": True, "problems": [], "warnings": shown}, indent=2))
         return
     every, plugins = format_duration(config.interval), ", ".join(config.plugins)
     print_prose(f"{config.file} is fine: mode {config.mode}, every {every}, with the plugins {plugins}", 2)
@@ -83,7 +83,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
     bad = [(name, finding) for name, finding in checked.findings if finding.severity is Severity.ERROR]
     wrong += [(name, f"plugin {name!r}: {finding.message}", finding.cure) for name, finding in bad]
-    problems = [ConfigProblem(file, *config.places.get(("plugins", name), (0, 0)), *said) for name, *said in wrong]
+    problems = [ConfigProblem(file, *config.places.get(("plugins", name), (0, 0)), *texts) for name, *texts in wrong]
     problems += [
         ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "create it, or name another file")
         for place, why in missing_files(config)
@@ -179,14 +179,14 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     if answer is None:
         why = "mom does not run, or not with this configuration" if running_mom(config) else "no enabled plugin lets a running mom be asked"
         raise MomError(why, hint="`mom config show`, without --running, shows what it would go by")
-    found, where = answer
+    settings, where = answer
     if as_json:
-        click.echo(json.dumps({"from": where, "settings": found}, indent=2))
+        click.echo(json.dumps({"from": where, "settings": settings}, indent=2))
         return
-    in_file, running = dict(_settings(config.in_force())), dict(_settings(found))
+    in_file, running = dict(_settings(config.in_force())), dict(_settings(settings))
     rows = []
     for path in dict.fromkeys([*running, *in_file]):
-        now, then = (_shown(said[path]) if path in said else "not there" for said in (running, in_file))
+        now, then = (_shown(values[path]) if path in values else "not there" for values in (running, in_file))
         rows.append((dotted(path), now, "" if path in running and path in in_file and running[path] == in_file[path] else then))
     print_table(("setting", TableColumn("value", prose=True), TableColumn("the file says now", 1)), rows)
     print_prose(f"from {where}", 2)
@@ -305,8 +305,8 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         imported = importer.convert(texts_of(importer, old))
     except ConfigError:
         if kind is None:
-            taken = f"mom: taken for {importer.what}; another program's is named by --from KIND, see docs/coming-from.md"
-            print_prose(taken, 2, err=True)
+            remark = f"mom: taken for {importer.what}; another program's is named by --from KIND, see docs/coming-from.md"
+            print_prose(remark, 2, err=True)
         raise
     observe = _observes(output, said=observe, otherwise=imported.top.settings.get("mode"))
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
@@ -347,8 +347,8 @@ def _mode(path: Path) -> object:
     from mom_core.config.document import read_document
 
     with suppress(ConfigError):
-        said = read_document(path).value
-        return said.get("mode", CoreSettings().mode) if isinstance(said, Mapping) else None
+        content = read_document(path).value
+        return content.get("mode", CoreSettings().mode) if isinstance(content, Mapping) else None
     return None
 
 

@@ -33,15 +33,15 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
             f"there is no user {printable(user)} on this host", hint="systemd-sysusers, or the package of mom, makes it"
         ) from None
     groups = set(os.getgrouplist(user, account.pw_gid))
-    for path, wanted in _needed(config):
+    for path, needed in _needed(config):
         try:
             status = path.stat()
         except OSError:  # not there: the configuration's check says so
             continue
-        may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid in groups and status.st_mode & wanted == wanted)
+        may = status.st_mode & (needed >> 3) == needed >> 3 or (status.st_gid in groups and status.st_mode & needed == needed)
         if may or status.st_uid == account.pw_uid:
             continue
-        mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted
+        mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | needed
         shared = "" if status.st_gid in {0, account.pw_gid} else _shared_with(status.st_gid, user)
         yield path, untrusted(path) or _whose_home(path, status.st_uid) or shared or _give(path, account.pw_gid, mode)
     closed: dict[Path, Path] = {}
@@ -82,7 +82,7 @@ def _closed_above(path: Path, user: int, groups: set[int]) -> Iterator[Path]:
 
 def _whose_home(path: Path, owner: int) -> str:
     """Return the reason to keep a home folder closed."""
-    homes = [one for one in pwd.getpwall() if one.pw_uid == owner and Path(one.pw_dir).resolve() == path.resolve()]
+    homes = [user for user in pwd.getpwall() if user.pw_uid == owner and Path(user.pw_dir).resolve() == path.resolve()]
     return f"it is the home of {printable(homes[0].pw_name)}: move the configuration or its policies to /etc/mom" if homes else ""
 
 

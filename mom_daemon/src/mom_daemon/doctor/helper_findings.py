@@ -21,7 +21,7 @@ def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
         yield "core", Finding(Severity.OK, SUBJECT, "mom is not root, and there is no helper: what only root may is not done", root_cure())
         return
     try:
-        declared = {one.name for one in helper.declared()}
+        declared = {declaration.name for declaration in helper.declared()}
     except OSError as error:
         yield "core", Finding(Severity.ERROR, SUBJECT, f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
         return

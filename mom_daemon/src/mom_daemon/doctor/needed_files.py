@@ -53,15 +53,15 @@ def _why_no_folder(folder: Path) -> str:
     """Return why a folder cannot be made or written to; empty if it can be, or only another user may know."""
     for path in (folder, *folder.parents):
         try:
-            found = path.stat()
+            status = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
             return ""
-        if not stat.S_ISDIR(found.st_mode):
+        if not stat.S_ISDIR(status.st_mode):
             return f"{path} is not a folder"
         denied = not os.access(path, os.R_OK | os.W_OK | os.X_OK)
-        return f"{path} is not writable" if denied and os.geteuid() in {0, found.st_uid} else ""
+        return f"{path} is not writable" if denied and os.geteuid() in {0, status.st_uid} else ""
     return ""
 
 

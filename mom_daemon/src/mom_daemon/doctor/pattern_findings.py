@@ -54,7 +54,7 @@ def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Findin
 def _cure_of_pattern(pattern: GuestPattern, guests: Sequence[Guest]) -> str:
     if any(pattern.texts(guest) for guest in guests):
         return "correct it, if some are meant"
-    known = sorted({name for guest in guests for name, value in guest.properties.items() if isinstance(value, str | list | tuple)})
-    meant = suggestion(pattern.property, known)
-    instead = f"did you mean {meant}?" if meant else f"there are: {', '.join(known)}"
+    names = sorted({name for guest in guests for name, value in guest.properties.items() if isinstance(value, str | list | tuple)})
+    meant = suggestion(pattern.property, names)
+    instead = f"did you mean {meant}?" if meant else f"there are: {', '.join(names)}"
     return f"no guest here has the property {pattern.property} ({instead}); properties come from a plugin of the platform, such as nova"

@@ -109,10 +109,10 @@ def _core(config: Config) -> Iterable[Finding]:
             Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run `mom doctor` as the user that mom runs as"
         )
     for directory in (config.state_directory, config.run_directory):
-        there = next(path for path in (directory, *directory.parents) if may_exist(path))
-        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-            cure = f"{advice_when_denied(there, directory)}; or give another folder in the configuration"
-            yield Finding(Severity.ERROR, "files", f"{there} is not writable", cure)
+        nearest = next(path for path in (directory, *directory.parents) if may_exist(path))
+        if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+            cure = f"{advice_when_denied(nearest, directory)}; or give another folder in the configuration"
+            yield Finding(Severity.ERROR, "files", f"{nearest} is not writable", cure)
     pid = holder(config.run_directory)
     if pid:
         yield from _daemon(config, pid)
@@ -135,12 +135,12 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
     else:
         late = status is not None and status.late
         yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and hangs" if late else ""))
-        standing = () if status is None else [one for one in status.verdict.conditions if one.severity is not Severity.OK]
-        for one in standing:
-            why = f" ({one.why})" if one.why else ""
-            cure = one.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # it is read here
-            over = f", over for {lasting(one.over)}" if one.over else ""
-            yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{over}{why}", cure)
+        standing = () if status is None else [condition for condition in status.verdict.conditions if condition.severity is not Severity.OK]
+        for condition in standing:
+            why = f" ({condition.why})" if condition.why else ""
+            cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # it is read here
+            over = f", over for {lasting(condition.over)}" if condition.over else ""
+            yield Finding(condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{over}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
         yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")

@@ -63,7 +63,7 @@ class ExplainedDecision:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The explained guest, in the report of one cycle, with the decisions about it."""
+    """Explained guest, in the report of one cycle, with the decisions about it."""
 
     report: Report
     guest: Guest
@@ -82,7 +82,7 @@ class About:
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
         """Return the first decision on a control."""
-        return next((one for one in self.wanted if one.decision.control == control), None)
+        return next((explained for explained in self.wanted if explained.decision.control == control), None)
 
     def ago(self, time: float) -> str:
         """Format a moment and the time from it to the cycle."""
@@ -90,7 +90,7 @@ class About:
 
     def at(self, time: float) -> str:
         """Format a moment, with its day if that is not the cycle's."""
-        then, now = (datetime.fromtimestamp(one, self.zone).astimezone(self.zone) for one in (time, self.report.time))
+        then, now = (datetime.fromtimestamp(moment, self.zone).astimezone(self.zone) for moment in (time, self.report.time))
         return then.strftime("%H:%M:%S %Z" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z").strip()
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
@@ -40,7 +41,7 @@ EXPLAINER_SECONDS: Final = 1.0
 
 
 class Explainers:
-    """The explainers of all plugins, in the order of the plugins. Any thread may use it; one that fails is left out, and that is said.
+    """Explainers of all plugins, in the order of the plugins. Any thread may use it; one that fails is left out, and that is said.
 
     One that does not answer in time is left behind in its thread, and not asked again before it has come back.
 
@@ -61,7 +62,7 @@ class Explainers:
         if made_by == self._made_by:
             return
         with self._lock:
-            kept = {name: one for name, one in self._explainers.items() if made_by.get(name) == self._made_by[name]}
+            kept = {name: explainer for name, explainer in self._explainers.items() if made_by.get(name) == self._made_by[name]}
             self._broken, self._made_by = {}, made_by
             made = self._answers("make", {name: partial(_made, make) for name, make in made_by.items() if name not in kept})
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
@@ -93,7 +94,7 @@ class Explainers:
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
-        decided = [one.control for one in report.decisions if one.entity.id == guest.id]
+        decided = [decision.control for decision in report.decisions if decision.entity.id == guest.id]
         main = [control for explainer in self._explainers.values() for control in explainer.main_controls if control not in decided]
         suggested = self._suggested(report, guest, [*decided, *main])
 
@@ -101,53 +102,42 @@ class Explainers:
         unchanged = next((suggested[control] for control in main if control in suggested), "")
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
-            parts = self._answers("part", {name: partial(_part, one, about) for name, one in self._explainers.items()})
+            parts = self._answers("part", {name: partial(_part, explainer, about) for name, explainer in self._explainers.items()})
             broken = {name: error for (name, _), error in self._broken.items()}
-        trial = None
-        if report.considered is not None:
-            trial = [(control, now, then) for entity, control, now, then in report.differences() if entity.id == guest.id]
-        problems = [one for one in report.problems if one.entity is not None and one.entity.id == guest.id]
-        unknown = [what for part in parts.values() for what in part.unknown]
+        unknown = [fact for part in parts.values() for fact in part.unknown]
         unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
-        of_platform = platform_properties(guest)
-        own = (
-            *_of_platform(of_platform),
+        trial = _trial_of(report, guest)
+        problems = [problem for problem in report.problems if problem.entity is not None and problem.entity.id == guest.id]
+        sentences = (
+            *_of_platform(platform_properties(guest)),
             *_decided(about, specs, nouns),
             *_because(unchanged if not about.wanted else "", SentencePlace.UNCHANGED),
             *_trial(trial, specs),
             *_problems(problems),
             *_next(about),
             *_unknown(unknown),
+            *(sentence for part in parts.values() for sentence in part.sentences),
         )
-        said = [*own, *(sentence for part in parts.values() for sentence in part.sentences)]
         return {
             **{name: value for part in parts.values() for name, value in part.figures.items()},
-            "guest": {"id": guest.id, "name": guest.name},
-            "properties": of_platform,
-            "cycle": report.number,
-            "time": report.time,
-            "mode": report.mode,
-            "interval_seconds": about.interval,
-            "decisions": [_as_json(wanted) for wanted in about.wanted],
+            **_facts(about),
             "why_unchanged": unchanged,
-            "problems": [
-                {"severity": one.severity, "source": one.source._asdict(), "message": one.message, "hint": one.hint} for one in problems
-            ],
-            "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), one, strict=True)) for one in trial],
+            "problems": [_problem_as_json(problem) for problem in problems],
+            "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), row, strict=True)) for row in trial],
             "unknown": unknown,
-            "sentences": [
-                {"topic": sentence.topic, "text": sentence.text} for sentence in sorted(said, key=lambda sentence: sentence.place)
-            ],
+            "sentences": [{"topic": line.topic, "text": line.text} for line in sorted(sentences, key=attrgetter("place"))],
         }
 
     def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
         """Return the laws' reasons for suggestions, by control; the first plugin's reason counts."""
-        suggesting = {name: one for name, one in self._explainers.items() if type(one).reason is not Explainer.reason}
+        suggesting = {name: explainer for name, explainer in self._explainers.items() if type(explainer).reason is not Explainer.reason}
         with self._lock:
-            said = self._answers("reason", {name: partial(_reasons, one, report, guest, controls) for name, one in suggesting.items()})
-        return {control: text for texts in reversed(said.values()) for control, text in texts.items()}
+            reasons = self._answers(
+                "reason", {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in suggesting.items()}
+            )
+        return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
 
-    def _answers(self, what: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
+    def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
         """Call explainers, and return their answers by plugin; note those that fail or hang."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
@@ -159,11 +149,11 @@ class Explainers:
                 self._asked.discard(name)  # as its thread does, if there could be one
             if made.error is None:
                 answers[name] = made.value  # type: ignore[assignment]  # without an error there is a value
-                self._broken.pop((name, what), None)
+                self._broken.pop((name, task), None)
                 continue
             if not any(name == broken for broken, _ in self._broken):
                 LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(made.error), exc_info=made.error)
-            self._broken[name, what] = describe(made.error)
+            self._broken[name, task] = describe(made.error)
         return answers
 
     def _answer(self, name: str, call: Callable[[], Result]) -> Result:
@@ -173,17 +163,47 @@ class Explainers:
             self._asked.discard(name)
 
 
-def _as_json(wanted: ExplainedDecision) -> dict[str, Any]:
+def _facts(about: About) -> dict[str, Any]:
+    """Return the guest, the cycle and the decisions, for JSON."""
+    report, guest = about.report, about.guest
+    return {
+        "guest": {"id": guest.id, "name": guest.name},
+        "properties": platform_properties(guest),
+        "cycle": report.number,
+        "time": report.time,
+        "mode": report.mode,
+        "interval_seconds": about.interval,
+        "decisions": [_as_json(explained) for explained in about.wanted],
+    }
+
+
+def _trial_of(report: Report, guest: Guest) -> list[tuple[str, Value, Value]] | None:
+    """Return the differences of policies on trial about a guest; None without a trial."""
+    if report.considered is None:
+        return None
+    return [(control, now, then) for entity, control, now, then in report.differences() if entity.id == guest.id]
+
+
+def _problem_as_json(problem: Problem) -> dict[str, Any]:
+    return {"severity": problem.severity, "source": problem.source._asdict(), "message": problem.message, "hint": problem.hint}
+
+
+def _as_json(explained: ExplainedDecision) -> dict[str, Any]:
     """Return a decision about the guest, with its outcome, for JSON."""
-    decision, outcome = wanted.decision, wanted.outcome
+    decision, outcome = explained.decision, explained.outcome
     return {
         **{name: getattr(decision, name) for name in ("control", "value", "reason")},
-        "unit": wanted.unit,
-        "why": wanted.why,
-        "source": {**decision.source._asdict(), "text": wanted.line},
+        "unit": explained.unit,
+        "why": explained.why,
+        "source": {**decision.source._asdict(), "text": explained.line},
         "revisions": [
-            {"reviewer": one.reviewer, "reason": one.reason, "became": getattr(one.after, "value", None), "dropped": one.after is None}
-            for one in wanted.revisions
+            {
+                "reviewer": revision.reviewer,
+                "reason": revision.reason,
+                "became": getattr(revision.after, "value", None),
+                "dropped": revision.after is None,
+            }
+            for revision in explained.revisions
         ],
         "outcome": None
         if outcome is None
@@ -208,8 +228,8 @@ def _part(explainer: Explainer, about: About) -> ExplanationPart:
         _given("the place of a Sentence", int, sentence.place)
         for text in (sentence.topic, sentence.text):
             _given("a Sentence", str, text)
-    for what in part.unknown:
-        _given("unknown", str, what)
+    for fact in part.unknown:
+        _given("unknown", str, fact)
     json.dumps(dict(part.figures))
     return part
 
@@ -219,19 +239,19 @@ def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Seque
     return {control: text for control in controls if (text := _given("reason", str, explainer.reason(report, guest, control)))}
 
 
-def _given(by: str, kind: type[Result], given: object) -> Result:
-    if not isinstance(given, kind):
-        raise TypeError(f"{by} gave a {type(given).__name__} that is no {kind.__name__}")
-    return given
+def _given(by: str, kind: type[Result], value: object) -> Result:
+    if not isinstance(value, kind):
+        raise TypeError(f"{by} gave a {type(value).__name__} that is no {kind.__name__}")
+    return value
 
 
 def _wanted(
     report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], suggested: Mapping[str, str]
 ) -> list[ExplainedDecision]:
     """Return the decisions about the guest with their outcomes."""
-    found = []
-    outcomes = {one.decision.control: one for one in report.outcomes if one.decision.entity.id == guest.id}
-    revisions = [one for one in report.revisions if one.before.entity.id == guest.id]
+    decisions = []
+    outcomes = {outcome.decision.control: outcome for outcome in report.outcomes if outcome.decision.entity.id == guest.id}
+    revisions = [revision for revision in report.revisions if revision.before.entity.id == guest.id]
     for decision in report.decisions:
         if decision.entity.id != guest.id:
             continue
@@ -245,8 +265,8 @@ def _wanted(
         dropped = bool(followed) and followed[-1].after is None
         outcome = None if dropped else outcomes.get(decision.control)
         why = suggested.get(decision.control, "") if decision.source.line else ""
-        found.append(ExplainedDecision(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
-    return found
+        decisions.append(ExplainedDecision(decision, _unit(specs, decision.control), _line(decision.source, texts), followed, outcome, why))
+    return decisions
 
 
 def _unit(specs: Mapping[str, ControlSpec], control: str) -> str:
@@ -273,23 +293,23 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
     here = SentencePlace.DECIDED
     if not about.wanted:
         yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
-    for wanted in about.wanted:
-        decision = wanted.decision
+    for explained in about.wanted:
+        decision = explained.decision
         # A policy without conditions gives the form as its reason, which stands below.
-        own = decision.reason and not wanted.why and not (decision.source.line and str(decision.source) in decision.reason)
+        own = decision.reason and not explained.why and not (decision.source.line and str(decision.source) in decision.reason)
         reason = f", because {printable(decision.reason, LONGEST_REASON)}" if own else ""
-        what = nouns.get(decision.control, decision.control)
-        change = _change(wanted, about.guest, specs.get(decision.control))
-        yield Sentence("wanted", f"{_place(decision.source)} wants {what} {amount(decision.value, wanted.unit)}{change}{reason}.", here)
-        if wanted.line:
-            yield Sentence("wanted", f"There it says: {wanted.line}", here)
-        yield from _because(wanted.why, here)
-        for revision in wanted.revisions:
-            made = "dropped that" if revision.after is None else f"made that {amount(revision.after.value, wanted.unit)}"
-            said = f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}."
-            yield Sentence("review", said, here)
-        if wanted.outcome is not None or not (wanted.revisions and wanted.revisions[-1].after is None):
-            yield Sentence("done", _done(wanted), here)
+        noun = nouns.get(decision.control, decision.control)
+        change = _change(explained, about.guest, specs.get(decision.control))
+        yield Sentence("wanted", f"{_place(decision.source)} wants {noun} {amount(decision.value, explained.unit)}{change}{reason}.", here)
+        if explained.line:
+            yield Sentence("wanted", f"There it says: {explained.line}", here)
+        yield from _because(explained.why, here)
+        for revision in explained.revisions:
+            made = "dropped that" if revision.after is None else f"made that {amount(revision.after.value, explained.unit)}"
+            text = f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}."
+            yield Sentence("review", text, here)
+        if explained.outcome is not None or not (explained.revisions and explained.revisions[-1].after is None):
+            yield Sentence("done", _done(explained), here)
 
 
 def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
@@ -297,35 +317,35 @@ def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
         yield Sentence("why", f"{printable(why[0].upper() + why[1:], LONGEST_REASON)}.", place)
 
 
-def _change(wanted: ExplainedDecision, guest: Guest, spec: ControlSpec | None) -> str:
+def _change(explained: ExplainedDecision, guest: Guest, spec: ControlSpec | None) -> str:
     """Return the change of the present value by a decision."""
-    value = as_number(wanted.decision.value)
+    value = as_number(explained.decision.value)
     present = None if spec is None or spec.unit is not Unit.KIB else guest.number(spec.field)
     if present is None or value is None:
         return ""
     if abs(value - present) < 1:
         return ", which it has"
-    return f", {amount(abs(value - present), wanted.unit)} {'more' if value > present else 'less'} than it has"
+    return f", {amount(abs(value - present), explained.unit)} {'more' if value > present else 'less'} than it has"
 
 
-def _done(wanted: ExplainedDecision) -> str:
-    outcome, unit = wanted.outcome, wanted.unit
+def _done(explained: ExplainedDecision) -> str:
+    outcome, unit = explained.outcome, explained.unit
     if outcome is None:
         return "What came of it is not known: mom was being stopped, or another decision on it came first."
-    what = f"{outcome.decision.control} {amount(outcome.decision.value, unit)}"
+    change = f"{outcome.decision.control} {amount(outcome.decision.value, unit)}"
     error = f": {printable(outcome.error, LONGEST_LINE)}" if outcome.error else ""
     if outcome.status is Status.APPLIED:
         had = f"it had {amount(outcome.before, unit)}, and " if outcome.before is not None else ""
         after = "what it had right after is unknown" if outcome.after is None else f"{amount(outcome.after, unit)} right after"
-        return f"The hypervisor took it ({what}): {had}{after}{error and f' ({error[2:]})'}."
-    said = {
-        Status.UNCHANGED: f"Nothing was sent ({what}): it stands so already, or nearly{error}.",
-        Status.OBSERVED: f"mom only observes: {what} was not sent{error}.",
-        Status.REFUSED: f"mom did not send it ({what}){error}.",
-        Status.FAILED: f"It FAILED ({what}){error}.",
-        Status.GONE: f"The guest was gone when it was sent ({what}).",
+        return f"The hypervisor took it ({change}): {had}{after}{error and f' ({error[2:]})'}."
+    texts = {
+        Status.UNCHANGED: f"Nothing was sent ({change}): it stands so already, or nearly{error}.",
+        Status.OBSERVED: f"mom only observes: {change} was not sent{error}.",
+        Status.REFUSED: f"mom did not send it ({change}){error}.",
+        Status.FAILED: f"It FAILED ({change}){error}.",
+        Status.GONE: f"The guest was gone when it was sent ({change}).",
     }
-    return said.get(outcome.status, f"{what}: {outcome.status}{error}.")
+    return texts.get(outcome.status, f"{change}: {outcome.status}{error}.")
 
 
 def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str, ControlSpec]) -> Iterator[Sentence]:
@@ -346,8 +366,8 @@ def _of_platform(properties: Mapping[str, str | list[str]]) -> Iterator[Sentence
 def _problems(problems: Iterable[Problem]) -> Iterator[Sentence]:
     for problem in problems:
         hint = f" ({printable(problem.hint, LONGEST_LINE)})" if problem.hint else ""
-        said = f"{problem.severity} from {problem.source}: {printable(problem.message, 300)}{hint}."
-        yield Sentence("problems", said, SentencePlace.PROBLEMS)
+        text = f"{problem.severity} from {problem.source}: {printable(problem.message, 300)}{hint}."
+        yield Sentence("problems", text, SentencePlace.PROBLEMS)
 
 
 def _next(about: About) -> Iterator[Sentence]:

@@ -46,7 +46,7 @@ _LABELS: Final = {"trial": "On trial"}
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """An explanation as JSON, where it is from, and what must be said of that; how old it is, in seconds; and whether what decided can be
+    """Explanation as JSON, where it is from, and what must be said of that; how old it is, in seconds; and whether what decided can be
     followed step by step (`mom policy explain --live`), which reads the guests once more: a simulation would begin anew."""
 
     content: Mapping[str, Any]
@@ -76,11 +76,16 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
     From the running mom; with --at or --recording from a recording. Exit code 1 when there is no such guest, or no mom to ask.
     """
-    found = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
+    explanation = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:
-        click.echo(json.dumps({"from": found.where, "age_seconds": found.age, "remarks": list(found.remarks), **found.content}, indent=2))
+        click.echo(
+            json.dumps(
+                {"from": explanation.where, "age_seconds": explanation.age, "remarks": list(explanation.remarks), **explanation.content},
+                indent=2,
+            )
+        )
         return
-    for line in _lines(found):
+    for line in _lines(explanation):
         click.echo(line)
 
 
@@ -112,8 +117,8 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
 
 def _late(config: Config, age: float, interval: float | None) -> list[str]:
     """Return a remark if mom hangs. A long cycle, or a clock that was set, looks the same at first."""
-    found = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
-    trouble = None if found is None else found.trouble
+    status = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
+    trouble = None if status is None else status.trouble
     return [] if trouble is None else [f"{trouble.message}."]
 
 
@@ -128,8 +133,8 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     chosen, following = _cycle_at(recorded, then, explainers)
     report = chosen.report
     remarks = [] if then is None else _gap(chosen, then, following)
-    wanted = find_guest(report.snapshot.guests, guest, report.verdict)
-    content = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC)
+    chosen_guest = find_guest(report.snapshot.guests, guest, report.verdict)
+    content = explainers.explain(report, chosen_guest, texts=chosen.policies, zone=UTC)
     return _FoundExplanation(content, recorded.where, remarks, None)
 
 
@@ -147,22 +152,22 @@ def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) 
         if not last:
             raise _nothing(recorded)
         then = last[0].report.time
-    found, following = None, None
+    last_cycle, following = None, None
     until = then + WRITTEN_SECONDS
     for cycle in recorded.cycles(then - LOOKED_BACK_SECONDS, float("inf")):
         if cycle.report.time > until:
             following = cycle
             break
         explainers.take(cycle.report)
-        found = cycle
-    if found is None:  # there is a long gap before, or this is before everything
-        for found in newest(recorded, 1, until=until):
-            explainers.take(found.report)
-    if found is None:
+        last_cycle = cycle
+    if last_cycle is None:  # there is a long gap before, or this is before everything
+        for last_cycle in newest(recorded, 1, until=until):
+            explainers.take(last_cycle.report)
+    if last_cycle is None:
         if following is None:
             raise _nothing(recorded)
         raise MomError(f"nothing was recorded at {_shown(then)}", hint=f"the recording begins at {_shown(following.report.time)}")
-    return found, following
+    return last_cycle, following
 
 
 def _nothing(recorded: PastCycles) -> MomError:
@@ -188,16 +193,16 @@ def _shown(moment_: float) -> str:
 # --- for a person --------------------------------------------------------------------------------------------------------------
 
 
-def _lines(found: _FoundExplanation) -> Iterator[str]:
+def _lines(explanation: _FoundExplanation) -> Iterator[str]:
     columns = terminal_columns()
     width = sys.maxsize if columns is None else min(WIDEST, columns)
-    content = found.content
+    content = explanation.content
     name = printable(content["guest"]["name"])
-    when = f"{lasting(found.age)} ago" if found.age is not None else _shown(content["time"])
-    yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {found.where}", width)
-    for remark in found.remarks:
+    when = f"{lasting(explanation.age)} ago" if explanation.age is not None else _shown(content["time"])
+    yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {explanation.where}", width)
+    for remark in explanation.remarks:
         yield from wrapped(click.style(with_config(remark), fg="yellow"), width)
-    column = max(len(_label(one["topic"])) for one in content["sentences"]) + 2
+    column = max(len(_label(sentence["topic"])) for sentence in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
         topic = sentence["topic"]
@@ -207,7 +212,7 @@ def _lines(found: _FoundExplanation) -> Iterator[str]:
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
     # A file of another language has a name with an end, which no policy has: `mom policy` knows nothing of it.
-    if found.steps and any(one["source"]["line"] and "." not in one["source"]["name"] for one in content["decisions"]):
+    if explanation.steps and any(decision["source"]["line"] and "." not in decision["source"]["name"] for decision in content["decisions"]):
         yield from wrapped(with_config(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`"), width)
 
 

@@ -24,18 +24,18 @@ _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNIN
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
     """Return a record's fields by lower-case name."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     if record.name.startswith(PLUGIN_LOGGER):
-        found["plugin"] = record.name.removeprefix(PLUGIN_LOGGER).partition(".")[0]
-    found.update({str(name): str(value) for name, value in extra_of(record).items() if value is not None})
-    return found
+        fields["plugin"] = record.name.removeprefix(PLUGIN_LOGGER).partition(".")[0]
+    fields.update({str(name): str(value) for name, value in extra_of(record).items() if value is not None})
+    return fields
 
 
 def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
     """Return the extra fields of a record; empty if they are unreadable or no mapping."""
-    given = getattr(record, EXTRA, None)
+    extra = getattr(record, EXTRA, None)
     try:
-        return dict(given) if isinstance(given, Mapping) else {}
+        return dict(extra) if isinstance(extra, Mapping) else {}
     except Exception:  # noqa: BLE001  # whatever a plugin's object raises
         return {}
 
@@ -52,7 +52,7 @@ def text_of(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text.
+    """Line of text.
 
     :param for_journal: without the time, which systemd's journal adds, and with the level before each line, as it reads that (sd-daemon(3))
     """

@@ -82,11 +82,11 @@ class Log:
         return sink
 
 
-def leads_to_journal(descriptor: int = 2, said: str | None = None) -> bool:
+def leads_to_journal(descriptor: int = 2, stream: str | None = None) -> bool:
     """Return whether a descriptor leads to the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
-    said = os.environ.get("JOURNAL_STREAM", "") if said is None else said
+    stream = os.environ.get("JOURNAL_STREAM", "") if stream is None else stream
     try:
         status = os.fstat(descriptor)
     except OSError:
         return False
-    return said == f"{status.st_dev}:{status.st_ino}"
+    return stream == f"{status.st_dev}:{status.st_ino}"

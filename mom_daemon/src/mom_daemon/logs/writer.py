@@ -43,11 +43,11 @@ class Writer(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Return a copy with its text, which is made now: arguments may change before it is written."""
-        taken = copy.copy(record)
-        taken.msg, taken.args, taken.exc_info, taken.exc_text = text_of(record), None, None, None
+        prepared = copy.copy(record)
+        prepared.msg, prepared.args, prepared.exc_info, prepared.exc_text = text_of(record), None, None, None
         if cycle := self.cycle():
-            setattr(taken, EXTRA, {"cycle": cycle, **extra_of(record)})
-        return taken
+            setattr(prepared, EXTRA, {"cycle": cycle, **extra_of(record)})
+        return prepared
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Take a record in; return at once."""

@@ -34,7 +34,7 @@ class CommonProblem:
     @property
     def who(self) -> str:
         """Name the subject: a guest, or a count with the first names; empty without one."""
-        names = [printable(one.name, 60) for one in self.about[: NAMED + 1]]
+        names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)
         more = len(self.about) - NAMED
@@ -65,8 +65,8 @@ def common_problems(problems: Iterable[Problem]) -> list[CommonProblem]:
 def _common(several: Sequence[Problem]) -> CommonProblem:
     first = several[0]
     hint = printable(first.hint, LONGEST_HINT) if first.hint else ""
-    if hint and first.entity is not None and any(one.hint != first.hint for one in several):
+    if hint and first.entity is not None and any(problem.hint != first.hint for problem in several):
         hint = f"such as {printable(first.entity.name, 60)}: {hint}"
-    about = tuple(one.entity for one in several if one.entity is not None)
-    since, cycles = min(one.since for one in several), max(one.cycles for one in several)
+    about = tuple(problem.entity for problem in several if problem.entity is not None)
+    since, cycles = min(problem.since for problem in several), max(problem.cycles for problem in several)
     return CommonProblem(first.severity, first.source, printable(first.message, 1000), hint, about, since, cycles)

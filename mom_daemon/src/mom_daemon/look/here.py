@@ -41,7 +41,7 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 
 @dataclass(frozen=True, slots=True)
 class HostSight:
-    """A host, as far as it is seen. None: it is not known.
+    """Host, as far as it is seen. None: it is not known.
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `file` is the configuration:
     whether it is there says `configured`. `observes` is where to write `mode: enforce`, in a
@@ -75,8 +75,8 @@ def here_command() -> None:
         print_prose(f"  {title:<10} {text}", 13)
     print_prose("\nWhat to type next:")
     width = max(len(command) for command, _ in steps)
-    for command, what in steps:
-        print_prose(f"  {command:<{width}}   {what}", width + 5)
+    for command, effect in steps:
+        print_prose(f"  {command:<{width}}   {effect}", width + 5)
     print_prose("\nmom --help lists all verbs.")
 
 
@@ -111,8 +111,8 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = read_meminfo(root)
     config = root / file.relative_to("/")
-    said = _known(lambda: read_document(config)) or Document(str(config))
-    top: Mapping[str, object] = said.value if isinstance(said.value, Mapping) else {}
+    document = _known(lambda: read_document(config)) or Document(str(config))
+    top: Mapping[str, object] = document.value if isinstance(document.value, Mapping) else {}
     state, run = (
         root / str(top.get(f"{kind}_directory", usual)).lstrip("/") for kind, usual in (("state", "var/lib/mom"), ("run", "run/mom"))
     )
@@ -126,7 +126,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         available_kib=memory.get("MemAvailable"),
         file=file,
         configured=may_exist(config),
-        observes=where_to_act(str(file), said.keys) if top and top.get("mode") != "enforce" else "",
+        observes=where_to_act(str(file), document.keys) if top and top.get("mode") != "enforce" else "",
         unit=file == DEFAULT_CONFIG and _has_unit(root),  # which runs mom with that one
         pid=_known(lambda: holder(run)) or 0,
         left=_known(lambda: changes_left(state)),
@@ -143,7 +143,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     mom = f"{sudo}{program()}"
     acts = f", when `mode: enforce` is in {sight.observes} (until then it touches nothing)" if sight.observes else ""
     if sight.pid:
-        yield from ((f"{mom} {verb}", what) for verb, what in WATCH)
+        yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
         if acts:
             yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act{acts}"
         yield f"{mom} doctor", "what keeps mom from working well here, each with the cure"
@@ -155,13 +155,13 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     if not (sight.kvm or sight.managed or sight.guests) and demo:
         yield f"{program()} demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
-        there = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
-        yield f"{mom} config init{there}", f"writes a commented {sight.file} for this host"
+        option = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
+        yield f"{mom} config init{option}", f"writes a commented {sight.file} for this host"
     yield f"{mom} doctor", "faults of this host for mom, each with the cure"
     yield f"{mom} run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
-        what = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"
-        yield f"{sudo}systemctl enable --now mom", what
+        effect = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"
+        yield f"{sudo}systemctl enable --now mom", effect
     else:
         yield f"{mom} run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/install.md has it as a service"
 

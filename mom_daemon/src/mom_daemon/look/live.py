@@ -28,10 +28,10 @@ def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
     }
     plugins = build_plugins(replace(config, plugins=patient)).plugins
     try:
-        taken, problems = Collector(plugins, config.interval).snapshot(1, time.time(), time.monotonic())
-        if unknown := next((one for one in problems if one.message.startswith(GUESTS_UNKNOWN)), None):
+        snapshot, problems = Collector(plugins, config.interval).snapshot(1, time.time(), time.monotonic())
+        if unknown := next((problem for problem in problems if problem.message.startswith(GUESTS_UNKNOWN)), None):
             raise MomError(f"{unknown.source}: {unknown.message}", hint=unknown.hint)
-        seen = Report(1, taken.time, config.mode, taken, (), (), (), (), (), 0.0)
-        return report_document(seen, plugins.declarations, EngineState(), config.interval), problems
+        report = Report(1, snapshot.time, config.mode, snapshot, (), (), (), (), (), 0.0)
+        return report_document(report, plugins.declarations, EngineState(), config.interval), problems
     finally:
         plugins.close(2.0)

@@ -17,7 +17,9 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
     :param guests: of the cycle: listed guests are known, though the condition stands a little longer
     """
     conditions = () if guests or verdict is None else verdict.conditions
-    return next((one for one in conditions if one.name == "guests" and "core" in one.plugins and not one.over), None)
+    return next(
+        (condition for condition in conditions if condition.name == "guests" and "core" in condition.plugins and not condition.over), None
+    )
 
 
 _COMPARED_NAMES: Final = 2000

@@ -21,7 +21,7 @@ class NotRunning(MomError):
 
 
 class RunningMom(Protocol):
-    """A way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when none is there."""
+    """Way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when none is there."""
 
     @property
     def where(self) -> str:

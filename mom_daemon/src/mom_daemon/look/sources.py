@@ -65,8 +65,8 @@ def told(config: Config) -> RunningStatus | None:
 def _of_file_in_time(config: Config) -> RunningStatus | None:
     """Return the status file's content unless it is late, too: a plugin that is set aside gets no reports while mom works."""
     with suppress(MomError):
-        found = read_status(config.run_directory)
-        return None if found is None or found.late else found
+        status = read_status(config.run_directory)
+        return None if status is None or status.late else status
     return None
 
 
@@ -97,9 +97,9 @@ def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None,
         return enabled
     if path is None:
         raise nothing
-    for one in having("mom_source").values():
-        if (found := _source(kind, one, Config(), None, path)) is not None:
-            return found
+    for plugin in having("mom_source").values():
+        if (source := _source(kind, plugin, Config(), None, path)) is not None:
+            return source
     raise unread
 
 
@@ -135,9 +135,9 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within:
     """
     end = min(time.time(), until)
     for seconds in (*(seconds for seconds in _BACKWARDS if seconds < within), within):
-        found = deque(recorded.cycles(end - seconds, until), maxlen=count)
-        if found:
-            return found
+        cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)
+        if cycles:
+            return cycles
     return ()
 
 

@@ -55,8 +55,8 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     if as_json:
         from mom_daemon import verdict_model  # only programs need it
 
-        said = {**status.content, "verdict": verdict_model(status.verdict)}
-        click.echo(json.dumps({"running": True, "from": status.where, "age": status.age, "late": status.late, **said}))
+        document = {**status.content, "verdict": verdict_model(status.verdict)}
+        click.echo(json.dumps({"running": True, "from": status.where, "age": status.age, "late": status.late, **document}))
     else:
         _show(config, status)
     if status.verdict.is_bad:
@@ -69,13 +69,13 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory: from the running mom, or read now when none runs."""
     config = load_to_look(config_path)
-    found = told(config)
-    if found is not None:
-        content = found.content
+    status = told(config)
+    if status is not None:
+        content = status.content
         if unknown := guests_unknown(content["guests"]["rows"], verdict_of(content)):
             raise MomError(unknown.message, hint=unknown.cure)
-        late = ", and is late: mom hangs" if found.late else ", and could not be written since" if found.unwritten else ""
-        origin = f"as of {found.age:.1f} s ago{late}, from {found.where}"
+        late = ", and is late: mom hangs" if status.late else ", and could not be written since" if status.unwritten else ""
+        origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
     else:
         from mom_daemon.look.live import look  # a running mom that answers needs no engine here
 
@@ -98,18 +98,18 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 def _rows(content: ReportDocument) -> list[dict[str, Any]]:
     """Return guests by the columns of their table, each with its last change and its problems."""
     outcomes = content["outcomes"][::-1]
-    done = {one["entity"]["id"]: one for one in outcomes}
-    done |= {one["entity"]["id"]: one for one in outcomes if one["status"] not in NOTHING_DONE}
+    last_outcomes = {outcome["entity"]["id"]: outcome for outcome in outcomes}
+    last_outcomes |= {outcome["entity"]["id"]: outcome for outcome in outcomes if outcome["status"] not in NOTHING_DONE}
     notes: dict[str, list[str]] = {}
     for problem in content["problems"]:
         if problem["entity"] is not None:
             notes.setdefault(problem["entity"]["id"], []).append(problem["message"])
     rows: list[dict[str, Any]] = [dict(zip(content["guests"]["columns"], row, strict=True)) for row in content["guests"]["rows"]]
     for row in rows:
-        last = done.get(row["id"])
+        last = last_outcomes.get(row["id"])
         row["last"] = None if last is None else {**last, "unit": content["controls"].get(last["control"], "")}
         done_last = "" if last is None else f"{last['control']} is not set: "  # the last outcome says so, too
-        row["remarks"] = [one for one in notes.get(row["id"], []) if not (done_last and one.startswith(done_last))]
+        row["remarks"] = [remark for remark in notes.get(row["id"], []) if not (done_last and remark.startswith(done_last))]
     return rows
 
 
@@ -215,22 +215,22 @@ def _who(entity: EntityModel) -> str:
 
 def _recent(content: ReportDocument) -> list[str]:
     units = content["controls"]
-    done = [o for o in content["outcomes"] if o["status"] != "unchanged"]
-    lines = ["last cycle:"] if done or content["revisions"] else []
-    for outcome in done[:SHOWN]:
+    outcomes = [o for o in content["outcomes"] if o["status"] != "unchanged"]
+    lines = ["last cycle:"] if outcomes or content["revisions"] else []
+    for outcome in outcomes[:SHOWN]:
         who = _who(outcome["entity"])
         error = f" ({brief(outcome['error'], 160)})" if outcome["error"] else ""
         unit = units.get(outcome["control"], "")
         move = f"{amount(outcome['before'], unit)} → {amount(outcome['value'], unit)}"
         lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {Source(**outcome['source'])}")
-    if len(done) > SHOWN:
-        lines.append(f"  and {len(done) - SHOWN} more (`mom status --json`)")
+    if len(outcomes) > SHOWN:
+        lines.append(f"  and {len(outcomes) - SHOWN} more (`mom status --json`)")
     for revision in content["revisions"][:SHOWN]:
         who = _who(revision["entity"])
         unit = units.get(revision["control"], "")
         became = "dropped" if revision["dropped"] else f"made {amount(revision['became'], unit)}"
-        what = f"{revision['control']} {amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
-        lines.append(f"  {who}: {what}: {brief(revision['reason'], 160)}")
+        change = f"{revision['control']} {amount(revision['wanted'], unit)} {became} by {revision['reviewer']}"
+        lines.append(f"  {who}: {change}: {brief(revision['reason'], 160)}")
     if len(content["revisions"]) > SHOWN:
         lines.append(f"  and {len(content['revisions']) - SHOWN} more revisions")
     return lines
@@ -245,10 +245,12 @@ def _trial(content: ReportDocument) -> list[str]:
         return [f"on trial: the same decisions ({trial['decisions']})"]
     lines = [f"on trial: {trial['differing']} decisions differ, of {trial['decisions']}"]
     units = content["controls"]
-    for found in trial["differences"][:SHOWN]:
-        unit = units.get(found["control"], "")
-        decided, considered = ("nothing" if side is None else amount(side, unit) for side in (found["decided"], found["considered"]))
-        lines.append(f"  {_who(found['entity'])}: {found['control']} {considered} instead of {decided}")
+    for difference in trial["differences"][:SHOWN]:
+        unit = units.get(difference["control"], "")
+        decided, considered = (
+            "nothing" if side is None else amount(side, unit) for side in (difference["decided"], difference["considered"])
+        )
+        lines.append(f"  {_who(difference['entity'])}: {difference['control']} {considered} instead of {decided}")
     if trial["differing"] > SHOWN:
         lines.append(f"  and {trial['differing'] - SHOWN} more")
     return lines
@@ -262,14 +264,20 @@ def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumn
         print_prose("No guests.", 2)
         return
     shared = _shared_reasons(rows)
-    shown = [one for one in columns if one["name"] != GuestColumn.REMARKS and any(row.get(one["key"]) is not None for row in rows)]
-    remarking = [one["key"] for one in columns if one["name"] == GuestColumn.REMARKS]
+    shown = [
+        column for column in columns if column["name"] != GuestColumn.REMARKS and any(row.get(column["key"]) is not None for row in rows)
+    ]
+    remarking = [column["key"] for column in columns if column["name"] == GuestColumn.REMARKS]
     print_table(
-        [TableColumn("guest"), *(TableColumn(one["name"], one["rank"]) for one in shown), TableColumn(GuestColumn.REMARKS, prose=True)],
+        [
+            TableColumn("guest"),
+            *(TableColumn(column["name"], column["rank"]) for column in shown),
+            TableColumn(GuestColumn.REMARKS, prose=True),
+        ],
         [
             (
                 brief(row["name"], 30),
-                *(brief(_text(row.get(one["key"]), one["unit"]), 20) for one in shown),
+                *(brief(_text(row.get(column["key"]), column["unit"]), 20) for column in shown),
                 _remarks(row, shared, [str(row.get(key) or "") for key in remarking]),
             )
             for row in rows

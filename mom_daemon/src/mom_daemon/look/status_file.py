@@ -44,53 +44,55 @@ def reported(content: ReportDocument) -> Report:
     """Return the report of a document. It lacks decisions without outcome or revision, and properties that no platform gives."""
     guests = {}
     for row in content["guests"]["rows"]:
-        known = dict(zip(content["guests"]["columns"], row, strict=True))
-        identity, name, blocked = (known.pop(key) for key in ("id", "name", "blocked"))
-        properties = {**known.pop("properties", {}), "name": name, "uuid": identity}
-        guests[identity] = Guest(identity, name, known, properties, blocked)
+        fields = dict(zip(content["guests"]["columns"], row, strict=True))
+        identity, name, blocked = (fields.pop(key) for key in ("id", "name", "blocked"))
+        properties = {**fields.pop("properties", {}), "name": name, "uuid": identity}
+        guests[identity] = Guest(identity, name, fields, properties, blocked)
     name = content["host"]["name"]
     host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
     outcomes = [
-        Outcome(_decision(one, one["value"], one["reason"]), one["before"], one["after"], Status(one["status"]), one["error"])
-        for one in content["outcomes"]
+        Outcome(_decision(item, item["value"], item["reason"]), item["before"], item["after"], Status(item["status"]), item["error"])
+        for item in content["outcomes"]
     ]
     revisions: list[Revision] = []
     first: list[Decision] = []
     made: dict[tuple[str, str], Decision | None] = {}
-    for one in content["revisions"]:
-        before = _decision(one, one["wanted"], one["wanted_because"])
+    for item in content["revisions"]:
+        before = _decision(item, item["wanted"], item["wanted_because"])
         key = (before.entity.id, before.control)
         revised_before = made.get(key)
         if revised_before is not None and (revised_before.value, revised_before.source) == (before.value, before.source):
             before = revised_before  # the next reviewer's word on what one has made of a decision: no policy wanted that
         else:
             first.append(before)
-        made[key] = None if one["dropped"] else replace(before, value=one["became"])
-        revisions.append(Revision(before, made[key], one["reason"], one["reviewer"]))
-    revised = {(one.after.entity.id, one.after.control) for one in revisions if one.after is not None}
-    wanted = [one.decision for one in outcomes if (one.decision.entity.id, one.decision.control) not in revised]
+        made[key] = None if item["dropped"] else replace(before, value=item["became"])
+        revisions.append(Revision(before, made[key], item["reason"], item["reviewer"]))
+    revised = {(revision.after.entity.id, revision.after.control) for revision in revisions if revision.after is not None}
+    decided = [outcome.decision for outcome in outcomes if (outcome.decision.entity.id, outcome.decision.control) not in revised]
     cycle = content["cycle"]
     snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
     lasted = (cycle["duration_seconds"], cycle["lag_seconds"], cycle["skipped"], cycle["woken_by"])
-    said = (revisions, outcomes, problems_of(content), ())
-    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, (*wanted, *first), *said, *lasted, verdict=verdict_of(content))
+    parts = (revisions, outcomes, problems_of(content), ())
+    return Report(
+        cycle["number"], cycle["time"], content["mode"], snapshot, (*decided, *first), *parts, *lasted, verdict=verdict_of(content)
+    )
 
 
 def problems_of(content: ReportDocument) -> list[Problem]:
     """Return the standing problems of a document."""
     problems = []
-    for one in content["problems"]:
-        entity, seen = one["entity"] and _entity(one["entity"]), (one["since"], one["cycles"])
-        problems.append(Problem(Source(**one["source"]), one["message"], entity, Severity(one["severity"]), one["hint"], *seen))
+    for item in content["problems"]:
+        entity, duration = item["entity"] and _entity(item["entity"]), (item["since"], item["cycles"])
+        problems.append(Problem(Source(**item["source"]), item["message"], entity, Severity(item["severity"]), item["hint"], *duration))
     return problems
 
 
-def _decision(one: DecisionModel | RevisionModel, value: Value, reason: str) -> Decision:
-    return Decision(_entity(one["entity"]), one["control"], value, reason, Source(**one["source"]))
+def _decision(item: DecisionModel | RevisionModel, value: Value, reason: str) -> Decision:
+    return Decision(_entity(item["entity"]), item["control"], value, reason, Source(**item["source"]))
 
 
-def _entity(one: EntityModel) -> Entity:
-    return Entity(Scope(one["scope"]), one["id"], one["name"])
+def _entity(item: EntityModel) -> Entity:
+    return Entity(Scope(item["scope"]), item["id"], item["name"])
 
 
 def verdict_of(content: ReportDocument) -> Verdict | None:
@@ -102,10 +104,10 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 def _verdict(content: VerdictModel) -> Verdict:
     """Return a verdict. Raise `KeyError`, `TypeError` or `ValueError` for other content."""
     conditions = []
-    for one in content["conditions"]:
-        name, message, why, cure = (str(text) for text in (one["name"], one["message"], one["why"], one["cure"]))
-        since, lasted, over = (float(span) for span in (one["since"], one["lasted_seconds"], one["over_seconds"]))
-        severity, plugins = Severity(one["severity"]), tuple(map(str, one["plugins"]))
+    for item in content["conditions"]:
+        name, message, why, cure = (str(text) for text in (item["name"], item["message"], item["why"], item["cure"]))
+        since, lasted, over = (float(span) for span in (item["since"], item["lasted_seconds"], item["over_seconds"]))
+        severity, plugins = Severity(item["severity"]), tuple(map(str, item["plugins"]))
         conditions.append(Condition(name, message, why, cure, severity, 0.0, plugins, since, lasted, over))
     return Verdict(tuple(conditions))
 
@@ -155,8 +157,8 @@ class RunningStatus:
     @property
     def verdict(self) -> Verdict:
         """Return the verdict on the whole, led by the trouble that makes the content old."""
-        said = verdict_of(self.content) or Verdict()
-        return said if self.trouble is None else Verdict((self.trouble, *said.conditions))
+        reported_verdict = verdict_of(self.content) or Verdict()
+        return reported_verdict if self.trouble is None else Verdict((self.trouble, *reported_verdict.conditions))
 
 
 def expect_format(content: ReportDocument, where: str) -> None:

@@ -10,7 +10,7 @@ from mom_core import Report, Unit, format_kib
 
 @dataclass(frozen=True, slots=True)
 class StatusPart:
-    """A few words below a heading of `mom status`, such as `available 3.00 GiB` of `host`. Parts of one heading stand on one line;
+    """Few words below a heading of `mom status`, such as `available 3.00 GiB` of `host`. Parts of one heading stand on one line;
     what several plugins say, as two do that collect one field, stands there once.
 
     :param place: its place among the others on the line, and the line's among the lines; the smaller first

@@ -60,7 +60,7 @@ def having(hook: str) -> dict[str, LoadedPlugin]:
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 
 
-def mistake(plugin: LoadedPlugin, what: str) -> PluginError:
+def mistake(plugin: LoadedPlugin, fault: str) -> PluginError:
     """Return an error that names the plugin and its distribution."""
-    text = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {what}"
+    text = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {fault}"
     return PluginError(text, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")

@@ -89,23 +89,23 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 
 def findings_in(hook: str, answer: object) -> list[Finding]:
     """Return the findings of a hook; an invalid answer becomes an error of its plugin."""
-    found, wrong = sorted_out(hook, answer)
+    findings, wrong = sorted_out(hook, answer)
     cure = "tell the plugin's authors: it may have stood for something that is wrong here"
-    return [*found, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else found
+    return [*findings, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else findings
 
 
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
     """Return the findings of a hook, and the fault of its answer; empty if sound."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
-    sound = [one for one in items if _is_sound(one)]
+    sound = [item for item in items if _is_sound(item)]
     for wrong in items:
         if not _is_sound(wrong):
-            what = "whose parts are not a Severity and texts" if isinstance(wrong, Finding) else "that is no Finding"
-            return sound, f"{hook} gave a {type(wrong).__name__} {what}"
+            fault = "whose parts are not a Severity and texts" if isinstance(wrong, Finding) else "that is no Finding"
+            return sound, f"{hook} gave a {type(wrong).__name__} {fault}"
     return sound, ""
 
 
-def _is_sound(one: object) -> TypeGuard[Finding]:
-    if not isinstance(one, Finding):
+def _is_sound(item: object) -> TypeGuard[Finding]:
+    if not isinstance(item, Finding):
         return False
-    return isinstance(one.severity, Severity) and all(isinstance(text, str) for text in (one.subject, one.message, one.cure))
+    return isinstance(item.severity, Severity) and all(isinstance(text, str) for text in (item.subject, item.message, item.cure))

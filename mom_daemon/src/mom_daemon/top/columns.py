@@ -71,9 +71,9 @@ def fitting(
     :param longest: letters of the longest name
     :param note_least: columns of the screen that are left for notes at least
     """
-    shown = [(one, max(len(one["name"]), _WIDTHS.get(one["unit"], _OTHER_WIDTH))) for one in columns]
-    while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(one["rank"] for one, _ in shown)):
-        del shown[max(n for n, (one, _) in enumerate(shown) if one["rank"] == rank)]
+    shown = [(column, max(len(column["name"]), _WIDTHS.get(column["unit"], _OTHER_WIDTH))) for column in columns]
+    while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(column["rank"] for column, _ in shown)):
+        del shown[max(n for n, (column, _) in enumerate(shown) if column["rank"] == rank)]
     left = _left(shown, screen)
     name = max(_NAME_LEAST, min(longest, left * 6 // 10, left - note_least))
     return name, shown, max(0, left - name)
@@ -88,9 +88,9 @@ def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] 
 
     :param others: values of a line beside it, with the same scale
     """
-    known = [value for value in (*values, *others) if value is not None]
-    if not known:
+    numbers = [value for value in (*values, *others) if value is not None]
+    if not numbers:
         return ""
-    least, span = min(known), max(known) - min(known)
-    span = span if span > _FLAT * max(map(abs, known)) else 0
+    least, span = min(numbers), max(numbers) - min(numbers)
+    span = span if span > _FLAT * max(map(abs, numbers)) else 0
     return "".join(" " if value is None else _BARS[round((value - least) / span * 7) if span else 0] for value in values)

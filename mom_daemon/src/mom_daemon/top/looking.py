@@ -28,7 +28,7 @@ class Listing(Protocol):
 
 @dataclass(slots=True)
 class Looking:
-    """The state of the view; `press` changes it.
+    """State of the view; `press` changes it.
 
     :param name: the kind of a row; also the heading of names, and the view of a single row
     :param views: those between which the tabulator goes, each with its key, the list first; beside them there are `name` and `help`
@@ -67,7 +67,7 @@ class Looking:
         """Return the chosen rows in the chosen order."""
         if listing is None:
             return []
-        self.columns = (self.name, *(one["name"] for one in listing.columns), HARM)
+        self.columns = (self.name, *(column["name"] for column in listing.columns), HARM)
         return ordered(chosen(listing.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
@@ -121,12 +121,12 @@ class Looking:
             self.pattern += key
 
     def _switch(self, key: str) -> bool:
-        views, wanted = list(self.views), {one: view for view, one in self.views.items()}
+        views, by_key = list(self.views), {key_of_view: view for view, key_of_view in self.views.items()}
         if key in {"tab", "back tab"}:
             at = views.index(self.view) if self.view in views else 0
             self.view = views[(at + (1 if key == "tab" else -1)) % len(views)]
-        elif key in wanted or (key.isdecimal() and 0 < int(key) <= len(views)):
-            self.view = wanted.get(key) or views[int(key) - 1]
+        elif key in by_key or (key.isdecimal() and 0 < int(key) <= len(views)):
+            self.view = by_key.get(key) or views[int(key) - 1]
         else:
             return False
         return True

@@ -27,12 +27,12 @@ class Row(NamedTuple):
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
     """Return the rows whose name holds this text, or matches a pattern with `*` or `?`; case does not matter."""
-    wanted = pattern.strip().lower()
-    if not wanted:
+    text = pattern.strip().lower()
+    if not text:
         return list(rows)
-    if "*" in wanted or "?" in wanted:
-        return [row for row in rows if fnmatchcase(row.name.lower(), wanted)]
-    return [row for row in rows if wanted in row.name.lower()]
+    if "*" in text or "?" in text:
+        return [row for row in rows if fnmatchcase(row.name.lower(), text)]
+    return [row for row in rows if text in row.name.lower()]
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
@@ -43,11 +43,11 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
     values = [(row.values.get(column), row) for row in rows]
-    known = [(_sortable(value), row) for value, row in values if value is not None]
-    if not known:
+    numbers = [(_sortable(value), row) for value, row in values if value is not None]
+    if not numbers:
         return list(reversed(rows)) if falling else list(rows)
-    known.sort(key=itemgetter(0), reverse=falling)
-    return [row for _, row in known] + [row for value, row in values if value is None]
+    numbers.sort(key=itemgetter(0), reverse=falling)
+    return [row for _, row in numbers] + [row for value, row in values if value is None]
 
 
 def by_name(rows: Sequence[Row]) -> list[Row]:

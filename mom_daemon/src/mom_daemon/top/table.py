@@ -64,7 +64,8 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
     arrow = "↓" if look.falling else "↑"
     headings = [cell(f"{look.name}{arrow}" if look.sort == look.name else look.name, name)]
     headings += [
-        cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=one["unit"] != Unit.TEXT) for one, room in columns
+        cell(f"{arrow if look.sort == column['name'] else ''}{column['name']}", room, right=column["unit"] != Unit.TEXT)
+        for column, room in columns
     ]
     headings.append(f"{arrow}{HARM}" if look.sort == HARM else HARM)
     out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
@@ -73,10 +74,10 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
         return [*out, [(why, "dim")]]
     for number, row in enumerate(rows[look.first : look.first + lines], look.first):
         cells = [(cell(shortened(row.name, name), name), "red" if row.harm else "")]
-        for one, room in columns:
-            value, mark_from = row.values.get(one["name"]), one["mark_from"]
+        for column, room in columns:
+            value, mark_from = row.values.get(column["name"]), column["mark_from"]
             bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
-            cells.append((" " + cell(text_of(value, one["unit"]), room, right=one["unit"] != Unit.TEXT), "red" if bad else ""))
+            cells.append((" " + cell(text_of(value, column["unit"]), room, right=column["unit"] != Unit.TEXT), "red" if bad else ""))
         cells.append((" " + cell(row.note, note), "yellow"))
         joined = [("".join(text for text, _ in alike), style) for style, alike in groupby(cells, key=itemgetter(1))]
         out.append([(text, f"reverse {style}".strip()) for text, style in joined] if number == marked else joined)
@@ -96,9 +97,9 @@ def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") 
     if look.typing:
         return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
     shown = f"filter {look.pattern!r}  " if look.pattern else ""
-    seen = f"{look.first + 1} to {min(rows, look.first + lines)} of {rows}, " if rows > lines else ""
+    visible = f"{look.first + 1} to {min(rows, look.first + lines)} of {rows}, " if rows > lines else ""
     order = f"sufferers {'first' if look.falling else 'last'}" if look.sort == HARM else f"by {look.sort}"
-    keys = f"{seen}{order}  ?:help q:end Enter:why {more}/:filter <>:sort s:sufferers r:turn p:pause"
+    keys = f"{visible}{order}  ?:help q:end Enter:why {more}/:filter <>:sort s:sufferers r:turn p:pause"
     return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
 
 
@@ -119,17 +120,17 @@ def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more:
     out: list[Line] = [heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]
     out += [[], [("columns", "bold")]]
-    out += [[(cell(one["name"], 12), "cyan"), (one["about"], "")] for one in listing.columns]
+    out += [[(cell(column["name"], 12), "cyan"), (column["about"], "")] for column in listing.columns]
     return out
 
 
 def scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
     """Return a heading and the visible part of a text."""
-    first_line, *rest = text
-    first = max(0, min(look.scroll.get(look.view, 0), len(rest) - lines))
+    first_line, *body = text
+    first = max(0, min(look.scroll.get(look.view, 0), len(body) - lines))
     look.scroll[look.view] = first
-    shown = rest[first : first + lines]
-    below = len(rest) - first - len(shown)
+    shown = body[first : first + lines]
+    below = len(body) - first - len(shown)
     if below and shown:
         shown[-1] = [(f"↓ {below + 1} more lines", "dim")]
     return [first_line, *shown]
@@ -155,7 +156,7 @@ def in_lines(text: str, width: int, hang: str = "") -> list[str]:
     :param hang: what all lines but the first begin with
     """
     if not text.isascii():
-        text = "".join(one + _SECOND if cell_len(one) == 2 else one for one in text)
+        text = "".join(character + _SECOND if cell_len(character) == 2 else character for character in text)
     return [line.replace(_SECOND, "") for line in textwrap.wrap(text, width, subsequent_indent=hang)]
 
 
@@ -169,5 +170,5 @@ def memory_line(total: float | None, available: float | None, style: str, width:
     share = max(0.0, min(1.0, available / total))
     text = f" {format_kib(available)} of {format_kib(total)} available{more or f' ({share:.0%})'}"
     room = max(5, min(60, width - 8 - len(text) - 2))
-    taken = round((1 - share) * room)
-    return [("memory ", ""), ("█" * taken, style), ("░" * (room - taken), "dim"), (text, style if style != "green" else "")]
+    used = round((1 - share) * room)
+    return [("memory ", ""), ("█" * used, style), ("░" * (room - used), "dim"), (text, style if style != "green" else "")]

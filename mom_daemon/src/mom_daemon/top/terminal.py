@@ -39,7 +39,7 @@ _PLAIN: Final = str.maketrans("…█░▁▂▃▄▅▆▇→←↑↓", "~#-
 
 
 class EndedError(Exception):
-    """A signal asks to end, or the terminal has gone."""
+    """Signal asks to end, or the terminal has gone."""
 
 
 class Terminal:
@@ -98,10 +98,10 @@ class Terminal:
     def size(self) -> tuple[int, int]:
         """Return columns and lines."""
         try:
-            found = os.get_terminal_size(sys.stdout.fileno())
+            terminal = os.get_terminal_size(sys.stdout.fileno())
         except OSError:
             raise EndedError from None
-        return (found.columns or 80, found.lines or 24)
+        return (terminal.columns or 80, terminal.lines or 24)
 
     def keys(self, seconds: float) -> list[str]:
         """Return the keys that are pressed; none after so many seconds, or after `wake`. Raises `EndedError`."""

@@ -45,8 +45,8 @@ def terminal_for(verb: str, instead: str) -> Terminal:
     """
     drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
-        what = "there is no terminal" if drawable else f"this terminal (TERM={os.environ.get('TERM', '')}) cannot be drawn on"
-        raise MomError(f"{what}, which {verb} needs", hint=f"{instead} what it shows once")
+        fault = "there is no terminal" if drawable else f"this terminal (TERM={os.environ.get('TERM', '')}) cannot be drawn on"
+        raise MomError(f"{fault}, which {verb} needs", hint=f"{instead} what it shows once")
     return Terminal()
 
 
