@@ -6,7 +6,6 @@ Guests give memory for reservations by the policy in force, which reads the host
 from __future__ import annotations
 
 import contextlib
-import math
 import secrets
 import threading
 import time
@@ -21,16 +20,12 @@ from mom_plugins_balloon.arrivals import Arrivals
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.kept_reservation import LEAST_KIB, MOST_RESERVATIONS, KeptReservation, ReservationStore, check_request, pattern_of
-from mom_plugins_balloon.names import AHEAD, RESERVED, RISE, SUGGESTED
+from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
-from mom_plugins_balloon.room import Spare, room_of, seconds_to_free, spare_of, too_large, too_late
+from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
 
 _ENDED: Final = 100
 """Ended reservations that can still be asked for, so that the asker learns how they ended."""
-
-RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
-NEARLY_ALL: Final = 0.9
-"""s, ratio. The first of these times within which guests take this share of an expected rise is shown."""
 
 TOUCHED_KIB: Final = 16384
 """KiB. A guest that has touched all but this has its reservation."""
@@ -252,20 +247,9 @@ class HostReservations:
         last = snapshot if last is None or snapshot.monotonic - last.monotonic > AWAY_SECONDS else last
         host_keeps = None if self.settings.host_keeps is None else self.settings.host_keeps / 1024
         reserved = sum(map(self._arrivals.kept_kib, self._kept.values()))
-        rising, until = self._rising(last)
+        twice = self.law.rise_share * self._arrivals.expected_kib(self._kept)
+        rising, until = rise_of(last, twice, self.context.service(Forecasts))
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising, rising_until=until), spare
-
-    def _rising(self, snapshot: Snapshot) -> tuple[int, float]:
-        """Return the memory that guests are expected to take before long, and by when, in seconds since the epoch (0: unknown).
-
-        Memory that is reserved for a guest which has arrived is not kept twice: after a reboot of the host all its guests start.
-        """
-        ahead, rise = (snapshot.host.number(name) or 0.0 for name in (AHEAD, RISE))
-        twice = self._arrivals.expected_kib(self._kept) if ahead else 0.0
-        forecasts = self.context.service(Forecasts) if rise else None
-        times = () if forecasts is None else (within for within in RISE_SECONDS if forecasts.rise_expected(within) >= NEARLY_ALL * rise)
-        within = next(iter(times), 0.0)
-        return max(0, math.ceil(ahead - self.law.rise_share * twice)), time.time() + within if within else 0.0
 
     def _end_finished(self) -> None:
         """End reservations that are over, also on disk: they must not begin again with the next run of mom."""

@@ -7,10 +7,11 @@ and cold memory only in part.
 from __future__ import annotations
 
 import math
+import time
 from typing import Any, Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot, format_duration, format_kib
-from mom_kvm import HealthLimits, ReservationRefused, Room
+from mom_kvm import Forecasts, HealthLimits, ReservationRefused, Room
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.context import LawContext, context_of
@@ -18,7 +19,7 @@ from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
-from mom_plugins_balloon.names import OBSTACLE, START_REST, STOPPED_BELOW
+from mom_plugins_balloon.names import AHEAD, OBSTACLE, RISE, START_REST, STOPPED_BELOW
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import host_memory
@@ -35,6 +36,11 @@ RETURNING_SHARE: Final = 0.1
 
 PACE_SHARE: Final = 0.0025
 """1/s. Ratio of guests' memory that goes to swap: a quarter of the largest pace for guests without stalls."""
+
+
+RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
+NEARLY_ALL: Final = 0.9
+"""s, ratio. The first of these times within which guests take this share of an expected rise is shown."""
 
 
 class Spare(NamedTuple):
@@ -178,6 +184,19 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
         returning_kib=math.ceil(returning_kib(last_with_guests)),
         **more,
     )
+
+
+def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tuple[int, float]:
+    """Return the memory that guests are expected to take before long, and by when in seconds since the epoch (0: unknown).
+
+    :param twice: expected memory of guests that have arrived, which is reserved for them already
+    """
+    ahead, rise = (snapshot.host.number(name) or 0.0 for name in (AHEAD, RISE))
+    times = (
+        () if forecasts is None or not rise else (within for within in RISE_SECONDS if forecasts.rise_expected(within) >= NEARLY_ALL * rise)
+    )
+    within = next(iter(times), 0.0)
+    return max(0, math.ceil(ahead - twice)), time.time() + within if within else 0.0
 
 
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:
