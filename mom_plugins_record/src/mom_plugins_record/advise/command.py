@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -33,6 +34,7 @@ from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, s
 from mom_plugins_record.advise.ratio import RISK
 from mom_plugins_record.advise.search import CapacitySearch, TimeIsOver
 from mom_plugins_record.advise.trial import Trials, stage_of
+from mom_plugins_record.replay.stage import RecordedStage
 from mom_plugins_record.report.sizes import risk_of
 
 
@@ -108,37 +110,70 @@ def advise(
         memory_kib = None if memory is None else parse_size(memory) / 1024
     except UnitError as error:
         raise click.UsageError(str(error)) from None
-    ends = time.monotonic() + limit
+    asked = _Asked(sla_class, memory, memory_kib, most, seeds, time.monotonic() + limit)
     stage = stage_of(recording, config_path, None if hours is None else hours * 3600)
-    with progress(shown=not as_json) as say:
+    answer = _searched(stage, asked, shown=not as_json)
+    _print(answer, placement, as_json=as_json)
+    if not answer.fits:
+        sys.exit(1)
+
+
+class _Asked(NamedTuple):
+    """Newcomers that are asked about, and how hard to search."""
+
+    sla_class: str
+    memory: str | None
+    memory_kib: float | None
+    most: int
+    seeds: int
+    ends: float
+    """By the monotonic clock."""
+
+
+class _Answer(NamedTuple):
+    """A search that has ended."""
+
+    asked: _Asked
+    stage: RecordedStage
+    trials: Trials
+    search: CapacitySearch
+    fits: int | None
+
+
+def _searched(stage: RecordedStage, asked: _Asked, *, shown: bool) -> _Answer:
+    """Simulate more and more newcomers until one comes to harm, or the time is over."""
+    with progress(shown=shown) as say:
 
         def beat(count: int, seed: int, share: float) -> None:
-            if time.monotonic() > ends and search.tried:
+            if time.monotonic() > asked.ends and search.tried:
                 raise TimeIsOver
-            say(f"{count} more, run {seed} of {seeds}: {100 * share:.0f} %")
+            say(f"{count} more, run {seed} of {asked.seeds}: {100 * share:.0f} %")
 
-        trials = Trials(stage, sla_class, memory_kib, beat)
-        search = CapacitySearch(trials.harm, seeds, most, lambda: time.monotonic() > ends)
+        trials = Trials(stage, asked.sla_class, asked.memory_kib, beat)
+        search = CapacitySearch(trials.harm, asked.seeds, asked.most, lambda: time.monotonic() > asked.ends)
         fits = search.largest()
-    told = list(_told(search, fits, sla_class, stage.seconds))
-    found = None if placement is None else _placement(trials, stage.host, fits)
+    return _Answer(asked, stage, trials, search, fits)
+
+
+def _print(answer: _Answer, placement: str | None, *, as_json: bool) -> None:
+    """Print how many fit, and write the script for OpenStack's placement."""
+    asked, stage, trials, search, fits = answer
+    told = list(_told(search, fits, asked.sla_class, stage.seconds))
+    advice = None if placement is None else _placement(trials, stage.host, fits)
     if as_json:
-        asked = {} if placement is None else {"placement": found._asdict() if isinstance(found, PlacementAdvice) else None}
-        click.echo(json.dumps({**_as_json(search, fits, sla_class), **asked}, indent=2))
+        more = {} if placement is None else {"placement": advice._asdict() if isinstance(advice, PlacementAdvice) else None}
+        click.echo(json.dumps({**_as_json(search, fits, asked.sla_class), **more}, indent=2))
     else:
         for line in told:
             print_prose(line, 4)
-        remark = trials.before.remark
-        if remark:
+        if remark := trials.before.remark:
             print_prose(f"without any newcomer, the simulation says, {remark}: only what is more counts as harm", 4)
-    if isinstance(found, PlacementAdvice):
-        sizes = f"of {memory} each" if memory is not None else "each as recorded guests are"
+    if isinstance(advice, PlacementAdvice):
+        sizes = f"of {asked.memory} each" if asked.memory is not None else "each as recorded guests are"
         short = [line for line in told if not line.startswith("  ")]
-        _hand_out(script(found, [*short, f"Newcomers were {sizes}, beside the guests of then."]), str(placement), printed=not as_json)
-    elif found is not None and not as_json:
-        print_prose(found, 4)
-    if not fits:
-        sys.exit(1)
+        _hand_out(script(advice, [*short, f"Newcomers were {sizes}, beside the guests of then."]), str(placement), printed=not as_json)
+    elif advice is not None and not as_json:
+        print_prose(advice, 4)
 
 
 def _share(risk: str | None) -> float:

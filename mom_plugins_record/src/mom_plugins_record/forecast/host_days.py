@@ -104,6 +104,20 @@ class KnownGuest:
     middles: Sequence[float] = ()
     rises: int | None = None
 
+    def sample(self, used: float, monotonic: float) -> None:
+        """Add what it uses now to its slot; NaN: unknown."""
+        if math.isnan(used):
+            self.used = math.nan
+            return
+        if not self.count:
+            self.began = monotonic
+        elif used > self.used and monotonic > self.used_at:
+            self.growth = max(self.growth, (used - self.used) / (monotonic - self.used_at))
+        self.used, self.used_at = used, monotonic
+        self.total += used
+        self.count += 1
+        self.most = max(self.most, used)
+
     def told(self, index: int) -> SlotExpected | None:
         """What was forecast for a slot; None: nothing that counts."""
         place = index - self.first
@@ -146,60 +160,54 @@ class HostDays:
     # --- learn -------------------------------------------------------------------------------------------------------------------
 
     def see(self, snapshot: Snapshot) -> None:
-        """Take in what a cycle says of all guests."""
-        now, monotonic = snapshot.time, snapshot.monotonic
-        clock = now - monotonic
-        self._clock, known, before, self._now = clock, self._clock, self._now, (now, monotonic)
-        self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
-        jumped = known is None or abs(clock - known) > JUMP_SECONDS
-        if jumped:
-            self._steady = monotonic
-        if jumped or self._step - self._usual_step > self.calendar.slot_seconds / 2:  # mom was away, and has seen too little of that slot
-            self._interrupt(self._present)
-        self._usual_step = max(self._step, STEP_KEPT * self._usual_step)
-        self._list(snapshot.listed, now)
+        """Learn from a cycle: visit a part of the guests, and refresh what is told of another part."""
+        self._advance(snapshot)
+        self._list(snapshot.listed, snapshot.time)
         self.past.see(snapshot.host)
         count = len(self._present)
         if not count:
             self._host = self._sum_up()
             return
-        index = self._index = self.calendar.index(now)
+        self._index = self.calendar.index(snapshot.time)
         self._reach = self._window(self.ahead)
-        per_slot = self._per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
-        visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / per_slot)))
-        closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * per_slot)))
-        refreshes = LEAST_REFRESHED
-        totals, usables, sizes = (snapshot.numbers(name) for name in USED_FIELDS)
-        present, listed = self._present, snapshot.listed
-        covered = self.calendar.slot_seconds / 2 - self._step * count / visits
-        for place in _places(self._visit, visits, count):
-            guest = present[place]
-            if guest.index != index:
-                if not closes:
-                    continue  # its slot is taken in later, and what comes now is of the next one
-                closes -= guest.index >= 0
-                self._next_slot(guest, place, listed[place], index, covered)
-            total, usable, size = totals[place], usables[place], sizes[place]
-            used = math.nan if total is None or usable is None else max(0.0, (total if size is None or total < size else size) - usable)
-            if not used <= LARGEST_KIB:  # unknown, or what no guest has: files with that would be refused, and all guests' days with them
-                guest.used = math.nan
-                continue
-            if not guest.count:
-                guest.began = monotonic
-            elif used > guest.used and monotonic > guest.used_at:
-                guest.growth = max(guest.growth, (used - guest.used) / (monotonic - guest.used_at))
-            guest.used, guest.used_at = used, monotonic
-            guest.total += used
-            guest.count += 1
-            guest.most = max(guest.most, used)
-        self._visit = (self._visit + visits) % count
-        for place in _places(self._refresh, min(count, refreshes), count):
-            self._tell(present[place], place)
-        self._refresh = (self._refresh + refreshes) % count
+        self._per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
+        self._visit_some(snapshot, count)
+        for place in _places(self._refresh, min(count, LEAST_REFRESHED), count):
+            self._tell(self._present[place], place)
+        self._refresh = (self._refresh + LEAST_REFRESHED) % count
         if self._cycles % math.ceil(count / SUMMED_EVERY) == 0:
-            self._see_sum(index)
+            self._see_sum(self._index)
             self._host = self._sum_up()
         self._cycles += 1
+
+    def _advance(self, snapshot: Snapshot) -> None:
+        """Note the time since the last cycle. A jump of the clock, or an absence, interrupts the slots of all guests."""
+        now, monotonic = snapshot.time, snapshot.monotonic
+        clock = now - monotonic
+        self._clock, clock_before, before, self._now = clock, self._clock, self._now, (now, monotonic)
+        self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
+        jumped = clock_before is None or abs(clock - clock_before) > JUMP_SECONDS
+        if jumped:
+            self._steady = monotonic
+        if jumped or self._step - self._usual_step > self.calendar.slot_seconds / 2:
+            self._interrupt(self._present)
+        self._usual_step = max(self._step, STEP_KEPT * self._usual_step)
+
+    def _visit_some(self, snapshot: Snapshot, count: int) -> None:
+        """Read what some guests use, in turn, and close the slots that are over."""
+        visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / self._per_slot)))
+        closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * self._per_slot)))
+        totals, usables, sizes = (snapshot.numbers(name) for name in USED_FIELDS)
+        covered = self.calendar.slot_seconds / 2 - self._step * count / visits
+        for place in _places(self._visit, visits, count):
+            guest = self._present[place]
+            if guest.index != self._index:
+                if not closes:
+                    continue  # its slot is closed in a later cycle; this sample would be of the next slot
+                closes -= guest.index >= 0
+                self._next_slot(guest, place, snapshot.listed[place], self._index, covered)
+            guest.sample(_used(totals[place], usables[place], sizes[place]), snapshot.monotonic)
+        self._visit = (self._visit + visits) % count
 
     def _list(self, listed: Sequence[Guest], now: float) -> None:
         """Which guests are there."""
@@ -463,6 +471,14 @@ def days_of(guest: KnownGuest) -> Days:
 
 def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
     return tuple(None if isnan(value) else round(value, 1) for value in values)
+
+
+def _used(total: float | None, usable: float | None, size: float | None) -> float:
+    """Return what a guest uses in KiB; NaN for what is unknown or impossible, which would spoil the file of all guests' days."""
+    if total is None or usable is None:
+        return math.nan
+    used = max(0.0, (total if size is None or total < size else size) - usable)
+    return used if used <= LARGEST_KIB else math.nan
 
 
 def _places(first: int, count: int, whole: int) -> Iterable[int]:

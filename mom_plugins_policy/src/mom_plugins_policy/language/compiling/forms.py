@@ -266,12 +266,7 @@ class Generator(Operations):
         source = self._name(items)
         guests = source.type == "guests"
         element = Expression(self._new("g"), "guest" if guests else "any", stable=True, safe=True)
-        if guests:
-            over = self._use("members")
-            self._read_of[element.text] = {}
-        else:
-            over = self._new("i")
-            self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
+        over = self._iterated(form, source, element)
         contained = guests or source.type == "any"
         outermost = guests and self.guest_loops == 0 and self.table is not None
         counting: list[bool] = []
@@ -311,11 +306,24 @@ class Generator(Operations):
         self._put(loop)
         if outermost and counting[0]:
             self.emit(f"left = {self._helper('leave_steps', 'left')}")
-        if result and self.program.lists and type_ not in SCALARS:
+        return self._collected(form, result, type_, outermost=outermost) if result else NIL
+
+    def _iterated(self, form: Form, source: Expression, element: Expression) -> str:
+        """Return the variable that a `with` goes over."""
+        if source.type == "guests":
+            self._read_of[element.text] = {}
+            return self._use("members")
+        over = self._new("i")
+        self.emit(f"{over} = {self.marked(form, self._helper('iterate', source.text))}")
+        return over
+
+    def _collected(self, form: Form, result: str, type_: str, *, outermost: bool) -> Expression:
+        """Return the list of a `with`, and count its size."""
+        if self.program.lists and type_ not in SCALARS:
             self.emit(self.marked(form, self._helper("collected", result)))
-        elif result and not outermost:
+        elif not outermost:
             self.emit(self.marked(form, self._helper("build", f"{ELEMENT} * len({result})")))
-        return Expression(result, "list", stable=True, safe=True) if result else NIL
+        return Expression(result, "list", stable=True, safe=True)
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
         """One turn of a `with` over guests, or over what may be guests: an error fails that guest only. The type of its value."""
