@@ -131,7 +131,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """The policies in force, to be read, changed and checked by other plugins."""
+        """Return the policies in force, to be read, changed and checked by other plugins."""
         return {PolicyTexts: self._policies}
 
     @hookimpl
@@ -159,7 +159,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
-        """The decisions of the policies, and their problems."""
+        """Return the decisions of the policies, and their problems."""
         self._keep()
         policy = self._policies.policy
         if policy is None:
@@ -207,11 +207,11 @@ class PolicyPlugin:
             if not (policy.program.forms or self._not_read):
                 wrong.append(Finding(Severity.WARNING, "policies", f"no policy decides: {self._none()}", _WRITE_SOME))
         except ConfigError as error:
-            wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]
-        return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._not_read)]
+            wrong = [Finding(Severity.ERROR, "policies", str(replace(problem, hint="")), problem.hint) for problem in error.problems]
+        return [*wrong, *(Finding(Severity.WARNING, "policies", item.message, item.hint) for item in self._not_read)]
 
     def _read(self) -> Read:
-        """The texts of the operator's files and the defaults now."""
+        """Return the texts of the operator's files and the defaults now."""
         settings = self._settings
         found = read_policies(settings.directory, settings.file, settings.limits)
         declared = self._context.declarations
@@ -233,8 +233,9 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """The default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop all;
-        and those, as problems."""
+        """Return the default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop
+        all; and those, as problems.
+        """
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
         for name, text in declared.policies.items():
@@ -285,7 +286,7 @@ class PolicyPlugin:
         remarks = self._policies.checked(policy)
         known, self._remarked = self._remarked, frozenset(remarks)
         new = [remark for remark in remarks if remark not in known]
-        errors, warnings = ([one for one in new if (one.severity == Severity.ERROR) is wanted] for wanted in (True, False))
+        errors, warnings = ([item for item in new if (item.severity == Severity.ERROR) is wanted] for wanted in (True, False))
         for level, shown, more in ((logging.ERROR, errors[:_ERRORS], errors[_ERRORS:]), (logging.WARNING, warnings[:1], warnings[1:])):
             for remark in shown:
                 where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
@@ -296,8 +297,8 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """The problems of an evaluation. Of a guest of which a policy needs what is unknown (it is paused, has no balloon device, or was not
-    sampled yet), one remark for all of that: nothing is wrong with the policy or the host.
+    """Yield the problems of an evaluation. Of a guest of which a policy needs what is unknown (it is paused, has no balloon device, or was
+    not sampled yet), one remark for all of that: nothing is wrong with the policy or the host.
     """
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
@@ -315,7 +316,7 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
-    """The guest's fields that are unknown, and because of which its step failed; none if it failed for anything else."""
+    """Return the guest's fields that are unknown, and because of which its step failed; none if it failed for anything else."""
     guest = None if fault.entity is None else snapshot.guests.get(fault.entity.id)
     if guest is None or fault.kind != "type":
         return []

@@ -24,14 +24,14 @@ class Texts:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def usable(self) -> Texts:
-        """The same. Raises `ConfigError` if anything could not be read."""
+        """Return the same. Raises `ConfigError` if anything could not be read."""
         if self.problems:
             raise ConfigError(sorted(self.problems))
         return self
 
 
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
-    """All policies of the operator.
+    """Return all policies of the operator.
 
     :param directory: a folder, of which every `*.policy` is read in name order, hidden ones skipped; none or an absent one holds nothing
     :param file: one policy, which gets the name `50_main_`
@@ -49,7 +49,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
-    """True if nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
+    """Return True if nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
     try:
         reason = untrusted(path) if is_there(path) else ""
     except OSError as error:
@@ -62,7 +62,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """The policies in these files and folders, as a command line names them: a file's name is the policy's, without `.policy`.
+    """Return the policies in these files and folders, as a command line names them: a file's name is the policy's, without `.policy`.
 
     Files that two folders hold under one name are a problem, as is a folder that is absent or holds no policy.
 
@@ -77,7 +77,7 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """The files in a folder whose names end so, in name order; or the file itself. A folder without any is a problem."""
+    """Return the files in a folder whose names end so, in name order; or the file itself. A folder without any is a problem."""
     if not path.is_dir():
         return [path]
     before = len(problems)
@@ -112,7 +112,7 @@ def _read(path: Path, name: str, found: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """The text of a file, a byte order mark included. `-` is standard input.
+    """Return the text of a file, a byte order mark included. `-` is standard input.
 
     :param longest: bytes that the file may have
     :param hint: what the file should be

@@ -27,7 +27,7 @@ GIVERS_SHOWN: Final = 20
 
 
 class NoSuchClass(MomError, ValueError):
-    """A service class that there is not."""
+    """Service class that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The host's figures, in KiB: what it can promise, what is promised to guests, and what is kept for launches that have not come.
+    """Host's figures, in KiB: what it can promise, what is promised to guests, and what is kept for launches that have not come.
 
     Guests that mom has stopped are promised `returning`, for when they come back. `room` is what the host can have at once, by the plugin
     that makes room; None: there is none, and what is available counts. What `undescribed` guests are promised is not known yet, so that
@@ -85,7 +85,7 @@ class Figures:
 
 
 def figures_of(snapshot: Snapshot, kept: Reservations | None, promises: Promises) -> Figures:
-    """The figures of the last cycle. Raises `MomError` while it is not known what the host can promise."""
+    """Return the figures of the last cycle. Raises `MomError` while it is not known what the host can promise."""
     room = None if kept is None else kept.room()
     reservations = () if kept is None else kept.reservations()
     host = snapshot.host
@@ -96,7 +96,7 @@ def figures_of(snapshot: Snapshot, kept: Reservations | None, promises: Promises
     promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # those that are only listed have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has come for a reservation counts by its own promise.
-    reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)
+    reserved = sum(reservation.kept_kib for reservation in reservations if reservation.state.lasts and reservation.guest is None)
     returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction, which alone stops guests
     return Figures(promisable, promised, float(reserved), available, room, promises, undescribed, returning)
 
@@ -205,9 +205,9 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, wanted: Wanted) -> 
 
 
 def _donors(found: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Those that would give what is missing: the cheapest or least important first, and of these the largest."""
+    """Return those that would give what is missing: the cheapest or least important first, and of these the largest."""
     donors: list[Donor] = []
-    for _, kib, entity in sorted((one for one in found if one[1] > 0), key=lambda one: (one[0], -one[1]))[:GIVERS_SHOWN]:
+    for _, kib, entity in sorted((item for item in found if item[1] > 0), key=lambda one: (one[0], -one[1]))[:GIVERS_SHOWN]:
         if missing >= 1:
             donors.append(Donor(entity, math.ceil(min(kib, missing)), promise))
             missing -= kib

@@ -14,7 +14,7 @@ METADATA: Final = "sla_class"
 
 
 class Assigned(NamedTuple):
-    """A guest's class, by name; `unknown` is what was said instead of a class that there is, and `by` who said it."""
+    """Guest's class, by name; `unknown` is what was said instead of a class that there is, and `by` who said it."""
 
     name: str
     by: str
@@ -27,7 +27,7 @@ class Assigned(NamedTuple):
 
 
 class ClassAssignment:
-    """The rules. The first that says something about a guest counts: the section `guests`, the guest's metadata, patterns, the default.
+    """Rules. The first that says something about a guest counts: the section `guests`, the guest's metadata, patterns, the default.
 
     A class that does not exist is the safest that does.
     """
@@ -41,7 +41,7 @@ class ClassAssignment:
         self._default = None if default is None else self._existing(default, "default of the plugin sla")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
-        """The guest's class; None: it has none."""
+        """Return the guest's class; None: it has none."""
         written, metadata = class_in(settings), guest.properties.get(METADATA)
         if written is not None:
             return self._existing(written, "guests: in the YAML file")
@@ -51,7 +51,7 @@ class ClassAssignment:
         return self._by_pattern[matching[-1]] if matching else self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
-        """The classes of all those that have one, by guest id."""
+        """Return the classes of all those that have one, by guest id."""
         return {guest.id: found for guest in guests if (found := self.of(guest, settings_of(guest))) is not None}
 
     def _existing(self, name: str, by: str) -> Assigned:

@@ -116,7 +116,7 @@ ClassName = Annotated[str, AfterValidator(_a_name)]
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """The name of the class under which least can happen to a guest: for those whose class is unknown."""
+    """Return the name of the class under which least can happen to a guest: for those whose class is unknown."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         one = classes[name]

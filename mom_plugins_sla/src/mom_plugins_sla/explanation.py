@@ -20,7 +20,7 @@ class ClassExplainer(Explainer):
 def _of_class(about: About) -> Iterator[str]:
     name, by = about.guest.text("sla_class"), about.guest.text("sla_class_by")
     if not name:
-        if any(one.fields.get("sla_class") for one in about.report.snapshot.guests.values()):
+        if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
             yield "It is of no service class: nothing says one for it."
         return
     why = f", by {printable(by, 200)}" if by else ""

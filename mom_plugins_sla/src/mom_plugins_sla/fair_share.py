@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """The claim of one guest, in KiB: its guarantee, what it uses (and wants at hand), the most that it can have; and what a KiB costs.
+    """Claim of one guest, in KiB: its guarantee, what it uses (and wants at hand), the most that it can have; and what a KiB costs.
 
     `cost` is a ratio above 0. What is guaranteed or used beyond `most` does not count.
     """
@@ -27,7 +27,7 @@ class Claim(NamedTuple):
 
 
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
-    """Each guest's fair share in KiB, in the order of the claims.
+    """Return each guest's fair share in KiB, in the order of the claims.
 
     No share is below its guarantee, unless the guarantees alone are more than there is: then all get the same part of theirs. No share is
     more than the guest can have; together they are `room`, or everything that all can have if that is less. With more room, no share is
@@ -60,7 +60,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
 
 
 def _level(claims: Sequence[Claim], turns: Sequence[float], full: Sequence[float], left: float, keeps: float) -> float:
-    """How high the level rises until all shares together have risen by `left`: from one bend to the next, in their order."""
+    """Return how high the level rises until all shares together have risen by `left`: from one bend to the next, in their order."""
     bends = [(turn, -claim.cost * (1.0 - keeps)) for claim, turn in zip(claims, turns, strict=True)]
     bends += [(end, -claim.cost * keeps) for claim, end in zip(claims, full, strict=True)]
     slope = sum(claim.cost for claim in claims)

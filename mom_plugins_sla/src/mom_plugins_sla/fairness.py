@@ -33,8 +33,8 @@ KEEPS_SHARE = 0.05
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
-    """The fair share of each guest. Guests whose size or maximum is unknown, or that cannot give memory, have none: what they hold is not
-    for others, who would give nothing for that while the host goes short.
+    """Return the fair share of each guest. Guests whose size or maximum is unknown, or that cannot give memory, have none: what they hold
+    is not for others, who would give nothing for that while the host goes short.
 
     :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
     :raises MomError: who holds promises does not tell those of a guest; without them, the shares of all would be wrong
@@ -72,13 +72,13 @@ def _guaranteed_kib(promises: Promises, guest: Guest) -> float:
 
 
 def used_kib(guest: Guest, size: float) -> float:
-    """The memory that the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
+    """Return the memory that the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
     held = _held_kib(guest, size)
     return size if held is None else held * (1 + AT_HAND_SHARE) + AT_HAND_KIB
 
 
 def _kept_kib(guest: Guest, size: float) -> float:
-    """The memory that nobody takes of the guest, in KiB: all that it has, as long as it does not tell."""
+    """Return the memory that nobody takes of the guest, in KiB: all that it has, as long as it does not tell."""
     held = _held_kib(guest, size)
     return size if held is None else min(size, held + max(KEPT_SHARE * held, KEPT_KIB))
 

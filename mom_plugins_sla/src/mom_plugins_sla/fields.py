@@ -41,7 +41,7 @@ FIELDS = (
 
 
 def fields_of(name: str, by: str, one: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
-    """The fields of a guest of this class.
+    """Return the fields of a guest of this class.
 
     :param by: who says that it is of it
     :param maximum_kib: the most memory that the guest can have, as far as it is known

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
-    """How many guests are of which class, the most frequent first; nothing where no guest has one."""
+    """Yield how many guests are of which class, the most frequent first; nothing where no guest has one."""
     from mom_daemon import StatusPart
 
     counted = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())

@@ -86,7 +86,7 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        """The policies that are switched on: those for CPUs and disks read fields that only the plugin qos has."""
+        """Return the policies that are switched on: those for CPUs and disks read fields that only the plugin qos has."""
         on = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in on.items() if is_on}
@@ -106,7 +106,7 @@ class SlaPlugin:
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
     def _wrong_file(self) -> str:
-        """Why the classes of the file are not in force; empty: they are, or there are none to be."""
+        """Return why the classes of the file are not in force; empty: they are, or there are none to be."""
         shared = self._shared
         return "" if shared is None or not shared.wrong else f"the classes stay as they were: {shared.wrong}"
 
@@ -119,7 +119,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The class of each guest, and what it promises. Who is promised nothing is named, too: no word would be a failure."""
+        """Return the class of each guest, and what it promises. Who is promised nothing is named, too: no word would be a failure."""
         # By these, the policies for CPUs and disks let go of a guest that has no class any more.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
@@ -135,7 +135,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """The host's lack, as the last cycle saw it, and why the file of classes is not in force."""
+        """Return the host's lack, as the last cycle saw it, and why the file of classes is not in force."""
         self._look()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
@@ -165,7 +165,7 @@ class SlaPlugin:
     def mom_report(self, report: Report) -> None:
         """Note by what guests are admitted: not by a cycle in which the hypervisor has listed none, as if nothing were promised here."""
         conditions = () if report.verdict is None else report.verdict.conditions
-        if report.snapshot.guests or not any(one.name == GUESTS_UNKNOWN and not one.over for one in conditions):
+        if report.snapshot.guests or not any(condition.name == GUESTS_UNKNOWN and not condition.over for condition in conditions):
             self._seen = report.snapshot
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
@@ -197,7 +197,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Which guests are of no class that there is; `mom_check` says what is wrong with the file of classes."""
+        """Yield which guests are of no class that there is; `mom_check` says what is wrong with the file of classes."""
         self._look()
         for guest, one in self._unknown([] if hypervisor is None else hypervisor.guests()):
             yield Finding(Severity.ERROR, f"guest {printable(guest.name)}", self._complaint(one), self._cure())

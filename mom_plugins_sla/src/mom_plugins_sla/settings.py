@@ -89,6 +89,6 @@ SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODE
 
 
 def class_in(settings: GuestSettings) -> str | None:
-    """The name of the class in these settings of a guest."""
+    """Return the name of the class in these settings of a guest."""
     found = getattr(settings, "class", None)
     return found if isinstance(found, str) else None

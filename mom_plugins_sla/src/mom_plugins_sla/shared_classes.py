@@ -13,14 +13,14 @@ from mom_plugins_sla.classes import ClassName, ServiceClass
 
 
 class ClassesFile(StrictModel):
-    """The content of such a file."""
+    """Content of such a file."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
     """Classes by name, as in the settings of the plugin."""
 
 
 class SharedClasses:
-    """The classes of a file, as far as it made sense last. Not for several threads."""
+    """Classes of a file, as far as it made sense last. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -34,7 +34,7 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
         policy = Policy.compile({**beside, **texts}, declarations, limits)
     except PolicyError as error:
         return sorted(error.problems)
-    return [one for one in check_policy(policy) if one.name in texts]
+    return [item for item in check_policy(policy) if item.name in texts]
 
 
 def check_policy(policy: Policy) -> list[PolicyProblem]:

@@ -33,7 +33,7 @@ class Say(Protocol):
 
 
 class DeclaredNames:
-    """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
+    """Declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
 
     def __init__(self, declarations: Declarations | None, say: Say) -> None:
         self._everything_goes = declarations is None
@@ -44,17 +44,17 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
-        """A question for a hint; empty where no known name is like this one, or to find one would take too long."""
+        """Return a question for a hint; empty where no known name is like this one, or to find one would take too long."""
         key = (what, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
             # One that is equal is bound elsewhere, and not here.
-            others = sorted(one for one in known() if one != name and len(one) <= _LONGEST)[:_COMPARED]
-            close = [one for one in others if one.lower() == name.lower()] or get_close_matches(name, others, 1)
+            others = sorted(item for item in known() if item != name and len(item) <= _LONGEST)[:_COMPARED]
+            close = [other for other in others if other.lower() == name.lower()] or get_close_matches(name, others, 1)
             self._suggested[key] = f"did you mean {close[0]}?" if close else ""
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """A hint for a declared name that stands alone: whose field it is, and that names are texts; empty for any other."""
+        """Return a hint for a declared name that stands alone: whose field it is, and that names are texts; empty for any other."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -62,11 +62,11 @@ class DeclaredNames:
         return "; ".join(hints)
 
     def declares(self, scope: Scope, name: str) -> bool:
-        """True if a field can be read."""
+        """Return True if a field can be read."""
         return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """The newest value of a field, as far as it is known."""
+        """Return the newest value of a field, as far as it is known."""
         spec = self._fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:

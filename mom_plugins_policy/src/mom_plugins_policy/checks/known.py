@@ -31,7 +31,7 @@ class Knowledge:
                 self.store.learn(("not nil", key), True)
 
     def is_known(self, value: Value) -> bool:
-        """True if a value is not nil here."""
+        """Return True if a value is not nil here."""
         return ("not nil", value.identity) in self.store
 
     def join(self, one: Mapping[Key, Any], other: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
@@ -51,7 +51,7 @@ class Knowledge:
 
     @contextlib.contextmanager
     def scoped(self) -> Iterator[None]:
-        """A new scope."""
+        """Yield a new scope."""
         chain = self.chain
         self._scopes += 1
         self.chain = [*chain, self._scopes]
@@ -71,7 +71,7 @@ class Knowledge:
         return before  # type: ignore[no-any-return]  # of a variable it is a value
 
     def lookup(self, name: str) -> Value | None:
-        """The value of a variable; None if it cannot have one."""
+        """Return the value of a variable; None if it cannot have one."""
         result: Value | None = None
         for scope in reversed(self.chain) if name != "nil" else ():
             value = self.store.get(("variable", scope, name))
@@ -82,7 +82,7 @@ class Knowledge:
         return result
 
     def narrowed(self, value: Value) -> Value:
-        """A value that is read, with what is known of it here."""
+        """Return a value that is read, with what is known of it here."""
         if value.types & NIL and value.types != NIL and self.is_known(value):
             return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
         return value

@@ -17,7 +17,7 @@ _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
 @dataclass(slots=True)
 class Names:
-    """The names in policies: where they are bound and defined, and which are read and called."""
+    """Names in policies: where they are bound and defined, and which are read and called."""
 
     read: set[str] = field(default_factory=set)
     called: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class Names:
 
 
 def survey(program: Program) -> Names:
-    """The names in a program."""
+    """Return the names in a program."""
     names = Names()
     doing: set[str] = set()
     for form in program.forms:
@@ -49,7 +49,7 @@ def survey(program: Program) -> Names:
         todo = [(form, True)]
         while todo:
             item, top = todo.pop()
-            todo.extend((one, False) for one in _looked_at(names, item, program.roles.get(item.index), top))
+            todo.extend((entry, False) for entry in _looked_at(names, item, program.roles.get(item.index), top))
     names.libraries = {form.text.name for form in program.forms} - doing
     return names
 
@@ -93,7 +93,7 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
 
 
 def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
-    """All remarks on the names in policies."""
+    """Yield all remarks on the names in policies."""
     for form, top in names.variables:
         unread = form.name not in names.read and not form.name.startswith("_")
         if unread and not (top and form.text.name in names.libraries):

@@ -29,5 +29,5 @@ is on the page `docs/policy-checks.md`."""
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:
-    """A remark on a form, as severe as its rule unless it is said how."""
+    """Return a remark on a form, as severe as its rule unless it is said how."""
     return PolicyProblem(*form.source, rule, message, str(severity or RULES[rule]), hint)

@@ -18,14 +18,14 @@ NO_KEYS: Final[Keys] = frozenset()
 
 
 class EntityKey(NamedTuple):
-    """The host, or the guest of a loop, by how many loops are around it."""
+    """Host, or the guest of a loop, by how many loops are around it."""
 
     scope: Scope
     number: int = 0
 
 
 class FieldKey(NamedTuple):
-    """A field of an entity."""
+    """Field of an entity."""
 
     entity: EntityKey
     name: str
@@ -58,17 +58,17 @@ class Value:
         return self if self.key is None else self.key
 
     def can_be(self, truth: bool) -> bool:
-        """True if it can be true, or false."""
+        """Return True if it can be true, or false."""
         if self.constant is not None:
             return bool(self.constant[0]) is truth
         return not truth if self.types == NIL else truth or bool(self.types & ~(ENTITY | FUNCTION))
 
     def keys(self, truth: bool) -> Keys:
-        """The values that are not nil where it is true, or false."""
+        """Return the values that are not nil where it is true, or false."""
         return self.if_true | self.existing() if truth else self.if_false
 
     def existing(self) -> Keys:
-        """The values that are not nil where this one is not."""
+        """Return the values that are not nil where this one is not."""
         return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
 
 
@@ -77,7 +77,7 @@ NOT_BOUND: Final = Value(UNBOUND)
 
 
 def constant(value: object) -> Value:
-    """A value that is known."""
+    """Return a value that is known."""
     if value is None:
         return NIL_VALUE
     types = INT if isinstance(value, int) else FLOAT if isinstance(value, float) else STRING if isinstance(value, str) else LIST
@@ -90,12 +90,12 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
         return then
 
     def of(first: Keys | None, second: Keys | None) -> Keys:
-        """The keys of the two values; None of one that it cannot be."""
+        """Return the keys of the two values; None of one that it cannot be."""
         chosen, other = (None if one is None else one | own for one, own in ((first, if_true), (second, if_false)))
         return chosen or other or NO_KEYS if chosen is None or other is None else chosen & other
 
     def where(truth: bool) -> Keys:
-        return of(*(one.keys(truth) if one.can_be(truth) else None for one in (then, otherwise)))
+        return of(*(item.keys(truth) if item.can_be(truth) else None for item in (then, otherwise)))
 
     return Value(
         then.types | otherwise.types,
@@ -104,10 +104,10 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
         doubt=then.doubt or otherwise.doubt,
         if_true=where(True),
         if_false=where(False),
-        if_there=of(*(one.existing() if one.types != NIL else None for one in (then, otherwise))),
+        if_there=of(*(item.existing() if item.types != NIL else None for item in (then, otherwise))),
     )
 
 
 def bound(value: Value) -> Value:
-    """The value of a variable that may be unbound, where it is not."""
+    """Return the value of a variable that may be unbound, where it is not."""
     return replace(value, types=value.types & ~UNBOUND) if value.types & UNBOUND else value

@@ -52,11 +52,11 @@ _INSTEAD: Final = {
 
 
 class _Fails(Exception):
-    """The form that was walked over fails for certain."""
+    """A form that was walked over fails for certain."""
 
 
 class _TooFar(Exception):
-    """The program is too long, too deep or too clever to be followed further."""
+    """Program too long, too deep or too clever to be followed further."""
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Walk:
         """By the number of each function that was called, how many calls of it are inside each other now."""
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
-        self._definition_of = {one.form.index: one for one in program.functions()}
+        self._definition_of = {function.form.index: function for function in program.functions()}
         self._now.bind("Host", Value(ENTITY, entity=EntityKey(Scope.HOST)))
         self._now.bind("Guests", Value(OTHER, held="Guests"))
         for name in CALLABLES:
@@ -131,7 +131,7 @@ class Walk:
             self.remarks[key] = made
 
     def _wrong(self, form: Form, kind: str, message: str, where: Form | None = None, hint: str = "") -> _Fails:
-        """A form fails for certain, here."""
+        """Note that a form fails for certain."""
         self.say(kind, where or form, message, hint)
         return _Fails()
 
@@ -211,7 +211,7 @@ class Walk:
         return self._word(form, arguments)  # what cannot be called does not hide a word
 
     def _word(self, form: Form, arguments: Sequence[Form]) -> Value:
-        """A list whose head is no variable: special form, builtin or a function."""
+        """Return a list whose head is no variable: special form, builtin or a function."""
         name = form.items[0].name
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
@@ -250,7 +250,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """The value of a form or body where these values are not nil, None if it fails, and its changes. Everything is undone."""
+        """Return the value of a form or body where these values are not nil, None if it fails, and its changes. Everything is undone."""
         self._now.store.begin()
         self._now.know(keys)
         value = None
@@ -274,7 +274,7 @@ class Walk:
         return self._bind(name, self._value(given))
 
     def _bind(self, name: Form, value: Value) -> Value:
-        """The value of a variable that a `let` or `defvar` binds."""
+        """Return the value of a variable that a `let` or `defvar` binds."""
         key = (self._now.chain[-1], name.name)
         before = self._now.store.get(("variable", *key))
         if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == name.text.name:
@@ -341,7 +341,7 @@ class Walk:
 
     def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Value:
         # One under a condition, in a loop or in a function may have been evaluated before, on another way to here.
-        perhaps = [one for one in self.program.definitions.get(name, ()) if not one.unconditional]
+        perhaps = [item for item in self.program.definitions.get(name, ()) if not item.unconditional]
         candidates: Sequence[Definition] = list(dict.fromkeys([*perhaps, *self._now.store.get(("function", name), ())]))
         if self._afterwards:  # what nothing called so far may have been meant for before a later policy defined it anew
             candidates = self.program.definitions.get(name, ())
@@ -351,7 +351,7 @@ class Walk:
             nobody = f"there is no {owner} here: (with Guests {owner} …) goes through all guests" if dot else ""
             hint = later or nobody or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
-        fitting = [one for one in candidates if len(one.parameters) == len(arguments)]
+        fitting = [candidate for candidate in candidates if len(candidate.parameters) == len(arguments)]
         if not fitting:
             wanted = len(candidates[-1].parameters)
             s = "" if wanted == 1 else "s"
@@ -359,14 +359,14 @@ class Walk:
         values = [self._value(argument) for argument in arguments]
         if len(fitting) == 1:
             return self._body(fitting[0], values)
-        for one in fitting:  # which of them it is, is not known here
-            self._branch(partial(self._body, one, values), NO_KEYS)
-        for one in fitting:
-            self._forget_assigned(one.body)
+        for entry in fitting:  # which of them it is, is not known here
+            self._branch(partial(self._body, entry, values), NO_KEYS)
+        for entry in fitting:
+            self._forget_assigned(entry.body)
         return replace(self._unknown)
 
     def _body(self, definition: Definition, values: Sequence[Value]) -> Value:
-        """The value of a function's body."""
+        """Return the value of a function's body."""
         if self._active[definition.number] >= _CALLS:
             self._forget_assigned(definition.body)
             return replace(self._unknown)
@@ -403,7 +403,7 @@ class Walk:
         return self._function(form, word, values, arguments)
 
     def _function(self, form: Form, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> Value:
-        """The value of a function, whose arguments are evaluated already."""
+        """Return the value of a function, whose arguments are evaluated already."""
         if word.strict is not None and len(args) >= word.strict:
             for arg, place in zip(args, places, strict=True):
                 self._look_for_nil(form, arg, place)

@@ -36,8 +36,8 @@ def check_command(
     """
     given = given_policies(paths, config_path, defaults=with_default_policies)
     remarks = check(given.texts, given.declarations, given.limits)
-    errors = [one for one in remarks if one.severity == Severity.ERROR]
-    warnings = [one for one in remarks if one.severity != Severity.ERROR]
+    errors = [remark for remark in remarks if remark.severity == Severity.ERROR]
+    warnings = [remark for remark in remarks if remark.severity != Severity.ERROR]
     if as_json:
         click.echo(json.dumps(_as_json(errors, warnings, given), indent=2))
     else:
@@ -48,10 +48,10 @@ def check_command(
 
 def _show(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], given: Given) -> None:
     """Errors first, then warnings, and how many there are."""
-    for one in (*errors, *warnings):
-        click.echo(told(one.source, f"{one.severity}: {one.message} [{one.kind}]", given.texts, given.files))
-        if one.hint:
-            click.echo(f"    {printable(one.hint, 500)}")
+    for item in (*errors, *warnings):
+        click.echo(told(item.source, f"{item.severity}: {item.message} [{item.kind}]", given.texts, given.files))
+        if item.hint:
+            click.echo(f"    {printable(item.hint, 500)}")
     found = [_count(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]
     click.echo(f"{_count(len(given.texts), 'policy', 'policies')}: {', '.join(found) or 'no errors, no warnings'}")
 
@@ -63,8 +63,8 @@ def _count(number: int, one: str, several: str = "") -> str:
 def _as_json(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], given: Given) -> dict[str, Any]:
     return {
         "policies": [{"name": name, "file": given.files.get(name)} for name in sorted(given.texts)],
-        "errors": [_plain(one, given) for one in errors],
-        "warnings": [_plain(one, given) for one in warnings],
+        "errors": [_plain(error, given) for error in errors],
+        "warnings": [_plain(warning, given) for warning in warnings],
         "counts": {"errors": len(errors), "warnings": len(warnings)},
     }
 

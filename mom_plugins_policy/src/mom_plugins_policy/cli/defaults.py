@@ -43,7 +43,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
 
 def _first_sentence(text: str) -> str:
-    """The description of a policy: the first sentence of the first comment that has its lines for itself."""
+    """Return the description of a policy: the first sentence of the first comment that has its lines for itself."""
     lines = [line.strip("# ") for line in text.splitlines() if line.startswith("#")]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
     return paragraph.partition(". ")[0].rstrip(".")

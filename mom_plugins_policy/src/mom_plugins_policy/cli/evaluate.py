@@ -68,7 +68,7 @@ def _as_json(result: Result, given: Given) -> dict[str, object]:
 
 def _show(result: Result, given: Given, *, only_values: bool) -> None:
     if result.decisions:
-        rows = [(one.entity.name, one.control, amount(one.value), str(one.source)) for one in result.decisions]
+        rows = [(decision.entity.name, decision.control, amount(decision.value), str(decision.source)) for decision in result.decisions]
         print_table(("decisions", "control", "value", "by"), rows)
     elif not only_values and not result.stopped:
         click.echo("no decisions")

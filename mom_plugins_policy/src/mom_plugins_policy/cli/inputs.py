@@ -51,7 +51,7 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(slots=True)
 class Given:
-    """The policies that a verb is about: texts and their files by name, and what they are compiled with."""
+    """Policies that a verb is about: texts and their files by name, and what they are compiled with."""
 
     texts: dict[str, str]
     files: dict[str, str]
@@ -59,7 +59,7 @@ class Given:
     limits: PolicyLimits
 
     def compiled(self, taken: Snapshot) -> Policy:
-        """The policies as one program; mistakes are shown, and end the command with exit code 2.
+        """Return the policies as one program; mistakes are shown, and end the command with exit code 2.
 
         :param taken: the fields in it count as declared, too
         """
@@ -77,14 +77,14 @@ class Given:
         sys.exit(EXIT_MISUSE)
 
     def told(self, fault: Fault) -> str:
-        """A mistake with its place and the line."""
+        """Return a mistake with its place and the line."""
         return told(fault.source, fault.told, self.texts, self.files)
 
 
 def given_policies(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> Given:
-    """The policies in these files and folders; without any, those of the configuration; without one, the plugins' default policies.
+    """Return the policies in these files and folders; without any, those of the configuration; without one, the plugins' default policies.
 
     :param defaults: the default policies beside those in files
     :param needed: without files there is something to do; otherwise none are used then
@@ -116,7 +116,7 @@ def given_policies(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
+    """Return the policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -128,14 +128,14 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
 
 def configured(path: str | None) -> Config | None:
-    """The configuration that is named, or else the usual one; None if there is none."""
+    """Return the configuration that is named, or else the usual one; None if there is none."""
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
 def limits_of(config: Config | None) -> PolicyLimits:
-    """The limits of policies, by the configuration."""
+    """Return the limits of policies, by the configuration."""
     if config is None or "policy" not in config.plugins:
         return DEFAULT_LIMITS
     settings: Any = config.plugins["policy"].settings
@@ -144,14 +144,14 @@ def limits_of(config: Config | None) -> PolicyLimits:
 
 
 def with_fields_of(taken: Snapshot, declarations: Declarations) -> Declarations:
-    """The declarations, and all fields that occur in a snapshot or its history besides."""
-    occurring = [field for one in (taken, *taken.history) for field in fields_in(one)]
+    """Return the declarations, and all fields that occur in a snapshot or its history besides."""
+    occurring = [field for item in (taken, *taken.history) for field in fields_in(item)]
     found = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
     return dataclasses.replace(declarations, fields={**found, **declarations.fields})
 
 
 def given_snapshot(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
-    """The snapshot that a verb is to use: from a file, of this host, or the example.
+    """Return the snapshot that a verb is to use: from a file, of this host, or the example.
 
     :raises ConfigError: with all that is wrong with the file
     """
@@ -170,7 +170,7 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
 
 
 def live_snapshot(config_path: str | None) -> Snapshot:
-    """A snapshot of this host by the plugins of a configuration, the second of two samples, so that rates are known.
+    """Return a snapshot of this host by the plugins of a configuration, the second of two samples, so that rates are known.
 
     No policy is evaluated and nothing is changed; a mom that runs is not disturbed.
     """

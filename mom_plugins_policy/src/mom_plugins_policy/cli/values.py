@@ -14,7 +14,7 @@ from mom_plugins_policy.language.values import Disk, Guests, show
 
 
 def written_value(value: Any) -> str:
-    """A value as a policy would write it."""
+    """Return a value as a policy would write it."""
     if isinstance(value, list | tuple | Guests):
         return f"[{' '.join(map(written_value, value))}]"
     if isinstance(value, str):
@@ -25,9 +25,9 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """A value that was decided: numbers so that digits can be counted, limits of each disk by their names."""
-    if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
-        limits = [(one.get("name"), {key: kib for key, kib in one.items() if key not in {"name", "path"}}) for one in value]
+    """Return a value that was decided: numbers so that digits can be counted, limits of each disk by their names."""
+    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+        limits = [(item.get("name"), {key: kib for key, kib in item.items() if key not in {"name", "path"}}) for item in value]
         return "; ".join(
             f"{name}: {', '.join(f'{key} {amount(limit)}' for key, limit in known.items() if limit is not None)}" for name, known in limits
         )
@@ -37,7 +37,8 @@ def amount(value: Value) -> str:
 
 
 def plain(value: Any, files: Mapping[str, str]) -> Any:
-    """A value, or a record of such, as JSON: entities by name, a place among its record's fields, as text what JSON has no number for.
+    """Return a value, or a record of such, as JSON: entities by name, a place among its record's fields, as text what JSON has no number
+    for.
 
     :param files: the files that policies come from, by name
     """
@@ -57,7 +58,7 @@ def plain(value: Any, files: Mapping[str, str]) -> Any:
         of = {"kind": value.kind, "message": value.message, "guest": value.guest, "values": value.values}
         return plain({**of, "source": value.source}, files)
     if is_dataclass(value):
-        return plain({one.name: getattr(value, one.name) for one in fields(value)}, files)
+        return plain({field.name: getattr(value, field.name) for field in fields(value)}, files)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return plain(value._asdict(), files)
     if isinstance(value, list | tuple | Guests):

@@ -74,12 +74,12 @@ class Program:
     """The functions that do something beside giving a value, once that was asked for."""
 
     def functions(self) -> Iterator[Definition]:
-        """All definitions."""
+        """Yield all definitions."""
         for several in self.definitions.values():
             yield from several
 
     def assigned_in(self, form: Form) -> set[str]:
-        """The names that evaluating a form may assign with `set`."""
+        """Return the names that evaluating a form may assign with `set`."""
         found: set[str] = set()
         called: list[str] = []
         for item in all_in([form] if self.assigned else []):
@@ -94,7 +94,7 @@ class Program:
         return found
 
     def reached(self, names: Iterable[str]) -> Iterator[str]:
-        """The functions of these names, and all that they call."""
+        """Yield the functions of these names, and all that they call."""
         todo, seen = [*names], set[str]()
         while todo:
             name = todo.pop()
@@ -104,18 +104,18 @@ class Program:
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def changes(self, form: Form) -> bool:
-        """True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
+        """Return True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
         if self._changing is None:
             self._changing = self._find_changing()
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
 
     def _does(self, form: Form) -> bool:
-        """True if a form does so itself, without what is inside it and what it calls."""
+        """Return True if a form does so itself, without what is inside it and what it calls."""
         roles, method = self.roles.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
         return (roles is not None and bool(roles.assigned)) or (method is not None and method.writes and method.store != "memory")
 
     def _find_changing(self) -> set[str]:
-        """The functions whose bodies, or what they call, do so."""
+        """Return the functions whose bodies, or what they call, do so."""
         callers: dict[str, list[str]] = {}
         found: set[str] = set()
         for definition in self.functions():
@@ -133,7 +133,7 @@ class Program:
 
 
 def _head(form: Form) -> str:
-    """The name that a list begins with; empty for anything else."""
+    """Return the name that a list begins with; empty for anything else."""
     return form.items[0].name if form.items else ""
 
 
@@ -153,7 +153,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """A program in which extensions of the language are named somewhere: its forms, expanded, and the words that are not its own.
+    """Return a program in which extensions of the language are named somewhere: its forms, expanded, and the words that are not its own.
 
     A function of an extension's name may be called before its definition is evaluated, so one anywhere is enough.
     """
@@ -166,14 +166,14 @@ def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Wor
 
 
 def _may_be_callable(name: str) -> bool:
-    """True if the value of a variable or attribute can be called."""
+    """Return True if the value of a variable or attribute can be called."""
     first, *rest = name.split(".")
     return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
 
 
 @dataclass(slots=True, eq=False)
 class _NamesAround:
-    """The names that are bound around a form in its function: the first so many of one list of them, and those around these.
+    """Names that are bound around a form in its function: the first so many of one list of them, and those around these.
 
     A `let` of thousands of pairs has as many different such sets, as each value sees the names before its own; they share one list.
     """
@@ -319,7 +319,7 @@ class _Survey:
 def _choose_inlining(program: Program) -> None:
     """Decide which functions are compiled into their callers, and so which names the others share with them."""
     definitions = program.definitions
-    program.alone.update(name for name, several in definitions.items() if not all(one.unconditional for one in several))
+    program.alone.update(name for name, several in definitions.items() if not all(item.unconditional for item in several))
     order = _callees_first(program)
     for size in _INLINE_SIZES:
         total = _expanded(program, order, size)
@@ -360,8 +360,10 @@ def _callees_first(program: Program) -> list[str]:
 
 
 def _callees(program: Program, name: str) -> Iterator[str]:
-    """The functions that a function calls."""
-    return iter(dict.fromkeys(callee for one in program.definitions[name] for callee in one.calls if callee in program.definitions))
+    """Return the functions that a function calls."""
+    return iter(
+        dict.fromkeys(callee for definition in program.definitions[name] for callee in definition.calls if callee in program.definitions)
+    )
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:

@@ -32,7 +32,7 @@ from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, Fu
 
 
 def _held(word: FunctionWord) -> Function:
-    """The value of a predefined variable."""
+    """Return the value of a predefined variable."""
     compute = write_to_log if word.name == "debug" else word.compute
     return Function(word.name, lambda arguments, site: compute(*arguments), word)
 
@@ -45,7 +45,7 @@ _numbers = count(1)
 
 
 class Compiled:
-    """The code of a program: what to run, and what its lines mean.
+    """Code of a program: what to run, and what its lines mean.
 
     :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
     """

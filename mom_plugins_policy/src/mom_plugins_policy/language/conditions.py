@@ -24,7 +24,7 @@ _SHOWN: Final = 70  # characters of a condition
 
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """A field of the host or of the request's entity, as a condition names it."""
+    """Field of the host or of the request's entity, as a condition names it."""
 
     text: str
     name: str
@@ -33,7 +33,7 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition that led to a request, the truth it had then, and the fields in it."""
+    """Condition that led to a request, the truth it had then, and the fields in it."""
 
     text: str
     truth: bool
@@ -57,7 +57,7 @@ def conditions_in(program: Program) -> Mapping[int, Sequence[Condition]]:
 
 
 class _Outline:
-    """The requests of a program, and the choices around each."""
+    """Requests of a program, and the choices around each."""
 
     def __init__(self, program: Program) -> None:
         self._program = program

@@ -54,7 +54,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """A policy that cannot be used. It holds all that is wrong; `kind`, `name`, `line`, `column` and `message` are those of the first.
+    """Policy that cannot be used. It holds all that is wrong; `kind`, `name`, `line`, `column` and `message` are those of the first.
 
     :param faults: at least one, in the order of the policies' names and texts
     """
@@ -75,7 +75,7 @@ class PolicyError(MomError):
 
 
 class Trouble(Exception):
-    """An error of generated code or its runtime, where Python has none that says the same.
+    """Error of generated code or its runtime, where Python has none that says the same.
 
     :param kind: one of `KINDS`
     :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
@@ -91,7 +91,7 @@ class Trouble(Exception):
 
 
 def kind_of(error: Exception) -> str:
-    """The kind of an error that an evaluation raised."""
+    """Return the kind of an error that an evaluation raised."""
     known = next((kind for kind, types, _ in _OF_PYTHON if isinstance(error, types)), "internal")
     return error.kind if isinstance(error, Trouble) else known
 

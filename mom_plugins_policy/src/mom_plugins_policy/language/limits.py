@@ -41,7 +41,7 @@ class PolicyLimits(StrictModel):
     """Different controls and different notes per entity."""
 
     def beside(self) -> PolicyLimits:
-        """Those of a second set of policies: half of the time, as the decisions of those in force wait for it."""
+        """Return those of a second set of policies: half of the time, as the decisions of those in force wait for it."""
         return self.model_copy(update={"seconds": self.seconds / 2})
 
 

@@ -30,7 +30,7 @@ _CODES = 4  # kept, at up to some MiB: those in force, those a client checks and
 
 
 class Result:
-    """The result of one evaluation.
+    """Result of one evaluation.
 
     `values`: one per top-level form that was evaluated, as Python values; `errors`: everything that went wrong; `decisions`: what may be
     applied. An error outside of all loops over `Guests` ends the evaluation: `stopped` is true. What had been decided for guests by
@@ -123,7 +123,7 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """A program and what it was compiled to. It depends on texts and limits alone, so policies of the same texts share it.
+    """Program and what it was compiled to. It depends on texts and limits alone, so policies of the same texts share it.
 
     :param empty: the names of texts in which nothing is but comments
     """
@@ -216,7 +216,7 @@ class Policy:
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Which scope a control belongs to (None: any), and whether its values are cut to integers."""
+        """Return which scope a control belongs to (None: any), and whether its values are cut to integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
@@ -251,7 +251,7 @@ class Policy:
 
 @lru_cache(maxsize=_CODES)
 def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
-    """The code of texts in name order, from among the last ones where it is."""
+    """Return the code of texts in name order, from among the last ones where it is."""
     if len(texts) > limits.policies:
         raise PolicyError([Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, and {limits.policies:,} are allowed")])
     faults: list[Fault] = []
@@ -284,10 +284,10 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """True if a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
+    """Return True if a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
     if scope is Scope.HOST:
-        return any(name in one.host.fields for one in (snapshot, *older))
-    return any(name in guest.fields for one in (snapshot, *older) for guest in one.guests.values())
+        return any(name in item.host.fields for item in (snapshot, *older))
+    return any(name in guest.fields for item in (snapshot, *older) for guest in item.guests.values())
 
 
 def _wrong_name(name: str) -> str:

@@ -39,7 +39,7 @@ _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
 
 def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
-    """The top-level forms of one policy text.
+    """Return the top-level forms of one policy text.
 
     :param name: the policy's name, for positions
     :param first_index: what the first form's `index` is, when several texts are read into one program
@@ -114,7 +114,7 @@ def _literal(what: int | None, token: str, whole: SourceText, start: int, limits
 
 
 def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
-    """The text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
+    """Return the text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
     if len(text) > limits.text:
         what = f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)"
         raise _refusal("limit", SourceText(name, ""), 0, what)

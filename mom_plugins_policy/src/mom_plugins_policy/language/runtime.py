@@ -61,7 +61,7 @@ def fail(kind: str, message: str) -> NoReturn:
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """A place in the generated code that can fail: its form, and how the form's operands can be computed again for the message."""
+    """Place in the generated code that can fail: its form, and how the form's operands can be computed again for the message."""
 
     form: Form
     operands: Sequence[tuple[Form, str]] = ()
@@ -132,7 +132,7 @@ class Evaluation:
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
     def is_late(self) -> bool:
-        """True if the evaluation has taken longer than it may."""
+        """Return True if the evaluation has taken longer than it may."""
         return time.monotonic() > self._deadline
 
     def look(self, error: Exception | None = None) -> None:
@@ -142,7 +142,7 @@ class Evaluation:
             raise late.with_traceback(None if error is None else error.__traceback__)
 
     def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """The values that a loop goes over, with a look at the clock before each `most` of them."""
+        """Return the values that a loop goes over, with a look at the clock before each `most` of them."""
         return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
 
     def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
@@ -161,7 +161,7 @@ class Evaluation:
         return self.slice
 
     def enter_step(self, left: int) -> int:
-        """A guest's step of an outermost loop over Guests begins: it has a budget of its own."""
+        """Begin a guest's step of an outermost loop over Guests, with a budget of its own."""
         if self._outer is None:
             self._outer = (self._used + self.slice - max(left, 0), self._allowed)
         else:
@@ -172,7 +172,7 @@ class Evaluation:
         return self.slice
 
     def leave_steps(self, left: int) -> int:
-        """An outermost loop over Guests ends: what was left before it counts again."""
+        """Return an outermost loop over Guests ends: what was left before it counts again."""
         if self._outer is None:
             return left
         self._used, self._allowed = self._outer
@@ -227,7 +227,7 @@ class Evaluation:
         return size
 
     def too_deep(self) -> NoReturn:
-        """A function call is nested too deep."""
+        """Fail: a function call is nested too deep."""
         raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
 
     # --- errors ----------------------------------------------------------------------------------------------------------------
@@ -249,11 +249,11 @@ class Evaluation:
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
-        """The fault for an error outside of all loops over Guests."""
+        """Return the fault for an error outside of all loops over Guests."""
         return self._fault(error, self._site(error), None)
 
     def _site(self, error: Exception) -> int:
-        """Where it happened: the innermost place of the program that the traceback goes through."""
+        """Return where it happened: the innermost place of the program that the traceback goes through."""
         lines: Mapping[int, int] = self._code.namespace["LINES"]
         found = [lines.get(line, -1) for _, line in self._frames(error)]
         if isinstance(error, Trouble) and error.of_call and len(found) > 1:
@@ -261,7 +261,7 @@ class Evaluation:
         return found[-1] if found else -1
 
     def _frames(self, error: Exception) -> list[tuple[FrameType, int]]:
-        """The frames of generated code in the traceback, and the line in each."""
+        """Return the frames of generated code in the traceback, and the line in each."""
         return [(frame, line) for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self._code.filename]
 
     def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
@@ -298,7 +298,7 @@ class Evaluation:
     # --- values ----------------------------------------------------------------------------------------------------------------
 
     def grown(self, value: Any_) -> Any_:
-        """A value that a policy built and keeps: refused if it is too large."""
+        """Return a value that a policy built and keeps: refused if it is too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
@@ -375,11 +375,11 @@ class Evaluation:
         """Count the comparisons of several values, of which some may be lists: each takes as long as the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
-            weights = [self._weigh(one) for one in lists]
+            weights = [self._weigh(item) for item in lists]
             self.charge((sum(weights) - max(weights)) >> 2)
 
     def iterate(self, value: Any_) -> Any_:
-        """The elements that `with` goes over."""
+        """Return the elements that `with` goes over."""
         kind = value.__class__
         if kind is Guests:
             return value.members
@@ -390,7 +390,7 @@ class Evaluation:
         raise Trouble("type", f"`with` goes over Guests, a list or a string, not over {show(value)},")
 
     def collected(self, values: list[Any_]) -> list[Any_]:
-        """The list that `with` has built."""
+        """Return the list that `with` has built."""
         self._weigh(values)
         self.build(ELEMENT * len(values))
         return values
@@ -440,7 +440,7 @@ class Evaluation:
         return value
 
     def method(self, entity: Host | Guest, name: str) -> Function:
-        """A method of an entity, as a value."""
+        """Return a method of an entity, as a value."""
         implementation: Callable[..., Any_] = getattr(self, f"do_{name.lower()}")
 
         def call(arguments: tuple[Any_, ...], site: int) -> Any_:
@@ -449,7 +449,7 @@ class Evaluation:
         return Function(name, call, ENTITY_METHODS[name])
 
     def disk_method(self, disk: Disk, name: str) -> Function:
-        """A setter of a disk, as a value."""
+        """Return a setter of a disk, as a value."""
 
         def call(arguments: tuple[Any_, ...], site: int) -> None:
             if len(arguments) != 1:
@@ -462,14 +462,14 @@ class Evaluation:
         return Function(name, call)
 
     def field(self, entity: Host | Guest, name: str, default: Any_ = None) -> Any_:
-        """A field of the host or of a guest."""
+        """Return a field of the host or of a guest."""
         return self._fields(entity).get(name, default)
 
     def _fields(self, entity: Host | Guest) -> Mapping[str, Any_]:
         return self.snapshot.guests[entity.id].fields if entity.__class__ is Guest else entity.fields
 
     def disks(self, guest: Guest) -> Any_:
-        """A guest's `io_tune`: nil, or one object per disk, the same ones throughout an evaluation."""
+        """Return a guest's `io_tune`: nil, or one object per disk, the same ones throughout an evaluation."""
         if guest.id not in self.disks_of:
             found = self.field(guest, "io_tune")
             if isinstance(found, Sequence) and not isinstance(found, str):
@@ -499,8 +499,8 @@ class Evaluation:
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):
             found = (guests.get(entity.id) for guests in self._older)
-            samples = (one for one in found if one is not None and one.incarnation == entity.incarnation)
-        values = [one.fields.get(field) for one in samples]
+            samples = (item for item in found if item is not None and item.incarnation == entity.incarnation)
+        values = [sample.fields.get(field) for sample in samples]
         known = [value for value in (*values, self.field(entity, field)) if value is not None]
         # Not by `sum`, which rounds otherwise since Python 3.12.
         return float(reduce(operator.add, known, 0) / len(known)) if known else 0.0
@@ -511,11 +511,11 @@ class Evaluation:
             raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
-        """The requests for one control, by entity id."""
+        """Return the requests for one control, by entity id."""
         return self._of_name(self.controls, name, "controls")
 
     def variable(self, name: Hashable) -> dict[str, Any_]:
-        """The notes of one name, by entity id."""
+        """Return the notes of one name, by entity id."""
         return self._of_name(self.variables, name, "notes")
 
     def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, what: str) -> dict[str, Any_]:
@@ -582,7 +582,7 @@ class Evaluation:
         self._room -= max(growth, 0)  # a guest's notes are not kept if its step fails, so that those that shrink make no room
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """The values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
+        """Return the values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
         found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = found
         return found

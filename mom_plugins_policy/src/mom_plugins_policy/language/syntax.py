@@ -13,7 +13,7 @@ from mom_core import Source
 
 
 class FormKind(IntEnum):
-    """The kinds of forms."""
+    """Kinds of forms."""
 
     LITERAL = 0  #: an integer, float or string; `value` holds it
     NAME = 1  #: an identifier, `nil` included; `value` is its text
@@ -31,7 +31,7 @@ class SourceText:
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """The position of a character: 1-based line and column, counted in characters; lines end with a line feed. A byte order mark
+        """Return the position of a character: 1-based line and column, counted in characters; lines end with a line feed. A byte order mark
         counts nothing, as editors show none.
         """
         if self._starts is None:
@@ -72,7 +72,7 @@ class Form:
 
 
 class DerivedForm(Form):
-    """A form that does what another one means: `original` is what stands in the text, and what people are shown."""
+    """Form that does what another one means: `original` is what stands in the text, and what people are shown."""
 
     __slots__ = ("original",)
 
@@ -91,7 +91,9 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """A string as it stands in a policy. Backslashes are part of the value; what ends in one has no spelling and is shown with Python's."""
+    """Return a string as it stands in a policy. Backslashes are part of the value; what ends in one has no spelling and is shown with
+    Python's.
+    """
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
             return f"{quote}{value}{quote}"
@@ -99,7 +101,7 @@ def written_string(value: str) -> str:
 
 
 def written_number(value: float) -> str:
-    """A number as it stands in a policy."""
+    """Return a number as it stands in a policy."""
     if isinstance(value, float) and math.isinf(value):
         return "1e999" if value > 0 else "-1e999"
     return repr(value)
@@ -143,5 +145,5 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
 
 
 def abridged(form: Form, limit: int = 60) -> str:
-    """A form for a message: on one line, not longer than `limit`."""
+    """Return a form for a message: on one line, not longer than `limit`."""
     return written((form,), limit).replace("\n", "⏎")

@@ -46,7 +46,7 @@ class Function:
 
 
 class Guests:
-    """The value of `Guests`: all guests of the snapshot, in its order, as the hypervisor lists them.
+    """Value of `Guests`: all guests of the snapshot, in its order, as the hypervisor lists them.
 
     Their fields are read by columns or, of a single one, by `Evaluation.field`: guests with their fields would have to be made first.
     """
@@ -81,7 +81,7 @@ def record(value: Any_) -> Record:
 
 
 class Disk:
-    """An io tune object: one disk of a guest, with the limits that the policy may change in `current`."""
+    """Io tune object: one disk of a guest, with the limits that the policy may change in `current`."""
 
     __slots__ = ("attributes", "changed", "current", "guest")
 
@@ -97,7 +97,7 @@ class Disk:
 
 
 def show(value: Any_) -> str:  # one answer per type
-    """A value for a message, as a policy would write it, on one line and short."""
+    """Return a value for a message, as a policy would write it, on one line and short."""
     if value is None:
         return "nil"
     if value is True or value is False:
@@ -123,7 +123,9 @@ def show(value: Any_) -> str:  # one answer per type
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """A value that is asked for: nil, or a number that a controller can cut to an integer; or any text, of a control that takes text."""
+    """Return a value that is asked for: nil, or a number that a controller can cut to an integer; or any text, of a control that takes
+    text.
+    """
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value
@@ -139,5 +141,5 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """True if `null` finds nothing in a value."""
+    """Return True if `null` finds nothing in a value."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

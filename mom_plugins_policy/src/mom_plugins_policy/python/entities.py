@@ -30,11 +30,11 @@ CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
 class PolicyMistake(Exception):
-    """A mistake in a policy as a whole, whichever guest it looks at."""
+    """Mistake in a policy as a whole, whichever guest it looks at."""
 
 
 class Known(NamedTuple):
-    """The things that policies go by in one cycle: the notes by entity's id, and by that and the control what earlier policies decided."""
+    """Things that policies go by in one cycle: the notes by entity's id, and by that and the control what earlier policies decided."""
 
     snapshot: Snapshot
     history: Sequence[Snapshot]
@@ -69,49 +69,52 @@ class PythonEvaluation:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """A loop over the guests: which one it is at, and once it was broken off, as by an error, in which frame and line."""
+    """Loop over the guests: which one it is at, and once it was broken off, as by an error, in which frame and line."""
 
     guest: Guest
     place: tuple[int, int] | None = None
 
 
 class _ReadableEntity:
-    """The host or a guest, as a policy sees it. `unknown` names the fields that it read and that are unknown."""
+    """Host or a guest, as a policy sees it. `unknown` names the fields that it read and that are unknown."""
 
     def __init__(self, found: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
         self._found, self._evaluation = found, evaluation
         self.name, self.entity, self.unknown = found.name, found.entity, dict[str, None]()
 
     def number(self, field: str) -> float | None:
-        """A field that is a number, in the unit that `mom fields` tells; None, never 0, while it is unknown."""
+        """Return a field that is a number, in the unit that `mom fields` tells; None, never 0, while it is unknown."""
         return self._read(field, self._found.number)
 
     def text(self, field: str) -> str | None:
-        """A field that is a text; None while it is unknown."""
+        """Return a field that is a text; None while it is unknown."""
         return self._read(field, self._found.text)
 
     def items(self, field: str) -> Sequence[Mapping[str, Value]] | None:
-        """A field that is a list, such as one item for each disk; None while it is unknown. What the policy does to it stays its own."""
+        """Return a field that is a list, such as one item for each disk; None while it is unknown. What the policy does to it stays its
+        own.
+        """
         return deepcopy(self._read(field, self._found.items))
 
     def average(self, field: str) -> float | None:
-        """The mean of what is known of a number in this cycle and in those before it that mom keeps (setting `history`); of a guest, in
-        those since it was started."""
+        """Return the mean of what is known of a number in this cycle and in those before it that mom keeps (setting `history`); of a guest,
+        in those since it was started.
+        """
         self.number(field)
         snapshots = [*self._evaluation.known.history, self._evaluation.known.snapshot]
-        found: list[mom_core.Host | mom_core.Guest] = [one.host for one in snapshots]
+        found: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]
         if isinstance(self._found, mom_core.Guest):
-            same = (one.guests.get(self._found.id) for one in snapshots)
-            found = [one for one in same if one is not None and one.incarnation == self._found.incarnation]
-        numbers = [number for one in found if (number := one.number(field)) is not None]
+            same = (snapshot.guests.get(self._found.id) for snapshot in snapshots)
+            found = [item for item in same if item is not None and item.incarnation == self._found.incarnation]
+        numbers = [number for item in found if (number := item.number(field)) is not None]
         return sum(numbers) / len(numbers) if numbers else None
 
     def prop(self, name: str) -> Value:
-        """A property, which is not measured, such as a guest's `uuid` or the host's `interval`; None where there is none."""
+        """Return a property, which is not measured, such as a guest's `uuid` or the host's `interval`; None where there is none."""
         return deepcopy(self._found.properties.get(name))
 
     def wanted(self, control: str) -> Value:
-        """The value that a policy of an earlier name has decided; None if none has."""
+        """Return the value that a policy of an earlier name has decided; None if none has."""
         return deepcopy(self._evaluation.known.wanted.get((self.entity.id, control)))
 
     @property
@@ -126,7 +129,7 @@ class _ReadableEntity:
         return noted[identity]
 
     def set(self, control: str, value: Value, *, because: str, least: float | None = None, most: float | None = None) -> Decision:
-        """A value of a control, in the unit that `mom plugin info` tells. Nothing comes of it unless it is given with `yield`.
+        """Return a value of a control, in the unit that `mom plugin info` tells. Nothing comes of it unless it is given with `yield`.
 
         :param because: why, for `mom explain`: words that an operator understands, without a full stop
         :param least: what is less is raised to this; None: nothing is
@@ -145,7 +148,7 @@ class _ReadableEntity:
         return decision
 
     def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
-        """Why this cannot be decided; empty if it can. What each control takes, mom reviews for all evaluators."""
+        """Return why this cannot be decided; empty if it can. What each control takes, mom reviews for all evaluators."""
         controls, scope = self._evaluation.known.declared.controls, self.entity.scope
         if control not in controls or controls[control].scope is not scope:
             meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
@@ -166,7 +169,7 @@ class _ReadableEntity:
         return value
 
     def _place(self) -> Source:
-        """Where in the policy's file something is decided: the line that leads here."""
+        """Return where in the policy's file something is decided: the line that leads here."""
         frame = sys._getframe(2)
         while frame.f_code.co_filename != str(self._evaluation.policy.path) and frame.f_back is not None:
             frame = frame.f_back
@@ -174,11 +177,11 @@ class _ReadableEntity:
 
 
 class Host(_ReadableEntity):
-    """The host in one cycle."""
+    """Host in one cycle."""
 
 
 class Guest(_ReadableEntity):
-    """A guest in one cycle."""
+    """Guest in one cycle."""
 
 
 class Guests(tuple[Guest, ...]):

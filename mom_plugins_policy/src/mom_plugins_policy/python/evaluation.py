@@ -15,7 +15,7 @@ from mom_plugins_policy.python.files import PythonPolicy, line_of
 
 
 def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision | Problem]:
-    """The decisions of a policy, and what went wrong in it; what it decided and noted is known to the policies after it.
+    """Return the decisions of a policy, and what went wrong in it; what it decided and noted is known to the policies after it.
 
     Where it fails in a loop at a guest, it is asked anew without that guest, as if it were not there. If it fails otherwise, or is not
     done with leaving guests out in time, it decides nothing in this cycle: half of what it wants may be worse than nothing.
@@ -32,7 +32,7 @@ def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision 
             given = list(islice(several, evaluation.most + 1))
             if len(given) > evaluation.most:
                 raise evaluation.too_many()
-            for wrong in (one for one in given if not isinstance(one, Decision)):
+            for wrong in (item for item in given if not isinstance(item, Decision)):
                 raise PolicyMistake(f"decide gives a {type(wrong).__name__} where `guest.set(…)` belongs")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # containment: it is the operator's code, and may raise anything
             source = Source(policy.path.name, line_of(error, policy.path), 1)
@@ -45,13 +45,13 @@ def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision 
         problems = [*left_out.values(), *_problems(given, evaluation)]
         faulty = {id(decision) for decision, fault in evaluation.made if fault}
         decisions = [decision for decision in given if id(decision) not in faulty]
-        known.wanted.update({(one.entity.id, one.control): one.value for one in decisions})
+        known.wanted.update({(decision.entity.id, decision.control): decision.value for decision in decisions})
         known.notes.update(evaluation.notes)
         return [*decisions, *problems]
 
 
 def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
-    """The guest at which the innermost loop was that this exception has ended; None if it came from elsewhere."""
+    """Return the guest at which the innermost loop was that this exception has ended; None if it came from elsewhere."""
     lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
     ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
     maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` has led to another line
@@ -66,7 +66,9 @@ def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
 
 
 def _problems(given: list[Decision], evaluation: PythonEvaluation) -> Iterator[Problem]:
-    """Each decision that cannot be, each place that makes one and does not give it, and notes that cannot be kept, which are forgotten."""
+    """Yield each decision that cannot be, each place that makes one and does not give it, and notes that cannot be kept, which are
+    forgotten.
+    """
     seen = set(map(id, given))
     for one, fault in evaluation.made:
         if fault and id(one) in seen:

@@ -18,7 +18,7 @@ _HINT: Final = "a policy defines `def decide(host, guests):`, which yields what 
 
 
 class PythonPolicy(NamedTuple):
-    """A policy that is ready to be evaluated; decisions and problems name it by its file's name, such as `50_balloon.py`."""
+    """Policy that is ready to be evaluated; decisions and problems name it by its file's name, such as `50_balloon.py`."""
 
     path: Path
     decide: Callable[[Any, Any], object]
@@ -90,6 +90,6 @@ def _loaded(path: Path) -> PythonPolicy:
 
 
 def line_of(error: BaseException, path: Path) -> int:
-    """The line of a file where an exception came from; 0 if it came from elsewhere."""
+    """Return the line of a file where an exception came from; 0 if it came from elsewhere."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else getattr(error, "lineno", None) or 0

@@ -51,7 +51,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """The decisions of the policies, one after the other, and what went wrong in them."""
+        """Return the decisions of the policies, one after the other, and what went wrong in them."""
         known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
         found = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, known, until))]

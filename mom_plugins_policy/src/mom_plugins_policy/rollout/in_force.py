@@ -32,7 +32,7 @@ _NOT_READY: Final = "the policies are not loaded yet"
 
 
 class Read(NamedTuple):
-    """The texts of files and defaults now, the declarations that they go with, and what is wrong with the files."""
+    """Texts of files and defaults now, the declarations that they go with, and what is wrong with the files."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -40,7 +40,7 @@ class Read(NamedTuple):
 
 
 class ChangingPolicies:
-    """The evaluator's `PolicyTexts`.
+    """Evaluator's `PolicyTexts`.
 
     :param context: of the plugin
     :param read: reads the operator's files and the defaults
@@ -148,7 +148,7 @@ class ChangingPolicies:
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
-        """The policies in force now."""
+        """Return the policies in force now."""
         return self._current().state
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
@@ -162,12 +162,12 @@ class ChangingPolicies:
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
-        """All texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
+        """Return all texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
         with self._lock:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
-        """All remarks of the checks on policies that are compiled."""
+        """Return all remarks of the checks on policies that are compiled."""
         from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
 
         try:
@@ -178,16 +178,16 @@ class ChangingPolicies:
 
     def _news(self, found: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
         """Of what was found, all of it in texts that are changed, and of the others what the policy of now did not have."""
-        if now is None or all(one.name in changed for one in found):
+        if now is None or all(item.name in changed for item in found):
             return tuple(found)
         known = set(self.checked(now))
-        return tuple(one for one in found if one.name in changed or one not in known)
+        return tuple(item for item in found if item.name in changed or item not in known)
 
     def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
         """For what these policies are not to be put in force: they can be loaded, and fail for certain where those in force do not."""
         if not self._refuse_failing:
             return ()
-        errors = [one for one in self.checked(policy) if one.severity == "error"]
+        errors = [item for item in self.checked(policy) if item.severity == "error"]
         if not errors:
             return ()
         now = texts_of(self._versions[-1].state.texts) if self._versions else {}
@@ -212,17 +212,19 @@ class ChangingPolicies:
             if read.declared is not self._declared:
                 raise MomError("mom is about to take another configuration: nothing has changed", hint="ask again in a moment")
             if read.problems:
-                raise PolicyRefused([PolicyProblem(one.file, one.line, one.column, "file", one.message) for one in read.problems])
+                raise PolicyRefused(
+                    [PolicyProblem(problem.file, problem.line, problem.column, "file", problem.message) for problem in read.problems]
+                )
             made = self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
         return self._announced(made)
 
     def history(self) -> Sequence[PolicyChange]:
-        """The last changes, oldest first."""
+        """Return the last changes, oldest first."""
         with self._lock:
             return tuple(version.change for version in self._versions)
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """The very texts of that version, whatever the files say by now."""
+        """Return the very texts of that version, whatever the files say by now."""
         with self._lock:
             self._expect(expected_version)
             wanted = next((each for each in self._versions if each.change.version == version), None)
@@ -313,7 +315,7 @@ class ChangingPolicies:
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:
-            origins = ((one, where_from(one.name, effective.get(one.name))) for one in problems)
+            origins = ((problem, where_from(problem.name, effective.get(problem.name))) for problem in problems)
             wrong = [ConfigProblem(file, one.line, one.column, f"{one.kind}: {one.message}", one.hint) for one, file in origins]
             raise ConfigError(sorted([*read.problems, *wrong]))
         return policy
@@ -371,18 +373,18 @@ class ChangingPolicies:
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
-    """A change in words."""
+    """Return a change in words."""
     done = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
     return ", ".join((["removed all others"] if replace_all else []) + done) or "nothing"
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """The texts alone."""
+    """Return the texts alone."""
     return {name: policy.text for name, policy in policies.items()}
 
 
 def _same(one: Overlay, other: Overlay) -> bool:
-    """True if both change the same, whatever client did it."""
+    """Return True if both change the same, whatever client did it."""
     return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
 
 
@@ -391,7 +393,7 @@ DEFAULT: Final = "default"
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:
-    """How a message names a policy: by its file where it has one."""
+    """Return how a message names a policy: by its file where it has one."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"
     return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

@@ -14,13 +14,13 @@ from mom_kvm import PolicyChange, PolicyState, PolicyText
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The changes that were made at run time: texts by name, None for a removed one. `alone`: nothing else counts."""
+    """Changes that were made at run time: texts by name, None for a removed one. `alone`: nothing else counts."""
 
     texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
     alone: bool = False
 
     def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """The texts in force with these files and defaults, in name order."""
+        """Return the texts in force with these files and defaults, in name order."""
         merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
@@ -53,7 +53,7 @@ SHOWN_LINES: Final = 1000
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """All texts that differ, in name order."""
+    """Return all texts that differ, in name order."""
     lines: list[str] = []
     for name in sorted({*before, *after}):
         old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))

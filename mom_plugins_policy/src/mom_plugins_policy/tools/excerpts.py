@@ -10,13 +10,13 @@ _BEFORE, _AFTER = 60, 40  # columns shown around a place in a line that is too l
 
 
 def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
-    """A place as `file:line:column`, with the policy's name where it comes from no file."""
+    """Return a place as `file:line:column`, with the policy's name where it comes from no file."""
     where = printable(files.get(name) or name, 400)
     return f"{where}:{line}:{column}" if line else where
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
+    """Return the line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""
@@ -32,12 +32,12 @@ def excerpt(text: str, line: int, column: int) -> str:
 
 
 def _as_wide(line: str) -> str:
-    """The line without what would move the caret, or the terminal's cursor."""
+    """Return the line without what would move the caret, or the terminal's cursor."""
     return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
 
 
 def told(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """A message with its place, and an excerpt where there is one.
+    """Return a message with its place, and an excerpt where there is one.
 
     :param texts: policy texts by name
     :param files: the files that they come from, by name, as far as they come from any

@@ -23,7 +23,7 @@ _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """A policy text, laid out.
+    """Return a policy text, laid out.
 
     :param name: the policy's name, for positions
     :returns: a text with the same tokens and comments; formatting it again changes nothing
@@ -38,7 +38,7 @@ def formatted(name: str, text: str) -> str:
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """The tokens of a policy and its comments, each behind the white space before it."""
+    """Yield the tokens of a policy and its comments, each behind the white space before it."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
     while (found := TOKEN.match(text, position)) is not None:
@@ -53,7 +53,7 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The tokens of a text, each with the white space that belongs before it."""
+    """Yield the tokens of a text, each with the white space that belongs before it."""
     opened: list[tuple[int, int]] = []  # for each open bracket, the indentation of its line, and of lines in it
     around = 0  # brackets that were open where this line began
     here = 0  # the indentation of this line

@@ -54,15 +54,15 @@ class SampleForm(StrictModel):
 
 
 class SnapshotForm(SampleForm):
-    """A snapshot. Properties are those of `host` and of guests by name; older samples come oldest first, `interval` seconds apart."""
+    """Snapshot. Properties are those of `host` and of guests by name; older samples come oldest first, `interval` seconds apart."""
 
     properties: dict[str, dict[str, FieldValue]] = Field(default_factory=dict)
     history: list[SampleForm] = Field(default_factory=list)
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 
     def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """The properties that cannot be meant, each with what is wrong with it."""
-        guests = dict.fromkeys(name for one in (self, *self.history) for name in one.guests)
+        """Yield the properties that cannot be meant, each with what is wrong with it."""
+        guests = dict.fromkeys(name for item in (self, *self.history) for name in item.guests)
         owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
         for name, given in self.properties.items():
             if name not in (HOST_ID, *guests):
@@ -75,20 +75,20 @@ class SnapshotForm(SampleForm):
                     yield ("properties", name, "uuid"), f"is that of {owners[uuid]}, too"
 
     def made(self) -> Snapshot:
-        """The snapshot that it describes."""
+        """Return the snapshot that it describes."""
         properties = {**self.properties, HOST_ID: {"interval": self.interval, **self.properties.get(HOST_ID, {})}}
-        history: Any = [{"host": one.host, "guests": one.guests} for one in self.history]
+        history: Any = [{"host": item.host, "guests": item.guests} for item in self.history]
         return snapshot(self.host, self.guests, properties, history, self.interval)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint, if there is a name like this one."""
+    """Return a hint, if there is a name like this one."""
     close = get_close_matches(name, list(known), 1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON. Raises `ConfigError` for a key that it has twice."""
+    """Return an object of JSON. Raises `ConfigError` for a key that it has twice."""
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -98,7 +98,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 
 
 def read_form(path: Path) -> SnapshotForm:
-    """The form of the snapshot in a JSON file; `-` is standard input.
+    """Return the form of the snapshot in a JSON file; `-` is standard input.
 
     :raises ConfigError: with all that is wrong with it; the exit code of a command is 2 then
     """
@@ -114,7 +114,7 @@ def read_form(path: Path) -> SnapshotForm:
 
 
 def checked_form(given: object, file: str) -> SnapshotForm:
-    """The form, filled with plain values; `file` is what messages call their source. Raises `ConfigError` with all that is wrong."""
+    """Return the form, filled with plain values; `file` is what messages call their source. Raises `ConfigError` with all that is wrong."""
     document = Document(file, given)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():
@@ -125,12 +125,12 @@ def checked_form(given: object, file: str) -> SnapshotForm:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """The snapshot in a JSON file, as `read_form`."""
+    """Return the snapshot in a JSON file, as `read_form`."""
     return read_form(path).made()
 
 
 def as_json(taken: Snapshot) -> dict[str, Any]:
-    """A snapshot, with its history, as what `read_snapshot` reads."""
+    """Return a snapshot, with its history, as what `read_snapshot` reads."""
     made: dict[str, Any] = {"host": dict(taken.host.fields), "guests": _fields_of(taken.guests.values())}
     made["properties"] = {HOST_ID: dict(taken.host.properties), **{guest.name: dict(guest.properties) for guest in taken.guests.values()}}
     if taken.history:
@@ -146,7 +146,7 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 
 def fields_in(taken: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """The fields that occur in a snapshot, each with the first one that has it."""
+    """Return the fields that occur in a snapshot, each with the first one that has it."""
     found: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [taken.host, *taken.guests.values()]
     for entity in entities:

@@ -131,7 +131,7 @@ class _Asked(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """A search that has ended."""
+    """Search that has ended."""
 
     asked: _Asked
     stage: RecordedStage
@@ -177,7 +177,7 @@ def _print(answer: _Answer, placement: str | None, *, as_json: bool) -> None:
 
 
 def _share(risk: str | None) -> float:
-    """The risk, as a share between 0 and 1."""
+    """Return the risk, as a share between 0 and 1."""
     if risk is None:
         return RISK
     try:
@@ -194,7 +194,7 @@ def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement:
     if placement is not None and len(files) > 1:
         raise click.UsageError("--placement is for one host: name one file of days")
     known = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]
-    hosts = [sold.sold_on(one, risk) for one in known]
+    hosts = [sold.sold_on(item, risk) for item in known]
     first = hosts[0]
     if as_json:
         click.echo(json.dumps(sold.as_json(hosts, risk), indent=2))
@@ -205,7 +205,7 @@ def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement:
             print_table(("where", TableColumn("what to set", 1), "could be", "today"), found)
     if placement is not None and first.advice is not None:
         _hand_out(script(first.advice, list(sold.told(first, risk))), placement, printed=not as_json)
-    if not any(one.found for one in hosts):
+    if not any(item.found for item in hosts):
         sys.exit(1)
 
 
@@ -239,11 +239,11 @@ def _told(search: CapacitySearch, fits: int | None, sla_class: str, seconds: flo
     if not search.complete:
         yield "the time was over before all was tried: --time gives more, --hours and --seeds ask for less"
     yield f"  {'more':>5}  {'runs':>4}  harm"
-    for one in search.tried:
-        yield f"  {one.count:>5}  {one.runs:>4}  {one.harm or 'none'}"
+    for item in search.tried:
+        yield f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}"
 
 
 def _as_json(search: CapacitySearch, fits: int | None, sla_class: str) -> dict[str, object]:
-    tried = [{"more": one.count, "runs": one.runs, "harm": one.harm} for one in search.tried]
+    tried = [{"more": item.count, "runs": item.runs, "harm": item.harm} for item in search.tried]
     risk = None if fits is None else risk_of(search.counts[fits].runs)
     return {"class": sla_class, "fits": fits, "risk": risk, "complete": search.complete, "tried": tried}

@@ -43,7 +43,7 @@ def placement_of(host: str, total_kib: float | None, promisable_kib: float | Non
 
 
 def script(advice: PlacementAdvice, told: Sequence[str]) -> str:
-    """A script for the operator to look at and to run.
+    """Return a script for the operator to look at and to run.
 
     :param told: what was found, a line each
     """

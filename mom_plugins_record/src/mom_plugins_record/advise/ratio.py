@@ -83,7 +83,7 @@ class SoldAtRisk(NamedTuple):
 
 
 def sold_at_risk(guests: Sequence[LearnedGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
-    """How much can be sold on a host; or why that cannot be told.
+    """Return how much can be sold on a host; or why that cannot be told.
 
     :param capacity: KiB that guests can have together, QEMU included
     :param risk: of a month, above 0 and below 1
@@ -108,17 +108,18 @@ def sold_at_risk(guests: Sequence[LearnedGuest], capacity: float, *, risk: float
 
 
 def days_of(guests: Sequence[LearnedGuest]) -> list[int]:
-    """The days, in their order, of which at least half of the guests are known, without the last one where it is not over: its peak may be
-    still to come, and a quiet day among others makes peaks look further apart than they are."""
+    """Return the days, in their order, of which at least half of the guests are known, without the last one where it is not over: its peak
+    may be still to come, and a quiet day among others makes peaks look further apart than they are.
+    """
     counted = Counter(ordinal for guest in guests for ordinal, used in guest.days.items() if is_known(used))
     days = sorted(ordinal for ordinal, count in counted.items() if 2 * count >= len(guests))
     ends = (guest.days.get(days[-1], ())[-1:] for guest in guests if days)
-    return days if any(one is not None for end in ends for one in end) else days[:-1]
+    return days if any(item is not None for end in ends for item in end) else days[:-1]
 
 
 def is_known(used: Sequence[float | None]) -> bool:
-    """True if at least half of a day is."""
-    return len(used) > 0 and 2 * sum(one is not None for one in used) >= len(used)
+    """Return True if at least half of a day is."""
+    return len(used) > 0 and 2 * sum(item is not None for item in used) >= len(used)
 
 
 def needs_on(guest: LearnedGuest, days: Sequence[int]) -> list[float] | None:
@@ -134,8 +135,8 @@ def needs_on(guest: LearnedGuest, days: Sequence[int]) -> list[float] | None:
         used = known.get(day, ())
         if not used:
             used = known[min(known, key=lambda one: (works_on(one) is not works_on(day), abs(one - day)))]
-        worst = max(one for one in used if one is not None)
-        needs += [needed_kib(worst if one is None else one, guest.sold) for one in used]
+        worst = max(item for item in used if item is not None)
+        needs += [needed_kib(worst if item is None else item, guest.sold) for item in used]
     return needs
 
 
@@ -174,13 +175,13 @@ def _filled(
 
 
 def _kinds(days: Sequence[int]) -> list[list[int]]:
-    """The places of working days, and of others."""
+    """Return the places of working days, and of others."""
     kinds = [[place for place, day in enumerate(days) if works_on(day) is works] for works in (True, False)]
     return kinds if min(map(len, kinds)) >= FEWEST_OF_A_KIND else [list(range(len(days)))]
 
 
 def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], risk: float) -> int:
-    """How many steps can be sold, by the days that were drawn of each kind; no number is less risky than one before it."""
+    """Return how many steps can be sold, by the days that were drawn of each kind; no number is less risky than one before it."""
     good, bad = 0, len(peaks) + 1
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -192,7 +193,7 @@ def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], r
 
 
 def month_risk(kinds: Sequence[Sequence[float]]) -> float:
-    """The chance that a day's peak is more than guests can have together, at least once in a month.
+    """Return the chance that a day's peak is more than guests can have together, at least once in a month.
 
     :param kinds: peaks of days as parts of that, of working days and of others apart; or of all together
     """
@@ -200,6 +201,6 @@ def month_risk(kinds: Sequence[Sequence[float]]) -> float:
     expected = 0.0
     for part, peaks in zip((works, 1 - works) if len(kinds) > 1 else (1.0,), kinds, strict=True):
         mean = sum(peaks) / len(peaks)
-        scale = max(math.sqrt(6 * sum((one - mean) ** 2 for one in peaks) / len(peaks)) / math.pi, 1e-9)
+        scale = max(math.sqrt(6 * sum((peak - mean) ** 2 for peak in peaks) / len(peaks)) / math.pi, 1e-9)
         expected += part * MONTH_DAYS * math.exp(min(700.0, (mean - EULER * scale - 1.0) / scale))
     return 1 - math.exp(-expected)

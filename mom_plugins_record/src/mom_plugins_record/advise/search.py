@@ -35,16 +35,16 @@ class CapacitySearch:
     complete: bool = False
 
     def largest(self) -> int | None:
-        """The number; None: even without any more guests a guest comes to harm, or the time was too short to tell."""
+        """Return the number; None: even without any more guests a guest comes to harm, or the time was too short to tell."""
         try:
             return self._largest()
         except TimeIsOver:
-            return max((one.count for one in self.tried if not one.harm), default=None)
+            return max((item.count for item in self.tried if not item.harm), default=None)
 
     @property
     def tried(self) -> list[TriedCount]:
         """The numbers that were tried, the smallest first."""
-        return sorted((one for one in self.counts.values() if one.runs), key=lambda one: one.count)
+        return sorted((count for count in self.counts.values() if count.runs), key=lambda one: one.count)
 
     def _largest(self) -> int | None:
         if not self._holds(0):
@@ -71,7 +71,7 @@ class CapacitySearch:
         return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:
-        """True if nobody comes to harm with so many, as far as the runs tell."""
+        """Return True if nobody comes to harm with so many, as far as the runs tell."""
         tried = self.counts.setdefault(count, TriedCount(count))
         while not tried.harm and tried.runs < self._runs(count) and not (tried.runs and self.out_of_time()):
             tried.harm = self.run(count, tried.runs + 1)

@@ -19,8 +19,9 @@ THERE_DAYS: Final = 2
 
 
 class HostSold(NamedTuple):
-    """A host: its memory and what of it is for guests, what is sold today of it (KiB), to how many guests, and what could be, or why that
-    is not known. `advice` is the same for OpenStack's placement."""
+    """Host: its memory and what of it is for guests, what is sold today of it (KiB), to how many guests, and what could be, or why that is
+    not known. `advice` is the same for OpenStack's placement.
+    """
 
     host: str
     total: float
@@ -43,15 +44,15 @@ class HostSold(NamedTuple):
 
 
 def sold_on(past: PastDays, risk: float) -> HostSold:
-    """How much can be sold on the host of these days. Raises `MomError` where the host's memory is not known."""
+    """Return how much can be sold on the host of these days. Raises `MomError` where the host's memory is not known."""
     guests, name = past.guests(), printable(past.host, 253)
     total = past.host_kib
     if total is None:
         raise MomError(f"how much memory {name} has was not known when {past.where} was written", hint="enable the plugin host")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
     there = _there(guests, datetime.now(UTC).toordinal())
-    today = sum(one.sold_kib for one in there)
-    found = sold_at_risk([LearnedGuest(one.sold_kib, one.days) for one in there], capacity, risk=risk)
+    today = sum(item.sold_kib for item in there)
+    found = sold_at_risk([LearnedGuest(item.sold_kib, item.days) for item in there], capacity, risk=risk)
     host = HostSold(name, total, capacity, today, len(there))
     if isinstance(found, str):
         return host._replace(why=found)
@@ -60,13 +61,13 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
 
 
 def _there(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
-    """Those that were there lately: by the last day that is not to come. A clock that was ahead for a while has left such days.
+    """Return those that were there lately: by the last day that is not to come. A clock that was ahead for a while has left such days.
 
     Tomorrow is not to come, as it has begun elsewhere on earth; if all days are to come, they are of a host with a clock of its own.
     """
-    seen = {day for one in guests for day in one.days}
+    seen = {day for guest in guests for day in guest.days}
     last = max((day for day in seen if day <= today + 1), default=max(seen, default=0))
-    return [one for one in guests if any(last - THERE_DAYS < day <= last for day in one.days)]
+    return [guest for guest in guests if any(last - THERE_DAYS < day <= last for day in guest.days)]
 
 
 def told(host: HostSold, risk: float) -> Iterator[str]:
@@ -86,7 +87,7 @@ def told(host: HostSold, risk: float) -> Iterator[str]:
 
 
 def percent(share: float) -> str:
-    """A share for people."""
+    """Return a share for people."""
     return f"{100 * share:.3g} %"
 
 
@@ -104,7 +105,7 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
 
 
 def settings(host: HostSold) -> Mapping[str, Value]:
-    """The same for programs, by what sells."""
+    """Return the same for programs, by what sells."""
     if host.advice is None:
         return {}
     ratio, reserved = host.advice.ratio, host.advice.reserved_mib
@@ -117,25 +118,25 @@ def settings(host: HostSold) -> Mapping[str, Value]:
 
 
 def as_json(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
-    """All hosts, for programs."""
+    """Return all hosts, for programs."""
     return {
         "risk": risk,
         "confidence": CONFIDENCE,
         "hosts": [
             {
-                "host": one.host,
-                "host_kib": round(one.total),
-                "for_guests_kib": round(one.capacity),
-                "sold_today_kib": round(one.today),
-                "ratio_today": one.ratio_today,
-                "guests": one.guests,
-                "sold_kib": None if one.found is None else round(one.found.sold),
-                "sold_middle_kib": None if one.found is None else round(one.found.middle),
-                "ratio": one.ratio or None,
-                "days": None if one.found is None else one.found.days,
-                "why": one.why,
-                "settings": settings(one),
+                "host": host.host,
+                "host_kib": round(host.total),
+                "for_guests_kib": round(host.capacity),
+                "sold_today_kib": round(host.today),
+                "ratio_today": host.ratio_today,
+                "guests": host.guests,
+                "sold_kib": None if host.found is None else round(host.found.sold),
+                "sold_middle_kib": None if host.found is None else round(host.found.middle),
+                "ratio": host.ratio or None,
+                "days": None if host.found is None else host.found.days,
+                "why": host.why,
+                "settings": settings(host),
             }
-            for one in hosts
+            for host in hosts
         ],
     }

@@ -37,7 +37,7 @@ CLASSES: Final = "sla"
 
 @dataclass(slots=True)
 class TrialRun:
-    """The course of one run: how many programs were killed, and how much the host has swapped out by need (KiB), once all was settled.
+    """Course of one run: how many programs were killed, and how much the host has swapped out by need (KiB), once all was settled.
 
     `sold`, `total` and `promisable` are what guests were sold at the most, the host's memory, and what of it can be promised, in KiB.
     """
@@ -106,7 +106,7 @@ class TrialRun:
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:
-        """The guest that lost most beyond what it may lose; empty: none did."""
+        """Return the guest that lost most beyond what it may lose; empty: none did."""
         shares, before = self.lost, without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
@@ -153,7 +153,7 @@ class Trials:
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> RecordedStage:
-    """The stage of a recording. Raises `MomError`.
+    """Return the stage of a recording. Raises `MomError`.
 
     :param config: a configuration whose classes, guests and other settings are taken, instead of those of the recording
     :param seconds: how much of the recording at most, from its beginning; None: all

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ParquetFile:
-    """The only kind that needs pyarrow."""
+    """Only kind that needs pyarrow."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         import pyarrow as pa
@@ -40,7 +40,7 @@ class ParquetFile:
         """Rows more, column by column."""
         import pyarrow as pa
 
-        arrays = [_array(*one) for one in zip(columns, self._schema.types, self._kinds, strict=True)]
+        arrays = [_array(*item) for item in zip(columns, self._schema.types, self._kinds, strict=True)]
         self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ def _array(values: Sequence[Value], wanted: pa.DataType, kind: Kind) -> pa.Array
         return pa.array(values, wanted)  # where all are of the kind that is declared, as nearly always: in a part of the time
     except (pa.ArrowException, OverflowError):
         known = plain(values, kind)
-        return pa.array([None if one is None else float(one) for one in known] if kind is Kind.NUMBER else known, wanted)
+        return pa.array([None if item is None else float(item) for item in known] if kind is Kind.NUMBER else known, wanted)
 
 
 class CsvFile:
@@ -109,5 +109,5 @@ def _number(value: Value) -> int | float | None:
 
 
 def cell(value: object) -> object:
-    """A cell of CSV: a spreadsheet takes a text that begins so for a formula, and names of guests are their owners' to choose."""
+    """Return a cell of CSV: a spreadsheet takes a text that begins so for a formula, and names of guests are their owners' to choose."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value

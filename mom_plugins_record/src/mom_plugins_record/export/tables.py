@@ -59,7 +59,7 @@ OUTCOMES: Final[Schema] = {
 
 
 def column_name(spec: FieldSpec) -> str:
-    """A field's name with its unit, unless it ends in that already."""
+    """Return a field's name with its unit, unless it ends in that already."""
     suffix = "" if spec.unit in WITHOUT_UNIT else f"_{spec.unit.name.lower()}"
     return spec.name if spec.name.endswith(suffix) else spec.name + suffix
 
@@ -71,7 +71,7 @@ def kind_of(unit: Unit) -> Kind:
 
 @dataclass(slots=True)
 class Tables:
-    """The columns of fields, those of all sessions, and the rows that a cycle makes.
+    """Columns of fields, those of all sessions, and the rows that a cycle makes.
 
     :param patterns: of names of guests (none: all)
     """
@@ -99,7 +99,7 @@ class Tables:
         }
 
     def columns_of(self, recorded: RecordedCycle) -> Mapping[str, Sequence[Sequence[Value]]]:
-        """A cycle's rows of each table, column by column."""
+        """Return a cycle's rows of each table, column by column."""
         session = recorded.session
         if session is not self._session:
             self._session = session
@@ -136,7 +136,7 @@ class Tables:
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def _about(self, recorded: RecordedCycle, decision: Decision, place: int) -> Row | None:
-        """How a row of a decision begins; None: its guest is not asked for."""
+        """Return how a row of a decision begins; None: its guest is not asked for."""
         entity = decision.entity
         unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
         if entity.scope is Scope.HOST:
@@ -147,38 +147,46 @@ class Tables:
 
     def _decisions(self, recorded: RecordedCycle, places: Mapping[int, int]) -> Iterator[Row]:
         report, cycle = recorded.report, recorded.cycle
-        tried = {id(one) for one in report.considered or ()}
-        dropped = {id(one.before): one.reason for one in report.revisions if one.after is None}
-        because = {id(one.after): one.reason for one in report.revisions if one.after is not None}
-        for one in cycle.decisions:
-            place = places[id(one)]
-            about = self._about(recorded, one, place)
+        tried = {id(item) for item in report.considered or ()}
+        dropped = {id(revision.before): revision.reason for revision in report.revisions if revision.after is None}
+        because = {id(revision.after): revision.reason for revision in report.revisions if revision.after is not None}
+        for decision in cycle.decisions:
+            place = places[id(decision)]
+            about = self._about(recorded, decision, place)
             if about is None:
                 continue
-            stage = "evaluation" if place < len(report.decisions) else "trial" if id(one) in tried else "review"
+            stage = "evaluation" if place < len(report.decisions) else "trial" if id(decision) in tried else "review"
             yield (
                 *about,
-                one.value,
-                _as_json(one.value),
-                because.get(id(one), one.reason) if stage == "review" else one.reason,
-                *one.source,
+                decision.value,
+                _as_json(decision.value),
+                because.get(id(decision), decision.reason) if stage == "review" else decision.reason,
+                *decision.source,
                 stage,
-                dropped.get(id(one)),
+                dropped.get(id(decision)),
             )
 
     def _outcomes(self, recorded: RecordedCycle, places: Mapping[int, int]) -> Iterator[Row]:
-        for one in recorded.report.outcomes:
-            about = self._about(recorded, one.decision, places[id(one.decision)])
+        for outcome in recorded.report.outcomes:
+            about = self._about(recorded, outcome.decision, places[id(outcome.decision)])
             if about is not None:
-                yield (*about, one.before, _as_json(one.before), one.after, _as_json(one.after), one.status, one.error or None)
+                yield (
+                    *about,
+                    outcome.before,
+                    _as_json(outcome.before),
+                    outcome.after,
+                    _as_json(outcome.after),
+                    outcome.status,
+                    outcome.error or None,
+                )
 
 
 def _when(report: Report) -> tuple[int, int]:
-    """How a row of each table begins."""
+    """Return how a row of each table begins."""
     return round(report.time * 1e6), report.number
 
 
 def _as_json(value: Value) -> str | None:
-    """A value that is no number, as JSON."""
+    """Return a value that is no number, as JSON."""
     number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return None if number else json.dumps(value, separators=(",", ":"))

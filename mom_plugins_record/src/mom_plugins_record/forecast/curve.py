@@ -146,13 +146,14 @@ class _Said:
 
 
 def unknown_curve(length: int) -> array[float]:
-    """A curve of which nothing is known."""
+    """Return a curve of which nothing is known."""
     return array("f", [UNKNOWN]) * length
 
 
 class HalfCurve:
-    """A curve in half of the memory, and as it is kept in a file: of each number the upper two of its four bytes, which are its sign, its
-    exponent and seven bits, so that it is known to 0.4 %. An average that follows slowly would lose by that what it moves by."""
+    """Curve in half of the memory, and as it is kept in a file: of each number the upper two of its four bytes, which are its sign, its
+    exponent and seven bits, so that it is known to 0.4 %. An average that follows slowly would lose by that what it moves by.
+    """
 
     __slots__ = ("_halves",)
 
@@ -181,7 +182,7 @@ class HalfCurve:
         return kept.tobytes()
 
     def whole(self) -> array[float]:
-        """The numbers, of four bytes each."""
+        """Return the numbers, of four bytes each."""
         return array("f", array("I", [half << 16 | _MIDDLE for half in self._halves]).tobytes())
 
     def __len__(self) -> int:
@@ -196,7 +197,7 @@ class HalfCurve:
 
 @dataclass(slots=True)
 class GuestDays:
-    """The days of a guest. Sizes in KiB; NaN: unknown. `close` takes in a slot; the rest is forecast from that.
+    """Days of a guest. Sizes in KiB; NaN: unknown. `close` takes in a slot; the rest is forecast from that.
 
     :param by_day: what it uses in each slot of a day, on average over days
     :param by_week: the same in each slot of a week, over weeks
@@ -274,7 +275,7 @@ class GuestDays:
                 flat = abs(used - self.average)
                 for place, loss in enumerate((error, abs(used - said.used), flat, 1.0)):
                     self.wrong[place] = LONG * self.wrong[place] + loss
-                losses = [abs(used - one) for one in said.hour_of_each]
+                losses = [abs(used - item) for item in said.hour_of_each]
                 for place, loss in enumerate(losses):
                     self.losses[place] = RECENT * self.losses[place] + loss
                     self.week_losses[place] = LONG * self.week_losses[place] + loss
@@ -367,27 +368,27 @@ class GuestDays:
         else:
             last, mixed, left = index - 1, self._mixed(), 0.0
         found = []
-        for one in range(index, index + count):
-            later = max(1, one - last)
-            usual = self._season(one, mixed)
+        for item in range(index, index + count):
+            later = max(1, item - last)
+            usual = self._season(item, mixed)
             middle = usual + self._stays(later) * left
             margin = self.margin if later == 1 else self.margin * math.sqrt(min(later, HOUR_SLOTS))
-            found.append(SlotExpected(usual, middle, middle + self.excess_of(one), margin))
+            found.append(SlotExpected(usual, middle, middle + self.excess_of(item), margin))
         return found
 
     def excess_of(self, index: int) -> float:
-        """How much more than in the middle it uses at most within this slot."""
+        """Return how much more than in the middle it uses at most within this slot."""
         known = self.excess[index % SLOTS]
         return known if not isnan(known) else 0.0
 
     def _stays(self, later: int) -> float:
-        """How much of an error is left so many slots later, 0 to 1."""
+        """Return how much of an error is left so many slots later, 0 to 1."""
         both, square = self.lasting
         an_hour = max(0.0, min(1.0, both / square)) if square > 0 else 0.5
         return float(an_hour ** (later / HOUR_SLOTS))
 
     def _mixed(self) -> Sequence[float]:
-        """How much each curve counts, 1 in all."""
+        """Return how much each curve counts, 1 in all."""
         lasting = LASTING_SHARE / (1.0 - RECENT) / max(1.0, self.wrong[3])
         losses = [recent + lasting * week for recent, week in zip(self.losses, self.week_losses, strict=True)]
         least = min(losses)

@@ -70,7 +70,7 @@ PINNED: Final = "pinned"
 
 @dataclass(slots=True)
 class KnownGuest:
-    """A guest whose days are learned.
+    """Guest whose days are learned.
 
     :param seen: when it was last there, in seconds since the epoch, to a slot
     :param index: the slot that is being seen; -1: none is
@@ -218,16 +218,16 @@ class HostDays:
             guest.seen = now
         left = {guest.id: guest for guest in self._present}
         self._ids, self._present = ids, []
-        for one in listed:
-            known = self.known.get(one.id)
+        for item in listed:
+            known = self.known.get(item.id)
             if known is None:
-                known = self.known[one.id] = KnownGuest(one.id, one.name, GuestDays(self.calendar))
-            known.name, known.seen = one.name, now
-            left.pop(one.id, None)
+                known = self.known[item.id] = KnownGuest(item.id, item.name, GuestDays(self.calendar))
+            known.name, known.seen = item.name, now
+            left.pop(item.id, None)
             self._present.append(known)
         self._interrupt(left.values())
         for guest in left.values():
-            if not guest.days.slots and guest.id not in self.past.guests:  # it would take the place of one of which something is known
+            if not guest.days.slots and guest.id not in self.past.guests:  # it would take the place of item of which something is known
                 del self.known[guest.id]
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
         for place, guest in enumerate(self._present):
@@ -249,15 +249,15 @@ class HostDays:
         if steady >= 1:
             self.past.forget_after(now, only_few=steady < SURE_DAYS)
         there = set(self._ids)
-        absent = sorted((one for one in self.known.values() if one.id not in there), key=self._worth)
+        absent = sorted((item for item in self.known.values() if item.id not in there), key=self._worth)
         too_many = len(self.known) - MOST_GUESTS
         for place, one in enumerate(absent):
             if one.seen < oldest or place < too_many:
                 del self.known[one.id]
 
     def to_keep(self) -> Sequence[str]:
-        """The ids of the guests of which something is kept in files: of too many, of those that are worth the most."""
-        return [one.id for one in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
+        """Return the ids of the guests of which something is kept in files: of too many, of those that are worth the most."""
+        return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
         """By this, guests are kept: thousands that were there for an hour must not cost those their days that are off over a weekend."""
@@ -331,7 +331,7 @@ class HostDays:
         columns[4][place] = int(days.error) if days.wrong[3] else None
         expected = guest.expected[max(0, self._index - guest.first) :]
         window = expected[: self._reach]
-        soon = max((one.most + one.margin for one in window), default=UNKNOWN)
+        soon = max((item.most + item.margin for item in window), default=UNKNOWN)
         guest.weight = self._weight(guest, window[0]) if window else 0.0
         columns[3][place] = round(guest.weight, 2) if days.has_pattern else None
         if guest.weight < LEAST_WEIGHT or isnan(soon) or isnan(window[0].usual):
@@ -343,16 +343,18 @@ class HostDays:
         columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        """How much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses less may
-        only be late, and is when its slot ends."""
+        """Return how much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses
+        less may only be late, and is when its slot ends.
+        """
         days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)
         return min(days.weight, usual / over) if over > usual else days.weight  # what is unknown is not over
 
     def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        """The slot in which the rise begins that is expected; None: none is. A guest that does not tell what it uses, or was not looked at
-        yet, is taken to use what it usually does: it would count as one that is known to use no more."""
+        """Return the slot in which the rise begins that is expected; None: none is. A guest that does not tell what it uses, or was not
+        looked at yet, is taken to use what it usually does: it would count as one that is known to use no more.
+        """
         used = window[0].usual if isnan(guest.used) else guest.used
         for place, one in enumerate(window):
             if one.most > used + max(RISE_KIB, RISE_SHARE * used, one.margin):
@@ -360,12 +362,12 @@ class HostDays:
         return None
 
     def _seconds_until(self, slot: int) -> float:
-        """How long it is until a slot begins; 0: it has."""
+        """Return how long it is until a slot begins; 0: it has."""
         later = slot - self._index
         return round(self.calendar.left(self._now[0]) + (later - 1) * self.calendar.slot_seconds, 1) if later > 0 else 0.0
 
     def _window(self, seconds: float) -> int:
-        """How many slots that reaches into, the present one included."""
+        """Return how many slots that reaches into, the present one included."""
         left = self.calendar.left(self._now[0])
         return 1 + max(0, math.ceil((seconds - left) / self.calendar.slot_seconds))
 
@@ -405,7 +407,7 @@ class HostDays:
         return Columns(dict(zip(GUEST_FIELDS, columns, strict=True)))
 
     def host_fields(self) -> Mapping[str, Value]:
-        """The host's fields."""
+        """Return the host's fields."""
         return self._host
 
     def _sum_up(self) -> Mapping[str, Value]:
@@ -425,7 +427,7 @@ class HostDays:
         guest = self.known.get(uuid)
         if guest is None or guest.weight < LEAST_WEIGHT or guest.index < 0:
             return None
-        most = max(one.most + one.margin for one in guest.days.ahead(self._index, self._window(seconds)))
+        most = max(item.most + item.margin for item in guest.days.ahead(self._index, self._window(seconds)))
         return None if isnan(most) else math.ceil(most)
 
     def rise_expected(self, seconds: float) -> int:

@@ -30,7 +30,7 @@ OTHER_CALENDAR: Final = "it is of days, or weeks, of another length than the set
 
 
 class _Kept(NamedTuple):
-    """A kind, and its file."""
+    """Kind, and its file."""
 
     kind: KeptKind[Any]
     file: StateFile[Any]
@@ -58,7 +58,7 @@ class _Texts:
             self._error = error
 
     def read(self) -> str:
-        """All of them. Raises `OSError`."""
+        """Return all of them. Raises `OSError`."""
         if self._error is not None:
             raise self._error
         return self._path.read_text(encoding="utf-8") if self._begun else ""
@@ -81,7 +81,7 @@ _Found = tuple[_Kept, _Version, Any]
 
 
 class DaysKeeper:
-    """The files of one mom's days. For one thread."""
+    """Files of one mom's days. For one thread."""
 
     def __init__(self, context: PluginContext, days: HostDays) -> None:
         self._context = context
@@ -174,7 +174,7 @@ class DaysKeeper:
     # --- what others have left: `mom forecast learn`, and the plugin of before a reload --------------------------------------------
 
     def _left(self, files: Sequence[_Kept]) -> Sequence[tuple[_Kept, _Version]]:
-        """Those of these files that others have left, but for those that were taken in already, and which they are."""
+        """Return those of these files that others have left, but for those that were taken in already, and which they are."""
         versions = [(kept, _version(kept.file.path)) for kept in files]
         return [(kept, version) for kept, version in versions if version is not None and version != self._taken.get(kept.file.path)]
 
@@ -212,7 +212,7 @@ class DaysKeeper:
 
 
 def _version(path: Path) -> _Version | None:
-    """Which file this is, and when it was written; None: there is none."""
+    """Return which file this is, and when it was written; None: there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -59,12 +59,12 @@ class KeptKind(Generic[Content]):
         return "" if kept is None else StateFile.as_json(kept)
 
     def head_text(self, content: Content) -> str:
-        """All but the guests, in the same way."""
+        """Return all but the guests, in the same way."""
         return StateFile.as_json(self.head(content))
 
     @staticmethod
     def text(head: str, guests: Iterable[str]) -> str:
-        """The whole, of these texts."""
+        """Return the whole, of these texts."""
         return f'{head[:-1]},"guests":[{",".join(filter(None, guests))}]}}'
 
     def leave(self, folder: Path, days: HostDays) -> None:
@@ -97,7 +97,7 @@ class KeptKind(Generic[Content]):
 
 
 def is_folder(path: Path) -> bool:
-    """True if it is one. Where this user may not look, whoever reads it says so."""
+    """Return True if it is one. Where this user may not look, whoever reads it says so."""
     with suppress(OSError):
         return path.is_dir()
     return False

@@ -31,7 +31,7 @@ COLUMNS: Final = (
 
 
 def forecast_parts(report: Report) -> Iterator[StatusPart]:
-    """How many guests have a pattern, and what is expected of them soon; nothing where none has."""
+    """Yield how many guests have a pattern, and what is expected of them soon; nothing where none has."""
     from mom_daemon import StatusPart
 
     host = report.snapshot.host

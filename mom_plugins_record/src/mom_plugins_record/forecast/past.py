@@ -43,7 +43,7 @@ FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 @dataclass(slots=True)
 class GuestPast:
-    """The past days of one guest, the oldest first: their ordinals, what it was sold then (KiB), and a byte for each part of each."""
+    """Past days of one guest, the oldest first: their ordinals, what it was sold then (KiB), and a byte for each part of each."""
 
     name: str
     ordinals: array[int] = field(default_factory=lambda: array("i"))
@@ -66,8 +66,8 @@ class GuestPast:
         before = self.sold[day]
         if sold > 1.0001 * before:  # memory was plugged in: what it used is a part of more now (four bytes tell less apart)
             self.sold[day] = sold
-            for one in range(PARTS * day, PARTS * (day + 1)):
-                self.used[one] = self.used[one] and 1 + math.ceil((self.used[one] - 1) * before / sold)
+            for item in range(PARTS * day, PARTS * (day + 1)):
+                self.used[item] = self.used[item] and 1 + math.ceil((self.used[item] - 1) * before / sold)
         place = PARTS * day + part
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
 
@@ -95,12 +95,12 @@ class GuestPast:
 
     def days(self) -> Mapping[int, Sequence[float | None]]:
         """What it used at most in each part of each day, in KiB; None: unknown."""
-        return {ordinal: [None if not one else (one - 1) / LEVELS * sold for one in used] for ordinal, sold, used in self._each()}
+        return {ordinal: [None if not item else (item - 1) / LEVELS * sold for item in used] for ordinal, sold, used in self._each()}
 
 
 @dataclass(slots=True)
 class HostPast:
-    """The past days of a host's guests, and the host's memory (KiB): all of it, and what it can promise; None: unknown.
+    """Past days of a host's guests, and the host's memory (KiB): all of it, and what it can promise; None: unknown.
 
     `calendar` says how long the days were: made up ones are counted as if they were others.
     """
@@ -150,8 +150,8 @@ class HostPast:
         """
         today = FIRST_DAY + self.calendar.index(moment) // SLOTS
         guests = self.guests.values()
-        ahead = sum(len(one.ordinals) - bisect_right(one.ordinals, today) for one in guests)
-        if only_few and 2 * ahead > sum(len(one.ordinals) for one in guests):
+        ahead = sum(len(item.ordinals) - bisect_right(item.ordinals, today) for item in guests)
+        if only_few and 2 * ahead > sum(len(item.ordinals) for item in guests):
             return
         for guest in guests:
             guest.forget_after(today)
@@ -161,11 +161,11 @@ class HostPast:
         self.guests = {identity: guest for identity, guest in self.guests.items() if identity in known}
 
     def content(self) -> Mapping[str, Any]:
-        """All that is to be kept."""
+        """Return all that is to be kept."""
         return {**self.head(), "guests": [self.kept(identity) for identity in self.guests]}
 
     def head(self) -> Mapping[str, Any]:
-        """The same without the guests."""
+        """Return the same without the guests."""
         return {
             "day": self.calendar.day_seconds,
             "week": self.calendar.week_days,
@@ -193,12 +193,12 @@ def past_from(content: Any) -> HostPast:
         if not isinstance(identity, str) or not isinstance(name, str):
             raise TypeError("a guest is not as it was kept")
         used = base64.b64decode(text, validate=True)
-        days = [one for one in ordinals if isinstance(one, int) and 0 < one <= LAST_DAY]
+        days = [ordinal for ordinal in ordinals if isinstance(ordinal, int) and 0 < ordinal <= LAST_DAY]
         if not len(days) == len(ordinals) == len(sold) <= MOST_DAYS or len(used) != PARTS * len(days) or days != sorted(set(days)):
             raise ValueError("days of a guest are not as they were kept")
         if max(used, default=0) > 1 + LEVELS:
             raise ValueError("a part of a day is out of all bounds")
-        kib = array("f", [_kib(one) for one in sold])
+        kib = array("f", [_kib(item) for item in sold])
         found.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
     return found
 

@@ -126,7 +126,7 @@ class ForecastPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Of how many guests days were learned."""
-        known = [one.days for one in self._days.known.values() if one.days.slots]
+        known = [item.days for item in self._days.known.values() if item.days.slots]
         patterns = sum(days.has_pattern for days in known)
         text = (
             f"days of {len(known)} guests are known; {patterns} of them have a pattern" if known else "no days are known yet: it takes two"

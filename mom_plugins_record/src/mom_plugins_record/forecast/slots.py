@@ -52,11 +52,11 @@ class Calendar:
         return SLOTS * self.week_days
 
     def same_as(self, other: Calendar) -> bool:
-        """True if days and weeks of both are as long."""
+        """Return True if days and weeks of both are as long."""
         return (self.day_seconds, self.week_days) == (other.day_seconds, other.week_days)
 
     def index(self, moment: float) -> int:
-        """The number of the slot that this time (seconds since the epoch) is in, counted from long ago."""
+        """Return the number of the slot that this time (seconds since the epoch) is in, counted from long ago."""
         return int((moment + self.offset(moment)) // self.slot_seconds)
 
     def left(self, moment: float) -> float:
@@ -64,13 +64,13 @@ class Calendar:
         return self.slot_seconds - (moment + self.offset(moment)) % self.slot_seconds
 
     def of_week(self, index: int) -> int:
-        """Which slot of the week that is; the first is Monday's first, where a day has 24 hours."""
+        """Return which slot of the week that is; the first is Monday's first, where a day has 24 hours."""
         shift = _MONDAY if self.week_days == 7 else 0  # the days of a week
         return (index + shift * SLOTS) % self.week_slots
 
 
 def calendar_of(content: Any) -> Calendar:
-    """The calendar whose `day` and `week` were kept. Raises any error for one that cannot be."""
+    """Return the calendar whose `day` and `week` were kept. Raises any error for one that cannot be."""
     day, week = content["day"], content["week"]
     if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
         raise ValueError("days, or weeks, are of a length that they cannot have")

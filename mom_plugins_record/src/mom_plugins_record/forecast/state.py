@@ -25,12 +25,12 @@ _NUMBERS: Final = 15
 
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
-    """All that is to be kept."""
+    """Return all that is to be kept."""
     return {**head_of(days), "guests": [kept_guest(guest) for guest in list(days.known.values()) if guest.days.slots]}
 
 
 def head_of(days: HostDays) -> Mapping[str, Any]:
-    """The same without the guests."""
+    """Return the same without the guests."""
     return {"day": days.calendar.day_seconds, "week": days.calendar.week_days, "sum": [days.margin, days.usual]}
 
 
@@ -43,8 +43,8 @@ def days_from(content: Any) -> HostDays:
     guests = content["guests"]
     if len(guests) > MOST_GUESTS:
         raise ValueError("there are too many guests")
-    for one in guests:
-        guest = _guest(one, calendar)
+    for item in guests:
+        guest = _guest(item, calendar)
         found.known[guest.id] = guest
     return found
 
@@ -55,7 +55,7 @@ def kept_guest(guest: KnownGuest) -> Sequence[Any]:
     numbers = [days.usual, *days.losses, *days.week_losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
     return [
         guest.id[:LONGEST_NAME], guest.name[:LONGEST_NAME], int(guest.seen), days.slots, int(days.has_pattern),
-        [None if math.isnan(one) else float(f"{one:.6g}") for one in numbers],
+        [None if math.isnan(number) else float(f"{number:.6g}") for number in numbers],
         *(_packed(curve) for curve in (days.by_day, days.by_week, days.last, days.excess, days.growth, days.hour_errors)),
     ]  # fmt: skip
 
@@ -65,8 +65,8 @@ def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
     if not (isinstance(identity, str) and isinstance(name, str) and isinstance(slots, int) and pattern in (0, 1)) or slots < 0:
         raise TypeError("a guest is not as it was kept")
     lengths = (SLOTS, calendar.week_slots, SLOTS, SLOTS, SLOTS, HOURS)
-    by_day, by_week, last, excess, growth, errors = (_unpacked(*one) for one in zip(curves, lengths, strict=True))
-    usual, *rest = (math.nan if one is None else _number(one) for one in numbers)
+    by_day, by_week, last, excess, growth, errors = (_unpacked(*item) for item in zip(curves, lengths, strict=True))
+    usual, *rest = (math.nan if number is None else _number(number) for number in numbers)
     if len(rest) != _NUMBERS:
         raise ValueError("a guest is not as it was kept")
     losses, week_losses, wrong, lasting = (array("d", part) for part in (rest[:3], rest[3:6], rest[6:10], rest[10:12]))
@@ -91,7 +91,7 @@ def _unpacked(text: str, length: int) -> HalfCurve:
         raise ValueError("a curve has another length")
     curve = HalfCurve.from_bytes(halves)
     # A size that is no number at all is unknown; one that is not finite, or negative, was never kept.
-    if any(one < 0 or one > LARGEST_KIB for one in curve.whole()):
+    if any(item < 0 or item > LARGEST_KIB for item in curve.whole()):
         raise ValueError("a size of a curve makes no sense")
     return curve
 

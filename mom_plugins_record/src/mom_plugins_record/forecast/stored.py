@@ -12,7 +12,7 @@ from mom_plugins_record.forecast.slots import Calendar
 
 
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
-    """The days of all guests that were seen, by their ids. Raises `MomError` where there are none, or they cannot be read."""
+    """Return the days of all guests that were seen, by their ids. Raises `MomError` where there are none, or they cannot be read."""
     known = DAYS.at_rest(path, calendar).known
     return {identity: days_of(guest) for identity, guest in known.items() if guest.days.slots}
 
@@ -29,5 +29,5 @@ class StoredPast:
         self.promisable_kib = self._past.promisable_kib
 
     def guests(self) -> Sequence[PastGuest]:
-        """The guests that have any days."""
+        """Return the guests that have any days."""
         return [PastGuest(identity, one.name, one.sold[-1], one.days()) for identity, one in self._past.guests.items() if one.ordinals]

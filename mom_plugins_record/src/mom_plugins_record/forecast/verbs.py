@@ -91,13 +91,13 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     with progress(shown=True) as show:
         for path in recordings:
             _learn(days, path, show)
-    known = [one for one in days.known.values() if one.days.slots]
+    known = [item for item in days.known.values() if item.days.slots]
     if not known:
         raise MomError("nothing could be learned", hint="a recording must hold a whole slot at least, which are 15 minutes of a day")
     for kind in KINDS:
         kind.leave(folder, days)
-    patterns = sum(one.days.has_pattern for one in known)
-    most = max(one.days.slots for one in known) / SLOTS
+    patterns = sum(item.days.has_pattern for item in known)
+    most = max(item.days.slots for item in known) / SLOTS
     learned = f"Learned {most:.1f} days of {len(known)} guests, of which {patterns} have a pattern."
     print_prose(f"{learned} A mom that runs takes them in within a minute.", 2)
 
@@ -114,7 +114,7 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
 
 
 def _kept(config: Config) -> tuple[Path, Calendar]:
-    """Where the mom with this configuration keeps what it learns, and how it divides time. Raises `MomError`."""
+    """Return where the mom with this configuration keeps what it learns, and how it divides time. Raises `MomError`."""
     for name, plugin in config.plugins.items():
         if isinstance(plugin.settings, ForecastPlugin.Settings):
             return config.state_directory / name, plugin.settings.calendar
@@ -122,7 +122,7 @@ def _kept(config: Config) -> tuple[Path, Calendar]:
 
 
 def _named(found: Mapping[str, Days], wanted: str) -> Days:
-    """The guest of this id or name. Raises `MomError`."""
+    """Return the guest of this id or name. Raises `MomError`."""
     try:
         return found[find_guest({identity: Guest(identity, days.name) for identity, days in found.items()}, wanted).id]
     except NoSuchGuest as error:
@@ -184,7 +184,7 @@ def _print_guest(days: Days) -> None:
 
 
 def _slot_now(days: Days) -> int:
-    """Which slot of the week it is."""
+    """Return which slot of the week it is."""
     calendar = Calendar(days.slot_seconds * days.slots, days.week_days)
     return calendar.of_week(calendar.index(time.time()))
 
@@ -195,7 +195,7 @@ def _of_today(week: Sequence[float | None], days: Days, slot: int) -> Sequence[f
 
 
 def _halves(values: Sequence[float | None]) -> list[float | None]:
-    """A bar for each two slots."""
+    """Return a bar for each two slots."""
     pairs = [_known(values[place : place + 2]) for place in range(0, len(values), 2)]
     return [sum(pair) / len(pair) if pair else None for pair in pairs]
 
@@ -215,5 +215,5 @@ def _ends(values: Sequence[float | None]) -> str:
 
 
 def _axis() -> str:
-    """The hours of a day, each below where it begins; of a day that is made up, 24ths of it."""
+    """Return the hours of a day, each below where it begins; of a day that is made up, 24ths of it."""
     return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()

@@ -67,7 +67,7 @@ def export_command(
 
 
 def _configured(config_path: str | None) -> Path:
-    """Where the mom with this configuration records. Raises `MomError`."""
+    """Return where the mom with this configuration records. Raises `MomError`."""
     from mom_core import load_config
     from mom_plugins_record.recording.plugin import configured_recorder
 

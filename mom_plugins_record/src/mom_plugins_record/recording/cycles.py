@@ -57,12 +57,12 @@ def _plain(value: object) -> object:
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a data class by name."""
+    """Return the fields of a data class by name."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def cycle_line(report: Report, session: str, place: int, memory: Value = None) -> bytes:
-    """A cycle as JSON.
+    """Return a cycle as JSON.
 
     :param session: the checksum of the line of what is in force
     :param place: how many cycles stand in the file before it
@@ -78,10 +78,10 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
     for decision in report.decisions:
         among(decision)
     revisions = [
-        {**_fields_of(one), "before": among(one.before), "after": None if one.after is None else among(one.after)}
-        for one in report.revisions
+        {**_fields_of(revision), "before": among(revision.before), "after": None if revision.after is None else among(revision.after)}
+        for revision in report.revisions
     ]
-    outcomes = [{**_fields_of(one), "decision": among(one.decision)} for one in report.outcomes]
+    outcomes = [{**_fields_of(outcome), "decision": among(outcome.decision)} for outcome in report.outcomes]
     considered = None if report.considered is None else [among(decision) for decision in report.considered]
     return json_text({
         "cycle": report.number,
@@ -236,8 +236,9 @@ class _Cycle(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class CycleRead:
-    """A cycle as it was written. `decisions` are the report's, and then those that came of reviews and trials. `columns` are guests'
-    fields by name: None, too, where a guest does not have one."""
+    """Cycle as it was written. `decisions` are the report's, and then those that came of reviews and trials. `columns` are guests' fields
+    by name: None, too, where a guest does not have one.
+    """
 
     report: Report
     decisions: Sequence[Decision]
@@ -251,7 +252,7 @@ def read_cycle(text: bytes) -> CycleRead:
     """Read a line of `cycle_line`. Raises `Corrupt`."""
     try:
         content = _Cycle.model_validate_json(text)
-        decisions = [Decision(**dict(one)) for one in content.decisions]
+        decisions = [Decision(**dict(decision)) for decision in content.decisions]
         report = _report(content, decisions)
     except (ValueError, IndexError, RecursionError) as error:
         raise Corrupt(f"a cycle makes no sense: {why_not(error)}") from error
@@ -259,7 +260,7 @@ def read_cycle(text: bytes) -> CycleRead:
 
 
 def why_not(error: Exception) -> str:
-    """The first error of a line, for a person."""
+    """Return the first error of a line, for a person."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
@@ -275,12 +276,17 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
         snapshot=Snapshot(Host(**dict(content.host)), guests, **dict(content.snapshot)),
         decisions=tuple(decisions[: content.decided]),
         revisions=tuple(
-            Revision(decisions[one.before], None if one.after is None else decisions[one.after], one.reason, one.reviewer)
-            for one in content.revisions
+            Revision(
+                decisions[revision.before],
+                None if revision.after is None else decisions[revision.after],
+                revision.reason,
+                revision.reviewer,
+            )
+            for revision in content.revisions
         ),
-        outcomes=tuple(Outcome(**{**dict(one), "decision": decisions[one.decision]}) for one in content.outcomes),
-        considered=None if content.considered is None else tuple(decisions[one] for one in content.considered),
-        plugins=tuple(PluginReport(**dict(one)) for one in content.plugins),
+        outcomes=tuple(Outcome(**{**dict(outcome), "decision": decisions[outcome.decision]}) for outcome in content.outcomes),
+        considered=None if content.considered is None else tuple(decisions[item] for item in content.considered),
+        plugins=tuple(PluginReport(**dict(plugin)) for plugin in content.plugins),
         verdict=None if content.verdict is None else Verdict(tuple(map(_condition, content.verdict.conditions))),
         **{name: getattr(content, name) for name in _AS_THEY_ARE if name not in {"plugins", "verdict"}},
     )

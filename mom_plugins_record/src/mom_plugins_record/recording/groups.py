@@ -71,12 +71,12 @@ class GroupPacker:
         self._stream = zstandard.ZstdCompressor(compression_params=PARAMETERS).compressobj()
 
     def line(self, text: bytes) -> bytes:
-        """A line as bytes of the file, to be written at once."""
+        """Return a line as bytes of the file, to be written at once."""
         line = b"%s %b\n" % (checksum(text).encode(), text)
         return self._stream.compress(line) + self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     def end(self) -> bytes:
-        """How the group ends."""
+        """Return how the group ends."""
         return self._stream.flush()
 
 
@@ -86,7 +86,7 @@ def checksum(text: bytes) -> str:
 
 
 class RecordingFile:
-    """A file of a recording, open to be read, up to its present end. Raises `OSError`; `NoRecording`, and `MomError` for another version.
+    """File of a recording, open to be read, up to its present end. Raises `OSError`; `NoRecording`, and `MomError` for another version.
 
     `cut_off` says that the last group was read, and is not ended: it is being written, or its writer was killed.
     """
@@ -110,7 +110,7 @@ class RecordingFile:
         return len(self._places) - 1
 
     def at(self, group: int) -> int:
-        """The byte at which a group begins."""
+        """Return the byte at which a group begins."""
         return self._places[group]
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class RecordingFile:
         self._source.close()
 
     def lines(self, group: int) -> Iterator[bytes]:
-        """The JSON of a group's lines. Raises `Corrupt` after the last sound one where the rest is damaged, and `OSError`."""
+        """Yield the JSON of a group's lines. Raises `Corrupt` after the last sound one where the rest is damaged, and `OSError`."""
         begins, ends = self._places[group : group + 2]
         if ends - begins > LARGEST_GROUP:
             raise Corrupt("a group is too large")
@@ -147,7 +147,7 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        """True if a writer left it so that could not write more; a file of another version is an error."""
+        """Return True if a writer left it so that could not write more; a file of another version is an error."""
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
@@ -168,8 +168,9 @@ def _sound(line: bytes) -> bytes:
 
 
 def why_too_large(text: bytes) -> str:
-    """Why a line like this is neither written nor read; empty: it is. One with more values than it can have is counted by what begins or
-    parts them, in texts, too."""
+    """Return why a line like this is neither written nor read; empty: it is. One with more values than it can have is counted by what
+    begins or parts them, in texts, too.
+    """
     if len(text) > LARGEST_LINE:
         return f"takes more than {format_kib(LARGEST_LINE / 1024)}"
     # A shorter line cannot have so many: each value takes a byte.
@@ -181,7 +182,7 @@ def why_too_large(text: bytes) -> str:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, open. Raises `OSError`, and `NoRecording` when it is something else, such as a pipe, which may have no end."""
+    """Return the file, open. Raises `OSError`, and `NoRecording` when it is something else, such as a pipe, which may have no end."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
@@ -190,7 +191,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _groups_in(source: BinaryIO) -> tuple[list[int], int]:
-    """Where marks are, and where the file ends."""
+    """Return where marks are, and where the file ends."""
     places, end, tail = [], 0, b""
     while chunk := source.read(CHUNK):
         text = tail + chunk

@@ -42,7 +42,7 @@ FOLDER = "recording"
 
 
 class RecordPlugin:
-    """The flight recorder: every snapshot, decision and outcome, to be looked at and replayed later."""
+    """Flight recorder: every snapshot, decision and outcome, to be looked at and replayed later."""
 
     class Settings(PluginSettings):
         """Where, how long and how much."""
@@ -72,7 +72,7 @@ class RecordPlugin:
         """In which currency."""
 
         def folder(self, state_directory: Path) -> Path:
-            """Where the recording is."""
+            """Return where the recording is."""
             return Path(self.path) if self.path else state_directory / FOLDER
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
@@ -109,7 +109,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """The accounts' sums of now, and of today."""
+        """Return the accounts' sums of now, and of today."""
         from mom_plugins_record.report.fields import FIELDS
 
         return FIELDS
@@ -181,7 +181,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """How much is recorded, and where, and whether there is room for more."""
+        """Return how much is recorded, and where, and whether there is room for more."""
         from mom_plugins_record.report.accounts_file import NAME
 
         settings = self._settings
@@ -209,7 +209,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """The recording at the path, or the one that a mom with these settings writes."""
+        """Return the recording at the path, or the one that a mom with these settings writes."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording
@@ -220,9 +220,9 @@ class RecordPlugin:
 
 
 def configured_recorder(config: Config) -> RecordPlugin.Settings:
-    """The settings of this plugin in mom's configuration. Raises `MomError` where it is not enabled."""
-    for one in config.plugins.values():
-        if isinstance(one.settings, RecordPlugin.Settings):
-            return one.settings
+    """Return the settings of this plugin in mom's configuration. Raises `MomError` where it is not enabled."""
+    for plugin in config.plugins.values():
+        if isinstance(plugin.settings, RecordPlugin.Settings):
+            return plugin.settings
     hint = "add `record: {}` to `plugins`, or name what is to be read"
     raise MomError("the configuration has no plugin record, which keeps recordings and accounts", hint=hint)

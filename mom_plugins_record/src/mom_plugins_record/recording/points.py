@@ -23,7 +23,7 @@ _NICE: Final = 10
 
 
 def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """The points, in the order of time. Raises `MomError`."""
+    """Return the points, in the order of time. Raises `MomError`."""
     given = json.dumps({"folder": str(folder), "asked": asdict(asked)})
     try:
         done = subprocess.run(  # this very module, no shell
@@ -36,11 +36,11 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {done.returncode}"]
         raise MomError(f"the recording cannot be read: {printable(lines[-1], 300)}")
-    return [RecordedPoint(**one) for one in json.loads(done.stdout)]
+    return [RecordedPoint(**load) for load in json.loads(done.stdout)]
 
 
 def point_of(record: CycleRead, asked: PointsAsked) -> RecordedPoint:
-    """The fields asked for of a recorded cycle."""
+    """Return the fields asked for of a recorded cycle."""
     guest = record.report.snapshot.guests.get(asked.guest)
     values = None if guest is None else {name: value for name in asked.guest_fields if (value := guest.fields.get(name)) is not None}
     return RecordedPoint(record.report.time, guest=values)
@@ -56,7 +56,7 @@ def main() -> None:
         found = sorted((point_of(record, asked) for record in records), key=lambda one: one.time)
     except MomError as error:
         sys.exit(str(error))
-    json.dump([asdict(one) for one in found], sys.stdout)
+    json.dump([asdict(item) for item in found], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class RecordedCycle(PastCycle):
 
 
 def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
-    """True if nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
+    """Return True if nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
     then, now = before.session.configuration, recorded.session.configuration
@@ -55,7 +55,7 @@ def must_fit(recorded: RecordedCycle, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """The parts that could not be read: cycles that are lost, and the files whose last group is not ended.
+    """Parts that could not be read: cycles that are lost, and the files whose last group is not ended.
 
     `places` says of the first damaged places which file, which byte of it, and what is wrong there.
     """
@@ -73,7 +73,7 @@ class Damage:
             self.places.append(f"{path}, byte {at}: {what}")
 
     def summary(self) -> str:
-        """The damage in a line; empty when there is none."""
+        """Return the damage in a line; empty when there is none."""
         if not self:
             return ""
         lost = f"{self.cycles} cycles are lost: " if self.cycles else ""
@@ -81,7 +81,7 @@ class Damage:
 
 
 class Recording:
-    """A recording: a folder, or one file of it; mom's own verbs look at it as at any `PastCycles`.
+    """Recording: a folder, or one file of it; mom's own verbs look at it as at any `PastCycles`.
 
     `damage` is complete when `cycles` has come to the end.
     """
@@ -98,7 +98,7 @@ class Recording:
             raise NoRecording(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
-        """All cycles of that time (seconds since the epoch), in the order in which they were recorded.
+        """Yield all cycles of that time (seconds since the epoch), in the order in which they were recorded.
 
         Raises `MomError` when there is no such file, when it is no recording, or when it is of another version.
         """
@@ -114,10 +114,10 @@ class Recording:
         for path, groups in wanted:
             for file in _readable(path) if groups else ():
                 for group in groups[:: -(-step // GROUP)]:
-                    yield from (one for one in _some_of(file, group, step) if since <= one.report.time <= until)
+                    yield from (item for item in _some_of(file, group, step) if since <= item.report.time <= until)
 
     def sessions(self) -> Iterator[RecordedSession]:
-        """The sessions of all files, as often as they stand there."""
+        """Yield the sessions of all files, as often as they stand there."""
         for path in self.files:
             for file in _readable(path):
                 yield from _heads(file)[0].values()
@@ -184,7 +184,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """The files without those that ended before, which the next one's name tells, unless the clock was set back in between."""
+    """Return the files without those that ended before, which the next one's name tells, unless the clock was set back in between."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(begun, paths))):
         if own is None or following is None or not own <= following <= moment:
@@ -193,13 +193,13 @@ def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
 
 
 def _readable(path: Path) -> Iterator[RecordingFile]:
-    """The file; none where it cannot be read any more."""
+    """Yield the file; none where it cannot be read any more."""
     with suppress(OSError, NoRecording), closing(RecordingFile(path)) as file:
         yield file
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    """All that was in force, by what cycles call it; and when each group begins, and after these None, for what is not known."""
+    """Return all that was in force, by what cycles call it; and when each group begins, and after these None, for what is not known."""
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):
@@ -209,7 +209,7 @@ def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence
 
 
 def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession]) -> CycleRead | None:
-    """The first cycle of a group, None if it is damaged; and what is in force, where the group says so."""
+    """Return the first cycle of a group, None if it is damaged; and what is in force, where the group says so."""
     with suppress(Corrupt, OSError):
         for text in file.lines(group):
             if not text.startswith(SESSION):
@@ -219,12 +219,12 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    """The groups with cycles of that time, where no clock has jumped."""
+    """Return the groups with cycles of that time, where no clock has jumped."""
 
     def begins(group: int) -> float:
         """When it does; for one that is damaged, when the next does."""
-        heads = (_head(file, one, {}) for one in range(group, file.groups))
-        return next((one.report.time for one in heads if one is not None), math.inf)
+        heads = (_head(file, item, {}) for item in range(group, file.groups))
+        return next((head.report.time for head in heads if head is not None), math.inf)
 
     groups = range(file.groups)
     return groups[max(0, bisect_right(groups, since, key=begins) - 1) : bisect_right(groups, until, key=begins)]
@@ -239,7 +239,7 @@ def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
 
 
 def nothing_in(recording: Recording) -> MomError:
-    """The error for a recording that was read and gave no cycle."""
+    """Return the error for a recording that was read and gave no cycle."""
     if recording.damage:
         return MomError(f"nothing of {recording.path} can be read: {recording.damage.summary()}")
     return MomError(

@@ -28,7 +28,7 @@ SESSION: Final = b'{"session":'
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """The session of cycles.
+    """Session of cycles.
 
     `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
     of the mom that wrote it, `host` its name.
@@ -75,7 +75,7 @@ class _SessionLine(BaseModel):
 
 
 def session_line(session: RecordedSession) -> bytes:
-    """A session as JSON."""
+    """Return a session as JSON."""
     fields = [[f.name, f.unit, f.scope, f.description, f.source, f.reason] for f in session.fields]
     controls = [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls]
     names = ("version", "host", "configuration", "policies")

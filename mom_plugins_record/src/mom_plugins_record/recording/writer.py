@@ -56,7 +56,7 @@ class RecordingFull(MomError):
 
 
 def files_of(folder: Path) -> list[Path]:
-    """A recording's files, oldest first: by their number, as clocks jump."""
+    """Return a recording's files, oldest first: by their number, as clocks jump."""
     numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(numbered)]
 
@@ -176,7 +176,7 @@ class RecordingWriter:
         return self._size >= largest or self._monotonic() - self._began >= longest
 
     def _is_away(self) -> bool:
-        """True if the file was deleted, or is lost, as where a server of NFS does not know it any more."""
+        """Return True if the file was deleted, or is lost, as where a server of NFS does not know it any more."""
         try:
             return self._file is not None and os.fstat(self._file).st_nlink == 0
         except OSError:
@@ -251,7 +251,7 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
 
 
 def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Those that are still there."""
+    """Yield those that are still there."""
     for path in paths:
         with suppress(OSError):
             yield path, path.stat()
@@ -262,5 +262,5 @@ def _refused(path: Path, error: OSError) -> RecordingFull:
 
 
 def sizes_of(folder: Path) -> Sequence[int]:
-    """The sizes of a recording's files in bytes."""
+    """Return the sizes of a recording's files in bytes."""
     return [found.st_size for _, found in _statuses(files_of(folder))]

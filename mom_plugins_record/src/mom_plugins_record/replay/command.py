@@ -73,7 +73,7 @@ def replay(
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
         if failed:
             print_prose(f"fails on: {', '.join(failed)}", 4)
-    lost = [] if estimated is None else [line for one in (estimated.then, estimated.now) for line in one.failure_lines()]
+    lost = [] if estimated is None else [line for item in (estimated.then, estimated.now) for line in item.failure_lines()]
     if texts is not None and result.failures:
         lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
     if failures and not result.compared:
@@ -91,7 +91,7 @@ def _occurs(failure: str, result: Comparison) -> bool:
 
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
-    """The policies to evaluate: those in force at that time (None: none of these), with these in place of and beside them."""
+    """Return the policies to evaluate: those in force at that time (None: none of these), with these in place of and beside them."""
     first = None if since is None else next(recording.cycles(since), None)
     return {**(first.policies if first is not None else {}), **SimulationSetup.texts_in(policies)}
 
@@ -182,7 +182,7 @@ def _as_json(result: Comparison) -> Mapping[str, object]:
         "now": _verdict_json(result.now),
     }
     parts = ("sums", "then", "now")
-    return {**{one.name: getattr(result, one.name) for one in fields(result) if one.name not in parts}, "exact": exact}
+    return {**{field.name: getattr(result, field.name) for field in fields(result) if field.name not in parts}, "exact": exact}
 
 
 def _verdict_json(verdict: Complaints) -> Mapping[str, object]:

@@ -44,7 +44,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Comparison:
-    """The outcome of a replay. Times are seconds since the epoch; `warming` are cycles that lack what evaluators remembered."""
+    """Outcome of a replay. Times are seconds since the epoch; `warming` are cycles that lack what evaluators remembered."""
 
     evaluated: int = 0
     compared: int = 0
@@ -102,7 +102,7 @@ def _warms_from(recording: Recording, since: float) -> float:
 
 
 class _Run:
-    """A piece of a recording in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
+    """Piece of a recording in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first
@@ -138,7 +138,7 @@ class _Run:
         if report.time < self._since:
             return
         of_decisions = RunSummary.problems_of_decisions(again)
-        result.failures += any(one.severity is Severity.ERROR for one in of_decisions)
+        result.failures += any(of_decision.severity is Severity.ERROR for of_decision in of_decisions)
         for problem in of_decisions:
             if len(result.problems) < SHOWN_PROBLEMS or problem.message in result.problems:
                 result.problems[problem.message] = result.problems.get(problem.message, 0) + 1

@@ -85,7 +85,7 @@ class Complaints:
                 self._check_need(snapshot, decision, value, guest)
 
     def of(self, complaint: Complaint) -> list[ComplaintCount]:
-        """The cases of a kind, the worst first."""
+        """Return the cases of a kind, the worst first."""
         return sorted((c for c in self.cases.values() if c.complaint is complaint), key=lambda c: (-c.worst, -c.count, c.entity))
 
     def _note(self, complaint: Complaint, snapshot: Snapshot, decision: Decision, worst: float, example: str) -> None:

@@ -55,7 +55,7 @@ class RecordedEngine:
         self._session = session
 
     def cycle(self, snapshot: Snapshot) -> Report:
-        """The report of mom in the cycle in which this was known."""
+        """Return the report of mom in the cycle in which this was known."""
         self._snapshot = snapshot
         return self._engine.cycle(snapshot=snapshot)
 
@@ -70,7 +70,7 @@ class RecordedEngine:
             self._texts.set_memory(memory)
 
     def is_compared(self, decision: Decision) -> bool:
-        """True if a recorded decision came from an evaluator that is here."""
+        """Return True if a recorded decision came from an evaluator that is here."""
         if decision.source.line > 0:  # of a policy
             return self._texts is not None
         return decision.source.name not in self.left_out
@@ -83,7 +83,7 @@ class RecordedEngine:
         plugins = self._deciding()
         declared = Declarations({(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls})
         while plugins:
-            settings = {name: one.settings for name, one in plugins.items()}
+            settings = {name: item.settings for name, item in plugins.items()}
             document = {
                 "interval": session.configuration.get("interval", "5s"),
                 "history": session.configuration.get("history", 10),
@@ -99,16 +99,16 @@ class RecordedEngine:
             try:
                 engine.open()
             except PluginError as error:
-                for one in error.errors:
-                    del plugins[one.plugin]
-                    self.left_out[one.plugin] = f"it cannot be set up here: {one.message}"
+                for item in error.errors:
+                    del plugins[item.plugin]
+                    self.left_out[item.plugin] = f"it cannot be set up here: {item.message}"
                 continue
             return engine
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
         raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
 
     def _deciding(self) -> dict[str, InstalledThen]:
-        """The recorded plugins that decide, are installed, and are neither a hypervisor nor the recorder."""
+        """Return the recorded plugins that decide, are installed, and are neither a hypervisor nor the recorder."""
         installed, left_out = installed_plugins(self._session.configuration)
         self.left_out.update(left_out)
         found: dict[str, InstalledThen] = {}
@@ -137,7 +137,7 @@ class RecordedEngine:
 
 
 def _goes_by_what_it_did(plugin_class: type) -> bool:
-    """True if it acts, and asks the hypervisor for what came of it, of the host as of guests: its memory of that is in no snapshot."""
+    """Return True if it acts and asks the hypervisor for the results, which no snapshot holds."""
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")

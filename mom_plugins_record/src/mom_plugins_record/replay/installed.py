@@ -14,14 +14,14 @@ SOURCES: Final = frozenset({"directory", "file", "shadow"})
 
 @dataclass(frozen=True, slots=True)
 class InstalledThen:
-    """A recorded plugin: its class here, and its settings then, without `SOURCES`."""
+    """Recorded plugin: its class here, and its settings then, without `SOURCES`."""
 
     plugin_class: type
     settings: Mapping[str, Value]
 
 
 def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
-    """The recorded plugins that are here, in their order; and why the others are not."""
+    """Return the recorded plugins that are here, in their order; and why the others are not."""
     recorded = configuration.get("plugins")
     found: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}
@@ -35,7 +35,7 @@ def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, Ins
 
 
 def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """The settings of the recorded section `guests` for these plugins: the rest was for others."""
+    """Return the settings of the recorded section `guests` for these plugins: the rest was for others."""
     if not plugins:
         return {}
     models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]

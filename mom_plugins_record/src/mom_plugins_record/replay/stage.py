@@ -18,7 +18,7 @@ SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 
 @dataclass(frozen=True, slots=True)
 class RecordedStage:
-    """A time of a recording (seconds since the epoch), with the plugins, guests' settings and policies that were in force at its beginning.
+    """Time of a recording (seconds since the epoch), with the plugins, guests' settings and policies that were in force at its beginning.
 
     `left_out` are the recorded plugins that are not simulated; `host` is the recorded host's name.
     """
@@ -41,7 +41,7 @@ class RecordedStage:
         configuration: Mapping[str, Value] | None = None,
         needed: Iterable[str] = (),
     ) -> RecordedStage:
-        """The stage of these cycles. Raises `MomError` when there are none.
+        """Return the stage of these cycles. Raises `MomError` when there are none.
 
         :param configuration: in place of the recorded one
         :param needed: plugins that are there even if the configuration does not name them
@@ -74,7 +74,7 @@ class RecordedStage:
     def run(
         self, name: str, policies: Mapping[str, str], sim: Mapping[str, Value] | None = None, guests: Mapping[str, Value] | None = None
     ) -> Generator[Report, None, None]:
-        """The reports of a simulation with these policies.
+        """Return the reports of a simulation with these policies.
 
         :param sim: more settings of the simulator
         :param guests: more of the section `guests`

@@ -91,7 +91,7 @@ class GuestHour:
 
 @dataclass(slots=True)
 class HostHour:
-    """The host in one hour, from `began` to `ended` (seconds since the epoch)."""
+    """Host in one hour, from `began` to `ended` (seconds since the epoch)."""
 
     hour: int
     name: str = ""
@@ -143,15 +143,15 @@ GUESTS: Final = "guests_"
 
 
 def with_guests(host: HostHour, guests: Iterable[GuestHour]) -> HostHour:
-    """The host's hour with what its guests come to together."""
+    """Return the host's hour with what its guests come to together."""
     rows = list(guests)
-    names = [one.name for one in fields(HostHour) if one.name.startswith(GUESTS) and one.name != "guests_most"]
+    names = [item.name for item in fields(HostHour) if item.name.startswith(GUESTS) and item.name != "guests_most"]
     return replace(host, **{name: sum(getattr(row, name.removeprefix(GUESTS)) for row in rows) for name in names})
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The size that a guest's process has held at the most since the guest was started, in KiB: it would still hold that without mom."""
+    """Size that a guest's process has held at the most since the guest was started, in KiB: it would still hold that without mom."""
 
     incarnation: str
     kib: float
@@ -159,7 +159,7 @@ class Touched:
 
 @dataclass(slots=True)
 class _Followed:
-    """A guest from look to look."""
+    """Guest from look to look."""
 
     row: GuestHour
     looked: float
@@ -174,7 +174,7 @@ class _Followed:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The memory that the host has back now, in KiB by each means, as of the last cycle. None: unknown."""
+    """Memory that the host has back now, in KiB by each means, as of the last cycle. None: unknown."""
 
     balloon: float | None = None
     sweeps: float | None = None
@@ -183,7 +183,7 @@ class GivenBack:
 
 
 class Accounts:
-    """The books. `add` takes each cycle's report; `take` gives hours that are over, and `current` the one that is not.
+    """Books. `add` takes each cycle's report; `take` gives hours that are over, and `current` the one that is not.
 
     :param touched: what is known of guests from before, by their ids
     """
@@ -223,8 +223,8 @@ class Accounts:
         self._listed = not _guests_unknown(report)
         if elapsed > LONGEST_GAP or (elapsed and not self._listed):  # mom was away, or as good as
             host.unknown_seconds += max(0.0, report.time - self._time)
-            for one in self._guests.values():
-                one.looked += elapsed  # what is before the last cycle is known of the host, too
+            for account in self._guests.values():
+                account.looked += elapsed  # what is before the last cycle is known of the host, too
             elapsed = 0.0
         self._add_host(host, report, elapsed, cpu_seconds)
         self._looked, self._time = now, report.time
@@ -244,39 +244,39 @@ class Accounts:
             self._turn = (self._turn + 1) % parts
             due = list(due)[self._turn :: parts]
         for guest in due:
-            one = followed[guest.id]
-            seconds = now - one.looked
-            one.looked = now
-            row = one.row
+            account = followed[guest.id]
+            seconds = now - account.looked
+            account.looked = now
+            row = account.row
             row.name, row.properties = guest.name, platform_properties(guest)
             if row.incarnation != guest.incarnation:
                 row.incarnation = guest.incarnation
-                one.touched, one.killed = 0.0, None
+                account.touched, account.killed = 0.0, None
             known: Any = guest.fields  # the engine drops what is not of the type that was declared
             row.service_class = known.get("sla_class") or row.service_class
-            if _sizes(one, known.get, seconds, spread_swap, gained):
+            if _sizes(account, known.get, seconds, spread_swap, gained):
                 _uses(row, known.get, seconds)
-                _signs(one, known.get, seconds)
+                _signs(account, known.get, seconds)
 
     def given_back(self) -> GivenBack | None:
         """As of the last cycle; None before the first."""
         if self._host is None:
             return None
-        means = [one.now for one in self._guests.values() if one.now is not None]
+        means = [guest.now for guest in self._guests.values() if guest.now is not None]
         if not self._listed or (self._guests and not means):
             return GivenBack(ksm=self._ksm)
-        balloon, sweeps, cold = (math.fsum(one[n] for one in means) for n in range(3))
+        balloon, sweeps, cold = (math.fsum(mean[n] for mean in means) for n in range(3))
         return GivenBack(balloon, sweeps, cold, self._ksm)
 
     def current(self) -> tuple[HostHour, list[GuestHour]] | None:
-        """The hour that is not over, as it is now; None before the first cycle."""
+        """Return the hour that is not over, as it is now; None before the first cycle."""
         if self._host is None:
             return None
-        rows = [one.row for one in (*self._guests.values(), *self._gone.values())]
+        rows = [item.row for item in (*self._guests.values(), *self._gone.values())]
         return self._host, [row for row in rows if row.seconds + row.unknown_seconds > 0]
 
     def take(self) -> list[tuple[HostHour, list[GuestHour]]]:
-        """The hours that are over since this was called last."""
+        """Return the hours that are over since this was called last."""
         over, self._over = self._over, []
         return over
 
@@ -288,13 +288,13 @@ class Accounts:
             self._over.append(current)
         self._host = host = HostHour(hour)
         if self._listed_once:  # else no guest could come back in that hour, and none is known to be gone
-            gone = {identity: Touched(one.row.incarnation, one.touched) for identity, one in self._gone.items()}
+            gone = {identity: Touched(guest.row.incarnation, guest.touched) for identity, guest in self._gone.items()}
             self._touched_before, self._touched, self._gone = self._touched, gone, {}
             self._listed_once = False
-        for one in self._guests.values():
-            row = one.row
-            # The class is to be told in each hour: one that was taken from the guest would stay for ever.
-            one.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
+        for guest in self._guests.values():
+            row = guest.row
+            # The class is to be told in each hour: guest that was taken from the guest would stay for ever.
+            guest.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
         return host
 
     def _come_and_go(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
@@ -345,16 +345,20 @@ class Accounts:
             row.ksmd_known_seconds += elapsed
         row.promised_most_kib = max(row.promised_most_kib, host.number("mem_promised") or 0.0)
         row.promisable_kib = host.number("mem_promisable") or row.promisable_kib
-        row.sold_most_kib = max(row.sold_most_kib, sum(one.row.sold_kib for one in self._guests.values()))
+        row.sold_most_kib = max(row.sold_most_kib, sum(guest.row.sold_kib for guest in self._guests.values()))
 
 
 def _guests_unknown(report: Report) -> bool:
-    """True if the hypervisor did not list its guests, which the core says as a condition: that there are none is not known then.
+    """Return True if the hypervisor did not list its guests, which the core says as a condition: that there are none is not known then.
 
     Guests that are listed are known, though the condition stands a little longer.
     """
     verdict = report.verdict
-    return not report.snapshot.guests and verdict is not None and any(one.name == "guests" and not one.over for one in verdict.conditions)
+    return (
+        not report.snapshot.guests
+        and verdict is not None
+        and any(condition.name == "guests" and not condition.over for condition in verdict.conditions)
+    )
 
 
 def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
@@ -382,7 +386,7 @@ _Get = Callable[[str], Any]
 
 
 def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained: float) -> bool:
-    """Where what the guest was sold is, and what was given back of it; False where its sizes are unknown.
+    """Return where what the guest was sold is, and what was given back of it; False where its sizes are unknown.
 
     :param spread_swap: of what each guest holds, what of it counts as swapped out besides, where it does not say so (ratio)
     :param gained: of cold memory, what the host has by moving it: less than all where it is compressed in the host's memory (ratio)
@@ -481,8 +485,9 @@ def _signs(one: _Followed, get: _Get, seconds: float) -> None:
 
 
 def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
-    """The part of each guest in swap, as a ratio of what its process holds, where guests do not say: the whole of the host's
-    swap, as if guests alone were in it, so that nothing that the kernel has swapped out counts as given back."""
+    """Return the part of each guest in swap, as a ratio of what its process holds, where guests do not say: the whole of the host's swap,
+    as if guests alone were in it, so that nothing that the kernel has swapped out counts as given back.
+    """
     held = known = 0.0
     for guest in guests:
         told = guest.number("host_swap")

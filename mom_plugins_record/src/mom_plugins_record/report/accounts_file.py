@@ -97,11 +97,11 @@ Hour = tuple[HostHour, Sequence[GuestHour]]
 
 
 class AccountsError(MomError):
-    """The file cannot be read or written."""
+    """File cannot be read or written."""
 
 
 class AccountsDamaged(AccountsError):
-    """The file holds something that mom has not written."""
+    """File holds something that mom has not written."""
 
     def __init__(self, path: Path, what: str) -> None:
         self.what = what
@@ -109,7 +109,7 @@ class AccountsDamaged(AccountsError):
 
 
 class AccountsFile:
-    """The file as mom writes it. Not for several threads at once.
+    """File as mom writes it. Not for several threads at once.
 
     :param run: tells this mom's rows from those of the mom before it within one hour
     """
@@ -162,7 +162,7 @@ class AccountsFile:
                 self._looked_through = True
 
     def is_away(self) -> bool:
-        """True if the file was moved away, or deleted."""
+        """Return True if the file was moved away, or deleted."""
         with suppress(OSError):  # which is said when the file is written
             return not is_there(self.path)
         return False
@@ -179,7 +179,7 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(why, 100)}) and is now {aside.name}: the accounts begin anew"
 
     def touched(self, now: float) -> dict[str, Touched]:
-        """The most that guests have held, as far as the last two days tell. Raises `AccountsError`."""
+        """Return the most that guests have held, as far as the last two days tell. Raises `AccountsError`."""
         found: dict[str, Touched] = {}
         for row in read_guests(self.path, now - 48 * HOUR, float("inf")):
             before = found.get(row.id)
@@ -204,7 +204,7 @@ class AccountsFile:
                     _put(connection, "host_hours", run, [with_guests(host, guests)])
                     _put(connection, "guest_hours", run, guests)
                     connection.executemany(_ADD_PROPERTIES, _new_properties(guests, told))
-                    there.update(one.id for one in guests)
+                    there.update(guest.id for guest in guests)
                 connection.executemany(_ADD_MINUTE, minutes)
                 oldest = newest - int(self._keep // HOUR)
                 _delete(connection, "minutes", "minute", newest * 60 - int(self._keep // MINUTE), 60)
@@ -264,7 +264,7 @@ class AccountsFile:
 
 
 def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
-    """The host's hours of that time (seconds since the epoch), oldest first. Raises `AccountsError`."""
+    """Return the host's hours of that time (seconds since the epoch), oldest first. Raises `AccountsError`."""
     return list(_read(path, "host_hours", HostHour, since, until))
 
 
@@ -310,7 +310,7 @@ def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def read_guests(path: Path, since: float, until: float, *, properties: bool = False) -> Iterator[GuestHour]:
-    """The guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`.
+    """Return the guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`.
 
     :param properties: with what their platforms said of them then
     """
@@ -318,7 +318,7 @@ def read_guests(path: Path, since: float, until: float, *, properties: bool = Fa
 
 
 def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """The host in that time, in parts of as many whole minutes as it takes. Raises `AccountsError`."""
+    """Return the host in that time, in parts of as many whole minutes as it takes. Raises `AccountsError`."""
     first, last = int(asked.since // MINUTE), int(asked.until // MINUTE)
     width = max(1, -(-(last - first + 1) // asked.most))
     query = """SELECT (minute - :first) / :width AS part, json_group_object(series, least), json_group_object(series, mean),
@@ -449,10 +449,10 @@ def _check_beside(path: Path) -> None:
     """Raise `AccountsError` for a file that SQLite would wait for, such as a pipe; and for a journal that names another file, as mom's
     never does: SQLite deletes that one (section 4.1 of https://www.sqlite.org/fileformat.html)."""
     journal = path.with_name(f"{path.name}-journal")
-    for one in (path, journal):
+    for item in (path, journal):
         with suppress(OSError):  # it is not there, or SQLite says why it cannot be read
-            if not stat.S_ISREG(one.stat().st_mode):
-                raise AccountsError(f"{one} is no file", hint="name the folder of a recording, or its accounts.sqlite3")
+            if not stat.S_ISREG(item.stat().st_mode):
+                raise AccountsError(f"{item} is no file", hint="name the folder of a recording, or its accounts.sqlite3")
     with suppress(OSError), journal.open("rb") as file:
         if file.seek(0, os.SEEK_END) >= len(_JOURNAL) and file.seek(-len(_JOURNAL), os.SEEK_END) and file.read() == _JOURNAL:
             raise AccountsError(f"{journal} is not mom's: it names another file", hint="look who has put it there, and delete it")

@@ -98,8 +98,8 @@ _ROUNDED: Final = 0.001
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """The last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it; `properties`: with what
-    guests' platforms said of them.
+    """Return the last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it; `properties`: with
+    what guests' platforms said of them.
 
     Raises `MomError` when there is nothing.
     """
@@ -112,7 +112,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         hint = "name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
-    if aside := sorted(one.name for one in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):
+    if aside := sorted(item.name for item in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):
         remarks.append(f"accounts of earlier were damaged: they are in {', '.join(aside)}")
     check(accounts)
     hosts = read_hosts(accounts, 0.0, math.inf)
@@ -151,14 +151,14 @@ def _since_written(folder: Path, written: float) -> Sequence[tuple[HostHour, Seq
 
 
 def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:
-    """How wrong forecasts were on average; None: there were none."""
+    """Return how wrong forecasts were on average; None: there were none."""
     means = [point.mean for point in read_minutes(accounts, PointsAsked(since, until, 1))]
     wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
     return ForecastLine(wrong[0], as_now[0]) if wrong and as_now else None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
-    """Where the accounts are, and the price. A file that was named needs no configuration; then there is a price only with one."""
+    """Return where the accounts are, and the price. A file that was named needs no configuration; then there is a price only with one."""
     try:
         config = load_config(config_path)
     except MomError:

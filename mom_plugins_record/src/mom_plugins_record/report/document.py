@@ -26,7 +26,7 @@ _MOMENTS: Final = {
 
 
 def document(summary: ReportSummary) -> dict[str, Any]:
-    """The whole report."""
+    """Return the whole report."""
     return {"format": FORMAT, **_plain(asdict(summary))}
 
 

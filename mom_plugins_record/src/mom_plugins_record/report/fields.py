@@ -27,7 +27,7 @@ FIELDS: Final = tuple(
 
 
 def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
-    """The fields; what is unknown is None."""
+    """Return the fields; what is unknown is None."""
     means = {} if now is None else asdict(now)
     known: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in means.items()}
     if today.seconds:

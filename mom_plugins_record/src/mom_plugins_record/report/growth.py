@@ -40,7 +40,7 @@ class Growth:
 
 
 def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: float) -> Growth:
-    """The growth of what is needed.
+    """Return the growth of what is needed.
 
     :param days: a day's number and the most that was needed in it, in KiB
     :param limit: KiB at which the host is full; None: unknown

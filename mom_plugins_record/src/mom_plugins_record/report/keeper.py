@@ -30,7 +30,7 @@ DAY: Final = 86_400.0
 
 
 class AccountsKeeper:
-    """The accounts of a mom that runs. Not for several threads at once."""
+    """Accounts of a mom that runs. Not for several threads at once."""
 
     def __init__(self, file: AccountsFile, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._file, self._log, self._clock = file, log, clock
@@ -113,7 +113,7 @@ class AccountsKeeper:
         return self._accounts.given_back()
 
     def today(self) -> HostHour:
-        """The sums since midnight, UTC. They take half a millisecond with 1,000 guests."""
+        """Return the sums since midnight, UTC. They take half a millisecond with 1,000 guests."""
         current = self._accounts.current()
         return total_of([*self._earlier, *([with_guests(*current)] if current else [])])
 

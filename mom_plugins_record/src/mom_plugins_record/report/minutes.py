@@ -58,7 +58,7 @@ class Minutes:
                 self._values.setdefault(name, []).append(value)
 
     def take(self) -> Sequence[MinuteRow]:
-        """The minutes that are over since this was called last, and the one that is not, as it is now."""
+        """Return the minutes that are over since this was called last, and the one that is not, as it is now."""
         over, self._over = self._over, []
         return [*over, *self._current()]
 

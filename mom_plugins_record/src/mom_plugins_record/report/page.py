@@ -30,7 +30,7 @@ def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
     :param minutes: of the host, for a time of which there are no two hours
     """
     first = "".join(
-        f"<div><b{_BAD if one.is_bad else ''}>{_text(one.text)}</b><span>{_text(one.meaning)}</span></div>" for one in headline(summary)
+        f"<div><b{_BAD if item.is_bad else ''}>{_text(item.text)}</b><span>{_text(item.meaning)}</span></div>" for item in headline(summary)
     )
     parts = [
         f"<h1>{_text(title(summary))}</h1>",
@@ -60,15 +60,15 @@ def _plots(summary: ReportSummary) -> list[str]:
     spans, often = (summary.hours, "hour") if summary.hours else (summary.days, "day")
     if len(spans) < 2 or summary.whole.given_back.at_least_gib_hours is None:
         return []
-    times = [one.begins for one in spans]
-    held = [max(0.0, one.held_gib - (one.by_ksm_gib or 0.0)) for one in spans]
-    given = {label: [getattr(one, f"by_{name}_gib") or 0.0 for one in spans] for name, label in MEANS.items()}
+    times = [item.begins for item in spans]
+    held = [max(0.0, item.held_gib - (item.by_ksm_gib or 0.0)) for item in spans]
+    given = {label: [getattr(item, f"by_{name}_gib") or 0.0 for item in spans] for name, label in MEANS.items()}
     areas = {HELD: held, **{label: values for label, values in given.items() if any(values)}}
     used = f"used on the host, at most in the {often}"
     return [
-        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", [one.sold_gib for one in spans])]),
+        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", [item.sold_gib for item in spans])]),
         plot("Used on the host, GiB", times, {}, [
-            Curve(used, [one.used_most_gib for one in spans]), Curve("the host's memory", [one.total_gib for one in spans], dashed=True)
+            Curve(used, [item.used_most_gib for item in spans]), Curve("the host's memory", [item.total_gib for item in spans], dashed=True)
         ]),
     ]  # fmt: skip
 
@@ -77,24 +77,24 @@ def _plot_by_minutes(minutes: Sequence[RecordedPoint]) -> list[str]:
     if len(minutes) < 2:
         return []
 
-    held = [(one.mean.get("guests.rss", nan) - one.mean.get("ksm_saved", 0.0)) / KIB_PER_GIB for one in minutes]
-    total = [one.most.get("mem_available", nan) / KIB_PER_GIB for one in minutes]
-    available = [one.least.get("mem_really_available", nan) / KIB_PER_GIB for one in minutes]
+    held = [(minute.mean.get("guests.rss", nan) - minute.mean.get("ksm_saved", 0.0)) / KIB_PER_GIB for minute in minutes]
+    total = [minute.most.get("mem_available", nan) / KIB_PER_GIB for minute in minutes]
+    available = [minute.least.get("mem_really_available", nan) / KIB_PER_GIB for minute in minutes]
     curves = [
         Curve("used on the host, at most in the minute", [of - free for of, free in zip(total, available, strict=True)]),
         Curve("the host's memory", total, dashed=True),
     ]
-    return [plot("Memory of the host by minutes, GiB", [one.time for one in minutes], {HELD: held}, curves)]
+    return [plot("Memory of the host by minutes, GiB", [minute.time for minute in minutes], {HELD: held}, curves)]
 
 
 def _table(summary: ReportSummary) -> str:
     if not summary.lines:
         return ""
     columns = columns_of(summary)
-    heads = "".join(f"<th>{_text(one.heading)}</th>" for one in columns)
+    heads = "".join(f"<th>{_text(column.heading)}</th>" for column in columns)
     rows = []
     for line in summary.lines[:MOST_ROWS]:
-        cells = [f"<td{_MOODS.get(cell := one.of(line), '')}>{_text(cell)}</td>" for one in columns]
+        cells = [f"<td{_MOODS.get(cell := column.of(line), '')}>{_text(cell)}</td>" for column in columns]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     left = len(summary.lines) - len(rows)
@@ -103,7 +103,7 @@ def _table(summary: ReportSummary) -> str:
 
 
 def _in_a_line(text: str) -> str:
-    """A row of a terminal's columns as one text."""
+    """Return a row of a terminal's columns as one text."""
     return ", ".join(part.strip() for part in text.strip().split("  ") if part.strip())
 
 

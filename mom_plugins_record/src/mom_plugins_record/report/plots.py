@@ -20,7 +20,7 @@ _SECONDS_A_DAY: Final = 86_400
 
 
 class Curve(NamedTuple):
-    """A line over the areas; None: unknown, where it breaks off."""
+    """Line over the areas; None: unknown, where it breaks off."""
 
     label: str
     values: Sequence[float | None]

@@ -39,7 +39,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeAdvice:
-    """A size that would do for a guest; None: unknown.
+    """Size that would do for a guest; None: unknown.
 
     `risk` is the ratio of hours that may need more than was seen in any of `hours`: with 95 % confidence, it is no more.
     """
@@ -55,7 +55,7 @@ NO_ADVICE: Final = SizeAdvice()
 
 
 def risk_of(hours: int) -> float:
-    """The ratio of hours that can be beyond all of so many that were seen: more would have shown itself with 95 % confidence."""
+    """Return the ratio of hours that can be beyond all of so many that were seen: more would have shown itself with 95 % confidence."""
     return float(1 - (1 - CONFIDENCE) ** (1 / hours))
 
 

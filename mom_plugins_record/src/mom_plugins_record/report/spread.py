@@ -15,7 +15,7 @@ PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
 
 def bin_of(kib: float) -> int:
-    """The bin of a size in KiB; what is less than 1 KiB is in the first."""
+    """Return the bin of a size in KiB; what is less than 1 KiB is in the first."""
     return int(math.log(kib) * PER_NATURAL) if kib > 1 else 0
 
 
@@ -25,7 +25,7 @@ def upper_edge(number: int) -> float:
 
 
 def percentile(spread: Mapping[int, float], share: float) -> float | None:
-    """The size in KiB below which it was for this share (ratio) of the seconds; None: it was never seen."""
+    """Return the size in KiB below which it was for this share (ratio) of the seconds; None: it was never seen."""
     whole = sum(spread.values())
     if whole <= 0:
         return None

@@ -38,7 +38,7 @@ SEEN_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The price of a GiB of memory for a month; None: the operator has not said."""
+    """Price of a GiB of memory for a month; None: the operator has not said."""
 
     each_gib_month: float | None = None
     currency: str = ""
@@ -69,7 +69,7 @@ class SoldParts:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The memory that the host had back, by each means.
+    """Memory that the host had back, by each means.
 
     `at_least` is their sum: guests would still hold what they have ever touched. `at_most`: they would hold all that they were sold.
     """
@@ -84,7 +84,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """A guest, the guests of a class or of one property, or all that the report is about.
+    """Guest, the guests of a class or of one property, or all that the report is about.
 
     Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the time that was seen, of all guests together (`used`:
     of those that tell); the percentiles are of single guests.
@@ -130,7 +130,7 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class HostLine:
-    """The host."""
+    """Host."""
 
     total_gib: float | None
     used: Percentiles
@@ -163,7 +163,7 @@ class ForecastLine:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A day, UTC, or an hour, from `begins` on (seconds since the epoch): averages, and the most that was used on the host."""
+    """Day, UTC, or an hour, from `begins` on (seconds since the epoch): averages, and the most that was used on the host."""
 
     begins: float
     sold_gib: float
@@ -178,7 +178,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """The worth of what was given back at least: money where there is a price, and hosts like this one where its size is known."""
+    """Worth of what was given back at least: money where there is a price, and hosts like this one where its size is known."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -189,7 +189,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """A report's content. `host` and `growth` are None where it is about one tenant: they tell of the others, too."""
+    """Report's content. `host` and `growth` are None where it is about one tenant: they tell of the others, too."""
 
     host_name: str
     since: float
@@ -211,7 +211,7 @@ class ReportSummary:
 
 
 def _summed(kind: type[GuestHour] | type[HostHour]) -> list[str]:
-    names = [one.name for one in fields(kind)]
+    names = [field.name for field in fields(kind)]
     return [name for name in names if name.endswith("seconds") or name in {"late_bursts", "killed", "cycles", "evictions", "guests_killed"}]
 
 
@@ -241,7 +241,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     :param tenant: a pattern of guests, as of `GuestPattern`: only these count, and nothing is said of the host
     """
     since, until = account.since, account.until
-    hours = [total_of(of) for _, of in groupby(account.hosts, lambda row: row.hour)]  # a mom that was restarted has kept two rows of one
+    hours = [total_of(of) for _, of in groupby(account.hosts, lambda row: row.hour)]  # a mom that was restarted has kept two rows of entry
     host = total_of(hours)
     found: dict[str, GuestHour] = {}
     classes: dict[str, GuestHour] = {}
@@ -262,9 +262,9 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
         needs[row.hour] += row.used_kib_seconds + (1 - known) * row.held_kib_seconds
     whole = GuestHour(0, "", "all")
-    for one in found.values():
-        _add_guest(whole, one)
-    whole.service_class = common.pop() if len(common := {one.service_class for one in found.values()}) == 1 else ""
+    for entry in found.values():
+        _add_guest(whole, entry)
+    whole.service_class = common.pop() if len(common := {item.service_class for item in found.values()}) == 1 else ""
     line = _line(whole, len(found), host.seconds, _merged(whole) if tenant else _known(host.ksm_kib_seconds, host.ksm_known_seconds))
     return ReportSummary(
         host.name,
@@ -303,11 +303,11 @@ def total_of(hosts: Iterable[HostHour]) -> HostHour:
 
 
 def _lines(found: Collection[GuestHour], seen: Mapping[str, int]) -> list[ReportLine]:
-    return sorted((_guest_line(one, seen.get(one.id, 0)) for one in found), key=lambda line: -spare_of(line))
+    return sorted((_guest_line(item, seen.get(item.id, 0)) for item in found), key=lambda line: -spare_of(line))
 
 
 def without(by: str) -> str:
-    """The line of the guests that have no class, or no such property."""
+    """Return the line of the guests that have no class, or no such property."""
     return f"without a {by}"
 
 
@@ -331,7 +331,7 @@ def _guest_line(total: GuestHour, hours: int) -> ReportLine:
 
 
 def spare_of(line: ReportLine) -> float:
-    """The size that a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
+    """Return the size that a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
     if line.size.would_do_gib is None or line.sold_gib is None:
         return -1e18
     return line.sold_gib - line.size.would_do_gib
@@ -396,9 +396,9 @@ def _percentiles(spread: Mapping[int, float], kib_seconds: float, seconds: float
     if p50 is None or p95 is None or p99 is None:
         return Percentiles()
     if most_kib is not None:  # an edge of a bin may lie beyond what was ever seen
-        p50, p95, p99 = (min(one, most_kib) for one in (p50, p95, p99))
+        p50, p95, p99 = (min(item, most_kib) for item in (p50, p95, p99))
     average = kib_seconds / seconds if seconds else 0.0
-    sizes = (None if one is None else one / KIB_PER_GIB for one in (average, p50, p95, p99, most_kib))
+    sizes = (None if item is None else item / KIB_PER_GIB for item in (average, p50, p95, p99, most_kib))
     return Percentiles(*sizes)
 
 
@@ -454,7 +454,9 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    """The most that the host needed in any hour of each day that was seen (KiB): what guests use, and what the host holds beside them."""
+    """Return the most that the host needed in any hour of each day that was seen (KiB): what guests use, and what the host holds beside
+    them.
+    """
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour not in needs or hour.seconds < SEEN_SHARE * HOUR or not hour.memory_known_seconds:

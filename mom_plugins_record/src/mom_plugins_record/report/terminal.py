@@ -53,14 +53,17 @@ def print_report(summary: ReportSummary) -> None:
     if summary.lines:
         click.echo()
         columns = columns_of(summary)
-        print_table([TableColumn(one.heading, one.rank) for one in columns], [[one.of(line) for one in columns] for line in summary.lines])
+        print_table(
+            [TableColumn(column.heading, column.rank) for column in columns],
+            [[column.of(line) for column in columns] for line in summary.lines],
+        )
         of_guests = "; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md"
         of_classes = f", of all guests of the {summary.by} together; of KSM, what is known to be theirs; --by guest has each guest"
         print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
 
 def title(summary: ReportSummary) -> str:
-    """The report's name: what it is about."""
+    """Return the report's name: what it is about."""
     return f"Memory of {printable(f'guests {summary.tenant}' if summary.tenant else summary.host_name, 40)}"
 
 
@@ -70,7 +73,7 @@ def span(summary: ReportSummary) -> str:
 
 
 class HeadlineFigure(NamedTuple):
-    """A figure that is read first, its meaning, and whether it says that guests came to harm."""
+    """Figure that is read first, its meaning, and whether it says that guests came to harm."""
 
     text: str
     meaning: str
@@ -112,7 +115,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
-    """The sections about all guests and the host: headings, with rows of a name and a text."""
+    """Yield the sections about all guests and the host: headings, with rows of a name and a text."""
     whole = summary.whole
     yield "Given back to the host", list(_given(summary))
     yield "Worth", list(_worth(summary.worth))
@@ -144,7 +147,7 @@ def counted(summary: ReportSummary) -> str:
 
 
 def seen(summary: ReportSummary) -> str:
-    """How much of the time mom watched."""
+    """Return how much of the time mom watched."""
     if not summary.seen_hours:
         return "mom watched none of it: nothing is known"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
@@ -231,7 +234,7 @@ def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
 
 
 def _known_of(hours: float, line: ReportLine) -> str:
-    """How much of the time of a line's guests a figure is of; empty: of all."""
+    """Return how much of the time of a line's guests a figure is of; empty: of all."""
     share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
     return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
 
@@ -297,7 +300,7 @@ def _waited(line: ReportLine) -> str:
 
 
 class ReportColumn(NamedTuple):
-    """A column of the table of guests or of classes. Of the highest rank are those that are left out first."""
+    """Column of the table of guests or of classes. Of the highest rank are those that are left out first."""
 
     heading: str
     rank: int
@@ -334,14 +337,14 @@ GROUP_COLUMNS: Final = (
 
 
 def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
-    """Those of the table of guests, or of groups of them."""
+    """Return those of the table of guests, or of groups of them."""
     if summary.by == "guest":
         return GUEST_COLUMNS
     return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)
 
 
 def size(gib: float) -> str:
-    """A size for a person."""
+    """Return a size for a person."""
     return f"{gib:,.2f} GiB"
 
 
@@ -363,5 +366,5 @@ def _amount(number: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A time that was waited or used."""
+    """Return a time that was waited or used."""
     return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"

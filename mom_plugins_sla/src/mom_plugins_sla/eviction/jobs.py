@@ -55,7 +55,7 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 
 @runtime_checkable
 class StopsAtOnce(Protocol):
-    """A hypervisor that saves, shuts down and starts guests in no time, as a simulated one, whose time threads know nothing of."""
+    """Hypervisor that saves, shuts down and starts guests in no time, as a simulated one, whose time threads know nothing of."""
 
     stops_at_once: bool
 
@@ -71,7 +71,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A step that is done to one guest. `time` is when that was begun, in seconds since the epoch.
+    """Step that is done to one guest. `time` is when that was begun, in seconds since the epoch.
 
     :param needs: what the guest needs when it comes back, in KiB
     :param promised: what it was promised, in KiB
@@ -117,7 +117,7 @@ class Job:
         return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
 
     def for_mover(self) -> MoveJob:
-        """A move as its mover knows it."""
+        """Return a move as its mover knows it."""
         if self.destination is None:
             raise HypervisorError("the move has no destination")
         return MoveJob(self.entity, self.destination, self.move, self.seconds, self.time, self.reference)
@@ -132,8 +132,9 @@ UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call that is under way: its kind (save, ask, resume, prepare, begin, look, cancel), when it was made, and how many seconds it may
-    take if it is for a move."""
+    """Call that is under way: its kind (save, ask, resume, prepare, begin, look, cancel), when it was made, and how many seconds it may
+    take if it is for a move.
+    """
 
     kind: str
     future: Future[Any]
@@ -143,9 +144,10 @@ class _Call:
 
 @dataclass(slots=True)
 class _Seen:
-    """A job as this run has seen it: since when (monotonic seconds), for how many looks the guest was absent, when its mover was looked at
+    """Job as this run has seen it: since when (monotonic seconds), for how many looks the guest was absent, when its mover was looked at
     last, and told to give up, since when it says that the guest has moved, whether the hypervisor has left a call unanswered, and how often
-    letting the guest go on has failed."""
+    letting the guest go on has failed.
+    """
 
     since: float
     absent: int = 0
@@ -157,7 +159,7 @@ class _Seen:
 
 
 class Jobs:
-    """The jobs of this host's guests, one for each guest at the most.
+    """Jobs of this host's guests, one for each guest at the most.
 
     :param seconds: how long saving, moving, starting or shutting down one guest may take
     :param recent: told of guests that were moved away, or are gone, and of what is not to be done to a guest for some time
@@ -179,16 +181,18 @@ class Jobs:
         """Read what an earlier run has left. Without a file that can be used, the ledger still knows whom mom has paused."""
         found = self._file.read()
         if found is None:
-            paused = [one for one in self._context.engine_state().changes if one.control == Step.PAUSE.control and one.applied == 1]
-            found = tuple(Job(one.entity.id, one.entity.name[:256], Step.PAUSE, JobState.DONE, one.time) for one in paused)
-        self._jobs = {one.guest: one for one in found if one.state is not JobState.PREPARING}
+            paused = [
+                change for change in self._context.engine_state().changes if change.control == Step.PAUSE.control and change.applied == 1
+            ]
+            found = tuple(Job(item.entity.id, item.entity.name[:256], Step.PAUSE, JobState.DONE, item.time) for item in paused)
+        self._jobs = {item.guest: item for item in found if item.state is not JobState.PREPARING}
         self._seen = {guest: _Seen(self._context.monotonic()) for guest in self._jobs}
         self._unwritten = len(self._jobs) < len(found)
-        for one in found:
-            if one.state is JobState.PREPARING:
-                self._context.log.warning("guest %s was about to be moved when mom ended: it was not", printable(one.name))
-            elif one.is_move and not one.lost:
-                self._context.log.warning("guest %s was %s when mom ended: mom asks on how that goes", printable(one.name), one.what)
+        for entry in found:
+            if entry.state is JobState.PREPARING:
+                self._context.log.warning("guest %s was about to be moved when mom ended: it was not", printable(entry.name))
+            elif entry.is_move and not entry.lost:
+                self._context.log.warning("guest %s was %s when mom ended: mom asks on how that goes", printable(entry.name), entry.what)
 
     def close(self) -> None:
         """Begin nothing any more. What is under way ends as the hypervisor ends it, or is found again by the next mom."""
@@ -197,45 +201,45 @@ class Jobs:
     # --- how they are --------------------------------------------------------------------------------------------------------------
 
     def get(self, guest: str) -> Job | None:
-        """The job of that guest."""
+        """Return the job of that guest."""
         return self._jobs.get(guest)
 
     @property
     def stopped(self) -> Sequence[Job]:
         """Guests that were stopped, or are about to be, first to last; what has failed to go on comes first, to be tried last."""
-        found = [one for one in self._jobs.values() if not one.is_move]
+        found = [job for job in self._jobs.values() if not job.is_move]
         return sorted(found, key=lambda one: -self._seen[one.guest].returns_failed)
 
     @property
     def promised_kib(self) -> float:
         """What guests were promised that were saved or shut down, so that they are not listed, and are to come back."""
-        away = (one for one in self.stopped if one.step is not Step.PAUSE and one.state is JobState.DONE and one.comes_back)
-        return sum(one.promised for one in away)
+        away = (item for item in self.stopped if item.step is not Step.PAUSE and item.state is JobState.DONE and item.comes_back)
+        return sum(item.promised for item in away)
 
     @property
     def calls(self) -> Sequence[Future[Any]]:
         """Calls that have not been taken note of."""
-        return [one.future for one in self._calls.values()]
+        return [call.future for call in self._calls.values()]
 
     @property
     def under_way(self) -> int:
         """To how many guests something is being done."""
-        return sum(bool(self.doing(one)) for one in self._jobs)
+        return sum(bool(self.doing(job)) for job in self._jobs)
 
     @property
     def leaving(self) -> int:
         """How many guests are being moved, or perhaps are, other than by the operator who empties the host. A move that is lost counts for
         as long as one that is over: it must not keep all others from being moved until the operator has looked."""
-        moves = [one for one in self._jobs.values() if one.is_move and not one.drained]
-        return sum(not one.lost or self._age(one) < COUNTS_SECONDS for one in moves)
+        moves = [job for job in self._jobs.values() if job.is_move and not job.drained]
+        return sum(not move.lost or self._age(move) < COUNTS_SECONDS for move in moves)
 
     @property
     def are_moving(self) -> bool:
         """True while the end of a move is not known."""
-        return any(one.is_move for one in self._jobs.values())
+        return any(job.is_move for job in self._jobs.values())
 
     def doing(self, guest: str) -> str:
-        """The step that is being done to that guest; empty: none, as far as is known."""
+        """Return the step that is being done to that guest; empty: none, as far as is known."""
         job, call = self._jobs.get(guest), self._calls.get(guest)
         if job is None:
             return ""
@@ -244,7 +248,7 @@ class Jobs:
         return job.what if job.state in UNDER_WAY and not self.is_late(job) else ""
 
     def error(self, guest: str) -> str:
-        """Why what was tried last did not work."""
+        """Return why what was tried last did not work."""
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
@@ -380,14 +384,14 @@ class Jobs:
                 del self._calls[guest]
                 if call.kind != "prepare":
                     self._hung.setdefault(job.mover, []).append(call.future)
-        stopped = [one for one in self.stopped if one.guest not in self._calls]
+        stopped = [item for item in self.stopped if item.guest not in self._calls]
         if stopped and isinstance(hypervisor, LifecycleControl):
             with suppress(HypervisorError):  # else another cycle will know
-                standings = standings_of(hypervisor, [one.entity for one in stopped])
-                for one in stopped:
-                    standing = standings.get(one.guest)
+                standings = standings_of(hypervisor, [item.entity for item in stopped])
+                for entry in stopped:
+                    standing = standings.get(entry.guest)
                     if not isinstance(standing, GuestBusy):
-                        self._see_standing(one, standing)
+                        self._see_standing(entry, standing)
 
     def see_moves(self, here: Collection[str], movers: Sequence[Mover], why_not: Callable[[str], str]) -> None:
         """Ask for moves that are under way.
@@ -464,7 +468,7 @@ class Jobs:
             self._call(job, "look", lambda: mover.look(job.for_mover()))
 
     def _abandoned(self, mover: str) -> Sequence[Future[Any]]:
-        self._hung[mover] = [one for one in self._hung.get(mover, ()) if not one.done()]
+        self._hung[mover] = [item for item in self._hung.get(mover, ()) if not item.done()]
         return self._hung[mover]
 
     def _see_standing(self, job: Job, found: GuestState | None) -> None:
@@ -553,7 +557,7 @@ class Jobs:
 
 
 def standings_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
-    """How these guests are, by guest id. One that does not answer hides none of the others. Raises other kinds of `HypervisorError`."""
+    """Return the states of guests by id. `GuestBusy` stands for a guest that does not answer; other errors are raised."""
     found: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:
@@ -575,9 +579,9 @@ def _check(job: Job) -> None:
 def _prepared(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:
     """Have all of them done, one after the other; what came of each."""
     said = []
-    for one in preparations:
+    for preparation in preparations:
         try:
-            said.append(one.prepare(guest, seconds))
+            said.append(preparation.prepare(guest, seconds))
         except MomError as error:
             said.append(error.message)
     return "; ".join(filter(None, said))

@@ -15,7 +15,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A step that is to be taken at `due` (monotonic seconds; `at`: since the epoch), unless it is not wanted any more by then."""
+    """Step that is to be taken at `due` (monotonic seconds; `at`: since the epoch), unless it is not wanted any more by then."""
 
     identity: str
     name: str
@@ -36,7 +36,7 @@ class Announcements:
         return tuple(self._waiting.values())
 
     def waits(self, identity: str, step: Step) -> bool:
-        """True while a step that is wanted waits for its warning, or for its turn."""
+        """Return True while a step that is wanted waits for its warning, or for its turn."""
         return (identity, step) in self._waiting
 
     def ask(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
@@ -69,7 +69,7 @@ class Ladder:
     returned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def waits(self, now: float) -> bool:
-        """True while the effect of the last step is still to be seen."""
+        """Return True while the effect of the last step is still to be seen."""
         return now - self.last_step < self.settings.apart
 
     def takes(self, now: float) -> None:
@@ -118,15 +118,15 @@ def climb(
 
 
 def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozenset[Step]:
-    """The steps of which the safety bounds leave some."""
+    """Return the steps of which the safety bounds leave some."""
     may_stop = stopped < most_stopped(guests, share)
     may_move = moved < most_stopped(guests + moved, share)
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
 
 
 def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], steps: frozenset[Step]) -> None:
-    able = [replace(one, allowed=one.allowed & steps) for one in candidates]
-    if ladder.chosen not in {(one.identity, step) for one in able for step in one.allowed}:
+    able = [replace(candidate, allowed=candidate.allowed & steps) for candidate in candidates]
+    if ladder.chosen not in {(item.identity, step) for item in able for step in item.allowed}:
         ladder.chosen = None
     lasting = ladder.hard_since is not None and now - ladder.hard_since >= ladder.settings.after
     if ladder.chosen is None and lasting and not ladder.waits(now):
@@ -136,15 +136,15 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
 
 
 def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job], held: Mapping[str, float]) -> Job | None:
-    returning = [one for one in stopped if one.comes_back and one.state is JobState.DONE]
+    returning = [item for item in stopped if item.comes_back and item.state is JobState.DONE]
     # One that boots takes its memory in minutes: until then it is not there for the next one.
-    still = {one.guest for one in stopped}
+    still = {item.guest for item in stopped}
     lately = {guest: one for guest, one in ladder.returned.items() if guest not in still and now - one[1] < ladder.settings.calm_for}
     taken = sum(max(0.0, needs - held.get(guest, 0.0)) for guest, (needs, _) in lately.items())
     before = ladder.calm_since
-    calm = [one for one in returning if pressure.is_calm(ladder.settings, _lacks(one) + taken)]
-    ladder.returned, ladder.calm_since = lately, {one.guest: before.get(one.guest, now) for one in calm}
-    due = [one for one in returning if now - ladder.calm_since.get(one.guest, now) >= ladder.settings.calm_for]
+    calm = [item for item in returning if pressure.is_calm(ladder.settings, _lacks(item) + taken)]
+    ladder.returned, ladder.calm_since = lately, {item.guest: before.get(item.guest, now) for item in calm}
+    due = [item for item in returning if now - ladder.calm_since.get(item.guest, now) >= ladder.settings.calm_for]
     if not due or ladder.waits(now):
         return None
     chosen = due[-1]  # who was stopped last, and so at the dearest rung, comes back first; one that is too large keeps no other away

@@ -88,12 +88,12 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The rungs of the ladder: undone when there is room again, pauses also when mom ends."""
+        """Return the rungs of the ladder: undone when there is room again, pauses also when mom ends."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """How guests are moved, for a plugin that empties the host."""
+        """Return how guests are moved, for a plugin that empties the host."""
         return {GuestMoves: self}
 
     @hookimpl
@@ -113,23 +113,23 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """How many guests mom has stopped; and a look at what others did to them, or ask for."""
+        """Return how many guests mom has stopped; and a look at what others did to them, or ask for."""
         self._hypervisor = hypervisor
         self._see_mode(self._context.configuration().get("mode") == "enforce")
         if self._context.serves:
             self._recent.write_again()
             self.jobs.see_stopped(hypervisor)
             self._take_requests(hypervisor)
-        stopped = sum(not self.jobs.is_late(one) for one in self.jobs.stopped)
+        stopped = sum(not self.jobs.is_late(item) for item in self.jobs.stopped)
         return {"guests_stopped": stopped, "mem_promised_stopped": math.ceil(self.jobs.promised_kib)}
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """How each guest is."""
+        """Return how each guest is."""
         jobs = self.jobs
         if self._context.serves:
             jobs.see_moves({guest.id for guest in guests}, self._movers(), self._why_not_any_more)
-        announced = {one.identity: f"announced: {one.step}" for one in self._announcements.waiting}
+        announced = {item.identity: f"announced: {item.step}" for item in self._announcements.waiting}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             job, doing = jobs.get(guest.id), jobs.doing(guest.id)
@@ -149,8 +149,8 @@ class EvictionPlugin:
     def _see_mode(self, enforces: bool) -> None:
         """Begin anew under another mode: its steps were not announced to the same people."""
         if enforces != self._enforces:
-            for one in self._announcements.keep(()):
-                self._cancelled(one, "mom only observes now")
+            for item in self._announcements.keep(()):
+                self._cancelled(item, "mom only observes now")
             self._ladder.chosen, self._enforces = None, enforces
 
     def _take_requests(self, hypervisor: Hypervisor) -> None:
@@ -187,12 +187,12 @@ class EvictionPlugin:
             now,
             HostPressure.of(snapshot),
             candidates,
-            [one for one in self.jobs.stopped if not self.jobs.doing(one.guest) or one.state is JobState.BEGUN],
+            [item for item in self.jobs.stopped if not self.jobs.doing(item.guest) or item.state is JobState.BEGUN],
             self._guests(snapshot),
             gone=len(self._gone(snapshot)),
             moved=self._moved,
             busy=self.jobs.under_way > 0,
-            held={one: rss for one in self._ladder.returned if one in guests and (rss := guests[one].number("rss")) is not None},
+            held={item: rss for item in self._ladder.returned if item in guests and (rss := guests[item].number("rss")) is not None},
         )
         if self._ladder.chosen is not None:
             guest, step = snapshot.guests[self._ladder.chosen[0]], self._ladder.chosen[1]
@@ -213,7 +213,7 @@ class EvictionPlugin:
                 self.jobs.see_moves(here, self._movers(), self._why_not_any_more)
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
-        """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
+        """Return which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
         if not self._settings.enabled:
             return []
         destination = self._settings.destination
@@ -226,8 +226,8 @@ class EvictionPlugin:
         return found
 
     def _guests(self, snapshot: Snapshot) -> int:
-        """How many there are, those that are stopped included."""
-        return len(snapshot.guests) + sum(one.guest not in snapshot.guests for one in self.jobs.stopped) + len(self._gone(snapshot))
+        """Return how many there are, those that are stopped included."""
+        return len(snapshot.guests) + sum(item.guest not in snapshot.guests for item in self.jobs.stopped) + len(self._gone(snapshot))
 
     @property
     def _moved(self) -> int:
@@ -235,8 +235,8 @@ class EvictionPlugin:
         return self._recent.moved + self.jobs.leaving
 
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
-        """Those that mom has stopped lately and that nothing lets go on, unless they run again all the same."""
-        return [one for one in self._recent.gone if one not in snapshot.guests and self.jobs.get(one) is None]
+        """Return those that mom has stopped lately and that nothing lets go on, unless they run again all the same."""
+        return [item for item in self._recent.gone if item not in snapshot.guests and self.jobs.get(item) is None]
 
     def _warning(self, one: Announced, guest: Guest) -> Problem:
         at = time.strftime("%H:%M:%S", time.localtime(one.at))  # the same text in all cycles: it is logged and counted as one problem then
@@ -278,12 +278,12 @@ class EvictionPlugin:
                     begun += not why and step is not Step.PAUSE
             if why:
                 revisions.append(Revision(decision, None, why))
-        for one in self._announcements.keep(wanted):
-            self._cancelled(one, "it is not wanted any more, or must not be")
+        for item in self._announcements.keep(wanted):
+            self._cancelled(item, "it is not wanted any more, or must not be")
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
-        """Why what is wanted must wait; empty when its warning is over, and not too much is being done already."""
+        """Return why what is wanted must wait; empty when its warning is over, and not too much is being done already."""
         announced = self._announcements.ask(guest.id, guest.name, step, now, warning_of(guest), self._snapshot.time)
         if now < announced.due:
             return f"announced; it is done in {format_duration(round(announced.due - now))} if it is still wanted then"
@@ -298,7 +298,7 @@ class EvictionPlugin:
 
     def _is_drained(self, decision: Decision) -> bool:
         """True for a move by which the operator empties the host."""
-        return any(one.is_ordered(decision) for one in self._context.services(HostDrain))
+        return any(service.is_ordered(decision) for service in self._context.services(HostDrain))
 
     def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
         if why := self._why_forbidden(step, guest, drains):
@@ -315,7 +315,9 @@ class EvictionPlugin:
         return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
 
     def _why_not_any_more(self, identity: str) -> str:
-        """Why a guest that was to be moved, and was prepared for some seconds, must not be now, by what was seen last; empty: it may."""
+        """Return why a guest that was to be moved, and was prepared for some seconds, must not be now, by what was seen last; empty: it
+        may.
+        """
         guest = self._snapshot.guests.get(identity)
         if not self._enforces:
             return "mom only observes now"
@@ -324,7 +326,7 @@ class EvictionPlugin:
         return guest.why_blocked(Step.MIGRATE.control) or self._why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def _why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
-        """Why the guest's class forbids a step; empty: it allows it. One of which the plugin of classes is silent may have a class."""
+        """Return why the guest's class forbids a step; empty if it allows it."""
         field = step.allowed_by
         allowed = guest.fields.get(field)
         if allowed is None and not (drains and self._settings.move_unclassed):
@@ -349,7 +351,7 @@ class EvictionPlugin:
     # --- movers ----------------------------------------------------------------------------------------------------------------
 
     def _movers(self) -> Sequence[Mover]:
-        """Those of other plugins, in the YAML order, and mom's own after them."""
+        """Return those of other plugins, in the YAML order, and mom's own after them."""
         hypervisor = self._hypervisor
         if hypervisor is not None and isinstance(hypervisor, MigrationControl):
             self._own = self._own or HypervisorMover(hypervisor, self._context.monotonic)
@@ -357,7 +359,7 @@ class EvictionPlugin:
         return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
 
     def _mover_to(self, destination: Destination) -> Mover | str:
-        """The first that moves guests there, or why none does."""
+        """Return the first that moves guests there, or why none does."""
         movers, why = self._movers(), []
         for mover in movers:
             why.append(mover.why_not(destination))
@@ -373,11 +375,11 @@ class EvictionPlugin:
     """The control that moves a guest."""
 
     def mover(self) -> Mover | None:
-        """The mover of guests here: the first of several."""
+        """Return the mover of guests here: the first of several."""
         return next(iter(self._movers()), None)
 
     def why_stays(self, guest: Guest) -> str:
-        """Why the operator's drain would not move that guest, whatever the destination."""
+        """Return why the operator's drain would not move that guest, whatever the destination."""
         if why := guest.why_blocked(self.control) or self._why_forbidden(Step.MIGRATE, guest, drains=True):
             return why
         mover = self.mover()
@@ -392,7 +394,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Where guests run, and which of them mom has paused. That one is saved or shut down is told by the field guest_eviction."""
+        """Return where guests run, and which of them mom has paused. That one is saved or shut down is told by the field guest_eviction."""
         paused = [target.entity for target in targets if target.control == Step.PAUSE.control]
         states = standings_of(hypervisor, paused) if isinstance(hypervisor, LifecycleControl) else {}
         return {target: self._at(target, hypervisor.uri, states.get(target.entity.id)) for target in targets}
@@ -508,7 +510,7 @@ class EvictionPlugin:
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:
-    """Why a mover must not move that guest: one that lets guests stand still meanwhile, or may, does what saving them does."""
+    """Return why a mover must not move that guest: one that lets guests stand still meanwhile, or may, does what saving them does."""
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
     return f"the mover {mover.name} may let it stand still meanwhile, which its class does not allow ({EvictionField.MAY_SAVE})"

@@ -25,8 +25,9 @@ _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """The content of the file: when guests were moved away, which are gone since when, and which steps are not tried on which guests since
-    when, in seconds since the epoch."""
+    """Content of the file: when guests were moved away, which are gone since when, and which steps are not tried on which guests since
+    when, in seconds since the epoch.
+    """
 
     moves: Annotated[tuple[_Time, ...], FailFast()]
     gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]
@@ -68,7 +69,7 @@ class RecentSteps:
         return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
-        """True while the step is not to be done to the guest."""
+        """Return True while the step is not to be done to the guest."""
         since = self._spared.get((guest, step))
         return since is not None and self._within(since, AGAIN_SECONDS)
 

@@ -21,7 +21,7 @@ MOST: Final = 1000
 
 
 def take_requests(folder: Path) -> Sequence[str]:
-    """The ids that were asked about; each only once."""
+    """Return the ids that were asked about; each only once."""
     taken = []
     with suppress(OSError):
         for name in sorted(path.name for path in folder.iterdir() if _ID.fullmatch(path.name))[:MOST]:

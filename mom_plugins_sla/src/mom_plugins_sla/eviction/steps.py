@@ -59,9 +59,10 @@ ROOM_TO_END: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class HostPressure:
-    """The state of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
+    """State of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
     available, the state that the plugin balloon gives it (high, soft, hard or low), and what of it is kept for launches. None, and an empty
-    state: unknown."""
+    state: unknown.
+    """
 
     full: float | None = None
     total: float | None = None
@@ -84,7 +85,7 @@ class HostPressure:
         return self.available / self.total
 
     def is_hard(self, limits: EvictionSettings, already: bool = False) -> bool | None:
-        """True when the host is full. None: not enough is known to say so, which is no reason to do anything.
+        """Return True when the host is full. None: not enough is known to say so, which is no reason to do anything.
 
         :param already: whether it was full the last time, so that it takes a little more to end
         """
@@ -101,12 +102,13 @@ class HostPressure:
         return self.full is not None and self.full > limits.full * (WAITS if helped else 1.0)
 
     def has_time(self, limits: EvictionSettings) -> bool:
-        """True when the host can wait some seconds before a guest that leaves is moved. What is not known does not hurry."""
+        """Return True when the host can wait some seconds before a guest that leaves is moved. What is not known does not hurry."""
         return self.state != NO_TIME and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """True when there is room for a guest that takes `needs` KiB when it comes back, beside what is kept for launches, and the host is
-        as calm then as it should be."""
+        """Return True when there is room for a guest that takes `needs` KiB when it comes back, beside what is kept for launches, and the
+        host is as calm then as it should be.
+        """
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:
@@ -120,7 +122,7 @@ LEAST_KNOWN_WARNING: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """A guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
+    """Guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
 
     identity: str
     allowed: frozenset[Step]
@@ -130,7 +132,7 @@ class EvictionCandidate:
 
 
 def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
-    """A guest as a candidate, if anything may be done to it. Only what its class says explicitly counts as allowed."""
+    """Return a guest as a candidate, if anything may be done to it. Only what its class says explicitly counts as allowed."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
     fields = guest.fields
@@ -147,14 +149,14 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
 
 
 def warning_of(guest: Guest) -> float:
-    """How many seconds before a step it is announced."""
+    """Return how many seconds before a step it is announced."""
     warning = guest.number(EvictionField.WARNING)
     return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
 
 
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
-    """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that goes on where it was takes what the
-    host held of it, in its memory and in its swap, whatever it was sold; one that boots may take all that it can have.
+    """Return how much memory a guest takes when it comes back, in KiB; None when that is unknown. One that goes on where it was takes what
+    the host held of it, in its memory and in its swap, whatever it was sold; one that boots may take all that it can have.
 
     :param host_swapped: what is in the host's swap in all: what of it is the guest's is not told of one whose memory is shared, and may be
         all, as far as the guest's size goes; None: unknown
@@ -169,17 +171,18 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 
 
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
-    """Which guest is next, and for what: the lowest rung that any guest's class allows; there the guest whose class is the cheapest; among
-    equals the smallest that is enough for what the host `lacks`, or else the largest."""
+    """Return which guest is next, and for what: the lowest rung that any guest's class allows; there the guest whose class is the cheapest;
+    among equals the smallest that is enough for what the host `lacks`, or else the largest.
+    """
     for step in Step:
-        able = [one for one in candidates if step in one.allowed]
+        able = [candidate for candidate in candidates if step in candidate.allowed]
         if able:
-            cheapest = min((one.priority, one.cost) for one in able)
-            same = [one for one in able if (one.priority, one.cost) == cheapest]
+            cheapest = min((item.priority, item.cost) for item in able)
+            same = [item for item in able if (item.priority, item.cost) == cheapest]
             return min(same, key=lambda one: (one.frees < lacks, one.frees if one.frees >= lacks else -one.frees, one.identity)), step
     return None
 
 
 def most_stopped(guests: int, share: float) -> int:
-    """How many of so many guests may be stopped at once: at least one, but never all of them, whatever the share."""
+    """Return how many of so many guests may be stopped at once: at least one, but never all of them, whatever the share."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)

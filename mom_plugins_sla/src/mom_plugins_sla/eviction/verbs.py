@@ -33,15 +33,15 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
     if as_json:
         click.echo(FORM.dump_json(tuple(jobs), indent=2).decode())
         return
-    stopped = [one for one in jobs if not one.is_move]
+    stopped = [job for job in jobs if not job.is_move]
     if stopped:
         _print_table(stopped)
     else:
         print_prose("mom has stopped no guest.", 2)
-    for one in jobs:
-        if one.is_move:
-            lost = f": {printable(one.lost, 400)}" if one.lost else ""
-            print_prose(f"{printable(one.name, 40)} is {one.what} since {_moment(one)}{lost}, by {printable(one.mover, 100)}.", 2)
+    for item in jobs:
+        if item.is_move:
+            lost = f": {printable(item.lost, 400)}" if item.lost else ""
+            print_prose(f"{printable(item.name, 40)} is {item.what} since {_moment(item)}{lost}, by {printable(item.mover, 100)}.", 2)
 
 
 @eviction.command("undo")
@@ -64,7 +64,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
         raise MomError(f"guest {name} does not go on: {what}", hint="ask again when that has ended")
     if config.mode != "enforce" and not job.lost:
         raise MomError(f"guest {name} does not go on: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
-    request(folder / REQUESTS, job.guest, lambda: all(one.guest != job.guest for one in _jobs(folder)), timeout)
+    request(folder / REQUESTS, job.guest, lambda: all(item.guest != job.guest for item in _jobs(folder)), timeout)
     print_prose(f"Guest {name} goes on.", 2)
 
 
@@ -85,11 +85,11 @@ def _moment(job: Job) -> str:
 
 
 def _named(jobs: Sequence[Job], guest: str) -> Job:
-    found = [one for one in jobs if guest == one.guest] or [one for one in jobs if guest == one.name]
+    found = [job for job in jobs if guest == job.guest] or [job for job in jobs if guest == job.name]
     if len(found) > 1:
-        raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(one.guest for one in found)}")
+        raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(item.guest for item in found)}")
     if not found:
-        names = ", ".join(printable(one.name) for one in jobs)
+        names = ", ".join(printable(job.name) for job in jobs)
         raise MomError(
             f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped none"
         )
@@ -98,8 +98,8 @@ def _named(jobs: Sequence[Job], guest: str) -> Job:
 
 def _print_table(stopped: Sequence[Job]) -> None:
     rows = []
-    for one in stopped:
-        state = (_DONE if one.state is JobState.DONE else _BEGUN).get(one.step, str(one.step))
-        needs = "nothing more" if one.step is Step.PAUSE else format_kib(round(one.needs))
-        rows.append((printable(one.name, 40), state, _moment(one), needs, "when there is room" if one.comes_back else "by hand"))
+    for item in stopped:
+        state = (_DONE if item.state is JobState.DONE else _BEGUN).get(item.step, str(item.step))
+        needs = "nothing more" if item.step is Step.PAUSE else format_kib(round(item.needs))
+        rows.append((printable(item.name, 40), state, _moment(item), needs, "when there is room" if item.comes_back else "by hand"))
     print_table(("guest", "state", "since", "needs", "comes back"), rows)

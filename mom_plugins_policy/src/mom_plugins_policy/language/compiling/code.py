@@ -35,7 +35,7 @@ Line: TypeAlias = "str | Callable[[], list[str]]"
 
 @dataclass(slots=True, eq=False)
 class Expression:
-    """The value of a form, as an expression of the generated code.
+    """Value of a form, as an expression of the generated code.
 
     `stable`: it stays the same whatever is executed after it; `safe`: computing it cannot fail; `size`: how many inputs' sizes (digits of
     an integer, length of a string) it may add up to; `const`: it is known now, and is `constant`.
@@ -56,7 +56,7 @@ class Expression:
 
 
 def known(text: str, type_: str, value: object) -> Expression:
-    """An expression of which the value is known now."""
+    """Return an expression of which the value is known now."""
     return Expression(text, type_, stable=True, safe=True, size=0 if type_ == "float" else 1, const=True, constant=value)
 
 
@@ -64,7 +64,7 @@ NIL = known("None", "nil", None)
 
 
 def joined(one: str, other: str) -> str:
-    """The type of what has either of two types."""
+    """Return the type of what has either of two types."""
     if one == other:
         return one
     return "num" if one in NUMBERS and other in NUMBERS else "any"
@@ -108,19 +108,19 @@ class Emitter(ABC):
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """The value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
+        """Return the value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
 
     def _new(self, prefix: str) -> str:
         return f"{prefix}{next(self._numbers)}"
 
     def _use(self, name: str) -> str:
-        """A helper or value of the run that the code needs, as a local variable of the outermost function."""
+        """Return a helper or value of the run that the code needs, as a local variable of the outermost function."""
         texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
         self.run.inits.setdefault(name, texts.get(name, f"rt.{name}"))
         return name
 
     def _from_the_beginning(self, kind: str, name: str, text: str = "U") -> str:
-        """The variable of the outermost function for this kind and name, whose first value is that of the text."""
+        """Return the variable of the outermost function for this kind and name, whose first value is that of the text."""
         variables = self._outermost[kind]
         if name not in variables:
             variables[name] = self._new(kind)
@@ -128,17 +128,17 @@ class Emitter(ABC):
         return variables[name]
 
     def _helper(self, name: str, *arguments: str) -> str:
-        """A call of a helper of the run."""
+        """Return a call of a helper of the run."""
         return f"{self._use(name)}({', '.join(arguments)})"
 
     def constant(self, value: object) -> str:
-        """The name under which the code finds a value."""
+        """Return the name under which the code finds a value."""
         name = self._new("K")
         self.constants[name] = value
         return name
 
     def string(self, text: str) -> str:
-        """A string in the code: itself where it is an identifier, else a constant."""
+        """Return a string in the code: itself where it is an identifier, else a constant."""
         if _PLAIN.fullmatch(text):
             return repr(text)
         if text not in self._strings:
@@ -146,7 +146,7 @@ class Emitter(ABC):
         return self._strings[text]
 
     def literal(self, value: object) -> Expression:
-        """A literal of the policy."""
+        """Return a literal of the policy."""
         if isinstance(value, str):
             return known(self.string(value), "str", value)
         if isinstance(value, float):
@@ -168,17 +168,17 @@ class Emitter(ABC):
         self.lines.append(lambda: [pad + line for line in lines()])
 
     def site(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> int:
-        """A place that can fail."""
+        """Return a place that can fail."""
         self.sites.append(Site(form, operands))
         return len(self.sites) - 1
 
     def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
-        """An expression that can fail, on a line of its own; of its operands, the values are told then."""
+        """Return an expression that can fail, on a line of its own; of its operands, the values are told then."""
         kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 
     def fault(self, form: Form, kind: str, message: str) -> Expression:
-        """An expression that always fails."""
+        """Return an expression that always fails."""
         return Expression(self.marked(form, f"fail({self.constant(kind)}, {self.constant(message)})"), "any")
 
     @contextmanager
@@ -200,7 +200,7 @@ class Emitter(ABC):
             self.lines.append(" " * (self.indent + 1) + "pass")
 
     def spilled(self, value: Expression, *, pure: bool | None = None) -> Expression:
-        """The value in a variable of its own, unless it is stable anyway."""
+        """Return the value in a variable of its own, unless it is stable anyway."""
         if value.stable:
             return value
         name = self._new("t")
@@ -214,7 +214,7 @@ class Emitter(ABC):
                 self.emit(value.text)
 
     def guarded(self, value: Expression, form: Form) -> Expression:
-        """The value, checked for its size if it may have grown."""
+        """Return the value, checked for its size if it may have grown."""
         if value.size <= 1:
             return value
         value = self.spilled(value)
@@ -236,7 +236,7 @@ class Emitter(ABC):
         return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]
 
     def arguments(self, forms: Sequence[Form]) -> list[Expression]:
-        """The values of several forms, evaluated from left to right."""
+        """Return the values of several forms, evaluated from left to right."""
         values: list[Expression] = []
         stable = 0  # so many of them are; there may be thousands
         for form in forms:
@@ -254,7 +254,7 @@ class Emitter(ABC):
         return values
 
     def assemble(self) -> tuple[str, dict[int, int]]:
-        """The text of the code, and for its lines the site that begins there."""
+        """Return the text of the code, and for its lines the site that begins there."""
         out: list[str] = []
         self._assemble(self.run, 0, out)
         source = "\n".join(out) + "\n"
@@ -271,7 +271,7 @@ class Emitter(ABC):
         pad = " " * depth
         body: list[str] = []
         for line in function.lines:
-            body.extend(pad + one for one in ([line] if isinstance(line, str) else line()))
+            body.extend(pad + item for item in ([line] if isinstance(line, str) else line()))
         out.append(pad + function.header)
         if function.nonlocals:
             out.append(f"{pad} nonlocal {', '.join(sorted(function.nonlocals))}")

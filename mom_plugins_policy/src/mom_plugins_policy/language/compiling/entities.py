@@ -49,7 +49,7 @@ class EntityAccess(Scoping):
         return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
 
     def _field(self, entity: Expression, name: str) -> Expression | None:
-        """A field of an entity, None if no plugin declares it."""
+        """Return a field of an entity, None if no plugin declares it."""
         scope = Scope(entity.type)
         self.fields.add((scope, name))
         if (scope, name) in self.undeclared:
@@ -67,7 +67,7 @@ class EntityAccess(Scoping):
         return Expression(read[name][0], stable=True, safe=True)
 
     def _over_guests(self, guest: str, guests: str) -> str:
-        """The head of a loop over `Guests`, which are in the variable `guests`, once it is known which fields are read in it."""
+        """Return the head of a loop over `Guests`, which are in the variable `guests`, once it is known which fields are read in it."""
         read = self._read_of[guest].values()
         if not read:
             return f"for {guest} in {guests}:"
@@ -120,8 +120,9 @@ class EntityAccess(Scoping):
         return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
 
     def _by_entity(self, kind: str, name: str) -> str | None:
-        """The dictionary, by entity id, of requests for a control, of notes of a name, or of what is remembered of guests under one: a call
-        for each guest takes ten times as long. None if there are so many that they are looked up when asked for, or the name is too long.
+        """Return the dictionary, by entity id, of requests for a control, of notes of a name, or of what is remembered of guests under one:
+        a call for each guest takes ten times as long. None if there are so many that they are looked up when asked for, or the name is too
+        long.
 
         :param kind: the helper of the run that gives it
         """

@@ -61,7 +61,7 @@ class Generator(Operations):
             self._waiting.pop()()
 
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """The value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
+        """Return the value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
         self.weight += 1
         self.generated += 1
         if self.generated > self.most:
@@ -81,7 +81,7 @@ class Generator(Operations):
         return value
 
     def _apart(self, form: Form) -> Expression:
-        """A form as a function of its own, because it is nested too deep for Python."""
+        """Return a form as a function of its own, because it is nested too deep for Python."""
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
@@ -150,7 +150,7 @@ class Generator(Operations):
         return self._word(form, arguments, dropped)
 
     def _word(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        """A list whose head is no variable: special form, builtin, `eval` or a function."""
+        """Return a list whose head is no variable: special form, builtin, `eval` or a function."""
         name = form.items[0].name
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
@@ -378,7 +378,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """The name of the Python function for a function that stands by itself; empty for one that is compiled into its callers."""
+        """Return the name of the Python function for a function that stands by itself; empty for one that is compiled into its callers."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form
@@ -411,10 +411,10 @@ class Generator(Operations):
             called = self._new("t")
             self.emit(f"{called} = {self._from_the_beginning('n', name)}")
             self.emit(f"if {called} is U: {self.fault(form, 'unknown-function', unknown).text}")
-            if len({len(one.parameters) for one in several}) > 1:
+            if len({len(item.parameters) for item in several}) > 1:
                 wrong = self._arity(form, name, "another number of arguments", len(arguments)).text
                 self.emit(f"if {called}[1] != {len(arguments)}: {wrong}")
-                definition = next((one for one in several if len(one.parameters) == len(arguments)), definition)
+                definition = next((item for item in several if len(item.parameters) == len(arguments)), definition)
             function = f"{called}[0]" if len(several) > 1 else self._standing(definition)
         if len(definition.parameters) != len(arguments):
             number = len(definition.parameters)
@@ -439,7 +439,7 @@ class Generator(Operations):
         return result
 
     def _variable_call(self, form: Form, value: Expression, arguments: Sequence[Form], dropped: bool) -> Expression:
-        """A list whose head may be a variable."""
+        """Return a list whose head may be a variable."""
         name = form.items[0].name
         if value.safe and value.text in _HELD:
             return self._callable(form, _HELD[value.text], arguments)

@@ -27,7 +27,7 @@ class Operations(EntityAccess):
         return self._function(form, word, arguments, self.arguments(arguments))
 
     def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        """A function of values: as it compiles otherwise, or a call of what its record says."""
+        """Return a function of values: as it compiles otherwise, or a call of what its record says."""
         own = _OWN.get(word.name)
         if own is not None:
             return own(self, form, arguments, values)
@@ -166,7 +166,7 @@ covers("language/compiling/operations.py", (name for name, word in FUNCTIONS.ite
 
 
 def called(word: FunctionWord) -> str:
-    """The name under which the code finds a function."""
+    """Return the name under which the code finds a function."""
     return f"word_{word.name}"
 
 

@@ -23,7 +23,7 @@ from mom_plugins_policy.language.words.functions import CALLABLES
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A variable of one scope.
+    """Variable of one scope.
 
     `py` is the Python variable that holds it, `shared` whether that is a cell with other bindings. One that is never assigned again
     needs none of its own: it is an `alias` of a value.
@@ -42,7 +42,7 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Bindings:
-    """A scope of the policy, while the code inside it is generated."""
+    """Scope of the policy, while the code inside it is generated."""
 
     owner: PyFunction
     slots: dict[str, Slot] = field(default_factory=dict)
@@ -94,11 +94,11 @@ class Scoping(Emitter):
                     self.facts.learn(key, (self.facts[key][0], "any", 1))
 
     def _cell(self, name: str) -> str:
-        """The variable that all bindings of a shared name use."""
+        """Return the variable that all bindings of a shared name use."""
         return self._from_the_beginning("s", name)
 
     def _assign(self, py: str, owner: PyFunction) -> str:
-        """The name of a variable that is about to be assigned in the function that is being generated."""
+        """Return the name of a variable that is about to be assigned in the function that is being generated."""
         if owner is not self.func:
             self.func.nonlocals.add(py)
             owner.inits.setdefault(py, "U")
@@ -109,7 +109,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """A new scope around the code of these forms. Bindings that functions standing by themselves may see are undone at its end."""
+        """Yield a new scope around the code of these forms. At its end, undo bindings that separate functions may see."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -135,14 +135,14 @@ class Scoping(Emitter):
         self.chain = self.chain[:-1]
 
     def _bound_by(self, forms: Sequence[Form]) -> Iterator[str]:
-        """The names that forms, and what is inside them, bind in the scopes around them."""
+        """Yield the names that forms, and what is inside them, bind in the scopes around them."""
         for form in all_in(forms):
             roles = self.program.roles.get(form.index)
             if roles is not None and not roles.scope:
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """The slots that may hold a name here, innermost first, and whether the last of them certainly does."""
+        """Return the slots that may hold a name here, innermost first, and whether the last of them certainly does."""
         found: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -155,7 +155,7 @@ class Scoping(Emitter):
         return found, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """A variable's value, `U` where it may be unbound (then `safe` is false); None if it certainly is."""
+        """Return a variable's value, `U` where it may be unbound (then `safe` is false); None if it certainly is."""
         if name == "nil":
             return None
         found, certain = self._candidates(name)

@@ -36,14 +36,14 @@ class Role(Enum):
 
 
 class Binding(NamedTuple):
-    """A name that is bound, and the form of its value; None if the value comes from elsewhere: of elements and arguments."""
+    """Name that is bound, and the form of its value; None if the value comes from elsewhere: of elements and arguments."""
 
     name: Form
     value: Form | None
 
 
 class Roles(NamedTuple):
-    """The roles of one form's parts."""
+    """Roles of one form's parts."""
 
     parts: tuple[Form, ...]
     """The parts that are evaluated, in this order."""
@@ -106,7 +106,7 @@ def _def(form: Form) -> Roles | None:
     _, name, parameters, body = form.items
     if name.kind is not FormKind.NAME or not _are_names(parameters):
         return None
-    return Roles((body,), _FUNCTION, tuple(Binding(one, None) for one in parameters.items), scope=True, defined=name)
+    return Roles((body,), _FUNCTION, tuple(Binding(item, None) for item in parameters.items), scope=True, defined=name)
 
 
 def _are_names(parameters: Form) -> bool:
@@ -131,7 +131,7 @@ def _with(form: Form) -> Roles | None:
 
 
 def in_order(forms: Sequence[Form]) -> Roles:
-    """The roles of forms that are evaluated one after the other, as in `{ }`."""
+    """Return the roles of forms that are evaluated one after the other, as in `{ }`."""
     return Roles(tuple(forms), _BODY * len(forms))
 
 
@@ -186,7 +186,7 @@ def _cond(form: Form) -> Form | None:
 
 
 def _in_order(clause: Form, forms: Sequence[Form]) -> Form:
-    """The body of a clause, as one form."""
+    """Return the body of a clause, as one form."""
     if len(forms) == 1:
         return forms[0]
     return Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, items=list(forms))
@@ -229,7 +229,7 @@ COMPILED = frozenset(name for name, word in SPECIAL_FORMS.items() if word.expans
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """A program without the forms that others express, its forms numbered anew.
+    """Return a program without the forms that others express, its forms numbered anew.
 
     :param words: what words mean in this program
     """
@@ -241,7 +241,7 @@ def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]
 
 
 def _expansion(form: Form, words: Mapping[str, Word]) -> Form:
-    """The form that a form stands for; itself where it stands for none."""
+    """Return the form that a form stands for; itself where it stands for none."""
     while True:
         word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
         if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):

@@ -18,7 +18,7 @@ ANY = DATA | ENTITY | FUNCTION
 
 
 def truth(args: Sequence[int]) -> int:
-    """A boolean."""
+    """Return a boolean."""
     return INT
 
 
@@ -28,7 +28,7 @@ def joined(args: Sequence[int]) -> int:
 
 
 def number(args: Sequence[int]) -> int:
-    """A sum, difference or absolute value of numbers: an integer if all are."""
+    """Return a sum, difference or absolute value of numbers: an integer if all are."""
     if not all(arg & NUMBER for arg in args):
         return 0
     if any(arg & NUMBER == FLOAT for arg in args):
@@ -37,34 +37,34 @@ def number(args: Sequence[int]) -> int:
 
 
 def fraction(args: Sequence[int]) -> int:
-    """A quotient or root."""
+    """Return a quotient or root."""
     return FLOAT if number(args) else 0
 
 
 def total(args: Sequence[int]) -> int:
-    """The result of `+` on numbers, strings or lists."""
+    """Return the result of `+` on numbers, strings or lists."""
     return number(args) | args[0] & args[1] & (STRING | LIST)
 
 
 def product(args: Sequence[int]) -> int:
-    """The result of `*` on numbers, or on an integer and a string or list."""
+    """Return the result of `*` on numbers, or on an integer and a string or list."""
     left, right = args
     repeated = (left if right & INT else 0) | (right if left & INT else 0)
     return number(args) | repeated & (STRING | LIST)
 
 
 def integer(args: Sequence[int]) -> int:
-    """An integer that is shifted."""
+    """Return an integer that is shifted."""
     return INT if all(arg & INT for arg in args) else 0
 
 
 def order(args: Sequence[int]) -> int:
-    """A comparison: of numbers, strings or lists."""
+    """Return a comparison: of numbers, strings or lists."""
     return INT if _kinds_in_order(args) else 0
 
 
 def extreme(args: Sequence[int]) -> int:
-    """The smallest or largest of several."""
+    """Return the smallest or largest of several."""
     return args[0] if len(args) == 1 else _kinds_in_order(args) & joined(args)
 
 

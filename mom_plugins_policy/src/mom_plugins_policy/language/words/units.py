@@ -38,7 +38,7 @@ _TINY: Final = 0.002
 
 
 def dimension_of_unit(unit: Unit) -> Dimension:
-    """The dimension of numbers in a unit."""
+    """Return the dimension of numbers in a unit."""
     if unit in (Unit.TEXT, Unit.LIST):
         return UNKNOWN
     above, _, below = unit.value.partition("/")
@@ -46,7 +46,7 @@ def dimension_of_unit(unit: Unit) -> Dimension:
 
 
 class Measured(NamedTuple):
-    """An argument: what it counts, and its value where that is known."""
+    """Argument: what it counts, and its value where that is known."""
 
     dimension: Dimension
     value: object = None
@@ -58,7 +58,7 @@ def unknown(args: Sequence[Measured]) -> Dimension:
 
 
 def same(args: Sequence[Measured]) -> Dimension:
-    """The dimension of all arguments."""
+    """Return the dimension of all arguments."""
     found = args[0].dimension
     for arg in args[1:]:
         found = joined(found, arg.dimension)
@@ -66,17 +66,17 @@ def same(args: Sequence[Measured]) -> Dimension:
 
 
 def product(args: Sequence[Measured]) -> Dimension:
-    """The dimension of a product."""
+    """Return the dimension of a product."""
     return _scaled(args, 1)
 
 
 def quotient(args: Sequence[Measured]) -> Dimension:
-    """The dimension of a quotient."""
+    """Return the dimension of a quotient."""
     return _scaled(args, -1)
 
 
 def root(args: Sequence[Measured]) -> Dimension:
-    """The dimension of a square root."""
+    """Return the dimension of a square root."""
     (dimension, _) = args[0]
     if dimension in (ANY, UNKNOWN) or any(power % 2 for _, power in dimension):
         return ANY if dimension == ANY else UNKNOWN
@@ -84,7 +84,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """A product (sign 1) or quotient (sign -1). A plain number scales, or converts to another unit: some are known to scale."""
+    """Return a product (sign 1) or quotient (sign -1). A plain number scales, or converts to another unit: some are known to scale."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:
@@ -111,24 +111,24 @@ def _only_scales(value: object) -> bool:
 
 
 def joined(one: Dimension, other: Dimension) -> Dimension:
-    """The dimension of one or the other; unknown if they differ."""
+    """Return the dimension of one or the other; unknown if they differ."""
     if one in (ANY, other):
         return other
     return one if other == ANY else UNKNOWN
 
 
 def differ(one: Dimension, other: Dimension) -> bool:
-    """True if two dimensions are known, and not the same."""
+    """Return True if two dimensions are known, and not the same."""
     return not {one, other} & {ANY, UNKNOWN} and one != other
 
 
 def written(dimension: Dimension) -> str:
-    """A dimension in words."""
+    """Return a dimension in words."""
     if dimension == _NONE:
         return "a ratio or count"
     above = [_power(unit, power) for unit, power in sorted(dimension) if power > 0]
     below = [_power(unit, -power) for unit, power in sorted(dimension) if power < 0]
-    return "*".join(above or ["1"]) + "".join(f"/{one}" for one in below)
+    return "*".join(above or ["1"]) + "".join(f"/{item}" for item in below)
 
 
 def _power(unit: str, power: int) -> str:
@@ -136,5 +136,5 @@ def _power(unit: str, power: int) -> str:
 
 
 def conversion(one: Dimension, other: Dimension) -> str:
-    """How to convert between two dimensions, empty if that is not known."""
+    """Return how to convert between two dimensions, empty if that is not known."""
     return _CONVERSIONS.get(frozenset({written(one), written(other)}), "")

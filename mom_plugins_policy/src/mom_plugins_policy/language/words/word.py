@@ -23,7 +23,7 @@ class Word:
     """What its arguments are, where one is easily left out."""
 
     def takes(self, count: int) -> bool:
-        """True if it can be used with this many arguments."""
+        """Return True if it can be used with this many arguments."""
         return count >= self.least and (self.most is None or count <= self.most)
 
     @property

@@ -73,7 +73,7 @@ Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_a_c
 
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
-    """The arguments for one move. Raises `NotSupported` for a guest that has a name which can be no argument."""
+    """Return the arguments for one move. Raises `NotSupported` for a guest that has a name which can be no argument."""
     found = []
     for part in template:
         place = _PLACES.get(part)
@@ -186,14 +186,14 @@ class CommandMover:
         return 0 if found is None or found.state in "ZX" else found.started
 
     def _runs_still(self, reference: str) -> bool:
-        """True while the process of that reference runs, and not another one of the same number."""
+        """Return True while the process of that reference runs, and not another one of the same number."""
         found = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return found is not None and self._started(int(found[1])) == int(found[2])
 
 
 @dataclass(slots=True)
 class _Run:
-    """A command that was started here."""
+    """Command that was started here."""
 
     process: subprocess.Popen[bytes]
     last_words: bytes = b""
@@ -218,7 +218,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _environment() -> Mapping[str, str]:
-    """The environment that a program of the system's needs, and nothing of mom's own."""
+    """Return the environment that a program of the system's needs, and nothing of mom's own."""
     with suppress(KeyError):
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}

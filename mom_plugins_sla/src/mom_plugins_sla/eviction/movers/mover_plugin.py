@@ -10,10 +10,10 @@ from mom_kvm import Mover
 
 
 class CheckedMover(Mover, Protocol):
-    """A mover that can see whether it will work."""
+    """Mover that can see whether it will work."""
 
     def check(self) -> str:
-        """The sentence of `mom doctor` on it; raises `MomError` when it cannot move guests."""
+        """Return the sentence of `mom doctor` on it; raises `MomError` when it cannot move guests."""
 
 
 class MoverPlugin:
@@ -33,12 +33,12 @@ class MoverPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """The mover."""
+        """Return the mover."""
         return {Mover: self._mover}
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """How it is."""
+        """Yield how it is."""
         try:
             self._ready()
             yield Finding(Severity.OK, self._subject, self._mover.check())

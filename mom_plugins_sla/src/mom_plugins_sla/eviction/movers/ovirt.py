@@ -44,7 +44,7 @@ class OvirtMover:
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """The reference is the id of the engine's job, where its answer names one."""
+        """Begin the move; return the id of the engine's job, if its answer names one."""
         host = job.destination.host
         action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
         answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")

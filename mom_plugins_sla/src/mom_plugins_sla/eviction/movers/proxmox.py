@@ -82,17 +82,19 @@ class ProxmoxMover:
             self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
 
     def check(self) -> str:
-        """The API's version; raises `MomError` when it does not let mom in."""
+        """Return the API's version; raises `MomError` when it does not let mom in."""
         version = part_of(self._api.ask("GET", "/api2/json/version"), "data").get("version", "unknown")
         return f"its API lets mom in (version {printable(str(version), 40)})"
 
     # --- which guest it is -------------------------------------------------------------------------------------------------------------
 
     def _vmid(self, job: MoveJob) -> int:
-        """The number of the guest of that name whose definition has its UUID: names alone may be those of several."""
+        """Return the number of the guest of that name whose definition has its UUID: names alone may be those of several."""
         listed = self._api.ask("GET", self._guests).get("data")
-        named = [one for one in listed if isinstance(one, dict) and one.get("name") == job.guest.name] if isinstance(listed, list) else []
-        for number in (one.get("vmid") for one in named):
+        named = (
+            [item for item in listed if isinstance(item, dict) and item.get("name") == job.guest.name] if isinstance(listed, list) else []
+        )
+        for number in (item.get("vmid") for item in named):
             vmid = int(number) if isinstance(number, int | str) and re.fullmatch(r"[0-9]{3,9}", str(number)) else 0
             if not vmid:
                 continue
@@ -116,11 +118,11 @@ class ProxmoxMover:
             raise NotSupported(f"{self.name}: the guest has devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
-        """The task that moves it, by this node's tasks since the move was begun; empty: none is known."""
+        """Return the task that moves it, by this node's tasks since the move was begun; empty: none is known."""
         query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
         listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
-        upids = [one.get("upid") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-        known = [one for one in upids if isinstance(one, str) and _UPID.fullmatch(one)]
+        upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+        known = [upid for upid in upids if isinstance(upid, str) and _UPID.fullmatch(upid)]
         return known[0] if len(known) == 1 else ""
 
 

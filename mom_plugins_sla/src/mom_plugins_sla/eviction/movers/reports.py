@@ -13,7 +13,7 @@ UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
 
 
 def why_failed(error: BaseException) -> str:
-    """Why a call of a hypervisor or a mover has failed: by its own words, and by its kind where it is a mistake in a program."""
+    """Return why a call of a hypervisor or a mover has failed: by its own words, and by its kind where it is a mistake in a program."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
 
 

@@ -71,14 +71,14 @@ class ServerApi:
         self._trusted()
 
     def _trusted(self) -> ssl.SSLContext:
-        """The authorities that the server's certificate is checked with."""
+        """Return the authorities that the server's certificate is checked with."""
         try:
             return ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         except OSError as error:  # ssl's own errors are of that kind, too
             raise MomError(f"the certificates {self.ca} cannot be read: {error.strerror or error}") from None
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
-        """The answer's JSON object; empty where it is none, or larger than it may be.
+        """Return the answer's JSON object; empty where it is none, or larger than it may be.
 
         :param path: below the URL, made of parts that were checked
         :param kind: of the content
@@ -144,7 +144,7 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """The object within an answer at these names, one below the other; empty where there is none."""
+    """Return the object within an answer at these names, one below the other; empty where there is none."""
     for name in names:
         found = answer.get(name)
         answer = found if isinstance(found, dict) else {}
@@ -152,14 +152,14 @@ def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _why(said: Mapping[str, Any]) -> str:
-    """The reason in a server's error: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`."""
+    """Return the reason in a server's error: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`."""
     parts = [said.get(name) for name in ("message", "errors", "detail")]
     parts += part_of(said, "fault").values()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
 
 
 def credentials(key: Path, make: str) -> str:
-    """The content of a file that only root can read. Raises `MomError`, whose hint says how to make one."""
+    """Return the content of a file that only root can read. Raises `MomError`, whose hint says how to make one."""
     text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"the credentials in {key} are none", hint=make)
