@@ -36,11 +36,11 @@ def decided(
     anew: str = "",
     **fields: Value,
 ) -> list[tuple[str, Value] | str]:
-    """What comes of these settings for a guest with these fields: controls and values, or a problem's message."""
+    """Return what settings cause for a guest with these fields: controls and values, and messages of problems."""
     guest = Guest("1", "vm", fields, blocked=blocked or {}, incarnation=anew)
     values = {control: SetValue(value) for control, value in (wanted or {}).items()}
-    found = enforcement.decide(Snapshot(guests={"1": guest}), {"1": values} if values else {})
-    return [(one.control, one.value) if isinstance(one, Decision) else one.message for one in found]
+    decisions = enforcement.decide(Snapshot(guests={"1": guest}), {"1": values} if values else {})
+    return [*((decision.control, decision.value) for decision in decisions), *(problem.message for problem in enforcement.problems)]
 
 
 def test_it_is_decided_in_each_cycle_also_when_it_stands_and_undone_until_that_stands(enforcement: Enforcement) -> None:
@@ -237,8 +237,8 @@ def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem(tmp_pat
     enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT], lambda guest, control: "not here")
     for names, whom in (("abc", "a, b, c"), ("abcdefg", "7 guests"), ("bcdefgh", "7 guests")):
         guests = {name: Guest(name, name) for name in names}
-        (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
-        assert isinstance(problem, Problem)
+        assert list(enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})) == []
+        (problem,) = enforcement.problems
         assert problem.message.endswith(f"to {whom}: not here")
         assert problem.entity is None
 
