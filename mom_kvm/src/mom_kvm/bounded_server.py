@@ -106,17 +106,17 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """A client has come: its socket, which does not block, is this task's, which is kept until the server ends."""
+        """Serve a new client: this task owns its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
-        """True if this door takes one more client."""
+        """Tell whether this door takes one more client."""
         return True
 
     def begin(self) -> None:
-        """The loop runs."""
+        """Serve until the loop ends."""
 
     def end(self) -> None:
-        """The loop is about to end, and all its tasks."""
+        """Close what the server holds: the loop and its tasks are about to end."""
 
     def keep(self, task: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it beside all else, until it or the server ends."""
@@ -176,7 +176,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """The next connection. It is accepted and returned in one step: a cancellation comes before it, or finds it in its caller's hands."""
+    """Return the next connection, accepted in one step: a cancellation comes before, or finds it in the caller's hands."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client went before it was accepted
@@ -194,7 +194,7 @@ async def _readable(sock: socket.socket) -> None:
 
 
 def _closing_if_cancelled(sock: socket.socket) -> Callable[[asyncio.Task[None]], None]:
-    """For a task that looks after a connection, and may be cancelled before it has begun to."""
+    """Close the connection of a task that is cancelled before it begins."""
 
     def close(task: asyncio.Task[None]) -> None:
         if task.cancelled():

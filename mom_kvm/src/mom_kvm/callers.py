@@ -79,7 +79,7 @@ class Callers:
 
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
-        """True if a call comes back within so many seconds, with a result or an error."""
+        """Tell whether a call comes back within so many seconds, with a result or an error."""
         with suppress(TimeoutError, CancelledError):
             future.exception(seconds)
         return future.done()

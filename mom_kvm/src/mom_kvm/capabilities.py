@@ -22,7 +22,7 @@ class AgentAccess(Protocol):
     """Can reach agents that run inside guests."""
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """The guests' agent channels, by guest id: the channel's name (`org.qemu.guest_agent.0`) to the path of its unix socket.
+        """Return the guests' agent channels, by guest id: the channel's name (`org.qemu.guest_agent.0`) to the path of its unix socket.
 
         The path is empty where only the hypervisor can use the channel. A guest without channels is absent.
         """
@@ -39,7 +39,7 @@ class CpuPinControl(Protocol):
     """Can tie guests' vCPUs to CPUs of the host."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """For each vCPU of each guest, the host's CPUs on which it may run, by guest id. A guest that is gone or unknown is absent."""
+        """Return for each vCPU of each guest the host's CPUs on which it may run, by guest id. Unknown guests are absent."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Let that vCPU (from 0) run on these CPUs only."""
@@ -58,7 +58,7 @@ class NodeTuneControl(Protocol):
     """Can say from which of the host's NUMA nodes guests' memory comes."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """The present settings, by guest id. A guest that is gone or unknown is absent."""
+        """Return the present settings, by guest id. A guest that is gone or unknown is absent."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Take new memory from these nodes; raises `NotSupported` where the guest's mode cannot be changed while it runs."""
@@ -78,7 +78,7 @@ class LifecycleControl(Protocol):
     """Can stop guests, and let them go on. What takes long is bounded by what the caller gives, and blocks for as long."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests are, by guest id, also those that do not run. One that the hypervisor does not know is absent."""
+        """Return how these guests are, by guest id, also those that do not run. One that the hypervisor does not know is absent."""
 
     def pause(self, guest: Entity) -> None:
         """Let the guest's CPUs stand still; its memory stays where it is."""
@@ -149,7 +149,7 @@ class ColdMemoryControl(Protocol):
     and `pid`."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
-        """All that there are now."""
+        """Return all nodes that exist now."""
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         """Move so much of the guest's memory to swap, what it used least lately first, and take no longer than that.

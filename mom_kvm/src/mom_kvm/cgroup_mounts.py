@@ -33,7 +33,7 @@ class Mount(NamedTuple):
 
 
 def mounts_in(mountinfo: str) -> list[Mount]:
-    """The mounted hierarchies, in the order of the text.
+    """Return the mounted hierarchies, in the order of the text.
 
     A line is `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [more …] - TYPE SOURCE SUPEROPTIONS` (proc_pid_mountinfo(5)).
     """
@@ -85,16 +85,16 @@ class Hierarchies:
         self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
-        """The first mount that has this controller."""
+        """Return the first mount that has this controller."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:
-        """The folder that has this controller's groups in it; None where it is not mounted."""
+        """Return the folder that has this controller's groups in it; None where it is not mounted."""
         mount = self.mount_of(controller)
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """The folder of a group; None where it cannot be reached from here.
+        """Return the folder of a group; None where it cannot be reached from here.
 
         :param path: as in /proc/PID/cgroup: from the root of the hierarchy, which need not be what is mounted
         """
@@ -110,7 +110,7 @@ class Hierarchies:
         return None
 
     def _inside(self, mount: Mount, above: int, steps: Sequence[str]) -> Sequence[str] | None:
-        """The way to a group from the root of this mount; None where that is not on the way to it.
+        """Return the way to a group from the root of this mount; None where that is not on the way to it.
 
         :param above: how many groups up, from the one at which paths begin, the way begins, and then goes by these steps
         """
@@ -123,20 +123,20 @@ class Hierarchies:
         return steps[len(mount_steps) :]
 
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
-        """The groups from the root of this mount down to the one at which paths begin, which is this process's; empty: not found."""
+        """Return the groups from the root of this mount down to the one at which paths begin, which is this process's; empty: not found."""
         if mount.folder not in self._own:
             self._own[mount.folder] = _way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
         return self._own[mount.folder]
 
 
 def _way_to_own(top: str, depth: int) -> Sequence[str]:
-    """The groups that lead from a folder down to the one, so far below, that this process is in; empty: it is not found there."""
+    """Return the groups that lead from a folder down to the one, so far below, that this process is in; empty: it is not found there."""
     ways = islice(_ways(top, depth), _MOST_SEARCHED)
     return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
 
 
 def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
-    """To all groups so far below a folder, those of pods first."""
+    """Yield the ways to all groups so far below a folder, pods' groups first."""
     if not depth:
         yield ()
         return
@@ -155,7 +155,7 @@ def _holds(folder: str, pid: bytes) -> bool:
 
 
 def _above(path: str) -> tuple[int, Sequence[str]]:
-    """How many groups a path leads up first, and its steps from there on."""
+    """Return how many groups a path leads up first, and its steps from there on."""
     steps = [step for step in path.split("/") if step]
     above = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
     return above, steps[above:]

@@ -46,7 +46,7 @@ class Cures(NamedTuple):
 def examined(
     hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
 ) -> Iterable[Finding]:
-    """Findings about guests whose devices are known, and those whose descriptions cannot be understood.
+    """Yield findings about guests' devices, and about unreadable descriptions.
 
     :param listed: all guests, as the hypervisor has just listed them
     :param guests: those that are examined, as it has seen them
@@ -83,7 +83,7 @@ def examined(
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
-    """Findings about what would bring something if it were switched on; nothing is wrong. docs/reporting.md has the measurements."""
+    """Yield hints about useful switches that are off; nothing is wrong. docs/reporting.md has the measurements."""
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
@@ -101,7 +101,7 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
 
 
 def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
-    """Findings about the host's transparent huge pages: none of them is wrong."""
+    """Yield hints about the host's transparent huge pages."""
     if mode == NEVER and guests:
         text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
         cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
@@ -122,7 +122,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:
-    """KiB that a guest's process holds on the host beyond what the guest uses: at most what is free in the guest."""
+    """Return the KiB that a guest's process holds on the host beyond what the guest uses: at most what is free in the guest."""
     rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
     if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
         return 0
@@ -130,10 +130,10 @@ def _held_for_nothing(fields: Mapping[str, Value]) -> int:
 
 
 def count_of(guests: Sequence[object]) -> str:
-    """How many guests these are."""
+    """Return how many guests these are."""
     return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
 
 
 def told(names: Sequence[str], how: str = "") -> str:
-    """How many guests these are, how they are, the first of their names, and how many more there are."""
+    """Return how many guests these are, how they are, the first of their names, and how many more there are."""
     return f"{count_of(names)}{how}: {first_names(names)}"

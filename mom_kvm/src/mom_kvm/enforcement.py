@@ -174,13 +174,13 @@ class Enforcement:
         }
 
     def _keys(self, guest: Guest, control: str, value: Value, by: str) -> set[_Key]:
-        """One; of a list whose items stand for themselves, one for each."""
+        """Return the ledger's keys: one, or one for each item of a list whose items stand for themselves."""
         spec = self._specs[control]
         names = [str(item[spec.key]) for item in as_items(value) or () if spec.key in item] if _by_item(spec) else [""]
         return {_Key(guest.id, guest.incarnation, control, name, by) for name in names}
 
     def _stood(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
-        """What stood before mom set anything, by the ledger."""
+        """Return the value before mom's first change, by the ledger."""
         changes = self._context.engine_state().changes
         return {(one.entity.id, one.incarnation, one.control): one for one in changes if one.before is not None}
 
@@ -203,7 +203,7 @@ class Enforcement:
             decided[where] = replace(decided[where], value=undone.value) if where in decided else undone
 
     def _undone(self, snapshot: Snapshot, key: _Key, noted: LedgerEntry | None) -> Value:
-        """What is to stand again, until it does, or another process has set something else; None: nothing.
+        """Return the value to restore, until it stands or another process sets a value; None: nothing.
 
         :param noted: None: mom has changed nothing
         """
@@ -224,19 +224,19 @@ class Enforcement:
 
 
 def _by_item(spec: ControlSpec) -> bool:
-    """True for a list whose items stand for themselves: what it does not name is not spoken of."""
+    """Tell whether a list's items stand for themselves: an item that the list does not name keeps its value."""
     return bool(spec.key) and spec.absent is None
 
 
 def _joined(then: LedgerEntry | None, noted: LedgerEntry | None) -> LedgerEntry | None:
-    """What the ledger says now, with what stood before by what it said then: what it has found since was mom's own."""
+    """Return the ledger's entry now, with the original value of its entry then."""
     if then is None or noted is None:
         return noted or then
     return noted._replace(before=then.before, attempted=(*noted.attempted, noted.before))
 
 
 def _as_it_stood(spec: ControlSpec, noted: LedgerEntry, now: Value, item: str) -> Value:
-    """The value to decide so that what stood before stands again; None: another process has set what stands, or it is gone.
+    """Return the value to decide so that what stood before stands again; None: another process has set what stands, or it is gone.
 
     Of a list, that is this item; or, where absence has a meaning, all of it, and items that were not listed then are named, too.
     """
@@ -257,12 +257,12 @@ def _as_it_stood(spec: ControlSpec, noted: LedgerEntry, now: Value, item: str) -
 
 
 def _named(spec: ControlSpec, value: Value, item: str) -> list[Mapping[str, Value]]:
-    """The items of a list with this name."""
+    """Return the items of a list with this name."""
     return [one for one in as_items(value) or () if str(one.get(spec.key)) == item]
 
 
 def _stands(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """True if this value stands; of a list, if each of its items says the same as the one that stands, as far as both say anything: a
+    """Tell whether this value stands; of a list, if each of its items says the same as the one that stands, as far as both say anything: a
     field may tell more of an item than what can be set."""
     listed = as_items(now)
     if not spec.key or listed is None:

@@ -148,7 +148,7 @@ _SEEN: Final = (
 
 
 def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """The fields of each guest.
+    """Return the fields of each guest.
 
     :param source: where a hypervisor has a part of its guests' records from, such as `balloon.current`
     """
@@ -156,7 +156,7 @@ def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
 
 
 def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """The fields of all guests together; as `guest_fields`."""
+    """Return the fields of all guests together; as `guest_fields`."""
     silent, distrusted = source("balloon.last-update"), source("balloon.*")
     return (
         FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),

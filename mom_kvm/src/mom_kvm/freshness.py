@@ -13,7 +13,7 @@ tells the age of statistics in whole seconds."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:
-    """The age in seconds from which on what is read again and again says nothing about now.
+    """Return the age in seconds from which on what is read again and again says nothing about now.
 
     :param period: every how many seconds it is read, such as `context.interval`
     :param setting: what the operator says instead; None: nothing
@@ -22,7 +22,7 @@ def stale_seconds(period: float, setting: float | None = None) -> float:
 
 
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
-    """What mom saw last, if that says something about now. Raises `MomError`.
+    """Return the last snapshot if it is recent. Raises `MomError` otherwise.
 
     :param snapshot: None: mom has not looked at the host yet
     :param lost: what cannot be done otherwise, such as `nothing can be said`

@@ -33,7 +33,7 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """The limit of memory (`memory.max`) that leaves a group the least; None: there is none, as far as it can be seen.
+        """Return the limit of memory (`memory.max`) that leaves a group the least; None: there is none, as far as it can be seen.
 
         Page cache that was not used lately does not count: the kernel drops it before a group is at its limit.
 
@@ -44,7 +44,7 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_swap(cls, folder: str, top: str) -> GroupLimit | None:
-        """The same of swap (`memory.swap.max`)."""
+        """Return the same of swap (`memory.swap.max`)."""
         return cls._tightest(folder, top, "memory.swap.max", "memory.swap.current")
 
     @classmethod
@@ -62,7 +62,7 @@ class GroupLimit(NamedTuple):
 
 
 def levels(folder: str, top: str) -> Iterator[str]:
-    """A group's folder and those above it, without `top`."""
+    """Return a group's folder and those above it, without `top`."""
     for _ in range(_MOST_LEVELS):
         if not folder.startswith(f"{top}/") or len(folder) <= len(top) + 1:
             return
@@ -71,6 +71,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """The size in a file of a group, in KiB; None where it is `max`, or cannot be read."""
+    """Return the size in a file of a group, in KiB; None where it is `max`, or cannot be read."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

@@ -33,7 +33,7 @@ class CpuCounters(NamedTuple):
 
 
 def cgroups_of(process: str) -> Mapping[str, str]:
-    """The path of the whole guest's group in each hierarchy, by controller; empty when the process has ended.
+    """Return the path of the whole guest's group in each hierarchy, by controller; empty when the process has ended.
 
     Where libvirt has groups for the emulator and each vCPU, this is the one above them.
 
@@ -67,13 +67,13 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def folder(self, controller: str, path: str) -> str:
-        """The folder of a group; empty where it cannot be reached."""
+        """Return the folder of a group; empty where it cannot be reached."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Those of these groups that belong to this guest alone, so that what is read from them is its own, and what is set in them, too.
+        """Return the groups that belong to this guest alone, so that values in them are its own.
 
         libvirt may be told to make none; QEMU is then in a group with others. A container in a Kubernetes pod is its guest's, with the
         daemons in it that are there for that guest only, unless there is another guest in it.
@@ -94,7 +94,7 @@ class Cgroups:
         return len(there) <= _MOST_IN_CONTAINER and {int(one) for one in there if one.isdigit()}.intersection(guests) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """The limit of memory that leaves a guest in these groups the least, also where they are not its own, as the kernel kills in the
+        """Return the tightest memory limit of these groups, also where they are not the guest's own: the kernel kills in the
         group that is full, whoever filled it; None: there is none, or it cannot be seen."""
         path = groups.get(UNIFIED, "/")
         folder = "" if path == "/" else self.folder(UNIFIED, path)
@@ -104,11 +104,11 @@ class Cgroups:
         return GroupLimit.of_memory(folder, top or self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
-        """As `pressure_in`, of this group."""
+        """Return the pressure of this group, as `pressure_in`."""
         return pressure_in(self.folder(UNIFIED, own[UNIFIED])) if UNIFIED in own else {}
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
-        """The CPU time of this group."""
+        """Return the CPU time of this group."""
         counts = self._counts(UNIFIED, own, "cpu.stat")
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
         if used is not None:
@@ -118,7 +118,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """KiB of this group in transparent huge pages, anonymous and shared ones, which the kernel counts as they come and go; None where
+        """Return the KiB of this group in transparent huge pages, anonymous and shared, which the kernel counts; None where
         it does not, or the group has no memory controller."""
         counts = self._counts(UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
@@ -127,7 +127,7 @@ class Cgroups:
         return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
     def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
-        """The lines of a file of this group, such as `usage_usec 5`; of none where there is no such group."""
+        """Return the lines of a file of this group, such as `usage_usec 5`; of none where there is no such group."""
         if controller not in own:
             return {}
         lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
@@ -135,7 +135,7 @@ class Cgroups:
 
 
 def pressure_in(folder: str) -> dict[str, float]:
-    """Percent of the last ten seconds for which tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`, by the group's folder."""
+    """Return the percent of ten seconds for which tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`."""
     read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
     return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 

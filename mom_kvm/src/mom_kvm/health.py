@@ -41,7 +41,7 @@ class HealthLimits:
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """True if a guest of this size has less than a promise says."""
+        """Tell whether a guest of this size has less than a promise says."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
@@ -52,24 +52,24 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """A field as a number; `unknown` where it is none."""
+    """Return a field as a number; `unknown` where it is none."""
     known = as_number(fields.get(name))
     return unknown if known is None else float(known)
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """A field of the host that counts pages, in KiB; `unknown` where it, or the size of the host's pages, is none."""
+    """Return a field of the host that counts pages, in KiB; `unknown` where it, or the size of the host's pages, is none."""
     found = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(found) else found
 
 
 def taken_from(guest: Guest) -> float:
-    """How much smaller the guest is than it was sold, in KiB; 0 where that is unknown."""
+    """Return how much smaller the guest is than it was sold, in KiB; 0 where that is unknown."""
     return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
-    """The size in KiB below which a guest is harmed, and why: what it is guaranteed, or uses now without what it could give. None: unknown.
+    """Return the size in KiB below which a guest is harmed, and why: its guarantee, or its working set. None: unknown.
 
     A guest that is smaller than its need already is not harmed by staying so.
     """

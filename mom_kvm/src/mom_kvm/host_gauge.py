@@ -34,17 +34,17 @@ class AvailableGauge:
 
     @staticmethod
     def usual_low(total_kib: float) -> float:
-        """With less available, in KiB, a host of this size is low, where nothing else is said."""
+        """Return the KiB of available memory below which a host of this size is low by default."""
         return min(LOW_SHARE * total_kib, LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
-        """A cycle goes by this value."""
+        """Remember the value that a cycle uses."""
         self._seen = available
         self._armed |= available >= low * (1 + REARM_SHARE)
         self._asked = False
 
     def why(self, available: float, low: float) -> str:
-        """Why a cycle is needed now; empty when none is, or when it was asked for already."""
+        """Return why a cycle is needed now; empty when none is, or when it was asked for already."""
         seen = self._seen
         if seen is None or self._asked:
             return ""

@@ -82,7 +82,7 @@ class HostSide:
         self._opens_until = 0.0
 
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
-        """These are the guests now: UUID, name, and what is another one after each start."""
+        """Follow these guests: UUID, name, and a value that changes with each start."""
         now = self._monotonic()
         self._hierarchies.keep_fresh()
         before, self._processes = self._processes, {}
@@ -108,14 +108,14 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """`pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Absent where there is none."""
+        """Return `pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Absent where there is none."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
+        """Return the fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
         now = self._monotonic()
         found = {}
         self._opens_until = now + _OPENING_SECONDS

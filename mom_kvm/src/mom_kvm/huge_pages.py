@@ -32,7 +32,7 @@ _LARGEST_KIB: Final = 16 << 20
 
 
 def mode_of(root: Path) -> str:
-    """Which memory the kernel has in transparent huge pages: `always`, `madvise` (for who asks, as QEMU does) or `never`; empty: unknown.
+    """Return the mode of transparent huge pages: `always`, `madvise` (on request, as QEMU does) or `never`; empty: unknown.
 
     :param root: where /sys is found
     """
@@ -60,7 +60,7 @@ class HugePageWalks:
         self._next = 0.0
 
     def renew(self, walks: Iterable[tuple[TableWalk, int | None]]) -> None:
-        """Walk anew where it is time.
+        """Walk again where it is time.
 
         :param walks: each with KiB that the process holds; None: unknown
         """

@@ -18,7 +18,7 @@ PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee"
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
-    """The hypervisor as one with that capability.
+    """Return the hypervisor as one with that capability.
 
     :param what: what a hypervisor without it cannot do, such as `resize guests`
     :raises NotSupported: it has not
@@ -31,7 +31,7 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 def read_together(
     targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
 ) -> dict[Target, Value | HypervisorError]:
-    """Values of controls that can be had of many entities at a time, as `mom_read` gives them.
+    """Read controls of many entities at once, as `mom_read` returns them.
 
     :param readers: names of controls, and what gives the values of all of them: by the ids of entities, by the names of the controls
     """
@@ -61,7 +61,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """The guests for `mom doctor`; None where they cannot be had, of which the finding that is given says why."""
+    """Return the guests for `mom doctor`; None where they cannot be had, of which the finding that is given says why."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not looked at: no hypervisor was reached")
         return None

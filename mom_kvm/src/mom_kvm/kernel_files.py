@@ -44,7 +44,7 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """The content of a file, in one read; empty when it cannot be read, whatever the reason.
+    """Return the content of a file, in one read; empty when it cannot be read, whatever the reason.
 
     Only for files that the kernel makes as one record, as all are that are read here: of a list, such as /proc/zoneinfo or
     /proc/PID/maps, one read gives a page.
@@ -58,7 +58,7 @@ def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """The same. Raises `OSError` where it cannot be read."""
+    """Return the same. Raises `OSError` where it cannot be read."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, most)
@@ -67,7 +67,7 @@ def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """The whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
+    """Return the whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
     try:
         match = _NUMBER.fullmatch(read_at_once(path))
     except OSError as error:
@@ -140,7 +140,7 @@ def _value_of(write: GroupWrite) -> GroupValue:
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    """A refusal by the helper is as if the guest had ended, where the process with that number is in another group by now."""
+    """Treat a refusal as the guest's end where the process with that number is in another group by now."""
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
@@ -160,7 +160,7 @@ def _write(path: Path | str, text: str, *, wait: bool) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """What `write_file` would raise, found without writing. None: it would write, or have mom-helper do so, unless the kernel refuses."""
+    """Return the error that `write_file` would raise, without writing. None: mom or mom-helper may write."""
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
@@ -185,7 +185,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """A descriptor to read a file of a process that only its own user and root may read, such as `smaps_rollup`.
+    """Return a descriptor to read a file of a process that only its own user and root may read, such as `smaps_rollup`.
 
     Where this process may not, mom-helper opens it, if the process is a guest's. Raises `OSError`.
 
@@ -201,7 +201,7 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """The content of such a file, in one read, as `read_kernel_file` gives it."""
+    """Return the content of such a file, in one read, as `read_kernel_file` gives it."""
     try:
         with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
             return file.read(most)
@@ -210,14 +210,14 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """How mom-helper is told which process is meant, by its folder in this host's /proc: its id and its start; None: it is not there."""
+    """Return a process's id and start for mom-helper, by its folder in this host's /proc; None: it has ended."""
     found = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if found else None
     return None if found is None or stat is None else (int(found[1]), stat.started)
 
 
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
-    """What has this process do what it was refused: what a finding or error advises.
+    """Return the cure for a refused access, for findings and errors.
 
     :param path: of a file of the kernel that is not to be written
     :param number: the kernel's, of the error
@@ -237,13 +237,13 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """What has mom-helper write a file that root has not declared: these lines, as `helper_declaration` gives them."""
+    """Return the cure for a file that root has not declared: these lines, as `helper_declaration` gives them."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"if root is to let it: the lines {lines} in a file {DECLARATIONS_FOLDER}/NAME.conf, and systemctl restart mom-helper"
 
 
 def _declared(helper: Helper, path: Path | str) -> bool:
-    """Whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
+    """Tell whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
     try:
         return any(one.name in {str(path), Path(path).name} for one in helper.declared())
     except OSError:
@@ -251,7 +251,7 @@ def _declared(helper: Helper, path: Path | str) -> bool:
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """The error for a file of the kernel that could not be read or written; what it comes from is its `__cause__`."""
+    """Return the error for a file of the kernel that could not be read or written; what it comes from is its `__cause__`."""
     failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
@@ -262,7 +262,7 @@ def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
 
 
 def boot_id(proc: Path) -> str:
-    """The id of this boot of the host; empty when it cannot be read.
+    """Return the id of this boot of the host; empty when it cannot be read.
 
     :param proc: where /proc is found
     """
@@ -270,12 +270,12 @@ def boot_id(proc: Path) -> str:
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """The lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
+    """Return the lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """The same of a host, by where /proc is found; empty when it cannot be read.
+    """Return the same of a host, by where /proc is found; empty when it cannot be read.
 
     `SwapFree` is without what is in an area that is being switched off: the kernel counts that as free until it is over, which takes
     minutes (mm/swapfile.c, `si_swapinfo`), and nothing can be swapped there any more.
@@ -290,7 +290,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """The numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` as libvirt writes it; None: it is malformed."""
+    """Return the numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` as libvirt writes it; None: it is malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())
@@ -313,8 +313,8 @@ class Pressure(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> dict[str, Pressure]:
-        """Pressure stall information, of the host (/proc/pressure) or of a control group, by `some` (at least one task waited) and `full`
-        (all did). A line that is malformed, or claims more than all the time, is left out."""
+        """Read pressure stall information of the host (/proc/pressure) or a control group, by `some` (at least one task waited) and
+        `full` (all waited). Malformed lines, and lines of more than 100 %, are left out."""
         found = {}
         for kind, *averages, total in _PRESSURE_LINE.findall(content):
             avg10, avg60, avg300 = map(float, averages)
@@ -324,7 +324,7 @@ class Pressure(NamedTuple):
 
 
 def pid_of(guest: Guest) -> int | None:
-    """The id of a guest's process, as its hypervisor says; None: it is not known."""
+    """Return the id of a guest's process, as its hypervisor says; None: it is not known."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
@@ -349,7 +349,7 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
     def age(self, proc: Path) -> float | None:
-        """For how many seconds it has run; None where the kernel does not say for how long it runs itself."""
+        """Return the seconds that it has run; None where the kernel's own uptime is unknown."""
         uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
         try:
             return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
@@ -358,7 +358,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
+        """Return the ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
         except OSError:
@@ -367,18 +367,18 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
-        """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
+        """Return the lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
         named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
         return next(named, 0)
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """A process by its folder in /proc; None when there is none."""
+        """Return a process by its folder in /proc; None when there is none."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:
-        """A process by its stat file; None when it is malformed or empty.
+        """Return a process by its stat file; None when it is malformed or empty.
 
         The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
         15 stime, 22 starttime, 24 rss, 39 processor.

@@ -36,7 +36,7 @@ class Knob:
         maximum: float | None = None,
         choices: Sequence[int] = (),
     ) -> Knob:
-        """A knob that is a file of the kernel with one whole number in it.
+        """Return a knob that is a file of the kernel with one whole number in it.
 
         :param path: below the context's `root`, so that a test can give a folder
         """
@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """The lines by which root lets mom-helper write the file that a control is, within the control's bounds.
+    """Return the lines by which root lets mom-helper write the file that a control is, within the control's bounds.
 
     :raises ValueError: it is no file, or has no bounds
     """
@@ -77,17 +77,17 @@ class KnobPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Each knob, and its present value."""
+        """Declare each knob, and its present value."""
         return [spec for knob in self.knobs for spec in (knob.field, knob.control)]
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """The present values, without those that cannot be read: `mom doctor` says why."""
+        """Return the present values, without those that cannot be read: `mom doctor` says why."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The present values of these knobs."""
+        """Return the present values of these knobs."""
         values = self._values()
         return {target: values.get(target.control) for target in targets}
 
@@ -99,7 +99,7 @@ class KnobPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """A finding for each knob: its value, or why there is none."""
+        """Return a finding for each knob: its value, or why it has none."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

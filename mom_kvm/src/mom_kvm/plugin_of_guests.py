@@ -98,14 +98,14 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The statistics period; balloons are another plugin's."""
+        """Declare the statistics period; balloons are another plugin's."""
         description = f"how often the guest is asked to report its memory, up to {LONGEST_PERIOD_SECONDS} s; 0: never"
         # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
         return (ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),)
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
-        """Who runs the guests."""
+        """Return the hypervisor that runs the guests."""
         return self._hypervisor
 
     def _watch_by(self, balloons: BalloonStatistics) -> None:
@@ -136,7 +136,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """How many guests there are that cannot be relied on."""
+        """Return the number of unreliable guests."""
         own = self._own(hypervisor)
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
@@ -176,7 +176,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Statistics periods."""
+        """Return statistics periods."""
         own = self._ours(hypervisor)
         found: dict[Target, Value | HypervisorError] = {}
         for target in targets:
@@ -210,7 +210,7 @@ class PluginOfGuests(Generic[H]):
             return [Finding(Severity.ERROR, self._context.name, error.message, error.hint)]
 
     def _examined(self, hypervisor: H) -> Iterable[Finding]:
-        """Findings about the hypervisor and its guests. Raises `HypervisorError`."""
+        """Yield findings about the hypervisor and its guests. Raises `HypervisorError`."""
         raise NotImplementedError
 
     @hookimpl
@@ -220,7 +220,7 @@ class PluginOfGuests(Generic[H]):
             self._watch.follow(report)
 
     def _own(self, hypervisor: Hypervisor) -> H | None:
-        """This plugin's hypervisor, if it is the one in use."""
+        """Return this plugin's hypervisor if mom uses it now."""
         return self._hypervisor if hypervisor is self._hypervisor else None
 
     def _ours(self, hypervisor: Hypervisor) -> H:

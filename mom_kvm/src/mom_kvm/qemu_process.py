@@ -28,7 +28,7 @@ class Merged(NamedTuple):
 
 
 def times_of(process: str) -> ProcessStat | None:
-    """The kernel's counters for this process; None when it has ended or cannot be read.
+    """Return the kernel's counters for this process; None when it has ended or cannot be read.
 
     :param process: its folder in /proc
     """
@@ -37,7 +37,7 @@ def times_of(process: str) -> ProcessStat | None:
 
 
 def swapped_kib(process: str) -> int | None:
-    """KiB of this process in the host's swap; None when it cannot be read, or the guest's memory is shared.
+    """Return the KiB of this process in the host's swap; None when it cannot be read, or the guest's memory is shared.
 
     The kernel counts no shared memory in VmSwap (proc(5)).
     """
@@ -46,7 +46,7 @@ def swapped_kib(process: str) -> int | None:
 
 
 def huge_kib(process: str) -> int | None:
-    """KiB of this process in transparent huge pages, its own and shared ones; None when it cannot be read.
+    """Return the KiB of this process in transparent huge pages, its own and shared ones; None when it cannot be read.
 
     The kernel walks the page tables of the whole process for it.
     """
@@ -91,7 +91,7 @@ class MergedPages:
         return self._kept is not None
 
     def read(self) -> Merged | None:
-        """None where the kernel does not tell (before 5.19), cannot be asked, or the process has ended."""
+        """Return KSM's figures; None before Linux 5.19, for an unreadable file, or after the process has ended."""
         counts = {}
         for line in self._content().splitlines():
             name, _, number = line.rpartition(b" ")

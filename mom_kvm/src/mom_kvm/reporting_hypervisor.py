@@ -12,7 +12,7 @@ class ReportingHypervisor(Hypervisor, Protocol):
     """A hypervisor that reads guests' statistics when it lists them."""
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        """Return the fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
 
     @property
     def huge_pages(self) -> str:
@@ -20,16 +20,16 @@ class ReportingHypervisor(Hypervisor, Protocol):
         empty where that is unknown, or the guests run on another host."""
 
     def silent(self) -> Mapping[str, str]:
-        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+        """Return the guests with overdue statistics, by id: how they are overdue."""
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+        """Return the guests whose last statistics cannot be true, by id: the names of the fields."""
 
     def garbled(self) -> Mapping[str, str]:
-        """The guests of which it cannot be understood what the hypervisor says, by id: what about it."""
+        """Return the guests with an unreadable description, by id: the reason."""
 
     def stats_period(self, guest: Entity) -> int:
-        """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
+        """Return the statistics period in seconds; 0: never. Raises `HypervisorError`."""
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
         """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""

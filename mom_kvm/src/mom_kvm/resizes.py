@@ -41,7 +41,7 @@ class Resizes:
         self._told_at = float("-inf")
 
     def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
-        """Mom is about to resize this guest, which has `size_kib` now: the events that this causes are not news."""
+        """Expect the events of mom's own resizing of this guest, which has `size_kib` now."""
         now = self._monotonic()
         known = target_kib if size_kib is None else size_kib
         low, high = min(known, target_kib), max(known, target_kib)
@@ -52,13 +52,13 @@ class Resizes:
             self._resizes[guest] = _Resize(low, high, target_kib, now)
 
     def keep(self, active: Collection[str]) -> None:
-        """These are all guests that there are now."""
+        """Forget resizes of all other guests."""
         with self._lock:
             for gone in self._resizes.keys() - active:
                 del self._resizes[gone]
 
     def is_own(self, guest: str, size_kib: int) -> bool:
-        """True if mom itself has caused the guest to have this size."""
+        """Tell whether mom itself has caused the guest to have this size."""
         with self._lock:
             own = self._resizes.get(guest)
             if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """True if a size that another process has set is worth a cycle now: such come every second for each guest that is resized."""
+        """Tell whether a size that another process has set is worth a cycle now: such events come every second."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

@@ -76,7 +76,7 @@ class Helper:
 
     @classmethod
     def reached(cls) -> Self | None:
-        """The one of this process; None where it needs none, as it is root, or where there is none."""
+        """Return the one of this process; None where it needs none, as it is root, or where there is none."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
@@ -93,7 +93,7 @@ class Helper:
     # --- what is declared ----------------------------------------------------------------------------------------------------------
 
     def declared(self) -> Sequence[DeclaredFile]:
-        """The files that root allows mom to write to, knobs by their paths and files of guests' control groups by their names."""
+        """Return the files that root lets mom write: knobs by path, files of guests' control groups by name."""
         with self._turn():
             return [file for _, file in self._list().values()]
 
@@ -120,7 +120,7 @@ class Helper:
         return found
 
     def _set_several(self, first: int, values: Sequence[GroupValue], found: list[OSError | None]) -> None:
-        """The same of what fits into one message, from the place `first` in `found` on. Raises `OSError` where there is no answer."""
+        """Return the values that fit into one message, from `first` on. Raises `OSError` without an answer."""
         asked: dict[int, bytes] = {}
         self._list()  # what is raised below is about one value
         for index, value in enumerate(values, first):
@@ -132,7 +132,7 @@ class Helper:
             found[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
+        """Return a descriptor of a file in a guest's folder in /proc, such as `smaps_rollup`. Raises `PermissionError`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
         with self._turn():
@@ -140,12 +140,12 @@ class Helper:
             return self._with_descriptor(self._ask(order))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
-        """A descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
+        """Return a descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
         with self._turn():
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """A connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
+        """Return a connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():
@@ -154,7 +154,7 @@ class Helper:
             os.close(file)
 
     def taker(self) -> socket.socket:
-        """A connection of its own to a process that reclaims memory of guests, without a time limit: `mom_helper.orders` has its orders."""
+        """Return a new connection to a process that reclaims guests' memory: `mom_helper.orders` has its orders."""
         one = Helper(self._path)
         try:
             one._ask(Order(OrderNumber.STEP_BACK))
@@ -176,7 +176,7 @@ class Helper:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One order at a time. A helper that was restarted since the last one is connected to anew: it may have read other declarations."""
+        """Take a turn: one order at a time. Connect again to a restarted helper: it may have read other declarations."""
         if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not follow earlier orders within {2 * ANSWER_SECONDS:.0f} s")
         try:
@@ -193,7 +193,7 @@ class Helper:
         return declared[name][0]
 
     def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
-        """What is declared; it is asked for once for each connection, as the next helper may have read other declarations."""
+        """Return the declared files; mom asks once for each connection, as the next helper may have read other declarations."""
         if self._connection is None:
             self._connect()
         if self._declared is None:
@@ -208,7 +208,7 @@ class Helper:
         return self._declared
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
-        """The answer to an order that was carried out, its text, and the descriptors that came with it."""
+        """Return the answer to an order that was carried out, its text, and the descriptors that came with it."""
         self._id = (self._id + 1) & 0xFFFFFFFF
         (answer,), text, received = self._exchange({self._id: _packed(*order._replace(id=self._id))}, *descriptors)
         if not answer.error:
@@ -243,7 +243,7 @@ class Helper:
         raise OSError(errno.EPROTO, "mom-helper answered something else")
 
     def _failure(self, error: Exception) -> OSError:
-        """Of the connection, which ends: what comes later is not to be taken for the answer to another order."""
+        """Return the error of the connection and close it: a late answer must not pass for another order's."""
         self._close()
         if isinstance(error, BlockingIOError):
             return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")
@@ -276,7 +276,7 @@ class Helper:
 
 
 def _packed(*order: int) -> bytes:
-    """An order as it is sent. Raises `OSError` where a number has more than 64 bits."""
+    """Return an order as it is sent. Raises `OSError` where a number has more than 64 bits."""
     try:
         return orders.ORDER.pack(*order)
     except struct.error as error:

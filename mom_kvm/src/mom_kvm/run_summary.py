@@ -67,7 +67,7 @@ class ClassSummary:
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
-        """For a program."""
+        """Return the figures for a program."""
         return {
             "guests": len(self.guests),
             "sold_kib": self.sold / seconds,
@@ -170,7 +170,7 @@ class RunSummary:
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Problems of policies, and of plugins that could not decide; the others are about the host."""
+        """Return problems of policies, and of plugins that could not decide; other problems are the host's."""
         return [one for one in report.problems if one.source.line > 0 or one.message.startswith(DECIDING)]
 
     @property
@@ -179,7 +179,7 @@ class RunSummary:
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """For a person: what, and how much."""
+        """Return the figures for a person: name and amount."""
         seconds = self.seconds or 1.0
         return [
             ("sold and not backed, on average", gib(self.unbacked.mean)),
@@ -200,7 +200,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """For a person: a line for each figure, with a column for each run, below their names where there are several."""
+        """Yield a line for each figure, with a column for each run, below the runs' names."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -210,14 +210,14 @@ class RunSummary:
         return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
 
     def failure_lines(self) -> list[str]:
-        """For a person: how policies failed; nothing where none did."""
+        """Yield how policies failed."""
         return [
             f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and what it decides is lost there: {printable(text, 300)}"
             for text, count in self.failures.items()
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """For a person: headings, and a row for each service class; nothing without classes."""
+        """Return headings and a row for each service class; nothing without classes."""
         seconds = self.seconds or 1.0
         if not self.classes:
             return []
@@ -238,7 +238,7 @@ class RunSummary:
         return [heads, *rows]
 
     def as_json(self) -> dict[str, Value]:
-        """For a program, in the units of the attributes."""
+        """Return the sums for a program, in the attributes' units."""
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
@@ -256,11 +256,11 @@ class RunSummary:
 
 
 def gib(kib: float | None) -> str:
-    """KiB for a person; None is unknown."""
+    """Return the KiB for a person; None is unknown."""
     return "unknown" if kib is None else f"{kib / (1 << 20):.2f} GiB"
 
 
 def _unbacked(guest: Guest) -> float | None:
-    """What a guest was sold, and neither the host's memory nor its swap holds, in KiB; None: that is unknown."""
+    """Return the KiB of a guest's size that neither the host's memory nor its swap holds; None: unknown."""
     most, held = as_number(guest.fields.get("balloon_max")), as_number(guest.fields.get("rss"))
     return None if most is None or held is None else max(0.0, most - held - field_number(guest.fields, "host_swap"))

@@ -92,7 +92,7 @@ class SeenGuest(ABC):
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Why nothing may be changed on it in its state, in which it need not report either; empty where something may."""
+        """Return why nothing may be changed on it in its state, in which it need not report either; empty where something may."""
 
     def take(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
         """Take its newest record; of an empty one nothing is new, and what it said last grows older. See `convert`."""
@@ -107,7 +107,7 @@ class SeenGuest(ABC):
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """In what way its statistics have not come for long; empty where they come, or need not."""
+        """Return how its statistics are overdue; empty where they come, or need not."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
@@ -134,12 +134,12 @@ class SeenGuest(ABC):
         return 0
 
     def see_plugging(self, kib: int, monotonic: float) -> None:
-        """So much virtio-mem was asked to plug in or out, and it has not come or gone yet."""
+        """Note how much virtio-mem still has to plug in or out."""
         if kib != self.plugging_kib:
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Why it is to get back what was taken from it, which may be what virtio-mem waits for; empty: it is not."""
+        """Return why it is to get back what was taken from it, which may be what virtio-mem waits for; empty: it is not."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "memory is being plugged into it, or out" if plugs else ""
 
@@ -149,7 +149,7 @@ class SeenGuest(ABC):
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have."""
+        """Return the KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have."""
         if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
             raise NotSupported(f"{target_kib!r:.40} KiB is no size for {printable(self.name)}")
         if maximum_kib is not None and target_kib > maximum_kib:
@@ -193,38 +193,38 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """The balloon part of these guests' records, by guest id, as it is now; without those that do not answer. Raises
+        """Return the balloon part of these guests' records, by guest id, as it is now; without those that do not answer. Raises
         `HypervisorError`."""
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
-        """Why nothing can be changed of this guest now; empty where something can. The lock is held."""
+        """Return why nothing can be changed of this guest now; empty where something can. The lock is held."""
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
-        """The properties that it has beside its name, state and process. The lock is held."""
+        """Return the properties that it has beside its name, state and process. The lock is held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it does not answer."""
+        """Return the time of the guest's last statistics (s since the epoch) and KiB usable by them; None: no answer."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """What the guest's balloon leaves it, in KiB, while it moves; None: it does not answer. Raises `HypervisorError`."""
+        """Return the guest's size in KiB while its balloon moves; None: no answer. Raises `HypervisorError`."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Why its balloon is left to another program; empty where it is not. The lock is held."""
+        """Return why its balloon is left to another program; empty where it is not. The lock is held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
-        """All its fields, with those of its process. The lock is held."""
+        """Return all its fields, with those of its process. The lock is held."""
         return {**seen.fields, **process}
 
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """The guests that are active now, by one look, at which what `fields` hands out is read. Raises `HypervisorError`."""
+        """Return the guests that are active now, by one look, at which what `fields` hands out is read. Raises `HypervisorError`."""
         with self._looking:
             self._look()
             self._looked = True
@@ -257,7 +257,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: why} if why else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        """Return the fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
         with self._lock:
             there = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             processes = {} if self._host_side is None else self._host_side.fields(there)
@@ -269,32 +269,32 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+        """Return the guests with overdue statistics, by id: how they are overdue."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+        """Return the guests whose last statistics cannot be true, by id: the names of the fields."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """The guests of which it cannot be understood what the hypervisor says, by id: what about it."""
+        """Return the guests with an unreadable description, by id: the reason."""
         return {seen.id: f"{UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
-        """All guests as of the last look, or those of these that are there."""
+        """Return all guests as of the last look, or those of these that are there."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())
             return [seen for guest in guests if (seen := self._seen.get(guest.id)) is not None]
 
     def _look_first(self) -> None:
-        """A caller may ask for guests by what an earlier process knew of them."""
+        """Look once: a caller may know guests from an earlier process."""
         if not self._looked:
             self.guests()
 
     def _there(self, guest: Entity) -> G:
-        """This guest as it was seen last. Raises `GuestGone`."""
+        """Return this guest as of the last look. Raises `GuestGone`."""
         with self._lock:
             seen = self._seen.get(guest.id)
         if seen is None:

@@ -34,7 +34,7 @@ class SimulatedHost(Protocol):
     """The abilities of a simulated hypervisor besides."""
 
     def news(self) -> str:
-        """Why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty when none is."""
+        """Return why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty when none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class SimulationSetup:
 
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
-        """The policies in these files, and in these folders' files *.policy, by name. Raises `MomError`."""
+        """Return the policies in these files, and in these folders' files *.policy, by name. Raises `MomError`."""
         texts: dict[str, str] = {}
         for path in paths:
             try:
@@ -77,7 +77,7 @@ class SimulationSetup:
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """The reports of all cycles, as fast as they are asked for; the same for the same settings and setup.
+    """Return the reports of all cycles, as fast as they are asked for; the same for the same settings and setup.
 
     :param sim: settings of the plugin that simulates
     :param interval: simulated seconds between two cycles
@@ -128,7 +128,7 @@ def _configuration(
 
 @contextmanager
 def _named_as_given(folder: Path) -> Iterator[None]:
-    """What is wrong with policies is told by their own names: their copies in this folder are gone then."""
+    """Report problems of policies by their own names, not by their copies' names."""
     try:
         yield
     except PluginError as error:
@@ -138,7 +138,7 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 
 
 def _must_be_empty(folder: Path) -> Path:
-    """The folder. Raises `MomError` when something is in it: two simulations would look like one host."""
+    """Return the folder. Raises `MomError` when something is in it: two simulations would look like one host."""
     try:
         if folder.exists() and any(folder.iterdir()):
             raise MomError(f"there is a recording in {folder} already, or something else", hint="name another folder, or delete it")
@@ -155,7 +155,7 @@ def _written(texts: Mapping[str, str], folder: Path) -> Path:
 
 
 def _memory() -> str | None:
-    """A folder in memory, if there is one: the ledger is on disk after each change, and a simulation changes much."""
+    """Return a folder in memory, if there is one: the ledger is on disk after each change, and a simulation changes much."""
     path = Path("/dev/shm")  # noqa: S108  # a folder of its own name is made in it
     return str(path) if path.is_dir() else None
 

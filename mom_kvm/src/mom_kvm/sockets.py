@@ -52,7 +52,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, host: str = "") -> Address:
-        """`/a/path`, `host:port` or `[::1]:port`. Raises `ValueError`, which says what is wrong.
+        """Read `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` with the wrong part.
 
         :param host: where a port alone is; without it, the host must be written
         """
@@ -96,12 +96,12 @@ class PeerCredentials(NamedTuple):
 
     @classmethod
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
-        """Of the peer of a connected unix socket. Raises `OSError`."""
+        """Return the credentials of a connected unix socket's peer. Raises `OSError`."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """A connection to a guest's unix socket, such as its monitor's, that does not block.
+    """Return a connection to a guest's unix socket, such as its monitor's, that does not block.
 
     Where this process may not connect, mom-helper does, if a guest's process listens there. Raises `OSError`, and `ValueError` for a path
     that is none.

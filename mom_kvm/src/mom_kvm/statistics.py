@@ -46,7 +46,7 @@ class GrowthRate(NamedTuple):
     per_second: float | None = None
 
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
-        """The growth until now.
+        """Return the growth until now.
 
         :param falls: it may become less; otherwise that means that it is counted anew, and how fast it grows is unknown
         """
@@ -91,14 +91,14 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Seconds since the guest's own statistics were made; None if there were never any."""
+        """Return seconds since the guest made its statistics; None before the first."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 
 def convert(
     record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """The fields in one record, and what to hand in as `previous` next time.
+    """Return the fields in one record, and what to hand in as `previous` next time.
 
     One figure that cannot be true (more free memory than memory, a counter that leaps) makes all unknown that the guest said with it.
 
@@ -142,20 +142,20 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """When a guest's last statistics were made (s since the epoch), and KiB usable by them, if the record has both."""
+    """Return the time of the last statistics (s since the epoch) and KiB usable by them, if the record has both."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
 
 def possible_maximum(maximum: int, size: Value) -> int:
-    """The guest's size in KiB with an empty balloon, never less than what it has."""
+    """Return the guest's size in KiB with an empty balloon, never less than what it has."""
     return max(maximum, size if isinstance(size, int) else 1)
 
 
 def _next_reading(
     record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
 ) -> Reading:
-    """Without CPU time, size and maximum."""
+    """Return the next reading, without CPU time, size and maximum."""
     told = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
     looked = told if updated is None else monotonic
     if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # nothing new
@@ -175,7 +175,7 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> float:
-    """How old new statistics are when they are first seen.
+    """Return how old new statistics are when they are first seen.
 
     What was not there when the guest last told is no older than that, whatever the wall clock says: it may have jumped, or be another
     machine's. Only what a guest tells first of all has to be believed by it, and statistics from the future are infinitely old then.
@@ -189,13 +189,13 @@ def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> flo
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """True if the guest's kernel was started anew between these. One counter alone may have come to its end, and begin again."""
+    """Tell whether the guest's kernel was started anew between these. One counter alone may have come to its end, and begin again."""
     both = before.keys() & after.keys()
     return any(after[name] < before[name] for name in both) and not any(after[name] > before[name] for name in both)
 
 
 def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Growth per second, and what leapt; unknown where a counter went back, as it does when the guest reboots, and when the clock did."""
+    """Return growth per second, and counters that leapt; unknown where a counter or the clock went back, as at a reboot."""
     if seconds <= 0:
         return {}, ()
     rates = {name: (count - before[name]) / seconds for name, count in after.items() if name in before and count >= before[name]}
@@ -204,7 +204,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """The guest's figures of its memory, and which of them cannot be: no number, or more than the guest has.
+    """Return the guest's figures of its memory, and which of them cannot be: no number, or more than the guest has.
 
     While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
     """

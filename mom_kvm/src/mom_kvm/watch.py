@@ -74,7 +74,7 @@ class WatchedMemory(NamedTuple):
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
-    """Why a cycle is needed now for a guest that the last cycle saw as `before`; empty when none is."""
+    """Return why a cycle is needed now for a guest that the last cycle saw as `before`; empty when none is."""
     if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
     if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
@@ -90,7 +90,7 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """KiB that a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
+    """Return the KiB that a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
@@ -112,7 +112,7 @@ class Statistics(NamedTuple):
 
 
 def usable_soon(before: Statistics, now: Statistics) -> float:
-    """KiB that will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
+    """Return the KiB that will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
 
     What a moving balloon takes and gives must not count. The kernel's total, of the same moment, follows the balloon; where it does not
     (a balloon that deflates on its own when memory runs out is not taken off the total), only a balloon at rest tells anything.
@@ -133,7 +133,7 @@ class BalloonStatistics(Protocol):
     """Gives what guests' balloon drivers say."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """The balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
+        """Return the balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -214,7 +214,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
+        """Watch the guests that have less than their maximum, or were just asked for less, after a cycle."""
         applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED)
         asked = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
@@ -239,7 +239,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """KiB that will be usable soon in these guests, by id, where that is known and less than what is usable. One that was started anew
+        """Return the KiB that will be usable soon in these guests, by id, where that is less than now. A guest that was started anew
         since the last cycle has none: what is known is of the start before."""
         now = self.monotonic()
         with self._lock:
@@ -286,7 +286,7 @@ class GuestWatch:
         return max(every, (now - began) / LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """The guest has come to have what it was asked to shrink to; once for each time that it was asked."""
+        """Note that the guest has reached its smaller size, once for each request."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False
@@ -294,7 +294,7 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        """Why a cycle is needed for this guest now, if none was asked for yet.
+        """Return why a cycle is needed for this guest now, if none was asked for yet.
 
         One that was asked for and has not ended may have looked at the guest before this: then it is judged after that cycle.
         """
@@ -329,13 +329,13 @@ class GuestWatch:
 
 
 def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
-    """Its memory when it has followed: then it is not short any more, and may be so again."""
+    """Return the guest's memory once it has followed: later it may run short again."""
     target = as_number(asked)
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 
 
 def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
-    """There is something that the guest could get back."""
+    """Tell whether the guest could get memory back."""
     maximum = guest.number("balloon_max")
     if maximum is None or {"*", GuestField.BALLOON} & guest.blocked.keys():
         return False

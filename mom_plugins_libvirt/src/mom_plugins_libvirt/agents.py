@@ -26,20 +26,20 @@ _LONGEST_TEXT = 256
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """The agent channels in a running guest's `<devices>`: name to the path of the unix socket on which QEMU listens.
+    """Return the agent channels in a running guest's `<devices>`: name to the path of the unix socket on which QEMU listens.
 
     The path is empty where there is none that another program could use: the channel is libvirt's own, or QEMU is the one that connects.
     """
-    found: dict[str, str] = {}
+    channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")
         name = "" if target is None or target.get("type") != "virtio" else target.get("name", "")
-        if channel.get("type") != "unix" or not 0 < len(name) <= _LONGEST_TEXT or len(found) >= _MOST_CHANNELS:
+        if channel.get("type") != "unix" or not 0 < len(name) <= _LONGEST_TEXT or len(channels) >= _MOST_CHANNELS:
             continue
         listens = source is not None and source.get("mode") == "bind" and name != LIBVIRTS_OWN
         path = source.get("path", "") if source is not None and listens else ""
-        found[name] = path if len(path) <= _LONGEST_TEXT else ""
-    return found
+        channels[name] = path if len(path) <= _LONGEST_TEXT else ""
+    return channels
 
 
 class AgentCommands(SpareConnections):
@@ -49,7 +49,7 @@ class AgentCommands(SpareConnections):
     """Each holds one of libvirtd's threads while it waits; by default libvirtd has 20."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """The agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
+        """Return the agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
 
         libvirt counts whole seconds here, and first has the agent synchronise, for which it waits as long again: this takes twice that,
         and a second, at most.

@@ -65,7 +65,7 @@ class LibvirtConnection(Protocol):
 
 
 def binding() -> Any:
-    """The libvirt module, with its habit of printing every error to stderr switched off.
+    """Return the libvirt module, with its habit of printing every error to stderr switched off.
 
     Loaded when it is first needed: the commands that only list plugins must not pay for it. Raises `HypervisorError` where it is missing.
     """
@@ -78,7 +78,7 @@ def binding() -> Any:
 
 
 def qemu_binding(doing: str) -> Any:
-    """The module libvirt_qemu. Raises `NotSupported` where it is missing.
+    """Return the module libvirt_qemu. Raises `NotSupported` where it is missing.
 
     :param doing: what it is needed for, for error messages
     """
@@ -89,4 +89,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """Errors arrive as exceptions, too."""
+    """Ignore an error: it arrives as an exception, too."""

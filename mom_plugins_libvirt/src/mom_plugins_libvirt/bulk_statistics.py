@@ -54,8 +54,8 @@ class BulkStatistics:
         held_up = self.held_up()
         known_ids = self._listed if wanted is None else wanted
         if held_up and known_ids is not None:
-            known = self._handles(live, known_ids - held_up)
-            return live.connection.domainListGetStats(known, groups, flags | active) if known else ()
+            handles = self._handles(live, known_ids - held_up)
+            return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
         # A call about all guests is what the handles of single ones come from.
         answer = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}

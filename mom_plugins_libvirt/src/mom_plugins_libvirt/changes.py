@@ -152,14 +152,14 @@ class GuestOrders:
 
     def destinations(self) -> Sequence[str]:
         """Return where root lets guests be moved to."""
-        found: list[str] = []
+        declared: list[str] = []
         while True:
             try:
-                found.append(self.give(GuestOrder(Number.LIST, values=(len(found),))))
+                declared.append(self.give(GuestOrder(Number.LIST, values=(len(declared),))))
             except OrderRefused as error:
                 if error.get_int1() != errno.ENOENT:
                     raise
-                return found  # that was after the last
+                return declared  # that was after the last
 
 
 class OrderedDomain:

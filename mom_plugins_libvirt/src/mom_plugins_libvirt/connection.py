@@ -140,12 +140,12 @@ class Connection:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
-        found = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
-        return {one.uuid: one.record for one in found}
+        """Return the balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
+        return {record.uuid: record.record for record in records}
 
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
-        """The statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
+        """Return the statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
 
         A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
         the others' statistics, and what is known of that one without asking it. Should it hang as well, because several guests do,
@@ -178,7 +178,7 @@ class Connection:
         late: Callable[[Future[Any]], None] | None = None,
         number: Hashable = None,
     ) -> T:
-        """The result of `function`, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
+        """Return the result of `function`, which makes one call on the guest's domain. Takes one call timeout at most.
 
         Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
         Raises another `HypervisorError` for each error of libvirt.
@@ -217,7 +217,7 @@ class Connection:
         single: bool = True,
         about_all: bool = False,
     ) -> T:
-        """The result of `ask`, in a thread of its own, on a connection that it has to itself.
+        """Return the result of `ask`, in a thread of its own, on a connection that it has to itself.
 
         :param single: it is about single guests
         :param about_all: a hook that holds up a guest's start holds this up, too
@@ -254,7 +254,7 @@ class Connection:
             return len(self._open_calls) >= self.settings.most_open_calls
 
     def _wait(self) -> float:
-        """How many seconds to wait for the next call on a guest."""
+        """Return how many seconds to wait for the next call on a guest."""
         return self._patience.seconds(self.settings.call_timeout)
 
     def _used(self, live: OpenConnection, ask: Callable[[OpenConnection], T], doing: str) -> T:
@@ -281,7 +281,7 @@ class Connection:
     # --- the connection ----------------------------------------------------------------------------------------------------------
 
     def _borrowed(self, doing: str, end: float) -> OpenConnection:
-        """A connection that no other call uses, marked as busy; opened if there is none and it is time to try."""
+        """Return a connection that no other call uses, marked as busy; opened if there is none and it is time to try."""
         with self._changed:
             while True:
                 if self._closed:
@@ -300,7 +300,7 @@ class Connection:
                     raise HypervisorError(f"{doing}: {why}")
 
     def _begin_to_open(self) -> None:
-        """The lock is held. Raises the last refusal while it is not yet time to try again."""
+        """Start an attempt to connect, with the lock held. Raises the last refusal until it is time to try again."""
         now = self._monotonic()
         if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= self.settings.most_opening):
             if now - self._opening_since > self.settings.call_timeout:
@@ -319,7 +319,7 @@ class Connection:
         self._opening += 1
 
     def _pause(self) -> float:
-        """For how many seconds no attempt to connect is made, after one was refused. The lock is held."""
+        """Return the seconds until the next attempt to connect, with the lock held."""
         return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
 
     def _return(self) -> None:
@@ -338,7 +338,7 @@ class Connection:
             self._coming_back = False
 
     def _open(self, since: float) -> None:
-        """In a thread of its own, as each of these calls may hang. `since` tells this attempt from later ones."""
+        """Connect, in a thread of its own, as each call may hang. `since` identifies this attempt."""
         uri = self.settings.uri
         live: OpenConnection | None = None
         returned = False
@@ -407,7 +407,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """libvirt's callback for a connection that has ended; in libvirt's thread, so it calls nothing of it."""
+        """Drop a connection that has ended: libvirt's callback, which must not call libvirt."""
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:
@@ -424,7 +424,7 @@ class Connection:
         return True
 
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
-        """libvirt's event callback: what the event's kind brings with it, then what was given at registration."""
+        """Pass an event on: libvirt's callback, with details by the event's kind, then the kind itself."""
         *details, kind = details_and_kind
         if self.on_event is None or self._are_too_many():
             return

@@ -56,12 +56,12 @@ class CallPatience:
         """When calls were given up lately."""
 
     def given_up(self) -> None:
-        """A call did not come back in time."""
+        """Count a call that did not come back in time."""
         with self._lock:
             self._given_up.append(self._monotonic())
 
     def seconds(self, call_timeout: float) -> float:
-        """How many seconds to wait for the next call."""
+        """Return how many seconds to wait for the next call."""
         with self._lock:
             now = self._monotonic()
             self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]

@@ -21,7 +21,7 @@ _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh
 
 
 def examined(hypervisor: LibvirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
-    """Findings about the connection and the guests behind it. Raises `HypervisorError` when they cannot be listed."""
+    """Yield findings about the connection and its guests. Raises `HypervisorError` when mom cannot list them."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
     changes = hypervisor.examined_changes()

@@ -69,7 +69,7 @@ class DomainDescription:
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """The guest that this domain XML describes; None if it cannot be understood.
+    """Return the guest that this domain XML describes; None if it cannot be understood.
 
     :param of_platform: gives the properties that its platform says
     """
@@ -83,14 +83,14 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
         "" if model == "none" else model,
         _seconds(stats.get("period") if stats is not None else None),
         why_pinned(domain),
-        sum(one.size for one in devices),
-        sum(min(one.current, one.size) for one in devices),
+        sum(device.size for device in devices),
+        sum(min(device.current, device.size) for device in devices),
         channels_of(domain.find("devices")),
         tuning_of(domain),
         {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)},
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
-        sum(abs(one.requested - one.current) for one in devices if one.requested is not None),
+        sum(abs(device.requested - device.current) for device in devices if device.requested is not None),
         _kib(domain.find("maxMemory")),
         _no_ram_kib(domain),
         _vcpus(domain.find("vcpu")),
@@ -101,12 +101,12 @@ class _Builder(ElementTree.TreeBuilder):
     """Refuses what libvirt never writes: a document type, without which there are no entities that could grow without bounds."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Called by the parser where a document type is declared."""
+        """Refuse a document type, for the parser."""
         raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """The domain element; None for what is no domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
+    """Return the domain element; None for what is no domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
     if len(xml) > LONGEST_XML:
         return None
     try:
@@ -117,7 +117,7 @@ def parsed(xml: str) -> ElementTree.Element | None:
 
 
 def why_pinned(domain: ElementTree.Element) -> str:
-    """Why the host gains nothing from this guest's balloon; empty where it does.
+    """Return why the host gains nothing from this guest's balloon; empty where it does.
 
     A balloon gives memory back by discarding it, which QEMU does not do, or the kernel refuses, as long as something relies on all of
     the guest's memory being where it is.
@@ -135,7 +135,7 @@ def why_pinned(domain: ElementTree.Element) -> str:
 
 
 def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
-    """Devices that reach the guest's memory by themselves: through VFIO or vDPA. QEMU discards nothing while there is one."""
+    """Return devices that reach the guest's memory by themselves: through VFIO or vDPA. QEMU discards nothing while there is one."""
     for device in () if devices is None else devices:
         kind = device.get("type")
         if device.tag == "hostdev":
@@ -149,14 +149,14 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """KiB that the guest will have when it starts; 0 where that is not written.
+    """Return the KiB that the guest will have when it starts; 0 where that is not written.
 
     What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once. What virtio-mem is
     to plug in, the guest takes as it boots, without another question.
     """
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
-    plugged = sum(min(max(one.current, one.requested or 0), one.size) for one in devices)
-    own = max(0, memory - sum(one.size for one in devices) - _no_ram_kib(domain))
+    plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
+    own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))
     now = _kib(domain.find("currentMemory"))
     balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
     at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
@@ -166,7 +166,7 @@ def memory_of(domain: ElementTree.Element) -> int:
 
 
 def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
-    """The guest's properties that its metadata gives, as they are written there; none without mom's element.
+    """Return the guest's properties that its metadata gives, as they are written there; none without mom's element.
 
     Metadata is part of the guest's description. It is written through the host's libvirt connection, when the guest is defined or with
     `virsh metadata`; a guest cannot write it, and nothing that runs in the guest is asked.
@@ -187,10 +187,10 @@ class _VirtioMem(NamedTuple):
 
 def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
     targets = domain.iterfind("devices/memory[@model='virtio-mem']/target")
-    told = ((one.find("size"), one.find("current"), one.find("requested")) for one in targets)
+    sizes = ((memory.find("size"), memory.find("current"), memory.find("requested")) for memory in targets)
     return [
         _VirtioMem(_kib(size), _kib(now), None if natural_number(getattr(wanted, "text", None)) is None else _kib(wanted))
-        for size, now, wanted in told
+        for size, now, wanted in sizes
     ]
 
 
@@ -199,7 +199,7 @@ _NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
 
 
 def _no_ram_kib(domain: ElementTree.Element) -> int:
-    return sum(_kib(one.find("target/size")) for one in domain.iterfind("devices/memory") if one.get("model") in _NO_RAM)
+    return sum(_kib(memory.find("target/size")) for memory in domain.iterfind("devices/memory") if memory.get("model") in _NO_RAM)
 
 
 def _vcpus(element: ElementTree.Element | None) -> int:

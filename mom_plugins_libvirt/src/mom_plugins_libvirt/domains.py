@@ -16,10 +16,10 @@ from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDe
 from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, DomainEntry
 from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.fields import PLUG_LIMIT
-from mom_plugins_libvirt.known_domain import CPU_CONTROLS, KnownDomain
 from mom_plugins_libvirt.open_connection import GuestRecord
 from mom_plugins_libvirt.states import PAUSED, has_come, job_name, may_come, state_name
 from mom_plugins_libvirt.uri import is_local
@@ -71,7 +71,7 @@ class ImpossibleAnswer(HypervisorError):
     """libvirtd answers what it never would: it is another program, or is not itself any more."""
 
 
-class Domains(SeenGuests[KnownDomain]):
+class Domains(SeenGuests[DomainEntry]):
     """The guests of one libvirtd: who is there, how they are, and one call on one of them.
 
     A call takes at most two of the connection's call timeouts, and however many guests hang, all calls of a cycle together not much more.
@@ -98,7 +98,7 @@ class Domains(SeenGuests[KnownDomain]):
         connection.on_return = lambda: self.tell(f"{printable(self.uri)} can be reached again")
 
     def _look(self) -> None:
-        """One bulk call; guests that were not there before, or that seem to have changed, cost one more each, once."""
+        """Read all guests by one bulk call, and each new or changed guest by one more call."""
         module = self.connection.module
         end = self._monotonic() + self.connection.settings.call_timeout
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
@@ -109,115 +109,115 @@ class Domains(SeenGuests[KnownDomain]):
             raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._settings.most_guests}")
         self._take(records)
         with self._lock:
-            due = [known for known in self._seen.values() if known.describe]
-        due.sort(key=lambda known: (known.description is not None, not known.asked))
+            due = [entry for entry in self._seen.values() if entry.describe]
+        due.sort(key=lambda entry: (entry.description is not None, not entry.asked))
         self._describe(due, min(end, self._monotonic() + _DESCRIBE_SECONDS))
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
-        """A look has brought nothing, as libvirtd did not answer: what is known of its guests grows older."""
+        """Let the guests' statistics age after a look without an answer."""
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
-            for known in self._seen.values():
-                known.take({}, wall, monotonic, self._stale_after)
+            for entry in self._seen.values():
+                entry.take({}, wall, monotonic, self._stale_after)
 
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             missed_events = self._opened != self.connection.opened
             self._opened = self.connection.opened
-            changed = self._events.changed({found.uuid for found in records})
+            changed = self._events.changed({record.uuid for record in records})
             unasked = self._settings.platforms is not None and self._settings.platforms.have_changed()
             before, self._seen = self._seen, {}
             self._late = {uuid: call for uuid, call in self._late.items() if not call.done()}
             for uuid, name, number, record in records:
-                known = before.get(uuid)
-                if known is None or known.start != number:
-                    known = KnownDomain(id=uuid, name=name, start=number, since=monotonic)
-                known.describe |= missed_events or unasked or uuid in changed or monotonic >= known.describe_at
-                self._update(known, record, wall, monotonic)
-                self._seen[uuid] = known
+                entry = before.get(uuid)
+                if entry is None or entry.start != number:
+                    entry = DomainEntry(id=uuid, name=name, start=number, since=monotonic)
+                entry.describe |= missed_events or unasked or uuid in changed or monotonic >= entry.describe_at
+                self._update(entry, record, wall, monotonic)
+                self._seen[uuid] = entry
             if self._host_side is not None:
-                self._host_side.follow((known.id, known.name, known.start) for known in self._seen.values())
+                self._host_side.follow((entry.id, entry.name, entry.start) for entry in self._seen.values())
 
     def _ask_sizes(self, end: float) -> None:
         """Have QEMU's word of the sizes of guests of which libvirt's is doubted; what there is no time for until `end` is unknown."""
-        for known in self.seen():
-            if known.is_doubtful:
-                size = self._true_size(known, end)
+        for entry in self.seen():
+            if entry.is_doubtful:
+                size = self._true_size(entry, end)
                 with self._lock:
-                    known.see_size(size)
+                    entry.see_size(size)
 
-    def _true_size(self, known: KnownDomain, end: float) -> int | None:
-        """The size by QEMU's word, which is asked for until `end` (monotonic seconds); None: unknown, which is this guest's matter."""
-        if self._monotonic() < end and not self.has_open_call(known.id):
+    def _true_size(self, entry: DomainEntry, end: float) -> int | None:
+        """Ask QEMU for the size, until `end` (monotonic seconds); None: unknown."""
+        if self._monotonic() < end and not self.has_open_call(entry.id):
             with suppress(HypervisorError):
-                return self._size_by_qemu(known)
+                return self._size_by_qemu(entry)
         return None
 
-    def _size_by_qemu(self, known: KnownDomain) -> int | None:
-        said = self.ask(known, f"asking the balloon of {printable(known.name)}", lambda domain: domain.memoryStats())
-        size = whole(said.get("actual"))
-        return None if size is None else size + known.plugged_kib
+    def _size_by_qemu(self, entry: DomainEntry) -> int | None:
+        statistics = self.ask(entry, f"asking the balloon of {printable(entry.name)}", lambda domain: domain.memoryStats())
+        size = whole(statistics.get("actual"))
+        return None if size is None else size + entry.plugged_kib
 
-    def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
-        status, before, size, fresh = known.status, known.reading, known.size, known.fresh
-        known.status, known.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
-        known.state = state_name(known.status)
-        if status == PAUSED != known.status:
-            known.since = monotonic
-        known.take(record, wall, monotonic, self._stale_after)
-        known.fit_sizes()
-        if known.doubted is None and (may_come(known.status, known.reason) or has_come(known.status, known.reason)):
-            known.doubted = True
-        age = known.reading.age(monotonic) if known.reading else None
-        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * known.period
+    def _update(self, entry: DomainEntry, record: Record, wall: float, monotonic: float) -> None:
+        status, before, size, fresh = entry.status, entry.reading, entry.size, entry.fresh
+        entry.status, entry.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
+        entry.state = state_name(entry.status)
+        if status == PAUSED != entry.status:
+            entry.since = monotonic
+        entry.take(record, wall, monotonic, self._stale_after)
+        entry.fit_sizes()
+        if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
+            entry.doubted = True
+        age = entry.reading.age(monotonic) if entry.reading else None
+        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * entry.period
         # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
         # where memory can be plugged in by the block, a new size. Jobs end.
-        known.describe |= (
-            fresh != known.fresh
-            or (known.prompt and not prompt)
-            or (before is not None and known.reading is not None and known.reading.maximum != before.maximum)
-            or bool(known.job)
-            or (known.resizable and known.size != size)
+        entry.describe |= (
+            fresh != entry.fresh
+            or (entry.prompt and not prompt)
+            or (before is not None and entry.reading is not None and entry.reading.maximum != before.maximum)
+            or bool(entry.job)
+            or (entry.resizable and entry.size != size)
         )
-        known.prompt = prompt
+        entry.prompt = prompt
 
-    def _describe(self, due: Sequence[KnownDomain], end: float) -> None:
+    def _describe(self, due: Sequence[DomainEntry], end: float) -> None:
         """Read these guests' descriptions, one after the other, as many as there is time for until `end`."""
-        for known in due:
+        for entry in due:
             if self._monotonic() >= end:
                 return
-            if self.has_open_call(known.id):
+            if self.has_open_call(entry.id):
                 continue
             try:
-                self.read_description(known)
+                self.read_description(entry)
             except GuestGone:
                 with self._lock:
-                    self._seen.pop(known.id, None)
+                    self._seen.pop(entry.id, None)
             except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
                 self._log.debug("%s", error)
 
-    def read_description(self, known: KnownDomain) -> None:
+    def read_description(self, entry: DomainEntry) -> None:
         """Read the guest's description. Raises `HypervisorError`."""
 
         def read(domain: Domain) -> str:
-            known.job = self._job(domain)
+            entry.job = self._job(domain)
             return domain.XMLDesc(0)
 
         with self._lock:
-            known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
+            entry.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
         try:
-            xml = self.ask(known, f"reading the description of {printable(known.name)}", read)
+            xml = self.ask(entry, f"reading the description of {printable(entry.name)}", read)
         except HypervisorError:
             with self._lock:
-                known.describe = True
+                entry.describe = True
             raise
         too_long = len(xml) > self._settings.longest_xml
         description = None if too_long else described(xml, self._of_platform)
         garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is no XML of a domain"
         with self._lock:
-            self._learn(known, description, garbled if description is None else "")
+            self._learn(entry, description, garbled if description is None else "")
 
     def _of_platform(self, domain: Element) -> Mapping[str, str]:
         return {} if self._settings.platforms is None else self._settings.platforms.of(GuestDescription(domain=domain))
@@ -229,34 +229,34 @@ class Domains(SeenGuests[KnownDomain]):
         except self.connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
             return ""
 
-    def _learn(self, known: KnownDomain, description: DomainDescription | None, garbled: str) -> None:
-        """The lock is held."""
-        had, known.description, known.garbled = known.period, description, garbled
-        known.period = 0 if description is None else description.stats_period
-        if known.period and not had:
-            known.since = self._monotonic()
-        known.cpu_tune = known.pins = None
-        known.see_plugging(0 if description is None else description.plugging_kib, self._monotonic())
-        known.fit_sizes()
-        again = _RESIZABLE_AGAIN_SECONDS if known.resizable and known.is_smaller else _DESCRIBE_AGAIN_SECONDS
-        known.describe_at = self._monotonic() + again * (1 + zlib.crc32(known.id.encode()) % 100 / 100)
+    def _learn(self, entry: DomainEntry, description: DomainDescription | None, garbled: str) -> None:
+        """Return the lock is held."""
+        had, entry.description, entry.garbled = entry.period, description, garbled
+        entry.period = 0 if description is None else description.stats_period
+        if entry.period and not had:
+            entry.since = self._monotonic()
+        entry.cpu_tune = entry.pins = None
+        entry.see_plugging(0 if description is None else description.plugging_kib, self._monotonic())
+        entry.fit_sizes()
+        again = _RESIZABLE_AGAIN_SECONDS if entry.resizable and entry.is_smaller else _DESCRIBE_AGAIN_SECONDS
+        entry.describe_at = self._monotonic() + again * (1 + zlib.crc32(entry.id.encode()) % 100 / 100)
 
-    def _describe_asked(self, guests: Sequence[KnownDomain]) -> None:
+    def _describe_asked(self, guests: Sequence[DomainEntry]) -> None:
         """Read the descriptions of those that have none yet, while there is time for that; the next looks begin with the others."""
-        due = [known for known in guests if known.description is None and known.describe]
-        for known in due:
-            known.asked = True
+        due = [entry for entry in guests if entry.description is None and entry.describe]
+        for entry in due:
+            entry.asked = True
         began = self._monotonic()
         self._describe(due, began + self._asked_seconds)
         self._asked_seconds = max(0.0, self._asked_seconds - (self._monotonic() - began))
 
-    def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
+    def _properties(self, seen: DomainEntry) -> Mapping[str, Value]:
         if seen.description is None:
             return {}
         pinned = {"pinned": seen.pinned} if seen.pinned else {}
         return {**PROMISED_NOTHING, **seen.description.properties, **pinned}
 
-    def _fields_of(self, seen: KnownDomain, process: Mapping[str, Value]) -> dict[str, Value]:
+    def _fields_of(self, seen: DomainEntry, process: Mapping[str, Value]) -> dict[str, Value]:
         described: dict[str, Value] = {}
         if seen.description is not None and seen.balloon:
             described[GuestField.PERIOD] = seen.period
@@ -275,7 +275,7 @@ class Domains(SeenGuests[KnownDomain]):
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
         return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs
 
-    def _obstacle(self, seen: KnownDomain) -> str:
+    def _obstacle(self, seen: DomainEntry) -> str:
         if self.connection.why_no_changes:
             return self.connection.why_no_changes
         if self.has_open_call(seen.id):
@@ -283,38 +283,38 @@ class Domains(SeenGuests[KnownDomain]):
         why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
         return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
 
-    def _blocked(self, seen: KnownDomain) -> dict[str, str]:
+    def _blocked(self, seen: DomainEntry) -> dict[str, str]:
         why = seen.untunable or self.cpu_untunable
         return {**(dict.fromkeys(CPU_CONTROLS, why) if why else {}), **super()._blocked(seen)}
 
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
-    def described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
+    def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
         """Return those of these guests that have a description; read missing ones while there is time."""
         self._look_first()
         self._describe_asked(self.seen(guests))
-        return [known for known in self.seen(guests) if known.description is not None]
+        return [entry for entry in self.seen(guests) if entry.description is not None]
 
     def check_writable(self) -> None:
         """Raise `PermissionDenied` where neither mom nor its helper can change guests."""
         if self.connection.why_no_changes:
             raise PermissionDenied(self.connection.why_no_changes, hint=self.connection.cure_of_no_changes)
 
-    def ready(self, guest: Entity) -> KnownDomain:
+    def ready(self, guest: Entity) -> DomainEntry:
         """Return the guest for a change. Raises `GuestGone`, `GuestBusy` with an open call, or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
-        known = self._there(guest)
-        if self.has_open_call(known.id):
+        entry = self._there(guest)
+        if self.has_open_call(entry.id):
             raise GuestBusy(f"{guest}: {SILENT}")
-        return known
+        return entry
 
-    def ready_described(self, guest: Entity) -> KnownDomain:
+    def ready_described(self, guest: Entity) -> DomainEntry:
         """Return the guest for a change, with its description."""
-        known = self.ready(guest)
-        if known.description is None:
-            self.read_description(known)
-        return known
+        entry = self.ready(guest)
+        if entry.description is None:
+            self.read_description(entry)
+        return entry
 
     def start_of(self, guest: Entity) -> Hashable:
         """Return libvirt's number of the guest since its start, as of the last look. Raises `GuestGone` or `PermissionDenied`."""
@@ -322,9 +322,9 @@ class Domains(SeenGuests[KnownDomain]):
         self.check_writable()
         return self._there(guest).start
 
-    def ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
+    def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
         """Return the result of one call on the guest. See `Connection.call`."""
-        return self.connection.call(doing, known.id, function, partial(self.note_open_call, known.id), number)
+        return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
         """Remember a call on a guest that has not come back in time."""
@@ -336,26 +336,26 @@ class Domains(SeenGuests[KnownDomain]):
         call = self._late.get(identity)
         return call is not None and not call.done()
 
-    def change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
+    def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
         """Change the guest by one call. Raises `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
         :param function: takes libvirt's flag for changes of the running guest, too
         """
 
         def unless_busy(domain: Domain) -> T:
-            known.job = self._job(domain)
-            if known.job:
-                raise GuestBusy(f"{doing}: the guest is {known.job}")
+            entry.job = self._job(domain)
+            if entry.job:
+                raise GuestBusy(f"{doing}: the guest is {entry.job}")
             return function(domain, self.connection.module.VIR_DOMAIN_AFFECT_LIVE)
 
-        return self.ask(known, doing, unless_busy, known.start)
+        return self.ask(entry, doing, unless_busy, entry.start)
 
-    def change_described(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> None:
+    def change_described(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> None:
         """Change a setting of the guest's description, and read the description again."""
-        known.describe = True
-        self.change(known, doing, function)
+        entry.describe = True
+        self.change(entry, doing, function)
         with suppress(HypervisorError):  # what was set stands, whether or not it can be read back now: if not, the next cycle reads it
-            self.read_description(known)
+            self.read_description(entry)
 
 
 def whole(value: object) -> int | None:

@@ -87,7 +87,7 @@ class EventBook:
             self._tell(f"guest {printable(event.name)} {what}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """The ids of the guests of which something must be read again, once; `active` are all that there are now."""
+        """Return the ids of the guests of which something must be read again, once; `active` are all that there are now."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)

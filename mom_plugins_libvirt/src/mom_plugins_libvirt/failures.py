@@ -27,7 +27,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
-    """The kind of error that a libvirt error stands for.
+    """Return the kind of error that a libvirt error stands for.
 
     :param code: libvirt's error number
     :param system_error: the `errno` behind it, where there is one
@@ -42,14 +42,14 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
 
 def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
-    """The mom error for an exception of libvirt's binding, with what was being done when it came."""
+    """Return the mom error for an exception of libvirt's binding, with what was being done when it came."""
     code, number = error_numbers(error)
     kind = kind_of(code, number, running=running)
     return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)
 
 
 def error_numbers(error: Exception) -> tuple[int, int]:
-    """libvirt's error number and the `errno` behind it (0 where there is none) of an exception of its binding."""
+    """Return libvirt's error number and `errno` (or 0) of an exception of its binding."""
     code = getattr(error, "get_error_code", lambda: 0)()
     number = getattr(error, "get_int1", lambda: 0)()
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
@@ -59,7 +59,7 @@ START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.so
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """An operator's cure when libvirt cannot be reached with this error; empty when there is nothing better to say than the error."""
+    """Return a cure for an error while connecting to libvirt; empty: the error says enough."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere

@@ -11,8 +11,8 @@ from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.domain_entry import DomainEntry
 from mom_plugins_libvirt.domains import SIZES_SECONDS, Domains, SamplingSettings, whole
-from mom_plugins_libvirt.known_domain import KnownDomain
 from mom_plugins_libvirt.lifecycle import GuestLifecycle
 from mom_plugins_libvirt.states import MOVES_AWAY
 from mom_plugins_libvirt.tunes import GuestTuning
@@ -76,37 +76,37 @@ class LibvirtHypervisor(Domains):
 
         A guest that is moved away gets memory back all the same, such as its headroom after a sweep: a move may last for hours.
         """
-        known = self.ready(guest)
-        if known.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
-            self.read_description(known)
-        maximum = known.fields.get("balloon_max")
-        asked = known.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
+        entry = self.ready(guest)
+        if entry.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
+            self.read_description(entry)
+        maximum = entry.fields.get("balloon_max")
+        asked = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
         # The events that this causes tell of the balloon's part alone.
-        self._resizes.resizing(known.id, None if known.size is None else known.size - known.plugged_kib, asked)
+        self._resizes.resizing(entry.id, None if entry.size is None else entry.size - entry.plugged_kib, asked)
         doing = f"setting the balloon of {guest}"
         try:
-            self.change(known, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
+            self.change(entry, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
         except GuestBusy:
-            if known.job != MOVES_AWAY or known.size is None or target_kib < known.size:
+            if entry.job != MOVES_AWAY or entry.size is None or target_kib < entry.size:
                 raise
-            self._give_by_qemu(known, doing, asked)
+            self._give_by_qemu(entry, doing, asked)
 
-    def _give_by_qemu(self, known: KnownDomain, doing: str, kib: int) -> None:
-        """libvirt's own call would wait for the end of the move; what is for QEMU's monitor does not."""
+    def _give_by_qemu(self, entry: DomainEntry, doing: str, kib: int) -> None:
+        """Resize by QEMU's monitor: libvirt's own call would wait for the end of the move."""
         qemu = qemu_binding(doing)
         command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
 
         def ask(domain: Domain) -> str:
             return domain.give(kib) if isinstance(domain, OrderedDomain) else str(qemu.qemuMonitorCommand(domain, command, 0))
 
-        answer = self.ask(known, doing, ask, known.start)
+        answer = self.ask(entry, doing, ask, entry.start)
         if '"error"' in answer:
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """The sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
+        """Return the sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
         self._look_first()
-        there = self.of({known.id for known in self.seen(guests)})
+        there = self.of({entry.id for entry in self.seen(guests)})
         return {uuid: size for uuid, record in there.items() if (size := whole(record.get("balloon.current")))}
 
     def size_now(self, guest: Entity) -> float | None:
@@ -114,32 +114,32 @@ class LibvirtHypervisor(Domains):
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        """Return the balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
-        doubted = [known for known in self.seen() if known.id in records and known.is_doubtful]
-        return {**records, **{known.id: {**records[known.id], "balloon.current": self._true_size(known, end)} for known in doubted}}
+        doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
+        return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""
-        known = self.ready(guest)
-        self.read_description(known)
-        if not known.balloon:
+        """Return libvirt's statistics period for the guest now, in seconds, or 0."""
+        entry = self.ready(guest)
+        self.read_description(entry)
+        if not entry.balloon:
             raise NotSupported(f"{guest} has no balloon device")
-        return known.period
+        return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
         """Have the guest's statistics read every `seconds` from now on, 0 for no longer."""
-        known = self.ready(guest)
-        known.describe = True
+        entry = self.ready(guest)
+        entry.describe = True
         doing = f"setting the statistics period of {guest}"
-        self.change(known, doing, lambda domain, live: domain.setMemoryStatsPeriod(seconds, live))
+        self.change(entry, doing, lambda domain, live: domain.setMemoryStatsPeriod(seconds, live))
 
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """The agent channels of these guests as of the last call of `guests`; sockets on another host have no path here."""
-        found = {known.id: known.description.channels for known in self.seen(guests) if known.description is not None}
-        return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in found.items() if channels}
+        """Return the agent channels of these guests as of the last call of `guests`; sockets on another host have no path here."""
+        by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
+        return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Have libvirtd pass this JSON text to the guest's agent; takes twice `timeout_seconds`, rounded up, and a second at most.

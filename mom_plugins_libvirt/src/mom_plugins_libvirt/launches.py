@@ -30,12 +30,12 @@ class LibvirtLaunches:
         self._held_up: Counter[str] = Counter()
 
     def held_up(self) -> Set[str]:
-        """The ids of guests whose start waits now: libvirt answers no question that reaches one of them."""
+        """Return the ids of guests whose start waits now: libvirt answers no question that reaches one of them."""
         with self._lock:
             return self._held_up.keys() | set()
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """The guest of a domain XML, as a hook of libvirt is given it."""
+        """Return the guest of a domain XML, as a hook of libvirt is given it."""
         domain = parsed(description)
         if domain is None:
             return None
@@ -45,12 +45,12 @@ class LibvirtLaunches:
         return LaunchedGuest(name, memory, _uuid(domain), _why_none(domain))
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Its start waits from now on."""
+        """Note that its start waits from now on."""
         with self._lock:
             self._held_up[guest.id] += 1
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """It does no longer."""
+        """Note that its start waits no longer."""
         with self._lock:
             self._held_up[guest.id] -= 1
             self._held_up += Counter()  # without those that are zero
@@ -64,7 +64,7 @@ def _uuid(domain: Element) -> str:
 
 
 def _why_none(domain: Element) -> str:
-    """Why the host's memory need not have room for it. Huge pages for some of its NUMA nodes alone are not enough."""
+    """Return why the host's memory need not have room for it. Huge pages for some of its NUMA nodes alone are not enough."""
     pages = domain.findall("memoryBacking/hugepages/page")
     if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
         return ""

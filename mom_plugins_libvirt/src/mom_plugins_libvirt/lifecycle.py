@@ -73,22 +73,22 @@ class LongJobs(SpareConnections):
             timer.cancel()
 
     def _give_up(self, doing: str, guest: Entity, number: Hashable, given_up: threading.Event, over: threading.Event) -> None:
-        """In the timer's thread. Until it is over: while the connection is busy, libvirt was not told."""
+        """Give the job up, in the timer's thread: repeat while the connection is busy."""
         given_up.set()  # before it is: the job may be over before libvirt has answered here
-        told: list[Future[Any]] = []
+        late: list[Future[Any]] = []
         while not over.is_set():
             try:
-                self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), told.append, number)
+                self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), late.append, number)
             except HypervisorError as error:  # perhaps because it has just ended
                 self._main.log.info("%s", error)
             else:
                 return
-            if told:  # it is under way, and does not come back; more of them would only hold up libvirtd
+            if late:  # it is under way, and does not come back; more of them would only hold up libvirtd
                 return
             over.wait(_AGAIN_SECONDS)
 
     def reach(self, destination: Destination, doing: str) -> Any:
-        """A connection to the other libvirt. Raises `HypervisorError`."""
+        """Return a connection to the other libvirt. Raises `HypervisorError`."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
@@ -124,16 +124,16 @@ class GuestLifecycle:
         return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests are; those that do not run are asked for one by one. One that has not answered is not asked again meanwhile."""
-        found: dict[str, GuestState] = {}
+        """Return how these guests are, by one call for each. A guest with an open call raises `GuestBusy`."""
+        standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
                 raise GuestBusy(f"looking at {guest}: {SILENT}")
             with suppress(GuestGone):
-                found[guest.id] = self._domains.connection.call(
+                standings[guest.id] = self._domains.connection.call(
                     f"looking at {guest}", guest.id, _standing, partial(self._domains.note_open_call, guest.id)
                 )
-        return found
+        return standings
 
     def pause(self, guest: Entity) -> None:
         """Let its CPUs stand still."""
@@ -160,8 +160,8 @@ class GuestLifecycle:
 
     def _order(self, guest: Entity, doing: str, function: Callable[[Domain], object]) -> None:
         """Make a short call, unless the guest has not answered the last one yet."""
-        known = self._domains.ready(guest)
-        self._domains.ask(known, doing, function, known.start)
+        entry = self._domains.ready(guest)
+        self._domains.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys. Where

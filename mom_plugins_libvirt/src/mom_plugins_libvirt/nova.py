@@ -41,17 +41,17 @@ class NovaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a host of nova."""
-        found = next((sign for sign in _SIGNS if (root / sign).exists()), None)
-        return None if found is None else Suggestion(f"there is /{found}: this is a host of OpenStack nova", order=23)
+        """Suggest the plugin on a host of nova."""
+        sign = next((sign for sign in _SIGNS if (root / sign).exists()), None)
+        return None if sign is None else Suggestion(f"there is /{sign}: this is a host of OpenStack nova", order=23)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """What hypervisors ask when they read a guest's description."""
+        """Offer a reader of nova's metadata to hypervisors."""
         return {GuestPlatform: self}
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Of an instance of nova; nothing of any other guest."""
+        """Return the properties of an instance of nova; none of another guest."""
         domain = description.domain
         if domain is None:
             return {}

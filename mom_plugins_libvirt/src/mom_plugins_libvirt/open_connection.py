@@ -43,11 +43,11 @@ class OpenConnection:
         return OrderedDomain(domain, self.helper, start if isinstance(start, int) else None).as_domain()
 
     def domain(self, uuid: str) -> Domain:
-        """The handle for this guest."""
-        known = self.domains.get(uuid)
-        if known is None:
-            known = self.domains[uuid] = self.connection.lookupByUUIDString(uuid)
-        return known
+        """Return the handle for this guest."""
+        handle = self.domains.get(uuid)
+        if handle is None:
+            handle = self.domains[uuid] = self.connection.lookupByUUIDString(uuid)
+        return handle
 
     def close(self) -> None:
         """End it. While a callback is registered, or a handle exists, libvirt keeps the connection open."""

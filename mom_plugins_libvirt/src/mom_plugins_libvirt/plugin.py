@@ -57,7 +57,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where a libvirt socket is."""
+        """Suggest the plugin where a libvirt socket exists."""
         socket = next((socket for socket in _SOCKETS if (root / socket).exists()), None)
         return None if socket is None else Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"}, order=21)
 
@@ -65,12 +65,12 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The fields of each guest and of all together, and the statistics period."""
+        """Declare the fields of each guest and of all together, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """What guests need that libvirt is about to start."""
+        """Offer a reader of guests that libvirt is about to start."""
         return {LaunchReader: self._launches}
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -98,9 +98,9 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def mom_teardown(self) -> None:
         """Watch no longer, and let the connections go."""
         self._stop_watching()
-        for one in (self._watching, self._hypervisor):
-            if one is not None:
-                one.close()
+        for connection in (self._watching, self._hypervisor):
+            if connection is not None:
+                connection.close()
 
     def _connection(self, readonly: bool, log: logging.Logger) -> Connection:
         from mom_plugins_libvirt import Connection, ConnectionSettings, binding

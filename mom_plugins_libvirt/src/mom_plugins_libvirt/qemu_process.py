@@ -15,7 +15,7 @@ _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': 
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """The process id of the QEMU process that runs this guest; None where it cannot be found for certain.
+    """Return the process id of the QEMU process that runs this guest; None where it cannot be found for certain.
 
     The name is the guest owner's choice, so it is only ever used as a plain file name: nothing outside the folder is opened. Some versions
     of libvirt write it into the file's name as they do into XML, so that one guest's file may have the name of another guest; only a

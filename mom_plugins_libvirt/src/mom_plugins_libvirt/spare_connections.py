@@ -31,7 +31,7 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """A connection that no other call uses. Raises `GuestBusy` when there is none after `patience` seconds, and `HypervisorError`."""
+        """Lend a connection that no other call uses. Raises `GuestBusy` after `patience` seconds, or `HypervisorError`."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:

@@ -36,12 +36,12 @@ _JOBS = {
 
 
 def state_name(state: int) -> str:
-    """This state's name for people."""
+    """Return this state's name for people."""
     return _STATES.get(state, "unknown")
 
 
 def why_left_alone(state: int, reason: int) -> str:
-    """Why nothing may be changed on a guest in this state; empty when it may."""
+    """Return why nothing may be changed on a guest in this state; empty when it may."""
     if state in {NO_STATE, RUNNING, IDLE}:
         why = _RUNNING.get(reason, "") if state == RUNNING else ""
         return f"the guest is {why}" if why else ""
@@ -50,16 +50,16 @@ def why_left_alone(state: int, reason: int) -> str:
 
 
 def may_come(state: int, reason: int) -> bool:
-    """True for a guest that is perhaps not all here yet: libvirt lets questions wait that reach it."""
+    """Tell whether a guest may still be arriving: libvirt lets questions wait that reach it."""
     return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
 
 
 def has_come(state: int, reason: int) -> bool:
-    """True for a guest that was moved here, unless it was paused since."""
+    """Tell whether a guest was moved here and not paused since."""
     return state == RUNNING and reason == _MOVED
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Libvirt's job with a guest, by its `jobStats`; empty for nothing, and for what does not keep a guest from being changed."""
+    """Return libvirt's job with a guest, by its `jobStats`; empty for nothing, and for what does not keep a guest from being changed."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
 from mom_kvm import NodeTune, tune_named, wanted_limits
+from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, DomainEntry
 from mom_plugins_libvirt.domains import Domains, whole
-from mom_plugins_libvirt.known_domain import CPU_CONTROLS, KnownDomain
 
 NO_QUOTA = -1
 MOST_QUOTA_US = (1 << 44) - 1
@@ -45,138 +45,138 @@ class GuestTuning:
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """The limits of these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
+        """Return the limits of these guests' CPU time, by guest id. Reads each once for a description, for half a second at most."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
-        found, asked = {}, []
-        for known in self._domains.described(guests):
-            tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
-            has_none = none_has or (known.untunable and now - known.untunable_since < _ASK_AGAIN_SECONDS)
-            if tune is None and not has_none and not self._domains.has_open_call(known.id) and self._monotonic() < end:
-                known.cpu_tune = tune = self._read_cpu_tune(known)
-                asked.append(known)
-            found[known.id] = CpuTune(user_limit_percent=known.tuning.user_limit_percent) if tune is None else tune
-        if asked and not self._tunable and all(known.untunable for known in asked):
+        tunes, asked = {}, []
+        for entry in self._domains.described(guests):
+            tune = entry.cpu_tune  # another thread may forget it meanwhile, as the description was read again
+            has_none = none_has or (entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS)
+            if tune is None and not has_none and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
+                entry.cpu_tune = tune = self._read_cpu_tune(entry)
+                asked.append(entry)
+            tunes[entry.id] = CpuTune(user_limit_percent=entry.tuning.user_limit_percent) if tune is None else tune
+        if asked and not self._tunable and all(entry.untunable for entry in asked):
             self._domains.cpu_untunable, self._untunable_since = asked[0].untunable, now
-        return found
+        return tunes
 
-    def _read_cpu_tune(self, known: KnownDomain) -> CpuTune | None:
-        """None: not now, but perhaps the next time."""
+    def _read_cpu_tune(self, entry: DomainEntry) -> CpuTune | None:
+        """Return the limits; None: not now, but perhaps the next time."""
         live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
-        doing = f"reading the CPU limits of {printable(known.name)}"
+        doing = f"reading the CPU limits of {printable(entry.name)}"
         try:
-            answer = self._domains.ask(known, doing, lambda domain: domain.schedulerParametersFlags(live))
+            answer = self._domains.ask(entry, doing, lambda domain: domain.schedulerParametersFlags(live))
         except NotSupported as error:
-            known.untunable, known.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
+            entry.untunable, entry.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
             return None
         except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
             return None
-        known.untunable = self._domains.cpu_untunable = ""
+        entry.untunable = self._domains.cpu_untunable = ""
         self._tunable = True
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
             quota = NO_QUOTA
-        return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), known.tuning.user_limit_percent)
+        return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), entry.tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set what is given, in one call. A quota of -1 is no limit."""
         given = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         wanted = {name: value for name, value in given if value is not None}
-        known = self._domains.ready(guest)
+        entry = self._domains.ready(guest)
         try:
             self._domains.change(
-                known, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live)
+                entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live)
             )
         finally:
-            known.cpu_tune = None  # to be read again, whatever came of it
+            entry.cpu_tune = None  # to be read again, whatever came of it
 
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The limits of these guests' disks, by guest id. Costs no call."""
-        return {known.id: known.tuning.disks for known in self._domains.described(guests)}
+        """Return the limits of these guests' disks, by guest id. Costs no call."""
+        return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
-        known = self._domains.ready_described(guest)
+        entry = self._domains.ready_described(guest)
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
-        wanted = wanted_limits(guest, disk, known.tuning.disks, limits)
+        wanted = wanted_limits(guest, disk, entry.tuning.disks, limits)
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
-        self._domains.change_described(known, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
+        self._domains.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
 
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """The limits of these guests' network interfaces, by guest id. Costs no call."""
-        return {known.id: known.tuning.interfaces for known in self._domains.described(guests)}
+        """Return the limits of these guests' network interfaces, by guest id. Costs no call."""
+        return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of that interface; an empty one is no limit."""
-        known = self._domains.ready_described(guest)
-        tune = tune_named(guest, "network interface", interface, known.tuning.interfaces)
+        entry = self._domains.ready_described(guest)
+        tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         wanted, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
-            self._domains.change_described(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
+            self._domains.change_described(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
             # libvirt makes a limit in several steps and leaves what it has made when one of them fails, while it says that there is none.
             with suppress(HypervisorError):
-                self._domains.change(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
+                self._domains.change(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise
 
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """For each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
+        """Return for each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
         end = self._monotonic() + _READ_SECONDS
-        found = {}
-        for known in self._domains.described(guests):
-            pins = known.pins
-            if pins is None and not self._domains.has_open_call(known.id) and self._monotonic() < end:
+        pins_by_guest = {}
+        for entry in self._domains.described(guests):
+            pins = entry.pins
+            if pins is None and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
                 with suppress(HypervisorError):  # this guest's matter only, as above
-                    pins = self._read_pins(known)
+                    pins = self._read_pins(entry)
             if pins is not None:
-                found[known.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
-        return found
+                pins_by_guest[entry.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
+        return pins_by_guest
 
-    def _read_pins(self, known: KnownDomain) -> Sequence[Sequence[bool]]:
+    def _read_pins(self, entry: DomainEntry) -> Sequence[Sequence[bool]]:
         live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
-        pins = self._domains.ask(known, f"reading the CPUs of {printable(known.name)}", lambda domain: domain.vcpuPinInfo(live))
-        known.pins = pins
+        pins = self._domains.ask(entry, f"reading the CPUs of {printable(entry.name)}", lambda domain: domain.vcpuPinInfo(live))
+        entry.pins = pins
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Let that vCPU (from 0) run on these CPUs only."""
-        known = self._domains.ready(guest)
-        rows = known.pins or self._read_pins(known)
+        entry = self._domains.ready(guest)
+        rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
             raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
         count = len(rows[vcpu])
         if not cpus or min(cpus) < 0 or max(cpus) >= count:
             raise NotSupported(f"{sorted(cpus)[:8]} are no CPUs of the host; it has 0 to {count - 1}")
         chosen = tuple(cpu in cpus for cpu in range(count))
-        known.pins = None
-        self._domains.change(known, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
+        entry.pins = None
+        self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
-        return {known.id: known.tuning.nodes for known in self._domains.described(guests)}
+        """Return the NUMA nodes of these guests' memory, by guest id. Costs no call."""
+        return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""
         if not nodes:
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
-        known = self._domains.ready(guest)
+        entry = self._domains.ready(guest)
         wanted = ",".join(str(node) for node in sorted(nodes))
         doing = f"setting the NUMA nodes of {guest}"
-        self._domains.change_described(known, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
+        self._domains.change_described(entry, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
-    """The limits by libvirt's names; a direction without any is set to none."""
+    """Return the limits by libvirt's names; a direction without any is set to none."""
     directions = (("inbound", inbound), ("outbound", outbound))
     return {
         name: limit
@@ -186,5 +186,5 @@ def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict
 
 
 def _reason(error: HypervisorError) -> str:
-    """libvirt's words, without whom they were about."""
+    """Return libvirt's message without the guest's name."""
     return error.message.partition(": ")[2] or error.message

@@ -45,7 +45,7 @@ UNTUNED = Tuning()
 
 
 def tuning_of(domain: Element) -> Tuning:
-    """The tuning in this domain's element."""
+    """Return the tuning in this domain's element."""
     agreed = domain.find(f"metadata/{{{OVIRT_TUNE}}}qos")
     agreements = () if agreed is None else tuple(agreed.findall(f"{{{OVIRT_TUNE}}}ioTune/{{{OVIRT_TUNE}}}device"))
     return Tuning(
@@ -86,16 +86,16 @@ def _path(source: Element) -> str:
 
 
 def _is_about(device: Element, name: str, path: str) -> bool:
-    """By path, or by name where either has no path: so oVirt's own programs pair them."""
+    """Tell whether an agreement is about this disk: by path, or by name without one, as oVirt pairs them."""
     theirs = device.get("path", "")
     return theirs == path if theirs and path else device.get("name", "") == name
 
 
 def _agreed(device: Element, what: str) -> Mapping[str, int] | None:
-    found = device.find(f"{{{OVIRT_TUNE}}}{what}")
-    if found is None:
+    limits = device.find(f"{{{OVIRT_TUNE}}}{what}")
+    if limits is None:
         return None
-    return {key: number for key in DiskTune.LIMITS if (number := natural_number(found.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
+    return {key: number for key in DiskTune.LIMITS if (number := natural_number(limits.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
 
 
 def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:
@@ -119,6 +119,6 @@ def _nodes(memory: Element | None) -> NodeTune:
 
 
 def natural_number(text: str | None) -> int | None:
-    """The number in this text; None where there is none."""
+    """Return the number in this text; None where there is none."""
     text = (text or "").strip()
     return int(text) if 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit() else None

@@ -13,7 +13,7 @@ _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/
 
 
 def checked_uri(uri: str) -> str:
-    """The URI, if libvirt could make sense of it. Raises `ValueError` with what is wrong with it, and how it could be meant."""
+    """Return the URI, if libvirt could make sense of it. Raises `ValueError` with what is wrong with it, and how it could be meant."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is no libvirt URI; write {_EXAMPLES}")
     try:
@@ -34,7 +34,7 @@ def is_local(uri: str) -> bool:
 
 
 def without_questions(uri: str) -> str:
-    """The URI to open in place of this one: with ssh forbidden to ask for passwords or about unknown hosts, as no person would answer."""
+    """Return the URI to open: ssh must not ask for passwords or about unknown hosts, as no person would answer."""
     parts = urlsplit(uri)
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri
@@ -42,7 +42,7 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """An operator's cure when libvirt on another host cannot be reached; empty for this host."""
+    """Return an operator's cure when libvirt on another host cannot be reached; empty for this host."""
     parts = urlsplit(uri)
     transport = _transport(parts)
     if not parts.netloc:

@@ -60,4 +60,4 @@ class ClassFiles(Protocol):
     """A reader of service classes from a file that may change at any time. Any thread may call this; wait for nothing."""
 
     def why_unused(self, path: Path) -> str:
-        """Why the classes of that file are not in force, by the last look at it; empty: they are."""
+        """Return why the classes of that file are not in force, by the last look at it; empty: they are."""

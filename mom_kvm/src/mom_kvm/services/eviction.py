@@ -82,7 +82,7 @@ class Mover(Protocol):
         """Its abilities."""
 
     def why_not(self, destination: Destination) -> str:
-        """Why it moves no guest there; empty: it may."""
+        """Return why it moves no guest there; empty: it may."""
 
     def begin(self, job: MoveJob) -> str:
         """Begin to move a guest, and return by what it is asked for again, also after a restart of mom: at most 400 characters.
@@ -92,7 +92,7 @@ class Mover(Protocol):
         """
 
     def look(self, job: MoveJob) -> MoveReport:
-        """How the move is. `UNKNOWN`, or an error, when that cannot be found out, rather than a guess: what has failed is tried again."""
+        """Return how the move is. `UNKNOWN` or an error is better than a guess: mom tries a failed move again."""
 
     def cancel(self, job: MoveJob) -> None:
         """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
@@ -140,13 +140,13 @@ class GuestMoves(Protocol):
         """The control that moves a guest; its value is a `Destination` as text."""
 
     def mover(self) -> Mover | None:
-        """The mover here: the first of several; None: there is none, or that is not known yet."""
+        """Return the mover here: the first of several; None: there is none, or that is not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
-        """Why that guest would not be moved when its host is drained, wherever to; empty: it would, as far as is known here."""
+        """Return why a drain of the host would not move that guest; empty: it would."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """How a guest's move goes, by what a snapshot says of it; None: that is unknown."""
+        """Return how a guest's move goes, by what a snapshot says of it; None: that is unknown."""
 
 
 class HostDrain(Protocol):
@@ -157,4 +157,4 @@ class HostDrain(Protocol):
     """
 
     def is_ordered(self, decision: Decision) -> bool:
-        """True if that was decided so, with just this value."""
+        """Tell whether that was decided so, with just this value."""

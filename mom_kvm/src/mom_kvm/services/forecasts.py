@@ -53,15 +53,15 @@ class Forecasts(Protocol):
     """
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """The most that the guest with this id is expected to use from now on within so many seconds, in KiB, with what its forecasts were
+        """Return the most KiB that the guest with this id is expected to use within so many seconds, with what its forecasts were
         wrong by added. None: it has no pattern, or its day differs from those before."""
 
     def rise_expected(self, seconds: float) -> int:
-        """What all guests with a pattern are expected to use more than now, together, within so many seconds, in KiB, with what that was
-        wrong by added. 0: no rise is expected, or none is known."""
+        """Return how many KiB more all guests with a pattern will use within so many seconds, with the usual error added.
+        0: no rise is expected, or none is known."""
 
     def days(self, uuid: str) -> Days | None:
-        """The days of the guest with this id; None: nothing was learned of it."""
+        """Return the days of the guest with this id; None: nothing was learned of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +95,4 @@ class PastDays(Protocol):
         """What of it the host can promise to guests; None: unknown."""
 
     def guests(self) -> Sequence[PastGuest]:
-        """Its guests, as far as they have any days."""
+        """Return its guests that have any days."""

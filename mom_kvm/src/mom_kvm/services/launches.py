@@ -62,7 +62,7 @@ class Launches(Protocol):
         """
 
     def look(self, launch: Launch) -> Launch:
-        """The same launch as it is by now: ask again while it waits."""
+        """Return the same launch as it is by now: ask again while it waits."""
 
 
 class LaunchReader(Protocol):
@@ -72,14 +72,14 @@ class LaunchReader(Protocol):
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """The guest of this description; None for what is none of this platform's, or cannot be understood.
+        """Return the guest of this description; None for what is none of this platform's, or cannot be understood.
 
         :param description: such as libvirt's domain XML, or a file of /etc/pve/qemu-server; what a tenant can write there may be anything
         :param identity: the platform's own word for the guest, where the description does not have it, such as Proxmox VE's number
         """
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """From now on, this guest's start waits."""
+        """Note that this guest's start waits from now on."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """It does no longer: the guest is started now, or is not."""
+        """Note that this guest's start waits no longer."""

@@ -25,7 +25,7 @@ class PastCycles(Protocol):
         """How people name it, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        """All cycles of that time (seconds since the epoch), in the order in which they were recorded."""
+        """Return all cycles of that time (seconds since the epoch), in the order in which they were recorded."""
 
 
 # --- points of past days, for those that draw them ------------------------------------------------------------------------------------
@@ -65,5 +65,5 @@ class RecordedPoints(Protocol):
     """Reads what was recorded of this host."""
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Points in the order of time, about as far apart as each other: of a guest some of its cycles, of the host all of its time. Takes
-        seconds: call it from a thread for which no other waits. Raises `MomError`."""
+        """Return points in the order of time, evenly apart: some cycles of a guest, or all the host's time. Takes seconds:
+        call it from a thread that nobody waits for. Raises `MomError`."""

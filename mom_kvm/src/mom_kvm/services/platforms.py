@@ -40,7 +40,7 @@ class GuestPlatform(Protocol):
     """A platform, such as OpenStack, that says in the descriptions of its guests what they are to it."""
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Properties of the guest by name, such as `{"flavor": "m1.small"}`; none where it is not one of this platform's.
+        """Return properties of the guest by name, such as `{"flavor": "m1.small"}`; none where it is not one of this platform's.
 
         Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name begins with
         a letter, and has letters, digits, `_`, `.` and `-`. Called when a description is read, from the hypervisor's thread: wait for
@@ -49,7 +49,7 @@ class GuestPlatform(Protocol):
 
 
 def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
-    """Of a guest's properties those that say what it is to its platform, its tags with them: texts, and lists of texts."""
+    """Return the properties that a guest has from its platform, with its tags: texts, and lists of texts."""
     found: dict[str, str | list[str]] = {}
     for name, value in guest.properties.items():
         if name in _OTHERS:
@@ -74,12 +74,12 @@ class PlatformProperties:
         self._asked: Sequence[GuestPlatform] = ()
 
     def have_changed(self) -> bool:
-        """True where other platforms are enabled than at the last call: descriptions are to be read again. For one thread."""
+        """Tell whether other platforms are enabled than at the last call: descriptions are to be read again. For one thread."""
         before, self._asked = self._asked, self._context.services(GuestPlatform)
         return self._asked != before
 
     def of(self, description: GuestDescription) -> dict[str, str]:
-        """By name; raises nothing."""
+        """Return the properties by name; raise nothing."""
         found: dict[str, str] = {}
         for platform in self._context.services(GuestPlatform):
             try:

@@ -97,14 +97,14 @@ class PolicyTexts(Protocol):
     """
 
     def state(self) -> PolicyState:
-        """The policies in force now."""
+        """Return the policies in force now."""
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Everything for which `change` would refuse the same; nothing if it would not."""
+        """Return all problems for which `change` would refuse the same texts."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Everything that speaks against changes: what `check` says; what fails for certain once it is evaluated, as errors too; and what
-        is hardly meant, as warnings. Of policies that are not changed, only what the changes cause in them. Nothing changes.
+        """Return everything that speaks against changes: the problems of `check`, certain failures at evaluation as errors, and
+        likely mistakes as warnings. Unchanged policies count only with problems that the changes cause. Nothing changes.
         """
 
     def change(
@@ -120,25 +120,25 @@ class PolicyTexts(Protocol):
         """Forget all that was changed at run time, and read the files again."""
 
     def history(self) -> Sequence[PolicyChange]:
-        """The last changes, oldest first; the last one made what is in force."""
+        """Return the last changes, oldest first; the last one made what is in force."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Make the texts what they were in a version that the history has. Raises `MomError` if it does not have it."""
 
     def memory(self) -> Value:
-        """The notes that policies keep from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
+        """Return the notes of policies as JSON that only `set_memory` understands, for a recording."""
 
     def set_memory(self, memory: Value) -> None:
         """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
 
     def failure(self) -> str:
-        """Why the newest evaluation ended before its end, so that not all was decided, with the place in the texts. Empty if it did not,
+        """Return why the newest evaluation stopped early, with the place in the texts. Empty if it did not,
         and before the first one.
         """
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:
-    """The problem of a plugin whose files of policies cannot be used when they are read again: it stands until a reload takes them."""
+    """Return the problem of a plugin whose policy files are invalid when read again; it stands until a reload."""
     message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
     hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
     return Problem(Source(plugin), message, hint=hint)

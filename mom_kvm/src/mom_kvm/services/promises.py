@@ -14,13 +14,13 @@ class Promises(Protocol):
     """
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """The size in KiB below which the guest is not shrunk: what holds of all that it is promised.
+        """Return the size in KiB below which the guest is not shrunk: what holds of all that it is promised.
 
         This is what every surface calls guaranteed. None where it is promised nothing, as far as is known.
         """
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """The largest promise to the guest in KiB, also what the host cannot keep of it; at most what the guest can have.
+        """Return the largest promise to the guest in KiB, also what the host cannot keep of it; at most what the guest can have.
 
         None where it is promised nothing, as far as is known.
         """

@@ -123,7 +123,7 @@ class Reservations(Protocol):
     """
 
     def room(self) -> Room:
-        """Memory that could be reserved now."""
+        """Return the memory that could be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
         """Keep so much for so long. Raises `ReservationRefused` at once when it cannot be had, and `UnitError` for what makes no sense.
@@ -135,7 +135,7 @@ class Reservations(Protocol):
         """
 
     def reservations(self) -> Sequence[Reservation]:
-        """Those that last, oldest first, and after them the last ones that have ended."""
+        """Return those that last, oldest first, and after them the last ones that have ended."""
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
         """End the reservation with this id. Raises `MomError` when there is none."""

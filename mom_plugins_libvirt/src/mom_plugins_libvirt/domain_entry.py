@@ -16,7 +16,7 @@ CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class KnownDomain(SeenGuest):
+class DomainEntry(SeenGuest):
     """A guest since it was started. Belongs to the hypervisor's lock."""
 
     status: int = 0
@@ -76,7 +76,7 @@ class KnownDomain(SeenGuest):
         return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
 
     def see_size(self, size: int | None) -> None:
-        """It has so many KiB, by QEMU's word; None: that is unknown, and so is what it has."""
+        """Take the size in KiB that QEMU reports; None: unknown."""
         if size is not None and size == self.size:
             self.doubted = False
         elif size is None:
@@ -85,5 +85,5 @@ class KnownDomain(SeenGuest):
             self.fields["balloon_cur"] = size
 
     def left_alone(self) -> str:
-        """By libvirt's state and reason."""
+        """Return why nothing may be changed, by libvirt's state and reason."""
         return why_left_alone(self.status, self.reason)
