@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
+from mom_plugins_balloon.learned import PROCESS_KIB
+from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
@@ -350,8 +351,8 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     )  # fmt: skip
     memory = guest.records.of("a")
     assert memory is not None
-    assert memory.learnt is not None
-    learn_from_sweep(memory.learnt, outcome)
+    assert memory.learned is not None
+    memory.learned = memory.learned.after_sweep(outcome) or memory.learned
     after = guest.says(100 * MIB, rss=1000 * MIB)
     assert (after["qemu_overhead"] == 1000 * MIB - held) is learns
     assert known["qemu_overhead"] == PROCESS_KIB

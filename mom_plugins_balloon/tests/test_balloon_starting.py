@@ -10,7 +10,7 @@ import mom_core
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import NEW, BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
-from mom_plugins_balloon.learned_needs import Learning
+from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.names import START_REST
 
 GIB = 1 << 20

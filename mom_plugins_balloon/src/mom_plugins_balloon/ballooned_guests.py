@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.cooperation import COOPERATIVE, Cooperation
+from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, Learned
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.remembered import CLOCK_SLACK_SECONDS, SAME_SIZE_KIB, SETTLES_SECONDS, BalloonSettling, SizeRequest
@@ -32,9 +33,6 @@ START_UNKNOWN = "what the guest was started with is promised to it, and not know
 ASKED_AGAIN_SECONDS = 30.0
 """s. After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
 
-SAME_STATISTICS_SECONDS = 0.5
-"""s. Statistics whose times are nearer than this are the same: they are made once a second at most, and their age is not known exactly."""
-
 BOOT_FACTOR = 3.0
 """Ratio. A guest that has come is new for so much longer than one that was there: it may boot for minutes before it tells anything, and one
 that has run for longer is only listed again."""
@@ -44,63 +42,6 @@ SIZES_SECONDS = 120.0
 
 LISTS_UNTIL_GONE = 3
 """A guest that is missing from fewer lists has not gone: one of several hypervisors may have been silent."""
-
-
-@dataclass(slots=True)
-class LearntNeeds:
-    """What a guest has taught.
-
-    `said` is when its statistics were last made, `peak_at` and `hurts_at` when the largest use and the largest pain were seen; `pained`:
-    its last statistics told of pain. `qemu_overhead` is what its process holds besides, `stored_most` the most that it held, in the
-    host's memory and swap, and `hollow` by how much less that is now. `size_told` is what size was seen with the last statistics,
-    `total_told` the total that they told. `size` is that of the snapshot before. `total` is what the guest had in all by the last
-    statistics: the kernels of some (Windows; Linux with autodeflate) count what their balloon has taken, too, which `counts_balloon` says;
-    `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most, as a
-    mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst` what its
-    use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its process to
-    hold less; a guest that is new may just have done so. `kills` is how often its kernel had killed programs, as it told last. Its process
-    `grew` by so much since `grows_since`, from the least that it has held since then, `grows_from`. `kept` is the usable memory that it got
-    when it ran out, last at `kept_at`.
-    """
-
-    said: float
-    used: float
-    peak: float
-    peak_at: float
-    size_told: float | None
-    total_told: float
-    qemu_overhead: float
-    pained: bool = False
-    hurts: float = 0.0
-    hurts_at: float = 0.0
-    rss: float | None = None
-    stored_most: float = 0.0
-    hollow: float = 0.0
-    kernel_reserved: float | None = None
-    cache_share: float = 0.0
-    size: float | None = None
-    total: float | None = None
-    held: float | None = None
-    growth: float = 0.0
-    met_at: float = math.inf
-    calm: float = math.inf
-    burst: float = 0.0
-    burst_at: float = -math.inf
-    rises: bool = False
-    freed_at: float = -math.inf
-    counts_balloon: bool = False
-    ballooned: float = 0.0
-    kills: float | None = None
-    grows_since: float = -math.inf
-    grows_from: float = 0.0
-    grew: float = 0.0
-    kept: float = 0.0
-    kept_at: float = -math.inf
-
-    def keep(self, usable: float, now: float, seconds: float) -> None:
-        """Note usable memory that the guest gets because it runs out; the most of the last seconds counts."""
-        self.kept = max(usable, self.kept) if now - self.kept_at < seconds else usable
-        self.kept_at = now
 
 
 @dataclass(slots=True)
@@ -121,7 +62,7 @@ class BalloonedGuest:
     sizes: list[tuple[float, float]] = field(default_factory=list)
     maximum: float | None = None
     cooperation: Cooperation = COOPERATIVE
-    learnt: LearntNeeds | None = None
+    learned: Learned | None = None
     sweeps: SweepHistory = field(default_factory=SweepHistory)
     lists_without: int = 0
 
@@ -130,7 +71,7 @@ class BalloonedGuest:
 
         :param seconds: for how long after its first statistics
         """
-        told = now if self.learnt is None else max(self.learnt.met_at, self.rebooted_at)
+        told = now if self.learned is None else max(self.learned.first_report, self.rebooted_at)
         return max(0.0, min(self.old_at, told + seconds) - now)
 
     def see_reboot(self, at: float, now: float, seconds: float) -> None:
@@ -204,9 +145,9 @@ class BalloonedGuest:
 
     def note_maximum(self, maximum: float) -> None:
         """Count memory that is plugged in as kernel's own until the kernel takes it into use, which some never do by themselves."""
-        learnt, before, self.maximum = self.learnt, self.maximum, maximum
-        if before is not None and maximum > before and learnt is not None and learnt.kernel_reserved is not None:
-            learnt.kernel_reserved += maximum - before
+        before, self.maximum = self.maximum, maximum
+        if before is not None and maximum > before and self.learned is not None:
+            self.learned = self.learned.after_plug(maximum - before)
 
 
 class CycleFacts(NamedTuple):
@@ -415,7 +356,8 @@ class BalloonedGuests:
         """Build the records of all guests of the last snapshot, once in each cycle."""
         snapshot = self.snapshot
         guests, records, now = snapshot.listed, self.of_all(snapshot.listed), snapshot.monotonic
-        requests, needs = [memory.request for memory in records], [memory.learnt for memory in records]
+        requests = [memory.request for memory in records]
+        kernels = [None if memory.learned is None else memory.learned.usage.kernel for memory in records]
         made = [now - (age or 0.0) for age in snapshot.numbers("stats_age")]
         sizes, maxima = snapshot.numbers("balloon_cur"), snapshot.numbers("balloon_max")
         columns: dict[str, Sequence[object]] = {
@@ -434,13 +376,13 @@ class BalloonedGuests:
         if any(requests):
             told = snapshot.numbers(CONTROL)
             columns["target"] = [kib if request is None else request.target for request, kib in zip(requests, told, strict=True)]
-        if any(needs):
+        if any(kernel is not None for kernel in kernels):
             told = snapshot.numbers("kernel_reserved")
             columns["kernel_reserved"] = [
-                kib if need is None or need.kernel_reserved is None else int(need.kernel_reserved)
-                for need, kib in zip(needs, told, strict=True)
+                kib if kernel is None or kernel.reserved is None else int(kernel.reserved)
+                for kernel, kib in zip(kernels, told, strict=True)
             ]
-            columns["counts_balloon"] = [need is not None and need.counts_balloon for need in needs]
+            columns["counts_balloon"] = [kernel is not None and kernel.counts_balloon for kernel in kernels]
         if facts.holds is not None:
             columns["guarantee"] = [facts.holds.get(guest.id, 0.0) for guest in guests]
         places = {guest.id: place for place, guest in enumerate(guests)}

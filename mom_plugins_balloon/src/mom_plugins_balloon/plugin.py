@@ -51,7 +51,7 @@ from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.launches import HostLaunches
-from mom_plugins_balloon.learned_needs import Learning
+from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
 from mom_plugins_balloon.problems import conditions, findings, promise_problems

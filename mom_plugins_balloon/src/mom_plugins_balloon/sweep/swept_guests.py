@@ -13,7 +13,6 @@ from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, Pl
 from mom_kvm import pid_of, stale_seconds
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
@@ -147,8 +146,9 @@ class SweptGuests:
         if request is not None and request.sweeps and request.target == outcome.plan.bottom:
             has_headroom = outcome.is_back and outcome.end is not SweepEnd.GONE
             past.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended) if has_headroom else None
-        explained = past.learnt is not None and learn_from_sweep(past.learnt, outcome)
-        past.sweeps = past.sweeps.after(outcome, self._context.monotonic(), explained=explained)
+        learned = None if past.learned is None else past.learned.after_sweep(outcome)
+        past.learned = learned or past.learned
+        past.sweeps = past.sweeps.after(outcome, self._context.monotonic(), explained=learned is not None)
 
     def _recent(self) -> Iterable[SweepOutcome]:
         now, lately = self._context.monotonic(), self._lately

@@ -1,0 +1,418 @@
+"""Habits that mom learns from one guest's past. Each record is frozen, and `after` returns the next one.
+
+Sizes are KiB, times are monotonic seconds. None: unknown, or it did not happen. `memory_seconds` is the time for which a peak counts in
+full, and then until a third of it is left.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from mom_kvm import HealthLimits
+from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
+
+SAME_STATISTICS_SECONDS: Final = 0.5
+"""s. Statistics with times nearer than this are the same. They are made once a second at most, and their age is not known exactly."""
+
+LATE_SECONDS: Final = 3.0
+"""s. Statistics may be older than they say by so much: they come every 2 s, and hypervisors report them up to a second late."""
+
+PROCESS_KIB: Final = 64 * 1024.0
+"""KiB. Memory of QEMU itself until it is learned: 48 MiB with KVM, more without. Too little costs one vain sweep."""
+
+VAIN_SHARE: Final = 0.5
+VAIN_KIB: Final = 40 * 1024.0
+"""Ratio, and KiB. A sweep that gives less than half of the idle memory has shown that QEMU itself holds it. No guest is swept for less than
+48 MiB."""
+
+STRAY_KIB: Final = 16 * 1024.0
+"""KiB. A process grows and shrinks by so much from one cycle to the next."""
+
+STALL_FAULTS: Final = 50.0
+"""Major faults a second. At 100 us each, a guest loses half a percent of its time. All programs cause a few."""
+
+STALL_PERCENT: Final = 2.0
+"""Percent of time that some program waited for memory (PSI, 10 s average). A moving balloon alone costs one percent."""
+
+STALL_STEP_KIB: Final = 32 * 1024.0
+STALL_STEP_SHARE: Final = 0.25
+"""KiB, and ratio of usable memory, whichever is more. A guest that stalled keeps so much more: two steps of the policy, or a quarter, as a
+cache of many GiB is not found in small steps."""
+
+KILLED_SHARE: Final = 0.5
+"""Ratio of the memory that a guest lacked of its maximum when its kernel killed programs. It keeps so much more."""
+
+FREE_SHARE: Final = 0.5
+"""Ratio of usable memory. With more of it free, faults read files for the first time, and the guest does not lack memory."""
+
+BASELINE_SHARE: Final = 0.6
+BURST_SHARE: Final = 0.8
+"""Ratios of a guest's peak. A burst comes again when the use was below the first and is above the second."""
+
+BETWEEN_BURSTS_SECONDS: Final = 5.0
+"""s. A peak that is so old belongs to another burst."""
+
+REACTION_SECONDS: Final = 3.0
+"""s. Time from a guest's growth until mom has reclaimed memory elsewhere: a second until statistics tell, half a second for a cycle, half a
+second to sweep 0.5 GiB, and as much again."""
+
+
+class Report(NamedTuple):
+    """Figures of one guest in one snapshot."""
+
+    rss: float | None
+    size: float | None
+    age: float | None
+    """Age of its statistics."""
+    total: float | None
+    usable: float | None
+    unused: float | None
+    caches: float | None
+    swap_in: float | None
+    major_faults: float | None
+    host_swap: float | None
+    stalled: float | None
+    """Percent of time that programs waited for memory."""
+    kills: float | None
+    """Programs that its kernel has killed since it was started."""
+    maximum: float | None
+
+    @property
+    def may_stall(self) -> bool:
+        """Whether the guest waits for swap, a disk or memory at all."""
+        return bool(self.swap_in or self.major_faults or self.stalled)
+
+    def stalls(self, usable: float) -> bool:
+        """Return whether the guest waits and lacks memory. A guest that reads files into free memory does not lack any."""
+        if not self.may_stall or (self.unused is not None and self.unused > FREE_SHARE * usable):
+            return False
+        return (
+            (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
+            or (self.major_faults or 0.0) > STALL_FAULTS
+            or (self.stalled or 0.0) > STALL_PERCENT
+        )
+
+    def cache_share(self, usable: float, away: float) -> float:
+        """Return the ratio of usable memory that is page cache.
+
+        :param away: KiB that would be usable as well, if the balloon had not taken them for a moment
+        """
+        caches, unused = self.caches, self.unused
+        if caches is None:
+            caches = 0.0 if unused is None else max(0.0, usable - unused)
+        whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away
+        return caches / whole if whole > 0 else 0.0
+
+
+class Statistics(NamedTuple):
+    """Last statistics of the guest's kernel."""
+
+    made: float
+    used: float
+    """As the kernel counts, which may include its balloon."""
+    total: float
+    size: float | None
+    """Size that the snapshot showed with them."""
+
+
+class KernelMemory(NamedTuple):
+    """Difference between a guest's size and the total that its kernel reports."""
+
+    reserved: float | None = None
+    """Memory that the kernel does not count as its own."""
+    counts_balloon: bool = False
+    """The total includes the memory in the balloon (Windows, autodeflate)."""
+    ballooned: float = 0.0
+    """Memory in the balloon that the total included last."""
+    total: float | None = None
+    """Total without the balloon by the last statistics; None: the balloon was moving."""
+
+    def after(
+        self, last: Statistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
+    ) -> KernelMemory:
+        """Return the record after new statistics.
+
+        They were made between the last two snapshots, so the size then was between the sizes of both. `total` stays None where the balloon
+        has moved and the kernel's total has not, or where the total does not fit.
+
+        :param size_before: size in the snapshot before
+        :param made: time of the new statistics
+        """
+        stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
+        if size is not None and stays and last.size == size and size >= total:
+            reserved = size - total  # the balloon has not moved between two statistics
+        known: float | None = None if counts else total
+        if size is not None and size_before is not None:
+            least, most = min(size, size_before), max(size, size_before)
+            if total > most and stays and least == most and (request is None or made > request.asked + LATE_SECONDS):
+                counts = True
+            elif not stays and total <= least:
+                counts = False  # the total follows the balloon
+            fits = total <= most and not (stays and least < most)
+            known = min(total, least - (reserved or 0.0)) if counts else total if fits else None
+        return KernelMemory(reserved, counts, self.ballooned if known is None else total - known, known)
+
+
+class Peak(NamedTuple):
+    """Largest recent use."""
+
+    use: float
+    seen_at: float
+
+    def after(self, used: float, made: float, passed: float, memory_seconds: float) -> Peak:
+        """Return the record after statistics of this time, so many seconds after the last ones."""
+        if used >= self.use:
+            return Peak(used, made)
+        if made - self.seen_at > memory_seconds:
+            return Peak(used + (self.use - used) * math.exp(-passed / memory_seconds), self.seen_at)
+        return self
+
+
+class StallFloor(NamedTuple):
+    """Usable memory below which a guest was seen to stall, or its kernel to kill programs."""
+
+    usable: float | None = None
+    seen_at: float = 0.0
+    stalling: bool = False
+    """It stalled by its last statistics."""
+
+    def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
+        """Return the record after statistics of this time, so many seconds after the last ones.
+
+        Only two stalls in a row count: a program that starts waits for its pages as well, whatever memory the guest has.
+        """
+        floor, seen_at = self.usable, self.seen_at
+        if stalls and self.stalling:
+            raised = usable + max(STALL_STEP_KIB, STALL_STEP_SHARE * usable)
+            if floor is None or raised >= floor:
+                floor, seen_at = raised, made
+        elif floor is not None and made - seen_at > memory_seconds:
+            floor *= math.exp(-passed / memory_seconds)
+        return StallFloor(floor, seen_at, stalls)
+
+    def after_kills(self, usable: float, lacked: float, now: float) -> StallFloor:
+        """Return the record after the guest's kernel has killed programs. Their need is unknown, so it is a part of the lacking memory."""
+        return StallFloor(max(self.usable or 0.0, usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)), now, self.stalling)
+
+
+class Burst(NamedTuple):
+    """Rise of a guest's use from its baseline to near its peak, if it came more than once lately."""
+
+    rise: float | None = None
+    seen_at: float = -math.inf
+    baseline: float | None = None
+    """Least use between bursts."""
+    rising: bool = False
+
+    def after(self, used: float, made: float, peak: Peak, memory_seconds: float) -> Burst:
+        """Return the record after statistics of this time, which the peak does not count yet."""
+        rise, seen_at, baseline, rising = self
+        if rise is not None and made - seen_at > memory_seconds:
+            rise = None
+        if used <= BASELINE_SHARE * peak.use:
+            baseline, rising = used if baseline is None or used < baseline else baseline, False
+        elif used >= BURST_SHARE * peak.use and baseline is not None and (rising or made - peak.seen_at > BETWEEN_BURSTS_SECONDS):
+            rise, seen_at, rising = max(rise or 0.0, used - baseline), made, True
+        return Burst(rise, seen_at, baseline, rising)
+
+
+class Usage(NamedTuple):
+    """Use of memory by a guest's kernel and programs. It changes with new statistics only."""
+
+    statistics: Statistics
+    kernel: KernelMemory
+    growth_rate: float
+    """KiB/s. Largest recent growth, as a mean between two statistics."""
+    cache_share: float
+    """Ratio of usable memory that is page cache, the most lately."""
+    peak: Peak
+    burst: Burst = Burst()
+    stall_floor: StallFloor = StallFloor()
+
+    def after(
+        self, report: Report, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
+    ) -> Usage:
+        """Return the record after new statistics of this time.
+
+        :param past: size in the snapshot before, and the last request
+        :param seconds: `memory_seconds`
+        """
+        last, kernel, size, (size_before, request) = self.statistics, self.kernel, report.size, past
+        passed, used = made - last.made, total - usable if total > usable else 0.0
+        rate = max(0.0, (used - last.used) / passed)
+        rate = max(rate, rate + (self.growth_rate - rate) * math.exp(-passed / seconds))
+        rests = total == kernel.total == last.total and size == size_before == last.size
+        if not rests or size is None or size - total != kernel.reserved:  # it rests in nearly all guests
+            kernel = kernel.after(last, total, size, size_before, made, request)
+        statistics = Statistics(made, used, total, size)
+        if kernel.total is None:
+            return Usage(statistics, kernel, rate, self.cache_share, self.peak, self.burst, self.stall_floor)
+        used = kernel.total - usable if kernel.total > usable else 0.0
+        share = report.cache_share(usable, 0.0 if request is None else _away(request, kernel.total + (kernel.reserved or 0.0)))
+        if share < self.cache_share:
+            share = self.cache_share + (share - self.cache_share) * -math.expm1(-passed / seconds)
+        peak, burst = self.peak.after(used, made, passed, seconds), self.burst.after(used, made, self.peak, seconds)
+        floor = self.stall_floor
+        if report.may_stall or floor.stalling or floor.usable:
+            floor = floor.after(usable, made, passed, seconds, stalls=report.stalls(usable))
+        return Usage(statistics, kernel, rate, share, peak, burst, floor)
+
+
+class ProcessGrowth(NamedTuple):
+    """Growth of a guest's process within `REACTION_SECONDS`. Memory that it takes, frees and takes again counts once."""
+
+    since: float = -math.inf
+    lowest: float = 0.0
+    """Least that it held since then."""
+    counted: float = 0.0
+
+    def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
+        """Return the record after the process has grown, and the part of the growth that counts."""
+        since, lowest, counted = self if now - self.since <= REACTION_SECONDS else (now, before, 0.0)
+        lowest = min(lowest, before)
+        taken = max(0.0, rss - lowest - counted)
+        return ProcessGrowth(since, lowest, counted + taken), taken
+
+
+class ProcessPast(NamedTuple):
+    """Memory of the guest's QEMU process."""
+
+    rss: float | None = None
+    """In the snapshot before."""
+    qemu_overhead: float = PROCESS_KIB
+    """Part of `rss` that is QEMU's own."""
+    held: float | None = None
+    """Memory that the guest held by its last statistics."""
+    stored: float = 0.0
+    """Memory and swap of the host that the process held."""
+    stored_most: float = 0.0
+    growth: ProcessGrowth = ProcessGrowth()
+    taken: float = 0.0
+    """Growth between the last two snapshots that counts."""
+
+    def after(self, report: Report, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
+        """Return the record after one more snapshot, whose statistics `usage` has taken in."""
+        rss, overhead, held, growth, taken = report.rss, self.qemu_overhead, self.held, self.growth, 0.0
+        if rss is None:
+            return ProcessPast(None, overhead, held, self.stored, self.stored_most, growth)
+        if self.rss is not None and rss > self.rss:
+            growth, taken = growth.after(now, self.rss, rss)
+        kernel, total, swapped = usage.kernel, report.total, report.host_swap
+        has_statistics = report.age is not None and report.usable is not None and report.unused is not None and report.size is not None
+        if has_statistics and total is not None and report.unused is not None and kernel.reserved is not None:
+            held = kernel.reserved + (total if kernel.total is None else kernel.total) - report.unused
+            # Memory in the host's swap is backed, too: while that is unknown, the process may only seem small. And memory that statistics
+            # from before a change call held may have gone with the balloon.
+            if swapped is not None and kernel.total is not None and (request is None or usage.statistics.made > request.asked + 1.0):
+                overhead = min(overhead, max(0.0, rss + swapped - held))
+        stored = rss + (swapped or 0.0)
+        return ProcessPast(rss, overhead, held, stored, max(self.stored_most, stored), growth, taken)
+
+
+class KeptHeadroom(NamedTuple):
+    """Usable memory that a guest got when it ran out."""
+
+    usable: float
+    at: float
+
+
+class Learned(NamedTuple):
+    """Habits of one guest."""
+
+    first_report: float
+    """Time of its first statistics."""
+    usage: Usage
+    process: ProcessPast
+    size: float | None
+    """Size in the snapshot before."""
+    freed_at: float
+    """Time when its use or its process was last seen to shrink. A new guest may just have freed memory."""
+    kills: float | None = None
+    """Programs that its kernel had killed by its last report."""
+    kept_headroom: KeptHeadroom | None = None
+
+    def after(self, report: Report, now: float, request: SizeRequest | None, memory_seconds: float) -> Learned:
+        """Return the record after one more snapshot."""
+        usage, freed_at, kills, age, total, usable = self.usage, self.freed_at, self.kills, report.age, report.total, report.usable
+        if age is not None and total is not None and usable is not None:
+            made, used_before = now - age, usage.statistics.used
+            if made - usage.statistics.made > SAME_STATISTICS_SECONDS:
+                usage = usage.after(report, made, total, usable, (self.size, request), memory_seconds)
+                if used_before - usage.statistics.used > STRAY_KIB:
+                    freed_at = now
+        if report.kills is not None:
+            usage, kills = self._after_kills(usage, report, now), report.kills
+        process = self.process.after(report, now, usage, request)
+        if self.process.rss is not None and process.rss is not None and self.process.rss - process.rss > STRAY_KIB:
+            freed_at = now
+        return Learned(self.first_report, usage, process, report.size, freed_at, kills, self.kept_headroom)
+
+    def _after_kills(self, usage: Usage, report: Report, now: float) -> Usage:
+        """Return the use with a higher stall floor if the guest's kernel has killed programs while the guest lacked memory."""
+        size, maximum, usable, before = report.size, report.maximum, report.usable, self.kills
+        if before is None or (report.kills or 0.0) <= before or size is None or maximum is None or usable is None:
+            return usage
+        lacked = maximum - min(size, size if self.size is None else self.size)  # it may have got some back since
+        return usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now)) if lacked > 0 else usage
+
+    def after_absence(self) -> Learned:
+        """Return the record after a cycle without any guest: the growth of the process meanwhile was not taken at once."""
+        return self._replace(process=self.process._replace(rss=None, taken=0.0))
+
+    def after_plug(self, kib: float) -> Learned:
+        """Return the record after memory was plugged in. The kernel counts it later, and some kernels never do by themselves."""
+        kernel = self.usage.kernel
+        if kernel.reserved is None:
+            return self
+        return self._replace(usage=self.usage._replace(kernel=kernel._replace(reserved=kernel.reserved + kib)))
+
+    def after_running_out(self, usable: float, now: float, seconds: float) -> Learned:
+        """Return the record with the usable memory that the guest gets as it runs out; the most of the last seconds counts."""
+        kept = self.kept_headroom
+        most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
+        return self._replace(kept_headroom=KeptHeadroom(most, now))
+
+    def after_sweep(self, outcome: SweepOutcome) -> Learned | None:
+        """Return the record after a sweep of all idle memory that gave the host next to nothing: QEMU itself holds it. Else None.
+
+        Less than all idle memory may be memory that the guest never used.
+        """
+        held, overhead = self.process.held, self.process.qemu_overhead
+        if outcome.resident is None or held is None:
+            return None
+        size = outcome.plan.size
+        backed = max(0.0, outcome.resident + outcome.gave - overhead)
+        idle, hollow, given = backed - held, max(0.0, size - backed), size - outcome.lowest
+        whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= given + STRAY_KIB
+        if not whole or outcome.gave >= VAIN_SHARE * idle:
+            return None
+        return self._replace(process=self.process._replace(qemu_overhead=max(0.0, outcome.resident - held)))
+
+
+def first_learned(report: Report, now: float) -> Learned | None:
+    """Return the record of a guest that reports for the first time; None if its statistics lack a figure."""
+    rss, size, age, total, usable, caches = report.rss, report.size, report.age, report.total, report.usable, report.caches
+    if age is None or total is None or usable is None:
+        return None
+    made, used = now - age, max(0.0, total - usable)
+    touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
+    ballooned = 0.0 if size is None else max(0.0, total - size)
+    # These may be statistics of a sweep by the mom before. The next ones tell how much of the balloon the kernel counts.
+    share = report.cache_share(usable, max(0.0, (size or 0.0) - total))
+    usage = Usage(
+        Statistics(made, used, total, size),
+        KernelMemory(ballooned=ballooned),
+        growth_rate=0.0,
+        cache_share=share,
+        peak=Peak(max(0.0, used - ballooned, touched), made),  # memory that the host has backed was used once
+    )
+    process = ProcessPast() if rss is None else ProcessPast(rss, stored=(stored := rss + (report.host_swap or 0.0)), stored_most=stored)
+    return Learned(made, usage, process, size, now, report.kills)
+
+
+def _away(request: SizeRequest, size: float) -> float:
+    """Return the memory that a sweep has, or had when the guest made its statistics. It is usable as well."""
+    most = request.began_at if request.began_at > request.target else request.target
+    return most - size if most > size else 0.0

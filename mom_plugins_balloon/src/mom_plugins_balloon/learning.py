@@ -1,0 +1,154 @@
+"""Learning from all guests of a host: each guest's habits, and the growth that the host must be ready for."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from mom_core import Snapshot, Value
+from mom_plugins_balloon.ballooned_guests import PINNED, BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, Learned, Report, first_learned
+from mom_plugins_balloon.names import KEPT, REASON, SUGGESTED
+
+FREED_SECONDS: Final = 60.0
+"""s. Memory that a guest freed longer ago is of no interest: free pages have been reported by then."""
+
+KEPT_SECONDS: Final = 60.0
+"""s. A guest that got memory because it ran out keeps it for so long. If it needs it, it runs out again before: most killed programs are
+started again within half a minute."""
+
+GROWTH_FACTOR: Final = 2.0
+"""Ratio. A guest grows so much faster for a moment than between two statistics, 2 s apart: a burst of 700 MiB takes them."""
+
+_REPORT: Final = {
+    "rss": "rss", "size": "balloon_cur", "age": "stats_age", "total": "mem_available", "usable": "mem_usable", "unused": "mem_unused",
+    "caches": "mem_disk_caches", "swap_in": "swap_in", "major_faults": "major_fault", "host_swap": "host_swap",
+    "stalled": "guest_psi_memory_some_avg10", "kills": "guest_oom_kills", "maximum": "balloon_max",
+}  # fmt: skip
+"""Fields of snapshots by their names in `Report`."""
+
+_RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
+
+
+class Learning:
+    """Habits of all guests, and what they took together.
+
+    :param memory_seconds: time for which a peak counts in full, and then until a third of it is left
+    :param growth_rate: KiB/s that a guest may grow by until it was seen for that time
+    """
+
+    def __init__(self, memory_seconds: float, growth_rate: float) -> None:
+        self._seconds, self._unseen_rate = memory_seconds, growth_rate
+        self._growth: deque[tuple[float, float]] = deque()
+        self._growth_at = self._seen = self._listed_at = -math.inf
+        self.growth_kib = 0.0
+        """Most that guests took from the host together within `REACTION_SECONDS` lately."""
+        self.room_kib = 0.0
+        """Memory that guests could take from the host: their sizes, less what the host backs already."""
+
+    def see(self, records: BalloonedGuests) -> None:
+        """Take in the last snapshot.
+
+        Without any guest the hypervisor is away, as when libvirtd is restarted. Its guests count for `memory_seconds` more.
+        """
+        snapshot, now = records.snapshot, records.snapshot.monotonic
+        grown = 0.0
+        if snapshot.guests:
+            self._listed_at, self.room_kib = now, 0.0
+            for guest, record, report in zip(snapshot.listed, records.of_all(snapshot.listed), _reports(snapshot), strict=True):
+                learned = record.learned
+                if report.size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or a pool's
+                    self.room_kib += _room(report, PROCESS_KIB if learned is None else learned.process.qemu_overhead)
+                if learned is None:
+                    record.learned = first_learned(report, now)
+                else:
+                    record.learned = learned = learned.after(report, now, record.request, self._seconds)
+                    grown += learned.process.taken
+            self._keep_headroom(records)
+        else:
+            for record in records:
+                record.learned = None if record.learned is None else record.learned.after_absence()
+            self.room_kib = self.room_kib if now - self._listed_at <= self._seconds else 0.0
+        self._note_growth(now, grown)
+
+    def _keep_headroom(self, records: BalloonedGuests) -> None:
+        """Note the usable memory that guests get because they run out of it."""
+        snapshot = records.snapshot
+        for listed, record, reason in zip(snapshot.listed, records.of_all(snapshot.listed), snapshot.column(REASON), strict=True):
+            if reason in _RAN_OUT and record.learned is not None:
+                guest = snapshot.guests[listed.id]
+                size, usable, suggested = guest.number("balloon_cur"), guest.number("mem_usable"), guest.number(SUGGESTED)
+                if size is not None and usable is not None and suggested is not None:
+                    record.learned = record.learned.after_running_out(usable + suggested - size, snapshot.monotonic, KEPT_SECONDS)
+
+    def _note_growth(self, now: float, grown: float) -> None:
+        """Note the growth of all guests since the cycle before, and keep the most of `REACTION_SECONDS` lately."""
+        passed, self._seen = now - self._seen, now
+        if grown > 0 and passed < self._seconds:
+            self._growth.append((now, grown))
+        while self._growth and self._growth[0][0] < now - REACTION_SECONDS:
+            self._growth.popleft()
+        growth = sum(kib for _, kib in self._growth)
+        if growth >= self.growth_kib:
+            self.growth_kib, self._growth_at = growth, now
+        elif now - self._growth_at > self._seconds:
+            self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
+
+    def columns(self, records: Sequence[BalloonedGuest]) -> dict[str, Sequence[Value]]:
+        """Return the fields of these guests; None where nothing is learned yet."""
+        rows = [
+            _NOTHING
+            if (learned := record.learned) is None
+            else _row(learned, self._unseen_rate if self._seen - learned.first_report < self._seconds else 0.0, self._seen)
+            for record in records
+        ]
+        return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
+
+
+_FIELDS: Final = ("mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead",
+                  "mem_stall_floor", "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow", KEPT)  # fmt: skip
+_NOTHING: Final[Sequence[Value]] = (None,) * len(_FIELDS)
+
+
+def _row(learned: Learned, unseen_rate: float, now: float) -> Sequence[Value]:
+    """Return a guest's values in the order of `_FIELDS`.
+
+    :param unseen_rate: KiB/s that it may grow by, as it was not seen for long
+    """
+    usage, process, kept, freed_age = learned.usage, learned.process, learned.kept_headroom, now - learned.freed_at
+    kernel, floor, rise = usage.kernel, usage.stall_floor.usable, usage.burst.rise
+    has_process = process.rss is not None
+    return (
+        int(usage.peak.use + kernel.ballooned),  # as the guest counts: it is compared with its use
+        int(usage.statistics.used),
+        _thousandths(usage.cache_share),
+        None if kernel.reserved is None else int(kernel.reserved),
+        None if process.rss is None else int(process.rss),
+        int(process.qemu_overhead) if has_process else None,
+        int(floor) if floor else None,
+        int(max(unseen_rate, GROWTH_FACTOR * usage.growth_rate)),
+        int(rise) if rise else None,
+        round(freed_age, 1) if freed_age < FREED_SECONDS else None,
+        int(process.stored_most - process.stored) if has_process else None,
+        int(kept.usable) if kept is not None and now - kept.at < KEPT_SECONDS else None,
+    )
+
+
+def _thousandths(ratio: float) -> float:
+    return round(ratio * 1000) / 1000  # a third of the time of round(…, 3)
+
+
+def _reports(snapshot: Snapshot) -> Iterator[Report]:
+    columns = {name: snapshot.numbers(field) for name, field in _REPORT.items()}
+    if snapshot.host.number("swap_usage") == 0:  # else the swap of a guest that does not report it is unknown
+        columns["host_swap"] = [kib or 0.0 for kib in columns["host_swap"]]
+    return map(Report, *(columns[name] for name in Report._fields))
+
+
+def _room(report: Report, qemu_overhead: float) -> float:
+    """Return the memory that a guest could still take from the host: all of its size where its process is unknown."""
+    size, backed = report.size or 0.0, max(0.0, (report.rss or 0.0) - qemu_overhead)
+    return max(0.0, size - backed)
