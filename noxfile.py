@@ -334,7 +334,7 @@ def fuzz(session: nox.Session) -> None:
 def release(session: nox.Session) -> None:
     """Build what a release uploads, check it as an index would, and list what it is made of (CycloneDX); `-- FOLDER`, or `dist`."""
     session.install("--upgrade", "pip>=25.3")
-    session.install("--group", "release", "--constraint", "requirements.lock")
+    session.install("--group", "release", "--constraint", "packaging/requirements.lock")
     session.run("python", "packaging/release.py", *(session.posargs or ["dist"]))
 
 
@@ -355,7 +355,7 @@ def lock(session: nox.Session) -> None:
     plain = ["--no-header", "--no-annotate", "--quiet", "--upgrade", "--generate-hashes"]
     groups = ["--group", "pyproject.toml:dev", "--group", "pyproject.toml:release"]
     universal = ["--universal", "--python-version", "3.11", *groups]
-    session.run("uv", "pip", "compile", *universal, *plain, *own, str(wanted), "--output-file", str(ROOT / "requirements.lock"))
+    session.run("uv", "pip", "compile", *universal, *plain, *own, str(wanted), "--output-file", str(ROOT / "packaging/requirements.lock"))
 
 
 def _made_with(session: nox.Session, *programs: str) -> None:

@@ -50,7 +50,7 @@ def _bill_of_materials(folder: Path, dist: Path) -> Path:
         names = distributions(["all"])
         pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
         _run(*pip, "--upgrade", "pip>=25.3")
-        _run(*pip, "--constraint", ROOT / "requirements.lock", *needs_of_others(names))
+        _run(*pip, "--constraint", ROOT / "packaging/requirements.lock", *needs_of_others(names))
         _run(*pip, "--no-deps", *(path for name in names for path in dist.glob(f"{name}-*.whl")))  # no index is asked for them
         _run(*pip[:3], "check", quiet=True)
         _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", "setuptools", quiet=True)  # of the environment, and not mom's

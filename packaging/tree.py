@@ -163,7 +163,7 @@ def _install(folders: Collection[str], scratch: Path, packages: Path) -> None:
     (scratch / "wheels").mkdir()
     _run(sys.executable, "-c", WHEELS, scratch / "wheels", *(ROOT / folder for folder in folders))
     (scratch / "overrides").write_text(NOT_OURS)
-    (scratch / "constraints").write_text(one_wheel_each((ROOT / "requirements.lock").read_text()))
+    (scratch / "constraints").write_text(one_wheel_each((ROOT / "packaging/requirements.lock").read_text()))
     wheels = sorted(map(str, (scratch / "wheels").glob("*.whl")))
     for python in PYTHONS:
         target = scratch / python

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     own = distributions(extras)
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", *(str(ROOT / name) for name in own)], check=True, timeout=SECONDS)
     # Apart from mom's own, which have no hash, and which no index is asked for: another may have taken the name there.
-    subprocess.run([*pip, "--constraint", str(ROOT / "requirements.lock"), *needs_of_others(own)], check=True, timeout=SECONDS)
+    subprocess.run([*pip, "--constraint", str(ROOT / "packaging/requirements.lock"), *needs_of_others(own)], check=True, timeout=SECONDS)
     wheels = sorted(folder.glob("*.whl"))
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in wheels)
     (folder / "SHA256SUMS").write_text(sums)

@@ -270,10 +270,10 @@ def test_a_package_whose_tools_are_missing_names_what_installs_them(session: str
 
 
 def test_what_ci_installs_has_hashes_and_its_versions_are_read_from_the_same_file() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+    lock = (ROOT / "packaging/requirements.lock").read_text()
     wanted = re.findall(r"^([a-z0-9.-]+==.*?)(?: \\)?$", lock, re.M)
     assert len(wanted) > 100
     assert all(re.search(rf"^{re.escape(one)} \\\n    --hash=sha256:[0-9a-f]{{64}}", lock, re.M) for one in wanted)
     (program,) = re.findall(r"^    sed -n '(.*)' \"\$PIP_CONSTRAINT\"", (ROOT / "run").read_text(), re.M)
-    said = subprocess.run(["sed", "-n", program, ROOT / "requirements.lock"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["sed", "-n", program, ROOT / "packaging/requirements.lock"], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == wanted
