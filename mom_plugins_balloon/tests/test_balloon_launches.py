@@ -81,6 +81,16 @@ class TestReservedByName:
         strict.begin()
         assert [(one.memory_kib, one.launch) for one in strict.kept._kept.values()] == [(300 * MIB, "")], "also after a crash"
 
+    def test_a_guest_that_leaves_gives_the_reservation_back_as_it_was(self, strict: LaunchingHost) -> None:
+        other = a_guest("other")
+        strict.reserved(GIB, other, name="web", available=8 * GIB)
+        strict.launch(launched(kib=3 * GIB))
+        strict.see(8 * GIB, other, a_guest("id-web", 3 * GIB, rss=0))
+        assert strict.left == [("web", 3 * GIB)]
+        for _ in range(LISTS_UNTIL_GONE):
+            strict.see(8 * GIB, other)
+        assert strict.left == [("web", GIB)]
+
     def test_it_is_refused_where_the_rest_cannot_be_had(self, strict: LaunchingHost) -> None:
         strict.reserved(GIB, name="web", available=8 * GIB)
         made = strict.launch(launched(kib=60 * GIB))

@@ -20,7 +20,7 @@ from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTE
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.remembered import SAME_SIZE_KIB
 from mom_plugins_balloon.seen import guest_memories
-from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, SizeHistory
+from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, histories
 from mom_plugins_balloon.states import MemoryState
 
 _OVERSOLD: Final = "guests are promised more than the host has, and the lowest priority loses first"
@@ -82,13 +82,6 @@ class Sizes(NamedTuple):
             "asked_kib": memory.target,
         }
 
-    def unknown(self) -> Sequence[str]:
-        """Return the important figures that are unknown, in words."""
-        statistics = self.memory.statistics
-        figures = {"its size": self.memory.size, "its maximum": self.memory.maximum, "its usable memory": statistics.usable}
-        figures |= {"the age of its statistics": statistics.age, "whether it swaps": statistics.swap_in}
-        return [words for words, figure in figures.items() if figure is None]
-
 
 class BalloonExplainer(Explainer):
     """Explains guests' sizes."""
@@ -100,11 +93,11 @@ class BalloonExplainer(Explainer):
     main_controls = (CONTROL,)
 
     def __init__(self) -> None:
-        self._history = SizeHistory()
+        self._histories: Mapping[str, GuestHistory] = {}
 
     def take(self, report: Report) -> None:
         """Take in one more cycle."""
-        self._history.take(report)
+        self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
         """Return the reason of the balloon law, where its suggestion was followed."""
@@ -117,7 +110,8 @@ class BalloonExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences and figures about a guest's size."""
-        guest, history = about.guest, self._history.of(about.guest)
+        guest = about.guest
+        history = self._histories.get(guest.id) or GuestHistory(guest.incarnation)
         sizes = Sizes.of(about)
         promised_by = _who_promised(guest, sizes.promised or sizes.guarantee, about.declarations)
         obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
@@ -142,7 +136,9 @@ class BalloonExplainer(Explainer):
             "obstacle": obstacle,
             "asked_again_in_seconds": about.number(RESTS),
         }
-        return ExplanationPart(sentences, values, sizes.unknown())
+        figures = {"its size": sizes.memory.size, "its maximum": sizes.memory.maximum, "its usable memory": sizes.memory.statistics.usable}
+        figures |= {"the age of its statistics": sizes.memory.statistics.age, "whether it swaps": sizes.memory.statistics.swap_in}
+        return ExplanationPart(sentences, values, [words for words, figure in figures.items() if figure is None])
 
 
 def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:

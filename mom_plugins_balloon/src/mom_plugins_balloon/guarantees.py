@@ -161,14 +161,12 @@ class Guarantees:
         """
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
-            largest = 0.0 if not entry.promises else self._largest(entry)
-            if largest is not None:
-                promised[identity] = largest
+            maximum = self._maxima.of(entry.guest)
+            sizes = [self._kib(promise, entry.guest, maximum, None) for promise in entry.promises]
+            kib = largest_kib(sizes, maximum) if entry.promises else 0.0
+            if kib is not None:
+                promised[identity] = kib
         return promised
-
-    def _largest(self, entry: _OwnPromises) -> float | None:
-        maximum = self._maxima.of(entry.guest)
-        return largest_kib([self._kib(promise, entry.guest, maximum, None) for promise in entry.promises], maximum)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """Return the columns of promises to these guests by the last snapshot, without empty columns."""

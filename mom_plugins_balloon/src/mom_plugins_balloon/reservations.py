@@ -16,10 +16,17 @@ from typing import Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, format_duration, format_kib, printable
 from mom_kvm import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, seen_lately
-from mom_plugins_balloon.arrivals import Arrivals
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.kept_reservation import LEAST_KIB, MOST_RESERVATIONS, KeptReservation, ReservationStore, check_request, pattern_of
+from mom_plugins_balloon.kept_reservation import (
+    LEAST_KIB,
+    MOST_RESERVATIONS,
+    Arrivals,
+    KeptReservation,
+    ReservationStore,
+    check_request,
+    pattern_of,
+)
 from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late

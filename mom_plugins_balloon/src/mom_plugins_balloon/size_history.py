@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,8 +77,7 @@ class GuestHistory:
             self.since = self._resized(guest, before, size, now)
 
     def _resized(self, guest: Guest, before: float, size: float, now: float) -> Since:
-        applied = self.applied
-        if applied is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
+        if (applied := self.applied) is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
             return Since(now, "mom", as_number(applied.before), applied.decision)
         # A sweep ends without a decision.
         return Since(now, "mom" if _is_on_the_way(guest.number(CONTROL), before, size) else "somebody-else", before)
@@ -100,31 +100,24 @@ class GuestHistory:
                 self.applied = outcome
 
 
-class SizeHistory:
-    """Histories of all guests. A guest is forgotten when it is gone; a report without guests means an absent hypervisor."""
+def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
+    """Return the histories of all guests after one more cycle, by guest id.
 
-    def __init__(self) -> None:
-        self._guests: dict[str, GuestHistory] = {}
-
-    def take(self, report: Report) -> None:
-        """Take in one more cycle."""
-        guests = report.snapshot.guests
-        outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
-        kept = {identity: history for identity, history in self._guests.items() if history.missing < LISTS_UNTIL_GONE}
-        for identity in kept.keys() - guests.keys() if guests else ():
-            kept[identity].missing += 1
-        for guest in guests.values():
-            history = kept.get(guest.id)
-            if history is None or history.incarnation != guest.incarnation:
-                history = kept[guest.id] = GuestHistory(guest.incarnation)
-            history.see(guest, report.time)
-            if guest.id in outcomes:
-                history.see_outcome(outcomes[guest.id], report.time)
-        self._guests = kept
-
-    def of(self, guest: Guest) -> GuestHistory:
-        """Return the history of a guest; an empty one where nothing is known of its past."""
-        return self._guests.get(guest.id) or GuestHistory(guest.incarnation)
+    A guest is forgotten when it is gone; a report without guests means an absent hypervisor.
+    """
+    guests = report.snapshot.guests
+    outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
+    kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}
+    for identity in kept.keys() - guests.keys() if guests else ():
+        kept[identity].missing += 1
+    for guest in guests.values():
+        history = kept.get(guest.id)
+        if history is None or history.incarnation != guest.incarnation:
+            history = kept[guest.id] = GuestHistory(guest.incarnation)
+        history.see(guest, report.time)
+        if guest.id in outcomes:
+            history.see_outcome(outcomes[guest.id], report.time)
+    return kept
 
 
 def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
