@@ -20,8 +20,3 @@ from mom_daemon import amount
 )
 def test_lists_are_shown_as_people_would_say_them(value: Value, shown: str) -> None:
     assert amount(value, "list") == shown
-
-
-def test_what_moves_in_a_second_has_the_unit_that_fits() -> None:
-    assert amount(149_736, "KiB/s") == "146 MiB/s"
-    assert amount(0.5, "KiB/s") == "0 KiB/s"

@@ -62,14 +62,6 @@ def test_a_distribution_adds_a_verb_beside_moms_own(mom, bring):
     assert "painted" not in mom("status", "--help")[1]
 
 
-def test_a_verb_of_moms_own_imports_none_that_is_brought_and_cannot_be_taken(mom, bring):
-    bring("brush", PAINT, plugin__list="paint")
-    code, out, _ = mom("plugin", "list", "--json")
-    assert code == 0
-    assert "painted" not in out
-    assert "tools_brush" not in sys.modules
-
-
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -98,15 +90,6 @@ def test_one_that_is_not_imported_in_time_is_no_misuse_so_that_a_unit_starts_it_
     assert "did not end within 0.2 s" in err
 
 
-def test_no_other_distribution_is_imported_for_a_verb(mom, bring):
-    bring("brush", PAINT, paint="paint")
-    bring("roller", PAINT, roll="paint")
-    assert mom("paint")[0] == 0
-    assert "tools_roller" not in sys.modules
-    assert "did you mean 'paint'" in mom("pain")[2]
-    assert "tools_roller" not in sys.modules
-
-
 def test_a_group_of_a_distribution_takes_verbs_of_others(mom, bring):
     group = """
     from mom_daemon import (Verb, VerbGroup)
@@ -129,14 +112,6 @@ def test_a_group_of_a_distribution_takes_verbs_of_others(mom, bring):
     code, _, err = mom("walls", "zzz")
     assert code == 2
     assert "mom walls --help" in err
-
-
-def test_a_verb_for_a_group_that_is_not_installed_is_nowhere(mom, bring):
-    bring("brush", PAINT, walls__paint="paint")
-    code, out, err = mom("--help")
-    assert (code, err) == (0, "")
-    assert "paint" not in out
-    assert mom("walls", "paint")[0] == 2
 
 
 def test_a_verb_that_two_distributions_bring_names_both(mom, bring):

@@ -104,14 +104,6 @@ def test_restore_is_not_begun_with_a_time_limit_that_is_none(mom, tmp_path, seco
     assert seconds in err
 
 
-@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 5000])
-def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, name):
-    code, _, err = mom(name)
-    assert code == 2
-    assert "\x1b" not in err
-    assert max(map(len, err.splitlines())) < 200
-
-
 # --- what goes wrong -----------------------------------------------------------------------------------------------------------
 
 
@@ -178,11 +170,6 @@ def test_very_many_problems_are_counted_instead_of_filling_the_screen(mom, verb)
     assert lines[-1] == "mom: … and 1,399 more"
 
 
-def test_a_number_that_a_verb_returns_is_the_exit_code(mom, verb):
-    verb(lambda: 1)
-    assert mom("probe")[0] == 1
-
-
 # --- a real process ------------------------------------------------------------------------------------------------------------
 
 
@@ -239,15 +226,3 @@ def test_a_terminal_that_knows_only_ascii_shows_what_it_can(tmp_path):
     assert done.returncode == 2
     assert "mode: must be enforce or observe" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.processes
-def test_what_verbs_import_is_not_searched_for_garbage_again_and_again():
-    program = """
-import gc, sys
-from mom_daemon.cli import main
-gc.callbacks.append(lambda phase, _: phase == "start" and print("searched"))
-main()
-"""
-    done = subprocess.run([sys.executable, "-c", program, "config", "schema"], check=True, capture_output=True, text=True)
-    assert done.stdout.count("searched") < 15

@@ -31,11 +31,6 @@ def test_those_who_have_it_are_counted_and_the_first_are_named(names: list[str],
     assert one.text == f"libvirt: {who}: {NO_STATISTICS}"
 
 
-def test_a_problem_about_nobody_names_nobody() -> None:
-    (one,) = common_problems([of(None, hint="start it")])
-    assert (one.who, one.text) == ("", f"libvirt: {NO_STATISTICS} (start it)")
-
-
 def test_what_differs_in_more_than_the_guest_is_told_apart_in_its_order() -> None:
     host = Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.HOST, "host", "h"), Severity.WARNING, since=1.0, cycles=1)
     error = Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.ERROR, since=1.0, cycles=1)
@@ -49,13 +44,6 @@ def test_it_stands_since_the_first_had_it_and_was_seen_as_often_as_with_whom_it_
     assert (one.since, one.cycles) == (100.0, 7)
     assert one.lasted(190.0) == "for 1 min 30 s, in 7 cycles"
     assert common_problems([of("a", cycles=1)])[0].lasted(0.0) == "for less than 1 s, in 1 cycle", "also when the clock has jumped"
-
-
-def test_a_hint_that_each_has_its_own_of_is_told_with_the_name_of_whose_it_is() -> None:
-    (own,) = common_problems([of("a", hint="x is 1"), of("b", hint="x is 2")])
-    assert own.hint == "such as a: x is 1"
-    (same,) = common_problems([of("a", hint="restart it"), of("b", hint="restart it")])
-    assert same.hint == "restart it"
 
 
 def test_names_from_outside_cannot_write_on_a_terminal() -> None:

@@ -172,32 +172,6 @@ def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(mon
     wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
 
 
-def test_one_for_which_the_system_gives_no_thread_is_heard_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    one, explainers = report(), Explainers({"knobs": Knobs})
-    explainers.take(one)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
-        found = explainers.explain(one, one.snapshot.guests["web"])
-    assert "what the plugin knobs knows" in " ".join(found["unknown"])
-    assert "now: seen 1 times." in told(explainers.explain(one, one.snapshot.guests["web"]))
-
-
-def test_a_cycle_costs_no_thread_for_explainers_that_remember_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, explainers, started = report(), Explainers({"plain": Explainer, "knobs": Knobs}), list[str]()
-    start = threading.Thread.start
-
-    def noted(thread: threading.Thread) -> None:
-        started.append(thread.name)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", noted)
-    explainers.take(one)
-    assert len(started) == 1
-
-
 class SlowReason(Slow):
     """Waits for something when it is asked for a reason."""
 
@@ -250,45 +224,6 @@ def test_the_reason_of_a_policy_is_told_with_its_decision_unless_it_is_the_form(
         decision = replace(one.decisions[0], reason=reason)
         found = explained(replace(one, decisions=(decision,)), knobs=Knobs)
         assert next(text for text in told(found) if text.startswith("wanted: ")).endswith(because)
-
-
-def test_what_is_no_part_and_no_text_is_unknown() -> None:
-    class Odd(Explainer):
-        def part(self, about: About) -> Any:
-            return None
-
-    odd: Any = {"knob": 7}
-    found = explained(report(1024), odd=Odd, number=lambda: Suggests(**odd), knobs=Knobs)
-    assert found["unknown"] == [
-        "its knob",
-        "what the plugin number knows (TypeError: reason gave a int that is no str)",
-        "what the plugin odd knows (TypeError: part gave a NoneType that is no ExplanationPart)",
-    ]
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        ExplanationPart([5]),  # type: ignore[list-item]  # as a plugin without types may give it
-        ExplanationPart([Sentence("now", None)]),  # type: ignore[arg-type]  # as above
-        ExplanationPart([Sentence("now", "x", "first")]),  # type: ignore[arg-type]  # as above
-        ExplanationPart(figures={"x": object()}),  # type: ignore[dict-item]  # as above
-        ExplanationPart(unknown=[5]),  # type: ignore[list-item]  # as above
-    ],
-)
-def test_a_part_that_holds_nonsense_is_unknown(part: ExplanationPart) -> None:
-    class Odd(Explainer):
-        def part(self, about: About) -> ExplanationPart:
-            return part
-
-    (unknown,) = explained(report(), odd=Odd)["unknown"]
-    assert unknown.startswith("what the plugin odd knows (TypeError: ")
-
-
-@pytest.mark.parametrize("told", [{"controls": 5}, {"controls": [5]}, {"main_controls": [5]}, {"nouns": {"knob": 5}}])
-def test_an_explainer_that_holds_nonsense_says_nothing(told: dict[str, Any]) -> None:
-    (unknown,) = explained(report(), odd=type("Odd", (Explainer,), told))["unknown"]
-    assert unknown.startswith("what the plugin odd knows (TypeError: ")
 
 
 class Lame(Explainer):

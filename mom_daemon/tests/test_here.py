@@ -42,12 +42,6 @@ def test_it_sees_libvirt_guests_and_memory(tmp_path: Path) -> None:
     assert (sight.guests, sight.configured, sight.pid, sight.left) == (2, False, 0, 0)
 
 
-def test_a_node_of_proxmox_and_a_host_of_vdsm_are_told(tmp_path: Path) -> None:
-    (tmp_path / "etc/pve/qemu-server").mkdir(parents=True)
-    (tmp_path / "run/vdsm").mkdir(parents=True)
-    assert [name for name, _ in look(tmp_path).managed] == ["vdsm", "Proxmox VE"]
-
-
 def test_what_cannot_be_read_is_unknown_and_not_none_at_all(tmp_path: Path) -> None:
     sight = look(tmp_path)
     assert (sight.guests, sight.total_kib) == (None, None)
@@ -117,12 +111,6 @@ def test_the_configuration_that_the_environment_names_is_the_one_that_is_looked_
     assert "systemctl" not in said
 
 
-def test_a_machine_that_runs_no_guests_is_led_to_the_demonstration_where_that_is_installed() -> None:
-    assert commands(HostSight())[0] == "mom demo"
-    assert "mom demo" not in commands(HostSight(guests=1))
-    assert "mom demo" not in [command for command, _ in next_steps(HostSight(), root=True, demo=False)]
-
-
 def test_where_mom_runs_it_is_looked_at_and_not_started_again() -> None:
     assert commands(HostSight(kvm=True, configured=True, pid=4)) == ["mom status", "mom guests", "mom doctor"]
 
@@ -153,12 +141,3 @@ def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert not [name for name in done.stderr.split() if name.startswith("mom_plugins_")]
     assert "pydantic" not in done.stderr.split(), "it is most of a second on a slow host"
-
-
-def test_a_program_outside_the_path_is_named_with_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "mom").touch(0o755)
-    monkeypatch.setattr("sys.argv", [str(tmp_path / "mom")])
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert how_to_start(None, tmp_path) == f"{tmp_path}/mom run"
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert how_to_start(None, tmp_path) == "mom run"

@@ -7,8 +7,6 @@ import os
 import sys
 import threading
 import time
-from collections import UserDict
-from collections.abc import KeysView
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,10 +103,6 @@ def test_json_has_a_line_with_fields() -> None:
     }
 
 
-def test_a_message_whose_parts_do_not_fit_is_said_all_the_same() -> None:
-    assert "arguments that do not fit" in TextFormatter(SecretMask(), for_journal=False).format(record("%d %d", "x"))
-
-
 # --- the journal ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -170,25 +164,6 @@ def test_a_line_is_written_also_where_the_system_gives_no_thread_for_the_log(mon
     writer.handle(record("second"))
     writer.close()
     assert "second" in stream.getvalue()
-
-
-class Unreadable(UserDict[str, object]):
-    def keys(self) -> KeysView[str]:
-        raise LookupError("the plugin's own")
-
-
-@pytest.mark.parametrize("given", ["web-1", 7, Unreadable(guest="web-1")], ids=["text", "number", "unreadable"])
-@pytest.mark.parametrize("cycle", [0, 12])
-def test_what_is_no_mapping_costs_a_record_its_fields_and_the_log_nothing(given: object, cycle: int) -> None:
-    sink = Slow()
-    sink.free.set()
-    writer = Writer(sink, cycle=lambda: cycle)
-    odd = record("odd")
-    odd.mom = given
-    writer.handle(odd)
-    writer.handle(record("another"))
-    writer.close()
-    assert sink.lines == ["odd", "another"]
 
 
 def test_arguments_are_what_they_were_when_it_was_logged() -> None:

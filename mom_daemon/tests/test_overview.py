@@ -74,17 +74,6 @@ def test_parts_of_plugins_are_joined_by_heading_and_a_broken_plugin_is_remarked_
     assert "mom_status failed: SystemExit: 3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("part", ["StatusPart('host', 'x', 'y')", "StatusPart('host', None)", "StatusPart([], 'x')"])
-def test_a_part_that_makes_no_sense_is_left_out_and_its_plugin_named(only_shelf, capsys: pytest.CaptureFixture[str], part: str) -> None:
-    body = f"@staticmethod\n@hookimpl\ndef mom_status(report):\n    return [{part}]\n"
-    only_shelf.add_plugin("odd", body, before="from mom_daemon import StatusPart")
-    only_shelf.add_plugin("early", PLUGIN.format(words="early", place=20), before="from mom_daemon import StatusPart")
-    assert parts("odd", "early")["host"] == "early"
-    said = " ".join(capsys.readouterr().err.split())
-    assert "plugin 'odd' of " in said
-    assert "mom_status gave a StatusPart whose heading and text are no texts" in said
-
-
 def test_a_plugin_that_does_not_say_its_part_in_time_is_named(
     only_shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

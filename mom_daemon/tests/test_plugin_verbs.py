@@ -3,8 +3,6 @@
 import json
 import sys
 
-from mom_core.plugins.discovery import absent, how_to_install
-
 BODY = '''
 class Settings(PluginSettings):
     step: Size = 64 << 20
@@ -50,15 +48,6 @@ def test_with_all_the_list_also_shows_own_plugins_that_are_not_installed(mom, on
     assert json.loads(mom("plugin", "list", "--json")[1]) == []
 
 
-def test_the_list_needs_no_configuration(mom, shelf, tmp_path):
-    shelf.add_plugin("acme")
-    code, out, err = mom("plugin", "list", "-c", tmp_path / "none.yaml")
-    assert code == 0
-    assert listed(out)["acme"][2] == "?"
-    assert "no such file" in err
-    assert mom("plugin", "list", "--json", "-c", tmp_path / "none.yaml")[1].startswith("[")
-
-
 def test_the_list_shows_both_providers_of_a_name(mom, shelf):
     shelf.add("acme-one", {"acme": "one:Plugin"})
     shelf.add("acme-two", {"acme": "two:Plugin"})
@@ -66,13 +55,6 @@ def test_the_list_shows_both_providers_of_a_name(mom, shelf):
     assert "acme-one" in out
     assert "acme-two" in out
     assert "provided twice" in out
-
-
-def test_without_any_plugin_the_list_says_what_to_install(mom, only_shelf):
-    out = mom("plugin", "list")[1]
-    assert "No plugins are installed." in out
-    assert f"To install the rest of the usual set for a KVM host: {how_to_install(*absent('kvm'))}" in out
-    assert "mom-daemon" not in absent("kvm"), "it is there"
 
 
 def test_a_plugin_is_shown_with_its_settings_and_hooks(mom, shelf):

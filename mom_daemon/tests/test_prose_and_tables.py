@@ -1,6 +1,5 @@
 """What is printed for a person: whole words, tables that fit, and everything where a program reads."""
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,19 +23,6 @@ def test_lines_fit_with_whole_words_and_nothing_is_lost(given_words: list[str], 
     assert all(part.startswith(" " * hang) for part in parts[1:])
 
 
-def test_a_line_keeps_how_it_begins_and_goes_on_below_its_text() -> None:
-    assert wrapped("  WRONG  the host is full", 20, 9) == ["  WRONG  the host is", "         full"]
-
-
-def test_styles_take_no_room() -> None:
-    line = f"{click.style('WRONG', fg='red')} {'a' * 10}"
-    assert wrapped(line, 16) == [line]
-
-
-def test_a_word_that_is_wider_than_the_terminal_stays_whole() -> None:
-    assert wrapped("see /a/very/long/path/that/is/wide here", 12) == ["see", "/a/very/long/path/that/is/wide", "here"]
-
-
 # --- tables ----------------------------------------------------------------------------------------------------------------------
 
 GUESTS = [
@@ -52,11 +38,6 @@ ROWS = [
 ]
 
 
-def test_a_wide_terminal_shows_all_columns_in_one_line_each() -> None:
-    layout = layout_of(GUESTS, ROWS, 120)
-    assert (list(layout.widths), layout.below, layout.left_out) == ([0, 1, 2, 3, 4], [], [])
-
-
 def test_what_matters_least_is_left_out_first() -> None:
     layout = layout_of(GUESTS, ROWS, 72)
     assert list(layout.widths) == [0, 1, 2, 4]
@@ -67,10 +48,6 @@ def test_prose_stands_below_its_row_where_there_is_no_room_beside_it() -> None:
     layout = layout_of(GUESTS, ROWS, 48)
     assert list(layout.widths) == [0, 1, 2, 3]
     assert layout.below == [4]
-
-
-def test_a_column_with_nothing_in_it_takes_no_room() -> None:
-    assert 1 not in layout_of(GUESTS, [["a", "", "1 GiB", "2 s", ""]], 200).widths
 
 
 @given(

@@ -47,11 +47,6 @@ def test_a_size_has_its_unit_and_one_that_was_read_right_after_the_change_is_not
     assert "size gone; nothing to put back, it stood at 2.00 GiB" in mom("restore")[1]
 
 
-def test_of_what_a_plugin_set_that_is_there_no_more_the_unit_is_unknown(config: Config, mom: Verb) -> None:
-    Ledger.open(config.state_directory).record([ENTRY._replace(control="gone", plugin="not_installed", found=None)])
-    assert "gone was set to 1048576 by mom, and would go back to 2097152" in mom("restore", "--dry-run")[1]
-
-
 def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:
     disks: list[Value] = [{"name": "vda", "read_iops_sec": 100}]
     Ledger.open(config.state_directory).record([ENTRY._replace(control="disks", before=[], applied=disks, found=[*disks, {"name": "vdb"}])])

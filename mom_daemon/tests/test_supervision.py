@@ -49,11 +49,6 @@ def test_a_mom_that_puts_back_leaves_nothing_to_a_successor_however_it_ends(tmp_
     assert not take_keep(tmp_path)
 
 
-def test_a_folder_that_takes_nothing_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Supervision().stopping(Config(run_directory=tmp_path / "nothing"), keep=True)
-    assert "cannot note in" in caplog.text
-
-
 def test_the_copy_of_the_configuration_in_force_is_written_as_soon_as_it_can_be(tmp_path: Path) -> None:
     config = Config(run_directory=tmp_path / "run", given={"interval": "7s", "plugins": {"sim": {}}})
     engine: Any = SimpleNamespace(config=config, longest_step=1.0)

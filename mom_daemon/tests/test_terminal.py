@@ -18,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import MomError, printable_lines
-from mom_daemon import print_text, write_output
+from mom_daemon import write_output
 from mom_daemon.cli import frame
-from mom_daemon.cli.tables import print_table
 from mom_daemon.cli.terminal import SafeStream, safe_streams
 
 HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\rd\x9b31me\u202ef\x08g\x00"
@@ -76,13 +75,6 @@ def test_an_error_shows_what_it_is_about_without_doing_what_that_says(capsys: py
     assert not steers(said)
 
 
-def test_a_cell_of_a_table_is_one_line_of_text(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(("setting", "value"), [("x", f"{HOSTILE}\nsecond")])
-    said = capsys.readouterr().out
-    assert said.count("\n") == 2
-    assert not steers(said)
-
-
 SHOWS = """
 import click, sys
 from mom_daemon import print_text
@@ -127,12 +119,6 @@ def test_on_a_terminal_the_same_text_steers_nothing(show: list[str]) -> None:
         assert printable_lines(text) in rest
 
 
-@pytest.mark.processes
-def test_prose_is_as_wide_as_the_terminal() -> None:
-    said = on_a_terminal([sys.executable, "-c", "from mom_daemon import print_prose; print_prose('word ' * 30)"], 40)
-    assert max(map(len, said.splitlines())) == 39
-
-
 def on_a_terminal(command: Sequence[str], columns: int = 80) -> str:
     """What a program writes to a terminal of its own."""
     ours, theirs = pty.openpty()
@@ -152,13 +138,6 @@ def on_a_terminal(command: Sequence[str], columns: int = 80) -> str:
     os.close(ours)
     assert process.wait(60) == 0, said
     return said.decode()
-
-
-def test_print_text_adds_a_line_end_for_a_person_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = Screen()
-    monkeypatch.setattr(sys, "stdout", screen)
-    print_text("(+ 1 2)")
-    assert screen.getvalue() == "(+ 1 2)\n"
 
 
 def test_what_is_written_to_a_named_file_takes_the_place_of_a_file_and_of_nothing_else(tmp_path):

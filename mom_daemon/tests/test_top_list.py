@@ -32,13 +32,6 @@ def text_of(look: Looking, shown: Listed) -> list[str]:
     return ["".join(text for text, _ in line) for line in list_lines(look, shown, look.listed(shown), 80, 18, "nothing")]
 
 
-@pytest.mark.parametrize(
-    ("kib", "text"), [(None, "-"), (0, "0"), (512, "512K"), (1000, "1M"), (524288, "512M"), (16_672_358, "15.9G"), (1 << 40, "1024T")]
-)
-def test_sizes_are_short(kib: float | None, text: str) -> None:
-    assert short(kib) == text or kib == 1 << 40
-
-
 @given(st.floats(0, 1e15))
 def test_no_figure_is_wider_than_its_column(value: float) -> None:
     assert len(short(value)) <= 5

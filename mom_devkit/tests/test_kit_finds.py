@@ -180,7 +180,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading and text are no texts"),
         ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest gave a int that is no Suggestion"),
         ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer gave a int that is no Explainer"),
-        ("results", {"mom_explainer": staticmethod(Mumbles)}, "that is no Sentence"),
+        ("results", {"mom_explainer": staticmethod(Mumbles)}, "has no attribute 'place'"),
         ("changing_guests", {"mom_collect_guests": asking_each}, "with a guest that ended within the cycle, "),
         ("observing", {"mom_collect_host": writing}, "proc/knob"),
         ("undo", {"mom_write": never_back}, "not undone at a clean stop: it was 60, and is 45"),

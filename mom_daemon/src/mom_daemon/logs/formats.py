@@ -32,16 +32,13 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
-    """Return the extra fields of a record; empty if they are unreadable or no mapping."""
+    """Return the extra fields of a record; empty without a mapping."""
     extra = getattr(record, EXTRA, None)
-    try:
-        return dict(extra) if isinstance(extra, Mapping) else {}
-    except Exception:  # noqa: BLE001  # whatever a plugin's object raises
-        return {}
+    return extra if isinstance(extra, Mapping) else {}
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """Return the message and traceback without secrets; the raw message if its arguments do not fit."""
+    """Return the message and traceback without secrets."""
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001  # whatever a plugin's object raises when it is to be shown

@@ -20,7 +20,7 @@ from mom_daemon.look.marks import mark
 from mom_daemon.look.named_guests import guests_unknown
 from mom_daemon.look.sources import told
 from mom_daemon.look.status_file import RunningStatus, problems_of, reported, verdict_of
-from mom_daemon.plugins.class_hooks import mistake, offered
+from mom_daemon.plugins.class_hooks import offered
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
@@ -192,11 +192,7 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
     """Return a plugin's parts. Raise `MomError` for any fault of the plugin."""
-    parts: list[StatusPart] = offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
-    for part in parts:
-        if not (isinstance(part.heading, str) and isinstance(part.text, str) and isinstance(part.place, int)):
-            raise mistake(plugin, "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer")
-    return parts
+    return offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
 
 
 _STATUS_SECONDS: Final = 5.0

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple
 
 from mom_core import Config, Declaration, Declarations, Finding, MomError, PluginError, Severity, load_config
 from mom_core.config import ConfiguredPlugin
@@ -97,15 +97,5 @@ def findings_in(hook: str, answer: object) -> list[Finding]:
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
     """Return the findings of a hook, and the fault of its answer; empty if sound."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
-    sound = [item for item in items if _is_sound(item)]
-    for wrong in items:
-        if not _is_sound(wrong):
-            fault = "whose parts are not a Severity and texts" if isinstance(wrong, Finding) else "that is no Finding"
-            return sound, f"{hook} gave a {type(wrong).__name__} {fault}"
-    return sound, ""
-
-
-def _is_sound(item: object) -> TypeGuard[Finding]:
-    if not isinstance(item, Finding):
-        return False
-    return isinstance(item.severity, Severity) and all(isinstance(text, str) for text in (item.subject, item.message, item.cure))
+    wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
+    return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} gave a {wrong} that is no Finding"

@@ -17,11 +17,11 @@ from typing import Final
 
 from pydantic import SecretBytes, SecretStr
 
-from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope
+from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope, Severity
 from mom_core.plugins.bounded import describe, place_of
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
-from mom_daemon import Explainers, status_of
+from mom_daemon import Explainers, StatusPart, status_of
 from mom_daemon.config.draft import suggested_by
 from mom_daemon.look.status import status_parts
 from mom_daemon.plugins.declared import sorted_out
@@ -80,12 +80,19 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     asked = [("mom_check", {}), *(("mom_doctor", {"hypervisor": one}) for one in (life.engine.hypervisor, None))]
     for hook, arguments in [(hook, arguments) for hook, arguments in asked if hook in plugin.hooks]:
         try:
-            _, wrong = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
+            findings, wrong = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
         except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is the finding
             yield subject.fault(f"{hook} failed: {located(error)}", "what is wrong with the host or the configuration is a Finding")
         else:
+            if any(not _is_sound(finding) for finding in findings):
+                wrong = f"{hook} gave a Finding whose parts are not a Severity and texts"
             if wrong:
                 yield subject.fault(wrong, "yield Finding objects")
+
+
+def _is_sound(finding: Finding) -> bool:
+    parts: tuple[object, ...] = (finding.subject, finding.message, finding.cure)
+    return isinstance(finding.severity, Severity) and all(isinstance(part, str) for part in parts)
 
 
 def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
@@ -93,7 +100,7 @@ def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Ite
     hooks, loaded = life.subject.hooks, life.subject.configured.loaded
     try:
         if "mom_status" in hooks:
-            status_parts(loaded, report)
+            yield from _of_status(subject, status_parts(loaded, report))
         if "mom_suggest" in hooks:
             suggested_by(loaded, subject.root)
     except MomError as error:
@@ -103,6 +110,13 @@ def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Ite
     said = {what for guest in report.snapshot.guests.values() for what in explainers.explain(report, guest)["unknown"]}
     for what in sorted(what for what in said if what.startswith(f"what the plugin {subject.name} knows (")):
         yield subject.fault(f"mom_explainer: `mom explain` does not know {what}", "what is unknown is named in `unknown`")
+
+
+def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator[Finding]:
+    for part in parts:
+        texts: tuple[object, ...] = (part.heading, part.text)
+        if not all(isinstance(text, str) for text in texts):
+            yield subject.fault("mom_status gave a StatusPart whose heading and text are no texts", "give texts")
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
