@@ -26,8 +26,9 @@ from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.host.agent import FleetAgent
-from mom_plugins_fleet.link import Access, linked
+from mom_plugins_fleet.link import linked
 from mom_plugins_fleet.records import MOST_TOLD, Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer

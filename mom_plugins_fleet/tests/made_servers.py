@@ -82,7 +82,7 @@ class Link(Store):
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
         self.servers.hearing.append((bucket, lambda told, _: changed() if told == key and self.connected else None))
 
-    async def watch(self, bucket: str, watcher: Any, whole: Callable[[], None] = lambda: None) -> NoReturn:
+    async def watch(self, bucket: str, watcher: Any) -> NoReturn:
         watcher.begins()
         told: list[tuple[str, StoredEntry]] = []
         hears = bucket, lambda key, kept: told.append((key, kept))
@@ -91,7 +91,6 @@ class Link(Store):
             for key, kept in (await self.load(bucket)).items():
                 watcher.told(key, kept, live=False)
             watcher.complete()
-            whole()
             while self.connected:
                 while told:
                     watcher.told(*told.pop(0), live=True)

@@ -11,8 +11,9 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from mom_core import MomError
+from mom_plugins_fleet.access import credentials_of, signing_seed
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.link import Store, credentials_of, signing_seed
+from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.verbs.where import Where
 

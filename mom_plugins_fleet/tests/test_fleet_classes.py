@@ -81,7 +81,7 @@ def a_host(folder: Path) -> tuple[Policies, Callable[[Group], None]]:
     policies = Policies()
     context = PluginContext(name="fleet", state_directory=folder, offers={PolicyTexts: (policies,)})
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
-    return policies, lambda record: plugin._apply("g", Opened(record, 1, "U"), None)
+    return policies, lambda record: plugin.group.apply("g", Opened(record, 1, "U"), None)
 
 
 def test_the_hosts_file_follows_the_groups_record(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ class ClassesRead:
 def test_a_host_says_why_it_does_not_use_them(tmp_path: Path, record: Group, readers: list[str], said: str) -> None:
     offers = {ClassFiles: tuple(map(ClassesRead, readers))}
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", state_directory=tmp_path, offers=offers))
-    assert said in plugin._classes_unused(record)
-    assert bool(said) == bool(plugin._classes_unused(record))
+    assert said in plugin.group.why_classes_unused(record)
+    assert bool(said) == bool(plugin.group.why_classes_unused(record))

@@ -17,12 +17,13 @@ import pytest
 from mom_core import MomError, StateError, StateFile
 from mom_devkit import wait_until
 from mom_kvm import Destination
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
 from mom_plugins_fleet.coordinator.metrics_file import write_metrics
 from mom_plugins_fleet.coordinator.plan import ATTEMPTS, places
 from mom_plugins_fleet.host.agent import FleetAgent
-from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
+from mom_plugins_fleet.link import ConflictError, LinkError, Store
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     Arrival,
@@ -94,7 +95,7 @@ class Memory(Store):
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
         return {key: kept for (name, key), kept in self.kept.items() if name == bucket and kept.data is not None}
 
-    async def watch(self, bucket: str, watcher: BucketWatcher, whole: Callable[[], None] = lambda: None) -> NoReturn:
+    async def watch(self, bucket: str, watcher: BucketWatcher) -> NoReturn:
         self.watches -= 1
         if self.watches < 0:
             raise LinkError("no answer")
@@ -102,7 +103,6 @@ class Memory(Store):
         for key, kept in (await self.load(bucket)).items():
             watcher.told(key, kept, live=False)
         watcher.complete()
-        whole()
         self.watchers.append((bucket, watcher))
         try:
             await asyncio.Event().wait()
@@ -149,7 +149,7 @@ def an_agent(key: Path | None = None, **more: Any) -> FleetAgent:
         "accepts": lambda _: "",
         "wake": lambda _: None,
     }
-    return FleetAgent(Access(["nats://localhost:1"], None, key), "h1", 1.0, LOG, revisions=SeenRevisions(), **{**usual, **more})
+    return FleetAgent(Access(["nats://localhost:1"], None, key), "h1", 0.01, LOG, revisions=SeenRevisions(), **{**usual, **more})
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_tha
     await one.view.load(store)
     await one._decide(store)
     assert orders_of(store, "h1") == Orders(epoch=one.epoch)
-    await agent._take_orders(store, Member(group="g"))
+    await agent.orders.follow(store, Member(group="g"))
 
 
 @pytest.mark.parametrize("lost", ["all", "the last"])
@@ -577,11 +577,11 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said
         path.write_text(key)
     agent = an_agent(key=path)
     agent.start()
-    wait_until(lambda: bool(agent.trouble) or not agent._thread.is_alive())
+    wait_until(lambda: bool(agent.trouble) or not agent.runs)
     assert said in agent.trouble
-    assert agent._thread.is_alive()
+    assert agent.runs
     agent.close()
-    wait_until(lambda: not agent._thread.is_alive())
+    wait_until(lambda: not agent.runs)
 
 
 async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch, store):
@@ -597,7 +597,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
     try:
         for _ in range(2):
-            await asyncio.wait_for(agent._take_group(store, "g"), 60)
+            await asyncio.wait_for(agent.follow_group(store, "g"), 60)
             assert agent.taken is not None
             assert agent.taken.refused
     finally:
@@ -605,7 +605,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
     monkeypatch.setattr("mom_plugins_fleet.host.agent.APPLY_SECONDS", 60.0)
     while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
         await asyncio.sleep(0.01)
-        await agent._take_group(store, "g")
+        await agent.follow_group(store, "g")
     assert begun == [1, 1]
 
 
@@ -621,7 +621,7 @@ def test_an_agent_ends_though_an_adoption_hangs():
     assert hangs.wait(60)
     agent.close()
     try:
-        wait_until(lambda: not agent._thread.is_alive())
+        wait_until(lambda: not agent.runs)
     finally:
         goes_on.set()
 
@@ -633,7 +633,7 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch, agent):
     async def belong() -> None:
         raise next(mistakes, MomError("all is as it should be"))
 
-    monkeypatch.setattr(agent, "_belong", belong)
+    monkeypatch.setattr(agent, "_connect", belong)
     agent.start()
     wait_until(lambda: agent.trouble == "all is as it should be")
     agent.close()
@@ -669,7 +669,9 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(m
 
 async def test_a_host_that_is_too_large_for_a_message_says_so(caplog):
     large = HostState(mode="enforce", refused="x" * LARGEST_RECORD)
-    await until(lambda: "cannot be told to the fleet: a record of" in caplog.text, an_agent(state=lambda: large)._tell(Memory()))
+    await until(
+        lambda: "cannot report this host's state to the fleet: a record of" in caplog.text, an_agent(state=lambda: large).report(Memory())
+    )
 
 
 async def test_a_host_goes_on_to_tell_how_it_is_whatever_has_gone_wrong_before(caplog, store):
@@ -691,10 +693,10 @@ async def test_a_host_goes_on_to_tell_how_it_is_whatever_has_gone_wrong_before(c
             return await super().put(bucket, key, data, revision)
 
     store, agent = Odd(), an_agent(state=state)
-    agent._publish_seconds = 0.01
-    await until(lambda: (STATES, "h1") in store.kept, agent._tell(store))
+
+    await until(lambda: (STATES, "h1") in store.kept, agent.report(store))
     for why in ("OSError: the mover is away", "KeyError: 'abilities'", "RecursionError: too deep"):
-        assert f"cannot be told to the fleet: {why}" in caplog.text
+        assert f"cannot report this host's state to the fleet: {why}" in caplog.text
 
 
 def test_a_host_that_never_reached_its_servers_says_why(agent):
@@ -728,7 +730,7 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: M
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", member, 1))
     if orders is not None:
         await store.put(ORDERS, "h1", orders)
-    await agent._take_orders(store, member)
+    await agent.orders.follow(store, member)
     found = store.kept.get((PROGRESS, "h1"))
     return {} if found is None else {one.guest: one.state for one in read(Progress, found.data or b"").moves}
 
@@ -737,18 +739,18 @@ async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_
     assert await told(agent, store, with_move(5)) == {}
     with pytest.raises(LinkError, match="its revision 3 is older than 5"):
         await told(agent, store, with_move(3, MOVE))
-    assert agent.moves() == {}
+    assert agent.orders.moves() == {}
 
 
 async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, store):
     orders = with_move(5, MOVE)
     assert await told(agent, store, orders) == {"a": MoveState.ACCEPTED}
-    assert set(agent.moves()) == {"a"}
+    assert set(agent.orders.moves()) == {"a"}
     agent.finished("a", MoveState.DONE)
     assert await told(agent, store, orders) == {"a": MoveState.DONE}
     for again in (orders, with_move(6, MOVE)):  # the guest may have come back meanwhile
         assert await told(agent, store, again) == {"a": MoveState.DONE}
-        assert agent.moves() == {}
+        assert agent.orders.moves() == {}
     later = MOVE.model_copy(update={"order": 7})
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
 
@@ -759,21 +761,21 @@ async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_n
     await drained(store, one)
     for _ in range(ATTEMPTS + 1):
         await one._decide(store)
-        await agent._take_orders(store, Member(group="g", draining=True))
+        await agent.orders.follow(store, Member(group="g", draining=True))
     assert [(move.number, move.state) for move in (one.view.ordered("h1") or Orders()).moves] == [(1, MoveState.ORDERED)]
     answers[0] = ""
-    await agent._take_orders(store, Member(group="g", draining=True))
-    assert [move.number for move in agent.moves().values()] == [1]
+    await agent.orders.follow(store, Member(group="g", draining=True))
+    assert [move.number for move in agent.orders.moves().values()] == [1]
 
 
 async def test_a_move_for_balance_that_could_not_be_noted_is_accepted_with_the_next_look(agent, store, monkeypatch):
     member, orders = Member(group="g1", balance=True), with_move(5, MOVE.model_copy(update={"balance": True}))
 
-    def full(_moves: object) -> None:
+    def full(_self: object, _moves: object) -> None:
         raise StateError("no space left")
 
     with monkeypatch.context() as disk:
-        disk.setattr(agent._revisions, "note", full)
+        disk.setattr(SeenRevisions, "note", full)
         with pytest.raises(LinkError, match="no space left: nothing more is moved"):
             await told(agent, store, orders, member)
     assert await told(agent, store, orders, member) == {"a": MoveState.ACCEPTED}
@@ -790,9 +792,9 @@ async def test_a_coordinator_that_takes_over_fences_hosts_that_guests_may_leave_
 async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(agent, store):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", DRAINED, 2))
     await store.put(ORDERS, "h1", with_move(5, MOVE))
-    await agent._take_orders(store, Member(group="g1"))  # its entry was read before it was drained
-    assert set(agent.moves()) == {"a"}
-    assert agent.draining
+    await agent.orders.follow(store, Member(group="g1"))  # its entry was read before it was drained
+    assert set(agent.orders.moves()) == {"a"}
+    assert agent.orders.draining
 
 
 async def test_a_host_tells_how_its_moves_are_again_to_servers_that_have_lost_it(agent, store):
@@ -808,7 +810,7 @@ async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ord
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest, "balance": True}) for guest in "abc")
     lets = Member(group="g1", balance=True)
     assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
-    monkeypatch.setattr("mom_plugins_fleet.host.agent.BALANCE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.host.orders.BALANCE_SECONDS", 0.0)
     assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
 
@@ -851,7 +853,7 @@ async def test_orders_of_no_coordinator_move_nobody(signer, store, agent):
     orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
     with pytest.raises(LinkError, match="signed"):
         await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
-    assert agent.moves() == {}
+    assert agent.orders.moves() == {}
     assert (PROGRESS, "h1") not in store.kept
 
 
@@ -877,8 +879,8 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, a
         (Member(group="g1"), entry(), "the host is not drained"),
         (DRAINED, {}, "it is not signed"),
         (DRAINED, entry(signer=THIEF), "no trusted one"),
-        (DRAINED, entry(Destination.parse("qemu+tls://other/system")), "by its entry h2 is reached elsewhere"),
-        (DRAINED, entry(None), "by its entry h2 is reached elsewhere"),
+        (DRAINED, entry(Destination.parse("qemu+tls://other/system")), "the entry of h2 has another address"),
+        (DRAINED, entry(None), "the entry of h2 has another address"),
         (DRAINED, entry(group="g2"), "no operator lets guests of this host go to h2"),
         (DRAINED, entry(cordoned=True), "no operator lets guests of this host go to h2"),
     ],
@@ -887,7 +889,7 @@ async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_o
     orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
     assert await told(agent, store, orders, member) == {"a": MoveState.FAILED}
     assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
-    assert agent.moves() == {}
+    assert agent.orders.moves() == {}
 
 
 @pytest.mark.parametrize(("last", "state"), [(1, MoveState.FAILED), (0, MoveState.ACCEPTED)])
@@ -901,8 +903,8 @@ async def test_the_signed_entry_of_a_host_that_was_removed_brings_no_guest_there
 async def test_orders_that_are_taken_away_change_nothing(agent, store):
     await told(agent, store, with_move(5, MOVE))
     await store.remove(ORDERS, "h1")
-    await agent._take_orders(store, DRAINED)
-    assert set(agent.moves()) == {"a"}
+    await agent.orders.follow(store, DRAINED)
+    assert set(agent.orders.moves()) == {"a"}
 
 
 async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_its_fleet(store):
@@ -913,11 +915,11 @@ async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_i
     agent = an_agent(apply=fails, remembered=lambda: ("g", record))
     agent.start()
     wait_until(lambda: "a plugin here fails: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
-    assert agent._thread.is_alive()
+    assert agent.runs
     agent.close()
     agent = an_agent(apply=fails)
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
-    await agent._take_group(store, "g")
+    await agent.follow_group(store, "g")
     assert agent.taken is not None
     assert "RecursionError" in agent.taken.refused
 
@@ -926,12 +928,12 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(st
     applied: list[int] = []
     agent = an_agent(apply=lambda _group, found, _data: applied.append(found.revision))
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
-    await agent._take_group(store, "g")
+    await agent.follow_group(store, "g")
     await store.remove(GROUPS, "g")
-    await agent._take_group(store, "g")
+    await agent.follow_group(store, "g")
     for invented in (Group().packed(), THIEF.signed(GROUPS, "g", Group(), 9), OPERATOR.signed(GROUPS, "g", Group(), 3)):
         await store.put(GROUPS, "g", invented)
-        await agent._take_group(store, "g")
+        await agent.follow_group(store, "g")
         assert agent.taken is not None
         assert agent.taken.refused
     assert applied == [4]
@@ -939,7 +941,7 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(st
 
 async def test_a_host_without_operators_follows_nothing_and_says_so():
     agent = an_agent(operators=())
-    await until(lambda: agent.trouble, agent._follow(Memory()))
+    await until(lambda: agent.trouble, agent.follow(Memory()))
     assert "no key of an operator" in agent.trouble
 
 

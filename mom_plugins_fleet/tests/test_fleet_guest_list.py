@@ -48,12 +48,12 @@ def state_of(
     reserved: int | None = None,
 ) -> HostState:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=OFFERS, monotonic=HandClock()))
-    plugin._agent = Drained(draining=draining)
+    plugin.agent = Drained(draining=draining)
     memory = {"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "mem_reserved": reserved}
     taken = snapshot(host={**memory, "swap_usage": swap_usage})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
     plugin._report = replace(plugin._report, problems=problems)
-    state = plugin._state()
+    state = plugin.state()
     assert state is not None
     return state
 
@@ -158,11 +158,11 @@ def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str |
     clock = HandClock(report.snapshot.monotonic + report.duration + later)
     context = PluginContext(name="fleet", offers={GuestMoves: (FakeMoves(),)}, monotonic=clock)
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
-    plugin._agent = Drained(draining=True)
+    plugin.agent = Drained(draining=True)
     plugin.mom_report(report)
     first = FakeHypervisor().guests()[0]
     move = Move(guest=first.id, name="vm1", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)
-    return plugin._state(), plugin._accepts(move)
+    return plugin.state(), plugin.accepts(move)
 
 
 def guests_of(report: Report) -> int | None:

@@ -17,7 +17,8 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from nats.aio.transport import TcpTransport
 
-from mom_plugins_fleet.link import Access, LinkError, NatsCredentials, Store, linked
+from mom_plugins_fleet.access import Access, NatsCredentials
+from mom_plugins_fleet.link import LinkError, Store, linked
 
 LOG = logging.getLogger("test")
 NONCE = "4GVYcOFLtCVSCKA"

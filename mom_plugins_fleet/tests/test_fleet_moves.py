@@ -12,23 +12,30 @@ from mom_core.testing import snapshot
 from mom_kvm import Destination, GuestMoves
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.host.agent import FleetAgent
+from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, NO_MOVER, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 
 
-class OrdersOnly(FleetAgent):
-    """An agent without servers: it has orders, and keeps what it is told of them."""
+class AcceptedMoves(HostOrders):
+    """Orders that the host has accepted."""
 
     def __init__(self, moves: Mapping[str, Move]) -> None:
-        self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
-        self.trouble, self.draining, self.balance, self.taken = "", True, False, None
-        self.looks = 0
+        self.accepted, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
+        self.draining, self.balance = True, False
 
     def moves(self) -> dict[str, Move]:
-        return {identity: move for identity, move in self.orders.items() if identity not in self.results}
+        return {identity: move for identity, move in self.accepted.items() if identity not in self.results}
 
-    def finished(self, guest: str, state: MoveState, error: str = "") -> None:
+    def finish(self, guest: str, state: MoveState, error: str = "") -> None:
         self.results[guest] = (state, error)
+
+
+class OrdersOnly(FleetAgent):
+    """An agent without servers."""
+
+    def __init__(self, orders: AcceptedMoves) -> None:
+        self.orders, self.trouble, self.taken, self.looks = orders, "", None, 0
 
     def look(self) -> None:
         self.looks += 1
@@ -42,10 +49,10 @@ class Host:
         context = PluginContext(name="fleet", offers=services)
         self.plugin = FleetPlugin(FleetPlugin.Settings(leave=leave), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
-        self.agent = OrdersOnly(
+        self.orders = AcceptedMoves(
             {self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)}
         )
-        self.plugin._agent = self.agent
+        self.plugin.agent = self.agent = OrdersOnly(self.orders)
         self.number = 0
 
     def cycle(
@@ -72,7 +79,7 @@ class Host:
 
     @property
     def result(self) -> tuple[MoveState, str] | None:
-        return self.agent.results.get(self.uuid)
+        return self.orders.results.get(self.uuid)
 
 
 @pytest.fixture
@@ -89,10 +96,10 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once(host: Host) -
     assert host.result == (MoveState.DONE, "")
 
 
-@pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
+@pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "this balances the hosts")])
 def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str, host: Host) -> None:
-    host.agent.draining, host.agent.balance = drained, True
-    host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(update={"balance": not drained})
+    host.orders.draining, host.orders.balance = drained, True
+    host.orders.accepted[host.uuid] = host.orders.accepted[host.uuid].model_copy(update={"balance": not drained})
     (decision,) = host.cycle()
     assert decision.reason == f"{why}; h2 has room"
 
@@ -109,14 +116,14 @@ def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again(host: Ho
 def test_what_an_earlier_run_of_mom_has_accepted_and_not_begun_is_not_done_when_the_drain_was_ended_since(
     balance: bool, host: Host
 ) -> None:
-    host.agent.draining, host.agent.balance = False, balance
+    host.orders.draining, host.orders.balance = False, balance
     assert host.cycle() == []
     assert host.result == (MoveState.FAILED, "guests are not to leave the host any more")
 
 
 def test_a_move_that_is_under_way_goes_on_when_the_drain_is_ended(host: Host) -> None:
     assert len(host.cycle()) == 1
-    host.agent.draining = False
+    host.orders.draining = False
     assert host.cycle("being moved to qemu+tls://h2/system") == []
     assert host.result is None
     host.cycle(there=False)
@@ -186,10 +193,10 @@ def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_
     assert host.result is not None
     assert host.result[0] is MoveState.FAILED
     # The coordinator has seen that, ordered it anew, and the host has accepted, all between two cycles.
-    host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(
+    host.orders.accepted[host.uuid] = host.orders.accepted[host.uuid].model_copy(
         update={"to": "h3", "destination": Destination.parse("qemu+tls://h3/system"), "number": 2}
     )
-    host.agent.results.clear()
+    host.orders.results.clear()
     assert [one.value for one in host.cycle()] == ["qemu+tls://h3/system"]
 
 
@@ -201,32 +208,32 @@ def test_what_is_said_of_a_failure_is_short_however_long_the_reason(host: Host) 
 
 
 def test_a_move_is_accepted_by_a_host_that_knows_its_guests_and_refused_by_none_before(host: Host) -> None:
-    move = host.agent.orders.pop(host.uuid)
-    assert host.plugin._accepts(move) is None, "it has only just started"
+    move = host.orders.accepted.pop(host.uuid)
+    assert host.plugin.accepts(move) is None, "it has only just started"
     host.cycle(there=False, others=False, unlisted=True)
     assert host.agent.looks == 1, "it asks again once more is known"
-    assert host.plugin._accepts(move) is None, "the hypervisor does not answer"
+    assert host.plugin.accepts(move) is None, "the hypervisor does not answer"
     host.cycle()
     assert host.agent.looks == 2
-    assert host.plugin._accepts(move) == ""
+    assert host.plugin.accepts(move) == ""
     host.cycle()
     assert host.agent.looks == 2
 
 
 def test_a_guest_that_is_moved_already_is_not_taken_for_one_that_goes_where_the_fleet_says(host: Host) -> None:
-    move = host.agent.orders.pop(host.uuid)
+    move = host.orders.accepted.pop(host.uuid)
     host.cycle("being moved to qemu+tls://h3/system")
-    assert host.plugin._accepts(move) is None, "orders that the servers have lost, or an operator, have begun that"
+    assert host.plugin.accepts(move) is None, "orders that the servers have lost, or an operator, have begun that"
     host.cycle(there=False)
     assert host.agent.looks == 1
-    assert host.plugin._accepts(move) == "the guest is not here"
+    assert host.plugin.accepts(move) == "the guest is not here"
 
 
 @pytest.mark.parametrize(("leave", "why"), [(False, "the host's configuration says leave: false"), (True, NO_MOVER)])
 def test_guests_of_a_host_that_moves_none_are_told_to_stay_so_that_no_attempt_is_used_up(leave: bool, why: str) -> None:
     host = Host(mover=not leave, leave=leave)
     host.cycle()
-    state = host.plugin._state()
+    state = host.plugin.state()
     assert state is not None
     assert {guest.stays for guest in state.guests} == {why}
-    assert host.plugin._accepts(host.agent.orders[host.uuid]) == why
+    assert host.plugin.accepts(host.orders.accepted[host.uuid]) == why

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from mom_core import MomError, PluginContext, StateFile
 from mom_kvm import Destination
 from mom_plugins_fleet import FleetPlugin
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.invitation import Invitation
-from mom_plugins_fleet.link import Access
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     MOST_MOVES,
@@ -146,17 +146,17 @@ def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing_and_is_s
     plugin = FleetPlugin(settings, context)
     group = Group(policies={"60_fleet_a": "(defvar a 1)"})
     data = operator.signed(GROUPS, "g", group, 3)
-    plugin.remember("g", data)
-    assert plugin.remembered() == ("g", Opened(group, 3, operator.public))
+    plugin.group.remember("g", data)
+    assert plugin.group.remembered() == ("g", Opened(group, 3, operator.public))
     revoked = FleetPlugin(settings.model_copy(update={"operators": []}), context)
-    assert revoked.remembered() == ("g", Opened(Group(), 0, "no operator")), "what an operator has signed who is none any more"
+    assert revoked.group.remembered() == ("g", Opened(Group(), 0, "no operator")), "what an operator has signed who is none any more"
     path = tmp_path / "fleet" / "group.json"
     whole = {"group": "g", "signed": data.decode()}
     wrongs: list[dict[str, object]] = [{"group": "no name"}, {"group": 3}, {"signed": 10**400}, {"signed": []}, {"signed": None}]
     for number, wrong in enumerate(wrongs, 1):
         StateFile(path, "group", dict).write({**whole, **wrong})
-        assert plugin.remembered() is None
+        assert plugin.group.remembered() is None
         assert f"{path} is damaged" in context.state_files[0].damage
         assert path.with_name(f"group.json.damaged-{number}").exists()
-    assert plugin.remembered() is None
+    assert plugin.group.remembered() is None
     assert not context.state_files[0].damage

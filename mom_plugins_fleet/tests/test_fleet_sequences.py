@@ -22,9 +22,10 @@ from made_servers import EPOCH, Link, MadeClock, Servers
 
 from mom_core import Guest, Host, Outcome, PluginContext, Report, Snapshot, StateFile, Status, Verdict
 from mom_kvm import Destination, GuestMoves, MoverAbilities
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator import coordinator
 from mom_plugins_fleet.host import agent
-from mom_plugins_fleet.link import Access, Store
+from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plugin import FleetPlugin
 from mom_plugins_fleet.records import Member
 from mom_plugins_fleet.revisions import FORM, SeenRevisions
@@ -137,8 +138,8 @@ class World:
         )
         plugin = FleetPlugin(FleetPlugin.Settings(host=host, operators=[self.operator.public]), context)
         plugin.mom_setup()
-        assert plugin._agent is not None
-        working = asyncio.create_task(plugin._agent._main())
+        assert plugin.agent is not None
+        working = asyncio.create_task(plugin.agent.run())
         try:
             for number in range(1 << 30):
                 snapshot = self.seen(host, number)

@@ -10,11 +10,12 @@ from typing import Any, cast
 import pytest
 from nats.aio.msg import Msg
 
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, UnansweredError
 from mom_plugins_fleet.records import AuthorizedKeys, HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, STATES, StoredEntry
-from mom_plugins_fleet.view import Bucket, FleetView
+from mom_plugins_fleet.view import FleetView
 
 BEGIN = "$KV.mom-states."
 STEPS = 20
@@ -163,7 +164,7 @@ def test_a_server_that_has_not_all_of_a_bucket_is_not_taken_for_one_that_has() -
         await sender.pulse(looked_at=3)
 
     told = Told()
-    assert "the server that sends it has not all of it" in asyncio.run(watched(Sender(last=9), told, send))
+    assert "lacks a part of the bucket" in asyncio.run(watched(Sender(last=9), told, send))
     assert "complete" not in told.all
 
 
@@ -191,7 +192,7 @@ def test_what_a_server_has_while_none_leads_is_not_taken_for_all(monkeypatch: py
     asyncio.run(watch())
     monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 0.02)
     sender.leader = ""
-    with pytest.raises(UnansweredError, match="the servers that keep it have no leader"):
+    with pytest.raises(UnansweredError, match="its servers have no leader"):
         asyncio.run(Store(cast(Any, sender)).watch(STATES, told))
 
 
@@ -206,7 +207,7 @@ def test_where_it_cannot_be_asked_whether_all_was_told_the_watch_ends() -> None:
         await sender.message("h1", 3)
 
     told = Told()
-    assert "it is not known what stands there now" in asyncio.run(watched(Away(last=3), told, send))
+    assert "the end of the bucket is unknown" in asyncio.run(watched(Away(last=3), told, send))
     assert "complete" not in told.all
 
 
@@ -237,7 +238,7 @@ def test_silence_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(sender: Sender) -> None:
         await sender.pulse()
 
-    assert "nothing is heard any more" in asyncio.run(watched(Sender(last=1), Told(), send, patience=60))
+    assert "no message and no heartbeat came" in asyncio.run(watched(Sender(last=1), Told(), send, patience=60))
 
 
 def test_a_mistake_of_who_is_told_ends_the_watch() -> None:
@@ -248,7 +249,7 @@ def test_a_mistake_of_who_is_told_ends_the_watch() -> None:
     async def send(sender: Sender) -> None:
         await sender.message("h1", 1)
 
-    assert "a mistake of mom's: KeyError" in asyncio.run(watched(Sender(last=1), Breaks(), send))
+    assert "an error in mom: KeyError" in asyncio.run(watched(Sender(last=1), Breaks(), send))
 
 
 def test_a_bucket_is_loaded_from_another_server_where_one_does_not_answer() -> None:

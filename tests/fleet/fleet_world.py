@@ -21,7 +21,8 @@ from real_guests import not_here
 from mom_core import MomError
 from mom_daemon.cli.frame import run
 from mom_devkit import wait_until
-from mom_plugins_fleet.link import Access, Store, ask
+from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.link import Store, ask
 from mom_plugins_fleet.signatures import Signer
 
 Answer = TypeVar("Answer")

@@ -24,10 +24,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from one_server import OneServer
 
 from mom_core import PluginContext
+from mom_devkit import wait_until
 from mom_kvm import Destination
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
 from mom_plugins_fleet.host.agent import FleetAgent
-from mom_plugins_fleet.link import Access, LinkError, Store, linked
+from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, MoverState, MoveState
 from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer
@@ -37,22 +39,22 @@ from mom_plugins_fleet.view import FleetView
 SHORTER: Final = {
     "link.PING_SECONDS": 0.3,
     "link.ANSWER_SECONDS": 2.0,
-    "coordinator.LEASE_SECONDS": 2.0,
-    "coordinator.RENEW_SECONDS": 0.4,
-    "coordinator.SURE_SECONDS": 1.2,
-    "coordinator.LOOK_SECONDS": 0.1,
-    "coordinator.BLIND_SECONDS": 4.0,
-    "coordinator.BALANCE_SECONDS": 0.5,
-    "agent.BALANCE_SECONDS": 0.3,
+    "coordinator.coordinator.LEASE_SECONDS": 2.0,
+    "coordinator.coordinator.RENEW_SECONDS": 0.4,
+    "coordinator.coordinator.SURE_SECONDS": 1.2,
+    "coordinator.coordinator.LOOK_SECONDS": 0.1,
+    "coordinator.coordinator.BLIND_SECONDS": 4.0,
+    "coordinator.coordinator.BALANCE_SECONDS": 0.5,
+    "host.orders.BALANCE_SECONDS": 0.3,
     "bucket_watch.PULSE_SECONDS": 0.3,
     "bucket_watch.LOST_SECONDS": 1.0,
     "view.AGAIN_SECONDS": 0.1,
     "view.SILENT_SECONDS": 4.0,
     "view.ARRIVES_SECONDS": 4.0,
-    "agent.RESYNC_SECONDS": 1.0,
-    "agent.HEARTBEAT_SECONDS": 0.5,
-    "agent.AGAIN_SECONDS": 0.2,
-    "agent._POLL_SECONDS": 0.02,
+    "host.agent.RESYNC_SECONDS": 1.0,
+    "host.agent.HEARTBEAT_SECONDS": 0.5,
+    "host.agent.AGAIN_SECONDS": 0.2,
+    "host.agent._POLL_SECONDS": 0.02,
 }
 """So that an hour of a fleet is a minute here: all of them by the same measure, roughly."""
 
@@ -144,18 +146,18 @@ class SimulatedMom:
 
     def cycle(self) -> None:
         """What the plugin does with accepted moves."""
-        for guest, move in self._agent.moves().items():
+        for guest, move in self._agent.orders.moves().items():
             if guest not in self._guests.on(self.name):
                 self._agent.finished(guest, MoveState.DONE)
             elif (guest, move.order) not in self._tried:
                 self._tried.add((guest, move.order))
-                self._guests.for_balance += not self._agent.draining
+                self._guests.for_balance += not self._agent.orders.draining
                 self._guests.begin(move, self.name)
 
     def end(self) -> None:
         """As the end of its process: nothing of it goes on."""
         self._agent.close()
-        self._agent._thread.join(30)
+        wait_until(lambda: not self._agent.runs)
 
 
 class FleetMachine(RuleBasedStateMachine):

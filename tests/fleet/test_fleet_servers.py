@@ -15,8 +15,9 @@ import pytest
 from fleet_world import LOG, NATS_SERVER, START_SECONDS, free_port, need_a_server, patiently, port_of
 
 from mom_plugins_fleet import accounts
+from mom_plugins_fleet.access import Access, NatsCredentials
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, resolver
-from mom_plugins_fleet.link import Access, LinkError, NatsCredentials, Store, linked
+from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import ROSTER, STATES

@@ -9,7 +9,8 @@ import pytest
 from fleet_world import LOG, need_a_server, patiently
 from one_server import OneServer
 
-from mom_plugins_fleet.link import Access, Store, linked
+from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES

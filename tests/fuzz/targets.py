@@ -404,7 +404,7 @@ def vdsm_guests(folder: Path) -> None:
 def fleet_group(folder: Path) -> None:
     """What the fleet's plugin makes of its file."""
     settings = FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1")
-    found = FleetPlugin(settings, PluginContext(name="fleet", state_directory=folder)).remembered()
+    found = FleetPlugin(settings, PluginContext(name="fleet", state_directory=folder)).group.remembered()
     if found is not None:
         _ = found[1].record.classes
 

@@ -245,7 +245,7 @@ def read_guests(folder: Path) -> StateFile[Any]:
 def read_group(folder: Path) -> StateFile[Any]:
     context = PluginContext(name="fleet", state_directory=folder)
     plugin = FleetPlugin(FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1"), context)
-    found = plugin.remembered()
+    found = plugin.group.remembered()
     assert found is None or found[1].record == Group(), "no operator has signed that"
     return context.state_files[0]
 

@@ -24,7 +24,8 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import TypeAdapter, ValidationError
 
 from mom_core import MomError, printable, read_secret, replace_file
-from mom_plugins_fleet.link import NatsCredentials, Store
+from mom_plugins_fleet.access import NatsCredentials
+from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.subjects import INVITATIONS, INVITED_SECONDS, JOINING, heard, inbox, taken, used
 
 FLEET_ACCOUNT: Final = "MOM"

@@ -1,15 +1,14 @@
-"""A watch on one bucket: what stands at each key, and then each change, in their order and without a gap, for as long as that can be had.
+"""Watch on a bucket: all its entries, and then each change, in order and without a gap.
 
-It is a consumer of the bucket's stream that pushes and keeps nothing. What it sends is numbered, and where there is nothing to send it says
-so every few seconds, with the last number: whatever breaks (a server ends, hangs or starts again, messages are lost, the bucket is taken
-away and made anew) is noticed by that, and ends the watch. The next one begins with all that stands there.
+A push consumer numbers its messages, and sends a heartbeat while it has nothing to send. The library's ordered consumer restarts silently
+where it was; this watch ends instead when anything breaks. So it also notices servers that were set back, or lack a part of the bucket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from nats.aio.client import Client
@@ -23,16 +22,16 @@ from mom_plugins_fleet.subjects import StoredEntry, is_deleted, subject
 Result = TypeVar("Result")
 
 PULSE_SECONDS: Final = 2.0
-"""How often a watch says that there is nothing to say."""
+"""Time between heartbeats of a consumer."""
 
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
-"""A watch of which nothing was heard for so long has ended."""
+"""Silence after which a watch has ended."""
 
 MAKE_SECONDS: Final = 2.0
-"""How long the servers may take to begin. The one of them that is to send may hang: the next one that is chosen does not."""
+"""Longest wait for a new consumer. Its server is chosen at random, and may hang."""
 
 LEADER_SECONDS: Final = 0.2
-"""How soon it is asked again whether servers have chosen a leader, which takes them some seconds."""
+"""Pause between questions for the leader. An election takes some seconds."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"
@@ -40,36 +39,35 @@ _STALLED: Final = "Nats-Consumer-Stalled"
 
 
 class BucketWatcher(Protocol):
-    """Who is told."""
+    """Receiver of a bucket's entries."""
 
     def begins(self) -> None:
-        """All that stands there is told from here on."""
+        """Prepare for all entries."""
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """The entry at that key now.
+        """Take the entry at a key.
 
         :param live: it was set since the watch began
         """
 
     def complete(self) -> None:
-        """All that stood there when the watch began has been told. Keys that were not are not there."""
+        """Know that all entries were told: other keys have none."""
 
 
 class WatchBroken(MomError):
-    """The watcher may not be told everything from here on."""
+    """End of a watch: later changes are unknown."""
 
 
 class BucketWatch:
-    """One watch. `run` ends only by an error: `WatchBroken`, or what the library raises.
+    """Single watch. `run` ends only by an error: `WatchBroken`, or an error of the library."""
 
-    :param whole: called when the watcher has been told all that stood there
-    """
-
-    def __init__(self, client: Client, jetstream: JetStreamContext, bucket: str, watcher: BucketWatcher, whole: Callable[[], None]) -> None:
-        self._client, self._jetstream, self._bucket, self._watcher, self._whole = client, jetstream, bucket, watcher, whole
+    def __init__(self, client: Client, jetstream: JetStreamContext, bucket: str, watcher: BucketWatcher) -> None:
+        self._client, self._jetstream, self._bucket, self._watcher = client, jetstream, bucket, watcher
         self._begin = subject(bucket, "")
-        self._got = 0
-        self._stood = self._wanted = self._come = 0
+        self._received = 0
+        """Messages of the consumer so far."""
+        self._first_end = self._needed = self._reached = 0
+        """Numbers in the stream: its last message at the start, the message waited for, the newest that came."""
         self._news = asyncio.Event()
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -77,12 +75,12 @@ class BucketWatch:
     async def run(self) -> NoReturn:
         """Watch until that breaks."""
         stream = f"KV_{self._bucket}"
-        self._stood = self._wanted = await self._last(stream)
+        self._first_end = self._needed = await self._last(stream)
         inbox = self._client.new_inbox()
         self._watcher.begins()
         subscription = await self._client.subscribe(inbox, cb=self._take)
         try:
-            wanted = ConsumerConfig(
+            config = ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
                 filter_subject=f"{self._begin}>",
@@ -94,13 +92,13 @@ class BucketWatch:
                 mem_storage=True,
                 num_replicas=1,
             )
-            await given_up_at_once(self._jetstream.add_consumer(stream, wanted, timeout=MAKE_SECONDS))
+            await given_up_at_once(self._jetstream.add_consumer(stream, config, timeout=MAKE_SECONDS))
             self._at = time.monotonic()
             completing = asyncio.create_task(self._complete(stream))
             try:
                 while not self._broken.done():
                     if time.monotonic() - self._at > LOST_SECONDS:
-                        self._broken.set_result("nothing is heard any more")
+                        self._end("no message and no heartbeat came")
                     await asyncio.wait([self._broken], timeout=PULSE_SECONDS / 2)
             finally:
                 completing.cancel()
@@ -109,42 +107,43 @@ class BucketWatch:
             if not self._client.is_closed:
                 await subscription.unsubscribe()  # the consumer goes away by itself
 
+    def _end(self, why: str) -> None:
+        if not self._broken.done():
+            self._broken.set_result(why)
+
     async def _last(self, stream: str) -> int:
-        """The number of the last message that there is; 0: none. Raises `WatchBroken`."""
+        """Return the number of the stream's last message; 0: none. Raises `WatchBroken`."""
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))
-            # While the servers that keep a bucket choose who leads, any of them answers, also one that was away and has little of it.
+            # During an election any server answers, also one that was away and lacks messages.
             if info.cluster is None or info.cluster.leader:
                 return info.state.last_seq if info.state.messages else 0
             if time.monotonic() > ends:
-                raise WatchBroken("the servers that keep it have no leader")
+                raise WatchBroken("its servers have no leader")
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:
-        """Say when all that stood there has been told.
+        """Call the watcher's `complete` once it has all entries.
 
-        The first message that is as new as what stood there is not the end of it: a key that was set meanwhile comes after what it was set
-        to last. So it is asked once more what stands there then.
+        A key that was set during the load comes later than its place: so the end of the stream is asked for twice.
         """
         try:
-            await self._told_up_to(self._stood)
-            await self._told_up_to(await self._last(stream))
+            await self._wait_for(self._first_end)
+            await self._wait_for(await self._last(stream))
             self._watcher.complete()
-            self._whole()
-        except Exception as error:  # noqa: BLE001  # whatever the servers answer, or a mistake of ours: nobody else sees it
-            if not self._broken.done():
-                why = error.message if isinstance(error, WatchBroken) else f"{type(error).__name__}: {printable(str(error), 200)}"
-                self._broken.set_result(f"it is not known what stands there now: {why}")
+        except Exception as error:  # noqa: BLE001  # invalid answers and mistakes alike end the watch: no caller sees them
+            why = error.message if isinstance(error, WatchBroken) else f"{type(error).__name__}: {printable(str(error), 200)}"
+            self._end(f"the end of the bucket is unknown: {why}")
 
-    async def _told_up_to(self, number: int) -> None:
-        self._wanted = number
-        while self._come < number:
+    async def _wait_for(self, number: int) -> None:
+        self._needed = number
+        while self._reached < number:
             self._news.clear()
             await self._news.wait()
 
-    def _has_come(self, number: int) -> None:
-        self._come = max(self._come, number)
+    def _reach(self, number: int) -> None:
+        self._reached = max(self._reached, number)
         self._news.set()
 
     async def _take(self, message: Msg) -> None:
@@ -155,41 +154,43 @@ class BucketWatch:
         if headers.get("Status") == "100":
             await self._pulse(headers.get(_STALLED) or message.reply, headers.get(_LAST_SENT), headers.get(_LAST_LOOKED_AT, ""))
             return
-        found = message.metadata
-        if found.sequence.consumer != self._got + 1:
-            self._broken.set_result(f"message {self._got + 1} is lost")
+        metadata = message.metadata
+        if metadata.sequence.consumer != self._received + 1:
+            self._end(f"message {self._received + 1} is lost")
             return
-        self._got += 1
-        key, number = message.subject.removeprefix(self._begin), found.sequence.stream
+        self._received += 1
+        key, number = message.subject.removeprefix(self._begin), metadata.sequence.stream
         data = None if is_deleted(headers) else message.data
         try:
-            self._watcher.told(key, StoredEntry(number, data, found.timestamp.timestamp()), live=number > self._stood)
-            self._has_come(number)
-        except Exception as error:  # noqa: BLE001  # a mistake of ours, of which the library would tell its own log only
-            self._broken.set_result(f"a mistake of mom's: {type(error).__name__}: {printable(str(error), 200)}")
+            self._watcher.told(key, StoredEntry(number, data, metadata.timestamp.timestamp()), live=number > self._first_end)
+            self._reach(number)
+        except Exception as error:  # noqa: BLE001  # a mistake in mom, which the library would only log
+            self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")
 
-    async def _pulse(self, asks: str, sent: str | None, looked_at: str) -> None:
-        """A sign of life.
+    async def _pulse(self, reply: str, sent: str | None, looked_at: str) -> None:
+        """Answer a request of flow control, and check a heartbeat.
 
-        :param asks: where it is to be said that what was sent has come; empty: that is not asked
-        :param sent: the number of the last message, where that is told
-        :param looked_at: the last message of the bucket that the server which sends has looked at
+        :param reply: the subject for the answer; empty: the server waits for none
+        :param sent: the number of the consumer's last message
+        :param looked_at: the last message of the stream that the sending server has looked at
         """
-        if asks:
-            await self._client.publish(asks)
+        if reply:
+            await self._client.publish(reply)
         if sent is None:
             return
-        if not (sent.isdecimal() and int(sent) == self._got):
-            self._broken.set_result(f"message {self._got + 1} is lost")
-        elif not asks and looked_at.isdecimal():  # there is nothing to send
-            self._has_come(int(looked_at))
-            if self._come < self._wanted:  # one that was away for a while; another one may have all
-                self._broken.set_result("the server that sends it has not all of it")
+        if not (sent.isdecimal() and int(sent) == self._received):
+            self._end(f"message {self._received + 1} is lost")
+        elif not reply and looked_at.isdecimal():  # the server has nothing to send
+            self._reach(int(looked_at))
+            if self._reached < self._needed:  # it was away for a while; another server may have all
+                self._end("the sending server lacks a part of the bucket")
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:
-    """The answer to a request. The library waits by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes with the
-    answer: this one does not."""
+    """Return the answer to a request, or end at a cancellation.
+
+    The library's `asyncio.wait_for` forgets, before Python 3.12, a cancellation that comes together with the answer.
+    """
     task = asyncio.create_task(request)
     try:
         await asyncio.wait([task])

@@ -21,9 +21,9 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import AfterValidator, FailFast, Field
 
 from mom_core import MomError
+from mom_plugins_fleet.access import NatsCredentials
 from mom_plugins_fleet.accounts import pair, public, seed_of, ticket
 from mom_plugins_fleet.addresses import a_server
-from mom_plugins_fleet.link import NatsCredentials
 from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, read
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 

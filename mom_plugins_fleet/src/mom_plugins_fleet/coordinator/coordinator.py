@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mom_core import MomError, StateError, printable
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.plan import for_balance, next_orders, places
-from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
+from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from mom_core import Config, ConfigError, MomError, load_config, parse_document, printable, replace_file
 from mom_daemon import other_owner
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.invitation import Token
-from mom_plugins_fleet.link import Access, LinkError, Store, ask
+from mom_plugins_fleet.link import LinkError, Store, ask
 from mom_plugins_fleet.subjects import INVITATIONS, JOINING
 from mom_plugins_fleet.verbs.where import LOG
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
+from mom_plugins_fleet.access import Access, signing_seed
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.link import Access, Answer, Store, ask, signing_seed
+from mom_plugins_fleet.link import Answer, Store, ask
 from mom_plugins_fleet.records import whole_key
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
 from mom_plugins_fleet.signatures import Signer

@@ -1,0 +1,120 @@
+"""Bucket of the fleet as its reader sees it: records by key, checked and kept up to date by a watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic
+
+from mom_core import MomError
+from mom_plugins_fleet.records import Kind, read
+from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.subjects import StoredEntry
+
+
+@dataclass(slots=True)
+class Bucket(Generic[Kind]):
+    """Revision and record by key, and the errors of records that cannot be used.
+
+    `trusted` are the public keys that sign the records; None in a bucket without signatures. In a signed bucket the revision is the
+    signed one, and records older than `revisions` knows do not count.
+    """
+
+    kind: type[Kind]
+    name: str
+    trusted: frozenset[str] | None = None
+    revisions: SeenRevisions = field(default_factory=SeenRevisions)
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """Last revision of each removed key: it and those before do not count."""
+    records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    set_at: dict[str, float] = field(default_factory=dict)
+    """Time at which each entry was set, by the servers' clock."""
+    heard: dict[str, float] = field(default_factory=dict)
+    """Monotonic time of the last change of each key that the watch reported. Entries from before it may be old."""
+    current: bool = False
+    """Whether all entries are known, and each change is reported."""
+    completed: Callable[[], None] = lambda: None
+    """Called when all entries have been told."""
+    _stored: dict[str, StoredEntry] = field(default_factory=dict)
+    """Signed entries, to be opened again when other keys are trusted."""
+    _revisions: dict[str, int] = field(default_factory=dict)
+    """The servers' revision of each key since the watch began: a later answer may be an older one."""
+    _told: set[str] = field(default_factory=set)
+
+    def begins(self) -> None:
+        """Prepare for all entries. Servers that were set up anew or set back count from a lower revision."""
+        self.current = False
+        self._told, self._revisions = set(), {}
+
+    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
+        """Take the entry at a key.
+
+        :param live: it was set just now
+        """
+        self._told.add(key)
+        if not live and 0 < kept.at < self.set_at.get(key, 0.0):
+            self.heard.pop(key, None)  # servers that were set back: it is older than what was heard
+        self.take(key, kept)
+        if live and key in self.records:
+            self.heard[key] = time.monotonic()
+
+    def complete(self) -> None:
+        """Drop all keys that were not told."""
+        for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._told - self._revisions.keys():
+            self._put(gone, StoredEntry(0, None))
+        self.current = True
+        self.completed()
+
+    def take(self, key: str, kept: StoredEntry) -> None:
+        """Take the entry at a key, unless a newer one is known."""
+        if kept.revision >= self._revisions.get(key, 0):
+            self._revisions[key] = kept.revision
+            self._put(key, kept)
+
+    def _put(self, key: str, kept: StoredEntry) -> None:
+        if kept.data is None:
+            for by_key in (self.damaged, self.set_at, self.heard, self.records, self._stored):
+                by_key.pop(key, None)
+            return
+        if kept.at:
+            self.set_at[key] = kept.at
+        if self.trusted is not None:
+            before = self._stored.get(key)
+            self._stored[key] = kept
+            if before is not None and before.data == kept.data and key not in self.damaged:
+                return
+        self._open(key, kept.revision, kept.data)
+
+    def _open(self, key: str, revision: int, data: bytes) -> None:
+        self.damaged.pop(key, None)
+        try:
+            if self.trusted is None:
+                self.records[key] = revision, read(self.kind, data)
+            else:
+                signed = self.revisions.open(self.kind, self.name, key, data, self.trusted)
+                if signed.revision <= self.removed.get(key, 0):
+                    raise MomError("an operator has removed it")
+                self.records[key] = signed.revision, signed.record
+        except MomError as error:
+            self.records.pop(key, None)
+            self.damaged[key] = error.message
+
+    def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
+        """Trust these public keys, and try damaged records again: the clock may have been set."""
+        changed = keys != self.trusted or (removed or {}) != self.removed
+        again = [*self._stored] if changed else [key for key in self.damaged if key in self._stored]
+        self.trusted, self.removed = keys, removed or {}
+        for key in again:
+            kept = self._stored[key]
+            self._open(key, kept.revision, kept.data or b"")
+
+    def signed(self, key: str) -> str:
+        """Return the record at a key with its signature; empty if none counts."""
+        kept = self._stored.get(key)
+        return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
+
+    def get(self, key: str) -> Kind | None:
+        """Return the record at a key."""
+        return self.records[key][1] if key in self.records else None

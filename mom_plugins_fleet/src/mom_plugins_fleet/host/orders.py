@@ -1,0 +1,150 @@
+"""Orders of this host: which moves it accepts, and their progress."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from mom_core import MomError, printable
+from mom_kvm import Destination
+from mom_plugins_fleet.link import LinkError, Store
+from mom_plugins_fleet.records import AuthorizedKeys, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
+from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER
+
+BALANCE_SECONDS: Final = 300.0
+"""Least time between two guests that leave for balance, whatever a coordinator orders."""
+
+
+class HostOrders:
+    """Orders of one host, checked and followed. `moves` and `finish` are for other threads.
+
+    :param operators: the public keys of those who direct this host
+    :param accepts: why this host does not move that guest now; empty: it does; None: not known yet
+    """
+
+    def __init__(
+        self, host: str, operators: Collection[str], revisions: SeenRevisions, log: logging.Logger, accepts: Callable[[Move], str | None]
+    ) -> None:
+        self._host, self._operators, self._revisions, self._log, self._accepts = host, frozenset(operators), revisions, log, accepts
+        self._lock = threading.Lock()
+        self._results: dict[str, tuple[MoveState, str]] = {}
+        self._moves: Mapping[str, Move] = {}
+        self._written: Progress | None = None
+        self._balanced_at = float("-inf")
+        self.draining = False
+        """Whether all guests are to leave this host."""
+        self.balance = False
+        """Whether guests may leave it for balance."""
+
+    def moves(self) -> Mapping[str, Move]:
+        """Return the accepted moves that are not over, by guest id."""
+        with self._lock:
+            return {guest: move for guest, move in self._moves.items() if guest not in self._results}
+
+    def finish(self, guest: str, state: MoveState, error: str = "") -> None:
+        """Note that a move is over."""
+        with self._lock:
+            self._results[guest] = (state, error)
+
+    def reconnect(self) -> None:
+        """Write the progress anew: these may be other servers."""
+        self._written = None
+
+    async def read_member(self, store: Store) -> Member | None:
+        """Return this host's entry; None if it has none. Raises `LinkError`."""
+        kept = await store.read(ROSTER, self._host)
+        member = None
+        if kept.data is not None:
+            try:
+                member = self._revisions.open(Member, ROSTER, self._host, kept.data, self._operators).record
+            except MomError as error:
+                raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
+        self.draining, self.balance = member is not None and member.draining, member is not None and member.balance
+        return member
+
+    async def follow(self, store: Store, member: Member) -> bool:
+        """Read the orders, accept or refuse new moves, and write the progress. Return whether moves were accepted. Raises `LinkError`."""
+        kept = await store.read(ORDERS, self._host)
+        if kept.data is None:
+            return False
+        balanced_at = self._balanced_at
+        try:
+            authorized = await self._authorized(store)
+            orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, self._operators | {*authorized.keys}).record
+            before = self._revisions.moves
+            if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
+                member = await self.read_member(store) or member  # it may have been read before an operator drained the host
+            steps = [self._step(move, before, member, orders, authorized.removed) for move in orders.moves]
+            progress = tuple(step for step in steps if step is not None)
+            self._revisions.note(progress)
+        except MomError as error:
+            self._balanced_at = balanced_at  # nothing begins without a note on disk
+            raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
+        accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
+        has_new = self._take({move.guest: move for move in orders.moves if move.guest in accepted})
+        record = Progress(moves=progress)
+        if progress or record != self._written:  # written with each look: servers may have lost it
+            await store.put(PROGRESS, self._host, record.packed())
+            self._written = record
+        return has_new
+
+    async def _authorized(self, store: Store) -> AuthorizedKeys:
+        kept = await store.read(AUTHORIZED, COORDINATORS)
+        if kept.data is None:
+            return AuthorizedKeys()
+        return self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record
+
+    def _take(self, moves: Mapping[str, Move]) -> bool:
+        with self._lock:
+            has_new = bool(moves.keys() - self._moves.keys())
+            self._moves = moves
+            self._results = {guest: result for guest, result in self._results.items() if guest in moves}
+        return has_new
+
+    def _step(
+        self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
+    ) -> OrderProgress | None:
+        """Return the progress of a move; None if it cannot be judged yet. A move that is over never begins again."""
+        earlier = before.get((move.guest, move.order))
+        if earlier is None:
+            why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
+            if why is None:
+                return None
+            if why:
+                self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
+            return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
+        with self._lock:
+            result = self._results.get(move.guest)
+        if result is not None and earlier.state is MoveState.ACCEPTED:
+            return OrderProgress(move.guest, move.order, result[0], printable(result[1], 400))
+        return earlier
+
+    def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
+        """Return why no operator allows this destination; empty: one does. A coordinator's key may be stolen."""
+        try:
+            entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
+        except MomError as error:
+            return f"the entry of {move.to}: {shown(error)}"
+        target = entry.record
+        if entry.revision <= removed.get(move.to, 0):
+            return f"an operator has removed {move.to} from the fleet"
+        if target.group != member.group or target.cordoned or target.draining:
+            return f"no operator lets guests of this host go to {move.to}"
+        return "" if move.destination in (target.address, Destination.ANYWHERE) else f"the entry of {move.to} has another address"
+
+    def _why_stays(self, move: Move, member: Member) -> str | None:
+        """Return why a guest does not leave now; empty: it does; None: not known yet."""
+        if member.draining:
+            return self._accepts(move)
+        if not (member.balance and move.balance):
+            return "the host is not drained"
+        if time.monotonic() - self._balanced_at < BALANCE_SECONDS:
+            return f"another guest has left for balance within the last {BALANCE_SECONDS:g} s"
+        why = self._accepts(move)
+        if why == "":
+            self._balanced_at = time.monotonic()
+        return why
