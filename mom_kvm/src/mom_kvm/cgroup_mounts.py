@@ -37,7 +37,7 @@ def mounts_in(mountinfo: str) -> list[Mount]:
 
     A line is `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [more …] - TYPE SOURCE SUPEROPTIONS` (proc_pid_mountinfo(5)).
     """
-    found = []
+    mounts = []
     for line in mountinfo.split("\n"):  # the kernel writes blanks and line feeds in names as octal numbers, and no others
         before, dash, after = line.partition(" - ")
         words, kinds = before.split(" "), after.split(" ")
@@ -45,8 +45,8 @@ def mounts_in(mountinfo: str) -> list[Mount]:
             continue
         root, folder = (_OCTAL.sub(lambda match: chr(int(match[1], 8)), word) for word in words[3:5])
         controllers = [Hierarchies.UNIFIED] if kinds[0] == "cgroup2" else kinds[2].split(",")
-        found.append(Mount(frozenset(controllers), root, folder, "rw" in words[5].split(",") and "rw" in kinds[2].split(",")))
-    return found
+        mounts.append(Mount(frozenset(controllers), root, folder, "rw" in words[5].split(",") and "rw" in kinds[2].split(",")))
+    return mounts
 
 
 class Hierarchies:
@@ -142,7 +142,9 @@ def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
         return
     try:
         with os.scandir(folder) as entries:
-            names = sorted((one.name for one in entries if one.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name))
+            names = sorted(
+                (entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name)
+            )
     except OSError:  # it has gone
         return
     for name in names:

@@ -15,11 +15,11 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
     :param kind: of thing, such as `disk`
     """
-    known = {tune.name: tune for tune in tunes}
-    if name not in known:
-        has = f"; it has {', '.join(map(printable, known))}" if known else ""
+    by_name = {tune.name: tune for tune in tunes}
+    if name not in by_name:
+        has = f"; it has {', '.join(map(printable, by_name))}" if by_name else ""
         raise NotSupported(f"{guest} has no {kind} {printable(name)}{has}")
-    return known[name]
+    return by_name[name]
 
 
 def wanted_limits(guest: Entity, disk: str, disks: Sequence[DiskTune], limits: Mapping[str, int]) -> dict[str, int]:

@@ -106,12 +106,12 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
         text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
         cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
         yield Finding(Severity.OK, "huge pages", text, cure)
-    told_kib = [(as_number(fields.get(GuestField.HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
-    known = [(huge, held) for huge, held in told_kib if huge is not None and held]
-    if mode == NEVER or not known:
+    kib_of_guests = [(as_number(fields.get(GuestField.HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
+    sizes = [(huge, held) for huge, held in kib_of_guests if huge is not None and held]
+    if mode == NEVER or not sizes:
         return
-    share = 100 * min(1.0, sum(huge for huge, _ in known) / sum(held for _, held in known))
-    text = f"{share:.0f} % of the resident memory of {count_of(known)} is in transparent huge pages (the host's setting is {mode})"
+    share = 100 * min(1.0, sum(huge for huge, _ in sizes) / sum(held for _, held in sizes))
+    text = f"{share:.0f} % of the resident memory of {count_of(sizes)} is in transparent huge pages (the host's setting is {mode})"
     yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:

@@ -49,16 +49,16 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def _tightest(cls, folder: str, top: str, limit: str, current: str, spared: re.Pattern[bytes] | None = None) -> GroupLimit | None:
-        found: GroupLimit | None = None
+        tightest: GroupLimit | None = None
         for group in levels(folder, top):
             most, used = kib_in(f"{group}/{limit}"), kib_in(f"{group}/{current}")
             if most is None or used is None:  # "max", or not there
                 continue
             match = None if spared is None else spared.search(read_kernel_file(f"{group}/memory.stat"))
             one = cls(group, most, max(0, used - (int(match[1]) >> 10 if match else 0)))
-            if found is None or one.room < found.room:
-                found = one
-        return found
+            if tightest is None or one.room < tightest.room:
+                tightest = one
+        return tightest
 
 
 def levels(folder: str, top: str) -> Iterator[str]:

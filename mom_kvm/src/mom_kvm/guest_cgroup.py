@@ -44,15 +44,15 @@ def cgroups_of(process: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=1024)  # the file is read again and again, in case that a guest was moved, and hardly ever says anything else
 def _paths(content: bytes) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may hold any other break
-        _, _, rest = line.partition(":")
-        controllers, colon, path = rest.partition(":")
+        _, _, line_end = line.partition(":")
+        controllers, colon, path = line_end.partition(":")
         if not colon or not path.startswith("/") or controllers.startswith("name="):
             continue
         for controller in controllers.split(","):
-            found[controller] = path.removesuffix("/emulator").removesuffix("/libvirt")
-    return found
+            paths[controller] = path.removesuffix("/emulator").removesuffix("/libvirt")
+    return paths
 
 
 class Cgroups:
@@ -88,10 +88,12 @@ class Cgroups:
             return False
         if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
             return True
-        there = read_kernel_file(f"{folder}/cgroup.procs", _FILE_BYTES).split()
+        processes = read_kernel_file(f"{folder}/cgroup.procs", _FILE_BYTES).split()
         if _IN_POD.search(path) is None:
-            return there == [str(pid).encode()]
-        return len(there) <= _MOST_IN_CONTAINER and {int(one) for one in there if one.isdigit()}.intersection(guests) == {pid}
+            return processes == [str(pid).encode()]
+        return len(processes) <= _MOST_IN_CONTAINER and {int(process) for process in processes if process.isdigit()}.intersection(
+            guests
+        ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
         """Return the tightest memory limit of these groups, also where they are not the guest's own: the kernel kills in the

@@ -53,14 +53,14 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
     """Return a field as a number; `unknown` where it is none."""
-    known = as_number(fields.get(name))
-    return unknown if known is None else float(known)
+    number = as_number(fields.get(name))
+    return unknown if number is None else float(number)
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
     """Return a field of the host that counts pages, in KiB; `unknown` where it, or the size of the host's pages, is none."""
-    found = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
-    return unknown if math.isnan(found) else found
+    product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
+    return unknown if math.isnan(product) else product
 
 
 def taken_from(guest: Guest) -> float:
@@ -84,14 +84,14 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
 def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
     """Return why each guest is unhealthy, in the order of `snapshot.guests`: empty if it is well, None if its state is unknown."""
-    return [_unhealthy_reason(told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
+    return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
 _TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, GUARANTEE)
 
 
-def _unhealthy_reason(told: Sequence[float | None]) -> str | None:
-    size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = told
+def _unhealthy_reason(figures: Sequence[float | None]) -> str | None:
+    size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = figures
     if size is None or usable is None or age is None or age > STALE_SECONDS:
         return None
     if usable < HealthLimits.SHORT_KIB or usable < HealthLimits.SHORT_SHARE * size:

@@ -117,7 +117,7 @@ class HostSide:
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
         """Return the fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
         now = self._monotonic()
-        found = {}
+        rows = {}
         self._opens_until = now + _OPENING_SECONDS
         close = self._whose_turn()
         self._pids = {process.pid for process in self._processes.values()}
@@ -125,18 +125,18 @@ class HostSide:
         for uuid in uuids:
             process = self._processes.get(uuid)
             if process is not None and process.pid:
-                found[uuid] = self._fields_of(uuid, process, uuid in close, now)
+                rows[uuid] = self._fields_of(uuid, process, uuid in close, now)
         if self._has_huge_pages:
-            self._walk(found)
-        return found
+            self._walk(rows)
+        return rows
 
     @property
     def _has_huge_pages(self) -> bool:
         return self.huge_pages not in {NEVER, ""}
 
-    def _walk(self, found: Mapping[str, dict[str, Value]]) -> None:
+    def _walk(self, rows: Mapping[str, dict[str, Value]]) -> None:
         """Add memory in huge pages where no control group tells it."""
-        untold = [(fields, self._processes[uuid]) for uuid, fields in found.items() if fields and GuestField.HUGE_PAGES not in fields]
+        untold = [(fields, self._processes[uuid]) for uuid, fields in rows.items() if fields and GuestField.HUGE_PAGES not in fields]
         self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
         for fields, process in untold:
             if process.walk.kib is not None:
@@ -180,7 +180,7 @@ class HostSide:
         counters = self._cgroups.cpu(process.cgroups)
         process.group_used = process.group_used.until(counters.used, now)
         process.group_throttled = process.group_throttled.until(counters.throttled, now)
-        found = {
+        values = {
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,
             "host_ksm_profit": None if shared is None else shared.profit_kib,
@@ -190,4 +190,4 @@ class HostSide:
             "host_cgroup_cpu_usage": process.group_used.percent,
             "host_cgroup_throttled": process.group_throttled.percent,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}

@@ -69,7 +69,7 @@ class HugePageWalks:
             return
         due = [walk for walk, held in walks if now - walk.at >= _AGAIN_SECONDS and (held or 0) <= _LARGEST_KIB]
         began, spent = time.perf_counter(), 0.0
-        for walk in sorted(due, key=lambda one: one.at):
+        for walk in sorted(due, key=lambda candidate: candidate.at):
             walk.kib, walk.at = huge_kib(walk.folder), now
             spent = time.perf_counter() - began
             if spent > _WALKS_SECONDS:

@@ -35,15 +35,15 @@ def read_together(
 
     :param readers: names of controls, and what gives the values of all of them: by the ids of entities, by the names of the controls
     """
-    found: dict[Target, Value | HypervisorError] = {}
+    results: dict[Target, Value | HypervisorError] = {}
     for controls, read in readers:
         due = [target for target in targets if target.control in controls]
         try:
             values = read(list({target.entity.id: target.entity for target in due}.values())) if due else {}
-            found |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
+            results |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
         except HypervisorError as error:
-            found |= dict.fromkeys(due, error)
-    return found
+            results |= dict.fromkeys(due, error)
+    return results
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:

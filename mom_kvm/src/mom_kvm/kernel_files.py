@@ -211,9 +211,9 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
     """Return a process's id and start for mom-helper, by its folder in this host's /proc; None: it has ended."""
-    found = _PROCESS.fullmatch(str(process))
-    stat = ProcessStat.of(process) if found else None
-    return None if found is None or stat is None else (int(found[1]), stat.started)
+    match = _PROCESS.fullmatch(str(process))
+    stat = ProcessStat.of(process) if match else None
+    return None if match is None or stat is None else (int(match[1]), stat.started)
 
 
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
@@ -245,7 +245,7 @@ def cure_by_lines(declaration: str) -> str:
 def _declared(helper: Helper, path: Path | str) -> bool:
     """Tell whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
     try:
-        return any(one.name in {str(path), Path(path).name} for one in helper.declared())
+        return any(file.name in {str(path), Path(path).name} for file in helper.declared())
     except OSError:
         return False
 
@@ -280,13 +280,13 @@ def read_meminfo(root: Path) -> dict[str, int]:
     `SwapFree` is without what is in an area that is being switched off: the kernel counts that as free until it is over, which takes
     minutes (mm/swapfile.c, `si_swapinfo`), and nothing can be swapped there any more.
     """
-    found = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
-    total, free = found.get("SwapTotal", 0), found.get("SwapFree", 0)
+    lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
+    total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
     if total and free:
         used = sum(int(kib) for kib in _SWAP_AREA.findall(read_kernel_file(f"{root}/proc/swaps")))
         if used > total - free >= 0:
-            found["SwapFree"] = max(0, total - used)
-    return found
+            lines["SwapFree"] = max(0, total - used)
+    return lines
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:

@@ -162,13 +162,13 @@ class PluginOfGuests(Generic[H]):
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:
             return
-        told = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
+        reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
             # What it is stands in the hint: a guest that finds a new lie each time must not make a new problem each time.
             hint = f"its balloon driver is broken, or lies: {', '.join(names)}"
-            told.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
-        told += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
-        for uuid, message, hint in told:
+            reports.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
+        reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
+        for uuid, message, hint in reports:
             if uuid in snapshot.guests:
                 yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
 
@@ -178,13 +178,13 @@ class PluginOfGuests(Generic[H]):
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Return statistics periods."""
         own = self._ours(hypervisor)
-        found: dict[Target, Value | HypervisorError] = {}
+        periods: dict[Target, Value | HypervisorError] = {}
         for target in targets:
             try:
-                found[target] = own.stats_period(target.entity)
+                periods[target] = own.stats_period(target.entity)
             except HypervisorError as error:
-                found[target] = error
-        return found
+                periods[target] = error
+        return periods
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:

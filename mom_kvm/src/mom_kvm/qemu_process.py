@@ -32,8 +32,8 @@ def times_of(process: str) -> ProcessStat | None:
 
     :param process: its folder in /proc
     """
-    found = ProcessStat.of(process)
-    return None if found is None or found.state in {"Z", "X"} else found
+    stat = ProcessStat.of(process)
+    return None if stat is None or stat.state in {"Z", "X"} else stat
 
 
 def swapped_kib(process: str) -> int | None:
@@ -67,9 +67,9 @@ def largest_kib(process: str, host_kib: int | None) -> int:
 
 
 def _kib(content: bytes, name: bytes) -> int | None:
-    _, found, after = content.partition(b"\n" + name + b":")
+    _, separator, after = content.partition(b"\n" + name + b":")
     word = after.split(None, 1)[:1]
-    return int(word[0]) if found and word and word[0].isdigit() else None
+    return int(word[0]) if separator and word and word[0].isdigit() else None
 
 
 class MergedPages:

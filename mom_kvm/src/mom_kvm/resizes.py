@@ -43,8 +43,8 @@ class Resizes:
     def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
         """Expect the events of mom's own resizing of this guest, which has `size_kib` now."""
         now = self._monotonic()
-        known = target_kib if size_kib is None else size_kib
-        low, high = min(known, target_kib), max(known, target_kib)
+        size = target_kib if size_kib is None else size_kib
+        low, high = min(size, target_kib), max(size, target_kib)
         with self._lock:
             before = self._resizes.get(guest)
             if before is not None and now - before.since < _OVERLAP_SECONDS:

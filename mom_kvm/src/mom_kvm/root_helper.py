@@ -107,29 +107,29 @@ class Helper:
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
         """Write to files of guests' control groups; what kept each from being written, `PermissionError` likewise. None: it was written.
 
-        Many orders are one message: to send each takes longer than to follow it.
+        Many orders share one message: sending an order takes longer than following it.
         """
-        found: list[OSError | None] = [None] * len(values)
+        errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
             with self._turn():
                 for first in range(0, len(values), orders.MOST_AT_ONCE):
-                    self._set_several(first, values[first : first + orders.MOST_AT_ONCE], found)
+                    self._set_several(first, values[first : first + orders.MOST_AT_ONCE], errors)
         except OSError as error:  # no answer: one more wait for each of the others would end in the same
-            found[first:] = [one or error for one in found[first:]]
-        return found
+            errors[first:] = [failure or error for failure in errors[first:]]
+        return errors
 
-    def _set_several(self, first: int, values: Sequence[GroupValue], found: list[OSError | None]) -> None:
+    def _set_several(self, first: int, values: Sequence[GroupValue], errors: list[OSError | None]) -> None:
         """Return the values that fit into one message, from `first` on. Raises `OSError` without an answer."""
-        asked: dict[int, bytes] = {}
+        messages: dict[int, bytes] = {}
         self._list()  # what is raised below is about one value
         for index, value in enumerate(values, first):
             try:
-                asked[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)
+                messages[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)
             except OSError as error:
-                found[index] = error
-        for answer in self._exchange(asked)[0] if asked else ():
-            found[answer.id] = _refusal(answer) if answer.error else None
+                errors[index] = error
+        for answer in self._exchange(messages)[0] if messages else ():
+            errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """Return a descriptor of a file in a guest's folder in /proc, such as `smaps_rollup`. Raises `PermissionError`."""
@@ -155,16 +155,16 @@ class Helper:
 
     def taker(self) -> socket.socket:
         """Return a new connection to a process that reclaims guests' memory: `mom_helper.orders` has its orders."""
-        one = Helper(self._path)
+        helper = Helper(self._path)
         try:
-            one._ask(Order(OrderNumber.STEP_BACK))
-            connection = one._connection
+            helper._ask(Order(OrderNumber.STEP_BACK))
+            connection = helper._connection
             assert connection is not None  # noqa: S101  # the order was answered
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", 0, 0))
             return connection
         except OSError:
-            one._close()
+            helper._close()
             raise
 
     def put_back(self) -> int:
@@ -197,14 +197,14 @@ class Helper:
         if self._connection is None:
             self._connect()
         if self._declared is None:
-            found: dict[str, tuple[int, DeclaredFile]] = {}
+            files: dict[str, tuple[int, DeclaredFile]] = {}
             with suppress(FileNotFoundError):  # after the last
                 for number in range(_MOST_DECLARED):
                     answer, text, _ = self._ask(Order(OrderNumber.LIST, a=number))
                     name, _, values = text.decode(errors="surrogateescape").partition("\n")
                     choices = tuple(int(word) for word in values.split() if word != "max")
-                    found[name] = number, DeclaredFile(name, answer.a, answer.b, choices, values == "max")
-            self._declared = found
+                    files[name] = number, DeclaredFile(name, answer.a, answer.b, choices, values == "max")
+            self._declared = files
         return self._declared
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
@@ -213,17 +213,17 @@ class Helper:
         (answer,), text, received = self._exchange({self._id: _packed(*order._replace(id=self._id))}, *descriptors)
         if not answer.error:
             return answer, text, received
-        for one in received:
-            os.close(one)
+        for descriptor in received:
+            os.close(descriptor)
         raise _refusal(answer)
 
-    def _exchange(self, asked: Mapping[int, bytes], *descriptors: int) -> tuple[Sequence[Answer], bytes, list[int]]:
+    def _exchange(self, messages: Mapping[int, bytes], *descriptors: int) -> tuple[Sequence[Answer], bytes, list[int]]:
         """Send orders, by their ids, in one message: the answers, and the text and descriptors that came with them. Raises `OSError`."""
         if self._connection is None:
             self._connect()
         connection = self._connection
         assert connection is not None  # noqa: S101  # it was made
-        message = b"".join(asked.values())
+        message = b"".join(messages.values())
         try:
             if descriptors:
                 socket.send_fds(connection, [message], list(descriptors))
@@ -235,10 +235,10 @@ class Helper:
             answers = [Answer(*words) for words in orders.ORDER.iter_unpack(reply[: len(message)])]
         except (OSError, struct.error) as error:
             raise self._failure(error) from error
-        if [answer.id for answer in answers] == list(asked):
+        if [answer.id for answer in answers] == list(messages):
             return answers, reply[len(message) :], received
-        for one in received:
-            os.close(one)
+        for descriptor in received:
+            os.close(descriptor)
         self._close()
         raise OSError(errno.EPROTO, "mom-helper answered something else")
 

@@ -159,8 +159,8 @@ class RunSummary:
             self.applied += outcome.status is Status.APPLIED
             self.failed += outcome.status is Status.FAILED
         self.problems += len(report.problems)
-        lost = [one for one in self.problems_of_decisions(report) if one.severity is Severity.ERROR]
-        for text in {f"{one.source}: {one.message}" for one in lost}:
+        lost = [problem for problem in self.problems_of_decisions(report) if problem.severity is Severity.ERROR]
+        for text in {f"{problem.source}: {problem.message}" for problem in lost}:
             if len(self.failures) < SHOWN_FAILURES or text in self.failures:
                 self.failures[text] = self.failures.get(text, 0) + 1
         for guest in snapshot.guests.values():
@@ -171,7 +171,7 @@ class RunSummary:
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
         """Return problems of policies, and of plugins that could not decide; other problems are the host's."""
-        return [one for one in report.problems if one.source.line > 0 or one.message.startswith(DECIDING)]
+        return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(DECIDING)]
 
     @property
     def work_done(self) -> float:
@@ -200,7 +200,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Yield a line for each figure, with a column for each run, below the runs' names."""
+        """Return a line for each figure, with a column for each run, below the runs' names."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -210,7 +210,7 @@ class RunSummary:
         return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
 
     def failure_lines(self) -> list[str]:
-        """Yield how policies failed."""
+        """Return how policies failed."""
         return [
             f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and what it decides is lost there: {printable(text, 300)}"
             for text, count in self.failures.items()
@@ -225,15 +225,15 @@ class RunSummary:
         rows = [
             (
                 name,
-                str(len(one.guests)),
-                gib(one.sold / seconds),
-                f"{100 * one.had / one.known:.0f} %" if one.known else "unknown",
-                "unknown" if math.isinf(one.least) else f"{100 * one.least:.0f} %",
-                f"{one.broken_seconds:.0f} s",
-                f"{100 * one.work_done:.2f} %",
-                str(int(sum(one.killed.values()))) if one.killed else "unknown",
+                str(len(summary.guests)),
+                gib(summary.sold / seconds),
+                f"{100 * summary.had / summary.known:.0f} %" if summary.known else "unknown",
+                "unknown" if math.isinf(summary.least) else f"{100 * summary.least:.0f} %",
+                f"{summary.broken_seconds:.0f} s",
+                f"{100 * summary.work_done:.2f} %",
+                str(int(sum(summary.killed.values()))) if summary.killed else "unknown",
             )
-            for name, one in sorted(self.classes.items(), key=lambda item: -item[1].least)
+            for name, summary in sorted(self.classes.items(), key=lambda item: -item[1].least)
         ]
         return [heads, *rows]
 
@@ -241,7 +241,7 @@ class RunSummary:
         """Return the sums for a program, in the attributes' units."""
         seconds = self.seconds or 1.0
         return {
-            **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
+            **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),
             **{name: getattr(self, name) for name in _AS_THEY_ARE},
             "reclaimed_kib": self.reclaimed.mean,
             "most_reclaimed_kib": self.reclaimed.most,

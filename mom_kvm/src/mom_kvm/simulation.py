@@ -132,8 +132,8 @@ def _named_as_given(folder: Path) -> Iterator[None]:
     try:
         yield
     except PluginError as error:
-        for one in (error, *error.errors):
-            one.message = one.message.replace(f"{folder}/", "")
+        for problem in (error, *error.errors):
+            problem.message = problem.message.replace(f"{folder}/", "")
         raise
 
 

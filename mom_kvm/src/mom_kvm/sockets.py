@@ -188,10 +188,10 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
 
 def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
     """Give these groups what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
-    owner, shared, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
+    owner, shared, world = mode >> 6 & 7, mode >> 3 & 7, mode & 7
     named = [(_GROUP, shared, group) for group in sorted(set(groups))]
     entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), *named, (_MASK, shared, _NO_ID)]
-    packed = (_ACL_ENTRY.pack(*entry) for entry in (*entries, (_OTHERS, others, _NO_ID)))
+    packed = (_ACL_ENTRY.pack(*entry) for entry in (*entries, (_OTHERS, world, _NO_ID)))
     try:
         os.setxattr(path, _ACL, _ACL_HEAD.pack(_ACL_VERSION) + b"".join(packed))
     except OSError as error:
@@ -202,8 +202,8 @@ def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
 
 def _listen_at_port(address: Address, *, ours: bool) -> Listener:
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, where = found[0]
+        addresses = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = addresses[0]
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
         raise MomError(f"cannot listen on {address}: {error.strerror or error}", hint="write an address of this host") from error
@@ -216,8 +216,8 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
         sock.close()
         if error.errno == errno.EADDRINUSE and ours:
             raise OccupiedByOurselvesError from None
-        taken = "another program listens there, or this mom until it is restarted"
-        hint = taken if error.errno == errno.EADDRINUSE else "write an address of this host"
+        message = "another program listens there, or this mom until it is restarted"
+        hint = message if error.errno == errno.EADDRINUSE else "write an address of this host"
         raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
     return Listener(sock)
 
@@ -235,12 +235,12 @@ def _advice(path: Path, error: OSError) -> str:
 def _free(path: Path) -> None:
     """Remove a socket that no program serves any more, so that the path can be bound. Nothing to do where nothing stands."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return
     except OSError as error:
         raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
-    if not stat.S_ISSOCK(found.st_mode):
+    if not stat.S_ISSOCK(status.st_mode):
         raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
         knock.settimeout(KNOCK_SECONDS)
@@ -255,8 +255,8 @@ def _free(path: Path) -> None:
             holder = 0  # a full queue, and so a program whose queue it is
         except OSError as error:
             if error.errno == errno.EPROTOTYPE:
-                what = f"{path} is there already and is a socket of another kind; it stays as it is"
-                raise MomError(what, hint="remove it, or listen elsewhere") from error
+                message = f"{path} is there already and is a socket of another kind; it stays as it is"
+                raise MomError(message, hint="remove it, or listen elsewhere") from error
             raise MomError(f"cannot find out whether another process serves {path}: {error.strerror}", hint=_advice(path, error)) from error
         else:
             holder = PeerCredentials.of(knock).process
@@ -270,6 +270,6 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
     if path is None:
         return None
     with contextlib.suppress(OSError):
-        found = path.lstat()
-        return found.st_dev, found.st_ino
+        status = path.lstat()
+        return status.st_dev, status.st_ino
     return None

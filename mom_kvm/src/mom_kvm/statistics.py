@@ -156,8 +156,8 @@ def _next_reading(
     record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
 ) -> Reading:
     """Return the next reading, without CPU time, size and maximum."""
-    told = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
-    looked = told if updated is None else monotonic
+    looked_before = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
+    looked = looked_before if updated is None else monotonic
     if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # nothing new
         return previous._replace(looked=looked)
     if not updated:
@@ -169,29 +169,29 @@ def _next_reading(
         rebooted = monotonic if _count_anew(previous.counters, counters) else previous.rebooted
         rates, leaps = _rates(previous.counters, counters, updated - previous.updated)
         lies += leaps
-    age_then = _age_at_first_sight(wall - updated, told, monotonic)
+    age_then = _age_at_first_sight(wall - updated, looked_before, monotonic)
     rejected = len(lies) + (previous.rejected if previous else 0)
     return Reading(looked, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected, rebooted=rebooted)
 
 
-def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> float:
+def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
     """Return how old new statistics are when they are first seen.
 
-    What was not there when the guest last told is no older than that, whatever the wall clock says: it may have jumped, or be another
-    machine's. Only what a guest tells first of all has to be believed by it, and statistics from the future are infinitely old then.
+    New statistics are no older than the last record, whatever the wall clock says: it may have jumped, or be another machine's.
+    Only the first statistics depend on it; statistics from the future are infinitely old then.
 
     :param age: by the wall clock
-    :param told: when the guest last told, in monotonic seconds; None: never
+    :param looked_before: monotonic seconds of the last record with a time; None: never
     """
-    if told is not None:
-        return min(max(age, 0.0), max(0.0, monotonic - told))
+    if looked_before is not None:
+        return min(max(age, 0.0), max(0.0, monotonic - looked_before))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     """Tell whether the guest's kernel was started anew between these. One counter alone may have come to its end, and begin again."""
-    both = before.keys() & after.keys()
-    return any(after[name] < before[name] for name in both) and not any(after[name] > before[name] for name in both)
+    names = before.keys() & after.keys()
+    return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
 
 def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -209,19 +209,19 @@ def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tu
     While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
     """
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
-    known: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     lies: tuple[str, ...] = ()
     for name, _, _, key in MEMORY:
         value = record.get(key)
         if value is None or value == _ALL_ONES:
             continue
         if type(value) is int and 0 <= value <= limit:
-            known[name] = value
+            values[name] = value
             if name == "mem_available":
                 limit = value
         else:
             lies += (name,)
-    return known, lies
+    return values, lies
 
 
 def _number(record: Record, key: str) -> int | None:

@@ -215,24 +215,24 @@ class GuestWatch:
 
     def follow(self, report: Report) -> None:
         """Watch the guests that have less than their maximum, or were just asked for less, after a cycle."""
-        applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED)
-        asked = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
+        applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
+        targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
         with self._lock:
             self._pressed = state is not None and state != STATE_HIGH
             before, self._watched = self._watched, {}
             for guest in report.snapshot.guests.values():
                 seen = _memory(guest.fields)
-                if seen is None or not _can_be_helped(guest, seen, asked.get(guest.id)):
+                if seen is None or not _can_be_helped(guest, seen, targets.get(guest.id)):
                     continue
-                known, expected = before.get(guest.id), _expected(seen, asked.get(guest.id))
-                if known is None or known.incarnation != guest.incarnation:
-                    known = _Watched(guest.name, guest.incarnation, seen, expected)
-                known.seen, known.expected, known.asked = seen, expected, False
-                target = as_number(asked.get(guest.id, guest.fields.get(GuestField.BALLOON)))
+                watched, expected = before.get(guest.id), _expected(seen, targets.get(guest.id))
+                if watched is None or watched.incarnation != guest.incarnation:
+                    watched = _Watched(guest.name, guest.incarnation, seen, expected)
+                watched.seen, watched.expected, watched.asked = seen, expected, False
+                target = as_number(targets.get(guest.id, guest.fields.get(GuestField.BALLOON)))
                 if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
-                    known.owes = target if target < seen.size - TAKEN_KIB else None
-                self._watched[guest.id] = known
+                    watched.owes = target if target < seen.size - TAKEN_KIB else None
+                self._watched[guest.id] = watched
             if self._watched:
                 self._some.set()
             elif not self._stopping.is_set():
@@ -240,12 +240,12 @@ class GuestWatch:
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
         """Return the KiB that will be usable soon in these guests, by id, where that is less than now. A guest that was started anew
-        since the last cycle has none: what is known is of the start before."""
+        since the last cycle has none: its last forecast is of the start before."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
-        known = ((guest.id, made.get((guest.id, guest.incarnation))) for guest in guests)
-        return {uuid: soon[1] for uuid, soon in known if soon is not None and now - soon[0] <= _SOON_SECONDS}
+        pairs = ((guest.id, made.get((guest.id, guest.incarnation))) for guest in guests)
+        return {uuid: soon[1] for uuid, soon in pairs if soon is not None and now - soon[0] <= _SOON_SECONDS}
 
     def look(self) -> float:
         """Look once, and wake the engine if need be; seconds until the next look."""
@@ -334,12 +334,12 @@ def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 
 
-def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
+def _can_be_helped(guest: Guest, seen: WatchedMemory, target: Value) -> bool:
     """Tell whether the guest could get memory back."""
     maximum = guest.number("balloon_max")
     if maximum is None or {"*", GuestField.BALLOON} & guest.blocked.keys():
         return False
-    size = min(seen.size, as_number(asked) or seen.size)
+    size = min(seen.size, as_number(target) or seen.size)
     return maximum - size >= TAKEN_KIB
 
 

@@ -50,15 +50,15 @@ class GuestPlatform(Protocol):
 
 def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
     """Return the properties that a guest has from its platform, with its tags: texts, and lists of texts."""
-    found: dict[str, str | list[str]] = {}
+    texts: dict[str, str | list[str]] = {}
     for name, value in guest.properties.items():
         if name in _OTHERS:
             continue
         if isinstance(value, str):
-            found[name] = value
+            texts[name] = value
         elif isinstance(value, list | tuple):
-            found[name] = [one for one in value if isinstance(one, str)]
-    return found
+            texts[name] = [text for text in value if isinstance(text, str)]
+    return texts
 
 
 class PlatformProperties:
@@ -80,15 +80,15 @@ class PlatformProperties:
 
     def of(self, description: GuestDescription) -> dict[str, str]:
         """Return the properties by name; raise nothing."""
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for platform in self._context.services(GuestPlatform):
             try:
                 for name, text in platform.properties(description).items():
-                    if self._is_property(name, text) and len(found) < MOST_PROPERTIES:
-                        found.setdefault(name, text.strip()[:LONGEST_TEXT].encode("utf-8", "replace").decode())
+                    if self._is_property(name, text) and len(texts) < MOST_PROPERTIES:
+                        texts.setdefault(name, text.strip()[:LONGEST_TEXT].encode("utf-8", "replace").decode())
             except Exception as error:  # noqa: BLE001  # another plugin's code, which reads what a guest's owner may have written
                 self._tell(f"a platform cannot read a guest's description: {type(error).__name__}: {printable(str(error), 200)}")
-        return found
+        return texts
 
     def _is_property(self, name: object, text: object) -> bool:
         if not isinstance(name, str) or not isinstance(text, str) or not GuestPattern.is_property(name) or name in RESERVED:
