@@ -37,15 +37,15 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
     :param file: one policy, which gets the name `50_main_`
     :param limits: how long a file may be
     """
-    found = Texts()
+    result = Texts()
     longest = 4 * limits.text  # bytes: UTF-8 has up to four for a character
-    if directory is not None and _ours(directory, found.problems):
-        for path in _listed(directory, found.problems):
-            if _ours(path, found.problems):
-                _read(path, path.name.partition(SUFFIX)[0], found, longest)
-    if file is not None and _ours(file, found.problems):
-        _read(file, SINGLE, found, longest)
-    return found
+    if directory is not None and _ours(directory, result.problems):
+        for path in _listed(directory, result.problems):
+            if _ours(path, result.problems):
+                _read(path, path.name.partition(SUFFIX)[0], result, longest)
+    if file is not None and _ours(file, result.problems):
+        _read(file, SINGLE, result, longest)
+    return result
 
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
@@ -68,12 +68,12 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
     :param longest: bytes that one file may have
     """
-    found = Texts()
+    result = Texts()
     for path in paths:
-        for file in files_in(path, found.problems, SUFFIX):
+        for file in files_in(path, result.problems, SUFFIX):
             name = (file.name.partition(SUFFIX)[0] if file.name.endswith(SUFFIX) else "") or file.name
-            _read(file, name, found, longest)
-    return found
+            _read(file, name, result, longest)
+    return result
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:

@@ -46,7 +46,7 @@ def fields_of(name: str, by: str, one: ServiceClass, maximum_kib: float | None) 
     :param by: who says that it is of it
     :param maximum_kib: the most memory that the guest can have, as far as it is known
     """
-    found: dict[str, Value] = {
+    result: dict[str, Value] = {
         "sla_class": name,
         "sla_class_by": by,
         "mem_guarantee_share": one.guarantee.share,
@@ -59,7 +59,7 @@ def fields_of(name: str, by: str, one: ServiceClass, maximum_kib: float | None) 
     }
     guarantee = one.guarantee.kib_of(maximum_kib)
     if guarantee is not None:
-        found["mem_guarantee"] = math.ceil(guarantee)
+        result["mem_guarantee"] = math.ceil(guarantee)
     if one.may_leave:
-        found["leave_warning"], found["comes_back"] = one.warning, int(one.comes_back)
-    return found
+        result["leave_warning"], result["comes_back"] = one.warning, int(one.comes_back)
+    return result

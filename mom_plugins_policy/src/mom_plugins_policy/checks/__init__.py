@@ -39,16 +39,16 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
 
 def check_policy(policy: Policy) -> list[PolicyProblem]:
     """Everything about policies that are compiled already."""
-    declarations, found = _last.get(policy.code, (None, None))
-    if found is None or declarations is not policy.declarations:
+    declarations, result = _last.get(policy.code, (None, None))
+    if result is None or declarations is not policy.declarations:
         names = survey(policy.program)
         walk = Walk(policy.program, policy.declarations, names.tested)
         walk.walk()
         if names.notes_known:
             walk.declared.unset_notes(names.noted)
-        found = sorted([*walk.remarks.values(), *remarks_on_names(names), *_remarks_on_nothing(policy)])
-        _last[policy.code] = (policy.declarations, found)
-    return list(found)
+        result = sorted([*walk.remarks.values(), *remarks_on_names(names), *_remarks_on_nothing(policy)])
+        _last[policy.code] = (policy.declarations, result)
+    return list(result)
 
 
 def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:

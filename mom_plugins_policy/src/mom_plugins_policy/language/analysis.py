@@ -80,18 +80,18 @@ class Program:
 
     def assigned_in(self, form: Form) -> set[str]:
         """Return the names that evaluating a form may assign with `set`."""
-        found: set[str] = set()
+        result: set[str] = set()
         called: list[str] = []
         for item in all_in([form] if self.assigned else []):
             roles = self.roles.get(item.index)
             if roles is not None and roles.assigned:
-                found.add(roles.assigned)
+                result.add(roles.assigned)
             elif item.items and item.items[0].name in self.definitions:
                 called.append(item.items[0].name)
         for name in self.reached(called):
             for definition in self.definitions[name]:
-                found |= definition.assigned
-        return found
+                result |= definition.assigned
+        return result
 
     def reached(self, names: Iterable[str]) -> Iterator[str]:
         """Yield the functions of these names, and all that they call."""
@@ -117,19 +117,19 @@ class Program:
     def _find_changing(self) -> set[str]:
         """Return the functions whose bodies, or what they call, do so."""
         callers: dict[str, list[str]] = {}
-        found: set[str] = set()
+        result: set[str] = set()
         for definition in self.functions():
             for item in all_in([definition.body]):
                 if self._does(item):
-                    found.add(definition.name)
+                    result.add(definition.name)
                 elif _head(item) in self.definitions:
                     callers.setdefault(_head(item), []).append(definition.name)
-        todo = [*found]
+        todo = [*result]
         while todo:
-            new = {*callers.pop(todo.pop(), ())} - found
-            found |= new
+            new = {*callers.pop(todo.pop(), ())} - result
+            result |= new
             todo += new
-        return found
+        return result
 
 
 def _head(form: Form) -> str:

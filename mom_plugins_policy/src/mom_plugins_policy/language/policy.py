@@ -56,7 +56,7 @@ class Result:
     def decisions(self) -> Sequence[Decision]:
         """The decisions that may be applied: the last request per control and entity, without those of guests of which a step failed."""
         run, policy = self.run, self.policy
-        found: list[Decision] = []
+        result: list[Decision] = []
         reasons: dict[int, _Reason] = {}
         for control, requests in run.controls.items():
             if not isinstance(control, str) or not requests:
@@ -72,9 +72,9 @@ class Result:
                     reasons[site] = self._reason(self.compiled.sites[site].form)
                 source = reasons[site].source
                 reason = reasons[site].of(identity, self.run.snapshot)
-                found.append(Decision(entity.entity, control, int(value) if whole else value, reason, source))
-        found.extend(self._disk_requests())
-        return tuple(found)
+                result.append(Decision(entity.entity, control, int(value) if whole else value, reason, source))
+        result.extend(self._disk_requests())
+        return tuple(result)
 
     def _reason(self, form: Form) -> _Reason:
         return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))

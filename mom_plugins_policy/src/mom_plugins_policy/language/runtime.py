@@ -285,15 +285,15 @@ class Evaluation:
         if site.codes is None:
             site.codes = [(abridged(form, 30), compile(text, self._code.filename, "eval")) for form, text in site.operands]
         known = frames[-1][0].f_locals
-        found: list[str] = []
+        result: list[str] = []
         for shown, code in site.codes:
             needed = {name: known[name] for name in code.co_names if name in known}
             try:
                 value = eval(code, self._code.namespace, needed)  # noqa: S307  # generated code, on the values that the failing code had
             except Exception:  # noqa: BLE001, S112  # a message may lack a value, nothing more
                 continue
-            found.append(f"{shown} is {show(value)}")
-        return tuple(found)
+            result.append(f"{shown} is {show(value)}")
+        return tuple(result)
 
     # --- values ----------------------------------------------------------------------------------------------------------------
 
@@ -408,12 +408,12 @@ class Evaluation:
 
     def attribute(self, value: Any_, name: str) -> Any_:
         """`a.b`, for a value that is only known now."""
-        found = self._attribute(value, name)
-        if found is UNBOUND:
+        result = self._attribute(value, name)
+        if result is UNBOUND:
             raise Trouble("undefined-symbol", f"{show(value)} has no {name}")
-        if found.__class__ is Function:
+        if result.__class__ is Function:
             self.build(_FUNCTION)
-        return found
+        return result
 
     def _attribute(self, value: Any_, name: str) -> Any_:
         kind = value.__class__
@@ -583,9 +583,9 @@ class Evaluation:
 
     def recalled(self, name: str) -> dict[str, Any_]:
         """Return the values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
-        found = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
-        self._recalled[name] = found
-        return found
+        result = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
+        self._recalled[name] = result
+        return result
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """`Recall`."""

@@ -46,15 +46,15 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
     except OSError as error:
         raise _refused(directory, f"cannot be listed: {error.strerror}", "it has to be a folder that mom's user can read") from error
     _refuse_untrusted(directory)
-    found, problems = list[PythonPolicy](), list[ConfigProblem]()
+    result, problems = list[PythonPolicy](), list[ConfigProblem]()
     for path in paths:
         try:
-            found.append(_loaded(path))
+            result.append(_loaded(path))
         except ConfigError as error:
             problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    return found
+    return result
 
 
 def _refuse_untrusted(path: Path) -> None:

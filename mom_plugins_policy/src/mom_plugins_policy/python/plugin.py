@@ -54,13 +54,13 @@ class PypolicyPlugin:
         """Return the decisions of the policies, one after the other, and what went wrong in them."""
         known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
-        found = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, known, until))]
+        result = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, known, until))]
         for identity in self._notes.keep(known.notes):
             guest = snapshot.guests.get(identity)
             most = f"{NoteStore.LARGEST >> 20} MiB"
             message = f"what is noted here is not kept, and what was noted before stays: all notes together have more than {most}"
-            found.append(Problem(Source(self._context.name), message, guest.entity if guest else None, hint="note less, or delete notes"))
-        return found
+            result.append(Problem(Source(self._context.name), message, guest.entity if guest else None, hint="note less, or delete notes"))
+        return result
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:

@@ -41,15 +41,15 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
     """Yield the tokens of a policy and its comments, each behind the white space before it."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
-    while (found := TOKEN.match(text, position)) is not None:
-        if found.lastgroup != "skip":
-            yield space, found.group()
+    while (match := TOKEN.match(text, position)) is not None:
+        if match.lastgroup != "skip":
+            yield space, match.group()
             space = ""
-        for part in _SKIPPED.finditer(text, position, found.end()) if found.lastgroup == "skip" else ():
+        for part in _SKIPPED.finditer(text, position, match.end()) if match.lastgroup == "skip" else ():
             if part[1]:
                 yield space, part[1].rstrip()
             space = "" if part[1] else part.group()
-        position = found.end()
+        position = match.end()
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -147,10 +147,10 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 def fields_in(taken: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
     """Return the fields that occur in a snapshot, each with the first one that has it."""
-    found: dict[tuple[Scope, str], Host | Guest] = {}
+    result: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [taken.host, *taken.guests.values()]
     for entity in entities:
         scope = entity.entity.scope
         for name in entity.fields:
-            found.setdefault((scope, name), entity)
-    return found
+            result.setdefault((scope, name), entity)
+    return result

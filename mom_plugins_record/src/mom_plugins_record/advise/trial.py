@@ -145,9 +145,9 @@ class Trials:
             for problem in report.problems:
                 if problem.source.name == CLASSES and problem.entity is not None and problem.entity.name.startswith(f"{NAME}-"):
                     raise MomError(problem.message.partition(", which")[0], hint=problem.hint)
-            found = run.add(report, before)
-            if found:
-                return found
+            result = run.add(report, before)
+            if result:
+                return result
         self.sold[count] = min(run.sold, self.sold.get(count, run.sold))
         return "" if before is None else run.slowed_down(before)
 

@@ -169,10 +169,10 @@ class HalfCurve:
     @classmethod
     def from_bytes(cls, halves: bytes) -> HalfCurve:
         """As `to_bytes` gave it."""
-        found = array("H", halves)
+        result = array("H", halves)
         if sys.byteorder == "big":
-            found.byteswap()
-        return cls(found)
+            result.byteswap()
+        return cls(result)
 
     def to_bytes(self) -> bytes:
         """Two bytes for each number, the lower one first."""
@@ -367,14 +367,14 @@ class GuestDays:
             left = _weighed(mixed, said[-1].lefts)
         else:
             last, mixed, left = index - 1, self._mixed(), 0.0
-        found = []
+        result = []
         for item in range(index, index + count):
             later = max(1, item - last)
             usual = self._season(item, mixed)
             middle = usual + self._stays(later) * left
             margin = self.margin if later == 1 else self.margin * math.sqrt(min(later, HOUR_SLOTS))
-            found.append(SlotExpected(usual, middle, middle + self.excess_of(item), margin))
-        return found
+            result.append(SlotExpected(usual, middle, middle + self.excess_of(item), margin))
+        return result
 
     def excess_of(self, index: int) -> float:
         """Return how much more than in the middle it uses at most within this slot."""

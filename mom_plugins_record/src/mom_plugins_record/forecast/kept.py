@@ -82,18 +82,18 @@ class KeptKind(Generic[Content]):
         :param calendar: leave out what was learned by another one; None: of a folder, what is not of the first one's
         :raises MomError: there is nothing, a file is damaged, or cannot be read
         """
-        found: Content | None = None
+        result: Content | None = None
         for file in (path / self.file, path / self.learned) if is_folder(path) else (path,):
             content = StateFile(file, self.what, self.form, loss=self.loss, sets_aside=False).look()
             if content is None or (calendar is not None and not content.calendar.same_as(calendar)):
                 continue
-            if found is None:
-                found, calendar = content, content.calendar
+            if result is None:
+                result, calendar = content, content.calendar
             else:
-                self.merge(found, content)
-        if found is None:
+                self.merge(result, content)
+        if result is None:
             raise MomError(f"{self.nothing} in {path} yet", hint=self.hint)
-        return found
+        return result
 
 
 def is_folder(path: Path) -> bool:

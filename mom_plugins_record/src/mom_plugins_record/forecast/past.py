@@ -188,7 +188,7 @@ def past_from(content: Any) -> HostPast:
     total, promisable = (None if (kib := content[name]) is None else _kib(kib) for name in ("host_kib", "promisable_kib"))
     if not isinstance(content["host"], str) or len(content["guests"]) > MOST_GUESTS:
         raise ValueError("the host has no name, or too many guests")
-    found = HostPast({}, content["host"][:LONGEST_NAME], total, promisable, calendar_of(content))
+    result = HostPast({}, content["host"][:LONGEST_NAME], total, promisable, calendar_of(content))
     for identity, name, ordinals, sold, text in content["guests"]:
         if not isinstance(identity, str) or not isinstance(name, str):
             raise TypeError("a guest is not as it was kept")
@@ -199,8 +199,8 @@ def past_from(content: Any) -> HostPast:
         if max(used, default=0) > 1 + LEVELS:
             raise ValueError("a part of a day is out of all bounds")
         kib = array("f", [_kib(item) for item in sold])
-        found.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
-    return found
+        result.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
+    return result
 
 
 def is_size(value: float | None) -> TypeGuard[float]:

@@ -38,15 +38,15 @@ def days_from(content: Any) -> HostDays:
     """What was kept, with the calendar that it was learned by, which need not be that of now. Raises any error for what `content_of` did
     not give."""
     calendar = calendar_of(content)
-    found = HostDays(calendar, calendar.slot_seconds)
-    found.margin, found.usual = (_size(number) for number in content["sum"])
+    result = HostDays(calendar, calendar.slot_seconds)
+    result.margin, result.usual = (_size(number) for number in content["sum"])
     guests = content["guests"]
     if len(guests) > MOST_GUESTS:
         raise ValueError("there are too many guests")
     for item in guests:
         guest = _guest(item, calendar)
-        found.known[guest.id] = guest
-    return found
+        result.known[guest.id] = guest
+    return result
 
 
 def kept_guest(guest: KnownGuest) -> Sequence[Any]:

@@ -40,26 +40,26 @@ class Contents:
 def contents_of(path: Path) -> Contents:
     """Read all of it. Raises `MomError`."""
     recording = Recording(path)
-    found = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
+    result = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
     session = None
     for recorded in recording.cycles():
         report = recorded.report
-        found.begins = report.time if found.begins is None else min(found.begins, report.time)
-        found.ends = report.time if found.ends is None else max(found.ends, report.time)
-        found.cycles += 1
-        found.sampled += len(report.snapshot.guests)
-        found.most_guests = max(found.most_guests, len(report.snapshot.guests))
-        found.decisions += len(report.decisions)
-        found.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
-        found.problems += len(report.problems)
+        result.begins = report.time if result.begins is None else min(result.begins, report.time)
+        result.ends = report.time if result.ends is None else max(result.ends, report.time)
+        result.cycles += 1
+        result.sampled += len(report.snapshot.guests)
+        result.most_guests = max(result.most_guests, len(report.snapshot.guests))
+        result.decisions += len(report.decisions)
+        result.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
+        result.problems += len(report.problems)
         if recorded.session is not session:
             session = recorded.session
-            for names, now in ((found.hosts, [session.host]), (found.versions, [session.version]), (found.policies, session.policies)):
+            for names, now in ((result.hosts, [session.host]), (result.versions, [session.version]), (result.policies, session.policies)):
                 names.extend(name for name in now if name not in names)
     damage = recording.damage
-    found.lost, found.cut_off = damage.cycles, damage.cut_off
-    found.damaged = damage.places
-    return found
+    result.lost, result.cut_off = damage.cycles, damage.cut_off
+    result.damaged = damage.places
+    return result
 
 
 def print_contents(contents: Contents, *, as_json: bool) -> None:

@@ -192,17 +192,17 @@ class RecordPlugin:
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", cure)]
         limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
         text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
-        found = [Finding(Severity.OK, "recording", text)]
+        result = [Finding(Severity.OK, "recording", text)]
         if (full := lack_of_room(self.folder, settings.reserve)) is not None:
-            found = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
+            result = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
         accounts = self.folder / NAME
         if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
-            found.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {', '.join(aside)} in {self.folder}",
+            result.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {', '.join(aside)} in {self.folder}",
                                  "look at the disk; delete what is not needed"))  # fmt: skip
         elif accounts.exists():
             text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"
-            found.append(Finding(Severity.OK, "accounts", text))
-        return found
+            result.append(Finding(Severity.OK, "accounts", text))
+        return result
 
     @staticmethod
     @hookimpl

@@ -111,7 +111,7 @@ class RecordedEngine:
         """Return the recorded plugins that decide, are installed, and are neither a hypervisor nor the recorder."""
         installed, left_out = installed_plugins(self._session.configuration)
         self.left_out.update(left_out)
-        found: dict[str, InstalledThen] = {}
+        result: dict[str, InstalledThen] = {}
         for name, one in installed.items():
             if not any(hasattr(one.plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
                 continue
@@ -122,8 +122,8 @@ class RecordedEngine:
             elif _goes_by_what_it_did(one.plugin_class):
                 self.left_out[name] = "it goes by what it did to guests, and nothing is done in a replay"
             else:
-                found[name] = one
-        return found
+                result[name] = one
+        return result
 
     def _install(self, policies: Mapping[str, str]) -> None:
         if self._texts is None:

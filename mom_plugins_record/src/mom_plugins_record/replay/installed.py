@@ -23,15 +23,15 @@ class InstalledThen:
 def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
     """Return the recorded plugins that are here, in their order; and why the others are not."""
     recorded = configuration.get("plugins")
-    found: dict[str, InstalledThen] = {}
+    result: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}
     for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
         own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
         try:
-            found[name] = InstalledThen(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
+            result[name] = InstalledThen(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
         except MomError as error:
             left_out[name] = str(error)
-    return found, left_out
+    return result, left_out
 
 
 def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:

@@ -180,12 +180,12 @@ class AccountsFile:
 
     def touched(self, now: float) -> dict[str, Touched]:
         """Return the most that guests have held, as far as the last two days tell. Raises `AccountsError`."""
-        found: dict[str, Touched] = {}
+        result: dict[str, Touched] = {}
         for row in read_guests(self.path, now - 48 * HOUR, float("inf")):
-            before = found.get(row.id)
+            before = result.get(row.id)
             most = before.kib if before is not None and before.incarnation == row.incarnation else 0.0
-            found[row.id] = Touched(row.incarnation, max(most, row.touched_kib))
-        return found
+            result[row.id] = Touched(row.incarnation, max(most, row.touched_kib))
+        return result
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
         """Put these hours in the place of what is there of them, add to minutes what is new, and delete what is older than is kept. Raises
@@ -363,15 +363,15 @@ _Properties = Mapping[str, str | list[str]]
 def _properties(path: Path, connection: sqlite3.Connection, first: int) -> Mapping[str, Sequence[tuple[int, int, _Properties]]]:
     """What platforms said of each guest from that hour on, by id: from which hour to which, the newest first. Raises `AccountsError`, and
     `ValueError` for what mom has not written."""
-    found: dict[str, list[tuple[int, int, _Properties]]] = {}
+    result: dict[str, list[tuple[int, int, _Properties]]] = {}
     read = lru_cache(maxsize=4096)(_TEXTS.validate_json)  # guests of one project and flavor share them
     for checksum, *row in connection.execute("SELECT checksum, id, hour, last, properties FROM guest_properties ORDER BY id, hour DESC"):
         if checksum != _checksum("guest_properties", row):
             raise AccountsDamaged(path, "a checksum in guest_properties is wrong")
         identity, hour, last, text = row
         if last >= first:
-            found.setdefault(identity, []).append((hour, last, read(text)))
-    return found
+            result.setdefault(identity, []).append((hour, last, read(text)))
+    return result
 
 
 def _new_properties(guests: Sequence[GuestHour], told: dict[str, tuple[int, str]]) -> Iterator[Sequence[object]]:

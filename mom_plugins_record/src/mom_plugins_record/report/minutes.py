@@ -51,8 +51,8 @@ class Minutes:
         snapshot = report.snapshot
         seen = {name: snapshot.host.number(name) for name in HOST}
         for name in TOGETHER:
-            known = [value for value in snapshot.numbers(name) if value is not None]
-            seen[f"guests.{name}"] = sum(known) if known else None
+            numbers = [value for value in snapshot.numbers(name) if value is not None]
+            seen[f"guests.{name}"] = sum(numbers) if numbers else None
         for name, value in seen.items():
             if value is not None:
                 self._values.setdefault(name, []).append(value)

@@ -207,8 +207,8 @@ class Jobs:
     @property
     def stopped(self) -> Sequence[Job]:
         """Guests that were stopped, or are about to be, first to last; what has failed to go on comes first, to be tried last."""
-        found = [job for job in self._jobs.values() if not job.is_move]
-        return sorted(found, key=lambda one: -self._seen[one.guest].returns_failed)
+        jobs = [job for job in self._jobs.values() if not job.is_move]
+        return sorted(jobs, key=lambda one: -self._seen[one.guest].returns_failed)
 
     @property
     def promised_kib(self) -> float:
@@ -558,13 +558,13 @@ class Jobs:
 
 def standings_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
     """Return the states of guests by id. `GuestBusy` stands for a guest that does not answer; other errors are raised."""
-    found: dict[str, GuestState | GuestBusy] = {}
+    result: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:
-            found.update(control.standings([guest]))
+            result.update(control.standings([guest]))
         except GuestBusy as error:
-            found[guest.id] = error
-    return found
+            result[guest.id] = error
+    return result
 
 
 def _check(job: Job) -> None:

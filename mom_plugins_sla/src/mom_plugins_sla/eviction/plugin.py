@@ -130,13 +130,13 @@ class EvictionPlugin:
         if self._context.serves:
             jobs.see_moves({guest.id for guest in guests}, self._movers(), self._why_not_any_more)
         announced = {item.identity: f"announced: {item.step}" for item in self._announcements.waiting}
-        found: dict[str, Mapping[str, Value]] = {}
+        result: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             job, doing = jobs.get(guest.id), jobs.doing(guest.id)
             is_paused: bool | None = guest.properties.get("state") == "paused"
             if not is_paused and job is not None and job.step is Step.PAUSE:
                 is_paused = True if job.state is JobState.DONE else None  # it was not answered, and is unknown
-            found[guest.id] = {
+            result[guest.id] = {
                 EVICTED: doing or (job.what if job is not None and job.lost else announced.get(guest.id, "")),
                 EVICTION_ERROR: "" if doing else printable(jobs.error(guest.id), 300),
                 "guest_runs_at": hypervisor.uri,
@@ -144,7 +144,7 @@ class EvictionPlugin:
                 "guest_saved": 0,
                 "guest_off": 0,
             }
-        return found
+        return result
 
     def _see_mode(self, enforces: bool) -> None:
         """Begin anew under another mode: its steps were not announced to the same people."""
@@ -217,13 +217,13 @@ class EvictionPlugin:
         if not self._settings.enabled:
             return []
         destination = self._settings.destination
-        found = []
+        result = []
         for guest in snapshot.guests.values():
             one = candidate_of(guest, destination is not None and not self._why_not_there(guest, destination, drains=False))
             if one is not None and self.jobs.get(guest.id) is None:
                 allowed = frozenset(step for step in one.allowed if not self._recent.is_spared(guest.id, step))
-                found.append(replace(one, allowed=allowed))
-        return found
+                result.append(replace(one, allowed=allowed))
+        return result
 
     def _guests(self, snapshot: Snapshot) -> int:
         """Return how many there are, those that are stopped included."""

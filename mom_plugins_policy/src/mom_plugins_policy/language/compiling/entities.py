@@ -93,15 +93,15 @@ class EntityAccess(Scoping):
                 return field
         kind = _BY_ENTITY.get(method)
         if kind is not None and name is not None and (kind != "recalled" or entity.type == "guest"):
-            found, key = self._by_entity(kind, name), self._key(entity)
-            if found is not None and kind == "control":
-                return self._control(form, entity, name, found, values)
-            if found is not None and method == "SetVar":
-                self.emit(f"{found}[{key}] = {self.guarded(values[1], form).text}")
+            result, key = self._by_entity(kind, name), self._key(entity)
+            if result is not None and kind == "control":
+                return self._control(form, entity, name, result, values)
+            if result is not None and method == "SetVar":
+                self.emit(f"{result}[{key}] = {self.guarded(values[1], form).text}")
                 return NIL
-            if found is not None:
+            if result is not None:
                 default = f", {values[1].text}" if len(values) > 1 else ""
-                return Expression(f"{found}.get({key}{default})")
+                return Expression(f"{result}.get({key}{default})")
         if word.writes:
             values = self.all_guarded(values, form)
         texts = [entity.text, *(value.text for value in values)]

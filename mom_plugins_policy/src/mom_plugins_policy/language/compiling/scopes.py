@@ -143,16 +143,16 @@ class Scoping(Emitter):
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
         """Return the slots that may hold a name here, innermost first, and whether the last of them certainly does."""
-        found: list[Slot] = []
+        result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
             if slot is not None:
                 fact = self.facts.get(slot)
                 if fact is not None:
-                    found.append(slot)
+                    result.append(slot)
                     if fact[0]:
-                        return found, True
-        return found, False
+                        return result, True
+        return result, False
 
     def _lookup(self, name: str) -> Expression | None:
         """Return a variable's value, `U` where it may be unbound (then `safe` is false); None if it certainly is."""

@@ -59,10 +59,10 @@ def unknown(args: Sequence[Measured]) -> Dimension:
 
 def same(args: Sequence[Measured]) -> Dimension:
     """Return the dimension of all arguments."""
-    found = args[0].dimension
+    result = args[0].dimension
     for arg in args[1:]:
-        found = joined(found, arg.dimension)
-    return found
+        result = joined(result, arg.dimension)
+    return result
 
 
 def product(args: Sequence[Measured]) -> Dimension:

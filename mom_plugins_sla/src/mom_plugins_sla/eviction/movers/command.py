@@ -74,7 +74,7 @@ Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_a_c
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
     """Return the arguments for one move. Raises `NotSupported` for a guest that has a name which can be no argument."""
-    found = []
+    result = []
     for part in template:
         place = _PLACES.get(part)
         text = part if place is None else place(job)
@@ -84,8 +84,8 @@ def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
                 f"the guest's {what} {printable(text, 60)!r} can be no argument of a command",
                 hint="letters, digits and _ . + @ : - can, with none of . + @ : - at its beginning",
             )
-        found.append(text)
-    return found
+        result.append(text)
+    return result
 
 
 class CommandMover:
@@ -187,8 +187,8 @@ class CommandMover:
 
     def _runs_still(self, reference: str) -> bool:
         """Return True while the process of that reference runs, and not another one of the same number."""
-        found = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
-        return found is not None and self._started(int(found[1])) == int(found[2])
+        match = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
+        return match is not None and self._started(int(match[1])) == int(match[2])
 
 
 @dataclass(slots=True)
