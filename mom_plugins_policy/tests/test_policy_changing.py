@@ -421,19 +421,3 @@ def test_a_kept_change_is_in_force_again_where_a_file_failed_already(tmp_path: P
     first.policies.change({"20": "(set level 2)"}, who="vdsm")
     (first.folder / "60_mine.policy").write_text("(nosuch 1)")
     assert "20" in Running(tmp_path, keep_changes=True).names()
-
-
-@pytest.mark.parametrize(("text", "line", "column"), [("# \ud800", 1, 3), ('(defvar x 1)\n  "\udfff"', 2, 4)])
-def test_half_a_character_is_refused_with_its_place_and_stops_nothing(tmp_path: Path, text: str, line: int, column: int) -> None:
-    it = Running(tmp_path, keep_changes=True)
-    for refused in (
-        lambda: it.policies.change({"20": text}, who="me"),
-        lambda: it.policies.change({"20": text}, who="me", replace_all=True),
-    ):
-        with pytest.raises(PolicyRefused) as caught:
-            refused()
-        problem = caught.value.problems[0]
-        assert (problem.name, problem.line, problem.column, problem.kind) == ("20", line, column, "syntax")
-    it.plugin.mom_reload()()
-    it.policies.change({"20": "(defvar y 1)"}, who="a\ud800b")
-    assert Running(tmp_path, keep_changes=True).names() == ["10_default", "20"]

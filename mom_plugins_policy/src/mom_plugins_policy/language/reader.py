@@ -34,7 +34,6 @@ _CURES = {
     "\u2018": "a text stands in '", "\u2019": "a text stands in '",
 }  # fmt: skip
 """What to write instead of characters that other languages have, or word processors put in."""
-_HALF = re.compile("[\ud800-\udfff]")
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
 
@@ -43,7 +42,7 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
 
     :param name: the policy's name, for positions
     :param first_index: what the first form's `index` is, when several texts are read into one program
-    :raises PolicyError: `syntax` (half a character, one that begins no token, unmatched brackets), `bad-literal`, `range` (an integer
+    :raises PolicyError: `syntax` (a character that begins no token, unmatched brackets), `bad-literal`, `range` (an integer
         beyond `limits.integer_bits`), `recursion` (nested deeper than `limits.nesting`) or `limit` (too long, too many forms)
     """
     whole = _accepted(name, text, limits)
@@ -114,16 +113,11 @@ def _literal(what: int | None, token: str, whole: SourceText, start: int, limits
 
 
 def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
-    """Return the text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
+    """Return the text, if it is not too large."""
     if len(text) > limits.text:
         what = f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)"
         raise _refusal("limit", SourceText(name, ""), 0, what)
-    whole = SourceText(name, text)
-    half = None if text.isascii() else _HALF.search(text)
-    if half is not None:
-        what = f"U+{ord(half.group()):04X} is half a character (a lone surrogate), which no file can hold; remove it"
-        raise _refusal("syntax", whole, half.start(), what)
-    return whole
+    return SourceText(name, text)
 
 
 def _no_token(whole: SourceText, position: int) -> PolicyError:
