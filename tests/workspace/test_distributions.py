@@ -203,7 +203,7 @@ def test_a_plugins_readme_says_what_a_user_needs(folder: str) -> None:
     assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
 
 
-SECTIONS = ["Install", "Settings", "Fields and controls", "What is safe about it"]
+SECTIONS = ["Install", "Settings", "Fields and controls", "Safety"]
 
 
 @pytest.mark.parametrize("folder", [*DISTRIBUTIONS, EXAMPLE])
