@@ -114,9 +114,10 @@ def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Ite
 
 def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator[Finding]:
     for part in parts:
-        texts: tuple[object, ...] = (part.heading, part.text)
-        if not all(isinstance(text, str) for text in texts):
-            yield subject.fault("mom_status gave a StatusPart whose heading and text are no texts", "give texts")
+        place, *texts = (part.place, part.heading, part.text)
+        if not isinstance(place, int) or not all(isinstance(text, str) for text in texts):
+            what = "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer"
+            yield subject.fault(what, "place, heading, text")
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
