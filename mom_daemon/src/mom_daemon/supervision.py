@@ -153,8 +153,8 @@ class RunningConfig(NamedTuple):
 
 
 def config_of_running(path: str | Path | None) -> RunningConfig | None:
-    """Return what is in force in the mom that was started with this file. None where there is no such mom, this user may not read it, or
-    this is root, and its folders are another user's.
+    """Return the configuration in force of the mom that was started with this file; None if none runs, this user may not read it, or root
+    asks and another user owns its folders.
 
     :param path: a configuration that cannot be used as it is now; None is the usual one
     """

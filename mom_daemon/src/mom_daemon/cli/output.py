@@ -9,8 +9,9 @@ from mom_daemon.cli.terminal import print_text
 
 
 def write_output(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a text to a file, which holds the old text or the new one. What is no regular file, such as a device, a pipe or a link, stays
-    what it is, and is written to: root could replace /dev/stdout, and /dev/null, too. `-` is the standard output.
+    """Write a text to a file in one step: it holds the old text or the new one. `-` is the standard output.
+
+    A device, pipe or link is written to, and not replaced: root could replace /dev/stdout and /dev/null, too.
 
     :param mode: of the file's permissions, where it is replaced
     :raises MomError: it cannot be written

@@ -37,8 +37,8 @@ SCHEMA_FILE: Final = "mom.schema.json"
 class Draft:
     """Configuration file that is not written yet.
 
-    `enabled` has the plugins that fit this host; `left_out` installed ones that are not enabled, with the reason; `unasked` those of which
-    none is known; `missing` the distributions of the usual set that are not installed.
+    `enabled` has the plugins that fit this host; `left_out` installed plugins that are not enabled, with the reason; `unasked` those
+    without a suggestion; `missing` distributions of the usual set that are not installed.
     """
 
     text: str

@@ -21,8 +21,9 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Each file or folder that the user could not read, with why it was left as it was (empty: its group may read it now); then folders
-    on the way to some that stay closed to the user, as others keep their own files there.
+    """Give files that the user could not read to the user's group, and yield each with the reason if it stays as it was.
+
+    Folders on the way that stay closed follow, with the reason: other users keep files there.
 
     :raises MomError: the user is unknown
     """
@@ -53,8 +54,7 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
 
 
 def _needed(config: Config) -> Iterator[tuple[Path, int]]:
-    """The configuration with its folder, and what it names, the policies with their folders; and what the group must be allowed: folders
-    of policies are listed, the configuration's is only on the way."""
+    """Yield the configuration, the files that it names, policies and their folders, each with the permission that the group needs."""
     if config.file is not None:
         yield from ((Path(config.file).absolute().parent, stat.S_IXGRP), (Path(config.file), stat.S_IRGRP))
     for _, path in named_files(config):

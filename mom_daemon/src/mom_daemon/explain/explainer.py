@@ -40,8 +40,8 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """One plugin's part about a guest: sentences, figures for programs by their names in JSON, and what it would have to know and does not,
-    each as a noun such as `its size`."""
+    """One plugin's part about a guest: sentences, figures for programs by their names in JSON, and unknown facts that it needs, each as a
+    noun such as `its size`."""
 
     sentences: Sequence[Sentence] = ()
     figures: Mapping[str, Value] = field(default_factory=dict)
@@ -50,8 +50,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """One decision about the guest: what was wanted, where (with the policy's line) and why in words (both empty if unknown), and what
-    became of it."""
+    """One decision about the guest: its place with the policy's line, its reason in words (both empty if unknown), and its outcome."""
 
     decision: Decision
     unit: str

@@ -1,8 +1,8 @@
 """Why a guest is as it is, in numbers and in sentences that an operator understands: from reports alone.
 
-Each plugin explains its own part through an `Explainer`: promises, obstacles, outcomes. The part that is the same for all
-controls is said here: what was decided and why, what review made of it, what was done, problems, and policies on trial. What is not known
-is said, never guessed.
+Each plugin explains its own part through an `Explainer`: promises, obstacles, outcomes. The part that is the same for
+all controls is here: decisions with their reasons, reviews and outcomes, problems, and policies on trial. Unknown facts are named, never
+guessed.
 """
 
 from __future__ import annotations

@@ -71,10 +71,10 @@ class _FoundExplanation:
 @config_option
 @json_option
 def explain_command(guest: str, at: str | None, path: Path | None, config_path: str | None, as_json: bool) -> None:
-    """Say why GUEST (a name or UUID) has the size that it has now: what it has, needs and is guaranteed, what the policy wanted and where,
-    what review made of it, what the hypervisor did, and what comes next.
+    """Explain the size of GUEST (a name or UUID): its memory, need and guarantee, the decision of policies with its line, the review, the
+    outcome, and the next steps.
 
-    From the running mom; with --at or --recording from a recording. Exit code 1 when there is no such guest, or no mom to ask.
+    From the running mom; with --at or --recording from a recording. Exit code 1 for an unknown guest, or if no mom runs.
     """
     explanation = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:

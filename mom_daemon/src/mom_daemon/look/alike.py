@@ -17,7 +17,7 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """One problem, and all guests that have it. What is text is for people, and safe to be printed.
+    """One problem, and all guests that have it. Its texts are for people, and safe to print.
 
     `about` is empty where a problem is about no entity. `hint` is that of all, or, where they differ (as with the values that each had), of
     the first, whom it names then. It stands since `since` (seconds since the epoch), seen in `cycles` cycles.

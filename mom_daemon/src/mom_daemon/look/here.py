@@ -41,7 +41,7 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 
 @dataclass(frozen=True, slots=True)
 class HostSight:
-    """Host, as far as it is seen. None: it is not known.
+    """Host at a glance; None is unknown.
 
     `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `file` is the configuration:
     whether it is there says `configured`. `observes` is where to write `mode: enforce`, in a

@@ -29,8 +29,8 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 
 
 def declarations_of(config: Config | None = None) -> Declarations:
-    """Return all that the plugins of a configuration declare: fields, controls and default policies. None is set up, no host is touched,
-    and what a mom on this host remembers plays no part.
+    """Return all that the plugins of a configuration declare: fields, controls and default policies. No plugin is set up,
+    no host is touched, and no state of a mom is read.
 
     :param config: None: all installed plugins, each with its default settings. Those that cannot be used like that are left out, and where
         two of them declare the same, the first one by name counts.

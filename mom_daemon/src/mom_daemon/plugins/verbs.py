@@ -109,7 +109,7 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
 def info_command(name: str, as_json: bool) -> None:
     """Show one installed plugin: where it comes from, its settings, and the hooks that it implements.
 
-    `mom fields --all` lists what it declares.
+    `mom fields --all` lists its declarations.
     """
     loaded, errors = load_plugins([name])
     if errors:
