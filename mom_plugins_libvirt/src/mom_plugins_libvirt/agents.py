@@ -22,7 +22,7 @@ _SLACK_SECONDS = 1.0
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""A guest has a handful of channels; what is more, or longer than a path can sensibly be, is not a channel to an agent."""
+"""A guest has a handful of channels. More channels, or longer paths, are not channels to agents."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
@@ -51,7 +51,7 @@ class AgentCommands(SpareConnections):
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Return the agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
 
-        libvirt counts whole seconds here, and first has the agent synchronise, for which it waits as long again: this takes twice that,
+        libvirt counts whole seconds here, and first has the agent synchronise, and waits as long again for that: this takes twice the time,
         and a second, at most.
         """
         doing = f"asking the agent of {guest}"

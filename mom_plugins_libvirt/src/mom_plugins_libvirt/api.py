@@ -70,7 +70,7 @@ def binding() -> Any:
     Loaded when it is first needed: the commands that only list plugins must not pay for it. Raises `HypervisorError` where it is missing.
     """
     try:
-        import libvirt  # type: ignore[import-untyped]  # the binding has no types; the protocols above say what is used of it
+        import libvirt  # type: ignore[import-untyped]  # the binding has no types; the protocols above have the names that mom uses
     except ImportError as error:
         raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=_WITHOUT_BINDING) from error
     libvirt.registerErrorHandler(_silent, None)
@@ -80,7 +80,7 @@ def binding() -> Any:
 def qemu_binding(doing: str) -> Any:
     """Return the module libvirt_qemu. Raises `NotSupported` where it is missing.
 
-    :param doing: what it is needed for, for error messages
+    :param doing: the purpose, for error messages
     """
     try:
         return importlib.import_module("libvirt_qemu")

@@ -56,7 +56,7 @@ class BulkStatistics:
         if held_up and known_ids is not None:
             handles = self._handles(live, known_ids - held_up)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
-        # A call about all guests is what the handles of single ones come from.
+        # Handles of single guests come from calls about all guests.
         answer = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self.events = set(live.domains), 0

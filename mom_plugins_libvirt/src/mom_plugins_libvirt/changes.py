@@ -163,7 +163,7 @@ class GuestOrders:
 
 
 class OrderedDomain:
-    """A guest that the helper changes. What is read of it is asked of libvirt here: the attributes that are not below.
+    """Guest that the helper changes. Attributes that are not below are libvirt's: mom reads them itself.
 
     :param start: libvirt's number of the guest that is meant; None: however often it was started
     """
@@ -176,7 +176,7 @@ class OrderedDomain:
         return getattr(self._domain, name)
 
     def as_domain(self) -> Domain:
-        """Return it as what it stands for."""
+        """Return it as a domain."""
         return cast("Domain", self)
 
     def _order(self, number: Number, *values: int, what: bytes = b"") -> str:
@@ -249,7 +249,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Have its agent asked, and return the answer. Raises `PermissionDenied` for what the helper asks no agent."""
+        """Have the guest's agent asked, and return the answer. Raises `PermissionDenied` for a command that the helper does not pass on."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

@@ -148,7 +148,7 @@ class Connection:
         """Return the statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
 
         A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
-        the others' statistics, and what is known of that one without asking it. Should it hang as well, because several guests do,
+        the others' statistics, and the hanging guest's without asking it. Should it hang as well, because several guests do,
         the last asks for `fallback`, the groups that libvirtd knows without asking any guest. Takes two call timeouts at most, and for
         single guests less after others hung.
         """
@@ -184,7 +184,7 @@ class Connection:
         Raises another `HypervisorError` for each error of libvirt.
 
         :param number: libvirt's number of the guest since it was started. `GuestGone` is raised, and `function` not called, if it is
-            another one by now: handles find a guest by its UUID, so that what is meant for one would be done to the next
+            another one by now: handles find a guest by its UUID, so the call would change the next guest with it
         """
 
         def ask(live: OpenConnection) -> T:

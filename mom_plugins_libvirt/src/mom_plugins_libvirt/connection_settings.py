@@ -21,7 +21,7 @@ class ConnectionSettings:
     """Where libvirtd is, and for how many seconds to wait for it."""
 
     uri: str = "qemu:///system"
-    """How people name it, and what is opened, where there is no `way`."""
+    """Name for people; also the URI to open without a `way`."""
     readonly: bool = False
     call_timeout: float = 2.0
     way: Callable[[], AbstractContextManager[str]] | None = None
@@ -30,8 +30,8 @@ class ConnectionSettings:
     longest_retry: float = 15.0
     """Seconds between two attempts to connect at most."""
     most_open_calls: int = 10
-    """So many calls that hang may be left behind, and one more that asks no guest: each holds one of libvirtd's threads, of which it has
-    20 by default, for others as well."""
+    """Hanging calls that mom may leave behind, and one more that asks no guest. Each holds one of libvirtd's threads; it has 20 by
+    default, for all clients."""
     most_opening: int = 3
     """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
     most_events: int | None = None

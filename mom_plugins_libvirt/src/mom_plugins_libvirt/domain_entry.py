@@ -29,7 +29,7 @@ class DomainEntry(SeenGuest):
     asked: bool = False
     """Its limits were asked for before its description was read."""
     describe_at: float = float("inf")
-    """Monotonic seconds at which it is read again though no event has told of a change."""
+    """Monotonic time of the next reading without an event."""
     prompt: bool = False
     """Its statistics came when they were due."""
     doubted: bool | None = None

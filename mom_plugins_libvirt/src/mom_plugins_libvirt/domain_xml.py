@@ -24,10 +24,10 @@ _MOM_GUEST = "urn:mom:guest:1.0"
 """The namespace of mom's own element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
 
 _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guarantee"}
-"""The element's attributes, and what the guest's properties with them are called."""
+"""Attributes of the element, and the names of the guest's properties."""
 
 _LONGEST_PROMISE = 100
-"""Characters. Names of classes, and sizes, are shorter; what is longer is cut, and then not understood."""
+"""Characters. Names of classes, and sizes, are shorter; longer values are cut, and then invalid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ _DESCRIBE_AGAIN_SECONDS = 150.0
 """A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same of a guest with virtio-mem whose balloon holds memory: what it is asked to give up may wait for that, and libvirt has no event
+"""The same for a guest with virtio-mem whose balloon holds memory: unplugging may wait for the balloon, and libvirt has no event
 for the question."""
 
 SILENT = "the guest has not answered libvirt's last call"
@@ -68,7 +68,7 @@ class SamplingSettings:
 
 
 class ImpossibleAnswer(HypervisorError):
-    """libvirtd answers what it never would: it is another program, or is not itself any more."""
+    """An answer that libvirtd never gives: the server is another program, or broken."""
 
 
 class Domains(SeenGuests[DomainEntry]):
@@ -141,7 +141,7 @@ class Domains(SeenGuests[DomainEntry]):
                 self._host_side.follow((entry.id, entry.name, entry.start) for entry in self._seen.values())
 
     def _ask_sizes(self, end: float) -> None:
-        """Have QEMU's word of the sizes of guests of which libvirt's is doubted; what there is no time for until `end` is unknown."""
+        """Ask QEMU for sizes where libvirt's may be wrong; sizes that `end` leaves no time for are unknown."""
         for entry in self.seen():
             if entry.is_doubtful:
                 size = self._true_size(entry, end)
@@ -206,7 +206,7 @@ class Domains(SeenGuests[DomainEntry]):
             return domain.XMLDesc(0)
 
         with self._lock:
-            entry.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
+            entry.describe = False  # before reading: a change during it is read again
         try:
             xml = self.ask(entry, f"reading the description of {printable(entry.name)}", read)
         except HypervisorError:
@@ -354,7 +354,7 @@ class Domains(SeenGuests[DomainEntry]):
         """Change a setting of the guest's description, and read the description again."""
         entry.describe = True
         self.change(entry, doing, function)
-        with suppress(HypervisorError):  # what was set stands, whether or not it can be read back now: if not, the next cycle reads it
+        with suppress(HypervisorError):  # the change stands; the next cycle reads it otherwise
             self.read_description(entry)
 
 

@@ -1,6 +1,6 @@
-"""Guests' events: which are listened to, what they make mom read again, and which are worth a cycle at once.
+"""Guests' events: which of them mom listens to, rereads guests for, and starts a cycle for.
 
-An event carries nothing into the list of guests. It only says that a guest is to be read again, and that is done by the next bulk call: so
+An event carries nothing into the list of guests. It only marks a guest for the next bulk call: so
 events may be missed, come twice or in any order, and the list ends up the same.
 """
 
@@ -69,7 +69,7 @@ class GuestEvent(NamedTuple):
 
 
 class EventBook:
-    """Events since the last question, and who is to be woken. Safe to be used from several threads."""
+    """Events since the last question. Wakes mom. Several threads may use it."""
 
     def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class EventBook:
             self._tell(f"guest {printable(event.name)} {what}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """Return the ids of the guests of which something must be read again, once; `active` are all that there are now."""
+        """Return the ids of guests to read again, once; `active` are all guests now."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)

@@ -42,7 +42,7 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
 
 def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
-    """Return the mom error for an exception of libvirt's binding, with what was being done when it came."""
+    """Return the mom error for an exception of libvirt's binding, with the action that failed."""
     code, number = error_numbers(error)
     kind = kind_of(code, number, running=running)
     return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)

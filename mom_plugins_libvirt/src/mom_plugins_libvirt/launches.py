@@ -1,6 +1,6 @@
 """Guests that are about to be started: what libvirt's description says of their memory, and whose start a hook holds up now.
 
-As long as a hook of a guest runs, libvirtd holds the guest's lock, and a call about all guests waits for it. What mom asks meanwhile is
+As long as a hook of a guest runs, libvirtd holds the guest's lock, and a call about all guests waits for it. mom's calls meanwhile are
 about the guests that it knows.
 """
 

@@ -47,7 +47,7 @@ class LongJobs(SpareConnections):
     """Saving and moving are bound by the disk and the network: more at once make each slower."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make the call. Raises `GuestBusy` when it took too long, and what the call raises.
+        """Make the call. Raises `GuestBusy` when it took too long, and the call's own errors.
 
         :param number: as for `Connection.call`; None: it is for a guest that does not run, and cannot be given up
         """
@@ -55,7 +55,7 @@ class LongJobs(SpareConnections):
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
         timer.daemon = True
-        # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
+        # The call itself is ended by giving the job up; its connection waits a little longer for the end.
         patience = timeout_seconds + 2 * _GIVE_UP_SECONDS
         try:
             with self.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:

@@ -26,7 +26,7 @@ _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
 
 class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
-    """QEMU guests under libvirt: who they are, what they use, their balloons."""
+    """QEMU guests under libvirt: list, statistics, balloons."""
 
     class Settings(PluginOfGuests.Settings):
         """Where libvirt is, and how patient to be with it."""
@@ -52,7 +52,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         self._settings = settings
         self._launches = LibvirtLaunches()
         self._watching: Connection | None = None
-        """The connection by which guests are watched: one serves one call at a time, and none after one that hangs."""
+        """Connection of the watch: a connection serves one call at a time, and no call after a hanging one."""
 
     @staticmethod
     @hookimpl

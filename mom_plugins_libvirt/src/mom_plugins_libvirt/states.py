@@ -1,4 +1,4 @@
-"""The meaning of libvirt's numbers for a guest's state, and in which of them a guest is to be left alone."""
+"""Meaning of libvirt's numbers for a guest's state, and the states in which mom leaves a guest alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSED = {
 }  # fmt: skip
 
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
-"""Reasons why a guest runs in which its memory is partly on another host: what is taken from it there would be lost."""
+"""Reasons of running guests with memory on another host: ballooned pages there would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
 """Reasons: of a guest that runs here since it was moved, and of one that is paused for that, on either side; of one whose QEMU begins."""

@@ -38,7 +38,7 @@ class GuestTuning:
         self._domains = domains
         self._monotonic = monotonic
         self._untunable_since = 0.0
-        """Monotonic seconds at which no guest of this host could be limited."""
+        """Monotonic time of the last failure to limit any guest of this host."""
         self._tunable = False
         """mom has read one guest's limits: another guest without them says nothing about the host."""
 
@@ -80,7 +80,7 @@ class GuestTuning:
         return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), entry.tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set what is given, in one call. A quota of -1 is no limit."""
+        """Set the given limits in one call. A quota of -1 is no limit."""
         given = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         wanted = {name: value for name, value in given if value is not None}
         entry = self._domains.ready(guest)
@@ -122,7 +122,7 @@ class GuestTuning:
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
-            # libvirt makes a limit in several steps and leaves what it has made when one of them fails, while it says that there is none.
+            # libvirt sets a limit in several steps and leaves a part behind when a step fails, while it reports no limit.
             with suppress(HypervisorError):
                 self._domains.change(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise

@@ -1,4 +1,4 @@
-"""A guest's limits by its description: disks, network interfaces, NUMA nodes, and what was agreed for it in its metadata.
+"""A guest's limits by its description: disks, network interfaces, NUMA nodes, and agreements in its metadata.
 
 Pure: XML in, frozen values out. What cannot be understood is left out.
 """
@@ -14,7 +14,7 @@ from mom_core import DiskTune, NetTune
 from mom_kvm import NodeTune, parse_number_list
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
-"""The namespace in which oVirt writes what was agreed for a guest."""
+"""Namespace of oVirt's agreements for a guest."""
 
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
@@ -24,7 +24,7 @@ NO_LIMIT_PERCENT = 100.0
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
-"""Digits; so long a number always fits into what a field can hold."""
+"""Digits; a field can hold any number of this length."""
 
 ANY_NODE = NodeTune("strict", frozenset())
 """Libvirt's choice of nodes where nothing was chosen."""

@@ -13,7 +13,7 @@ _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/
 
 
 def checked_uri(uri: str) -> str:
-    """Return the URI, if libvirt could make sense of it. Raises `ValueError` with what is wrong with it, and how it could be meant."""
+    """Return the URI if it is valid for libvirt. Raises `ValueError` with the mistake and a cure."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is no libvirt URI; write {_EXAMPLES}")
     try:
