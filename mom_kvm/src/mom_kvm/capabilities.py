@@ -65,7 +65,7 @@ class NodeTuneControl(Protocol):
 
 
 class GuestState(StrEnum):
-    """The state of a guest: it runs, or what there is of it if it does not."""
+    """State of a guest: running, paused, saved or off."""
 
     RUNNING = "running"
     PAUSED = "paused"  #: its CPUs stand still; it keeps its memory

@@ -68,7 +68,7 @@ class Hierarchies:
         self.mounts: Sequence[Mount] = ()
 
     def keep_fresh(self) -> None:
-        """Look again if that was `BELIEVED_SECONDS` ago. For what is done in each cycle."""
+        """Look again after `BELIEVED_SECONDS`, for work of each cycle."""
         if time.monotonic() >= self._until:
             self.refresh()
 

@@ -149,7 +149,7 @@ class Destination:
 
 
 def _problem_of_hypervisor(to: Destination) -> str:
-    """Return what is wrong; empty: nothing. The user may be a password, too, so the text does not repeat it."""
+    """Return the first mistake; empty: none. The user may be a password, so the text does not repeat it."""
     transports = ", ".join(_TRANSPORTS[1:])
     wrong_parameters = [f"{name}={value}" for name, value in to.parameters if value not in _PARAMETERS.get(name, ())]
     checks = (

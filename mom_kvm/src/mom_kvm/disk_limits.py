@@ -11,7 +11,7 @@ Tune = TypeVar("Tune", DiskTune, NetTune)
 
 
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
-    """Return the limits of what the guest has under that name; raises `NotSupported` where it has no such thing.
+    """Return the limits of the guest's device with that name. Raises `NotSupported` without such a device.
 
     :param kind: of thing, such as `disk`
     """
@@ -23,5 +23,5 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
 
 def wanted_limits(guest: Entity, disk: str, disks: Sequence[DiskTune], limits: Mapping[str, int]) -> dict[str, int]:
-    """Return all limits of a disk once these are set: what is not given stays. Raises `NotSupported` for a disk that the guest has not."""
+    """Return all limits of a disk after a change; others stay. Raises `NotSupported` for an unknown disk."""
     return {**tune_named(guest, "disk", disk, disks).current, **limits}

@@ -122,7 +122,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:
-    """Return the KiB that a guest's process holds on the host beyond what the guest uses: at most what is free in the guest."""
+    """Return the KiB of the host that a guest's process holds and the guest does not use."""
     rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
     if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
         return 0

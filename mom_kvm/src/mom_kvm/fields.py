@@ -104,7 +104,7 @@ _SAID: Final = (
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
 )
-"""Name, unit, description, and of which part of a guest's record the field is."""
+"""Name, unit, description, and the field's part of a guest's record."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),

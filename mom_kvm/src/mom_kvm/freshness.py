@@ -1,4 +1,4 @@
-"""From which age on what is read again and again says nothing about now."""
+"""Age from which repeated readings count as stale."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ tells the age of statistics in whole seconds."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:
-    """Return the age in seconds from which on what is read again and again says nothing about now.
+    """Return the age in seconds from which repeated readings count as stale.
 
     :param period: every how many seconds it is read, such as `context.interval`
-    :param setting: what the operator says instead; None: nothing
+    :param setting: the operator's choice; None: none
     """
     return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
 

@@ -1,4 +1,4 @@
-"""What the limits of control groups (v2) still leave: a group is held to its own limit and to those of all groups above it."""
+"""Headroom below the limits of control groups (v2): a group's own limit, and the limits of all groups above it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the limit of memory (`memory.max`) that leaves a group the least; None: there is none, as far as it can be seen.
+        """Return the tightest memory limit (`memory.max`) of a group and the groups above it; None: mom sees no limit.
 
         Page cache that was not used lately does not count: the kernel drops it before a group is at its limit.
 
         :param folder: of the group
-        :param top: where the hierarchy is mounted; what is mounted has no limit itself
+        :param top: mount point of the hierarchy, which has no limit itself
         """
         return cls._tightest(folder, top, "memory.max", "memory.current", spared=_INACTIVE_FILE)
 

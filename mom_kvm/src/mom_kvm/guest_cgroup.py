@@ -26,7 +26,7 @@ UNIFIED = ""
 
 
 class CpuCounters(NamedTuple):
-    """Seconds of CPU time, and seconds for which a quota held the group back. None: they are not counted."""
+    """Seconds of CPU time, and throttled seconds. None: the kernel does not count them."""
 
     used: float | None
     throttled: float | None
@@ -129,7 +129,7 @@ class Cgroups:
         return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
     def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
-        """Return the lines of a file of this group, such as `usage_usec 5`; of none where there is no such group."""
+        """Return the lines of a file of this group, such as `usage_usec 5`; none for a missing group."""
         if controller not in own:
             return {}
         lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
@@ -137,7 +137,7 @@ class Cgroups:
 
 
 def pressure_in(folder: str) -> dict[str, float]:
-    """Return the percent of ten seconds for which tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`."""
+    """Return the percent of ten seconds that tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`."""
     read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
     return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 

@@ -11,7 +11,7 @@ from typing import Final
 from mom_core import Guest, Snapshot, Value, as_number
 
 GUARANTEE: Final = "guest_guarantee"
-"""The field with what holds of all that a guest is promised."""
+"""Field with the guarantee that holds for a guest now."""
 
 # --- when a guest is unhealthy --------------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ class HealthLimits:
     """Of time that some tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
-    """KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
+    """KiB of tolerance below a promise: balloons move in pages, in some guests of 2 MiB."""
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a host's available memory makes what the last cycle saw out of date: one law for real hosts and simulated ones."""
+"""Judge of available memory for real and simulated hosts: tells when the last cycle is out of date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ down by tens of MiB all the time."""
 
 
 class AvailableGauge:
-    """A judge of whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
+    """Judge that compares available memory with the last cycle's. Numbers in KiB."""
 
     FALL_SHARE: Final = 0.05
     """What the last cycle decided is out of date when available memory has fallen by this share since, and by `FALL_KIB` at least. On the

@@ -1,4 +1,4 @@
-"""The host's view of its guests: their processes, and what the kernel counts for these and for their control groups."""
+"""The host's view of its guests: counters of their processes and control groups."""
 
 from __future__ import annotations
 

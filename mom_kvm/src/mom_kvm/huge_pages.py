@@ -42,7 +42,7 @@ def mode_of(root: Path) -> str:
 
 @dataclass(slots=True)
 class TableWalk:
-    """What a walk through the page tables of a process found: KiB in huge pages, at that time; None: unknown.
+    """Result of a walk through a process's page tables: KiB in huge pages, and the time; None: unknown.
 
     :param folder: the process's in /proc
     """

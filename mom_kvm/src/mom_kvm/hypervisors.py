@@ -11,7 +11,7 @@ from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError
 Capability = TypeVar("Capability")
 
 UNDESCRIBED: Final = "the guest's description has not been read yet"
-"""Why nothing is done to a guest (`Guest.blocked`, under `*`) of which it is not known yet what it is promised."""
+"""Reason in `Guest.blocked`, under `*`, for a guest whose guarantee mom does not know yet."""
 
 PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
 """Property of a guest whose whole definition was read and promises nothing. A guest without this property may be promised anything."""
@@ -20,7 +20,7 @@ PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee"
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
     """Return the hypervisor as one with that capability.
 
-    :param what: what a hypervisor without it cannot do, such as `resize guests`
+    :param what: the missing ability, such as `resize guests`
     :raises NotSupported: it has not
     """
     if not isinstance(hypervisor, cast("type", capability)):
@@ -61,7 +61,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """Return the guests for `mom doctor`; None where they cannot be had, of which the finding that is given says why."""
+    """Return the guests for `mom doctor`; None after a finding with the reason."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not looked at: no hypervisor was reached")
         return None

@@ -24,7 +24,7 @@ _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""What the kernel says where only root may, or where it is mounted read-only for mom."""
+"""Errors of the kernel where only root may write, or where /sys is read-only for mom."""
 
 _PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
 
@@ -35,7 +35,7 @@ _HIGHEST_NUMBER: Final = 8191
 
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 _SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
-"""One area in /proc/swaps, in KiB: what is used of it."""
+"""Used KiB of one area in /proc/swaps."""
 
 _SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
 _PRESSURE_LINE: Final = re.compile(
@@ -107,7 +107,7 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write files of guests' control groups at once; newer kernels leave what has to be done about it to the group.
+    """Write files of guests' control groups at once; newer kernels reclaim later, in the group.
 
     Where this process may not, mom-helper does, if root has declared files of that name: it finds the group by the guest's process. What
     kept each from being written is given in their order, as `write_file` raises it; None: it was written.
@@ -251,7 +251,7 @@ def _declared(helper: Helper, path: Path | str) -> bool:
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """Return the error for a file of the kernel that could not be read or written; what it comes from is its `__cause__`."""
+    """Return the error for a file of the kernel that mom could not read or write, with its `__cause__`."""
     failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")

@@ -15,7 +15,7 @@ from mom_kvm.kernel_files import read_number, write_file
 class Knob:
     """A control of the host, and how it is read and written. Its field has the same name.
 
-    :param read: what it stands at; None: unknown. Raises `HypervisorError`: `NotSupported` where there is no such thing
+    :param read: returns its value; None: unknown. Raises `HypervisorError`: `NotSupported` where there is no such thing
     :param write: sets it; raises `HypervisorError`
     :param source: where the value comes from, such as `/proc/sys/vm/swappiness`
     """
@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines by which root lets mom-helper write the file that a control is, within the control's bounds.
+    """Return the lines with which root lets mom-helper write a control's file, within the control's bounds.
 
     :raises ValueError: it is no file, or has no bounds
     """

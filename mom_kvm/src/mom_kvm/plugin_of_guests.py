@@ -70,13 +70,13 @@ H = TypeVar("H", bound="ReportingHypervisor")
 
 
 class PluginOfGuests(Generic[H]):
-    """The part of a hypervisor's plugin that is the same for all: what is collected, the statistics period, the watch.
+    """Common part of hypervisors' plugins: collecting, the statistics period, the watch.
 
     `_hypervisor` and `_watch` are set in the plugin's `mom_setup`.
     """
 
     _garbled_cure = "look at it (virsh dumpxml GUEST): its balloon is left alone, and what it is promised there is not known"
-    """What is advised about guests of which it cannot be understood what the hypervisor says."""
+    """Cure for guests with an unreadable description."""
 
     class Settings(PluginSettings):
         """How guests are watched."""
@@ -123,7 +123,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Hand out what was said about the guests when they were listed."""
+        """Return the statistics of the bulk call that listed the guests."""
         own = self._own(hypervisor)
         if own is None:
             return {}
@@ -164,7 +164,7 @@ class PluginOfGuests(Generic[H]):
             return
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
-            # What it is stands in the hint: a guest that finds a new lie each time must not make a new problem each time.
+            # The hint has the fields: a guest with a new lie each time must not make a new problem each time.
             hint = f"its balloon driver is broken, or lies: {', '.join(names)}"
             reports.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
         reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
@@ -201,7 +201,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Say if the guests can be reached, and what they lack."""
+        """Report whether mom reaches the guests, and their missing features."""
         if self._hypervisor is None:
             return []
         try:
@@ -215,7 +215,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Tell the watch what the cycle saw of the guests, and asked of them."""
+        """Tell the watch the guests' sizes and targets of this cycle."""
         if self._watch is not None:
             self._watch.follow(report)
 

@@ -1,4 +1,4 @@
-"""What a plugin of guests asks of its hypervisor, whether that is one of seen guests or made of many of them."""
+"""Protocol between a plugin of guests and its hypervisor, which may be one `SeenGuests` or many."""
 
 from __future__ import annotations
 

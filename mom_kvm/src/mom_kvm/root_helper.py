@@ -40,7 +40,7 @@ class DeclaredFile(NamedTuple):
 
 
 class GroupValue(NamedTuple):
-    """What is to be written to a file of a guest's control group.
+    """Value for a file of a guest's control group.
 
     `pid` is of the guest's QEMU, `group` the inode of the group's folder: by it, another process that has that number by now is known.
     `value` is in bytes, or -1: `max`.
@@ -72,7 +72,7 @@ class Helper:
         self._ended = select.poll()
         self._id = 0
         self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
-        """By name, with the number by which an order names it; None: to be asked for."""
+        """Declared files by name, with their number in orders; None: mom has to ask."""
 
     @classmethod
     def reached(cls) -> Self | None:
@@ -90,7 +90,7 @@ class Helper:
         with self._lock:
             self._close()
 
-    # --- what is declared ----------------------------------------------------------------------------------------------------------
+    # --- declared files ----------------------------------------------------------------------------------------------------------
 
     def declared(self) -> Sequence[DeclaredFile]:
         """Return the files that root lets mom write: knobs by path, files of guests' control groups by name."""
@@ -122,7 +122,7 @@ class Helper:
     def _set_several(self, first: int, values: Sequence[GroupValue], errors: list[OSError | None]) -> None:
         """Return the values that fit into one message, from `first` on. Raises `OSError` without an answer."""
         messages: dict[int, bytes] = {}
-        self._list()  # what is raised below is about one value
+        self._list()  # errors below are about one value
         for index, value in enumerate(values, first):
             try:
                 messages[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)

@@ -11,7 +11,7 @@ from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number,
 from mom_kvm.health import HealthLimits, field_number, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
-"""KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
+"""KiB below its sold size from which a guest counts as shrunk: mom's least step."""
 
 DECIDING: Final = ("mom_evaluate", "mom_act")
 """The hooks that give decisions."""
@@ -81,7 +81,7 @@ class ClassSummary:
 
 @dataclass(slots=True)
 class Figure:
-    """A figure over the time in which it was known; `least`, `most` and `mean` are None where it never was."""
+    """Figure over the time with known values; `least`, `most` and `mean` are None without any."""
 
     least: float | None = None
     most: float | None = None
@@ -89,7 +89,7 @@ class Figure:
     _seconds: float = 0.0
 
     def add(self, value: float | None, elapsed: float) -> None:
-        """Take in what it was for so many seconds; None: that is unknown."""
+        """Add a value that lasted so many seconds; None: unknown."""
         if value is not None:
             self.least = value if self.least is None else min(self.least, value)
             self.most = value if self.most is None else max(self.most, value)
@@ -116,7 +116,7 @@ class RunSummary:
     reclaimed: Figure = field(default_factory=Figure)
     """What guests have less than they were sold: what balloons hold."""
     unbacked: Figure = field(default_factory=Figure)
-    """What guests were sold and the host need not back: in balloons, swept, or never touched. Of those guests of which it is known."""
+    """Memory of guests that the host need not back: in balloons, swept, or never touched. Without unknown guests."""
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)
@@ -127,7 +127,7 @@ class RunSummary:
     failed: int = 0
     problems: int = 0
     failures: dict[str, int] = field(default_factory=dict)
-    """How policies failed, and in how many cycles: the first of them. What they would have decided is not in the other sums."""
+    """First failures of policies, with the number of cycles. Other sums lack their decisions."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     """By service class, those that have one."""
     _last: float | None = None

@@ -30,14 +30,14 @@ guest that is short of CPU misses several."""
 
 
 _PLUGGING_SECONDS: Final = 60.0
-"""A guest that has taken no more of what was plugged in for so long, or given none, does not finish it: it may lack the driver, or room."""
+"""Without progress for so long, a guest does not finish plugging: it may lack the driver, or room."""
 
 _LEFT_KIB: Final = 1024
-"""What a balloon leaves of the memory that it reaches: libvirt refuses to set a guest to nothing."""
+"""KiB that a balloon leaves: libvirt refuses to set a guest to nothing."""
 
 
 class Devices(Protocol):
-    """The devices of a guest, as far as they matter here."""
+    """Devices of a guest that decide how to resize it."""
 
     @property
     def balloon(self) -> str:
@@ -45,7 +45,7 @@ class Devices(Protocol):
 
     @property
     def pinned(self) -> str:
-        """Why the host cannot use what a balloon takes; empty where it can."""
+        """Why ballooned memory does not help the host; empty where it does."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -92,10 +92,10 @@ class SeenGuest(ABC):
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why nothing may be changed on it in its state, in which it need not report either; empty where something may."""
+        """Return why mom may change nothing in the guest's state, and expects no report; empty: it may."""
 
     def take(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Take its newest record; of an empty one nothing is new, and what it said last grows older. See `convert`."""
+        """Take its newest record; after an empty record the last statistics grow older. See `convert`."""
         limit = stale_seconds(self.period, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
@@ -139,7 +139,7 @@ class SeenGuest(ABC):
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Return why it is to get back what was taken from it, which may be what virtio-mem waits for; empty: it is not."""
+        """Return why mom must give memory back, which virtio-mem may wait for; empty: it need not."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "memory is being plugged into it, or out" if plugs else ""
 
@@ -221,10 +221,10 @@ class SeenGuests(ABC, Generic[G]):
         """Return all its fields, with those of its process. The lock is held."""
         return {**seen.fields, **process}
 
-    # --- what there is -----------------------------------------------------------------------------------------------------------
+    # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return the guests that are active now, by one look, at which what `fields` hands out is read. Raises `HypervisorError`."""
+        """Return the active guests. One bulk call lists them and reads the statistics that `fields` returns. Raises `HypervisorError`."""
         with self._looking:
             self._look()
             self._looked = True
@@ -244,7 +244,7 @@ class SeenGuests(ABC, Generic[G]):
             return {"*": why}
         if seen.garbled:
             return dict.fromkeys((GuestField.BALLOON, GuestField.PERIOD), UNINTELLIGIBLE)
-        if seen.description is None:  # what it is promised, and by whom, may stand there
+        if seen.description is None:  # its guarantee may stand there
             return {"*": UNDESCRIBED}
         if not seen.balloon:
             return dict.fromkeys(

@@ -1,4 +1,4 @@
-"""Whether another guest fits: what a plugin that knows promises offers to who is about to start guests.
+"""Admission: a plugin that knows promises tells programs that start guests whether another guest fits.
 
 Who answers knows classes, promises and guests; who asks (a control socket, a scheduler) knows neither. Both know only this. And what
 the plugin that knows classes says of a file of them, which many hosts share, to the plugin that brings it.
@@ -16,7 +16,7 @@ from mom_core import Entity
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """A guest that would have to give: `kib` of the memory that it has, or, if `promise`, of what it is promised."""
+    """Guest that would have to give `kib` of its memory, or of its guarantee if `promise`."""
 
     guest: Entity
     kib: int
@@ -52,7 +52,7 @@ class Admissions(Protocol):
         Nothing is kept for them by asking: that is what `Reservations` is for, and what is reserved counts here.
         Raises `MomError` for a class that does not exist, for what makes no sense, and while nothing is known of the host.
 
-        :param sla_class: empty: the class that guests get of which nothing else tells one
+        :param sla_class: empty: the default class of guests
         """
 
 

@@ -56,7 +56,7 @@ class MoveJob:
     :param id: of this move, made by mom, and never used again: a mover that was told to begin it before does not begin it a second time
     :param seconds: how long it may take before it is given up
     :param time: when it was begun, in seconds since the epoch
-    :param reference: what the mover's `begin` returned; empty: it has not, or that was lost
+    :param reference: result of the mover's `begin`; empty: none yet, or lost
     """
 
     guest: Entity
@@ -85,7 +85,7 @@ class Mover(Protocol):
         """Return why it moves no guest there; empty: it may."""
 
     def begin(self, job: MoveJob) -> str:
-        """Begin to move a guest, and return by what it is asked for again, also after a restart of mom: at most 400 characters.
+        """Begin to move a guest, and return a reference for `look`, also after a restart of mom: at most 400 characters.
 
         Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text), or raise another
         error, which is logged: `look` finds out.
@@ -99,7 +99,7 @@ class Mover(Protocol):
 
 
 class MovePreparation(Protocol):
-    """What is done to a guest just before it is moved, such as having it hand back memory that it does not use, so that this is not sent.
+    """Preparation of a guest for a move, such as having it hand back unused memory, which is not sent then.
 
     Calls come in threads of their own, and are abandoned after `seconds` and half a minute. Then the guest is moved, whatever was said.
     """
@@ -109,13 +109,13 @@ class MovePreparation(Protocol):
 
 
 class EvictionField(StrEnum):
-    """The fields by which it is known what may be done to a guest: the plugin that knows guests' classes declares them."""
+    """Fields that tell how a guest may leave; the plugin that knows guests' classes declares them."""
 
     MAY_MIGRATE = "may_migrate"  #: 1: it may be moved to another host
     MAY_SAVE = "may_save"  #: 1: it may be saved to disk
     MAY_PAUSE = "may_pause"  #: 1: it may be paused
     MAY_POWER_OFF = "may_power_off"  #: 1: it may be shut down
-    WARNING = "leave_warning"  #: seconds before that at which it is announced
+    WARNING = "leave_warning"  #: seconds of warning before that
     COMES_BACK = "comes_back"  #: 0: it is not undone when there is room again
     ANSWERS = "mem_guarantee_share"  #: named for each guest whenever that plugin answers, unknown where there is none
     CLASS = "sla_class"  #: the name of its class
@@ -146,7 +146,7 @@ class GuestMoves(Protocol):
         """Return why a drain of the host would not move that guest; empty: it would."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return how a guest's move goes, by what a snapshot says of it; None: that is unknown."""
+        """Return how a guest's move goes, by its fields in a snapshot; None: unknown."""
 
 
 class HostDrain(Protocol):

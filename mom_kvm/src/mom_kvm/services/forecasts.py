@@ -1,4 +1,4 @@
-"""What guests' days have taught: how much each uses at which time of the day and of the week, as a plugin that learns it offers it.
+"""Forecasts: how much each guest uses by time of day and week, as a plugin has learned it.
 
 Who learns knows what guests used; who makes room, keeps memory or advises knows what may be taken from whom. Both know only this.
 """
@@ -18,12 +18,12 @@ class Days:
     day has 24 hours. `expected` is the middle of what the guest uses in each slot of the week, `most` the most that it uses within it.
 
     :param error_kib: what its forecast of the next hour (four slots) was wrong by lately, in the middle
-    :param surprise_kib: what it used beyond the most that was forecast, at most in 19 of 20 slots
+    :param surprise_kib: KiB used beyond the forecast, at most in 19 of 20 slots
     :param errors_by_hour: the same as `error_kib`, for each of 24 parts of the day
     :param now_error_kib: what "it stays as it is now" was wrong by meanwhile
     :param growth: how fast it was seen to grow in each slot of a day, in KiB/s
-    :param came: what it used in each slot of a day the last time
-    :param learned_slots: of how many slots it is known what it used
+    :param came: last use in each slot of a day
+    :param learned_slots: number of slots with known use
     :param has_pattern: its forecast is better than "it stays as it is now"
     :param weight: how much its forecast counts now, 0 to 1
     """

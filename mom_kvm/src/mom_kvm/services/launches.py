@@ -1,4 +1,4 @@
-"""Launches of guests: what a plugin that makes room, and one that knows how guests are described, offer to who is about to start them.
+"""Launches of guests: services of a plugin that makes room, and of a plugin that reads guests' descriptions.
 
 Who asks (a control socket, which a hook of the hypervisor calls) knows neither guests' memory nor how a platform describes a guest.
 """
@@ -72,7 +72,7 @@ class LaunchReader(Protocol):
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of this description; None for what is none of this platform's, or cannot be understood.
+        """Return the guest of this description; None for an invalid description, or another platform's.
 
         :param description: such as libvirt's domain XML, or a file of /etc/pve/qemu-server; what a tenant can write there may be anything
         :param identity: the platform's own word for the guest, where the description does not have it, such as Proxmox VE's number

@@ -1,4 +1,4 @@
-"""Where this host's metrics are for other machines: what a plugin that serves them offers to one that tells of the host."""
+"""Addresses of this host's metrics for other machines."""
 
 from __future__ import annotations
 

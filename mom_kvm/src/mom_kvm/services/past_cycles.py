@@ -1,4 +1,4 @@
-"""What was recorded of a host: cycles, for verbs that look at them, and points of past days, for those that draw them."""
+"""Recordings of a host: cycles for verbs that look at them, and points of past days for charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PastCycles(Protocol):
         """How people name it, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        """Return all cycles of that time (seconds since the epoch), in the order in which they were recorded."""
+        """Return all cycles of that time (seconds since the epoch), in the order of recording."""
 
 
 # --- points of past days, for those that draw them ------------------------------------------------------------------------------------
