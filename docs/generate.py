@@ -51,7 +51,7 @@ from mom_daemon import declarations_of, guest_columns
 from mom_daemon import hookspecs as verb_hookspecs
 from mom_daemon.cli import frame, verbs
 from mom_kvm import helper_declaration
-from mom_plugins_host.cpu_lists import REFRESH
+from mom_plugins_host.host.cpu_lists import REFRESH
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.openapi import description

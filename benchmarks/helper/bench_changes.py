@@ -51,7 +51,7 @@ from mom_core import (
 from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_devkit.without_root import USER, HelperProcess, another_user
 from mom_kvm import HELPER_SOCKET_VARIABLE, Hierarchies, HostSide
-from mom_plugins_cgroup import CgroupPlugin
+from mom_plugins_host.cgroup import CgroupPlugin
 
 TARGETS = {"more": 5.0}
 

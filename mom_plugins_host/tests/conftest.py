@@ -1,13 +1,24 @@
-"""Fixtures: a hypervisor that keeps limits in memory, and the plugin."""
+"""Fixtures: a kernel of files with control groups, a hypervisor that keeps limits in memory, and the plugins on them."""
 
 from pathlib import Path
 
 import pytest
+from cgroup_fake import Bench, FakeKernel
 from qos_fake import NotingHypervisor
 
 from mom_core import PluginContext
-from mom_plugins_qos import QosPlugin
-from mom_plugins_qos.settings import QosGuestSettings, QosSettings
+from mom_plugins_host.qos import QosPlugin
+from mom_plugins_host.qos.settings import QosGuestSettings, QosSettings
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> FakeKernel:
+    return FakeKernel(tmp_path / "root")
+
+
+@pytest.fixture
+def bench(kernel: FakeKernel) -> Bench:
+    return Bench(kernel)
 
 
 @pytest.fixture

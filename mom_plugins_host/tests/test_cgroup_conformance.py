@@ -2,7 +2,7 @@
 
 from mom_core.hypervisor import Hypervisor
 from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
-from mom_plugins_cgroup import CgroupPlugin
+from mom_plugins_host.cgroup import CgroupPlugin
 
 SCOPE = "/machine.slice/machine-qemu.scope"
 FOLDER = f"sys/fs/cgroup{SCOPE}"

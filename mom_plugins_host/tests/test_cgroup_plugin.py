@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mom_core import Decision, Entity, LedgerEntry, Outcome, Severity, Status
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
-from mom_plugins_cgroup.settings import CgroupGuestSettings
+from mom_plugins_host.cgroup.settings import CgroupGuestSettings
 
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 
@@ -166,7 +166,7 @@ def test_limits_for_which_a_cycle_has_no_time_are_left_to_the_next_one(bench: Be
     guests = [bench.add(name, 1000 * MIB) for name in ("a", "b", "c")]
     bench.cycle()
     ticks = iter(range(10_000))
-    monkeypatch.setattr("mom_plugins_cgroup.plugin.time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    monkeypatch.setattr("mom_plugins_host.cgroup.plugin.time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     first = {name: one.status for (name, _), one in bench.cycle(*[(guest, HIGH, 1900 * MIB) for guest in guests]).outcomes.items()}
     assert first == {"a": Status.APPLIED, "b": Status.APPLIED, "c": Status.REFUSED}
     monkeypatch.undo()

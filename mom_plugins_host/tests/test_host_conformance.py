@@ -1,7 +1,7 @@
 """The plugin against the conformance kit."""
 
 from mom_devkit import ConformanceTests
-from mom_plugins_host import HostPlugin
+from mom_plugins_host.host import HostPlugin
 
 
 class TestConformance(ConformanceTests):

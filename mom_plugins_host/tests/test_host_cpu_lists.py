@@ -8,10 +8,10 @@ import pytest
 
 from mom_core import PluginContext, Severity
 from mom_devkit import host_of
-from mom_plugins_host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
-from mom_plugins_host.findings import cpu_lists_finding
-from mom_plugins_host.plugin import HostPlugin
-from mom_plugins_host.watch import HostSettings, HostWatch
+from mom_plugins_host.host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
+from mom_plugins_host.host.findings import cpu_lists_finding
+from mom_plugins_host.host.plugin import HostPlugin
+from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 ZONE = """Node 0, zone   Normal
   pages free     5012345

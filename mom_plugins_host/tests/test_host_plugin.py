@@ -10,7 +10,7 @@ import pytest
 from mom_core import PluginContext, Problem, Report, Severity
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, host_of
-from mom_plugins_host import HostPlugin
+from mom_plugins_host.host import HostPlugin
 
 MEMINFO = """\
 MemTotal: 1000 kB

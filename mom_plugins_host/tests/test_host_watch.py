@@ -15,10 +15,10 @@ from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower
 from mom_kvm import AvailableGauge
-from mom_plugins_host import HostPlugin
-from mom_plugins_host.cpu_lists import CpuLists
-from mom_plugins_host.trigger import NoTrigger, StallTrigger
-from mom_plugins_host.watch import HostSettings, HostWatch, Patience, StallGauge
+from mom_plugins_host.host import HostPlugin
+from mom_plugins_host.host.cpu_lists import CpuLists
+from mom_plugins_host.host.trigger import NoTrigger, StallTrigger
+from mom_plugins_host.host.watch import HostSettings, HostWatch, Patience, StallGauge
 
 GIB = 1 << 20
 LOW = 4 * GIB
@@ -134,7 +134,7 @@ MakePlugin = Callable[..., HostPlugin]
 
 @pytest.fixture
 def make(woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePlugin]:
-    monkeypatch.setattr("mom_plugins_host.watch._JOIN_SECONDS", 60.0)  # a thread that is slow to end is not to be met by the next test
+    monkeypatch.setattr("mom_plugins_host.host.watch._JOIN_SECONDS", 60.0)  # a thread that is slow to end is not to be met by the next test
     made: list[HostPlugin] = []
 
     def make(root: Path, every: float = 0.01, **settings: object) -> HostPlugin:
@@ -251,7 +251,7 @@ class TestTheThread:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(CpuLists, "take_back", take_back)
-        monkeypatch.setattr("mom_plugins_host.watch._MOST_REST_SECONDS", 0.01)
+        monkeypatch.setattr("mom_plugins_host.host.watch._MOST_REST_SECONDS", 0.01)
         plugin = make(root)
         wait_until(lambda: "a look at the host failed: RuntimeError" in caplog.text)  # 6 GiB are less than twice the 4 that should be there
         cycle(plugin)
@@ -301,7 +301,7 @@ class TestTheKernelsTrigger:
             return made[0]
 
         make.events = 1  # type: ignore[attr-defined]  # stands in for a class
-        monkeypatch.setattr("mom_plugins_host.watch.StallTrigger", make)
+        monkeypatch.setattr("mom_plugins_host.host.watch.StallTrigger", make)
         watch = HostWatch(HostSettings.model_validate({"watch": "10s"}), PluginContext(root=root, wake=woken), lambda: 0.0)
         watch.start()
         try:
@@ -321,7 +321,7 @@ class TestTheKernelsTrigger:
     def test_a_host_is_looked_at_before_all_cpus_could_take_what_it_has_to_spare(
         self, root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch, plenty: float, rest: float
     ) -> None:
-        monkeypatch.setattr("mom_plugins_host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
+        monkeypatch.setattr("mom_plugins_host.host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
         put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
         assert HostWatch(HostSettings(), PluginContext(root=root, wake=woken)).look() == rest
 

@@ -5,7 +5,7 @@ from numa_trees import nodes_tree, process_tree
 from mom_core import Hypervisor
 from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
 from mom_kvm import NodeTune
-from mom_plugins_numa import NumaPlugin
+from mom_plugins_host.numa import NumaPlugin
 
 
 class TestConformance(ConformanceTests):

@@ -10,8 +10,8 @@ from numa_trees import GIB, nodes_tree, process_tree, tree
 from mom_core import PluginContext, Value
 from mom_devkit import FakeGuest, FakeHypervisor, wait_until
 from mom_kvm import NodeTune
-from mom_plugins_numa import NumaPlugin
-from mom_plugins_numa.fields import FIELDS
+from mom_plugins_host.numa import NumaPlugin
+from mom_plugins_host.numa.fields import FIELDS
 
 VCPUS = [(1, "0-7", 500), (6, "0-7", 500)]
 

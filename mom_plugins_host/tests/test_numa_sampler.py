@@ -9,8 +9,8 @@ import pytest
 from numa_trees import process_tree, tree
 
 from mom_devkit import wait_until
-from mom_plugins_numa.process import Process
-from mom_plugins_numa.sampler import NodeSampler
+from mom_plugins_host.numa.process import Process
+from mom_plugins_host.numa.sampler import NodeSampler
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_guest_that_goes_while_it_is_sampled_leaves_nothing(sampler: NodeSampl
         sampled.append(str(process.folder))
         sampler.follow({f"later{len(sampled)}": 2000})
 
-    monkeypatch.setattr("mom_plugins_numa.sampler.take_sample", goes)
+    monkeypatch.setattr("mom_plugins_host.numa.sampler.take_sample", goes)
     sampler.follow({"first": 1000})
     wait_until(lambda: len(sampled) >= 5)
     monkeypatch.undo()

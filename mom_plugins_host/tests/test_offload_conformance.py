@@ -5,7 +5,7 @@ from offload_hosts import SCOPE, V2_MOUNT, ZRAM, MovingHypervisor, process
 
 from mom_core import Hypervisor
 from mom_devkit import ConformanceTests, FakeGuest, FakeHypervisor
-from mom_plugins_offload import OffloadPlugin
+from mom_plugins_host.offload import OffloadPlugin
 
 
 @pytest.mark.processes  # its worker

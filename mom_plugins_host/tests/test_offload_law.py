@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_offload.law import (
+from mom_plugins_host.offload.law import (
     COLD_SECONDS,
     FIRST_PAUSE_SECONDS,
     HARM_SECONDS,

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from mom_devkit import wait_until
-from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
 
 pytestmark = pytest.mark.processes
 

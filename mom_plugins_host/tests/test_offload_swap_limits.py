@@ -8,8 +8,8 @@ from offload_hosts import V2_MOUNT, ZRAM, process
 from mom_core import Guest, Hypervisor, PluginContext, Snapshot, Value, as_number
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, HandClock, host_of
-from mom_plugins_offload import OffloadPlugin
-from mom_plugins_offload.settings import OffloadSettings
+from mom_plugins_host.offload import OffloadPlugin
+from mom_plugins_host.offload.settings import OffloadSettings
 
 GIB = 1 << 20
 POD = "/kubepods.slice/kubepods-pod1.slice"

@@ -12,7 +12,7 @@ from test_offload_swap_limits import CONTAINER, Host
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, why_not_another_user
 from mom_kvm import ProcessStat
-from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
 
@@ -95,7 +95,7 @@ def test_one_that_waits_for_the_kernel_without_an_end_is_said_and_no_more_is_dec
     os.kill(taker._process.pid, signal.SIGSTOP)
     taker.send([ReclaimRequest("guest", "v2", 8 << 10, guest.pid, 1)], 1.0, 5.0)
     assert all(host.paces()), "it may answer yet"
-    monkeypatch.setattr("mom_plugins_offload.requests._STUCK_SECONDS", -1.0)
+    monkeypatch.setattr("mom_plugins_host.offload.requests._STUCK_SECONDS", -1.0)
     assert not any(host.paces())
     assert host.why == "the process that takes memory waits for the kernel: a disk with swap may not answer"
     assert [one.message for one in host.problems] == [f"no cold memory moves: {host.why}"]

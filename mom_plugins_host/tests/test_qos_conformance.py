@@ -1,7 +1,7 @@
 """The plugin against the conformance kit."""
 
 from mom_devkit import ConformanceTests
-from mom_plugins_qos import QosPlugin
+from mom_plugins_host.qos import QosPlugin
 
 
 class TestConformance(ConformanceTests):

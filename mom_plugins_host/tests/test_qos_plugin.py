@@ -26,8 +26,8 @@ from mom_core import (
     Status,
 )
 from mom_devkit import apply_decisions, put_back
-from mom_plugins_qos import QosPlugin
-from mom_plugins_qos.settings import QosGuestSettings, QosSettings
+from mom_plugins_host.qos import QosPlugin
+from mom_plugins_host.qos.settings import QosGuestSettings, QosSettings
 
 QUOTA, PERIOD, SHARES, DISKS, NETS = "vcpu_quota", "vcpu_period", "cpu_shares", "io_tune", "net_tune"
 

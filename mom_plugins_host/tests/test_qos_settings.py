@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from mom_core import DiskTune
-from mom_plugins_qos.settings import QosGuestSettings
+from mom_plugins_host.qos.settings import QosGuestSettings
 
 MIB = 1 << 20
 

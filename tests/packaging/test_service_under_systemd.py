@@ -505,8 +505,8 @@ FORBIDDEN = (
 @pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper"])
 def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
     """The helper even without its capabilities, as what it may write there is root's."""
+    from mom_plugins_host.numa.nodes import BALANCING
     from mom_plugins_ksm.sysfs import FOLDER
-    from mom_plugins_numa.nodes import BALANCING
 
     forbidden = [path for path in FORBIDDEN if os.access(path, os.F_OK)]
     knobs = [f"/{FOLDER}/{name}" for name in SET] + [f"/{BALANCING}"]

@@ -14,11 +14,11 @@ from mom_core.testing import snapshot
 from mom_daemon import declarations_of
 from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
+from mom_plugins_host.qos import QosPlugin
+from mom_plugins_host.qos.settings import QosSettings
 from mom_plugins_policy import Policy
 from mom_plugins_policy.python import PypolicyPlugin
 from mom_plugins_policy.rollout.notes import PolicyNotes
-from mom_plugins_qos import QosPlugin
-from mom_plugins_qos.settings import QosSettings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples/policies/python"

@@ -43,8 +43,8 @@ from mom_devkit.without_root import another_user
 from mom_kvm import GroupWrite, Helper, ProcessStat, open_process_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
 from mom_kvm.root_helper import GroupValue
-from mom_plugins_cgroup import CgroupPlugin
-from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.cgroup import CgroupPlugin
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10

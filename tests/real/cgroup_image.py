@@ -13,7 +13,7 @@ from guest_image import CannotBuild, GuestImage, build, cache_folder, kernel_mod
 from real_guests import COMMAND_LINE
 
 _HERE = Path(__file__).resolve().parent
-_RULES = _HERE.parents[1] / "mom_plugins_cgroup" / "tests" / "cgroup_rules.json"
+_RULES = _HERE.parents[1] / "mom_plugins_host" / "tests" / "cgroup_rules.json"
 
 _PACKAGING = _HERE.parents[1] / "packaging"
 
@@ -44,7 +44,7 @@ poweroff -f
 _DISTRIBUTION = """[mom.plugins]
 decider = cgroup_driver:Decider
 host = cgroup_driver:Host
-cgroup = mom_plugins_cgroup:CgroupPlugin
+cgroup = mom_plugins_host.cgroup:CgroupPlugin
 [mom.commands]
 restore = mom_daemon.verbs:RESTORE
 """
@@ -137,7 +137,7 @@ def _packages() -> Iterator[Path]:
     import mom_core
     import mom_daemon
     import mom_helper
-    import mom_plugins_cgroup
+    import mom_plugins_host
 
-    for package in (mom_core, mom_daemon, mom_helper, mom_plugins_cgroup):
+    for package in (mom_core, mom_daemon, mom_helper, mom_plugins_host):
         yield from Path(str(package.__file__)).parent.rglob("*.py")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ballast import available_mib
 
-from mom_plugins_host.cpu_lists import CpuLists
+from mom_plugins_host.host.cpu_lists import CpuLists
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 

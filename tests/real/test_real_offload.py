@@ -17,7 +17,7 @@ from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
 from mom_devkit import wait_until
-from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
 
 pytestmark = pytest.mark.real
 

@@ -16,7 +16,7 @@ from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Engine, Report, Status, load_config
 from mom_devkit import wait_until
-from mom_plugins_host.trigger import NoTrigger, StallTrigger
+from mom_plugins_host.host.trigger import NoTrigger, StallTrigger
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 

@@ -1,3 +1,3 @@
 """Control groups of guests for mom: limits and protection of memory."""
 
-from mom_plugins_cgroup.plugin import CgroupPlugin as CgroupPlugin
+from mom_plugins_host.cgroup.plugin import CgroupPlugin as CgroupPlugin

@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import format_kib
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_plugins_cgroup.fields import CONTROLS, CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP, SWAP_MAX
+from mom_plugins_host.cgroup.fields import CONTROLS, CURRENT, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP, SWAP_MAX
 
 _LIMITS: Final = {
     MEMORY_HIGH: "above {} memory is taken from it, and it is slowed down",

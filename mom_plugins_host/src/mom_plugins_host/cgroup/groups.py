@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value
 from mom_kvm import GroupWrite, Hierarchies, pid_of, read_kernel_file
-from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
+from mom_plugins_host.cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
 

@@ -42,11 +42,11 @@ from mom_kvm import (
     stale_seconds,
     write_group_files,
 )
-from mom_plugins_cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
-from mom_plugins_cgroup.findings import findings
-from mom_plugins_cgroup.groups import GuestGroup, explained, group_fields, group_of, limit_of, limit_write
-from mom_plugins_cgroup.review import GroupNeed, HostBounds, need_of, reviewed
-from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
+from mom_plugins_host.cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
+from mom_plugins_host.cgroup.findings import findings
+from mom_plugins_host.cgroup.groups import GuestGroup, explained, group_fields, group_of, limit_of, limit_write
+from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
+from mom_plugins_host.cgroup.settings import CgroupGuestSettings, CgroupSettings
 
 _AT_ONCE: Final = 32
 """Most files that are written before the time is looked at: twice as many each time, as long as that takes no longer than `_SOON`."""
@@ -194,7 +194,7 @@ class CgroupPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_cgroup.explanation:GroupExplainer")
+    mom_explainer = late_hook("mom_plugins_host.cgroup.explanation:GroupExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

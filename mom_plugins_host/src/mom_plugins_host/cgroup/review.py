@@ -8,7 +8,20 @@ from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_kvm import GroupLimit
-from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, MEMORY_HIGH, MEMORY_MIN, NO_LIMIT, SHMEM, STALL, SWAP, SWAP_MAX
+from mom_plugins_host.cgroup.fields import (
+    ANON,
+    CURRENT,
+    FILE,
+    KNOBS,
+    LOCKED,
+    MEMORY_HIGH,
+    MEMORY_MIN,
+    NO_LIMIT,
+    SHMEM,
+    STALL,
+    SWAP,
+    SWAP_MAX,
+)
 
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10

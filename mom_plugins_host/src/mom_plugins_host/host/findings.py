@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mom_core import Finding, Problem, Severity, Source, Value, format_kib
-from mom_plugins_host.cpu_lists import KeptByCpus
-from mom_plugins_host.pressure import RESOURCES
+from mom_plugins_host.host.cpu_lists import KeptByCpus
+from mom_plugins_host.host.pressure import RESOURCES
 
 _KEPT_KIB = 64 << 10
 """Less is nothing that an operator would look for."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
 from mom_kvm import ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
-from mom_plugins_host import clock, conditions, load, memory, pressure, processes, swap
-from mom_plugins_host.cpu_lists import read_text
-from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, problems, swap_finding, watch_finding
-from mom_plugins_host.watch import HostSettings, HostWatch
+from mom_plugins_host.host import clock, conditions, load, memory, pressure, processes, swap
+from mom_plugins_host.host.cpu_lists import read_text
+from mom_plugins_host.host.findings import cpu_lists_finding, memory_finding, pressure_finding, problems, swap_finding, watch_finding
+from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 WANTED = "mem_watermark_high"
 """The field in which a plugin that manages the host's memory says what should be available."""

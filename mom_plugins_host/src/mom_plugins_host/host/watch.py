@@ -21,8 +21,8 @@ from pydantic import AfterValidator, Field
 
 from mom_core import Duration, PluginContext, PluginSettings, Size, format_duration
 from mom_kvm import AvailableGauge, Pressure, read_kernel_file
-from mom_plugins_host.cpu_lists import CpuLists
-from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
+from mom_plugins_host.host.cpu_lists import CpuLists
+from mom_plugins_host.host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0

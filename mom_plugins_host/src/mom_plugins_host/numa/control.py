@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, LedgerEntry, NoChangeNeeded, NotSupported, Target, Value
 from mom_kvm import CpuPinControl, NodeTuneControl, capable, parse_number_list, read_together, set_each
-from mom_plugins_numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
-from mom_plugins_numa.nodes import read_nodes, with_memory
+from mom_plugins_host.numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
+from mom_plugins_host.numa.nodes import read_nodes, with_memory
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:

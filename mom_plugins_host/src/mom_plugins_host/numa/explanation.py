@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from mom_core import format_kib, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_plugins_numa.fields import CONTROLS, NODESET
-from mom_plugins_numa.numbers import memory_by_node
+from mom_plugins_host.numa.fields import CONTROLS, NODESET
+from mom_plugins_host.numa.numbers import memory_by_node
 
 
 class NodesExplainer(Explainer):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_kvm import Knob, NodeTune, parse_number_list
-from mom_plugins_numa.nodes import BALANCING
-from mom_plugins_numa.numbers import format_list
+from mom_plugins_host.numa.nodes import BALANCING
+from mom_plugins_host.numa.numbers import format_list
 
 PINS, NODESET = "vcpu_pins", "numa_nodeset"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib
 from mom_kvm import CpuPinControl, NodeTuneControl, ProcessStat, listed_guests, open_process_file, pid_of, root_cure
-from mom_plugins_numa.fields import balancing_knob
-from mom_plugins_numa.nodes import read_nodes, with_memory
-from mom_plugins_numa.numbers import format_list
-from mom_plugins_numa.process import Process
+from mom_plugins_host.numa.fields import balancing_knob
+from mom_plugins_host.numa.nodes import read_nodes, with_memory
+from mom_plugins_host.numa.numbers import format_list
+from mom_plugins_host.numa.process import Process
 
 SUBJECT = "NUMA"
 

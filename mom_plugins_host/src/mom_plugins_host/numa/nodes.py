@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mom_core import Value
 from mom_kvm import parse_number_list, read_kernel_file
-from mom_plugins_numa.numbers import format_list
+from mom_plugins_host.numa.numbers import format_list
 
 BALANCING = "proc/sys/kernel/numa_balancing"
 

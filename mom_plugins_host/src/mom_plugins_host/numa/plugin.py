@@ -30,12 +30,12 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook, pid_of
-from mom_plugins_numa import control
-from mom_plugins_numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_knob, nodeset_text, pins_text
-from mom_plugins_numa.findings import findings
-from mom_plugins_numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
-from mom_plugins_numa.review import reviewed
-from mom_plugins_numa.sampler import NodeSampler
+from mom_plugins_host.numa import control
+from mom_plugins_host.numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_knob, nodeset_text, pins_text
+from mom_plugins_host.numa.findings import findings
+from mom_plugins_host.numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
+from mom_plugins_host.numa.review import reviewed
+from mom_plugins_host.numa.sampler import NodeSampler
 
 
 class NumaPlugin:
@@ -131,7 +131,7 @@ class NumaPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_numa.explanation:NodesExplainer")
+    mom_explainer = late_hook("mom_plugins_host.numa.explanation:NodesExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from mom_core import Decision, Guest, Revision, Snapshot, Value, as_number, as_whole, format_kib
 from mom_kvm import Promises, parse_number_list
-from mom_plugins_numa.fields import NODESET, PINS, parse_pins, pins_text
-from mom_plugins_numa.numbers import format_list, memory_by_node
+from mom_plugins_host.numa.fields import NODESET, PINS, parse_pins, pins_text
+from mom_plugins_host.numa.numbers import format_list, memory_by_node
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mom_core import Value
 from mom_kvm import ProcessStat
-from mom_plugins_numa.numbers import format_list, remote_share, shares
-from mom_plugins_numa.process import Process, Vcpu
+from mom_plugins_host.numa.numbers import format_list, remote_share, shares
+from mom_plugins_host.numa.process import Process, Vcpu
 
 _SMOOTHING = 0.5
 """How much a new sample counts for where CPU time is spent: a vCPU is seen on one CPU at one moment, a few samples make an average."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mom_core import format_kib, lasting, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_plugins_offload.fields import COLD, CONTROLS, OFFLOAD, OFFLOADED, STATE, WORKING_SET, WORKING_SET_AGE
+from mom_plugins_host.offload.fields import COLD, CONTROLS, OFFLOAD, OFFLOADED, STATE, WORKING_SET, WORKING_SET_AGE
 
 
 class ColdExplainer(Explainer):

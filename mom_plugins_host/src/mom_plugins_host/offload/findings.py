@@ -9,8 +9,8 @@ from typing import Final
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
 from mom_kvm import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests
-from mom_plugins_offload.processes import way_to
-from mom_plugins_offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
+from mom_plugins_host.offload.processes import way_to
+from mom_plugins_host.offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
 
 SUBJECT: Final = "cold memory"
 
@@ -89,4 +89,4 @@ def _about_guests(root: Path, hierarchies: Hierarchies, guests: Sequence[Guest])
     if fine:
         yield Finding(Severity.OK, SUBJECT, f"the kernel tells what is cold of {fine} of {len(guests)} guests")
     for reason, names in by_reason.items():
-        yield Finding(Severity.WARNING, SUBJECT, f"{first_names(names)}: {reason}", "see the README of mom_plugins_offload")
+        yield Finding(Severity.WARNING, SUBJECT, f"{first_names(names)}: {reason}", "see the README of mom_plugins_host")

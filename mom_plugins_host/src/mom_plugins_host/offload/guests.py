@@ -11,10 +11,10 @@ from typing import Final
 
 from mom_core import Guest, Value
 from mom_kvm import Hierarchies, pid_of
-from mom_plugins_offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
-from mom_plugins_offload.law import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
-from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
-from mom_plugins_offload.requests import OUT_OF_TIME
+from mom_plugins_host.offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
+from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
+from mom_plugins_host.offload.processes import MemoryWay, faults_of, way_to
+from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Host, format_kib
-from mom_plugins_offload.law import ColdOffer
+from mom_plugins_host.offload.law import ColdOffer
 
 _SHARE: Final = 0.10
 _MOST_KIB: Final = 32 << 20

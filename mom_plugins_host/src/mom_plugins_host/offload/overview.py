@@ -3,7 +3,7 @@
 from typing import Final
 
 from mom_core import GuestColumn, Unit
-from mom_plugins_offload.fields import COLD, WORKING_SET, WORKING_SET_AGE
+from mom_plugins_host.offload.fields import COLD, WORKING_SET, WORKING_SET_AGE
 
 COLUMNS: Final = (
     GuestColumn(

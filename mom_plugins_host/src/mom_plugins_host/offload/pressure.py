@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import Guest, format_kib
 from mom_kvm import HealthLimits, StoreKind, SwapStore
-from mom_plugins_offload.law import PAGE_KIB
+from mom_plugins_host.offload.law import PAGE_KIB
 
 _PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
 """What a vCPU waits for a page: 5 us for the fault, and 5 to 20 of decompression, or a read of an SSD: 17 us in

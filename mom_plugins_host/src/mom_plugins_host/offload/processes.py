@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core import Guest, format_kib, printable
 from mom_kvm import GroupLimit, Hierarchies, ProcessStat, pid_of, read_kernel_file
-from mom_plugins_offload.law import LEAST_KIB
+from mom_plugins_host.offload.law import LEAST_KIB
 
 _LOCKED_KIB: Final = 64 << 10
 """QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so.

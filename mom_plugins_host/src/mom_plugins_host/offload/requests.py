@@ -21,7 +21,7 @@ import mom_helper
 from mom_core import HypervisorError
 from mom_helper.orders import ORDER, Answer, Order, OrderNumber
 from mom_kvm import Helper, Hierarchies
-from mom_plugins_offload.walks import areas_of, steps_of
+from mom_plugins_host.offload.walks import areas_of, steps_of
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_kvm import StoreKind, SwapStore, read_kernel_file, read_meminfo
-from mom_plugins_offload.law import LEAST_KIB
+from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
 """Of each store. What is left is for the kernel: a host in need that cannot swap kills a process. It swaps by itself when

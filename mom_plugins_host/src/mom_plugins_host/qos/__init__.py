@@ -1,3 +1,3 @@
 """CPU, disk and network limits of guests for mom."""
 
-from mom_plugins_qos.plugin import QosPlugin as QosPlugin
+from mom_plugins_host.qos.plugin import QosPlugin as QosPlugin

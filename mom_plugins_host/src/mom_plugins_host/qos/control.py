@@ -25,9 +25,9 @@ from mom_core import (
     as_whole,
 )
 from mom_kvm import capable, read_together, set_each
-from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
-from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, present_disks, present_interfaces
+from mom_plugins_host.qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
+from mom_plugins_host.qos.fields import DISKS, DISKS_NOW, INTERFACES
+from mom_plugins_host.qos.lists import Item, completed_disks, completed_interfaces, present_disks, present_interfaces
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mom_core import DiskTune, Value, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_plugins_qos.bounds import PERIOD, QUOTA
-from mom_plugins_qos.control import CONTROLS
-from mom_plugins_qos.fields import DISKS_NOW, USER_LIMIT
+from mom_plugins_host.qos.bounds import PERIOD, QUOTA
+from mom_plugins_host.qos.control import CONTROLS
+from mom_plugins_host.qos.fields import DISKS_NOW, USER_LIMIT
 
 _ALL_OF_IT = 100
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mom_core import CpuTune, DiskTune, FieldSpec, Scope, Unit, Value
-from mom_plugins_qos.bounds import CPU_SHARES, PERIOD, QUOTA
-from mom_plugins_qos.lists import present_disks
-from mom_plugins_qos.settings import QosGuestSettings
+from mom_plugins_host.qos.bounds import CPU_SHARES, PERIOD, QUOTA
+from mom_plugins_host.qos.lists import present_disks
+from mom_plugins_host.qos.settings import QosGuestSettings
 
 USER_LIMIT, DISKS, DISKS_NOW, INTERFACES = "vcpu_user_limit", "io_tune", "io_tune_current", "net_tune"
 HOST_CPUS, VCPUS = "cpu_count", "vcpu_count"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mom_core import CpuTuneControl, Finding, Guest, Hypervisor, HypervisorError, IoTuneControl, NetTuneControl, Severity, first_names
-from mom_plugins_qos.bounds import QUOTA
+from mom_plugins_host.qos.bounds import QUOTA
 
 SUBJECT = "limits of guests"
 _CURE = (

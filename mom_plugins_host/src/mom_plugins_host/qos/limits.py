@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from mom_core import Guest, Problem, Severity, Snapshot, Source, Value, printable
 from mom_kvm import SetValue
-from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, quota_and_period
-from mom_plugins_qos.fields import DISKS, DISKS_NOW, HOST_CPUS, INTERFACES, VCPUS
-from mom_plugins_qos.settings import NetLimits, QosGuestSettings
+from mom_plugins_host.qos.bounds import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, quota_and_period
+from mom_plugins_host.qos.fields import DISKS, DISKS_NOW, HOST_CPUS, INTERFACES, VCPUS
+from mom_plugins_host.qos.settings import NetLimits, QosGuestSettings
 
 
 def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:

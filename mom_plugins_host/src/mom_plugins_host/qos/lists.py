@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mom_core import DiskTune, NetTune, Refused, Value, as_items, as_whole, printable
-from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, check_bandwidth, check_disk
+from mom_plugins_host.qos.bounds import BANDWIDTH, DIRECTIONS, check_bandwidth, check_disk
 
 Item = dict[str, Value]
 

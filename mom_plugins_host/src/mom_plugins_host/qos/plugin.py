@@ -28,14 +28,14 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import Enforcement, late_hook
-from mom_plugins_qos import control
-from mom_plugins_qos.control import CONTROLS
-from mom_plugins_qos.fields import DISKS, FIELDS, INTERFACES, cpu_fields, disk_fields
-from mom_plugins_qos.findings import findings
-from mom_plugins_qos.limits import agreed_of, mistakes_in, wanted_of_all
-from mom_plugins_qos.lists import present_interfaces
-from mom_plugins_qos.review import reviewed
-from mom_plugins_qos.settings import QosGuestSettings, QosSettings
+from mom_plugins_host.qos import control
+from mom_plugins_host.qos.control import CONTROLS
+from mom_plugins_host.qos.fields import DISKS, FIELDS, INTERFACES, cpu_fields, disk_fields
+from mom_plugins_host.qos.findings import findings
+from mom_plugins_host.qos.limits import agreed_of, mistakes_in, wanted_of_all
+from mom_plugins_host.qos.lists import present_interfaces
+from mom_plugins_host.qos.review import reviewed
+from mom_plugins_host.qos.settings import QosGuestSettings, QosSettings
 
 _NOTHING_SET = QosGuestSettings()
 
@@ -56,7 +56,7 @@ class QosPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """The limits that stand, those that were agreed, and policies that hold guests to these, unless the settings say otherwise."""
-        texts = files("mom_plugins_qos")
+        texts = files("mom_plugins_host.qos")
         yield from FIELDS
         yield from CONTROLS
         for name, is_on in (("60_cpu_limits", self._settings.cpu_limits), ("70_io_limits", self._settings.io_limits)):
@@ -124,7 +124,7 @@ class QosPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_qos.explanation:LimitsExplainer")
+    mom_explainer = late_hook("mom_plugins_host.qos.explanation:LimitsExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

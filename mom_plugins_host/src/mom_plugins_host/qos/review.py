@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mom_core import Decision, Refused, Revision, Snapshot, Value, as_items, as_whole
-from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint
-from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces
+from mom_plugins_host.qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint
+from mom_plugins_host.qos.fields import DISKS, DISKS_NOW, INTERFACES
+from mom_plugins_host.qos.lists import Item, completed_disks, completed_interfaces
 
 _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, completed_interfaces)}
 

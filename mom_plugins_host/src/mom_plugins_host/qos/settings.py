@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 
 import mom_core
 from mom_core import PluginSettings, Size, StrictModel
-from mom_plugins_qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES, contradiction
+from mom_plugins_host.qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES, contradiction
 
 
 def parse_percent(text: object) -> float:
