@@ -1,13 +1,14 @@
-"""All hooks, by phase. This is the page that a plugin author reads first.
+"""All hooks, by phase. Plugin authors read this page first.
 
-A plugin is a class, named by an entry point of the group `mom.plugins`, that takes `(settings, context)` and marks the methods that
-implement hooks with `@hookimpl`. Every method is optional, and may leave out arguments that it does not need. Its distribution requires
-the versions of mom-core that it was built for, such as `mom-core>=0.1,<1`.
+A plugin is a class that takes `(settings, context)`, named by an entry point of the group `mom.plugins`. Its methods marked `@hookimpl`
+implement hooks. All hooks are optional, and a method may leave out arguments that it does not need. The plugin's distribution requires the
+versions of mom-core that it was built for, for example `mom-core>=0.1,<1`.
 
-Each plugin's hooks run in a thread of its own, one call at a time; different plugins run at the same time. A call that exceeds the
-plugin's `deadline` is left behind: the cycle goes on without its result, and the plugin is not called again before it has come back. An
-exception is counted and reported, and the other plugins' results stand. A plugin that keeps failing is set aside and tried again
-later, at growing intervals. What a hook returns is checked: what is not of the declared type is dropped and reported, the rest is used.
+- Each plugin has its own thread, which runs one call at a time. Plugins run in parallel.
+- A call that exceeds the plugin's `deadline` is abandoned: the cycle goes on without its result. mom does not call the plugin again before
+  that call has returned.
+- An exception is counted and reported. A plugin that keeps failing is set aside and retried at growing intervals.
+- mom checks every return value, drops and reports parts of the wrong type, and uses the rest.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ PROJECT = "mom"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a plugin's method as the implementation of the hook of that name. Arguments that it does not need may be left out."""
+"""Decorator for a plugin's method that implements the hook of the same name."""
 
 OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_importers", "mom_source"})
-"""Hooks that `mom_daemon.hookspecs` specifies, with types of its own: verbs call them, the engine calls none."""
+"""Hooks that `mom_daemon.hookspecs` specifies. Commands call them; the engine does not."""
 
 
 # --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------
@@ -55,34 +56,31 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 
 @hookspec
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
-    """The plugin's declarations, in any order: see `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
+    """Return the plugin's declarations, in any order: `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
 
-    - The fields that it may collect, and by `FieldSpec.reads` those of others that it can do without. Two plugins may declare one field,
-      with the same unit: the first in the YAML order that has a value wins.
-    - The controls that it applies and puts back. Two plugins that declare one control are a configuration error.
-    - Default policies that drive its controls.
-    - Figures of guests, made of its fields.
+    - Fields that the plugin may collect, and with `FieldSpec.reads` optional fields of other plugins. Plugins may share a field if they
+      agree on its unit. The first plugin in the YAML order that has a value wins.
+    - Controls that the plugin reads and writes. Two plugins with the same control are a configuration error.
+    - Default policies for its controls.
+    - Columns for tables of guests.
     """
 
 
 @hookspec
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
-    """The plugin's offers to others: objects, by the protocol that each implements, such as `{PolicyTexts: self._texts}`.
+    """Return objects for other plugins, by the protocol that each implements: `{PolicyTexts: self._texts}`.
 
-    All plugins find them with `context.service(PolicyTexts)`; an object that can do more stands under each protocol that says so.
-    Called before any plugin is set up. Others may call an object from any thread, also before this plugin's own
-    `mom_setup`: it raises `MomError` then. An object that lacks something of its protocol is an error at the start.
+    Other plugins get them with `context.service(PolicyTexts)`. Called before any plugin is set up. Other threads may use a service at any
+    time; before this plugin's `mom_setup` it raises `MomError`. An object that lacks a member of its protocol is an error at start.
     """
 
 
 @hookspec
 def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """Mistakes in this plugin's part of the configuration though each of its settings is right, such as something that is missing in
-    what the other plugins declare. Called by `mom config check` and `mom doctor`, not by the daemon, and without `mom_setup`.
+    """Return mistakes in this plugin's configuration that single settings do not show, for example a missing declaration.
 
-    It is apart from `mom_doctor`, as a configuration is checked on any machine, and before anything is set up. `context.declarations` is
-    complete. Touch nothing, and read no more than configuration. What is fine needs no finding; with one that
-    is an ERROR, `mom config check` refuses the configuration.
+    Called by `mom config check` and `mom doctor`, never by the daemon, without `mom_setup`, on any machine. `context.declarations` is
+    complete. Read only configuration and change nothing. Any ERROR makes `mom config check` fail.
     """
 
 
@@ -91,35 +89,33 @@ def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specifica
 
 @hookspec
 def mom_setup(context: PluginContext) -> None:
-    """Called once, before the first cycle, after all plugins have declared; `context.declarations` is complete now.
+    """Open connections and files, start threads. Called once, after all plugins have declared and before the first cycle.
 
-    Open what is needed: connections, files, threads. What it raises keeps the daemon from starting, so something that may come back
-    later (a hypervisor that restarts) is not raised here but by the calls that need it. 10 seconds, or the deadline if that is longer.
+    `context.declarations` is complete. Any exception keeps the daemon from starting. Do not raise for a service that may come back later,
+    for example a restarting hypervisor. Time limit: 10 s, or `deadline` if that is longer.
     """
 
 
 @hookspec
 def mom_reload() -> Callable[[], None] | None:
-    """Called when the configuration is reloaded and this plugin's own settings are unchanged.
+    """Read this plugin's own files again; return a function that puts the new content in force.
 
-    Read again what the plugin keeps in files of its own, without using it yet, and return a function that puts it in force: it is
-    called only if the reload of all plugins succeeded, in the plugin's thread and within its deadline. Raising refuses the whole reload,
-    and everything stays as it was; that is why it is apart from `mom_setup`.
+    Called when the configuration is reloaded and this plugin's settings did not change. mom calls the returned function only if all plugins
+    could reload, in the plugin's thread and within its deadline. An exception refuses the reload and leaves every plugin as it was.
     """
 
 
 @hookspec
 def mom_teardown() -> None:
-    """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened, within 0.4 s.
+    """Close what the plugin opened, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
 
-    Plugins with a hypervisor are called when the others have ended, or have had three quarters of the time. A plugin that hangs is called
-    when its call has come back, if it does: after a reload, another instance of it may be at work by then.
+    Plugins with a hypervisor come last. mom calls a hung plugin after its call has returned; a new instance of the plugin may run by then.
     """
 
 
 @hookspec(firstresult=True)
 def mom_hypervisor() -> Hypervisor | None:
-    """The hypervisor whose guests are managed; called once, after `mom_setup`. The first plugin in the YAML order that has one wins."""
+    """Return the hypervisor to manage. Called once, after `mom_setup`; the first plugin in the YAML order that returns one wins."""
 
 
 # --- collect: at the start of each cycle, all plugins at once ----------------------------------------------------------------------
@@ -127,26 +123,26 @@ def mom_hypervisor() -> Hypervisor | None:
 
 @hookspec
 def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ignore[empty-body]  # a specification has no body
-    """The host's fields now, by name. Leave out, or set to None, what is not known."""
+    """Return the host's current fields by name. Leave unknown fields out, or set them to None."""
 
 
 @hookspec
 def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:  # type: ignore[empty-body]  # a specification has no body
-    """The fields of all these guests now: by guest id, then by field name. One call for all of them.
+    """Return the current fields of all `guests`: by guest id, then by field name.
 
-    Leave out a guest that has vanished, and any field that is not known. For thousands of guests, `Columns` take a part of the time: by
-    field name, a value for each of `guests`, in their order; None where it is not known.
+    Leave out guests that have vanished and fields that are unknown. `Columns` are faster for thousands of guests: by field name, a value
+    for each guest in the order of `guests`, None where unknown.
     """
 
 
 @hookspec
 def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # type: ignore[empty-body]  # a specification has no body
-    """Fields that follow from what all plugins have collected, such as what a control law suggests. Called after collecting and before
-    evaluating, and in a replay, too: they take the place of recorded ones.
+    """Return fields computed from the collected ones, for example the suggestion of a control law.
 
-    All plugins are given the same snapshot, without what the others derive. The fields are declared as all others are.
+    Called after collection and before evaluation, and during replay, where the result replaces the recorded fields. All plugins get the
+    same snapshot, without derived fields. Declare derived fields like any others.
 
-    :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
+    :param history: older snapshots, oldest first, without this one; the configuration limits their number
     """
 
 
@@ -155,48 +151,45 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 
 @hookspec
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification has no body
-    """Decisions, what would be decided on trial, and what could not be decided and why.
+    """Return decisions, decisions on trial, and problems that prevented a decision.
 
-    A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
-    others decide about it is dropped, also while the first is silent. A plugin that only acts now and then has
-    `mom_act` instead; one that only reports faults, `mom_problems`.
+    A control of an entity belongs to the first evaluator in the YAML order that has decided it since the configuration was read. mom drops
+    other evaluators' decisions on it, even in cycles without a decision by the owner. Use `mom_act` for occasional acts and `mom_problems`
+    to report faults only.
 
-    :param history: older snapshots, oldest first, without this one; as many as the configuration keeps
+    :param history: older snapshots, oldest first, without this one; the configuration limits their number
     """
 
 
 @hookspec
 def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:  # type: ignore[empty-body]  # a specification has no body
-    """Decide on acts of this plugin, whatever evaluators decide.
+    """Return acts: decisions that are independent of the evaluators.
 
-    An act moves a guest away, ends an act, gives a guest back its guarantee, or sets a value of the configuration that policies start
-    from. Unlike a decision of `mom_evaluate`, an act claims no control, and no claim stops it. Only a plugin that comes earlier in the
-    YAML order and decides the same control in the same cycle goes before it.
+    Examples: migrate a guest, end a migration, restore a guest's guarantee, set a base value for policies. An act neither claims a control
+    nor respects claims. It yields only to an earlier plugin in the YAML order that decides the same control in the same cycle.
 
-    Called after all evaluators, all plugins at once.
+    Called after all evaluators.
     """
 
 
 @hookspec
 def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: ignore[empty-body]  # a specification has no body
-    """Report faults that this plugin sees in this cycle.
+    """Return faults that this plugin sees in this cycle.
 
-    A `Problem` is about single guests, or this plugin's part of the host. A `Condition` is about the host as a whole: the verdict of
-    `mom status`, the API and the page. Report each in every cycle for as long as it lasts; the core keeps its start. While a plugin does
-    not answer, its conditions stand.
+    A `Problem` is about single guests or this plugin's part of the host. A `Condition` is about the host as a whole and enters the verdict.
+    Return each in every cycle while it lasts; the core keeps its start time. While a plugin does not answer, its conditions persist.
 
-    Called after `mom_act` and before any control is changed, all plugins at once.
+    Called after `mom_act` and before any control is changed.
     """
 
 
 @hookspec
 def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification has no body
-    """Changes to what the evaluators decided, each with its reason; what is not mentioned stands.
+    """Return changes to the decisions, each with a reason. Decisions that are not mentioned stand.
 
-    Reviewers are called one after the other in the YAML order, each with what the ones before it left. The core's own review comes
-    first (unknown entities and controls, impossible values, two decisions on one control: the first plugin in the YAML order wins; of
-    an evaluator's list and one of `mom_act`, whose items stand for themselves, those items that both name) and checks the bounds
-    again at the end.
+    Reviewers run one after the other in the YAML order; each gets the decisions that the previous one left. The core reviews first: it
+    drops decisions with unknown entities, unknown controls or impossible values, and resolves conflicts by the YAML order. Where a list
+    from `mom_act` meets an evaluator's, only items that both name conflict. At the end the core checks the bounds again.
     """
 
 
@@ -205,28 +198,35 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 @hookspec
 def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
-    """The present values of these controls, all of them this plugin's own. One call for all entities; touch nothing.
+    """Return the current values of these controls, all of them this plugin's own. Change nothing.
 
-    Called before anything is written, after it, and when things are put back: then a process may call it that has collected nothing yet.
-    Leave out, or set to None, what is unknown: whether the guest is still listed, the engine finds out. A `GuestGone` as value says that
-    what was to be read is surely not there any more, a `NotSupported` that there is no such thing here, a `Refused` that it is not mom's
-    to set now, as the kernel or another process has taken charge of it; any other `HypervisorError`, why it cannot be read. Raised, it is
-    said of all targets.
+    Called before and after a write, and on restore, possibly in a process that has not collected anything. Leave out unknown values, or set
+    them to None; the engine checks whether the guest is still listed. A value may also be an error:
+
+    - `GuestGone`: the guest does not exist any more.
+    - `NotSupported`: this control does not exist here.
+    - `Refused`: the kernel or another process has taken control; mom may not set it now.
+    - any other `HypervisorError`: the value cannot be read.
+
+    If the hook raises one of these, it applies to all targets.
     """
 
 
 @hookspec
 def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str] | None:
-    """Set these controls, in whatever order is right, and say which were not set and why; of the others, nothing need be said.
+    """Set these controls, in any order. Return the changes that failed, with the reason; omit those that succeeded.
 
-    What stood there is on disk already, and what stands then is read by `mom_read`: the engine judges what came of it. A `Refused` (or
-    `NotSupported`) says that nothing was sent, and why; a `GuestGone`, that the guest is not there any more; any other `HypervisorError`,
-    that it did not succeed, or may not have: a lost answer is no refusal. Raised, it is said of all changes. A `NoChangeNeeded` says why
-    nothing had to be sent, or, when it was to be put back, why what stands stays. A text is something to say of a change that was made.
-    Not called when mom only observes.
+    The ledger already holds the original values. Afterwards the engine calls `mom_read` and judges the result. Not called in observe mode.
+    Return for a target:
 
-    Where something is to be put back (`change.back`), it is the end of what mom began. Of an act that has no end, such as moving a guest
-    away, say so with a `NoChangeNeeded`.
+    - `Refused` or `NotSupported`: nothing was sent.
+    - `GuestGone`: the guest does not exist any more.
+    - `NoChangeNeeded`: nothing had to be sent; on restore, why the present value stays.
+    - any other `HypervisorError`: the change failed or may have failed; a lost answer is no refusal.
+    - text: a remark on a successful change.
+
+    If the hook raises one of these, it applies to all changes. With `change.back` set, mom restores the original value. Return
+    `NoChangeNeeded` for an act that cannot be undone, for example a finished migration.
     """
 
 
@@ -235,4 +235,4 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
 
 @hookspec
 def mom_report(report: Report) -> None:
-    """One finished cycle, to be recorded, counted or shown. Frozen, and safe to keep."""
+    """Take one finished cycle, to record, count or show it. The report is frozen and safe to keep."""

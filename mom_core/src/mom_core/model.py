@@ -1,6 +1,6 @@
-"""What flows through a cycle: frozen values, from the snapshot that is read to the report that is written.
+"""Records that flow through a cycle, from the snapshot to the report. All are frozen.
 
-Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A field that is absent, or None, is unknown; it is never 0.
+Numbers are in the unit of their `FieldSpec` or `ControlSpec`. An absent field, or None, is unknown; never 0.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def _nothing() -> Mapping[str, Value]:
 
 
 class Scope(StrEnum):
-    """The owner of a field or control: the host, or each guest."""
+    """Owner of a field or control: the host, or each guest."""
 
     HOST = "host"
     GUEST = "guest"
 
 
 class Entity(NamedTuple):
-    """Who is meant: the host, or one guest. Hashable, and all that outlives a cycle.
+    """Identity of the host or of one guest. Hashable; the only record that outlives a cycle.
 
-    `id` is `host` for the host and the UUID of a guest; `name` is for people, and may repeat over time.
+    `id` is `host` for the host and the UUID for a guest. `name` is for people; another guest may get it later.
     """
 
     scope: Scope
@@ -49,14 +49,14 @@ class Entity(NamedTuple):
 
 
 HOST_ID = "host"
-"""The id of the host's entity. No guest has it."""
+"""Id of the host's entity. No guest has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host(Readable):
-    """The host in one snapshot: values by field name, and properties, which are not measured (`name`, `interval` in seconds).
+    """The host in one snapshot: measured `fields` by name, and `properties` that are not measured (`name`, `interval` in s).
 
-    `number`, `whole`, `text` and `items` give a field as that; None where it is unknown: `host.number("mem_free")`.
+    `number`, `whole`, `text` and `items` return a field in that type, or None if it is unknown: `host.number("mem_free")`.
     """
 
     name: str = HOST_ID
@@ -65,18 +65,17 @@ class Host(Readable):
 
     @property
     def entity(self) -> Entity:
-        """The host's identity."""
+        """Identity of the host."""
         return Entity(Scope.HOST, HOST_ID, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Guest(Readable):
-    """One guest in one snapshot, or as the hypervisor lists it (then without fields). Its fields are read as those of a `Host`.
+    """Guest in one snapshot, or as the hypervisor lists it (without fields). Read its fields like a `Host`'s.
 
-    `properties` hold what is not measured: at least `name` and `uuid`, and `pid` where there is one.
-    `blocked` says why a control cannot be applied to this guest now: control name (or `*` for all) to a reason,
-    such as `{"balloon_target": "the guest has no balloon device"}`. Decisions on blocked controls are dropped with that reason.
-    `incarnation` is any text that is another one after the guest was started anew: what mom changed on an earlier incarnation is history.
+    `properties` hold at least `name` and `uuid`, and `pid` if known. `blocked` maps a control (or `*` for all) to the reason why mom cannot
+    set it now, for example `{"balloon_target": "the guest has no balloon device"}`; mom drops such decisions with that reason.
+    `incarnation` is a text that changes when the guest restarts. mom does not restore changes to an earlier incarnation.
     """
 
     id: str
@@ -88,21 +87,21 @@ class Guest(Readable):
 
     @property
     def entity(self) -> Entity:
-        """The guest's identity."""
+        """Identity of the guest."""
         return Entity(Scope.GUEST, self.id, self.name)
 
     def why_blocked(self, control: str) -> str:
-        """Why that control cannot be applied to this guest now; empty where it can."""
+        """Return why the control cannot be set now; empty if it can."""
         return self.blocked.get(control, "") or self.blocked.get("*", "") if self.blocked else ""
 
 
 class GuestTable(Mapping[str, Guest]):
-    """The guests of a snapshot by id, of whose fields there are columns. A guest is made when it is asked for, and its fields are a view.
+    """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, with a view of its fields.
 
-    May be read from several threads at once.
+    Several threads may read it.
 
-    :param listed: the guests without fields, in the order of the columns
-    :param places: where each is among them, by id
+    :param listed: guests without fields, in the order of the columns
+    :param places: index of each guest in `listed`, by id
     """
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
@@ -130,27 +129,27 @@ class GuestTable(Mapping[str, Guest]):
         return len(self._places)
 
     def values(self) -> ValuesView[Guest]:
-        """All of them, made together."""
+        """Return all guests, created together."""
         return self._all().values()
 
     def items(self) -> ItemsView[str, Guest]:
-        """All of them with their ids, made together."""
+        """Return all ids and guests, created together."""
         return self._all().items()
 
     def _all(self) -> Mapping[str, Guest]:
         if not self._all_made:
             made = self._made
-            self._made = {one.id: made.get(one.id) or self._guest(place) for place, one in enumerate(self.listed)}
+            self._made = {guest.id: made.get(guest.id) or self._guest(place) for place, guest in enumerate(self.listed)}
             self._all_made = True
         return self._made
 
     def _guest(self, place: int) -> Guest:
-        one = self.listed[place]
-        return Guest(one.id, one.name, GuestRow(self.columns, place), one.properties, one.blocked, one.incarnation)
+        guest = self.listed[place]
+        return Guest(guest.id, guest.name, GuestRow(self.columns, place), guest.properties, guest.blocked, guest.incarnation)
 
 
 class Derived(NamedTuple):
-    """Fields that follow from a snapshot: of the host by name; of guests by guest id and name, or as columns in the snapshot's order."""
+    """Fields computed from a snapshot. `guests` are by guest id and name, or columns in the snapshot's order."""
 
     host: Mapping[str, Value] = MappingProxyType({})
     guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})
@@ -158,11 +157,10 @@ class Derived(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that was known at one moment.
+    """State of host and guests at one moment.
 
-    `time` is seconds since the epoch, for people; `monotonic` is seconds of a clock that never jumps, for durations.
-    `guests` maps a guest's id to it, in a stable order (name, then id). `history` holds older snapshots, oldest first, only
-    where a test or a recording put them; the engine hands history to evaluators separately.
+    `time` is in seconds since the epoch. `monotonic` is in seconds of a clock that never jumps, for durations. `guests` is ordered by name,
+    then id. `history` holds older snapshots, oldest first, only in tests and recordings; the engine passes history to plugins separately.
     """
 
     host: Host = _field(default_factory=Host)
@@ -174,36 +172,35 @@ class Snapshot:
 
     @property
     def listed(self) -> Sequence[Guest]:
-        """All guests in their order, for what does not look at their fields: where there are columns, they are as the hypervisor lists
-        them, and no guest has to be made."""
+        """Guests in order, maybe without fields. Use it where fields do not matter: it creates no `Guest`."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
 
     @property
     def columns(self) -> Columns:
-        """The fields of all guests by field name, in the order of the guests."""
+        """Fields of all guests by name, in the order of the guests."""
         guests = self.guests
         return guests.columns if isinstance(guests, GuestTable) else Columns.of_rows([guest.fields for guest in guests.values()])
 
     def column(self, name: str) -> Sequence[Value]:
-        """One field of all guests, in their order; None where it is unknown."""
+        """Return one field of all guests in order, None where it is unknown."""
         guests = self.guests
         if not isinstance(guests, GuestTable):
             return [guest.fields.get(name) for guest in guests.values()]
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
 
     def numbers(self, name: str) -> Sequence[float | None]:
-        """One field of all guests, in their order, each as `as_number` gives it: None where it is unknown or no number."""
+        """Return one field of all guests in order, converted by `as_number`: None where it is unknown or no number."""
         values, guests = self.column(name), self.guests
-        # The types of all are looked at together: nearly always all are numbers.
+        # Fast path: check the types of the whole column at once.
         types = guests.columns.types(name) if isinstance(guests, GuestTable) and name in guests.columns else set(map(type, values))
         return values if types <= _NUMBERS else [*map(as_number, values)]  # type: ignore[return-value]  # numbers, or None
 
 
 class Metric(StrEnum):
-    """How monitoring has to take a field of the host.
+    """Type of a host field in monitoring.
 
-    A gauge goes up and down; a counter only grows, until what it counts starts anew. None: it says nothing but together with the moment
-    at which it was read, such as what came since the last sample, or the time of day.
+    A gauge goes up and down; a counter grows until it restarts. NONE is not exported: the value makes sense only with its time of reading,
+    for example the time of day.
     """
 
     GAUGE = "gauge"
@@ -213,9 +210,11 @@ class Metric(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """The declaration of a field. `source` says where the number comes from, such as `/proc/meminfo MemFree`; `metric`, how monitoring has
-    to take it; `reason`, for what a plugin suggests, the field of the same scope that says why: decisions that take it up tell that. A
-    plugin that only reads a field of others declares it by `reads`."""
+    """Declaration of a field.
+
+    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field, of the same scope, that explains a
+    suggestion; decisions that take up the suggestion quote it. Declare another plugin's field with `reads`.
+    """
 
     name: str
     unit: Unit
@@ -228,33 +227,33 @@ class FieldSpec:
 
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
-        """A field that this plugin reads, or its policies do, if any plugin collects it: that one must declare it in the same unit. Where
-        none does, it is unknown, and policies may name it all the same."""
+        """Declare a field that another plugin may collect, in this unit. It is unknown if no plugin does."""
         return cls(name, unit, scope, "what another plugin collects, if one is enabled that does", collected=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSpec:
-    """The declaration of a control: something that mom can set.
+    """Declaration of a control: a setting that mom can change.
 
-    `field` names the field that holds the control's present value: the core writes that value to the ledger before the
-    control is first changed, and `mom_write` puts it back. While the field is unknown the control is not applied, because it
-    could not be put back. `minimum` and `maximum` bound every value (None: unbounded on that side): what is beyond is moved to the bound.
-    `choices` are for a control whose values are names rather than amounts (0 stop, 1 run, 2 unmerge): any other value is dropped, as the
-    nearest one means something else. A flag has the choices 0 and 1 by itself; with choices, the bounds are the least and the greatest.
-    What depends on the guest is checked by the controller. Values are integers unless `unit` is text, ratio, percent, seconds, or list
-    (of mappings).
+    :param field: field with the control's present value. mom saves it to the ledger before the first change. While it is unknown, mom does
+        not set the control, as it could not restore it
+    :param minimum: lower bound; mom raises smaller values to it. None: unbounded
+    :param maximum: upper bound; mom lowers larger values to it. None: unbounded
+    :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge). mom drops decisions with any other
+        value. The unit flag implies 0 and 1
+    :param tolerance: largest difference between numbers that count as equal
+    :param key: key that identifies the items of a list, for example `name`. mom judges and restores each item separately
+    :param absent: value of items that are not listed; the list then covers all items. Without it, a list covers only its own items, and mom
+        leaves items alone that appeared later
+    :param gradual: for a control that moves slowly to its value, the smallest step towards it that counts as movement. 0: the control
+        changes at once. 1: an act that takes time, for example a migration. mom takes the value before a decision from the snapshot; the
+        controller decides whether to send a command
+    :param renewed: each decision holds for one cycle; mom writes it in every cycle, even if the value is unchanged
+    :param file: for a control that is one kernel file: its path (host), or its name in the guest's control group. If mom is not root,
+        mom-helper writes the file, provided that a declaration installed by root lists it
 
-    By the rest the engine judges what it finds. Numbers that differ by no more than `tolerance` are the same. `key` names what tells the
-    items of a list apart, such as `name`: then each item is judged and put back for itself. `absent` is what an item stands at that is not
-    listed, and a list speaks of all items; without it, a list speaks of the items that are in it, and one that was not there before mom is
-    none of mom's. `gradual` is of a control that only moves towards its value, such as a guest's size: by how much it has to come nearer to
-    count as moving (0: it changes at once); of an act that takes its time, such as moving a guest away, it is 1. What stands there before a
-    decision is then taken from the cycle's snapshot, and whether a command is worth sending is the controller's to say. `renewed` is one
-    whose decisions hold for one cycle: they are written in each, also where the value stands.
-
-    `file` is of a control that is one file of the kernel: of the host its path, of a guest the name of the file in its control group. Where
-    mom is not root, mom-helper writes it, if a declaration of root's lists it.
+    Values are integers unless `unit` is text, ratio, percent, seconds or list (of mappings). The controller checks limits that depend on
+    the guest.
     """
 
     name: str
@@ -273,7 +272,7 @@ class ControlSpec:
     file: str = ""
 
     def __post_init__(self) -> None:
-        """Fill in what follows from the rest."""
+        """Derive choices and bounds from the unit."""
         if self.unit is Unit.FLAG and not self.choices:
             object.__setattr__(self, "choices", (0, 1))
         if self.choices and self.minimum is None and self.maximum is None:
@@ -283,9 +282,9 @@ class ControlSpec:
 
 @dataclass(frozen=True, slots=True)
 class DefaultPolicy:
-    """A policy in the MOM policy language that drives a plugin's controls. An evaluator uses it when the operator gives none of that name.
+    """Policy in the MOM policy language for a plugin's controls. A policy of the operator with the same name replaces it.
 
-    `name` sorts it among the others: `10_…` to `90_…`.
+    `name` defines the order of policies: `10_…` to `90_…`.
     """
 
     name: str
@@ -294,24 +293,23 @@ class DefaultPolicy:
 
 @dataclass(frozen=True, slots=True)
 class GuestColumn:
-    """A figure of each guest, for `mom guests`, `mom top`, the web page and the metrics.
+    """Column of the guest table, for `mom guests`, `mom top`, the web page and the metrics.
 
-    Where several plugins have one of a name, the first plugin's counts.
+    If several plugins have a column of the same name, the first plugin's counts.
 
-    :param name: its heading in `mom guests`, `mom top` and on the page
-    :param fields: what it is made of; where no plugin declares any of these, there is no such column
-    :param unit: of its values, by which each surface writes them
-    :param about: what it is, as a sentence without its full stop
-    :param place: its place among the columns; the smaller first
-    :param rank: where there is too little room, columns of the highest rank are left out first; those of rank 0 stay.
-        None: it is only a metric
-    :param metric: its name among metrics, in base units; empty: it is none
-    :param mark_from: a value from which on it is marked
-    :param made: its value, by a guest's fields; without it, the first of the fields that is known
+    :param name: heading
+    :param fields: fields that the values are computed from; no column if no plugin declares any of them
+    :param unit: unit of the values
+    :param about: description, as a sentence without its full stop
+    :param place: position; smaller comes first
+    :param rank: columns with the highest rank disappear first on narrow screens; 0 always stays. None: metric only
+    :param metric: name of the metric, in base units; empty: no metric
+    :param mark_from: values from here on are highlighted
+    :param made: function from a guest's fields to the value; without it, the first known field
     """
 
     REMARKS: ClassVar[str] = "remarks"
-    """The column of prose at the end: what several plugins remark on a guest is joined."""
+    """Name of the last column, for prose: remarks of several plugins are joined."""
 
     name: str
     fields: tuple[str, ...]
@@ -325,11 +323,11 @@ class GuestColumn:
 
     @property
     def key(self) -> str:
-        """Where its values stand in the table of guests: the field's column, or one of its own, whose name no field can have."""
+        """Name of the values in the table of guests: the field's name, or a name that no field can have."""
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
-        """Of a guest with these fields; None where it is unknown, also where its plugin cannot say."""
+        """Return the value for a guest with these fields; None if it is unknown or the plugin's function fails."""
         if self.made is None:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
@@ -338,7 +336,7 @@ class GuestColumn:
             return None
 
     def values(self, snapshot: Snapshot) -> Sequence[Value]:
-        """Of all guests, in the snapshot's order."""
+        """Return the values for all guests in the snapshot's order."""
         if self.made is None and len(self.fields) == 1:
             return snapshot.column(self.fields[0])
         rows = zip(*map(snapshot.column, self.fields), strict=True)
@@ -346,11 +344,11 @@ class GuestColumn:
 
 
 Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
-"""What a plugin declares (`mom_declare`)."""
+"""Declaration of a plugin (`mom_declare`)."""
 
 
 class Source(NamedTuple):
-    """Where a decision comes from: a policy's name with 1-based line and column, or a plugin's name with 0 and 0."""
+    """Origin of a decision: a policy's name with 1-based line and column, or a plugin's name with 0 and 0."""
 
     name: str
     line: int = 0
@@ -362,7 +360,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The wish of an evaluator, or the act of another plugin: this control of this entity at this value, in the control's unit."""
+    """Request of an evaluator or act of a plugin: set this control of this entity to this value, in the control's unit."""
 
     entity: Entity
     control: str
@@ -371,24 +369,24 @@ class Decision:
     source: Source = Source("")
 
     def signed(self, plugin: str) -> Decision:
-        """With the plugin's name as source where there is none: reports, reviews and explanations name it."""
+        """Return the decision with the plugin as source if it has none."""
         return self if self.source.name else replace(self, source=Source(plugin))
 
 
 @dataclass(frozen=True, slots=True)
 class ShadowDecisions:
-    """Decisions that an evaluator would make otherwise, such as by policies on trial: reported, and neither reviewed nor applied."""
+    """Decisions on trial, for example by trial policies: reported, neither reviewed nor applied."""
 
     decisions: Sequence[Decision]
 
     def signed(self, plugin: str) -> ShadowDecisions:
-        """Each as by `Decision.signed`."""
+        """Return the decisions, each with a source."""
         return ShadowDecisions(tuple(decision.signed(plugin) for decision in self.decisions))
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A reviewer's change of a decision, and why. `after` is None when the decision was dropped."""
+    """Change of a decision by a reviewer, with its reason. `after` is None for a dropped decision."""
 
     before: Decision
     after: Decision | None
@@ -397,7 +395,7 @@ class Revision:
 
 
 class Severity(StrEnum):
-    """How much a problem or finding matters."""
+    """Severity of a problem or finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -406,9 +404,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that went wrong without ending the cycle: where (plugin or policy position), about whom, what, and what to do.
+    """Fault that did not end the cycle.
 
-    Of one that the engine says still stands, `since` is when it was seen first, in seconds since the epoch, `cycles` in how many.
+    `source` is a plugin or a position in a policy. The engine sets `since`, the first occurrence in seconds since the epoch, and `cycles`,
+    the number of cycles with this problem.
     """
 
     source: Source
@@ -421,20 +420,20 @@ class Problem:
 
 
 class Status(StrEnum):
-    """The end of a decision."""
+    """Result of a decision."""
 
-    APPLIED = "applied"  #: the hypervisor or kernel took it
-    UNCHANGED = "unchanged"  #: it stood so already, nothing was sent
-    OBSERVED = "observed"  #: mom only observes; nothing was sent
-    REFUSED = "refused"  #: it makes no sense, or could not be put back; nothing was sent
-    FAILED = "failed"  #: it was sent and did not succeed
-    GONE = "gone"  #: the guest is not there any more
-    LEFT_ALONE = "left-alone"  #: on restore: another process changed it since, so it stays as it is
+    APPLIED = "applied"  #: the hypervisor or kernel accepted it
+    UNCHANGED = "unchanged"  #: the control had this value already; nothing was sent
+    OBSERVED = "observed"  #: observe mode; nothing was sent
+    REFUSED = "refused"  #: impossible, or mom could not restore it later; nothing was sent
+    FAILED = "failed"  #: sent without success
+    GONE = "gone"  #: the guest does not exist any more
+    LEFT_ALONE = "left-alone"  #: on restore: another process changed the value since, so it stays
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a decision: values before and after, read back where that is possible (None: unknown)."""
+    """Result of a decision, with the values before and after it. None: unknown."""
 
     decision: Decision
     before: Value
@@ -444,23 +443,22 @@ class Outcome:
 
 
 class Target(NamedTuple):
-    """One control of one entity: what is read, and what is written."""
+    """Control of an entity, to read or write."""
 
     entity: Entity
     control: str
 
 
 class InTransition(NamedTuple):
-    """The value of a gradual control that still moves to what this process set last: mom's own doing, whatever it is."""
+    """Value of a gradual control that still moves to mom's last setting. Its present value is mom's doing."""
 
     value: Value
 
 
 class Change(NamedTuple):
-    """An order to a controller: write this value, where `found` stands now (None: unknown).
+    """Order to a controller: change a control from `found` (None: unknown) to `value`.
 
-    `back` says that it stood so before mom, and is to stand so again: then a controller may do more for it than for a decision.
-    `source` is that of the decision.
+    `back` marks a restore of the original value; a controller may try harder then. `source` is the decision's.
     """
 
     target: Target
@@ -471,31 +469,32 @@ class Change(NamedTuple):
 
     @property
     def entity(self) -> Entity:
-        """Whose control it is."""
+        """Entity to change."""
         return self.target.entity
 
     @property
     def control(self) -> str:
-        """Which control is to be changed."""
+        """Control to change."""
         return self.target.control
 
 
 ATTEMPTS_KEPT: Final = 8
-"""So many values that could not be set are remembered of an entry. What is asked of a guest that does not answer changes from cycle to
-cycle, and what may stand is what was asked last: after a few attempts, an earlier one takes no effect any more."""
+"""Failed values kept per ledger entry. Requests to a guest that does not answer change every cycle, and the last may still take effect.
+Older ones do not.
+"""
 
 
 class LedgerEntry(NamedTuple):
-    """A change that mom has made and must be able to put back.
+    """Change by mom that it must be able to restore.
 
-    `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
-    `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `attempted` are the values that could not
-    be set, so far as is known, the last ones: a command whose answer was lost or late may have set one all the same. `time` is seconds
-    since the epoch of the first change; `incarnation` is the guest's at that time, or which boot of the host that was.
-
-    `found` is what was read back after the last change, where that is another value than was asked: the kernel rounds (None: the same, or
-    unknown). `in_doubt` says that what came of the last change was not noted: mom was about to set `applied`, or had just set it, when it
-    was cut off.
+    :param before: value before mom first changed the control
+    :param applied: last value set, or about to be set when mom was interrupted
+    :param time: time of the first change, in seconds since the epoch
+    :param incarnation: incarnation of the guest, or boot id of the host, at that time
+    :param earlier: value that mom set before `applied`; it is in force if mom was interrupted. None: none
+    :param attempted: last values that mom failed to set. A command whose answer was lost may still have set one
+    :param found: value read after the last change if it differs from `applied`, as the kernel rounds. None: equal or unknown
+    :param in_doubt: mom was interrupted before it noted the result of the last change
     """
 
     entity: Entity
@@ -511,54 +510,52 @@ class LedgerEntry(NamedTuple):
     in_doubt: bool = False
 
     def next(self, applied: Value) -> LedgerEntry:
-        """The entry when mom is about to set another value: what stands applied becomes `earlier`, unless it may never have stood."""
+        """Return the entry before mom sets another value. `applied` becomes `earlier`, unless it may never have been in force."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """The entry when `applied` could not be set.
+        """Return the entry after `applied` could not be set.
 
-        :param after: what stands there, as far as is known; None: unknown
+        :param after: present value; None: unknown
         """
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """The entry when `applied` was set.
+        """Return the entry after `applied` was set.
 
-        :param after: what was read back then; None: unknown
+        :param after: value read afterwards; None: unknown
         """
-        found = None if after == self.applied else after
-        if self.applied not in self.attempted and found == self.found and not self.in_doubt:
+        rounded = None if after == self.applied else after
+        if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
-        return self._replace(attempted=_others(self.attempted, self.applied), found=found, in_doubt=False)
+        return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
-    def resolved(self, stands: Value) -> LedgerEntry:
-        """The entry when it was in doubt, and `stands` is what stands now; None: nothing that could be compared."""
-        if not self.explains(stands):
+    def resolved(self, present: Value) -> LedgerEntry:
+        """Return the entry without doubt, given the present value; None: not comparable."""
+        if not self.explains(present):
             return self._replace(in_doubt=False)
-        # What stood there before stands still: `applied` was not set, and is noted anew when it is to be.
-        was_not_set = stands not in (self.applied, None) and stands in (self.found, self.earlier, self.before, *self.attempted)
-        return self.failed(stands) if was_not_set else self.succeeded(stands)
+        was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
+        return self.failed(present) if was_not_set else self.succeeded(present)
 
     @property
     def ours(self) -> tuple[Value, ...]:
-        """All values at which mom itself may have left the control, `before` among them."""
+        """All values that mom may have set, including `before`."""
         values = (self.applied, self.found, self.earlier, *reversed(self.attempted), self.before)
         return tuple(value for value in values if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
-        """True if mom itself may have left the control at `found`: then it may be put back. Otherwise another process has changed it.
+        """Return whether mom may have caused the value `found`. If not, another process changed it.
 
-        While the entry is in doubt, a number may be what the kernel made of `applied`, too: one that is nearer to it than what stood there
-        before. A kernel that rounds to the nearest value that it can have takes no other. What is as far off, or farther, counts as another
-        process's: a switch with three positions does not round.
+        While the entry is in doubt, the kernel may have rounded `applied`. Then `found` must be nearer to `applied` than the previous value
+        is.
 
-        :param tolerance: by how much numbers may differ and still be the same
+        :param tolerance: largest difference between numbers that count as equal
         """
         if found is not None and found == self.applied:
-            return True  # as nearly always: asked of each guest that is resized
+            return True  # fast path
         for ours in self.ours:
             if isinstance(ours, int | float) and isinstance(found, int | float):
                 if abs(ours - found) <= tolerance:
@@ -567,18 +564,18 @@ class LedgerEntry(NamedTuple):
                 return True
         if not self.in_doubt:
             return False
-        stood = next(value for value in (self.found, self.earlier, self.before) if value is not None)
-        numbers = [value for value in (found, self.applied, stood) if isinstance(value, int | float)]
+        previous = next(value for value in (self.found, self.earlier, self.before) if value is not None)
+        numbers = [value for value in (found, self.applied, previous) if isinstance(value, int | float)]
         return len(numbers) == 3 and abs(numbers[0] - numbers[1]) < abs(numbers[2] - numbers[1])
 
 
-def _others(values: Sequence[Value], *known: Value) -> tuple[Value, ...]:
-    return tuple(value for value in values if value not in known) if values else ()
+def _others(values: Sequence[Value], *excluded: Value) -> tuple[Value, ...]:
+    return tuple(value for value in values if value not in excluded) if values else ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `mom doctor`: what was looked at, what was found, and the cure."""
+    """Line of `mom doctor`: subject, result and cure."""
 
     severity: Severity
     subject: str
@@ -588,16 +585,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that is wrong with the host as a whole, in one line. A plugin says it anew in each cycle for as long as it is so.
+    """Fault of the host as a whole, in one line. A plugin returns it in every cycle while it lasts.
 
-    `name` stays the same while the words change, such as `memory`: the core goes by it to say since when. What several plugins say
-    under one name is one condition. `message` tells what is so now, `why` where it comes from, `cure` what the operator can do.
-    `severity` is WARNING or ERROR; with ERROR the verdict is bad, and `mom status` ends with 1. In its first `after` seconds an
-    ERROR counts as a WARNING: for what mom itself may still put right.
+    :param name: constant name, for example `memory`; the core tracks the start by it. Conditions of several plugins with one name are one
+        condition
+    :param message: present state
+    :param why: cause
+    :param cure: advice to the operator
+    :param severity: WARNING or ERROR. An ERROR makes the verdict bad, and `mom status` exit with 1
+    :param after: seconds for which an ERROR counts as a WARNING, if mom may still fix it
 
-    The rest is the core's, in a verdict: `plugins` say it, `lasted` is for how many seconds, by a clock that never jumps; `since` the same
-    as seconds since the epoch; `over` for how many seconds nobody has said it any more: with the severity OK, it is past. What is text
-    is safe to be printed there.
+    The core sets the rest, in a verdict. `plugins` reported the condition. `lasted` is its age in seconds by the monotonic clock, `since`
+    its start in seconds since the epoch. `over` is the time in seconds since its end; its severity is OK then. Texts in a verdict are safe
+    to print.
     """
 
     name: str
@@ -614,29 +614,28 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the host is as a whole: the conditions that stand, the worst first, and then those that are past, with the severity OK."""
+    """State of the host as a whole: present conditions, the worst first, then past ones with the severity OK."""
 
     conditions: Sequence[Condition] = ()
 
     @property
     def severity(self) -> Severity:
-        """Of the worst condition; OK where none stands."""
+        """Severity of the worst condition; OK without any."""
         return self.conditions[0].severity if self.conditions else Severity.OK
 
     @property
     def is_bad(self) -> bool:
-        """True if something is wrong now that the operator must see to."""
+        """True if the operator must act."""
         return self.severity is Severity.ERROR
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """The part of a first configuration (`mom config init`) for a plugin that fits this host: why it fits, and the settings to start with.
+    """Part of a first configuration (`mom config init`) for a plugin that fits this host.
 
-    `order` is its place among the others, which is the order of precedence, along the way of the data: from 10 what reads the host, from 20
-    hypervisors, from 40 controllers, from 60 evaluators, from 80 what other programs ask mom through. What has none comes last, by name.
-
-    `guests` are settings of the plugin for guests to start with, by patterns as in the section `guests`, and `guests_reason` says why.
+    :param order: position among the plugins: from 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces. Plugins
+        without one come last, by name
+    :param guests: settings for guests, by pattern as in the section `guests`; `guests_reason` explains them
     """
 
     reason: str
@@ -647,17 +646,17 @@ class Suggestion:
 
 
 class PluginState(StrEnum):
-    """How a plugin is."""
+    """State of a plugin."""
 
     OK = "ok"
-    FAILING = "failing"  #: its last call failed; it is called again
-    SET_ASIDE = "set-aside"  #: it failed repeatedly and waits before it is tried again
-    HUNG = "hung"  #: a call has not come back; it is not called before that
+    FAILING = "failing"  #: its last call failed; mom calls it again
+    SET_ASIDE = "set-aside"  #: it failed repeatedly; mom retries it later
+    HUNG = "hung"  #: a call has not returned; mom does not call it before that
 
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """How one plugin fared: seconds that each hook took in this cycle, calls and failures since the start, and its last error."""
+    """Health of a plugin: seconds per hook in this cycle, calls and failures since the start, last error."""
 
     name: str
     state: PluginState
@@ -670,12 +669,15 @@ class PluginReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of one cycle. Recorder, metrics, `mom explain` and the API read only this.
+    """Record of one cycle. Recorder, metrics, `mom explain` and the API read nothing else.
 
-    `decisions` are what the evaluators wanted, `revisions` what review did to them, `outcomes` what came of those that were
-    left. `considered` is what would have been decided on trial, None without a trial. `verdict` is None where none was
-    given. `duration` is the seconds that the cycle took, `lag` how late it began; `skipped` counts the scheduled cycles that an overlong
-    one left out since the start. `woken_by` is empty for a scheduled cycle.
+    :param decisions: the evaluators' decisions, before review
+    :param outcomes: results of the decisions after review
+    :param duration: length of the cycle in s
+    :param lag: delay of its start in s
+    :param skipped: scheduled cycles since the start that were skipped because an earlier one took too long
+    :param woken_by: reason of an unscheduled cycle; else empty
+    :param considered: decisions on trial; None without a trial
     """
 
     number: int
@@ -695,22 +697,24 @@ class Report:
     verdict: Verdict | None = None
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
-        """Where what was considered differs from what was decided: entity, control, the value decided and the other one (None: none)."""
+        """Return where trial and decisions differ: entity, control, value decided, value on trial (None: none)."""
         if self.considered is None:
             return []
-        decided = {(one.entity, one.control): one.value for one in self.decisions}
-        considered = {(one.entity, one.control): one.value for one in self.considered}
+        decided = {(decision.entity, decision.control): decision.value for decision in self.decisions}
+        considered = {(decision.entity, decision.control): decision.value for decision in self.considered}
         keys = dict.fromkeys([*decided, *considered])
         return [(*key, decided.get(key), considered.get(key)) for key in keys if decided.get(key) != considered.get(key)]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """The knowledge of an engine besides its reports.
+    """State of an engine besides its reports.
 
-    `started_at` is in seconds since the epoch, `problems` are those that stand, `file` is the
-    configuration's (None: it came from a program), `distributions` gives each plugin's distribution and its version by the plugin's
-    name, `changes` is what the ledger holds.
+    :param started_at: seconds since the epoch
+    :param problems: problems that last
+    :param file: configuration file; None: the configuration came from a program
+    :param distributions: distribution and version, by plugin
+    :param changes: entries of the ledger
     """
 
     hypervisor: str = ""
@@ -722,24 +726,24 @@ class EngineState:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """A name or message from outside, safe to print on one line: control characters escaped, at most `limit` characters."""
+    """Escape control characters in an untrusted name or message, and cut it to `limit` characters."""
     shown = _escaped(text[: limit + 1], "")  # what is cut off anyway costs nothing
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """Return the `repr` of something from a plugin, safe to print."""
+    """Return the `repr` of a plugin's value, safe to print."""
     return printable(repr(value), limit)
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """The first of these names from outside, safe to print, and how many more there are: `a, b and 3 more`."""
+    """Return the first of these untrusted names, safe to print, and the number of the others: `a, b and 3 more`."""
     shown = ", ".join(printable(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def printable_lines(text: str) -> str:
-    """A text of several lines from outside, safe to print: control characters escaped, but for line ends and tabs."""
+    """Escape control characters in an untrusted text, except line ends and tabs."""
     return _escaped(text, "\n\t")
 
 
