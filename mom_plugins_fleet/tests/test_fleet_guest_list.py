@@ -51,8 +51,7 @@ def state_of(
     plugin.agent = Drained(draining=draining)
     memory = {"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "mem_reserved": reserved}
     taken = snapshot(host={**memory, "swap_usage": swap_usage})
-    plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
-    plugin._report = replace(plugin._report, problems=problems)
+    plugin.mom_report(Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), problems, (), 0.01))
     state = plugin.state()
     assert state is not None
     return state
@@ -133,7 +132,7 @@ def test_no_guest_comes_to_a_host_that_does_not_know_yet_what_it_can_promise() -
     view.states.heard["h1"] = time.monotonic()
     view.states.records["h1"] = (1, state_of({}, promisable=None))
     assert places(view) == {}
-    assert place_of(view, "h1") == "how much memory it can promise is not known"
+    assert place_of(view, "h1") == "the memory that it can promise is unknown"
     view.states.records["h1"] = (1, HostState(mode="enforce", total=GIB, available=GIB))
     assert places(view)["h1"].unpromised == GIB, "without a plugin that holds promises, all of its memory counts"
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mom_core import MomError
 from mom_kvm import Destination
-from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, needs_of, next_orders, places
+from mom_plugins_fleet.coordinator.balance import for_balance
+from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, LOST_SECONDS, needs_of, next_orders, places
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.verbs.plan import planned, print_plan
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts
@@ -96,7 +97,7 @@ def fleet() -> Fleet:
 def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight(fleet):
     fleet.host("a", [guest("large", 70, held=70)], total=128, draining=True)
     fleet.host("b", total=58, available=58)
-    assert "needs 73400320 KiB there at once" in fleet.decide("a")["large"]
+    assert "needs 70.00 GiB" in fleet.decide("a")["large"]
     assert fleet.moves("a") == []
 
 
@@ -117,7 +118,7 @@ def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold():
 def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less(fleet):
     fleet.host("a", [guest("gold", 40, held=4, guarantee=40)], draining=True)
     fleet.host("b", available=32)
-    assert "needs 41943040 KiB" in fleet.decide("a")["gold"]
+    assert "needs 40.00 GiB" in fleet.decide("a")["gold"]
     fleet.host("b", available=60)
     fleet.decide("a")
     assert fleet.moves("a") == [("gold", "b")]
@@ -126,14 +127,14 @@ def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_les
 def test_promises_to_guests_on_their_way_count_where_they_go(fleet):
     fleet.host("a", [guest(name, 30, held=5, guarantee=30) for name in "xy"], draining=True)
     fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95)
-    assert "could keep its promise of 31457280 KiB" in fleet.decide("a")["y"]
+    assert "could keep its promise of 30.00 GiB" in fleet.decide("a")["y"]
     assert fleet.moves("a") == [("x", "b")]
 
 
 def test_a_host_is_promised_no_more_than_it_can_promise_itself(fleet):
     fleet.host("a", [guest(name, 20, held=5, guarantee=20) for name in "xy"], draining=True)
     fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95, promisable=95)
-    assert "could keep its promise of 20971520 KiB" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
+    assert "could keep its promise of 20.00 GiB" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
     assert fleet.moves("a") == [("x", "b")]
 
 
@@ -244,7 +245,7 @@ def test_what_a_silent_host_has_not_accepted_for_long_is_ordered_anew_by_the_roo
     assert fleet.moves("a") == []
     fleet.host("a", [guest("1", 20)], draining=True)
     fleet.host("b", available=20)
-    assert "it needs 20971520 KiB there at once" in fleet.decide("a")["1"]
+    assert "it needs 20.00 GiB" in fleet.decide("a")["1"]
     assert fleet.moves("a") == []
 
 
@@ -255,9 +256,9 @@ def test_a_guest_that_has_just_come_takes_the_room_that_its_host_may_have_told_o
     fleet.host("b", [guest("1", 20)], available=31)  # told while it came
     fleet.end("a", MoveState.DONE)
     fleet.host("a", [guest("2", 20)], draining=True)
-    assert "it needs 20971520 KiB there at once" in fleet.decide("a")["2"]
+    assert "it needs 20.00 GiB" in fleet.decide("a")["2"]
     assert [one.guest for one in fleet.orders.records["a"][1].arrivals] == ["id-1"]
-    assert "it needs 20971520 KiB there at once" in fleet.decide("a")["2"], "it is in the books now"
+    assert "it needs 20.00 GiB" in fleet.decide("a")["2"], "it is in the books now"
     later = time.time() + SETTLES_SECONDS + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert places(fleet)["b"].available == 31 * GIB
@@ -272,7 +273,7 @@ def test_what_a_host_keeps_for_a_launch_is_no_room_for_guests_of_others(fleet):
     fleet.states.records["b"] = (1, state.model_copy(update={"reserved": 20 * GIB}))
     place = places(fleet)["b"]
     assert (place.available, place.promisable) == (12 * GIB, 40 * GIB)
-    assert "it needs 10485760 KiB there at once" in fleet.decide("a")["1"]
+    assert "it needs 10.00 GiB" in fleet.decide("a")["1"]
 
 
 # --- liars -----------------------------------------------------------------------------------------------------------------------------
@@ -379,14 +380,14 @@ def balanced(fleet: Fleet) -> tuple[str, str, str] | str:
     ("here", "more", "said"),
     [
         ([9, None], {}, "fewer than two hosts"),
-        ([9, 9], {}, "guests work on 28% of the memory of a, and on 6% of that of b"),
-        (WORKED, {"there": 50}, "and on 78% of that of b; from 70% and 15% of difference on"),
-        ([54], {}, "leaves both better off"),
+        ([9, 9], {}, "working sets fill 28% of a and 6% of b"),
+        (WORKED, {"there": 50}, "and 78% of b; a move needs 70% and a difference of 15%"),
+        ([54], {}, "leaves both hosts less full"),
         (WORKED, {"stays": "its class does not allow it"}, "may leave"),
         (WORKED, {"balance": False}, "`mom fleet balance a` lets g0 go to b"),
-        (WORKED, {"mover": None}, "may let them stand still"),
-        (WORKED, {"mover": MoverState(name="m")}, "may let them stand still"),
-        (WORKED, {"mover": MoverState(name="engine", live=True, chooses=True)}, "chooses itself where they go"),
+        (WORKED, {"mover": None}, "may stop guests while it moves them"),
+        (WORKED, {"mover": MoverState(name="m")}, "may stop guests while it moves them"),
+        (WORKED, {"mover": MoverState(name="engine", live=True, chooses=True)}, "chooses their destination itself"),
     ],
 )
 def test_it_is_said_why_no_guest_is_moved_for_balance(here, more, said):
@@ -544,7 +545,7 @@ def test_the_plan_is_said_in_words_and_as_json(capsys):
         "c has room for",
         "by its own word alone",
         "a takes no guests: it is being drained",
-        "Balance of the group g: no guest is moved: guests work on 0% of the memory of c",
+        "Balance of the group g: no guest is moved: working sets fill 0% of c",
     ):
         assert part in said
     assert "No guest would be moved: no host is drained." in shown(planned(three_hosts()), capsys)

@@ -1,8 +1,7 @@
-"""The fleet's accounts, in the form in which NATS servers take them while they run: JSON Web Tokens, signed by the fleet's root key.
+"""NATS accounts of the fleet, as JSON Web Tokens that its root key signs.
 
-Each host has an account of its own, into which only its own keys are let. Permissions alone would not do: a server answers to whatever
-subject a client names for the answer, without asking whether that client may write there. In the account of the buckets an answer could be
-had sent to another host's key, which would hold then what the first one likes.
+Each host has an account of its own, into which only its own keys are imported. Permissions would not suffice: a server sends an answer
+to any subject that a client names, also to another host's key in a shared account.
 
 The form is that of github.com/nats-io/jwt, version 2.
 """
@@ -79,18 +78,18 @@ class FleetRoot:
         """Its file."""
         try:
             self._kept = _FORM.validate_json(read_secret(path, "the fleet's root key", "`mom fleet init` makes one"))
-            self._operator, self._system, self._fleet = (pair(one) for one in (self._kept.operator, self._kept.system, self._kept.fleet))
+            self._operator, self._system, self._fleet = (pair(seed) for seed in (self._kept.operator, self._kept.system, self._kept.fleet))
         except (ValidationError, ValueError, nkeys.NkeysError):
             raise MomError(f"{path} holds no root key of a fleet", hint="`mom fleet init` makes one") from None
 
     @staticmethod
     def make(path: Path) -> None:
-        """A new one, where no file is yet. Raises `MomError`."""
+        """Make a root key, unless the file exists. Raises `MomError`."""
         operator, system, fleet = map(new_seed, (nkeys.PREFIX_BYTE_OPERATOR, ACCOUNT, ACCOUNT))
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
     def server_config(self) -> str:
-        """The part of the servers' configuration that knows the root key. It changes only when a key of an operator is revoked."""
+        """Return the servers' part of the configuration. It changes only when an operator's key is revoked."""
         system = self._account(public(self._system), "SYS", {"limits": _UNLIMITED}, None)
         claims = {"type": "operator", "version": 2, "system_account": public(self._system)}
         return "\n".join(
@@ -106,29 +105,30 @@ class FleetRoot:
         )
 
     def fleet_account(self) -> str:
-        """The account of the buckets: what of it may be let into hosts' accounts, and whose keys are let in no more."""
-        exports = [_share("service", one) for one in used("*", "*")] + [_share("stream", one) for one in heard("*", "*")]
-        # Servers refuse what was issued until then. By the clock here, one that is behind would let the key in as before.
+        """Return the account of the buckets, with its exports to hosts' accounts and the revoked keys."""
+        exports = [_share("service", subject) for subject in used("*", "*")] + [_share("stream", subject) for subject in heard("*", "*")]
+        # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would still admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
         claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
         at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # the account with more of them is the newer one by any clock
         return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:
-        """A host's account: its own keys, and its group's, and no others.
+        """Return a host's account, with its own keys and its group's.
 
-        :param revision: what the host's entry has, or will have at least: servers keep the newest
+        :param revision: that of the host's entry, or a newer one: servers keep the newest account
         """
         of_fleet = {"account": public(self._fleet)}
-        imports = [_share("service", one) | of_fleet for one in used(host, group)]
-        imports += [_share("stream", one) | of_fleet for one in heard(host, group)]
+        imports = [_share("service", subject) | of_fleet for subject in used(host, group)]
+        imports += [_share("stream", subject) | of_fleet for subject in heard(host, group)]
         return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
 
     def operator(self, key: str, name: str) -> NatsCredentials:
-        """Let an operator or a coordinator, who signs with that public key, into the account of the buckets.
+        """Admit an operator or a coordinator with this public signing key to the account of the buckets.
 
-        What connects is another key: servers choose what it signs. It is made of the root key and of the one that signs, so that the root
-        knows it when that one is revoked."""
+        Another key connects, as servers choose its signed texts. It derives from the root key and the signing key, so that the root can
+        revoke both.
+        """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
 
@@ -136,25 +136,25 @@ class FleetRoot:
         return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256"))
 
     def revoke(self, key: str) -> None:
-        """Let that key in no more: kept in the file, and for `fleet_account`. Raises `MomError`."""
-        # Both: the one that signs connects nowhere, unless its owner has made credentials of it.
+        """Revoke a key, in the file and in `fleet_account`. Raises `MomError`."""
+        # Both keys: its owner may have made credentials of the signing key.
         revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
         kept = replace(self._kept, revoked={**self._kept.revoked, **revoked})
         replace_file(self.path, _FORM.dump_json(kept), durable=True, mode=0o600)
         self._kept = kept
 
     def system_user(self) -> NatsCredentials:
-        """A user who may give accounts to the servers."""
+        """Return a user who may give accounts to the servers."""
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     async def give(self, store: Store, *accounts: str) -> None:
         """Give accounts to the servers, which take them at once. Raises `MomError`."""
-        for one in accounts:
-            await _said(store, one)
+        for account in accounts:
+            await _said(store, account)
 
     async def take(self, store: Store, account: str) -> None:
-        """Let no key into an account any more, for good: who is connected by it is not any more. Raises `MomError`.
+        """End an account for good, and close its connections. Raises `MomError`.
 
         It is not deleted: a server that is away would still have it when it is back, and give it to the others again.
         """
@@ -169,23 +169,23 @@ _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload":
 
 
 def resolver(folder: Path) -> str:
-    """The line of a server's configuration with the folder in which it keeps the accounts that it is given."""
+    """Return the line of a server's configuration that names the folder of its accounts."""
     return f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}\n'
 
 
 def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
-    """A host's new account, and the credentials by which it is let in: the account's own key is not needed any more, and is forgotten.
+    """Return a host's new account and its credentials. The account's own key is forgotten.
 
     :param account_seed: the account's own key, where it signs something else besides
     """
     account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
-    # The account holds it to its own; these have servers say what they refuse. Which group is its own may change.
+    # The account limits the host; with these permissions servers also report a refusal. The host's group may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
     return public(account), NatsCredentials(seed, _jwt(account, public(pair(seed)), host, _USER | may))
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """What lets a user into a host's account until then, in seconds since the epoch, to take that host's invitation and nothing else.
+    """Return the token that lets a user take one host's invitation, until a time in seconds since the epoch.
 
     :param account: the account's keys: given the same signature, it is made again to the letter
     """
@@ -194,17 +194,17 @@ def ticket(account: Any, user: str, host: str, ends: int) -> str:
 
 
 def seed_of(secret: bytes, kind: int = USER) -> str:
-    """The seed of the key of that kind which 32 bytes make."""
+    """Return the seed of a key from 32 bytes."""
     return str(nkeys.encode_seed(secret, kind).decode())
 
 
 def new_seed(kind: int) -> str:
-    """Of a new key of that kind."""
+    """Return the seed of a new key."""
     return seed_of(os.urandom(32), kind)
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """A new file that other users may not read. Raises `MomError` when there is one already."""
+    """Write a new file that other users may not read. Raises `MomError` if it exists."""
     try:
         replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:
@@ -214,8 +214,8 @@ def write_secret(path: Path, data: bytes) -> None:
 async def _said(store: Store, claims: str) -> None:
     answer = await store.request(_UPDATE, claims.encode(), _ANSWER_SECONDS)
     try:
-        found = json.loads(answer)
-        error = found.get("error") or ({} if found.get("data", {}).get("code") == 200 else found)
+        result = json.loads(answer)
+        error = result.get("error") or ({} if result.get("data", {}).get("code") == 200 else result)
     except (ValueError, AttributeError):
         error = {"description": "an answer that makes no sense"}
     if error:
@@ -227,17 +227,17 @@ def _share(kind: str, subject: str) -> dict[str, str]:
 
 
 def pair(seed: str) -> Any:
-    """The key pair of a seed."""
+    """Return the key pair of a seed."""
     return nkeys.from_seed(bytearray(seed.encode()))
 
 
 def public(keys: Any) -> str:
-    """The public key of a pair."""
+    """Return the public key of a pair."""
     return str(keys.public_key.decode())
 
 
 def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None, ends: int | None = None) -> str:
-    """A token.
+    """Return a signed token.
 
     :param at: when it is issued, in seconds since the epoch; None: now
     :param ends: until when it is good; None: for ever

@@ -11,7 +11,7 @@ _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def a_server(text: str) -> str:
-    """An address of a server. Raises `ValueError`."""
+    """Return the address of a server. Raises `ValueError`."""
     why = not_safe(text)
     if why:
         raise ValueError(f"{why}; write tls://HOST:4222")
@@ -19,7 +19,7 @@ def a_server(text: str) -> str:
 
 
 def not_safe(server: str) -> str:
-    """Why mom does not talk to that server; empty if it does. In the clear it talks within this host only."""
+    """Return why mom does not connect to that server; empty if it does. Unencrypted connections stay within this host."""
     try:
         parts = urlsplit(server)
         _ = parts.port

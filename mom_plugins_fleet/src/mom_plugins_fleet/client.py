@@ -1,4 +1,4 @@
-"""The library's client, held to what mom lets a server do, which need not be an honest one, nor the one that is meant."""
+"""NATS client that limits what a server can do: a server need not be honest, nor the right one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LARGEST_MESSAGE: Final = 1 << 20
 """Bytes. Records are smaller, and servers take no larger messages unless told otherwise."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Bytes of a line of the protocol: the longest names all servers of a cluster."""
+"""Bytes of a protocol line: the longest names all servers of a cluster."""
 
 SPEAKS_SECONDS: Final = 1.0
-"""A server behind `tls://` that has said nothing for so long waits for TLS (`handshake_first`); others begin with a line in the clear."""
+"""Silence after which a server behind `tls://` waits for TLS (`handshake_first`); others begin with an unencrypted line."""
 
 GOODBYE_SECONDS: Final = 1.0
-"""How long a server's last word is waited for where TLS ends. One that hangs says none, and another one is gone to only after that."""
+"""Longest wait for the end of TLS. A hanging server sends none, and delays the next attempt."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""Servers have nonces signed: random bytes in base 64. A record, which begins with a byte that is no text, cannot look like that."""
+"""Texts that servers have signed: random bytes in base 64. No record looks like that: it begins with a byte outside of text."""
 
 _KNOWS_TLS: Final = b'"tls_'
 """Part of a server's first line, such as `"tls_required":true`, where it takes TLS."""
@@ -42,7 +42,7 @@ _NOT_LET_IN: Final = (
 
 
 class FleetClient(Client):
-    """Goes to the servers that it is given and to no others, by TLS where their addresses say so.
+    """NATS client that connects only to the given servers, and by TLS where their addresses say so.
 
     :param tls: for addresses that begin with `tls://`
     :param certificate: the SHA-256 of the one that the servers have to have; empty: `tls` checks it
@@ -55,21 +55,21 @@ class FleetClient(Client):
 
     @property
     def certificate(self) -> bytes:
-        """The SHA-256 of the server's certificate; empty where there is no TLS."""
+        """Return the SHA-256 of the server's certificate; empty without TLS."""
         return self._own.certificate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Servers that this one names are not gone to: it may name any."""
+        """Ignore the servers that this one names: it may name any."""
         await super()._process_info({key: value for key, value in info.items() if key != "connect_urls"}, initial_connection)
 
     def _connect_command(self) -> bytes:
         nonce = self._server_info.get("nonce", "")
         if nonce and not (isinstance(nonce, str) and _NONCE.fullmatch(nonce)):
-            raise nats.errors.Error("the server wants a signature of what is no nonce of NATS': it gets none")
+            raise nats.errors.Error("the server asks to sign a text that is no nonce of NATS: refused")
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
-        """The library's task that connects again ends for good by an error that it does not foresee."""
+        """Raise errors that the library expects: any other would end its attempts to connect."""
         try:
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -81,7 +81,7 @@ class FleetClient(Client):
 
 
 class _BoundedParser(Parser):
-    """Keeps no more of what is sent than one message may have."""
+    """Parser that buffers at most one message."""
 
     async def parse(self, data: bytes = b"") -> None:
         await super().parse(data)
@@ -91,7 +91,7 @@ class _BoundedParser(Parser):
 
 
 class _Transport(TcpTransport):
-    """Where an address begins with `tls://`, nothing is sent before TLS, whatever the server says."""
+    """Transport that sends nothing before TLS where an address begins with `tls://`, whatever the server says."""
 
     def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
@@ -140,7 +140,7 @@ class _Transport(TcpTransport):
             raise nats.errors.ProtocolError from None
 
     async def wait_closed(self) -> None:
-        """What fails while a connection is closed is not why it is, and would be told in place of that."""
+        """Hide errors while the connection closes: they would replace its reason."""
         with suppress(OSError):
             await super().wait_closed()  # type: ignore[no-untyped-call]  # it has no types
 
@@ -149,7 +149,7 @@ class _Transport(TcpTransport):
 
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):
-    """Does not ask for a connection that is half open, which TLS has not, and of which asyncio warns."""
+    """Protocol without half-open connections: TLS has none, and asyncio would warn."""
 
     def eof_received(self) -> bool:
         super().eof_received()

@@ -1,9 +1,8 @@
-"""How a host comes into a fleet: what it needs for that lies sealed in the servers, and a token lets it be taken once.
+"""Invitation of a host: its key, encrypted in the servers, and the token that opens it once.
 
-The token lets its bearer into the host's own account, for an hour, to do one thing: have a consumer of JetStream give what lies there.
-That gives each message once, so that a second bearer gets nothing, and the first one's host says so. Servers see when the hour is over, by
-the token's own signature. What lies there is sealed with the token: neither servers nor their disks know the host's key, nor can they
-put other operators in it.
+The token admits its bearer to the host's own account for an hour, to take a single message. JetStream gives each message once, so a second
+bearer gets nothing, and the host says so. The servers check the hour by the token's own signature. The token encrypts the message: neither
+servers nor their disks know the host's key, nor can they add operators.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
 
 
 class Invitation(FleetRecord):
-    """What a host needs."""
+    """Key, operators and servers that a host needs to join."""
 
     key: str
     """The content of the file with its key."""
@@ -50,8 +49,7 @@ class Invitation(FleetRecord):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Whom it is for, until when it is good (in seconds since the epoch), the host's account, which has signed what it may do, and the
-    SHA-256 of the certificate of the server that it is to be taken to."""
+    """Token of a host: it ends at a time in seconds since the epoch, and names the server's certificate by its SHA-256."""
 
     host: HostName
     ends: int
@@ -62,7 +60,7 @@ class Token:
 
     @staticmethod
     def made(host: str, account_seed: str, certificate: bytes) -> Token:
-        """A new one.
+        """Make a token.
 
         :param account_seed: of the host's account, which is forgotten after this
         """
@@ -72,14 +70,14 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """The token in a text. Raises `MomError`."""
+        """Return the token in a text. Raises `MomError`."""
         try:
             encoded = text.removeprefix(_BEGIN)
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
-            checksum, rest = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
-            ends, secret, account, signature, certificate = _FIXED.unpack_from(rest)
-            if text.startswith(_BEGIN) and checksum == _checksum(rest):
-                return Token(rest[_FIXED.size :].decode(), ends, secret, base64.b32encode(account).decode(), signature, certificate)
+            checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+            ends, secret, account, signature, certificate = _FIXED.unpack_from(body)
+            if text.startswith(_BEGIN) and checksum == _checksum(body):
+                return Token(body[_FIXED.size :].decode(), ends, secret, base64.b32encode(account).decode(), signature, certificate)
         except (struct.error, ValueError):
             pass
         raise MomError("that is no token of `mom fleet enroll --token`, or not all of it", hint="copy it whole, as one word")
@@ -90,16 +88,16 @@ class Token:
 
     @property
     def credentials(self) -> NatsCredentials:
-        """Those with which the invitation can be taken."""
+        """Return the credentials that take the invitation."""
         seed, signs = seed_of(self.secret), SimpleNamespace(public_key=self.account.encode(), sign=lambda _: self.signature)
         return NatsCredentials(seed, ticket(signs, public(pair(seed)), self.host, self.ends))
 
     def sealed(self, invitation: Invitation) -> bytes:
-        """The invitation as it lies in the servers."""
+        """Return the invitation, encrypted for this token."""
         return bytes(nkeys.nacl.bindings.crypto_secretbox(invitation.packed(), _NONCE, self._key))
 
     def opened(self, data: bytes) -> Invitation:
-        """The invitation that was sealed with this token. Raises `MomError`."""
+        """Return the decrypted invitation. Raises `MomError`."""
         try:
             return read(Invitation, nkeys.nacl.bindings.crypto_secretbox_open(data, _NONCE, self._key))
         except (nkeys.nacl.exceptions.CryptoError, ValueError):

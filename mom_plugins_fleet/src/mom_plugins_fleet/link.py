@@ -216,7 +216,7 @@ class Store:
         return None if (answer.headers or {}).get("Status") else answer.data
 
     async def make(self, replicas: int) -> None:
-        """Make all missing buckets, and let no client empty a bucket of which it may write one key."""
+        """Make all missing buckets, and let no client with rights to one key empty a bucket."""
         await self._ask("make the buckets", self._make(replicas))
 
     async def _make(self, replicas: int) -> None:
@@ -267,7 +267,7 @@ class Store:
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Return the first answer of several attempts, each of which may meet a hanging server. Raises `LinkError`."""
+    """Return the first answer of several attempts: each may meet a hanging server. Raises `LinkError`."""
     for _ in range(LOAD_ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()

@@ -1,4 +1,4 @@
-"""The records in the fleet's buckets: frozen, checked when it is read, and small. Sizes in KiB."""
+"""Records in the buckets of the fleet: frozen, checked when read, and small. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 
 
 def whole_key(key: str) -> str:
-    """A user's public NKEY, as a person types it. Raises `ValueError` for one with a typing error."""
+    """Return a user's public NKEY as a person types it. Raises `ValueError` for a typing error."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise ValueError("no public key of a user: it has 56 characters and begins with U")
     raw = base64.b32decode(key)
@@ -75,13 +75,14 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class FleetRecord(StrictModel):
-    """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote. A sequence is read up to its
-    first invalid item: an error for each item of a hostile record would take a gigabyte."""
+    """Record of a bucket, frozen and strict. Unknown keys are ignored, so that an older mom reads newer records. A sequence is read up to
+    its first error.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     def packed(self) -> bytes:
-        """As JSON. Raises `MomError` when it is too large for a message."""
+        """Return the record as JSON. Raises `MomError` if it is too large for a message."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(f"a record of {len(data)} bytes is more than the fleet's servers take", hint=f"at most {LARGEST_RECORD}")
@@ -92,7 +93,7 @@ Kind = TypeVar("Kind", bound=FleetRecord)
 
 
 def read(kind: type[Kind], data: bytes) -> Kind:
-    """The record that was packed. Raises `MomError` with the first thing that is wrong."""
+    """Return the record in the data. Raises `MomError` with its first error."""
     if len(data) > LARGEST_RECORD:
         raise MomError(f"a {kind.__name__} of {len(data)} bytes is too large")
     try:
@@ -102,13 +103,13 @@ def read(kind: type[Kind], data: bytes) -> Kind:
 
 
 def first_wrong(error: ValidationError) -> str:
-    """The first thing that is wrong in a record, and where."""
+    """Return the first error in a record, and its place."""
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 class Member(FleetRecord):
-    """One host as the operator enrolled it. It is in the fleet because this stands here."""
+    """Host as the operator enrolled it."""
 
     group: GroupName
     address: Destination | None = None
@@ -132,7 +133,7 @@ class Member(FleetRecord):
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """All that may let it in."""
+        """Return all accounts that may admit it."""
         return tuple(filter(None, (*self.earlier_accounts, self.account)))
 
 
@@ -141,7 +142,7 @@ Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 class Group(FleetRecord):
-    """The policies of all hosts of a group."""
+    """Policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Texts by name: policies, and as `classes.yaml` service classes; without these, each host has its own."""
@@ -155,7 +156,7 @@ class Group(FleetRecord):
 
 
 class HostedGuest(FleetRecord):
-    """One guest, as its host sees it."""
+    """Guest, as its host sees it."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     name: Annotated[str, StringConstraints(max_length=256)]
@@ -171,7 +172,7 @@ class HostedGuest(FleetRecord):
 
 
 class MoverState(FleetRecord):
-    """The mover of a host and its abilities, as `mom_kvm.MoverAbilities` has it."""
+    """Mover of a host and its abilities, as `mom_kvm.MoverAbilities` has it."""
 
     name: Annotated[str, StringConstraints(max_length=100)]
     live: bool | None = None
@@ -180,7 +181,7 @@ class MoverState(FleetRecord):
 
 
 class HostState(FleetRecord):
-    """One host, as it sees itself. What is not known is absent."""
+    """State of a host by its own report. Unknown values are absent."""
 
     mode: str
     total: Kib | None = None
@@ -224,7 +225,7 @@ class HostState(FleetRecord):
 
 
 class MoveState(StrEnum):
-    """How far a move is."""
+    """Progress of a move."""
 
     ORDERED = "ordered"  #: the coordinator wants it
     ACCEPTED = "accepted"  #: the host is about to do it, and it cannot be changed any more
@@ -233,7 +234,7 @@ class MoveState(StrEnum):
 
 
 class Move(FleetRecord):
-    """One guest that is to leave its host."""
+    """Move of a guest away from its host."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     name: Annotated[str, StringConstraints(max_length=256)]
@@ -256,7 +257,7 @@ class Move(FleetRecord):
 
 
 class Arrival(FleetRecord):
-    """A guest that was moved, by the coordinator's own books: no host can take it out of them by what it tells."""
+    """Guest that was moved, as the coordinator notes it: no host's report can change it."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     to: HostName
@@ -267,7 +268,7 @@ class Arrival(FleetRecord):
 
 
 class Orders(FleetRecord):
-    """The moves of one host. Only coordinators write it, by compare and set, and sign it.
+    """Moves of a host. Only coordinators write them, by compare and set, and sign them.
 
     `epoch` is the coordinator's: one that was replaced is kept out by it.
     """
@@ -280,13 +281,13 @@ class Orders(FleetRecord):
     """Where guests went that have left in the last day. It directs nothing."""
 
     def of(self, guest: str) -> Move | None:
-        """The move of this guest."""
+        """Return the move of this guest."""
         return next((move for move in self.moves if move.guest == guest), None)
 
 
 @dataclass(frozen=True, slots=True)
 class OrderProgress:
-    """How far a host is with a move: the guest, and the revision of the orders that it came with."""
+    """Progress of a move: the guest, and the revision of the orders that it came with."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     order: int
@@ -295,13 +296,13 @@ class OrderProgress:
 
 
 class Progress(FleetRecord):
-    """How far a host is with its orders. Only the host writes it, and it directs no other host."""
+    """Progress of a host with its orders. It directs no other host."""
 
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
 
 
 class AuthorizedKeys(FleetRecord):
-    """Whose orders hosts follow, and which hosts they send no guests to: all hosts read it, and never an older one than before."""
+    """Coordinators whose orders hosts follow, and removed hosts, to which they send no guests."""
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     """The public keys of coordinators that an operator has authorized."""
@@ -312,7 +313,7 @@ class AuthorizedKeys(FleetRecord):
 
 
 class Lease(FleetRecord):
-    """Who coordinates now."""
+    """Lease of the working coordinator."""
 
     holder: str
 
@@ -326,5 +327,5 @@ def lease_holder(data: bytes) -> str:
 
 
 def shown(error: Exception) -> str:
-    """An error in one line, for a record or a log; a mistake of a program's with its kind."""
+    """Return an error in one line, for a record or a log."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)

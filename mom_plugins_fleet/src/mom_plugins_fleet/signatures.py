@@ -1,5 +1,4 @@
-"""What directs a host is signed: by whom, for which key of the fleet's, and as which revision. No server, and no thief of a host's key, can
-make one, change one, or put it in another's place."""
+"""Signed records: a signature holds for one key of a bucket and one revision. No server, and no stolen host key, can make one."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
 
 
 class Signature(FleetRecord):
-    """Stands in the line before the record that it is for."""
+    """Signature, in the line before its record."""
 
     by: PublicKey
     revision: Revision
@@ -37,7 +36,7 @@ class Signature(FleetRecord):
 
 @dataclass(frozen=True, slots=True)
 class Opened(Generic[Kind]):
-    """A record whose signature holds, its revision, the key that signed it, and a digest of the record."""
+    """Record with a valid signature, its revision, the key that signed it, and its digest."""
 
     record: Kind
     revision: int
@@ -46,7 +45,7 @@ class Opened(Generic[Kind]):
 
 
 class Signer:
-    """Signs with a key.
+    """Signer with a key.
 
     :param seed: the key's seed
     """
@@ -56,19 +55,19 @@ class Signer:
         self.public: str = self._pair.public_key.decode()
 
     def signed(self, bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
-        """The signed record for that key. Raises `MomError` when it is too large."""
+        """Return the signed record for that key. Raises `MomError` if it is too large."""
         data = record.packed()
         signature = base64.b64encode(self._pair.sign(_what(bucket, key, revision, data))).decode()
         return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
 
 
 def next_revision(before: int) -> int:
-    """A revision after that one: by the clock, so that servers which were set up anew, and have forgotten all, need nothing more."""
+    """Return a revision after that one, by the clock: so it also counts on servers that were set up anew."""
     return max(before + 1, int(time.time()))
 
 
 def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """The record that stands at a key. Raises `MomError` unless one of these keys has signed it, for just that key.
+    """Return the record at a key. Raises `MomError` unless a trusted key has signed it for just that key.
 
     :param trusted: public keys
     """
@@ -84,7 +83,7 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    """The bytes that are signed. They begin with a byte that no text has, such as what a server has clients sign to let them in."""
+    """Return the signed bytes. They begin with a byte that no text has: servers have clients sign texts."""
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -1,8 +1,7 @@
-"""The fleet's buckets in JetStream, and what each kind of client may do with them.
+"""Buckets of the fleet in JetStream, and each client's rights to them.
 
-A key-value bucket NAME is a stream `KV_NAME`, and a key in it a subject `$KV.NAME.KEY`: so a host can be allowed exactly its own keys.
-Hosts use no consumers, as permissions for those cannot be cut to a key: they read a key directly, and hear of its changes by subscribing
-to its subject.
+A key-value bucket NAME is a stream `KV_NAME`, and a key in it a subject `$KV.NAME.KEY`: a host gets rights to exactly its own keys. Hosts
+use no consumers, whose permissions cannot be limited to a key: they read keys directly, and subscribe to the subjects.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ GROUPS_KEPT: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """The entry at a key, as servers tell it: the revision, which changes with each change, the bytes (None where nothing stands), and
-    when that was set, in seconds since the epoch by the servers' clock; 0 where it is not known."""
+    """Entry of a bucket: the servers' revision, its data (None if removed), and when it was set, in epoch seconds (0: unknown)."""
 
     revision: int
     data: bytes | None
@@ -51,32 +49,32 @@ class StoredEntry:
 
 
 def is_deleted(headers: Mapping[str, str]) -> bool:
-    """True for headers of a message which says that nothing stands at its key any more."""
+    """Tell whether a message's headers mark a removed key."""
     return headers.get("KV-Operation") in ("DEL", "PURGE")
 
 
 def subject(bucket: str, key: str) -> str:
-    """Where a key is published, and heard of."""
+    """Return the subject of a key."""
     return f"$KV.{bucket}.{key}"
 
 
 def direct(bucket: str, key: str) -> str:
-    """Where a key is asked for."""
+    """Return the subject that reads a key."""
     return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
 
 
 def taken(bucket: str, key: str) -> str:
-    """Where what lies at a key is asked for that is given once."""
+    """Return the subject that takes an entry given once."""
     return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
 
 
 def inbox(name: str) -> str:
-    """The prefix of the subjects at which a client gets its answers: no other client may listen there."""
+    """Return the prefix of a client's answers. No other client may listen there."""
     return f"_INBOX_mom_{name}"
 
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
-    """All of them, as they are made."""
+    """Yield the configuration of all buckets."""
     kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, PROGRESS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
     for name, history in kept.items():
         ends = INVITED_SECONDS if name == INVITATIONS else None
@@ -85,11 +83,11 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 
 def used(host: str, group: str) -> list[str]:
-    """The subjects that a host sends something to: keys that it sets, and others that it asks for."""
+    """Return the subjects that a host publishes to: keys that it sets, and requests."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
 def heard(host: str, group: str) -> list[str]:
-    """Keys of whose changes a host hears."""
+    """Return the subjects of the keys whose changes a host hears."""
     return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(AUTHORIZED, COORDINATORS)]

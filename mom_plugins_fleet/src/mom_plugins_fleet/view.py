@@ -217,5 +217,5 @@ class FleetView:
     def forget_arrivals(self) -> None:
         """Forget moves that are over, as guests may leave again, and the guests of hosts that are gone."""
         self._guests_of = {host: cached for host, cached in self._guests_of.items() if host in self.states.records}
-        done = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
-        self.left = {key: since for key, since in self.left.items() if key in done}
+        departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
+        self.left = {key: since for key, since in self.left.items() if key in departures}

@@ -1,11 +1,8 @@
-"""The coordinator: it says where guests of drained hosts go, and, where the operator lets it, those of hosts that are too full. One works
-at a time; no host needs it for its own safety.
+"""Coordinator: it chooses where guests of drained hosts go, and, where the operator allows it, guests of hosts that are too full.
 
-Who works is decided by a lease, a key that its holder sets anew all the time: another one takes it, by compare and set, when it has not
-changed for a while by its own clock. (By the servers' time to live it could not: after a restart, nats-server 2.9 keeps what has expired in
-its index, and then several messages for one key.) A coordinator that was stopped for a while and does not know that it was replaced is kept
-out by the epoch in each host's orders: its successor raises it first of all, so that what the old one still writes is refused (compare and
-set), and what it may have written before is seen by the successor.
+The coordinator that works holds a lease, a key that it sets again and again. Another takes it, by compare and set, when it has not changed
+for a while by its own clock. (nats-server 2.9 may repeat expired keys after a restart, so the lease has no time to live.) The epoch in each
+host's orders keeps out a coordinator that was stopped for a while: its successor raises the epoch first.
 """
 
 from __future__ import annotations
@@ -19,7 +16,8 @@ from typing import Final
 
 from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.access import Access
-from mom_plugins_fleet.coordinator.plan import for_balance, next_orders, places
+from mom_plugins_fleet.coordinator.balance import for_balance
+from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
@@ -28,30 +26,27 @@ from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, St
 from mom_plugins_fleet.view import FleetView
 
 LEASE_SECONDS: Final = 10.0
-"""For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
-lost; and a drain that stands still for ten seconds harms no guest."""
+"""Silence of the lease's holder after which another coordinator takes over: three renewals."""
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""For so long after a renewal a coordinator believes in its lease: less than others do, who see the renewal later."""
+"""Time for which a coordinator relies on its lease after a renewal: less than others do, who see the renewal later."""
 
 LOOK_SECONDS: Final = 2.0
-"""How often it is decided what comes next: a guest that moves takes at least so long."""
+"""Time between two decisions: a move takes at least as long."""
 
 BALANCE_SECONDS: Final = 600.0
-"""How often a guest of a group may be moved for balance: what it works on elsewhere is known some minutes after."""
+"""Least time between two moves for balance in a group: a guest's working set elsewhere is known some minutes later."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
-"""For so long a coordinator that works may not know how the fleet is; then another one may try."""
+"""Longest time for which a working coordinator may lack a current view; then another may try."""
 
 
 class Coordinator:
-    """One that works or waits. `run` ends when it is cancelled.
+    """Coordinator that works or waits. `run` ends when it is cancelled.
 
-    :param holder: who this is, for people
-    :param signer: with the key of an operator, or of a coordinator that one has authorized
-    :param operators: the public keys of those who direct the fleet
-    :param revisions: what the last run of this coordinator knew
+    :param holder: its name, for people
+    :param operators: the public keys of operators
     """
 
     def __init__(
@@ -66,57 +61,56 @@ class Coordinator:
         self._access, self._holder, self._log, self._signer = access, holder, log, signer
         self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
-        self._stuck: dict[str, frozenset[str]] = {}
-        """The names of guests of which it was said that they cannot leave, by host."""
+        self._stuck: dict[str, set[str]] = {}
+        """By host, names of guests of which the log says that they cannot leave."""
         self.unmoved: dict[str, str] = {}
-        """Why no guest was moved for balance when that was looked at last, by group."""
+        """By group, why no guest was moved for balance at the last look."""
         self._balanced: dict[str, float] = {}
-        """When balance was looked at last, by group, in monotonic seconds."""
+        """By group, when balance was looked at last, in monotonic seconds."""
         self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
-        """The orders of members as they stood last, with the revision, whoever has written them: servers that are set back to a backup have
-        others."""
+        """Newest orders of each member, with their revision: servers that are set back have others."""
         self._trouble = ""
         self._failing: set[str] = set()
-        """The hosts' orders, and what else is done for each by itself, that went wrong the last time."""
-        self._unkept = False
+        """Names of the orders and groups that failed the last time."""
+        self._unsaved = False
         self._revision = 0
         self._waits_for = ""
-        """The holder of the lease that this one was last said to wait for."""
-        self._seen = 0, float("-inf")
-        """The revision of another one's lease, and since when it has it, in monotonic seconds."""
+        """Holder of the lease for which this coordinator waits."""
+        self._other_lease = 0, float("-inf")
+        """Revision of another's lease, and since when it is unchanged, in monotonic seconds."""
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
-        """Wait for the lease and work, for ever. One that waits looks at the fleet, too, and goes on at once when its turn comes."""
+        """Wait for the lease and work, for ever. A waiting coordinator follows the fleet, and begins at once."""
         self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             self._log.info("connected; reading the fleet's records")
-            await self.view.look_often(store, self._work_if_alone, LOOK_SECONDS, self._say)
+            await self.view.look_often(store, self.work, LOOK_SECONDS, self._say)
 
     def _say(self, trouble: str) -> None:
-        """The first thing that is wrong, until nothing is."""
+        """Log the first problem, until there is none."""
         if trouble and not self._trouble:
             self._log.warning("%s", trouble)
         self._trouble = trouble
 
-    def _keep(self) -> None:
-        """Keep what was seen for the next run: where it cannot be kept, this one works all the same, and says so once."""
+    def save(self) -> None:
+        """Save the seen revisions and orders for the next run. A failure is logged once."""
         self._remember_orders()
         try:
             self.view.revisions.save()
         except StateError as error:
-            if not self._unkept:
-                self._log.warning("%s; after its next start this coordinator may take records of the fleet's that are over", shown(error))
-            self._unkept = True
+            if not self._unsaved:
+                self._log.warning("%s; after its next start this coordinator may accept outdated records", shown(error))
+            self._unsaved = True
 
     def _remember_orders(self) -> None:
-        """Know the orders that the servers have lost until they are given again: guests that go by them need the room all the same."""
+        """Keep orders that the servers have lost until they are given again: their guests still need the room."""
         orders, members = self.view.orders.records, self.view.members
-        there = members.records.keys() | members.damaged.keys()
-        lost = {host: one for host, one in self._given.items() if host in there - orders.keys() and one[0] == self._newest(host)}
+        enrolled = members.records.keys() | members.damaged.keys()
+        lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}
         orders.update(lost)
-        self._given = {host: one for host, one in orders.items() if host in there}
-        bare = {host: (revision, one.model_copy(update={"entries": {}})) for host, (revision, one) in self._given.items() if one.moves}
+        self._given = {host: kept for host, kept in orders.items() if host in enrolled}
+        bare = {host: (revision, kept.model_copy(update={"entries": {}})) for host, (revision, kept) in self._given.items() if kept.moves}
         self.view.revisions.keep_orders(bare)
 
     def _newest(self, host: str) -> int:
@@ -124,41 +118,42 @@ class Coordinator:
 
     @property
     def works(self) -> bool:
-        """True while this one has the lease, for certain."""
+        """Tell whether this coordinator certainly has the lease."""
         return time.monotonic() < self._sure_until
 
-    async def _work_if_alone(self, store: Store) -> None:
-        self._keep()
+    async def work(self, store: Store) -> None:
+        """Take the lease if it is free, and work until it is lost. Raises `LinkError`."""
+        self.save()
         self._check()
-        if not await self._acquire(store):
+        if not await self.acquire(store):
             return
         self._waits_for = ""
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
         renewing = asyncio.create_task(self._renew(store))
         try:
-            await self._fence(store)
-            knew = time.monotonic()
+            await self.fence(store)
+            current_at = time.monotonic()
             while self.works:
                 if self.view.current:
-                    knew = time.monotonic()
+                    current_at = time.monotonic()
                     self._check()
-                    await self._decide(store)
-                    await self._balance(store)
-                    self._keep()
-                elif time.monotonic() - knew > BLIND_SECONDS:
-                    self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
+                    await self.decide(store)
+                    await self.balance(store)
+                    self.save()
+                elif time.monotonic() - current_at > BLIND_SECONDS:
+                    self._log.warning("the fleet's state has been unknown for %g s; another coordinator may work now", BLIND_SECONDS)
                     return
                 await asyncio.sleep(LOOK_SECONDS)
             self._log.warning("the lease is lost; another coordinator may work now")
         finally:
             renewing.cancel()
-            if self.works:  # so that the next one need not wait
+            if self.works:  # the next coordinator need not wait
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
-                    await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and no other's
+                    await store.remove(LEASES, COORDINATOR, self._revision)  # only its own lease
 
     def _check(self) -> None:
-        """Raises `LinkError` where hosts would not follow this coordinator: it keeps none from working that they do."""
+        """Raise `LinkError` where hosts would not follow this coordinator: another may work."""
         view = self.view
         view.trust()
         if self._signer.public not in view.orderers:
@@ -168,23 +163,25 @@ class Coordinator:
             )
         off = off_clock(view.newest) if view.newest else ""
         if off:
-            hint = "see to the clock; or all hosts have been silent for so long"
-            raise LinkError(f"the clock here is {off} what hosts have told last, by the servers': no orders are given", hint=hint)
+            hint = "check the clock; or all hosts have been silent for so long"
+            raise LinkError(f"the clock here is {off} the newest report, by the servers' clock: no orders are given", hint=hint)
         if view.members.damaged and not view.members.records:
             host, why = min(view.members.damaged.items())
             hint = "name the fleet's operators with `mom fleet --operator KEY coordinator`"
-            raise LinkError(f"no host's entry is believed here, such as that of {host}: {printable(why, 400)}", hint=hint)
+            raise LinkError(f"no host's entry counts here, such as that of {host}: {printable(why, 400)}", hint=hint)
 
-    # --- the lease ---------------------------------------------------------------------------------------------------------------
-
-    async def _acquire(self, store: Store) -> bool:
+    async def acquire(self, store: Store) -> bool:
+        """Take the lease if its holder is silent. Return whether this coordinator has it."""
         kept = await store.read(LEASES, COORDINATOR)
         began = time.monotonic()
         if kept.data is not None:
-            if kept.revision != self._seen[0]:
-                self._seen = kept.revision, began
-            if began - self._seen[1] < LEASE_SECONDS:
-                self._say_waiting(kept.data)
+            if kept.revision != self._other_lease[0]:
+                self._other_lease = kept.revision, began
+            if began - self._other_lease[1] < LEASE_SECONDS:
+                if (holder := lease_holder(kept.data)) != self._waits_for:
+                    takes_over = f"this one takes over after {LEASE_SECONDS:g} s of its silence"
+                    self._log.info("%s coordinates the fleet; %s", printable(holder, 200), takes_over)
+                self._waits_for = holder
                 return False
         try:
             self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), kept.revision)
@@ -193,13 +190,6 @@ class Coordinator:
         self.epoch = self._revision
         self._sure_until = began + SURE_SECONDS
         return True
-
-    def _say_waiting(self, data: bytes) -> None:
-        """Say once of each holder that this coordinator waits for the end of its lease."""
-        if (holder := lease_holder(data)) != self._waits_for:
-            over = f"this one takes over when that has said nothing for {LEASE_SECONDS:g} s"
-            self._log.info("%s coordinates the fleet; %s", printable(holder, 200), over)
-        self._waits_for = holder
 
     async def _renew(self, store: Store) -> None:
         while True:
@@ -215,24 +205,24 @@ class Coordinator:
                 continue
             self._sure_until = began + SURE_SECONDS
 
-    async def _fence(self, store: Store) -> None:
-        """Raise the epoch of all orders, so that nothing that an earlier coordinator has still to write is taken."""
+    async def fence(self, store: Store) -> None:
+        """Raise the epoch of all orders, so that hosts accept nothing more from an earlier coordinator."""
         leaving = {host for host, (_, member) in self.view.members.records.items() if member.draining or member.balance}
         for host in leaving | self.view.orders.records.keys():
             with self._contained(f"the orders of {host}"):
-                await self._change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
+                await self.change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
-    async def _change(self, store: Store, host: str, change: Callable[[Orders], Orders]) -> None:
-        """Change a host's orders as they are now. Another who was faster is looked at the next time."""
+    async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
+        """Edit a host's present orders. After a conflict, the next look tries again."""
         view = self.view
         view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
         view.orders.take(host, kept)
-        there = view.orders.get(host)
-        newest, given = self._given.get(host, (0, Orders()))
-        if there is None and newest and newest == self._newest(host):
+        present = view.orders.get(host)
+        newest, orders = self._given.get(host, (0, Orders()))
+        if present is None and newest and newest == self._newest(host):
             self._log.error("the servers have lost the orders of %s; they are given again", host)
-            view.orders.records[host] = (newest, given.model_copy(update={"epoch": self.epoch}))
+            view.orders.records[host] = (newest, orders.model_copy(update={"epoch": self.epoch}))
         elif host in view.orders.damaged:
             self._log.error("the orders of %s: %s; they are made anew", host, printable(view.orders.damaged[host], 400))
         before = view.ordered(host) or Orders()
@@ -240,76 +230,76 @@ class Coordinator:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
-            self._log.error("the orders of %s are of epoch %d, which these servers do not know: they are given again", host, before.epoch)
-        after, revision = change(before), next_revision(self._newest(host))
-        plain = {"state": MoveState.ORDERED, "error": ""}
-        moves = tuple(one.model_copy(update={**plain, "order": one.order or revision}) for one in after.moves)
-        entries = {to: signed for to in sorted({one.to for one in moves}) if (signed := view.members.signed(to))}
-        wanted = after.model_copy(update={"moves": moves, "entries": entries})
-        if wanted == there or not self.works:
+            self._log.error("the orders of %s have epoch %d, which these servers never gave: they are given again", host, before.epoch)
+        revision = next_revision(self._newest(host))
+        target = self._complete(edit(before), revision)
+        if target == present or not self.works:
             return
         with suppress(ConflictError):
-            data = self._signer.signed(ORDERS, host, wanted, revision)
+            data = self._signer.signed(ORDERS, host, target, revision)
             view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
-            self._given[host] = (revision, wanted)
-            for move in after.moves:
-                if not move.order:
-                    self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
-            for gone in {move.guest for move in before.moves} - {move.guest for move in after.moves}:
-                over = before.of(gone)
-                if over is not None and over.state is MoveState.DONE:
-                    if gone in view.guests(over.to):
-                        self._log.info("guest %s has come from %s to %s", printable(over.name), host, over.to)
-                    else:
-                        self._log.warning("guest %s has left %s for %s, and does not run there", printable(over.name), host, over.to)
+            self._given[host] = (revision, target)
+            self._log_moves(host, before, target, revision)
 
-    # --- what comes next ----------------------------------------------------------------------------------------------------------
+    def _complete(self, orders: Orders, revision: int) -> Orders:
+        """Return the orders as they are signed: without progress, and with the signed entries of all destinations."""
+        plain = {"state": MoveState.ORDERED, "error": ""}
+        moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
+        entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}
+        return orders.model_copy(update={"moves": moves, "entries": entries})
+
+    def _log_moves(self, host: str, before: Orders, after: Orders, revision: int) -> None:
+        for move in after.moves:
+            if move.order == revision:
+                self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
+        for move in before.moves:
+            if after.of(move.guest) is None and move.state is MoveState.DONE:
+                if move.guest in self.view.guests(move.to):
+                    self._log.info("guest %s has come from %s to %s", printable(move.name), host, move.to)
+                else:
+                    self._log.warning("guest %s has left %s for %s, and does not run there", printable(move.name), host, move.to)
 
     @contextmanager
-    def _contained(self, what: str) -> Iterator[None]:
-        """What goes wrong with one host or group, such as orders that are too large for a message, is said once, and ends nothing else."""
+    def _contained(self, subject: str) -> Iterator[None]:
+        """Log a failure of one host or group once, and end nothing else."""
         try:
             yield
-        except LinkError:  # the servers fail, and not what is done here
+        except LinkError:  # the servers fail, and not this host
             raise
-        except Exception as error:  # noqa: BLE001  # also a mistake of ours: what one host tells must not end the coordinators of all
-            if what not in self._failing:
-                self._log.error("%s: %s: nothing is changed there", what, shown(error), exc_info=not isinstance(error, MomError))
-            self._failing.add(what)
+        except Exception as error:  # noqa: BLE001  # also a mistake in mom: one host's report must not end all coordinators
+            if subject not in self._failing:
+                self._log.error("%s: %s: nothing is changed there", subject, shown(error), exc_info=not isinstance(error, MomError))
+            self._failing.add(subject)
         else:
-            self._failing.discard(what)
+            self._failing.discard(subject)
 
-    async def _decide(self, store: Store) -> None:
-        """Go through all hosts that are drained or have orders."""
+    async def decide(self, store: Store) -> None:
+        """Renew the orders of all hosts that are drained or have orders."""
         self._remember_orders()
-        moving = {host for host, (_, orders) in self.view.orders.records.items() if orders.moves}
-        # Also those whose orders are of a coordinator that is authorized no more: their hosts would say for ever that they follow none.
-        moving |= self.view.orders.damaged.keys()
-        concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or host in moving]
-        known = places(self.view) if concerned else {}  # a look at all hosts, which nothing needs while all is calm
-        self._stuck = {host: names for host, names in self._stuck.items() if host in concerned}
+        view = self.view
+        # Damaged orders may be of a coordinator without authorization: their hosts would report that for ever.
+        moving = {host for host, (_, orders) in view.orders.records.items() if orders.moves} | view.orders.damaged.keys()
+        concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
+        targets = places(view) if concerned else {}  # a look at all hosts, which a calm fleet does not need
+        self._stuck = {host: self._stuck.get(host, set()) for host in concerned}
         for host in sorted(concerned):
-            stuck: dict[str, str] = {}
 
-            def wanted(_before: Orders, host: str = host, stuck: dict[str, str] = stuck) -> Orders:
-                orders, why = next_orders(self.view, host, self.epoch, known)
-                stuck.update(why)
+            def edit(_before: Orders, host: str = host) -> Orders:
+                orders, stuck = next_orders(view, host, self.epoch, targets)
+                self._log_stuck(host, stuck)
                 return orders
 
             with self._contained(f"the orders of {host}"):
-                await self._change(store, host, wanted)
-            self._say_stuck(host, stuck)
+                await self.change(store, host, edit)
 
-    def _say_stuck(self, host: str, stuck: Mapping[str, str]) -> None:
-        """Say of each guest once why it cannot leave, until it may: the reason changes with all that hosts tell, and there may be 400."""
-        said, orders = self._stuck.get(host, frozenset()), self.view.ordered(host) or Orders()
-        for name, why in stuck.items():
-            if name not in said:
-                self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
-        self._stuck[host] = (said | stuck.keys()) - {move.name for move in orders.moves if move.state is not MoveState.FAILED}
+    def _log_stuck(self, host: str, stuck: Mapping[str, str]) -> None:
+        """Log once for each guest of a drained host why it cannot leave."""
+        for name in stuck.keys() - self._stuck[host]:
+            self._log.warning("guest %s cannot leave %s: %s", printable(name), host, stuck[name])
+        self._stuck[host] |= stuck.keys()
 
-    async def _balance(self, store: Store) -> None:
-        """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""
+    async def balance(self, store: Store) -> None:
+        """Order at most one move for balance in each group that allows it, at intervals."""
         groups = {member.group for _, member in self.view.members.records.values() if member.balance}
         now = time.monotonic()
         self._balanced = {group: self._balanced.get(group, now) for group in groups}
@@ -319,15 +309,15 @@ class Coordinator:
                 await self._balance_group(store, group)
 
     async def _balance_group(self, store: Store, group: str) -> None:
-        wanted = for_balance(self.view, places(self.view), group)
-        if isinstance(wanted, str):
-            if wanted != self.unmoved.get(group):
-                self._log.info("balance of the group %s: %s", group, printable(wanted, 400))
-            self.unmoved[group] = wanted
+        choice = for_balance(self.view, places(self.view), group)
+        if isinstance(choice, str):
+            if choice != self.unmoved.get(group):
+                self._log.info("balance of the group %s: %s", group, printable(choice, 400))
+            self.unmoved[group] = choice
             return
-        host, move = wanted
+        host, move = choice
 
-        def added(before: Orders) -> Orders:
+        def add(before: Orders) -> Orders:
             return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
 
-        await self._change(store, host, added)
+        await self.change(store, host, add)

@@ -1,4 +1,4 @@
-"""The coordinator's metrics, as a file that node_exporter's textfile collector reads: it listens nowhere."""
+"""Coordinator's metrics as a file for node_exporter's textfile collector: it opens no port."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOOK_SECONDS: Final = 1.0
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
     """Keep the file up to date, once the fleet is known; at the end there is none, as nothing is known then."""
     failed, works, at = "", False, float("-inf")
-    known = False
+    complete = False
     try:
         while True:
-            known = known or coordinator.view.current
-            if known and (coordinator.works != works or time.monotonic() - at >= WRITE_SECONDS):  # also while changes are not heard of
+            complete = complete or coordinator.view.current
+            if complete and (coordinator.works != works or time.monotonic() - at >= WRITE_SECONDS):  # also while changes are not heard of
                 works, at = coordinator.works, time.monotonic()
                 until = time.time() + 2 * WRITE_SECONDS if works else 0.0
                 try:

@@ -1,35 +1,37 @@
-"""Which guests leave first, and where they can go: pure, and the same for all who have the same numbers. Sizes in KiB."""
+"""Sorting of guests that leave, and choice of their destinations: pure functions. Sizes in KiB."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from mom_core import format_kib
 from mom_kvm import Destination
 from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""A host keeps so much of its memory available when guests come to it, and 16 GiB at most. A guest that arrives takes all of its
-memory within a minute, and its host's own mom needs some time to make more."""
+"""Memory that stays available on a host that takes guests. A guest takes its memory within a minute; the host's mom needs longer to
+reclaim more."""
 
 SMALLEST: Final = 100
-"""So many of those that are listed are the smallest that can leave: where no host has room for the largest, they go first, and the drain
-goes on."""
+"""Smallest guests among those that a host lists: they can go where no host has room for the largest."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetHost:
-    """A host that guests may come to: its memory, what is available, what is on its way to it, and what was promised to its guests.
+    """Host that can take guests.
 
-    :param arriving: of each guest that is being moved to it now, the host that it leaves
+    :param coming: memory of the guests on their way to it
+    :param arriving: the source of each guest that is being moved to it now
+    :param promised: memory promised to its guests
     :param within: the hosts between which its mover moves guests; empty: any
-    :param said: what the operator says that it has; None: its own word counts
-    :param arrived: what came to it in the last day by the fleet's own books
+    :param limit: its memory by the operator; None: its own figure counts
+    :param arrived: memory of the guests that came in the last day
+    :param works: the working sets of its guests; None: unknown
+    :param promisable: memory that it can promise to guests; None: all
     :param address: where guests are sent
-    :param works: what its guests work on; None: not of all of them that is known
-    :param promisable: what of its memory it can promise to guests; None: it does not say, and all of it counts
     """
 
     name: str
@@ -40,7 +42,7 @@ class TargetHost:
     arriving: tuple[str, ...] = ()
     promised: int = 0
     within: str = ""
-    said: int | None = None
+    limit: int | None = None
     arrived: int = 0
     works: int | None = None
     promisable: int | None = None
@@ -48,76 +50,70 @@ class TargetHost:
 
     @property
     def has(self) -> int:
-        """Its memory, as far as it is believed."""
-        return self.total if self.said is None else min(self.total, self.said)
+        """Return its memory, within the operator's limit."""
+        return self.total if self.limit is None else min(self.total, self.limit)
 
     @property
     def unpromised(self) -> int:
-        """What it can still promise; may be negative."""
+        """Return the memory that it can still promise; may be negative."""
         return (self.has if self.promisable is None else min(self.has, self.promisable)) - self.promised
 
     @property
     def room(self) -> int:
-        """Room for guests that come; may be negative. What the operator says bounds what came and what is to come, whatever the host
-        tells of itself and of the guests that came."""
-        believed = self.available if self.said is None else min(self.available, self.said - self.arrived)
+        """Return the room for more guests; may be negative. The operator's limit bounds all arrivals, whatever the host reports."""
+        believed = self.available if self.limit is None else min(self.available, self.limit - self.arrived)
         return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
 
 
-def foremost(places: Iterable[TargetHost], group: str, within: str = "") -> dict[str, TargetHost]:
-    """Of all places, those of which `choose` takes one whatever the guest: no other of the group has more room and can promise as much.
+def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
+    """Return the hosts of a group, the most room first.
 
-    They are few, also of 10,000 hosts: a host's 400 guests that find no room are known to in a moment.
+    :param within: only hosts between which this mover moves guests; empty: all
     """
-    found: dict[str, TargetHost] = {}
-    most = float("-inf")
-    same = (one for one in places if one.group == group and within in ("", one.within))
-    for place in sorted(same, key=lambda one: (one.room, one.name), reverse=True):
-        if place.unpromised > most:
-            found[place.name] = place
-            most = place.unpromised
-    return found
+    reachable = (place for place in places if place.group == group and within in ("", place.within))
+    return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)
 
 
 def choose(
-    needs: int, guarantee: int, places: Mapping[str, TargetHost], group: str, avoid: frozenset[str] = frozenset(), within: str = ""
+    needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """The host that has the most room left when the guest has come; or why there is none.
+    """Return the host with the most room that can keep the guest's promise; or why there is none.
 
-    The most room, not the least that is enough: hosts that are filled to the brim are those that must squeeze guests next.
+    Not the fullest one that suffices: full hosts are the next to squeeze guests.
 
-    :param needs: memory that must be there for the guest
-    :param guarantee: what of it is promised to it, or 0
-    :param group: only hosts of this group run the guest under the same promises
-    :param avoid: hosts where it did not work before
-    :param within: only between these hosts its mover moves it; empty: between any
+    :param needs: memory that the guest needs on arrival
+    :param guarantee: its promise, or 0
+    :param ranked: hosts as `rank` returns them
+    :param group: their group, for people
+    :param avoid: hosts where an attempt failed
+    :param within: the reach of the guest's mover, for people
     """
-    same = [place for place in places.values() if place.group == group and place.name not in avoid]
-    if not same:
-        return f"no other host of the group {group} can take guests now"
-    same = [place for place in same if within in ("", place.within)]
-    if not same:
+    available = False
+    for place in ranked:
+        if place.name in avoid:
+            continue
+        available = True
+        if guarantee <= place.unpromised:
+            if place.room >= needs:
+                return place
+            room = format_kib(max(0, place.room))
+            return f"it needs {format_kib(needs)}, and {place.name}, with the most room in the group {group}, has {room}"
+    if available:
+        return f"no host of the group {group} could keep its promise of {format_kib(guarantee)}"
+    if within:
         return f"its mover moves guests within {within} only, where no other host can take guests now"
-    promising = [place for place in same if guarantee <= place.unpromised]
-    if not promising:
-        return f"no host of the group {group} could keep its promise of {guarantee} KiB"
-    best = max(promising, key=lambda place: (place.room, place.name))
-    if best.room < needs:
-        room = max(0, best.room)
-        return f"it needs {needs} KiB there at once, and the most that a host of the group {group} has room for is {room} KiB"
-    return best
+    return f"no other host of the group {group} can take guests now"
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """The guests that a host tells of one by one, so that the record of one with 10,000 guests is small, too: the first to leave it, in
-    their order, and the smallest."""
+    """Return the guests that a host lists, the first to leave and the smallest, so that the record of 10,000 guests is small."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)
-    first, rest = ordered[: MOST_TOLD - SMALLEST], [one for one in ordered[MOST_TOLD - SMALLEST :] if not one.stays]
-    return (*first, *rest[-SMALLEST:])
+    first, later = ordered[: MOST_TOLD - SMALLEST], [guest for guest in ordered[MOST_TOLD - SMALLEST :] if not guest.stays]
+    return (*first, *later[-SMALLEST:])
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """The large ones first, which fit in the fewest places; those that cannot leave last."""
+    """Sort large guests first, which fit on the fewest hosts, and those that cannot leave last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

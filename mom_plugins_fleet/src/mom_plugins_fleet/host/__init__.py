@@ -1,1 +1,1 @@
-"""A host's side of the fleet: what it follows and reports."""
+"""Host's side of the fleet."""

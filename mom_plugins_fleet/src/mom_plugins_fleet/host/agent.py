@@ -198,7 +198,7 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in a thread for which mom's end does not wait. Raises `MomError`, also after `APPLY_SECONDS`."""
+        """Apply a record in a thread that mom's end does not wait for. Raises `MomError`, also after `APPLY_SECONDS`."""
         if self._application is not None and not self._application.done():
             raise MomError("the record before is still being applied", hint="mom's disk may hang: see its log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))
@@ -266,20 +266,20 @@ class FleetAgent:
         kept = await store.read(GROUPS, group)
         if kept.data is None:
             return  # no record: the present policies stay
-        taken = Taken(group, 0, Group())
+        record = Taken(group, 0, Group())
         try:
             opened = self._revisions.open(Group, GROUPS, group, kept.data, self._operators)
-            taken = Taken(group, opened.revision, opened.record)
+            record = Taken(group, opened.revision, opened.record)
             await self._put_in_force(group, opened, kept.data)  # also an unchanged one: policies here may have been changed
         except MomError as error:  # tried again with each look, as the host's own policies may be the cause
-            taken = replace(taken, refused=shown(error))
-        if taken == self.taken:
+            record = replace(record, refused=shown(error))
+        if record == self.taken:
             return
-        self.taken = taken
-        if taken.refused:
-            self._log.error("the policies of the group %s are refused: %s; the ones before stay", group, taken.refused)
+        self.taken = record
+        if record.refused:
+            self._log.error("the policies of the group %s are refused: %s; the ones before stay", group, record.refused)
         else:
-            self._log.info("the policies of the group %s are in force, revision %d", group, taken.revision)
+            self._log.info("the policies of the group %s are in force, revision %d", group, record.revision)
 
     async def report(self, store: Store) -> None:
         """Write the host's state when it has changed, and at least every `HEARTBEAT_SECONDS`."""

@@ -1,4 +1,4 @@
-"""What makes a host a member of a fleet: a part of its configuration, and the files that this names."""
+"""Joining a fleet: the section in this host's configuration, and the files that it names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MORE_BYTES: Final = 16 << 10
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Make this host a member of the fleet whose server is there. Nothing is written before all of it is there. Raises `MomError`."""
+    """Make this host a member of the fleet of that server. Nothing is written before all is known. Raises `MomError`."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is no address of a server", hint="name its host, such as nats1.example.org")
@@ -81,7 +81,7 @@ def join(config: Path, address: str, token: Token) -> None:
 
 
 def _let_read(key: Path, config: Config) -> None:
-    """A mom that is not root reads the key by its group; the key stays root's. Raises `OSError`."""
+    """Let a mom that is not root read the key by its group. Raises `OSError`."""
     reader = other_owner(config.state_directory, config.run_directory)
     if reader is not None:
         os.chown(key, -1, reader.groups[0])
@@ -100,7 +100,7 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """The text of a configuration, with these settings of the plugin fleet. Raises `MomError` where that cannot be."""
+    """Return a configuration's text with these settings of the plugin fleet. Raises `MomError`."""
     load_config(config)  # what is wrong is said before anything is added
     text = config.read_text("utf-8-sig")
     document, lines = parse_document(text, str(config)), text.splitlines()
@@ -114,9 +114,9 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
         own = [f"{indent}fleet:", *(f"{indent}{indent or '  '}{name}: {json.dumps(value)}" for name, value in settings.items())]
         at = document.keys["plugins",].line
         text = "\n".join([*lines[:at], *own, *lines[at:], ""])
-        wanted = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
+        expected = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
         with suppress(ConfigError):  # where plugins stand in one line, what was added is no YAML
-            if parse_document(text, str(config)).value == wanted:
+            if parse_document(text, str(config)).value == expected:
                 return text
     raise MomError(
         f"{config} has no plugins, one below the other, beside which `fleet:` could stand", hint="`mom config init` writes such a file"

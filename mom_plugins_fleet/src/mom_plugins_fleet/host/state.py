@@ -24,7 +24,7 @@ def host_state(report: Report, promises: Promises, mover: GuestMoves | None, sta
     swapped = _kib(host.get("swap_usage"), 1)
     guests = listed(_guest(guest, promises, stays.get(guest.id, ""), swapped) for guest in all_guests.values())
     named = {guest.id for guest in guests}
-    others = [guest for identity, guest in all_guests.items() if identity not in named]
+    unlisted = [guest for identity, guest in all_guests.items() if identity not in named]
     return HostState(
         mode=report.mode,
         total=_kib(host.get("mem_available"), 1),
@@ -37,8 +37,8 @@ def host_state(report: Report, promises: Promises, mover: GuestMoves | None, sta
         problem=_worst(report.problems),
         unhealthy=_unhealthy(report.snapshot),
         guests=guests,
-        others=len(others),
-        others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),
+        others=len(unlisted),
+        others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in unlisted)),
         mover=_mover(mover),
         given_back=_kib(host.get("given_back_today"), GRAIN_KIB),
         waited=_seconds(host.get("waited_today")),

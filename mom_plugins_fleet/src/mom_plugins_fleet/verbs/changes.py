@@ -1,4 +1,4 @@
-"""Changes of what stands in the fleet's buckets: as it is now, whatever servers show, signed with the operator's key."""
+"""Changes of the fleet's records, signed with the operator's key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ATTEMPTS: Final = 20
 
 
 def named(key: str) -> str:
-    """The name of a host or group. Raises `MomError` for one that none can have, such as a pattern: servers take `*` for all of them."""
+    """Return the name of a host or group. Raises `MomError` for an invalid name, such as a pattern."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
     return key
@@ -36,8 +36,8 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
     """Change parts of a group's record as it is now, and return the new revision. Raises `MomError`."""
 
     def changed(before: Group | None) -> Group:
-        known = before or Group()
-        return checked(Group, {**known.model_dump(), **wanted(known), "by": who()})
+        group = before or Group()
+        return checked(Group, {**group.model_dump(), **wanted(group), "by": who()})
 
     return await change(where, store, GROUPS, Group, group, changed)
 
@@ -45,7 +45,7 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
 async def change(
     where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
-    """Change a record as it is now, however many others do the same, and sign it; the new revision.
+    """Change the present record at a key, sign it, and return the new revision.
 
     :param agreed: what `agree` was called with already
     """
@@ -72,20 +72,21 @@ async def change(
 
 
 async def check_clock(store: Store) -> None:
-    """Raises `MomError` where hosts would not take what is signed by the clock here."""
+    """Raise `MomError` if hosts would reject signatures by this clock."""
     off = off_clock(await store.clock())
     if off:
         raise MomError(f"the clock here is {off} the servers': nothing is signed", hint="see to the clock, here and there")
 
 
 async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
-    """The record at a key now. Raises as `opened_by` does."""
+    """Return the record at a key now. Raises as `opened_by` does."""
     return opened_by(where, bucket, kind, key, (await store.read(bucket, key)).data)
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """The record at a key, if there is one. Raises `MomError` for what no trusted operator has signed; and, unless it is said that the
-    servers were set up anew or set back, for what is over, and where nothing is and something was: on such no operator builds."""
+    """Return the record at a key, if there is one. Raises `MomError` for a record without a trusted signature; and, without --anew, for
+    an outdated or a missing record.
+    """
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
@@ -94,8 +95,8 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
         return None
     newest = where.revisions.newest(bucket, key, trusted)
     try:
-        if where.anew and (found := opened(kind, bucket, key, data, trusted)).revision <= newest:
-            return found
+        if where.anew and (outdated := opened(kind, bucket, key, data, trusted)).revision <= newest:
+            return outdated
         return where.revisions.open(kind, bucket, key, data, trusted)
     except MomError as error:
         hint = error.hint
@@ -107,7 +108,7 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
 
 
 def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
-    """A record of these values. Raises `MomError` with the first that cannot be."""
+    """Return a record of these values. Raises `MomError` with the first error."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -115,12 +116,12 @@ def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
 
 
 def who() -> str:
-    """Who types, for people: it proves nothing."""
+    """Return who types, for people: it proves nothing."""
     return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record that is about to be signed, and ask about one that was not seen here before. Raises `MomError` for a no."""
+    """Show a record before it is signed, and ask if it was not seen here before. Raises `MomError` for a no."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -128,13 +129,13 @@ def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, afte
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
-    """Show the record that is about to be signed: what is changed of a record that was seen here, else all of it."""
+    """Show the record before it is signed: the changes to a record seen before, else all of it."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
     click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
 
 
 def ask_a_person(question: str) -> None:
-    """At a terminal, as another one, or a server, has said what is to be signed. Raises `MomError`."""
+    """Ask at a terminal, as another operator or a server has made the record. Raises `MomError` for a no."""
     if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 

@@ -1,9 +1,8 @@
-"""`mom fleet enroll`: let a host in, or change its group, address, memory or key."""
+"""`mom fleet enroll`: admit a host, or change its group, address, memory or key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -25,10 +24,10 @@ from mom_plugins_fleet.verbs.where import Where
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
 @click.option("--group", required=True, help="The group whose policies they follow.")
 @click.option("--address", metavar="URI", help="Where other hosts reach its hypervisor, such as qemu+tls://HOST/system.")
-@click.option("--memory", metavar="SIZE", help="What each has, such as 256GiB: guests come to it for no more than that, whatever it tells.")
-@click.option("--metrics-host", metavar="NAME", help="What Prometheus calls the host, where that is not the host in the address.")
-@click.option("--token", "by_token", is_flag=True, help="Print what the host joins with: a new key, to be had once within an hour.")
-@click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file, to be brought to it.")
+@click.option("--memory", metavar="SIZE", help="Each host's memory, such as 256GiB: the limit for guests on it, whatever it reports.")
+@click.option("--metrics-host", metavar="NAME", help="The host's name for Prometheus, if it is not the host in --address.")
+@click.option("--token", "by_token", is_flag=True, help="Print a token for `mom fleet join`: it gives a new key, once and within an hour.")
+@click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file; copy it to the host.")
 @click.pass_obj
 def enroll_command(
     where: Where,
@@ -40,133 +39,123 @@ def enroll_command(
     by_token: bool,
     key_file: Path | None,
 ) -> None:
-    """Let each HOST in, or change its group, address, memory or key."""
+    """Admit each HOST, or change its group, address, memory or key."""
     if len(hosts) > 1 and (address or metrics_host or key_file):
-        raise click.UsageError("--address, --metrics-host and --new-key are of one host")
+        raise click.UsageError("--address, --metrics-host and --new-key are for a single host")
     reached = None if address is None else Destination.parse(address)
     has = None if memory is None else parse_size(memory) // 1024
-    given = {"address": reached, "memory": has, "metrics_host": metrics_host}
+    values = {"address": reached, "memory": has, "metrics_host": metrics_host}
+    values_given = {name: value for name, value in values.items() if value is not None}
     for name in (*hosts, group):
         named(name)
     if key_file is not None and key_file.exists():
         raise MomError(f"{key_file} is there already", hint="name a file that is not there yet")
     if by_token and not where.access().servers[0].startswith("tls://"):
-        raise MomError("a token is for servers with TLS", hint="name them as tls://HOST, or use --new-key")
+        raise MomError("a token needs servers with TLS", hint="name them as tls://HOST, or use --new-key")
     for host in hosts:
-        token = _enroll(where, host, group, given, key_file, by_token=by_token)
+        token = _Enrolment(where, host, group, values_given, key_file, by_token=by_token).run()
         print_prose(f"{host} is in the group {group}." + (f" Bring {key_file} to it." if key_file else ""), 2)
         if token is not None:
             click.echo(f"Within an hour, on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
 
 
-class _OtherWasFasterError(MomError):
-    """Another operator has changed a host's key or group since they were looked at, or has removed it: nothing was changed."""
+class _ChangedMeanwhileError(MomError):
+    """Another operator has changed a host's key or group, or has removed it: nothing was changed."""
 
 
-def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
-    where.signer()  # without one, nothing is changed
+class _Enrolment:
+    """Enrolment of one host, step by step."""
 
-    async def looked(store: Store) -> Opened[Member] | None:
-        await check_clock(store)  # before the servers are given an account, which has a revision, too
-        return await standing(where, store, ROSTER, Member, host)
+    def __init__(self, where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> None:
+        self._where, self._host, self._group, self._given, self._key_file, self._by_token = where, host, group, given, key_file, by_token
+        where.signer()  # without a key, nothing is changed
+        self._entry = where.ask(self._look)
+        self._before = None if self._entry is None else self._entry.record
+        self._seed, self._account, self._key = new_seed(ACCOUNT), self._before.account if self._before else "", ""
+        if key_file is not None or by_token:
+            self._account, credentials = host_credentials(host, self._seed)
+            self._key = f"{credentials.seed}\n{credentials.jwt}"
 
-    known = where.ask(looked)
-    before = None if known is None else known.record
-    account, seed, credentials = before.account if before else "", new_seed(ACCOUNT), None
-    if key_file is not None or by_token:
-        account, credentials = host_credentials(host, seed)
-    revision = next_revision(0 if known is None else known.revision)
-    new_account, ended = "", () if before is None or before.account == account else before.accounts
-    if account and (before is None or credentials is not None or before.group != group):
-        new_account = where.root().host_account(account, host, group, revision)
-    key = "" if credentials is None else f"{credentials.seed}\n{credentials.jwt}"
+    async def _look(self, store: Store) -> Opened[Member] | None:
+        await check_clock(store)  # before the servers get an account, which has a revision, too
+        return await standing(self._where, store, ROSTER, Member, self._host)
 
-    def enrolled(now: Member | None) -> Member:
-        if _lets_in(now) != _lets_in(before):  # what the servers were given, and which keys end, follows from what stood there
-            message = f"another operator has enrolled or removed {host} meanwhile: this changes nothing"
-            raise _OtherWasFasterError(message, hint="see `mom fleet status`, and enroll it again where it is to be otherwise")
-        changes: dict[str, object] = {"group": group, "by": who(), "account": account}
-        if now is not None and now.account != account:
+    def run(self) -> Token | None:
+        """Change the host's entry, and its account in the servers. Return the token, if it was asked for. Raises `MomError`."""
+        where, host = self._where, self._host
+        agreed = self._change(self._before)
+        agree(where, ROSTER, host, self._entry, agreed)
+        if self._key_file is not None:
+            write_secret(self._key_file, self._key.encode())
+        try:
+            self._give_account()  # before the host hears of its group: then it may read the group's record
+        except BaseException:
+            self._drop_key()
+            raise
+        try:
+            token = where.ask(lambda store: self._put(store, agreed))
+        except _ChangedMeanwhileError:
+            self._drop_key()
+            if self._key:
+                where.give(take=[self._account])
+            raise
+        except MomError as error:
+            if self._key_file is None:
+                raise
+            # The file stays: the host's entry may name the new key already.
+            message = f"{host} may have its new key, {self._key_file}, by now, and any old one lets it in as before: {error.message}"
+            raise MomError(message, hint="enroll it with another new key: that ends all before") from None
+        ended = () if self._before is None or self._before.account == self._account else self._before.accounts
+        if ended:  # only now: the host may still use an old key until its new one is there
+            _end(where, host, ended)
+        return token
+
+    def _give_account(self) -> None:
+        before = self._before
+        if self._account and (before is None or self._key or before.group != self._group):
+            revision = next_revision(0 if self._entry is None else self._entry.revision)
+            self._where.give(self._where.root().host_account(self._account, self._host, self._group, revision))
+
+    def _drop_key(self) -> None:
+        if self._key_file is not None:
+            self._key_file.unlink(missing_ok=True)
+
+    def _change(self, now: Member | None) -> Member:
+        """Return the new entry. Raises `MomError` if key or group are not those on which the account was based."""
+        if _identity(now) != _identity(self._before):
+            message = f"another operator has enrolled or removed {self._host} meanwhile: this changes nothing"
+            raise _ChangedMeanwhileError(message, hint="see `mom fleet status`, and enroll it again with the group that it is to have")
+        changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}
+        if now is not None and now.account != self._account:
             changes["earlier_accounts"] = now.accounts[-MOST_EARLIER:]
-        changes |= {name: value for name, value in given.items() if value is not None}
-        return checked(Member, {**(now.model_dump() if now else {}), **changes})
+        return checked(Member, {**(now.model_dump() if now else {}), **changes, **self._given})
 
-    agreed = enrolled(before)
-    agree(where, ROSTER, host, known, agreed)
-
-    async def put(store: Store) -> Token | None:
-        await change(where, store, ROSTER, Member, host, enrolled, agreed=agreed)
-        if (await store.read(GROUPS, group)).data is None:  # so that what the group has can be told from what a server does not tell
+    async def _put(self, store: Store, agreed: Member) -> Token | None:
+        where, host, group = self._where, self._host, self._group
+        await change(where, store, ROSTER, Member, host, self._change, agreed=agreed)
+        if (await store.read(GROUPS, group)).data is None:  # with a record, a server that hides policies is noticed
             print_prose(f"The group {group} is new: it has no policies yet.", 2)
             await change_group(where, store, group, lambda _: {})
-        return await _invite(where, store, host, seed, key) if by_token else None
+        return await self._invite(store) if self._by_token else None
 
-    with _written(key_file, key):
-        if new_account:  # before the host hears of it: then it may read what it is told to
-            where.give(new_account)
-    try:
-        token = where.ask(put)
-    except _OtherWasFasterError:
-        if key_file is not None:
-            key_file.unlink(missing_ok=True)
-        if credentials is not None:
-            where.give(take=[account])
-        elif new_account:
-            _give_again(where, host, account, revision)
-        raise
-    except MomError as error:
-        if key_file is None:
-            raise
-        # The file with the new key stays, as the host's record may name it by then: it is nowhere else.
-        message = f"{host} may have its new key, {key_file}, by now, and any old one lets it in as before: {error.message}"
-        raise MomError(message, hint="enroll it with another new key: that ends all before") from None
-    if ended:  # not before their successor is there: which of them the host works with is not known
-        _end(where, host, ended)
-    return token
+    async def _invite(self, store: Store) -> Token:
+        access, token = self._where.access(), Token.made(self._host, self._seed, store.client.certificate)
+        ca = access.ca.read_text() if access.ca else ""
+        operators = tuple(sorted(self._where.operators()))
+        await store.lay_out(
+            INVITATIONS, self._host, token.sealed(Invitation(key=self._key, operators=operators, servers=tuple(access.servers), ca=ca))
+        )
+        return token
 
 
-def _lets_in(member: Member | None) -> tuple[str, str] | None:
-    """The account that lets a host in, and the group whose records that account lets it read."""
+def _identity(member: Member | None) -> tuple[str, str] | None:
     return None if member is None else (member.account, member.group)
 
 
-def _give_again(where: Where, host: str, account: str, given: int) -> None:
-    """Give an account to the servers as the host's record has it now. Raises `MomError`.
-
-    :param given: the revision of the one that they were given
-    """
-    stands = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
-    if stands is not None and stands.record.account == account:
-        where.give(where.root().host_account(account, host, stands.record.group, next_revision(max(given, stands.revision))))
-
-
-@contextmanager
-def _written(key_file: Path | None, key: str) -> Iterator[None]:
-    """With a new key in its file, if one is named. What fails then leaves no file: nothing lets that key in. Raises `MomError`."""
-    if key_file is None:
-        yield
-        return
-    write_secret(key_file, key.encode())
-    try:
-        yield
-    except BaseException:
-        key_file.unlink(missing_ok=True)
-        raise
-
-
 def _end(where: Where, host: str, accounts: Sequence[str]) -> None:
-    """End the accounts that a host had before. Raises `MomError`."""
+    """End a host's earlier accounts. Raises `MomError`."""
     try:
         where.give(take=accounts)
     except MomError as error:
         message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
         raise MomError(message, hint="enroll it with another new key: that ends all before") from None
-
-
-async def _invite(where: Where, store: Store, host: str, account_seed: str, key: str) -> Token:
-    """Let a host take its key, once."""
-    access, token = where.access(), Token.made(host, account_seed, store.client.certificate)
-    ca = access.ca.read_text() if access.ca else ""
-    invitation = Invitation(key=key, operators=tuple(sorted(where.operators())), servers=tuple(access.servers), ca=ca)
-    await store.lay_out(INVITATIONS, host, token.sealed(invitation))
-    return token

@@ -1,4 +1,4 @@
-"""`mom fleet`: what an operator of many hosts types."""
+"""`mom fleet`: the commands of an operator of many hosts."""
 
 from __future__ import annotations
 
@@ -67,8 +67,7 @@ from mom_plugins_fleet.verbs.where import LOG, Where, checked_key
 @click.pass_context
 @as_caller
 def fleet(context: click.Context, /, **options: Any) -> None:
-    """Look after many hosts: their groups, policies and guests. What operators have signed, and stands in the fleet's servers, is what
-    counts."""
+    """Manage many hosts: their groups, policies and guests. The records that operators have signed, in the fleet's servers, decide."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
     context.obj = Where(**options)
 
@@ -82,7 +81,7 @@ fleet.add_command(policy_group)
 @fleet.command("top")
 @click.pass_obj
 def top_command(where: Where) -> None:
-    """Watch all hosts in the terminal: their memory, guests and policies, those that suffer first. `?` shows the keys.
+    """Watch all hosts in the terminal: memory, guests and policies, hosts with problems first. `?` shows the keys.
 
     `mom fleet status` prints the same once.
     """
@@ -108,7 +107,7 @@ def top_command(where: Where) -> None:
 @click.option("--no-start", is_flag=True, help="Make the files, and have no server run.")
 @click.pass_obj
 def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Path, no_start: bool) -> None:
-    """Begin a fleet: make its keys and certificates, and have a NATS server run on this machine, which hosts reach as NAME or NAME:PORT.
+    """Begin a fleet: make its keys and certificates, and run a NATS server on this machine, which hosts reach as NAME or NAME:PORT.
 
     Without NAME, or again: make the fleet's buckets in the servers, where they are missing, and with its root key give them the accounts of
     all hosts, as to servers that are new, which have none.
@@ -120,7 +119,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         why = "" if no_start else server_setup.systemd_does(f"enable --now {unit}")
         if no_start or why:
             print_prose(f"The server does not run yet{': ' if why else ''}{why}", 2)
-            print_prose(f"Have `nats-server -c {where.home}/nats.conf` run, as {unit} says, and then `mom fleet init` go on.", 2)
+            print_prose(f"Next: 1. start the server, as {unit} does: `nats-server -c {where.home}/nats.conf`  2. `mom fleet init`", 2)
             return
 
     async def made(store: Store) -> list[str]:
@@ -128,7 +127,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         if not where.root_file:
             return []
         members = (await where.view(store)).members.records.items()
-        return [where.root().host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
+        return [where.root().host_account(each.account, name, each.group, revision) for name, (revision, each) in members if each.account]
 
     accounts = where.ask(made, patient=bool(names))
     if where.root_file:
@@ -155,7 +154,7 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
     join(config, address, invited)
     print_prose(f"{invited.host} is a member of the fleet, by {config}. `mom doctor` says whether the servers answer.", 2)
     if config != DEFAULT_CONFIG:
-        print_prose(f"A mom that runs by {config} is in the fleet when it is started again.", 2)
+        print_prose(f"Now reload the mom that runs by {config}.", 2)
         return
     why = "it was not to be" if no_restart else server_setup.systemd_does("daemon-reload", "try-restart mom")
     if why:
@@ -166,8 +165,9 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def key_command(where: Where, file: Path) -> None:
-    """Make a key of an operator or a coordinator in FILE, and print its public part. With the fleet's root key, also the one with which it
-    connects."""
+    """Make a key of an operator or a coordinator in FILE, and print its public part. With the fleet's root key, also make the key that
+    connects.
+    """
     click.echo(server_setup.make_operator(file, where.root() if where.root_file else None))
 
 
@@ -175,7 +175,7 @@ def key_command(where: Where, file: Path) -> None:
 @click.argument("key")
 @click.pass_obj
 def revoke_command(where: Where, key: str) -> None:
-    """Have the servers let an operator or a coordinator with the public KEY in no more, at once."""
+    """Revoke an operator's or a coordinator's public KEY in the servers, at once."""
     root = where.root()
     if checked_key(key) == _own_key(where):
         ask_a_person("It is the key that you work with. Revoke it?")
@@ -194,11 +194,11 @@ def _own_key(where: Where) -> str | None:
 @click.argument("host")
 @click.pass_obj
 def remove_command(where: Where, host: str) -> None:
-    """Take HOST out of the fleet. It keeps the policies that it has, and its guests."""
+    """Remove HOST from the fleet. It keeps its policies and its guests."""
 
-    known = where.ask(lambda store: standing(where, store, ROSTER, Member, named(host)))
-    if known is not None and known.record.accounts:
-        where.give(take=known.record.accounts)
+    entry = where.ask(lambda store: standing(where, store, ROSTER, Member, named(host)))
+    if entry is not None and entry.record.accounts:
+        where.give(take=entry.record.accounts)
 
     def without(before: AuthorizedKeys | None, last: int) -> AuthorizedKeys:
         now = before or AuthorizedKeys()
@@ -207,11 +207,11 @@ def remove_command(where: Where, host: str) -> None:
 
     async def removed(store: Store) -> None:
         left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
-        if known is not None:
-            last = known.revision  # signed, as its entry stays signed: whoever kept that could have guests moved there for ever
+        if entry is not None:
+            last = entry.revision  # signed, as its entry stays signed: whoever kept that could have guests moved there for ever
             await change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, lambda before: without(before, last))
             await store.remove(ROSTER, host)
-            where.revisions.removed(ROSTER, host, known.by, where.operators())
+            where.revisions.removed(ROSTER, host, entry.by, where.operators())
         elif not left:  # else an earlier removal was ended before it had taken all
             raise MomError(f"the fleet has no host {printable(host)}")
         for bucket in left:
@@ -231,7 +231,7 @@ def remove_command(where: Where, host: str) -> None:
 )
 @click.pass_obj
 def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
-    """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
+    """Choose where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
     from mom_plugins_fleet.coordinator.metrics_file import write_metrics
 
@@ -247,8 +247,10 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
-        one = Coordinator(access, f"{name} (process {os.getpid()})", LOG, signer, operators, where.revisions_as("fleet-coordinator"))
-        await asyncio.gather(one.run(), *([write_metrics(metrics, one, LOG)] if metrics else []))
+        coordinator = Coordinator(
+            access, f"{name} (process {os.getpid()})", LOG, signer, operators, where.revisions_as("fleet-coordinator")
+        )
+        await asyncio.gather(coordinator.run(), *([write_metrics(metrics, coordinator, LOG)] if metrics else []))
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
@@ -257,12 +259,12 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
 @fleet.command("targets")
 @click.pass_obj
 def targets_command(where: Where) -> None:
-    """Print where the metrics of all hosts are, in the form that Prometheus reads files in. Hosts without are named on standard error."""
+    """Print the addresses of all hosts' metrics as a file for Prometheus. Hosts without metrics are named on standard error."""
     from mom_plugins_fleet.verbs.targets import WHY, targets
 
-    found = targets(where.ask(where.view))
-    click.echo(json.dumps(found))
-    for labels in (one["labels"] for one in found):
+    groups = targets(where.ask(where.view))
+    click.echo(json.dumps(groups))
+    for labels in (group["labels"] for group in groups):
         if WHY in labels:
             print_prose(f"{printable(labels['host'])}: {labels[WHY]}", 2, err=True)
 
@@ -272,7 +274,7 @@ def targets_command(where: Where) -> None:
 @click.option("--remove", is_flag=True, help="Its orders are not followed any more.")
 @click.pass_obj
 def authorize_command(where: Where, key: str, remove: bool) -> None:
-    """Have all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs that not."""
+    """Let all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs no authorization."""
     if not remove:
         checked_key(key)
 
@@ -280,8 +282,8 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
         now = before or AuthorizedKeys()
         if remove and key not in now.keys:
             raise MomError(f"{printable(key)} was not among them", hint=f"hosts follow {', '.join(now.keys) or 'no coordinator'}")
-        others = [one for one in now.keys if one != key]
-        return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(others if remove else [*others, key]), "by": who()})
+        remaining = [other for other in now.keys if other != key]
+        return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(remaining if remove else [*remaining, key]), "by": who()})
 
     where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
     print_prose(f"Hosts follow its orders{' no more' if remove else ''}.", 2)
@@ -291,28 +293,29 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
 @click.argument("key")
 @click.pass_obj
 def countersign_command(where: Where, key: str) -> None:
-    """Sign with your key what an operator with the public KEY has signed, before that key is revoked on the hosts. All of it is shown, and
-    at a terminal asked about: a thief of that key may have made it."""
+    """Sign with your key all records that the public KEY has signed, before that key is revoked on the hosts. It shows them all, and asks
+    at a terminal: a thief of that key may have made them.
+    """
     checked_key(key)
 
     async def signed(store: Store) -> int:
         await check_clock(store)
-        signer, trusted, found = where.signer(), where.operators() | {key}, []
+        signer, trusted, records = where.signer(), where.operators() | {key}, []
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (AUTHORIZED, AuthorizedKeys)):
             for name, kept in (await store.load(bucket)).items():
                 with suppress(MomError):  # it is another operator's
-                    found.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
-        for bucket, _, name, _, one in found:
-            show(f"{bucket} {name}", None, one.record)
-        if found:
-            ask_a_person(f"Sign these {len(found)} records?")
-        for bucket, kind, name, stored, one in found:
-            before = one.revision if one.revision < next_revision(0) + AHEAD_SECONDS else 0
+                    records.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
+        for bucket, _, name, _, record in records:
+            show(f"{bucket} {name}", None, record.record)
+        if records:
+            ask_a_person(f"Sign these {len(records)} records?")
+        for bucket, kind, name, stored, record in records:
+            before = record.revision if record.revision < next_revision(0) + AHEAD_SECONDS else 0
             revision = next_revision(max(before, where.revisions.newest(bucket, name, trusted)))
-            data = signer.signed(bucket, name, one.record, revision)
+            data = signer.signed(bucket, name, record.record, revision)
             await store.put(bucket, name, data, stored)
             where.revisions.open(kind, bucket, name, data, {signer.public})
-        return len(found)
+        return len(records)
 
     print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)
 
@@ -344,8 +347,8 @@ _flag("cordon", "Move nothing to HOST.", "takes no guests any more.", cordoned=T
 _flag("uncordon", "Let guests come to HOST again, and stay there.", "takes guests.", cordoned=False, draining=False)
 _flag(
     "drain",
-    "Move all guests away from HOST. `mom fleet status` shows how far that is, and `mom fleet uncordon` ends it.",
-    "is to lose all its guests: `mom fleet status` shows how far that is.",
+    "Move all guests away from HOST. `mom fleet status` shows the progress, and `mom fleet uncordon` ends it.",
+    "is being drained: `mom fleet status` shows its progress.",
     cordoned=True,
     draining=True,
 )
@@ -361,7 +364,7 @@ def balance_command(where: Where, host: str, off: bool) -> None:
 
 
 class _Lines(logging.Formatter):
-    """Records of which nothing can be taken for another one, nor steer a terminal: they hold what hosts tell."""
+    """Formatter of log lines that hosts' names cannot forge, nor steer a terminal with."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record)).replace("\n", "\n    ")

@@ -1,8 +1,9 @@
-"""`mom fleet policy`: what all hosts of a group are to do."""
+"""`mom fleet policy`: policies and classes of a group."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -23,7 +24,7 @@ from mom_plugins_fleet.verbs.where import Where
 
 @click.group("policy")
 def policy_group() -> None:
-    """The policies of a group of hosts, and as classes.yaml its service classes."""
+    """Manage the policies of a group of hosts, and its service classes (classes.yaml)."""
 
 
 @policy_group.command("show")
@@ -42,8 +43,8 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     if as_json:
         click.echo(json.dumps({"revision": revision, **record.model_dump()}))
     elif name is None:
-        for one in record.policies:
-            print_prose(one, 2)
+        for title in record.policies:
+            print_prose(title, 2)
         print_prose(f"revision {revision}, by {printable(record.by) or 'no operator'}", 2)
     else:
         print_text(record.policies[_there(record.policies, group, name)])
@@ -55,7 +56,7 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
-    """Set the policy NAME of GROUP to the text in FILE (-: standard input), on all its hosts, or on none where it cannot be right.
+    """Set the policy NAME of GROUP to the text in FILE (-: standard input), on all its hosts, unless it has errors.
 
     With the NAME classes.yaml, set the service classes that hosts have before their own: a YAML file with `classes:`.
     """
@@ -66,7 +67,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
     if name == CLASSES:
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
-        raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
+        raise MomError(f"{printable(name)} is no name of a fleet's policy", hint=f"call it NN_fleet_NAME, such as {_suggest(name)}")
     else:
         _check_policy(name, text, file.name)
     _change(where, group, lambda before: {**before, name: text})
@@ -78,7 +79,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
 @click.pass_obj
 def policy_remove_command(where: Where, group: str, name: str) -> None:
     """Remove the policy NAME from GROUP. Without classes.yaml, its hosts have their own service classes again."""
-    _change(where, group, lambda before: {one: text for one, text in before.items() if one != _there(before, group, name)})
+    _change(where, group, lambda before: {title: text for title, text in before.items() if title != _there(before, group, name)})
 
 
 def _change(where: Where, group: str, wanted: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
@@ -101,8 +102,13 @@ def _there(policies: Mapping[str, str], group: str, name: str) -> str:
     return name
 
 
+def _suggest(name: str) -> str:
+    suggestion = re.sub(r"^([0-9]{2})_", r"\1_fleet_", name)
+    return suggestion if FLEET_POLICY.match(suggestion) else "60_fleet_night"
+
+
 def _check_policy(name: str, text: str, file: str) -> None:
-    """Raises `MomError` for a policy that no host can read. What its words need, such as a control, hosts know."""
+    """Raise `MomError` for a policy that no host can compile. Only hosts know all controls."""
     if not entry_points(group="mom.plugins", name="policy"):
         print_prose(
             "What this policy says is not checked here, as mom-plugins-policy is not installed: see `mom fleet status`.", 2, err=True
@@ -113,13 +119,13 @@ def _check_policy(name: str, text: str, file: str) -> None:
         path.write_bytes(text.encode())
         evaluator = load_config({"plugins": {"policy": {"directory": folder, "defaults": False}}}).plugins["policy"]
         plugin = evaluator.loaded.plugin_class(evaluator.settings, PluginContext(name="policy", serves=False))
-        wrong = [one for one in plugin.mom_check() if one.severity is Severity.ERROR]
-    if wrong:
-        raise MomError("\n".join(one.message.replace(str(path), printable(file, 400)) for one in wrong), hint="nothing is set")
+        errors = [finding for finding in plugin.mom_check() if finding.severity is Severity.ERROR]
+    if errors:
+        raise MomError("\n".join(finding.message.replace(str(path), printable(file, 400)) for finding in errors), hint="nothing is set")
 
 
 def _check_classes(text: str, file: str) -> None:
-    """Raises `MomError` with all that is wrong in a file of classes, as far as is known here."""
+    """Raise `MomError` with all errors in a file of classes that can be found here."""
     document = parse_document(text, file)
     if document.problems:
         raise ConfigError(document.problems)
@@ -132,5 +138,5 @@ def _check_classes(text: str, file: str) -> None:
     try:
         load_config({"plugins": {"sla": {"classes": classes}}})
     except ConfigError as error:
-        problems = [replace(one, file=file, message=one.message.removeprefix("plugins.sla.")) for one in error.problems]
+        problems = [replace(problem, file=file, message=problem.message.removeprefix("plugins.sla.")) for problem in error.problems]
         raise ConfigError(problems) from None

@@ -1,4 +1,4 @@
-"""`mom fleet plan`: what the coordinator would do, and why it would move no other guest. It does nothing."""
+"""`mom fleet plan`: the coordinator's next moves, and why other guests stay. It does nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import click
 
 from mom_core import MomError, format_kib, printable
 from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
+from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.placement import TargetHost
-from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, OPEN, for_balance, mover_of, next_orders, place_of, places
+from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, OPEN, mover_of, next_orders, place_of, places
 from mom_plugins_fleet.records import MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
@@ -44,10 +45,8 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """The plan: moves (where a mover `chooses`, it may take the guest elsewhere than `to`, which is the host that has the most
-    room; `waits_for`: the hosts whose guests have to come there first); guests that stay, and why; which hosts take guests and how
-    much, which of them by their own word alone, or why none; and of each group the guest that leaves next for balance, or why none
-    does.
+    """Return the plan: moves, guests that stay and why, hosts that take guests with their room, hosts that take none and why, and each
+    group's next move for balance.
 
     `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have.
     """
@@ -60,7 +59,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     targets = places(view)
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
     room = {name: max(0, place.room) for name, place in sorted(targets.items())}
-    unbounded = [name for name, place in sorted(targets.items()) if place.said is None]
+    unbounded = [name for name, place in sorted(targets.items()) if place.limit is None]
     groups = sorted({member.group for _, member in view.members.records.values()})
     balance = {group: _balance(view, targets, group) for group in groups}
     moves, stay = leaving(view, targets)
@@ -95,8 +94,8 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
 
 
 def _balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> str:
-    found = for_balance(view, targets, group)
-    return found if isinstance(found, str) else f"{found[1].name} is to leave {found[0]} for {found[1].to}"
+    choice = for_balance(view, targets, group)
+    return choice if isinstance(choice, str) else f"{choice[1].name} is to leave {choice[0]} for {choice[1].to}"
 
 
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -115,7 +114,7 @@ def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Say it."""
+    """Print the plan for people."""
     if plan["moves"]:
         rows = []
         for move in plan["moves"]:
@@ -134,5 +133,5 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
     for name, why in plan["closed"].items():
         print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)
-    for group, said in plan["balance"].items():
-        print_prose(f"Balance of the group {brief(group, 80)}: {brief(said, 400)}.", 4)
+    for group, text in plan["balance"].items():
+        print_prose(f"Balance of the group {brief(group, 80)}: {brief(text, 400)}.", 4)

@@ -1,6 +1,6 @@
-"""The first server of a fleet, from nothing: keys, certificates of the fleet's own, a configuration of nats-server, and its unit.
+"""First server of a fleet: keys, certificates, a configuration of nats-server, and its unit.
 
-Each file is made once and stays as the operator has it then.
+Each file is made once, and then left to the operator.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ WantedBy=multi-user.target
 
 
 def make_server(home: Path, names: Sequence[str], store: Path) -> None:
-    """Make what is missing of a fleet's first server. Raises `MomError`.
+    """Make the missing files of a fleet's first server. Raises `MomError`.
 
-    :param names: by which hosts reach it, with a port where that is not 4222
-    :param store: where it keeps all that it is told
+    :param names: its names for hosts, with a port other than 4222
+    :param store: the folder of its data
     """
     urls = [f"tls://{name}" for name in names]
     for url in urls:
@@ -82,8 +82,8 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
         made = home / SERVERS
         if not is_there(made):  # the root key of a fleet may be kept elsewhere: no other one takes its place
             _make_keys(home)
-        elif (others := made.read_text().split()) != urls:
-            raise MomError(f"{home} has a fleet with other servers: {' '.join(others)}", hint="--home names another folder")
+        elif (other_urls := made.read_text().split()) != urls:
+            raise MomError(f"{home} has a fleet with other servers: {' '.join(other_urls)}", hint="--home names another folder")
         _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
         parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
@@ -104,7 +104,7 @@ def write_accounts(root: FleetRoot) -> Path:
 
 
 def make_operator(path: Path, root: FleetRoot | None) -> str:
-    """Make a key of an operator or a coordinator; its public part.
+    """Make a key of an operator or a coordinator, and return its public part.
 
     :param root: lets it in; None: servers that ask for no keys
     """
@@ -124,7 +124,7 @@ def _make_keys(home: Path) -> None:
 
 
 def _make_certificates(home: Path, names: Sequence[str]) -> None:
-    """An authority of the fleet's own, and a certificate of its servers."""
+    """Make the fleet's authority and the certificate of its servers."""
     _make_certificate(home / CA, 7300, ["keyUsage=critical,keyCertSign,cRLSign"])
     named = ",".join(f"{'IP' if _IP.fullmatch(name) else 'DNS'}:{name}" for name in names)
     by = ["-CA", str(home / CA), "-CAkey", str(home / "ca-key.pem")]
@@ -150,7 +150,7 @@ def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequ
 
 
 def systemd_does(*commands: str) -> str:
-    """Have systemd do that, one after the other. Why it does not; empty: it does."""
+    """Run systemctl commands. Return why that fails; empty: it does not."""
     try:
         for command in commands:
             _run(["systemctl", *command.split()])
@@ -161,8 +161,8 @@ def systemd_does(*commands: str) -> str:
 
 def _run(command: Sequence[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MomError(f"{command[0]} cannot be run: {error}", hint=f"apt install {command[0]}") from None
-    if done.returncode:
-        raise MomError(f"{command[0]}: {printable(' '.join(done.stderr.split()) or f'exit code {done.returncode}', 400)}")
+    if result.returncode:
+        raise MomError(f"{command[0]}: {printable(' '.join(result.stderr.split()) or f'exit code {result.returncode}', 400)}")

@@ -1,4 +1,4 @@
-"""`mom fleet status`: how all hosts are, and what mom has given back there today."""
+"""`mom fleet status`: all hosts, and the memory that mom has reclaimed there today."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DAY: Final = 86_400.0
 @json_option
 @click.pass_obj
 def status_command(where: Where, as_json: bool) -> None:
-    """Show all hosts: how they are, what was given back there today, which policies are in force, and what moves."""
+    """Show all hosts: memory, guests, reclaimed memory today, policies in force, and moves."""
 
     view = where.ask(where.view)
     holder = holder_of(view)
@@ -46,14 +46,14 @@ def status_command(where: Where, as_json: bool) -> None:
 
 
 def holder_of(view: FleetView) -> str:
-    """Who coordinates; empty: nobody."""
+    """Return who coordinates; empty: nobody."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     return lease_holder(view.lease.data)
 
 
 def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
-    """Return the state of each host by its name, in order. What a host has not told is None."""
+    """Return the state of each host by its name, in order. Unknown values are None."""
     draining = any(member.draining for _, member in view.members.records.values())
     stay = leaving(view, places(view))[1] if draining else []
     return {name: _host_row(view, name, [each[1:] for each in stay if each[0] == name]) for name in sorted(view.members.records)}
@@ -61,7 +61,7 @@ def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
 
 def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> dict[str, Any]:
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
-    told = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "given_back", "waited", "promise_broken", "killed")
+    fields = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "given_back", "waited", "promise_broken", "killed")
     units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
     units |= dict.fromkeys(("waited", "promise_broken"), "_today_s")
     return {
@@ -73,7 +73,7 @@ def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> di
         "age_s": view.age(name),
         "silent": not view.is_fresh(name),
         "damaged": view.states.damaged.get(name, ""),
-        **{field + units.get(field, ""): getattr(state, field, None) for field in told},
+        **{field + units.get(field, ""): getattr(state, field, None) for field in fields},
         "guests": None if state is None else len(state.guests) + state.others,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
         **{field: getattr(state, field, "") for field in ("problem", "refused", "classes_unused")},
@@ -82,16 +82,16 @@ def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> di
     }
 
 
-def _policies(state: HostState | None, wanted: int) -> str:
+def _policies(state: HostState | None, newest: int) -> str:
     if state is None:
         return "unknown"
     if state.refused:
         return "refused"
-    return "newest" if state.group_revision == wanted else f"revision {state.group_revision} of {wanted}"
+    return "newest" if state.group_revision == newest else "older"
 
 
 def print_hosts(hosts: list[dict[str, Any]]) -> None:
-    """Say it."""
+    """Print the hosts for people."""
     headings = (
         "host",
         TableColumn("group", 2),
@@ -103,17 +103,17 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
         TableColumn("remarks", prose=True),
     )
     print_table(headings, [[brief(cell, 80) for cell in _cells(row)] for row in hosts])
-    given = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
-    if given:
-        total = format_kib(sum(given))
-        print_prose(f"given back since midnight, UTC, on average: {total} on {len(given)} of {len(hosts)} hosts", 2)
+    reclaimed = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
+    if reclaimed:
+        total = format_kib(sum(reclaimed))
+        print_prose(f"given back since midnight, UTC, on average: {total} on {len(reclaimed)} of {len(hosts)} hosts", 2)
     for row in hosts:
         for line in more_of(row):
             print_prose(f"{brief(row['host'], 80)}{line}", 4)
 
 
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
-    """All else that there is to say of a host, as what follows its name."""
+    """Yield further lines about a host, to follow its name."""
     if row["damaged"]:
         yield f" tells what cannot be read: {brief(row['damaged'], 400)}"
     if row["refused"]:
@@ -131,15 +131,18 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def remarks_of(row: Mapping[str, Any]) -> str:
-    """How a host is, in words."""
+    """Describe a host's condition in words."""
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
     state = row["memory_state"]
     draining = "drained, empty" if row["guests"] == 0 else "draining: its guests wait for it" if lost else "draining"
+    stuck = sum(bool(name) for name, _ in row["stay"])
+    draining += f": {stuck} guest{'s' * (stuck > 1)} cannot leave" if stuck else ""
     heard = f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""
     notes = ["what it tells cannot be read" if row["damaged"] else heard]
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
-    notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
+    memory = "plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""
+    notes += [f"then: {memory}" if lost and memory else memory]
     notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
     notes += [f"{row['problems']} problem{'s' * (row['problems'] > 1)}" if row["problems"] else ""]
     notes += [f"{row['killed_today']} killed" if row["killed_today"] else ""]

@@ -1,7 +1,6 @@
-"""The fleet for Prometheus: where the metrics of all hosts are, in the form that it reads files in, and what a coordinator knows of them.
+"""Fleet for Prometheus: a file with the addresses of all hosts' metrics, and the coordinator's own metrics.
 
-Names and addresses are those that an operator has signed; a host tells its port only. It could otherwise send Prometheus, and the token
-that this shows, wherever it likes.
+Operators sign names and addresses; a host reports only its port. Otherwise it could redirect Prometheus, and its token.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ WHY: Final = "__meta_mom_why"
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """All hosts of the fleet by name, also those that are not believed to be in it, as an operator has to see to them.
+    """Return all hosts of the fleet by name, also those whose entry does not count, as an operator has to see them.
 
     A host without an address is a group without targets: it is named, and nothing is scraped.
     """
@@ -41,7 +40,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
-    """Why Prometheus can have no metrics of a host; and `HOST:PORT` where it can."""
+    """Return why a host has no metrics, and its `HOST:PORT` if it has."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return f"it is not believed to be in the fleet: {printable(view.members.damaged[name], 200)}", ""
@@ -58,20 +57,20 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 
 
 def metrics(view: FleetView, works_until: float) -> str:
-    """The metrics of a coordinator, as text for Prometheus.
+    """Return the metrics of a coordinator, as text for Prometheus.
 
     :param works_until: when this coordinator works no more unless it says so again, in seconds since the epoch; 0: it does not work
     """
-    labels = [one["labels"] for one in targets(view)]
-    hosts = [{"host": one["host"], "group": one["group"]} for one in labels]
-    without = [{**host, "why": one[WHY]} for host, one in zip(hosts, labels, strict=True) if WHY in one]
-    heard = [(one, view.is_fresh(one["host"])) for one in hosts]
+    labels = [entry["labels"] for entry in targets(view)]
+    hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]
+    without = [{**host, "why": entry[WHY]} for host, entry in zip(hosts, labels, strict=True) if WHY in entry]
+    heard = [(entry, view.is_fresh(entry["host"])) for entry in hosts]
     lines = [
         *_family(UNTIL, "While this is later than now, this coordinator is the one that works.", [({}, int(works_until))]),
         *_family("mom_fleet_view_current", "1: it hears of each change in the fleet.", [({}, view.current)]),
         *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
         *_family("mom_fleet_host_heard", "1: the host has told how it is within the last 75 s.", heard),
-        *_family("mom_fleet_host_without_metrics", "Hosts of which Prometheus can have no metrics.", [(one, 1) for one in without]),
+        *_family("mom_fleet_host_without_metrics", "Hosts of which Prometheus can have no metrics.", [(entry, 1) for entry in without]),
     ]
     return "".join(lines)
 

@@ -69,7 +69,7 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
 
 @dataclass(frozen=True, slots=True)
 class FleetPicture:
-    """All hosts at one moment: as they are listed, and what is known of each."""
+    """All hosts at one moment: rows of the list, and details."""
 
     rows: Sequence[Row]
     hosts: Mapping[str, Mapping[str, Any]]
@@ -79,26 +79,25 @@ class FleetPicture:
 
 
 def picture_of(view: FleetView) -> FleetPicture:
-    """The fleet as it is shown. Hosts that are not believed to be in it stand there, too."""
+    """Return the fleet for the screen, with hosts whose entry does not count."""
     hosts = host_rows(view)
     rows = [Row(name, name, _values(row), _note(row), _harm(row)) for name, row in hosts.items()]
     unsigned = {name: f"not believed to be in the fleet: {why}" for name, why in view.members.damaged.items()}
     strangers = dict.fromkeys(view.states.records.keys() - hosts.keys() - unsigned.keys(), "not in the fleet: ignored")
     rows += [Row(name, printable(name, 80), note=brief(why, 400), harm=1) for name, why in {**unsigned, **strangers}.items()]
-    known = [one for one in COLUMNS if any(row.values.get(one["name"]) is not None for row in rows)]
-    return FleetPicture(by_name(rows), hosts, holder_of(view), known)
+    columns = [column for column in COLUMNS if any(row.values.get(column["name"]) is not None for row in rows)]
+    return FleetPicture(by_name(rows), hosts, holder_of(view), columns)
 
 
 def _values(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    older = row["policies"].startswith("revision ")  # there is no room for which
-    return {**{one["name"]: row[one["key"]] for one in COLUMNS}, "policies": "older" if older else row["policies"]}
+    return {column["name"]: row[column["key"]] for column in COLUMNS}
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    """What no column says."""
-    said = remarks_of({**row, "unhealthy": None, "killed_today": None})
+    """Return the remarks that no column has."""
+    remarks = remarks_of({**row, "unhealthy": None, "killed_today": None})
     moves = f"{len(row['moves'])} guests leave" if row["moves"] else ""
-    return brief(", ".join(filter(None, (said, moves))), 400)
+    return brief(", ".join(filter(None, (remarks, moves))), 400)
 
 
 def _is_short(row: Mapping[str, Any]) -> bool:
@@ -106,13 +105,13 @@ def _is_short(row: Mapping[str, Any]) -> bool:
 
 
 def _harm(row: Mapping[str, Any]) -> float:
-    """A host that is lost first, then by the unhealthy guests, then those short of memory; what was killed today counts least."""
+    """Return a host's rank: lost hosts first, then unhealthy guests, then memory pressure."""
     now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
     return float(now) + bool(row["refused"]) + bool(row["killed_today"])
 
 
 class FleetFeed:
-    """All that is known of the fleet, heard of in a thread. `changed` is called from there when there is news."""
+    """Feed of the fleet's pictures, made in a thread. `changed` is called from there."""
 
     def __init__(self, where: Where, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -125,11 +124,11 @@ class FleetFeed:
         self.failed: BaseException | None = None
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Leave the servers."""
+        """Disconnect."""
         with suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(self._loop)])
         self._thread.join(CLOSING_SECONDS)
@@ -137,7 +136,7 @@ class FleetFeed:
             self._revisions.save()
 
     def want(self, host: str | None) -> None:
-        """All is known of each."""
+        """Do nothing: all details are known."""
 
     def _run(self) -> None:
         try:
@@ -177,7 +176,7 @@ _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
 
 
 def watch_fleet(where: Where) -> None:
-    """Draw until the person at the terminal ends it. Raises `MomError` where there is no terminal."""
+    """Draw until the person at the terminal quits. Raises `MomError` without a terminal."""
     look = looking()
     terminal = terminal_for("mom fleet top", "`mom fleet status` prints")
     feed = FleetFeed(where, terminal.wake)
@@ -185,17 +184,17 @@ def watch_fleet(where: Where) -> None:
 
 
 def looking() -> Looking:
-    """What the person at the terminal sees first."""
+    """Return the first view."""
     return Looking("host", {"hosts": "g"}, NOTE_LEAST)
 
 
 def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> int:
-    """How many lines of a list fit on a screen of so many columns and lines."""
+    """Return how many lines of a list fit on a screen of that size."""
     return max(1, size[1] - _HEAD - 1)
 
 
 def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
-    """All lines of a screen of so many columns and lines.
+    """Return all lines of a screen of that size.
 
     :param trouble: why the picture is not how the fleet is now; empty: it is
     """
@@ -214,25 +213,27 @@ def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], t
 
 def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> list[Line]:
     hosts = picture.hosts.values()
-    known = [row for row in hosts if not row["silent"] and row["total_kib"] is not None and row["available_kib"] is not None]
-    total, available, back = (sum(row[name] or 0 for row in known) for name in ("total_kib", "available_kib", "given_back_today_kib"))
-    short, unhealthy = sum(map(_is_short, known)), sum(row["unhealthy"] or 0 for row in hosts)
+    reporting = [row for row in hosts if not row["silent"] and row["total_kib"] is not None and row["available_kib"] is not None]
+    total, available, back = (sum(row[name] or 0 for row in reporting) for name in ("total_kib", "available_kib", "given_back_today_kib"))
+    short, unhealthy = sum(map(_is_short, reporting)), sum(row["unhealthy"] or 0 for row in hosts)
     first: Line = [
         (f"mom fleet: {len(hosts)} hosts, {sum(row['guests'] or 0 for row in hosts)} guests", "bold"),
         *([("  PAUSED", "bold reverse")] if look.paused else []),
         (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator works", ""),
     ]
     damaged = sum(bool(row["damaged"]) for row in hosts)
-    told = [
+    counts = [
         (sum(row["silent"] for row in hosts) - damaged, "not reachable"),
         (damaged, "cannot be read"),
         (short, "short of memory"),
         (unhealthy, "guests unhealthy"),
     ]
-    bad = ", ".join(f"{count} {what}" for count, what in told if count)
-    given = f"given back today: {format_kib(back)}" if back else ""
-    third: Line = [(bad, "red"), (", " if bad and given else "", ""), (given, "")] if bad or given else [("all hosts are well", "green")]
-    style = "red" if short * 2 > len(known) else "yellow" if short else "green"
+    bad = ", ".join(f"{count} {label}" for count, label in counts if count)
+    reclaimed = f"given back today: {format_kib(back)}" if back else ""
+    third: Line = (
+        [(bad, "red"), (", " if bad and reclaimed else "", ""), (reclaimed, "")] if bad or reclaimed else [("all hosts are well", "green")]
+    )
+    style = "red" if short * 2 > len(reporting) else "yellow" if short else "green"
     return [first, memory_line(total, available, style, width), [(f"NOT REACHED: {trouble}", "bold red")] if trouble else third]
 
 
@@ -242,13 +243,17 @@ def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
     if row is None:
         return [*out, *wrapped("It is not in the fleet any more.", width, "yellow")]
     out += wrapped(row.note or "it is well", width, "red" if row.harm else "")
-    for one in picture.columns:
-        value = row.values.get(one["name"])
+    for column in picture.columns:
+        value = row.values.get(column["name"])
         if value is not None:
             text = (
-                format_kib(value) if one["unit"] == Unit.KIB else f"{value:.0f} s" if one["unit"] == Unit.SECONDS else brief(str(value), 80)
+                format_kib(value)
+                if column["unit"] == Unit.KIB
+                else f"{value:.0f} s"
+                if column["unit"] == Unit.SECONDS
+                else brief(str(value), 80)
             )
-            out.append([(f"{one['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (one["about"], "dim")])
+            out.append([(f"{column['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (column["about"], "dim")])
     for line in more_of(picture.hosts[row.id]) if row.id in picture.hosts else ():  # one that is not in the fleet has only its note
         out += wrapped(f"{row.name}{line}", width)
     return [*out, [], *wrapped("`mom top` on the host shows its guests.", width, "dim")]

@@ -1,4 +1,4 @@
-"""Where the fleet's servers are, who the operator is, and whose signatures count: by the options of `mom fleet` or this host's YAML."""
+"""Servers, operator's key and trusted keys, from the options of `mom fleet` or this host's YAML."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHAT: Final = "the file of what was seen of the fleet with this key"
 
 @dataclass
 class Where:
-    """Where the fleet's servers are, from the options of `mom fleet` or this host's configuration: as they were typed."""
+    """Servers, keys and operators, from the options of `mom fleet` or this host's configuration."""
 
     servers: Sequence[str] = ()
     key: str | None = None
@@ -43,13 +43,13 @@ class Where:
     _revisions: SeenRevisions | None = None
 
     def __post_init__(self) -> None:
-        for one in self.named:
-            checked_key(one)
+        for key in self.named:
+            checked_key(key)
         self.home = self.home.absolute()  # what is made there names other files there, for whoever reads it anywhere
         self.look_at_home()
 
     def look_at_home(self) -> None:
-        """Where no server is named, take what `mom fleet init` has left in its folder."""
+        """Use the files of `mom fleet init` where no server is named."""
         if not self.servers and os.access(self.home / SERVERS, os.R_OK):
             self.servers = (self.home / SERVERS).read_text().split()
             self.ca, self.key = self.ca or str(self.home / CA), self.key or str(self.home / OPERATOR)
@@ -57,7 +57,7 @@ class Where:
             self.root_file = self.root_file or (kept if os.access(kept, os.R_OK) else None)
 
     def access(self) -> Access:
-        """Raises `MomError` when nothing says where they are."""
+        """Return the access to the servers. Raises `MomError` if none are named."""
         servers, ca = list(self.servers), None if self.ca is None else Path(self.ca)
         if not servers:
             settings = self._settings()
@@ -71,13 +71,13 @@ class Where:
             config = load_config(self.config)
         except MomError as error:
             raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
-        found = [one.settings for one in config.plugins.values() if isinstance(one.settings, FleetPlugin.Settings)]
-        if not found:
+        plugins = [plugin.settings for plugin in config.plugins.values() if isinstance(plugin.settings, FleetPlugin.Settings)]
+        if not plugins:
             raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
-        return found[0]
+        return plugins[0]
 
     def signer(self) -> Signer:
-        """With the operator's key. Raises `MomError` without one."""
+        """Return the signer with the operator's key. Raises `MomError` without a key."""
         if self.key is None:
             raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
         seed = signing_seed(Path(self.key))
@@ -89,39 +89,39 @@ class Where:
         return Signer(seed)
 
     def operators(self) -> frozenset[str]:
-        """Whose signatures count here: this operator's, and those that are named."""
+        """Return the trusted keys: this operator's, and the named ones."""
         seed = None if self.key is None else signing_seed(Path(self.key))
         own = set() if seed is None else {Signer(seed).public}
         return self.named_operators() | own
 
     def named_operators(self) -> frozenset[str]:
-        """Those that --operator names, and where no --server is given those of the configuration."""
+        """Return the keys that --operator names, and without --server those of the configuration."""
         return frozenset({*self.named} | (set() if self.servers else {*self._settings().operators}))
 
     @property
     def revisions(self) -> SeenRevisions:
-        """The revisions of the fleet's records that were seen with this key, in a file beside it."""
+        """Return the revisions of records seen with this key, from a file beside it."""
         if self._revisions is None:
             self._revisions = self.revisions_as("fleet-revisions")
         return self._revisions
 
     def revisions_as(self, name: str) -> SeenRevisions:
-        """That in a file of this name."""
+        """Return the revisions in a file of this name."""
         if self.key is None:
             return SeenRevisions(at_once=False)
         path = Path(self.key)
-        found = SeenRevisions(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
-        found.load()
-        return found
+        revisions = SeenRevisions(StateFile(path.with_name(f"{name}.{path.stem}.json"), WHAT, FORM, loss=LOSS), at_once=False)
+        revisions.load()
+        return revisions
 
     async def view(self, store: Store) -> FleetView:
-        """All of the fleet, as it stands there now."""
-        found = FleetView(self.operators(), self.revisions)
-        await found.load(store)
-        return found
+        """Return the present view of the fleet."""
+        view = FleetView(self.operators(), self.revisions)
+        await view.load(store)
+        return view
 
     def root(self) -> FleetRoot:
-        """The fleet's root key. Raises `MomError` without one."""
+        """Return the fleet's root key. Raises `MomError` without it."""
         if self.root_file is None:
             raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
         return FleetRoot(self.root_file)
@@ -132,13 +132,13 @@ class Where:
 
         async def given(store: Store) -> None:
             await root.give(store, *accounts)
-            for one in take:
-                await root.take(store, one)
+            for account in take:
+                await root.take(store, account)
 
         ask(replace(access, key=root.system_user()), "root", LOG, given)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-        """Do that with a store, and keep what was seen of the fleet, where that can be kept: who only looks may have no right to.
+        """Do the work with a store, and save the seen revisions if this user may.
 
         :param patient: wait for servers that have only just been started
         """
@@ -151,7 +151,7 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """A public key of a user. Raises `MomError`, also for one with a typing error."""
+    """Return a user's public key. Raises `MomError` for a typing error."""
     try:
         return whole_key(key)
     except ValueError as error:

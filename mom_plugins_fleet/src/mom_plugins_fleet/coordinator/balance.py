@@ -1,0 +1,72 @@
+"""Moves for balance: from the fullest host of a group to a less full one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from mom_plugins_fleet.coordinator.placement import TargetHost, choose, rank
+from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, lost_hosts, may_go, mover_of, needs_of, new_move
+from mom_plugins_fleet.records import Move, MoveState, Orders
+from mom_plugins_fleet.view import FleetView
+
+BALANCE_BAND: Final = 0.15
+"""Difference of the filled shares below which no guest moves: a move would cost more than it brings, and the next load reverses it."""
+
+BALANCE_FULL: Final = 0.70
+"""Filled share of the fullest host below which no guest would be better off elsewhere."""
+
+
+def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
+    """Return the move that brings a group's hosts nearest to balance, by working sets, and the host it leaves; or why there is none.
+
+    Each guest is moved once a day, also if the move failed.
+    """
+    others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
+    loads = {name: (place.works or 0) / place.has for name, place in others.items()}
+    if len(loads) < 2:
+        return "the working sets of fewer than two hosts that can take guests are known"
+    fullest, emptiest = (pick(loads, key=lambda name: (loads[name], name)) for pick in (max, min))
+    full, high, low = others.pop(fullest), loads[fullest], loads[emptiest]
+    compared = f"working sets fill {high:.0%} of {fullest} and {low:.0%} of {emptiest}"
+    if high < BALANCE_FULL or high - low < BALANCE_BAND:
+        return f"no guest is moved: {compared}; a move needs {BALANCE_FULL:.0%} and a difference of {BALANCE_BAND:.0%}"
+    member, mover = view.members.get(fullest), mover_of(view.states.get(fullest))
+    if member is None or not mover.live or mover.chooses:
+        return f"no guest is moved: the mover of {fullest} may stop guests while it moves them, or chooses their destination itself"
+    busy = _busy(view, group)
+    if busy:
+        return f"no guest is moved now: {busy}"
+    moved = (arrival for _, orders in view.all_ordered() for arrival in orders.arrivals)
+    lately = {arrival.guest for arrival in moved if time.time() - arrival.at < BOOKS_SECONDS}
+    ranked = rank(others.values(), group, mover.within)
+    best: tuple[float, Move] | None = None
+    for guest in view.guests(fullest).values():
+        needs = needs_of(guest)
+        if needs is None or guest.working is None or guest.stays or guest.id in lately:
+            continue
+        target = choose(needs, guest.guarantee, ranked, group, within=mover.within)
+        if isinstance(target, str) or guest.id in view.guests(target.name):  # a guest of the same id is on that host
+            continue
+        after = max(((full.works or 0) - guest.working) / full.has, ((target.works or 0) + guest.working) / target.has)
+        if after < high and (best is None or after < best[0]):
+            best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
+    if best is None:
+        return f"{compared}; no guest of {fullest} may leave, stayed for a day, fits elsewhere, and leaves both hosts less full"
+    move = best[1]
+    return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` lets {move.name} go to {move.to}"
+
+
+def _busy(view: FleetView, group: str) -> str:
+    """Return why a group is not balanced now; empty: it may be. Moves from and to lost hosts do not count: they may never end."""
+    lost = lost_hosts(view)
+    for name, (_, member) in sorted(view.members.records.items()):
+        if member.group != group or name in lost:
+            continue
+        if member.draining:
+            return f"{name} is being drained"
+        orders = view.ordered(name) or Orders()
+        if any(may_go(move) or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
+            return f"guests of {name} are on their way"
+    return ""
