@@ -11,7 +11,7 @@ from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
 from mom_devkit import apply_decisions
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.cooperation import PATIENCE_SECONDS, PROGRESS_KIB, PROGRESS_MOST_KIB, PROGRESS_SHARE
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.sizes import SizeRequest
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -262,8 +262,7 @@ def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, 
         seen.append((now, size))
         seen_now = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}, monotonic=now)
         records.see(seen_now)
-        records.judge_cooperation()
-        (one,) = records
+        one = records.of("a")
         if one.cooperation.why_aside:
             nearest_before = min(size for when, size in seen if now - when >= PATIENCE_SECONDS)
             least = max(PROGRESS_KIB, min(PROGRESS_SHARE * (nearest_before - target), PROGRESS_MOST_KIB))

@@ -10,7 +10,7 @@ from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.learned import PROCESS_KIB
 from mom_plugins_balloon.learning import Learning
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
 MIB = 1024
@@ -31,7 +31,7 @@ class Watched:
         """What mom asks of it now."""
         memory = self.records.of("a")
         assert memory is not None
-        memory.request = SizeRequest(int(target), began_at, self.now, arrived=arrived)
+        self.records.put("a", memory._replace(request=SizeRequest(int(target), began_at, self.now, arrived=arrived)))
 
     def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float | None = 0.0, **more: Value) -> dict[str, float]:
         self.now += after
@@ -351,8 +351,7 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     )  # fmt: skip
     memory = guest.records.of("a")
     assert memory is not None
-    assert memory.learned is not None
-    memory.learned = memory.learned.after_sweep(outcome) or memory.learned
+    guest.records.put("a", memory.after_sweep(outcome, guest.now))
     after = guest.says(100 * MIB, rss=1000 * MIB)
     assert (after["qemu_overhead"] == 1000 * MIB - held) is learns
     assert known["qemu_overhead"] == PROCESS_KIB

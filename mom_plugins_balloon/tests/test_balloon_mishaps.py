@@ -35,8 +35,8 @@ from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
+from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
 MIB = 1024

@@ -22,7 +22,7 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS
+from mom_plugins_balloon.sizes import ASKED_AGAIN_SECONDS
 
 MIB = 1024
 GIB = 1024 * MIB

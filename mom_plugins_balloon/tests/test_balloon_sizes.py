@@ -4,8 +4,9 @@ import pytest
 from guest_facts import memory_of, with_facts
 
 from mom_core import Guest, Snapshot
-from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS, SIZES_SECONDS, BalloonedGuest, BalloonedGuests
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.remembered import Remembered
+from mom_plugins_balloon.sizes import ASKED_AGAIN_SECONDS, SIZES_SECONDS, SizeHistory, SizeRequest
 
 
 class Sizes:
@@ -23,7 +24,7 @@ class Sizes:
 
     def largest_since(self, moment):
         memory = self.records.of("g")
-        return None if memory is None else memory.largest_since(moment)
+        return None if memory is None else memory.sizes.largest_since(moment)
 
 
 @pytest.mark.parametrize(
@@ -57,22 +58,26 @@ def test_sizes_are_not_kept_for_ever():
     assert sizes.largest_since(-1) < 1 + SIZES_SECONDS + 2
 
 
-class TestWhatIsRememberedOfAGuest:
-    def test_the_largest_size_since_a_moment_counts_whatever_came_before_and_after_it(self) -> None:
-        memory = BalloonedGuest("1")
-        for now, size in ((0.0, 5.0), (10.0, 2.0), (20.0, 4.0), (30.0, 1.0)):
-            memory.note_size(size, now)
-        assert [memory.largest_since(moment) for moment in (5.0, 15.0, 25.0, 35.0)] == [5.0, 4.0, 4.0, 1.0]
+def of_sizes(*samples: tuple[float, float]) -> SizeHistory:
+    history = SizeHistory()
+    for now, size in samples:
+        history = history.after(size, now)
+    return history
 
-    def test_it_may_have_grown_to_what_it_was_asked_for_before_that_is_seen(self) -> None:
-        memory = BalloonedGuest("1", request=SizeRequest(8, 4.0, 10.0))
-        memory.note_size(4.0, 0.0)
-        assert memory.most_since(5.0, 12.0) == 8
-        assert memory.most_since(5.0, 12.0 + ASKED_AGAIN_SECONDS) == 4, "it does not give, or take"
-        memory.request = SizeRequest(2, 4.0, 10.0)
-        assert memory.most_since(5.0, 12.0) == 4
 
-    def test_every_kib_below_its_guarantee_is_worth_a_command(self) -> None:
-        memory, known = BalloonedGuest("1"), memory_of(size=995.0, maximum=2000.0, guarantee=1000.0)
-        assert memory.why_not_send(1000, known, 0.0, 8.0) == ""
-        assert memory.why_not_send(1000, with_facts(known, guarantee=0.0), 0.0, 8.0) == "the change is smaller than the dead band"
+def test_the_largest_size_since_a_moment_counts_whatever_came_before_and_after_it() -> None:
+    history = of_sizes((0.0, 5.0), (10.0, 2.0), (20.0, 4.0), (30.0, 1.0))
+    assert [history.largest_since(moment) for moment in (5.0, 15.0, 25.0, 35.0)] == [5.0, 4.0, 4.0, 1.0]
+
+
+def test_a_guest_may_have_grown_to_its_target_before_that_is_seen() -> None:
+    past = Remembered("1", request=SizeRequest(8, 4.0, 10.0), sizes=of_sizes((0.0, 4.0)))
+    assert past.most_since(5.0, 12.0) == 8
+    assert past.most_since(5.0, 12.0 + ASKED_AGAIN_SECONDS) == 4, "it does not give, or take"
+    assert past._replace(request=SizeRequest(2, 4.0, 10.0)).most_since(5.0, 12.0) == 4
+
+
+def test_every_kib_below_the_guarantee_is_worth_a_command() -> None:
+    past, known = Remembered("1"), memory_of(size=995.0, maximum=2000.0, guarantee=1000.0)
+    assert past.why_not_send(1000, known, 0.0, 8.0) == ""
+    assert past.why_not_send(1000, with_facts(known, guarantee=0.0), 0.0, 8.0) == "the change is smaller than the dead band"

@@ -14,7 +14,7 @@ from mom_core import Engine, Report, Severity
 from mom_daemon.plugins.declared import check_plugins
 from mom_devkit import config_of, host_of
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.ballooned_guests import SAME_STATISTICS_SECONDS
+from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS
 from mom_plugins_host.host import HostPlugin
 from mom_plugins_policy import PolicyPlugin
 

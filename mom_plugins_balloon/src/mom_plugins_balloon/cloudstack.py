@@ -15,7 +15,7 @@ from typing import Final, Protocol, runtime_checkable
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, first_names, format_kib, is_there, printable, read_file
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.promises import AT_START
-from mom_plugins_balloon.remembered import SAME_SIZE_KIB
+from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from mom_core import format_duration, format_kib
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.sizes import SizeRequest
 
 PATIENCE_SECONDS = 20.0
 """s. A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""

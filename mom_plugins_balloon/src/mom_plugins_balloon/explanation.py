@@ -10,17 +10,16 @@ from typing import Final, NamedTuple
 from mom_core import Declarations, Guest, Host, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_kvm import stale_seconds
-from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.gate import need_kib
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
+from mom_plugins_balloon.names import CONTROL, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
-from mom_plugins_balloon.remembered import SAME_SIZE_KIB
 from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, histories
+from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.states import MemoryState
 
 _OVERSOLD: Final = "guests are promised more than the host has, and the lowest priority loses first"

@@ -4,9 +4,9 @@ from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon import names
-from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.gate import MINIMUM_KIB
 from mom_plugins_balloon.harm import KILLED, SUFFERS, UNHEALTHY
+from mom_plugins_balloon.names import CONTROL
 from mom_plugins_balloon.promises import HOLDS, PROMISED, VOUCHED
 from mom_plugins_balloon.sweep.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 

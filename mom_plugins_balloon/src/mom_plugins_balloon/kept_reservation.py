@@ -14,8 +14,9 @@ from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
 from mom_kvm import LaunchedGuest, boot_id, pid_of
-from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.names import EXPECTED
+from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
@@ -242,18 +243,19 @@ class Arrivals:
         oldest = min((reservation.made for reservation in vacant), default=math.inf) - LISTED_BEFORE_SECONDS
         if not vacant:
             return
-        records = zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True)
-        arrived = [(snapshot.guests[guest.id], record) for guest, record in records if record.came_at > oldest]
+        pasts = zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True)
+        arrived = {guest.id: past for guest, past in pasts if past.started_after(oldest)}
         for reservation in vacant:
-            for guest, record in arrived:
-                if self._is_for(reservation, guest, record, now):
-                    record.came_at = -math.inf
+            for identity, past in arrived.items():
+                guest = snapshot.guests[identity]
+                if self._is_for(reservation, guest, past, now):
+                    self._guests.put(identity, arrived.pop(identity).without_start())
                     yield reservation, guest
                     break
 
-    def _is_for(self, reservation: KeptReservation, guest: Guest, record: BalloonedGuest, now: float) -> bool:
+    def _is_for(self, reservation: KeptReservation, guest: Guest, past: Remembered, now: float) -> bool:
         early = LISTED_BEFORE_SECONDS if reservation.launch in {guest.id, guest.name} else 0.0
-        return record.came_at > reservation.made - early and reservation.fits(guest, guest.number("balloon_max"), now)
+        return past.started_after(reservation.made - early) and reservation.fits(guest, guest.number("balloon_max"), now)
 
 
 def _usual_rise_kib(guest: Guest) -> float:

@@ -10,7 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from mom_kvm import HealthLimits
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 SAME_STATISTICS_SECONDS: Final = 0.5
@@ -79,14 +79,9 @@ class Report(NamedTuple):
     """Programs that its kernel has killed since it was started."""
     maximum: float | None
 
-    @property
-    def may_stall(self) -> bool:
-        """Whether the guest waits for swap, a disk or memory at all."""
-        return bool(self.swap_in or self.major_faults or self.stalled)
-
     def stalls(self, usable: float) -> bool:
         """Return whether the guest waits and lacks memory. A guest that reads files into free memory does not lack any."""
-        if not self.may_stall or (self.unused is not None and self.unused > FREE_SHARE * usable):
+        if self.unused is not None and self.unused > FREE_SHARE * usable:
             return False
         return (
             (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
@@ -210,12 +205,13 @@ class Burst(NamedTuple):
         """Return the record after statistics of this time, which the peak does not count yet."""
         rise, seen_at, baseline, rising = self
         if rise is not None and made - seen_at > memory_seconds:
-            rise = None
+            return Burst(None, seen_at, baseline, rising).after(used, made, peak, memory_seconds)
         if used <= BASELINE_SHARE * peak.use:
-            baseline, rising = used if baseline is None or used < baseline else baseline, False
-        elif used >= BURST_SHARE * peak.use and baseline is not None and (rising or made - peak.seen_at > BETWEEN_BURSTS_SECONDS):
-            rise, seen_at, rising = max(rise or 0.0, used - baseline), made, True
-        return Burst(rise, seen_at, baseline, rising)
+            stays = not rising and baseline is not None and used >= baseline
+            return self if stays else Burst(rise, seen_at, used if baseline is None else min(used, baseline))
+        if baseline is None or used < BURST_SHARE * peak.use or not (rising or made - peak.seen_at > BETWEEN_BURSTS_SECONDS):
+            return self
+        return Burst(max(rise or 0.0, used - baseline), made, baseline, rising=True)
 
 
 class Usage(NamedTuple):
@@ -239,23 +235,27 @@ class Usage(NamedTuple):
         :param past: size in the snapshot before, and the last request
         :param seconds: `memory_seconds`
         """
-        last, kernel, size, (size_before, request) = self.statistics, self.kernel, report.size, past
-        passed, used = made - last.made, total - usable if total > usable else 0.0
-        rate = max(0.0, (used - last.used) / passed)
-        rate = max(rate, rate + (self.growth_rate - rate) * math.exp(-passed / seconds))
-        rests = total == kernel.total == last.total and size == size_before == last.size
-        if not rests or size is None or size - total != kernel.reserved:  # it rests in nearly all guests
-            kernel = kernel.after(last, total, size, size_before, made, request)
+        last, kernel, growth_rate, cache_share, peak, burst, floor = self
+        size, (size_before, request) = report.size, past
+        passed, used, used_before = made - last.made, total - usable if total > usable else 0.0, last.used
+        rate = (used - used_before) / passed if used > used_before else 0.0
+        if rate < growth_rate:
+            rate += (growth_rate - rate) * math.exp(-passed / seconds)
+        reserved, _, _, own_total = kernel
+        rests = total == own_total == last.total and size == size_before == last.size
+        if not rests or size is None or size - total != reserved:  # it rests in nearly all guests
+            reserved, _, _, own_total = kernel = kernel.after(last, total, size, size_before, made, request)
         statistics = Statistics(made, used, total, size)
-        if kernel.total is None:
-            return Usage(statistics, kernel, rate, self.cache_share, self.peak, self.burst, self.stall_floor)
-        used = kernel.total - usable if kernel.total > usable else 0.0
-        share = report.cache_share(usable, 0.0 if request is None else _away(request, kernel.total + (kernel.reserved or 0.0)))
-        if share < self.cache_share:
-            share = self.cache_share + (share - self.cache_share) * -math.expm1(-passed / seconds)
-        peak, burst = self.peak.after(used, made, passed, seconds), self.burst.after(used, made, self.peak, seconds)
-        floor = self.stall_floor
-        if report.may_stall or floor.stalling or floor.usable:
+        if own_total is None:
+            return Usage(statistics, kernel, rate, cache_share, peak, burst, floor)
+        used = own_total - usable if own_total > usable else 0.0
+        share = report.cache_share(usable, 0.0 if request is None else _away(request, own_total + (reserved or 0.0)))
+        if share < cache_share:
+            share = cache_share + (share - cache_share) * -math.expm1(-passed / seconds)
+        burst = burst.after(used, made, peak, seconds)
+        if used >= peak.use or made - peak.seen_at > seconds:
+            peak = peak.after(used, made, passed, seconds)
+        if floor.stalling or floor.usable or report.swap_in or report.major_faults or report.stalled:  # of few guests
             floor = floor.after(usable, made, passed, seconds, stalls=report.stalls(usable))
         return Usage(statistics, kernel, rate, share, peak, burst, floor)
 
@@ -294,21 +294,24 @@ class ProcessPast(NamedTuple):
 
     def after(self, report: Report, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
         """Return the record after one more snapshot, whose statistics `usage` has taken in."""
-        rss, overhead, held, growth, taken = report.rss, self.qemu_overhead, self.held, self.growth, 0.0
+        before, overhead, held, stored, stored_most, growth, _ = self
+        rss, _, age, total, usable, unused, _, _, _, swapped, *_ = report
+        taken = 0.0
         if rss is None:
-            return ProcessPast(None, overhead, held, self.stored, self.stored_most, growth)
-        if self.rss is not None and rss > self.rss:
-            growth, taken = growth.after(now, self.rss, rss)
-        kernel, total, swapped = usage.kernel, report.total, report.host_swap
-        has_statistics = report.age is not None and report.usable is not None and report.unused is not None and report.size is not None
-        if has_statistics and total is not None and report.unused is not None and kernel.reserved is not None:
-            held = kernel.reserved + (total if kernel.total is None else kernel.total) - report.unused
+            return ProcessPast(None, overhead, held, stored, stored_most, growth)
+        if before is not None and rss > before:
+            growth, taken = growth.after(now, before, rss)
+        stored = rss + (swapped or 0.0)
+        reserved, _, _, own_total = usage.kernel
+        if reserved is not None and unused is not None and total is not None and None not in (age, usable, report.size):
+            held = reserved + (total if own_total is None else own_total) - unused
             # Memory in the host's swap is backed, too: while that is unknown, the process may only seem small. And memory that statistics
             # from before a change call held may have gone with the balloon.
-            if swapped is not None and kernel.total is not None and (request is None or usage.statistics.made > request.asked + 1.0):
-                overhead = min(overhead, max(0.0, rss + swapped - held))
-        stored = rss + (swapped or 0.0)
-        return ProcessPast(rss, overhead, held, stored, max(self.stored_most, stored), growth, taken)
+            if swapped is not None and own_total is not None and (request is None or usage.statistics.made > request.asked + 1.0):
+                own = stored - held
+                if own < overhead:
+                    overhead = max(0.0, own)
+        return ProcessPast(rss, overhead, held, stored, stored if stored > stored_most else stored_most, growth, taken)
 
 
 class KeptHeadroom(NamedTuple):
@@ -335,19 +338,20 @@ class Learned(NamedTuple):
 
     def after(self, report: Report, now: float, request: SizeRequest | None, memory_seconds: float) -> Learned:
         """Return the record after one more snapshot."""
-        usage, freed_at, kills, age, total, usable = self.usage, self.freed_at, self.kills, report.age, report.total, report.usable
+        first_report, usage, process, size_before, freed_at, kills, kept_headroom = self
+        age, total, usable, rss_before = report.age, report.total, report.usable, process.rss
         if age is not None and total is not None and usable is not None:
-            made, used_before = now - age, usage.statistics.used
-            if made - usage.statistics.made > SAME_STATISTICS_SECONDS:
-                usage = usage.after(report, made, total, usable, (self.size, request), memory_seconds)
-                if used_before - usage.statistics.used > STRAY_KIB:
+            made, last = now - age, usage.statistics
+            if made - last.made > SAME_STATISTICS_SECONDS:
+                usage = usage.after(report, made, total, usable, (size_before, request), memory_seconds)
+                if last.used - usage.statistics.used > STRAY_KIB:
                     freed_at = now
         if report.kills is not None:
             usage, kills = self._after_kills(usage, report, now), report.kills
-        process = self.process.after(report, now, usage, request)
-        if self.process.rss is not None and process.rss is not None and self.process.rss - process.rss > STRAY_KIB:
+        process = process.after(report, now, usage, request)
+        if rss_before is not None and report.rss is not None and rss_before - report.rss > STRAY_KIB:
             freed_at = now
-        return Learned(self.first_report, usage, process, report.size, freed_at, kills, self.kept_headroom)
+        return Learned(first_report, usage, process, report.size, freed_at, kills, kept_headroom)
 
     def _after_kills(self, usage: Usage, report: Report, now: float) -> Usage:
         """Return the use with a higher stall floor if the guest's kernel has killed programs while the guest lacked memory."""

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mom_core import Snapshot, Value
-from mom_plugins_balloon.ballooned_guests import PINNED, BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, Learned, Report, first_learned
-from mom_plugins_balloon.names import KEPT, REASON, SUGGESTED
+from mom_plugins_balloon.names import KEPT, PINNED, REASON, SUGGESTED
+from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
 """s. Memory that a guest freed longer ago is of no interest: free pages have been reported by then."""
@@ -63,14 +64,14 @@ class Learning:
                 if report.size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or a pool's
                     self.room_kib += _room(report, PROCESS_KIB if learned is None else learned.process.qemu_overhead)
                 if learned is None:
-                    record.learned = first_learned(report, now)
+                    learned = first_learned(report, now)
                 else:
-                    record.learned = learned = learned.after(report, now, record.request, self._seconds)
+                    learned = learned.after(report, now, record.request, self._seconds)
                     grown += learned.process.taken
+                records.put(guest.id, record._replace(learned=learned))
             self._keep_headroom(records)
         else:
-            for record in records:
-                record.learned = None if record.learned is None else record.learned.after_absence()
+            records.see_absence()
             self.room_kib = self.room_kib if now - self._listed_at <= self._seconds else 0.0
         self._note_growth(now, grown)
 
@@ -82,7 +83,8 @@ class Learning:
                 guest = snapshot.guests[listed.id]
                 size, usable, suggested = guest.number("balloon_cur"), guest.number("mem_usable"), guest.number(SUGGESTED)
                 if size is not None and usable is not None and suggested is not None:
-                    record.learned = record.learned.after_running_out(usable + suggested - size, snapshot.monotonic, KEPT_SECONDS)
+                    learned = record.learned.after_running_out(usable + suggested - size, snapshot.monotonic, KEPT_SECONDS)
+                    records.put(guest.id, record._replace(learned=learned))
 
     def _note_growth(self, now: float, grown: float) -> None:
         """Note the growth of all guests since the cycle before, and keep the most of `REACTION_SECONDS` lately."""
@@ -97,7 +99,7 @@ class Learning:
         elif now - self._growth_at > self._seconds:
             self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
 
-    def columns(self, records: Sequence[BalloonedGuest]) -> dict[str, Sequence[Value]]:
+    def columns(self, records: Sequence[Remembered]) -> dict[str, Sequence[Value]]:
         """Return the fields of these guests; None where nothing is learned yet."""
         rows = [
             _NOTHING

@@ -21,12 +21,12 @@ from typing import Final
 
 from mom_core import Decision, Entity, Guest, LedgerEntry, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
 from mom_kvm import GuestMoves
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law import headroom_returns, sweep_of
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import GIVE_BACK
+from mom_plugins_balloon.names import CONTROL, GIVE_BACK
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes

@@ -2,6 +2,12 @@
 
 from typing import Final
 
+CONTROL: Final = "balloon_target"
+"""Control: the size that mom asks a guest for."""
+
+PINNED: Final = "pinned"
+"""Property of a guest: why the host gains nothing from shrinking it."""
+
 SUGGESTED: Final = "balloon_suggested"
 """The field with the size that the law suggests; unknown where a guest keeps what it has."""
 

@@ -46,14 +46,15 @@ from mom_kvm import (
     unhealthy_reasons,
 )
 from mom_plugins_balloon import cloudstack, harm
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, CycleFacts
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.described import CycleFacts
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.launches import HostLaunches
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.moves import LeavingGuests
-from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, CONTROL, GAIN, REASON, RESERVED, SUGGESTED
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.promises import Guaranteed
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
@@ -208,14 +209,14 @@ class BalloonPlugin:
             RESERVED: self._reservations.reserved_kib(),
             "balloon_goal": str(self._settings.goal),
             REACTION: round(self._sweeps.reaction, 2),
-            "guests_set_aside": sum(bool(memory.cooperation.rest) for memory in self._guests),
+            "guests_set_aside": self._guests.set_aside,
         }
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
         """What is guaranteed to each guest, what was learnt of it, and what was asked of it."""
-        records, now = self._guests.of_all(guests), self._context.monotonic()
         self._sweeps.follow()
+        records, now = self._guests.of_all(guests), self._context.monotonic()
         return Columns(
             {
                 **self._learning.columns(records),
@@ -250,10 +251,8 @@ class BalloonPlugin:
             self._guests.see(snapshot)
             self._started.see(self._guests)
             standing = self._guarantees.look(snapshot)
-            self._guests.unheard = standing.unheard
-            self._guests.judge_cooperation()
-            moving = self._leaving.moving(snapshot)
-            self._guests.describe(CycleFacts(standing.holds, standing.unsettled, moving, restores=not self._context.observes))
+            moving, restores = self._leaving.moving(snapshot), not self._context.observes
+            self._guests.describe(CycleFacts(standing.holds, standing.unsettled, standing.unheard, moving, restores))
         self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
 
     @hookimpl

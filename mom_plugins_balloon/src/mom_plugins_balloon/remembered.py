@@ -1,62 +1,198 @@
-"""Small records of what mom remembers of a guest. Frozen: each cycle makes new ones of the old."""
+"""Memory of one guest's past, from cycle to cycle. `remember` makes the next record; events make one in between.
+
+Sizes are KiB, times are monotonic seconds. None: unknown, or it did not happen.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-SAME_SIZE_KIB = 1024
-"""KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
+from mom_plugins_balloon.cooperation import COOPERATIVE, Cooperation
+from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, Learned
+from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.sizes import (
+    ASKED_AGAIN_SECONDS,
+    CLOCK_SLACK_SECONDS,
+    SAME_SIZE_KIB,
+    SETTLES_SECONDS,
+    BalloonSettling,
+    SizeHistory,
+    SizeRequest,
+)
+from mom_plugins_balloon.sweep.history import SweepHistory
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
-CLOCK_SLACK_SECONDS = 1.0
-"""s. The time of a guest's statistics is known to the second."""
-
-SETTLES_SECONDS = 3.0
-"""s. A balloon is at rest when the size has not changed for so long: QEMU reports it once a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class SizeRequest:
-    """Size that mom asked of a guest last. Sizes are KiB, times monotonic seconds."""
-
-    target: int
-    began_at: float
-    """Size that the guest had then."""
-    asked: float
-    """Time of the command."""
-    arrived: bool = False
-    said: float | None = None
-    """Time of the statistics that it went by."""
-    sweeps: bool = False
-    """It is a sweep whose end was not reported yet."""
-    in_doubt: bool = False
-    """The command was not answered, and may have taken effect all the same."""
+BOOT_FACTOR: Final = 3.0
+"""Ratio. A guest that has come is new for so much longer than one that was there. It may boot for minutes before it reports anything."""
 
 
-class BalloonSettling(NamedTuple):
-    """Balloon of a guest that may still be moving after its start. Sizes are KiB, times monotonic seconds."""
+class Arrival(NamedTuple):
+    """Start of a guest, as far as mom knows it."""
 
-    met: float
-    """Time when mom first saw the guest."""
-    since: float = 0.0
-    """Time of the last change of its size."""
-    size: float = 0.0
-    reported: float | None = None
-    """Time of the first statistics that were made since; a guest boots before them."""
+    came: bool = False
+    """mom has seen it come, or reboot."""
+    started: float | None = None
+    """Time of its start, if mom has seen it come, and it has taken no reservation."""
+    old_at: float = -math.inf
+    """Time from which it is no longer new, whatever it has reported."""
+    rebooted_at: float | None = None
+
+    def after_reboot(self, at: float, now: float, start_rest: float) -> Arrival:
+        """Return the arrival of a guest that has rebooted at this time: it is new again."""
+        seen = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
+        return self if seen or at + start_rest <= now else Arrival(True, self.started, at + start_rest, at)
+
+
+def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> Arrival:
+    """Return the arrival of a guest that is seen for the first time.
+
+    :param age: seconds for which it has run; None: unknown
+    :param came: it was not there before mom
+    :param had_guests: mom had seen other guests before: not only the hypervisor was started
+    """
+    started = now - (age or 0.0) if came else None
+    if age is None:
+        return Arrival(came and had_guests, started, math.inf if came else -math.inf)
+    return Arrival(came and had_guests, started, now - age + (BOOT_FACTOR if came else 1.0) * start_rest)
+
+
+class Sight(NamedTuple):
+    """Facts of one guest in one snapshot that `remember` takes in."""
+
+    size: float | None
+    maximum: float | None
+    reboot_age: float | None
+    blocked: bool
+    """Its size cannot be set now."""
+
+
+class Remembered(NamedTuple):
+    """Past of one incarnation of a guest."""
+
+    incarnation: str
+    arrival: Arrival | None = None
+    """None: it was not listed to this mom yet."""
+    request: SizeRequest | None = None
+    resized: bool = False
+    """Its size is mom's."""
+    sizes: SizeHistory = SizeHistory()
     maximum: float | None = None
-    """Maximum of the guest when it was seen last; None: unknown."""
+    settling: BalloonSettling | None = None
+    cooperation: Cooperation = COOPERATIVE
+    sweeps: SweepHistory = SweepHistory()
+    learned: Learned | None = None
 
-    def after(self, now: float, size: float | None, maximum: float | None, age: float | None) -> BalloonSettling:
-        """Return the record after one more look, with statistics of this age."""
-        settling = self._replace(maximum=maximum)
-        if size is None or size < 1:
-            return settling
-        if abs(size - self.size) >= SAME_SIZE_KIB:
-            settling = settling._replace(size=size, since=now)
-        if self.reported is None and age is not None and now - age > self.met + CLOCK_SLACK_SECONDS:
-            settling = settling._replace(reported=now)
-        return settling
+    @property
+    def pending(self) -> int | None:
+        """Size that the guest is on its way to; None: it has arrived."""
+        return None if self.request is None or self.request.arrived else self.request.target
 
-    def is_over(self, now: float) -> bool:
-        """Return whether the balloon is at rest."""
-        return self.reported is not None and now - max(self.reported, self.since) >= SETTLES_SECONDS
+    @property
+    def has_come(self) -> bool:
+        """Whether mom has seen it come, or reboot."""
+        return self.arrival is not None and self.arrival.came
+
+    def started_after(self, moment: float) -> bool:
+        """Return whether mom has seen the guest start after that moment, and it has taken no reservation."""
+        return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
+
+    def start_rest(self, seconds: float, now: float) -> float:
+        """Return the time for which a guest that was just started still gives nothing; 0: it may give.
+
+        :param seconds: time for which it gives nothing after its first statistics
+        """
+        arrival = self.arrival
+        if arrival is None or arrival.old_at <= now:
+            return 0.0
+        reported = now if self.learned is None else max(self.learned.first_report, arrival.rebooted_at or -math.inf)
+        return max(0.0, min(arrival.old_at, reported + seconds) - now)
+
+    def gave_by(self, made: float) -> bool:
+        """Return whether the guest was shrunk by the statistics of this time: they promise too much by now."""
+        request = self.request
+        if request is None or request.said is None or request.target >= request.began_at:
+            return False
+        return abs(made - request.said) < SAME_STATISTICS_SECONDS
+
+    def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
+        """Return why a request for `target` KiB is not worth a command; empty: it is.
+
+        A guest that is on its way is compared by where it goes. Its maximum is always worth a command, and so is each KiB below its
+        guarantee.
+        """
+        request, size = self.request, memory.size
+        if request is not None and not request.arrived:
+            heading, why = float(request.target), "the guest is on its way there"
+            worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
+        else:
+            heading, why = size or 0.0, "the guest has this size" if target == size else "the change is smaller than the dead band"
+            worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= dead_band)
+        return "" if worth or heading < memory.guarantee <= target else why
+
+    def why_unsettled(self, size: float | None, maximum: float | None, now: float) -> str:
+        """Return why the size before mom is still unknown; empty: it is known.
+
+        A mom that was stopped restores sizes, and large balloons take seconds to deflate. A size on the way would be restored at the end.
+        """
+        if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
+            return ""
+        rests = SETTLES_SECONDS - self.sizes.rested_for(now)
+        return f"its balloon may be moving still: what the guest had before mom is known in {rests:.1f} s" if rests > 0 else ""
+
+    def most_since(self, moment: float, now: float) -> float | None:
+        """Return the most that the guest may have had since that moment. A guest that grows may arrive before that is seen."""
+        request, largest = self.request, self.sizes.largest_since(moment)
+        if request is None or request.arrived or largest is None or now - request.asked > ASKED_AGAIN_SECONDS:
+            return largest
+        return max(largest, float(request.target))
+
+    # --- events ------------------------------------------------------------------------------------------------------------------
+
+    def after_request(self, request: SizeRequest) -> Remembered:
+        """Return the record after a request. One in doubt replaces no request for less, which goes on if the command took no effect."""
+        keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
+        return self._replace(resized=True, request=self.request if keeps else request)
+
+    def without_request(self) -> Remembered:
+        """Return the record of a guest that is gone, or whose size is no longer mom's."""
+        return self._replace(request=None, resized=False)
+
+    def without_start(self) -> Remembered:
+        """Return the record of a guest that has taken a reservation, and takes no other."""
+        return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
+
+    def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:
+        """Return the record after a sweep has ended."""
+        request = self.request
+        if request is not None and request.sweeps and request.target == outcome.plan.bottom:
+            has_headroom = outcome.is_back and outcome.end is not SweepEnd.GONE
+            request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended) if has_headroom else None
+        explained = None if self.learned is None else self.learned.after_sweep(outcome)
+        sweeps = self.sweeps.after(outcome, now, explained=explained is not None)
+        return self._replace(request=request, learned=explained or self.learned, sweeps=sweeps)
+
+
+def remember(before: Remembered, seen: Sight, now: float, dead_band: float, start_rest: float) -> Remembered:
+    """Return a guest's record after one more cycle, without what it has learned.
+
+    :param dead_band: KiB; a guest that is so near to its target has arrived
+    :param start_rest: seconds for which a guest that was just started gives nothing
+    """
+    size, maximum, arrival, learned = seen.size, seen.maximum, before.arrival, before.learned
+    if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:
+        learned = learned.after_plug(maximum - before.maximum)
+    if arrival is not None and seen.reboot_age is not None:
+        arrival = arrival.after_reboot(now - seen.reboot_age, now, start_rest)
+    sizes = before.sizes if size is None else before.sizes.after(size, now)
+    request, cooperation = before.request, before.cooperation
+    if request is not None and not request.arrived and size is not None and abs(size - request.target) < dead_band:
+        request = replace(request, arrived=True)
+    if request is not None or cooperation is not COOPERATIVE:
+        cooperation, request = cooperation.after(request, size, now, dead_band, excused=seen.blocked)
+    maximum = before.maximum if maximum is None else maximum
+    unchanged = sizes is before.sizes and maximum == before.maximum and request is before.request and cooperation == before.cooperation
+    if unchanged and arrival is before.arrival and learned is before.learned:
+        return before
+    return before._replace(arrival=arrival, request=request, sizes=sizes, maximum=maximum, cooperation=cooperation, learned=learned)

@@ -30,9 +30,9 @@ from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
-from mom_plugins_balloon.remembered import SizeRequest
 from mom_plugins_balloon.restored_sizes import restored_size
 from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
+from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.sweep.swept_guests import SweptGuests, is_sweep
 

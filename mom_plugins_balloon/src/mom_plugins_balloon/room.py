@@ -12,14 +12,14 @@ from typing import Any, Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot, format_duration, format_kib
 from mom_kvm import Forecasts, HealthLimits, ReservationRefused, Room
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.context import LawContext, context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
-from mom_plugins_balloon.names import AHEAD, OBSTACLE, RISE, START_REST, STOPPED_BELOW
+from mom_plugins_balloon.names import AHEAD, CONTROL, OBSTACLE, RISE, START_REST, STOPPED_BELOW
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import host_memory

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from mom_core import PluginContext, StateError, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.sizes import SizeRequest
 
 _Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 TWO_SIZES: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mom_core import Decision, Guest, Outcome, Report, Status, Value, as_number
-from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.harm import KILLED, UNHEALTHY
-from mom_plugins_balloon.names import OBSTACLE
-from mom_plugins_balloon.remembered import SAME_SIZE_KIB
+from mom_plugins_balloon.names import CONTROL, OBSTACLE
+from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 SIZE = "balloon_cur"
 

@@ -15,9 +15,9 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, LedgerEntry, PluginContext, StateError, Value, as_number
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests
-from mom_plugins_balloon.names import STARTED
-from mom_plugins_balloon.remembered import SAME_SIZE_KIB, BalloonSettling
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.names import CONTROL, STARTED
+from mom_plugins_balloon.sizes import SAME_SIZE_KIB, BalloonSettling
 
 GONE_KEPT: Final = 1000
 """Guests that are kept though they are not listed, the last so many: a hypervisor that does not answer may come back."""
@@ -83,8 +83,12 @@ class StartedSizes:
         for guest, record, size, maximum, age in unsettled:
             of_ledger = before.get((guest.id, guest.incarnation))
             if (started := self.of(guest)) is None:
-                made = _at_rest(guest, record, snapshot.monotonic, (size, maximum, age)) if of_ledger is None else None
-                if of_ledger is not None:
+                if of_ledger is None:
+                    settling = (record.settling or BalloonSettling(snapshot.monotonic)).after(snapshot.monotonic, size, maximum, age)
+                    records.put(guest.id, record._replace(settling=settling))
+                    rests = size is not None and size >= 1 and settling.is_over(snapshot.monotonic)
+                    made = StartedSize(guest.incarnation, int(size or 0), int(maximum or 0)) if rests else None
+                else:
                     # mom has resized it before it came to rest: memory may have been plugged in since.
                     first_maximum = maximum if record.settling is None else record.settling.maximum or maximum
                     made = StartedSize(guest.incarnation, int(of_ledger), int(first_maximum or 0))
@@ -175,14 +179,3 @@ class StartedSizes:
     @cached_property
     def _notes(self) -> dict[str, StartedSize]:
         return {identity: StartedSize(*note) for identity, note in (self._file.read() or {}).items()}
-
-
-def _at_rest(
-    guest: Guest, record: BalloonedGuest, now: float, figures: tuple[float | None, float | None, float | None]
-) -> StartedSize | None:
-    """Return the size of a guest whose balloon has come to rest after its start; None before that."""
-    size, maximum, age = figures
-    settling = record.settling = (record.settling or BalloonSettling(now)).after(now, size, maximum, age)
-    if size is None or size < 1 or not settling.is_over(now):
-        return None
-    return StartedSize(guest.incarnation, int(size), int(maximum or 0))

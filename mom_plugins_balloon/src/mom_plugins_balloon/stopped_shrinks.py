@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 
 from mom_core import Guest, format_kib
-from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import GateResult, ShrinkLimits, never_shrunk
+from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 _REBOOTED = "it has rebooted: until its programs have begun, it has what it had before mom"

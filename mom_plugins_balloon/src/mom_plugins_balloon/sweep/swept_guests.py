@@ -11,12 +11,12 @@ from typing import Final, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_kvm import pid_of, stale_seconds
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
+from mom_plugins_balloon.names import CONTROL, GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.remembered import SizeRequest
+from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
 from mom_plugins_balloon.sweep.history import REST_SECONDS
 from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS
@@ -83,7 +83,7 @@ class SweptGuests:
         self._lately: deque[SweepOutcome] = deque()
 
     def begin(
-        self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, memory: GuestMemory, target: int, leaving: LeavingSweep | None
+        self, hypervisor: BalloonControl, guest: Guest, past: Remembered, memory: GuestMemory, target: int, leaving: LeavingSweep | None
     ) -> SweepOutcome | None:
         """Sweep a guest of the last snapshot. Raises `HypervisorError`.
 
@@ -105,7 +105,8 @@ class SweptGuests:
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = pid_of(guest)
         if pid is None:
-            past.sweeps = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.UNSEEN])
+            rests = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.UNSEEN])
+            self._records.put(guest.id, past._replace(sweeps=rests))
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
         plan = replace(self._plan(guest, memory, target, leaving), measured=now - age, cost=past.sweeps.cost)
         read, on_end = QemuProcess(pid, self._context.root / "proc").read, None if leaving is None else leaving.on_end
@@ -142,13 +143,7 @@ class SweptGuests:
         past = self._records.of(outcome.guest.id)
         if past is None or past.incarnation != outcome.incarnation:
             return
-        request = past.request
-        if request is not None and request.sweeps and request.target == outcome.plan.bottom:
-            has_headroom = outcome.is_back and outcome.end is not SweepEnd.GONE
-            past.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended) if has_headroom else None
-        learned = None if past.learned is None else past.learned.after_sweep(outcome)
-        past.learned = learned or past.learned
-        past.sweeps = past.sweeps.after(outcome, self._context.monotonic(), explained=learned is not None)
+        self._records.put(outcome.guest.id, past.after_sweep(outcome, self._context.monotonic()))
 
     def _recent(self) -> Iterable[SweepOutcome]:
         now, lately = self._context.monotonic(), self._lately
@@ -161,7 +156,7 @@ class SweptGuests:
         """Seconds until a guest that grows during its sweep has its headroom back, by the slowest recent sweep."""
         return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
 
-    def columns(self, guests: Sequence[Guest], records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
+    def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
         """Return the fields of guests about their sweeps; none that is unknown for all."""
         histories = [record.sweeps for record in records]
         last = [history.shown(now) for history in histories]
