@@ -610,7 +610,7 @@ def test_a_ledger_that_was_damaged_is_an_alert_that_says_where_it_is_now(tmp_pat
     assert verdict is not None
     (condition,) = (one for one in verdict.conditions if one.name == "ledger")
     assert str(tmp_path / "state/ledger.json.damaged-1") in condition.message
-    assert "look into the damaged file" in condition.cure
+    assert "in the damaged file" in condition.cure
 
 
 def test_decisions_on_unknown_guests_and_controls_are_dropped(cycle: OneCycle, machine: Machine) -> None:

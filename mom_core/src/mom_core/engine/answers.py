@@ -1,4 +1,4 @@
-"""Contain invalid answers of plugins: each becomes a problem of its plugin."""
+"""Validation of plugins' answers: each fault becomes a problem of its plugin."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
     Revision: {"before": (Decision,), "after": (Decision, NoneType), "reason": (str,)},
     Guest: {"id": (str,), "name": (str,), "incarnation": (str,), "fields": (Mapping,), "properties": (Mapping,), "blocked": (Mapping,)},
 }
-"""The types of the parts of answers."""
+"""Types of the attributes of answers."""
 
 
 @contextmanager
 def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
-    """Turn whatever goes wrong while an answer is read into a problem of its plugin.
+    """Turn any exception while an answer is read into a problem of its plugin.
 
-    :param what: the hook that gave the answer
+    :param what: hook that returned the answer
     """
     try:
         yield
@@ -37,13 +37,13 @@ def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]
 def invalid(plugin: str, what: str, why: str) -> Problem:
     """Return the problem of a plugin whose answer is invalid.
 
-    :param what: the hook that gave the answer
+    :param what: hook that returned the answer
     """
     return Problem(Source(plugin), f"{what}: its answer is invalid: {why}")
 
 
 def wrong_part(item: object) -> str:
-    """Name the first part of an answer that is not of its type; return an empty text if there is none."""
+    """Describe the first attribute of an answer with a wrong type; return an empty text if there is none."""
     try:
         return _wrong_part(item)
     except Exception as error:  # noqa: BLE001  # as above: to look at a part may run the plugin's code

@@ -1,4 +1,4 @@
-"""Reads the world into a snapshot: asks the hypervisor and all collectors, drops what is not of the declared type, and joins the rest."""
+"""Collect a snapshot: ask the hypervisor and all collectors, drop values of the wrong type, and join the rest."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
 
 LISTING = "guests"
-"""The name under which listing the guests is counted and timed."""
+"""Name of the list of guests in counts and timings."""
 
 GUESTS_UNKNOWN = "the guests are unknown"
-"""How the problem begins that says so."""
+"""Start of the message that the hypervisor did not list its guests."""
 
 SEE_DOCTOR: Final = "`mom doctor` says more"
-"""What a cure ends with where the doctor looks further. The doctor itself leaves it out."""
+"""End of a cure that the doctor can detail. `mom doctor` itself omits it."""
 
 _IN_ORDER = attrgetter("name", "id")
 
@@ -35,11 +35,11 @@ _HALF = re.compile("[\ud800-\udfff]")
 Fields = dict[str, Value]
 _Units: TypeAlias = "Mapping[str, Unit]"
 _Told: TypeAlias = "tuple[Plugin, _Units, Columns]"
-"""What a plugin tells of guests, and the units of the fields that it declared."""
+"""Plugin, units of its declared fields, and its values for guests."""
 
 
 class KeptFields(Fields):
-    """Fields that cannot be changed: all plugins see the same. A dict all the same, as programs write it as JSON; a copy is a plain one."""
+    """Read-only dict of fields, shared by all plugins. A dict can be written as JSON; its copy is mutable."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a snapshot cannot be changed; mom_derive adds fields to it")
@@ -47,14 +47,14 @@ class KeptFields(Fields):
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type[Fields], tuple[Fields]]:
-        """As what it is copied."""
+        """Return a plain dict for copies."""
         return dict, (dict(self),)
 
 
 class Collector:
-    """Collects with one set of plugins. What can be prepared once is prepared in the constructor.
+    """Collector with one set of plugins.
 
-    :param interval: seconds between two cycles: a property of the host
+    :param interval: seconds between two cycles, a property of the host
     """
 
     def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
@@ -68,7 +68,7 @@ class Collector:
         self._units = {(plugin.name, scope): plugin.units(scope) for plugin in plugins.plugins for scope in Scope}
 
     def snapshot(self, number: int, time: float, monotonic: float) -> tuple[Snapshot, list[Problem]]:
-        """Everything that is known now, and what could not be read."""
+        """Collect a snapshot; return it with the problems on the way."""
         problems: list[Problem] = []
         listed = self._list_guests(problems)
         self._on_progress()
@@ -76,35 +76,35 @@ class Collector:
         self._on_progress()
         if listed is not self._listed:
             self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
-        told = self._told_of_guests(listed, problems) if listed else []
+        columns = self._told_of_guests(listed, problems) if listed else []
         self._on_progress()
-        guests = GuestTable(listed, self._places, _joined(told, problems))
+        guests = GuestTable(listed, self._places, _joined(columns, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
-        """The snapshot with what follows from it, as plugins see it."""
+        """Return the snapshot with the fields that plugins derive from it."""
         hook = "mom_derive"
         if not self._plugins.having(hook):
             return snapshot
         fields: Fields = {}
-        told, listed = list[_Told](), snapshot.listed
+        columns, listed = list[_Told](), snapshot.listed
         for plugin, value in self._ask(hook, problems, snapshot=snapshot, history=history):
             if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
             with contained(plugin.name, hook, problems):
                 _join(fields, _accepted(value.host, self._units_of(plugin, Scope.HOST), plugin, problems))
-                told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
+                columns += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
         host = replace(snapshot.host, fields=KeptFields({**snapshot.host.fields, **fields}))
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
-        guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
+        guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(columns, problems)))
         return replace(snapshot, host=host, guests=guests)
 
     def _units_of(self, plugin: Plugin, scope: Scope) -> _Units:
         return self._units.get((plugin.name, scope), {})
 
     def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
-        """One hook of all plugins at once: who answered what, in their order; failures become problems."""
+        """Call a hook of all plugins; return the answers in their order. Failures become problems."""
         return ask([(plugin, plugin.work(hook, **arguments)) for plugin in self._plugins.having(hook)], hook, problems)
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
@@ -113,7 +113,7 @@ class Collector:
             return []
         source = Source(owner.name)
         worker = owner.worker
-        # Always tried: without guests nothing works, and a hypervisor that is away has a back-off of its own.
+        # Always try: nothing works without guests, and the hypervisor has its own back-off.
         call = worker.begin(LISTING, lambda: materialize(self._plugins.hypervisor.guests()), always=True)
         if call is None:
             problems.append(_unlisted(source, worker.why_not(LISTING)))
@@ -122,8 +122,8 @@ class Collector:
         if answer.error is not None:
             worker.log_failure(LISTING, answer.error)
             error = answer.error
-            said, cure = (error.message, error.hint) if isinstance(error, HypervisorError) else (describe(error), "")
-            problems.append(_unlisted(source, printable(said, 300), printable(cure, 300)))
+            message, cure = (error.message, error.hint) if isinstance(error, HypervisorError) else (describe(error), "")
+            problems.append(_unlisted(source, printable(message, 300), printable(cure, 300)))
             return []
         try:
             return self._listed_guests([*answer.value] if isinstance(answer.value, Iterable) else [answer.value], source, problems)
@@ -131,13 +131,13 @@ class Collector:
             problems.append(_unlisted(source, f"its answer is invalid: {describe(error)}"))
             return []
 
-    def _listed_guests(self, given: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
-        """The guests of an answer, in order; what is wrong with the others becomes problems."""
-        if given == self._as_listed:  # the same guests as in the last cycle, with which nothing was wrong
+    def _listed_guests(self, answer: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
+        """Return the valid guests of an answer, in order; faults become problems."""
+        if answer == self._as_listed:  # unchanged since the last cycle, and valid
             return self._in_order
         guests: dict[str, Guest] = {}
         wrong: list[Problem] = []
-        for guest in given:
+        for guest in answer:
             if not isinstance(guest, Guest):
                 wrong.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
             elif why := wrong_part(guest):
@@ -151,7 +151,7 @@ class Collector:
         problems.extend(wrong)
         in_order = sorted(guests.values(), key=_IN_ORDER)
         if not wrong:
-            self._as_listed, self._in_order = given, in_order
+            self._as_listed, self._in_order = answer, in_order
         return in_order
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
@@ -166,33 +166,32 @@ class Collector:
         return joined
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
-        """Each plugin's fields of guests, as they came."""
-        told: list[_Told] = []
+        columns: list[_Told] = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         hook = "mom_collect_guests"
         for plugin, value in self._ask(hook, problems, **arguments):
             with contained(plugin.name, hook, problems):
-                told += self._told(plugin, hook, value, guests, self._places.keys(), problems)
-        return told
+                columns += self._told(plugin, hook, value, guests, self._places.keys(), problems)
+        return columns
 
     def _told(
-        self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
+        self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known_ids: AbstractSet[str], problems: list[Problem]
     ) -> Iterator[_Told]:
-        """A plugin's fields of these guests, by field; nothing if its answer is rubbish."""
+        """Yield a plugin's fields of these guests; nothing for an invalid answer."""
         units = self._units_of(plugin, Scope.GUEST)
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
                 yield plugin, units, value
             else:
-                what = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
-                problems.append(Problem(Source(plugin.name), what))
+                message = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
+                problems.append(Problem(Source(plugin.name), message))
             return
         if not isinstance(value, Mapping):
             problems.append(_rubbish(plugin, hook, value, "a mapping"))
             return
-        for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
-            what = f"{hook} names an unknown guest {printable(str(stranger))}"
-            problems.append(Problem(Source(plugin.name), what))
+        for stranger in () if value.keys() <= known_ids else [identity for identity in value if identity not in known_ids]:
+            message = f"{hook} names an unknown guest {printable(str(stranger))}"
+            problems.append(Problem(Source(plugin.name), message))
         rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
         wrong = (fields for fields in rows if not isinstance(fields, Mapping))
         problems.extend(_rubbish(plugin, hook, fields, "a mapping for each guest") for fields in wrong)
@@ -200,7 +199,7 @@ class Collector:
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
-    """Call one hook of several plugins, each with work of its own, at once: who answered what, in their order; failures become problems."""
+    """Call one hook of several plugins in parallel; return the answers in their order. Failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:
@@ -218,37 +217,37 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
 
 
 def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
-    """The problem that the hypervisor does not list its guests, with its own cure where it knows one."""
+    """Return the problem that the hypervisor did not list its guests, with its own cure if it has one."""
     return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'see that the hypervisor runs'}; {SEE_DOCTOR}")
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """The problem with a plugin whose hook cannot be called now: one for a plugin that hangs, and not one for each of its hooks."""
-    what = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
-    return Problem(Source(plugin.name), f"{what}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
+    """Return the problem that a hook cannot be called now. A hung plugin gets one problem for all of its hooks."""
+    message = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
+    return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:
-    """An error for an operator: our own by its message and advice, a plugin's by its type too."""
+    """Describe an error for an operator: mom's own by message and advice, others with type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
 
 
 def _settled(reason: str) -> str:
-    """A reason without the seconds that change from cycle to cycle, so that it counts as the same problem."""
+    """Remove changing seconds from a reason, so that it stays the same problem."""
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
 _NO_VALUE = frozenset({type(None)})
 
 _NO_FIELDS: Final[Mapping[str, Value]] = {}
-"""Of a guest that a plugin does not speak of."""
+"""Fields of a guest that a plugin did not mention."""
 
 
-def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
-    """All that is known of guests: each field by the plugin that comes first in the YAML order and knows it of that guest."""
+def _joined(answers: Sequence[_Told], problems: list[Problem]) -> Columns:
+    """Join the fields of guests: for each guest and field, the first plugin with a value wins."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
-    for plugin, units, columns in told:
+    for plugin, units, columns in answers:
         for name in columns:
             with contained(plugin.name, "its fields of guests", problems):
                 accepted = _accepted_column(name, columns, units.get(name), plugin, problems)
@@ -263,7 +262,7 @@ def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
 
 
 def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
-    """A field of all guests, with None for what is not of its declared type."""
+    """Return a field of all guests, None where the value is not of the declared type."""
     values, unknown = columns[name], columns.unknown(name)
     if unit is not None and unit.is_number and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
@@ -276,7 +275,7 @@ def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plu
 
 
 def _accepted(fields: Mapping[str, object], units: _Units, plugin: Plugin, problems: list[Problem]) -> Fields:
-    """The fields of the host that are of their declared types."""
+    """Return the host's fields that have their declared types."""
     return {name: value for name, value in fields.items() if _fits(value, name, units.get(name), plugin, Scope.HOST, problems)}
 
 
@@ -284,7 +283,7 @@ _PLAIN_OR_NONE = frozenset({int, float}) | _NO_VALUE
 
 
 def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
-    """True if a value is of its field's declared type; a problem if not."""
+    """Return whether a value has its field's declared type; note a problem if not."""
     if unit is None:
         problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
         return False
@@ -297,19 +296,19 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
     else:
         fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
     if not fits:
-        wanted = number_wanted(value) if unit.is_number else f"a {unit}"
-        message = f"its {scope} field {name} should be {wanted} and is {type(value).__name__} {shown(value)}"
+        expected = number_wanted(value) if unit.is_number else f"a {unit}"
+        message = f"its {scope} field {name} should be {expected} and is {type(value).__name__} {shown(value)}"
         problems.append(Problem(Source(plugin.name), message))
     return fits
 
 
 def _is_whole(text: str) -> bool:
-    """True if a text holds no half of a character (a lone surrogate), which JSON can bring, and which no file or log takes."""
+    """Return whether a text has no lone surrogate. JSON may contain some; no file or log can."""
     return text.isascii() or _HALF.search(text) is None
 
 
 def _join(joined: Fields, more: Fields) -> None:
-    """Add what is not known yet: the plugin that comes first in the YAML order wins."""
+    """Add unknown fields: the first plugin in the YAML order wins."""
     joined.update({name: value for name, value in more.items() if joined.get(name) is None})
 
 

@@ -1,4 +1,4 @@
-"""One cycle: collect, evaluate, review, control. What a plugin does wrong on the way is contained and becomes part of the report."""
+"""One cycle: collect, evaluate, review, control. Faults of plugins are contained and become part of the report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mom_core.engine import control
 from mom_core.engine.answers import contained, invalid, wrong_part
@@ -16,17 +17,40 @@ from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
 from mom_core.engine.verdict import CORE, HeldConditions, accepted, own_conditions
 from mom_core.ledger import Ledger
-from mom_core.model import Condition, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source
+from mom_core.model import (
+    Condition,
+    Decision,
+    Outcome,
+    PluginReport,
+    Problem,
+    Report,
+    Revision,
+    Severity,
+    ShadowDecisions,
+    Snapshot,
+    Source,
+    Verdict,
+)
 from mom_core.plugins.registry import PluginSet
+
+
+class _Plan(NamedTuple):
+    """Decisions of a cycle: as proposed, on trial, and after review, with revisions and the plugins' conditions."""
+
+    proposed: Sequence[Decision]
+    trials: Sequence[ShadowDecisions]
+    decisions: list[Decision]
+    revisions: list[Revision]
+    conditions: dict[str, Sequence[Condition] | None]
 
 
 @dataclass(slots=True)
 class CycleSteps:
-    """The way of the data, with one set of plugins. Run from one thread only.
+    """Steps of a cycle with one set of plugins. Run from one thread only.
 
-    :param history: the older snapshots, oldest first; filled by this
-    :param conditions: what plugins say is wrong, held from cycle to cycle
-    :param on_report: called before the plugins have the report
+    :param history: older snapshots, oldest first; each cycle appends its own
+    :param conditions: conditions of all plugins, kept between cycles
+    :param on_report: called before the plugins get the report
     :param on_progress: called after each call of plugins
     """
 
@@ -44,52 +68,31 @@ class CycleSteps:
     claims: Claims = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is claimed yet."""
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
-    def run(self, number: int, tick: Tick, skipped: int, known: Snapshot | None = None) -> Report:
-        """Do one cycle and give its report; the plugins' `mom_report` have it too by then.
+    def run(self, number: int, tick: Tick, skipped: int, recorded: Snapshot | None = None) -> Report:
+        """Run one cycle and return its report, after the plugins' `mom_report`.
 
-        :param known: the snapshot, where none is to be taken
+        :param recorded: snapshot to use; None: collect
         """
         began = self.clock.monotonic()
-        snapshot, problems = (known, []) if known is not None else self.collector.snapshot(number, self.clock.wall(), began)
+        collected = (recorded, []) if recorded is not None else self.collector.snapshot(number, self.clock.wall(), began)
+        snapshot, problems = collected
         if not self.stopping.is_set():
             snapshot = self.collector.derived(snapshot, tuple(self.history), problems)
             self.on_progress()
         self._end_entries_of_the_gone(snapshot, problems)
-        decisions: list[Decision] = []
-        revisions: list[Revision] = []
-        outcomes: list[Outcome] = []
-        wanted: Sequence[Decision] = ()
-        considered: list[ShadowDecisions] = []
-        conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
-        if not self.stopping.is_set():
-            proposals = self._proposals(snapshot, problems, considered)
-            conditions.update(self._conditions(snapshot, problems))
-            wanted = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
-            decisions, revisions = self._reviewed(snapshot, proposals, problems)
-        if self.stopping.is_set():
-            pass
-        elif self.enforce:
-            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping, self.on_progress)
-            problems.extend(more)
-            self.on_progress()
-        else:
-            outcomes = control.observe(snapshot, decisions, self.plugins)
-        of_ledger = self._ledger_conditions()
-        problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in of_ledger)
-        problems.extend(self._troubles_with_state())
-        plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
-        conditions[CORE] = own_conditions(plugins, self._guests_unknown(problems), of_ledger)
+        plan = self._decide(snapshot, problems)
+        outcomes = self._apply(snapshot, plan.decisions, problems)
+        plugins, verdict = self._verdict(plan.conditions, problems)
         self.history.append(snapshot)
         report = Report(
             number=number,
             time=snapshot.time,
             mode="enforce" if self.enforce else "observe",
             snapshot=snapshot,
-            decisions=tuple(wanted),
-            revisions=tuple(revisions),
+            decisions=plan.proposed,
+            revisions=tuple(plan.revisions),
             outcomes=tuple(outcomes),
             problems=tuple(few_of_each(problems)),
             plugins=plugins,
@@ -97,13 +100,46 @@ class CycleSteps:
             lag=tick.lag,
             skipped=skipped,
             woken_by=tick.woken_by,
-            considered=tuple(decision for trial in considered for decision in trial.decisions) if considered else None,
-            verdict=self.conditions.take(conditions, self.clock.monotonic(), self.clock.wall()),
+            considered=tuple(decision for trial in plan.trials for decision in trial.decisions) if plan.trials else None,
+            verdict=verdict,
         )
         self.on_report(report)
-        # What goes wrong now is in the next report, by its plugin's state.
-        ask([(one, one.work("mom_report", report=report)) for one in self.plugins.having("mom_report")], "mom_report", [])
+        # The next report shows failures of this hook as the plugin's state.
+        ask([(plugin, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")], "mom_report", [])
         return report
+
+    def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> _Plan:
+        """Ask for decisions and conditions, and review the decisions; nothing after a stop."""
+        conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
+        if self.stopping.is_set():
+            return _Plan((), [], [], [], conditions)
+        trials: list[ShadowDecisions] = []
+        proposals = self._proposals(snapshot, problems, trials)
+        conditions.update(self._conditions(snapshot, problems))
+        proposed = tuple(item for proposal in proposals for item in proposal.items if isinstance(item, Decision))
+        decisions, revisions = self._reviewed(snapshot, proposals, problems)
+        return _Plan(proposed, trials, decisions, revisions, conditions)
+
+    def _apply(self, snapshot: Snapshot, decisions: Sequence[Decision], problems: list[Problem]) -> list[Outcome]:
+        if self.stopping.is_set():
+            return []
+        if not self.enforce:
+            return control.observe(snapshot, decisions, self.plugins)
+        outcomes, failures = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping, self.on_progress)
+        problems.extend(failures)
+        self.on_progress()
+        return outcomes
+
+    def _verdict(
+        self, conditions: dict[str, Sequence[Condition] | None], problems: list[Problem]
+    ) -> tuple[tuple[PluginReport, ...], Verdict]:
+        """Return the plugins' health and the verdict; add faults of the ledger and of state files to the problems."""
+        of_ledger = self._ledger_conditions()
+        problems.extend(Problem(Source(CORE), condition.message, hint=condition.cure) for condition in of_ledger)
+        problems.extend(self._troubles_with_state())
+        plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
+        conditions[CORE] = own_conditions(plugins, self._guests_unknown(problems), of_ledger)
+        return plugins, self.conditions.take(conditions, self.clock.monotonic(), self.clock.wall())
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:
         owner = self.plugins.hypervisor_owner
@@ -111,7 +147,7 @@ class CycleSteps:
             self.missing = forget_gone(self.ledger, snapshot, self.missing)
 
     def _guests_unknown(self, problems: Sequence[Problem]) -> Problem | None:
-        """The problem that the hypervisor did not list its guests; None when it did, or there is none."""
+        """Return the problem that the hypervisor did not list its guests, if there is one."""
         owner = self.plugins.hypervisor_owner
         name = None if owner is None else owner.name
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
@@ -126,14 +162,14 @@ class CycleSteps:
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
                 considered.extend(item.signed(plugin) for item in items if isinstance(item, ShadowDecisions))
                 reported = few([item for item in items if isinstance(item, Problem)], plugin)
-                others = [item for item in items if not isinstance(item, ShadowDecisions | Problem)]
-                signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in others]
+                proposed = [item for item in items if not isinstance(item, ShadowDecisions | Problem)]
+                signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in proposed]
                 proposals.append(Proposal(plugin, [*reported, *signed], acts=hook == "mom_act"))
         rank = {plugin.name: rank for rank, plugin in enumerate(self.plugins.plugins)}
         return sorted(proposals, key=lambda proposal: rank[proposal.plugin])
 
     def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
-        """Ask all plugins for problems, and return the conditions among them by plugin, of those that answer."""
+        """Ask all plugins for problems; return the conditions by plugin, for plugins that answer."""
         hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
         for plugin, items in self._lists(hook, problems, snapshot=snapshot):
             problems.extend(few([item for item in items if isinstance(item, Problem)], plugin))
@@ -145,8 +181,9 @@ class CycleSteps:
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
-        """Call a hook that returns a list, for all plugins at once, and yield the sound items of each answer by the plugin's name."""
-        for plugin, answer in ask([(one, one.work(hook, **arguments)) for one in self.plugins.having(hook)], hook, problems):
+        """Call a hook that returns a list, for all plugins at once; yield each plugin's name and valid items."""
+        works = [(plugin, plugin.work(hook, **arguments)) for plugin in self.plugins.having(hook)]
+        for plugin, answer in ask(works, hook, problems):
             if answer is None:
                 yield plugin.name, []
             elif isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
@@ -160,7 +197,7 @@ class CycleSteps:
     def _reviewed(
         self, snapshot: Snapshot, proposals: Sequence[Proposal], problems: list[Problem]
     ) -> tuple[list[Decision], list[Revision]]:
-        """Return the decisions that the core's and all plugins' reviews leave, and their changes."""
+        """Return the decisions left by the reviews of core and plugins, and the revisions."""
         plugins = self.plugins
         decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
@@ -169,11 +206,11 @@ class CycleSteps:
             reviewed = None
             for _, answer in ask([(plugin, work)], "mom_review", problems):
                 with contained(plugin.name, "mom_review", problems):
-                    given = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
-                    reviewed = apply_revisions(decisions, given, plugin.name, snapshot, plugins.declarations)
+                    items = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
+                    reviewed = apply_revisions(decisions, items, plugin.name, snapshot, plugins.declarations)
             self.on_progress()
             if reviewed is None:
-                # A reviewer protects guests: without its word on them, the decisions on its own controls are not applied.
+                # A reviewer protects guests. Without its answer, drop the decisions on its own controls.
                 silent = f"the plugin {plugin.name} could not review it"
                 dropped = [decision for decision in decisions if decision.control in plugin.controls]
                 revisions.extend(Revision(decision, None, silent, "core") for decision in dropped)
@@ -185,15 +222,15 @@ class CycleSteps:
         return decisions, revisions
 
     def _ledger_conditions(self) -> list[Condition]:
-        """The troubles with the core's own memory of what it has changed, for as long as they last."""
-        found = (
-            (self.ledger.file.damage, "look into the damaged file for what stood there before, and put it back by hand"),
-            (self.ledger.file.write_error, f"see that its folder can be written and has room; {SEE_DOCTOR}"),
+        """Return the faults of the ledger's file."""
+        faults = (
+            (self.ledger.file.damage, "look up the original values in the damaged file, and restore them by hand"),
+            (self.ledger.file.write_error, f"make its folder writable, and free space on its disk; {SEE_DOCTOR}"),
         )
-        return [Condition("ledger", text, cure=cure) for text, cure in found if text]
+        return [Condition("ledger", text, cure=cure) for text, cure in faults if text]
 
     def _troubles_with_state(self) -> Iterable[Problem]:
-        """The troubles with plugins' files of state, for as long as they last."""
+        """Yield the faults of plugins' state files."""
         for plugin in self.plugins.plugins:
             for file in plugin.context.state_files:
                 if file.damage:

@@ -1,4 +1,4 @@
-"""The engine: owns the plugins, the ledger and the lock, runs cycles, reloads, and puts everything back at the end."""
+"""Engine: owns plugins, ledger and lock, runs cycles, reloads, and restores everything at the end."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebui
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""What `mom_teardown` of all plugins together may take of the time that a stop has."""
+"""Time in s for `mom_teardown` of all plugins together, out of the time for a stop."""
 
 
 LOGGED = 20
-"""Changes that could not be put back are named up to so many; a log is read by a person."""
+"""Maximum number of failed restores named in the log."""
 
 EXIT_SECONDS = 0.3
-"""What is left of the time that a stop has for the process itself to end."""
+"""Time in s, out of the time for a stop, for the process itself to end."""
 
 BROKEN_CYCLES = 3
-"""Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
+"""After so many consecutive cycles that fail by a bug in the core, it restores everything and ends."""
 
 LISTED_SECONDS = 2.0
-"""For so long a hypervisor that was just set up may keep a reload waiting for its list of guests: it may have to connect first."""
+"""Time in s for which a reload waits for the guests of a new hypervisor, which may have to connect first."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
-"""s. How often a mom that only observes tries again to put back what it could not when it was told to, as libvirtd was restarted then."""
+"""Interval in s at which mom in observe mode retries failed restores, for example after libvirtd has restarted."""
 
 
 class Engine:
-    """Manages one host, in this thread (`run`, `cycle`) or in one of its own (`start`, `stop`). It takes no signal handlers.
+    """Manager of one host, in the caller's thread (`run`, `cycle`) or in its own (`start`, `stop`). Installs no signal handlers.
 
     ::
 
         with Engine(load_config({"plugins": {"sim": {}, "policy": {}, "balloon": {}}})) as engine:
             report = engine.cycle()
 
-    :param config: what to do; `load_config` gives it
-    :param clock: where time comes from; a simulation brings its own
+    :param config: configuration, from `load_config`
+    :param clock: source of time; a simulation brings its own
     :param on_report: called after every cycle, in the engine's thread
-    :param serve: whether plugins that listen do; a program that only takes a look beside a running mom says no
-    :param on_progress: called in the engine's thread after each step of a cycle, and every few seconds between cycles; for a watchdog
-    :param declared: fields and controls that are known besides those of plugins, and before them; a replay brings the recorded ones
+    :param serve: whether plugins may listen on sockets; False for a program beside a running mom
+    :param on_progress: called in the engine's thread after each step of a cycle and every few seconds in between, for a watchdog
+    :param declared: additional fields and controls, which win over those of plugins; a replay brings the recorded ones
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Engine:
         self.report: Report | None = None
         self.started_at = 0.0
         self.number = 0
-        """Of the cycle that runs, or ran last; 0 before the first."""
+        """Number of the present or last cycle; 0 before the first."""
         self._clock = clock or Clock()
         self._on_report = on_report
         self._serve = serve
@@ -99,10 +99,10 @@ class Engine:
         self._not_back: set[Key] = set()
         self._put_back_at = 0.0
         self._left_behind: list[Plugin] = []
-        """Plugins that have left with a call that has not come back, and may still change things."""
+        """Removed plugins with an unfinished call, which may still change things."""
         self._thread: threading.Thread | None = None
         self._runs_in: threading.Thread | None = None
-        """The thread that is in `run`, the engine's own or another one."""
+        """Thread that executes `run`."""
         self._failure: BaseException | None = None
         self._pending: Callable[[], Config] | None = None
         self._reload_result: MomError | None = None
@@ -111,7 +111,7 @@ class Engine:
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take the lock, read the ledger, and set all plugins up. Raises `MomError`, and holds nothing then."""
+        """Take the lock, read the ledger, and set up all plugins. Raise `MomError` and hold nothing if that fails."""
         if self._cycle is not None:
             return
         self._lock.take()
@@ -130,9 +130,9 @@ class Engine:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Put back what was changed, tear the plugins down and let go of the lock, within the configured `stop_timeout`.
+        """Restore all changes, tear the plugins down and release the lock, within `stop_timeout`.
 
-        :return: what came of each entry of the ledger; what failed stays in the ledger for `mom restore`
+        :return: an outcome for each entry of the ledger; failed ones stay there for `mom restore`
         """
         if self._cycle is None:
             return []
@@ -168,7 +168,7 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until `stop` is called from another thread or a signal handler; then put everything back."""
+        """Run cycles until `stop` is called from another thread or a signal handler; then restore everything."""
         self.open()
         self._runs_in = threading.current_thread()
         try:
@@ -179,7 +179,7 @@ class Engine:
                     self._one(tick)
                     broken = 0
                 except Exception:
-                    # Plugins are contained further in; this would be a mistake of our own, and a late cycle is better than none.
+                    # Plugins are contained elsewhere: this is a bug in the core. A late cycle is better than none.
                     LOG.exception("cycle %d failed", self.number)
                     broken += 1
                     if broken >= BROKEN_CYCLES:
@@ -189,20 +189,21 @@ class Engine:
             self._runs_in = None
 
     def start(self) -> None:
-        """Open, and run in a thread of the engine's own. Raises what `open` raises."""
+        """Open, and run in the engine's own thread. Raise the errors of `open`."""
         if self._thread is not None:
             raise MomError("this engine is running already", hint="stop it first")
-        self._forget_stop()  # one that came while nothing ran. `open` and `run` keep it: a signal may come before them
+        self._forget_stop()  # from before the start. `open` and `run` keep it: a signal may come before them
         self.open()
         self._thread = threading.Thread(target=self._run_in_thread, name="mom-engine", daemon=True)
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`: plugins are waited for no longer, what was changed is put back. Returns when that is done (`start`) or
-        at once (`run`). Raises what ended the engine's thread, if anything did, and `MomError` where that does not end in time. Safe in a
-        signal handler, and when nothing runs.
+        """End `run` or `start`, and restore all changes. Return afterwards (`start`) or at once (`run`).
 
-        :param put_back: or leave everything as it is, for a successor, which finds it in the ledger
+        Raise the error that ended the engine's thread, if any, and `MomError` if it does not end in time. Safe in signal handlers, and when
+        nothing runs.
+
+        :param put_back: False leaves all changes to a successor, which finds them in the ledger
         """
         self._put_back = put_back
         self._stopping.set()
@@ -227,10 +228,10 @@ class Engine:
     # --- work -----------------------------------------------------------------------------------------------------------------
 
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
-        """Do one cycle now and give its report. Not while `run` or `start` is at work.
+        """Run one cycle now and return its report. Not while `run` or `start` is active.
 
-        :param woken_by: why it starts early, for the report
-        :param snapshot: all that is known in this cycle, such as what was recorded; None: the hypervisor and the plugins are asked
+        :param woken_by: reason of the unscheduled cycle, for the report
+        :param snapshot: snapshot to use, for example a recorded one; None: collect
         """
         if self._cycle is None:
             self._forget_stop()
@@ -238,14 +239,16 @@ class Engine:
         return self._one(Tick(0.0, 0, woken_by), snapshot)
 
     def wake(self, reason: str) -> None:
-        """Ask for a cycle now, from any thread; the rate is limited."""
+        """Request a cycle now, from any thread. The rate is limited."""
         self._schedule.wake(reason)
 
     def reload(self, config: Config, timeout: float | None = None) -> None:
-        """Change to another configuration between two cycles, and read again what plugins keep in files, such as policies.
+        """Change to another configuration between two cycles; plugins read their files again.
 
-        Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While another thread runs
-        cycles, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
+        Raise `MomError` if the configuration or a plugin's file is wrong; then nothing changes. While another thread runs cycles, wait for
+        it.
+
+        :param timeout: seconds to wait, then `MomError`; None: return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -260,58 +263,58 @@ class Engine:
                     raise self._reload_result
 
     def request_reload(self, load: Callable[[], Config]) -> None:
-        """Like `reload`, but only noted, for signal handlers: `load` is called before the next cycle, at once. Errors are logged."""
-        # A new object each time: a signal that comes while this very `load` is carried out asks for another one after it.
+        """Note a reload, in a signal handler. `load` is called before the next cycle; errors are logged."""
+        # A new object each time: a signal during this `load` requests another one.
         self._pending = functools.partial(load)
         self._schedule.wake("reload")
 
     @property
     def is_running(self) -> bool:
-        """True while cycles are run in the engine's own thread: from `start` until `stop`, or until it ended by itself."""
+        """True while the engine's own thread runs cycles."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def hypervisor(self) -> Hypervisor:
-        """The hypervisor in use. Only while the engine is open."""
+        """Hypervisor in use. Only while the engine is open."""
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """The offer of an enabled plugin under this protocol, such as `engine.service(Reservations)`, to be called from any thread.
+        """Return the service of an enabled plugin under this protocol, for example `engine.service(Reservations)`.
 
-        None: none does; of several, the first in the YAML order. Only while the engine is open.
+        Any thread may call the service. None: no plugin offers it; of several, the first in the YAML order. Only while the engine is open.
         """
         return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
     @property
     def plugins(self) -> PluginSet:
-        """The plugins in use. Only while the engine is open."""
+        """Plugins in use. Only while the engine is open."""
         return self._opened().plugins
 
     def state(self) -> EngineState:
-        """The engine's state now, besides the newest report. From any thread."""
+        """Return the engine's present state besides its newest report. Any thread may call it."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
-        known = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)
+        state = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)
         if cycle is None:
-            return known
+            return state
         loaded = {plugin.name: plugin.configured.loaded for plugin in cycle.plugins.plugins}
-        distributions = {name: (one.distribution, one.version) for name, one in loaded.items()}
-        return replace(known, hypervisor=cycle.plugins.hypervisor.uri, distributions=distributions)
+        distributions = {name: (plugin.distribution, plugin.version) for name, plugin in loaded.items()}
+        return replace(state, hypervisor=cycle.plugins.hypervisor.uri, distributions=distributions)
 
     @property
     def longest_step(self) -> float:
-        """Seconds between two calls of `on_progress` at the most, even if plugins hang until their deadlines."""
+        """Maximum time in s between two calls of `on_progress`, even if plugins hang."""
         longest = max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
-        # What an observing mom puts back between two cycles may take as long as at a stop.
+        # In observe mode, a restore between two cycles may take as long as a stop.
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
-        """The problems that stand now, with how often and since when."""
+        """Return the present problems with their count and start."""
         return self._problems.standing()
 
     @property
     def problems_over(self) -> list[Problem]:
-        """The problems that were over with the last cycle."""
+        """Problems that ended with the last cycle."""
         return self._problems.over
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
@@ -392,20 +395,22 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _put_back_what_leaves(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Controls that no plugin applies from now on go back to what they were, and those of guests that another hypervisor than before
-        does not list: they would count as gone. In observe mode, all of them."""
+        """Restore controls that no plugin owns from now on, and those of guests that the new hypervisor does not list.
+
+        In observe mode, restore all.
+        """
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:
-            there = _listed(new, LISTED_SECONDS)
+            listed = _listed(new, LISTED_SECONDS)
             entries = old.ledger.entries.items()
-            leaving |= {key for key, one in entries if one.entity.scope is Scope.GUEST and (key[0], one.incarnation) not in there}
+            leaving |= {key for key, entry in entries if entry.entity.scope is Scope.GUEST and (key[0], entry.incarnation) not in listed}
         self._not_back = set()
         if leaving:
             self._put_back_of(leaving)
 
     def _put_back_of(self, leaving: Set[Key]) -> None:
-        """Put these changes back by the plugins in use, and note those for which that failed."""
+        """Restore these changes, and note failures."""
         cycle = self._opened()
         self._left_behind = [plugin for plugin in self._left_behind if plugin.worker.hung]
         seconds, sleep = self.config.stop_timeout, self._clock.sleep
@@ -426,7 +431,7 @@ class Engine:
 
 
 def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:
-    """The ids and incarnations of the guests that a hypervisor lists; none where it does not answer in so many seconds."""
+    """Return ids and incarnations of the hypervisor's guests; empty without an answer in time."""
     owner, hypervisor = plugins.hypervisor_owner, plugins.hypervisor
     until = time.monotonic() + seconds
     while owner is not None:

@@ -1,6 +1,6 @@
-"""What came of a change, and what becomes of what stands there when it is put back: one table for all controls.
+"""Results of changes and of restores, by one set of rules for all controls.
 
-A controller reads and writes; it is judged here, in the controller's own thread and within its deadline.
+A controller reads and writes; this module judges the result, in the controller's thread and within its deadline.
 """
 
 from __future__ import annotations
@@ -27,29 +27,28 @@ GONE: Final = "the guest is not there any more"
 STARTED_ANEW: Final = "the guest was started anew since"
 
 STILL_STANDS: Final = "still stands"
-"""How the text of a write ends that was taken without a word, and has changed nothing."""
+"""End of the message about a write that was accepted and changed nothing."""
 
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""How long a gradual control is watched whose value the ledger does not explain. A virtio balloon moves 260 MiB in that time."""
+"""Time in s to watch an unexplained value of a gradual control. A virtio balloon moves 260 MiB in it."""
 
 ASKED_AGAIN: Final = 3
-"""How often what is unknown is asked for again before it is given up: a second in all, in which a
-hypervisor under load answers."""
+"""Number of retries for unknown values: a second in all, within which a hypervisor under load answers."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""How often, and how often again, gradual controls are looked at before it is said what they stand at. A clean stop takes 2 s in all."""
+"""Interval in s and number of looks at gradual controls after a restore. A clean stop takes 2 s in all."""
 
 
 class NotListed(GuestGone):
-    """A list of the hypervisor's has no such guest; no plugin has said that it is gone."""
+    """The hypervisor's list lacks this guest; no plugin has said that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """How one plugin's controls are read and written. Its methods call the plugin, and raise what it raises."""
+    """Reads and writes one plugin's controls. Its methods call the plugin, and raise its errors."""
 
     specs: Mapping[str, ControlSpec]
     hooks: Hooks
@@ -57,79 +56,82 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """The present values of these controls, or why one is not known. Raises `TypeError` for an answer that is none."""
-        wanted = tuple(targets)
-        return dict(zip(wanted, self._each(wanted), strict=True))
+        """Return the present values of these controls, or why one is unknown. Raise `TypeError` for an invalid answer."""
+        requested = tuple(targets)
+        return dict(zip(requested, self._each(requested), strict=True))
 
-    def _each(self, wanted: Sequence[Target]) -> Sequence[Found]:
-        """The same in the order of the targets: what is done for each guest that is resized looks none of them up again."""
+    def _each(self, requested: Sequence[Target]) -> Sequence[Found]:
+        """Return the same in the order of the targets, without look-ups, as this runs for each resized guest."""
         try:
-            answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": wanted}) if wanted else {}
+            answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": requested}) if requested else {}
         except HypervisorError as error:
-            return [error] * len(wanted)
+            return [error] * len(requested)
         if not isinstance(answer, Mapping):
             raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
-        found = self._of_their_units(wanted, list(map(answer.get, wanted)))
-        if None not in found or all(
-            target.entity.scope is Scope.HOST for target, value in zip(wanted, found, strict=True) if value is None
+        values = self._of_their_units(requested, list(map(answer.get, requested)))
+        if None not in values or all(
+            target.entity.scope is Scope.HOST for target, value in zip(requested, values, strict=True) if value is None
         ):
-            return found
+            return values
         try:
-            there = {guest.id for guest in self.hypervisor.guests()}
+            listed = {guest.id for guest in self.hypervisor.guests()}
         except HypervisorError:
-            return found
+            return values
 
         def gone(target: Target) -> bool:
-            return target.entity.scope is Scope.GUEST and target.entity.id not in there
+            return target.entity.scope is Scope.GUEST and target.entity.id not in listed
 
-        return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(wanted, found, strict=True)]
+        return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
 
-    def _of_their_units(self, wanted: Sequence[Target], found: list[Found]) -> list[Found]:
-        """What was found, with an error for what the control cannot stand at: that would become what is put back."""
+    def _of_their_units(self, requested: Sequence[Target], read_values: list[Found]) -> list[Found]:
+        """Replace impossible values by errors: mom must not restore them."""
         if all(spec.unit.is_number for spec in self.specs.values()):
-            # Nearly always all are numbers, of thousands of guests: they are looked at together.
-            values = [one.value if type(one) is InTransition else one for one in found]
+            # Fast path for thousands of guests: check all numbers together.
+            values = [value.value if type(value) is InTransition else value for value in read_values]
             types = set(map(type, values))
             if types <= _PLAIN and are_within_bounds([value for value in values if value is not None] if _NONE in types else values):
-                return found
-        return [self._checked(target.control, value) for target, value in zip(wanted, found, strict=True)]
+                return read_values
+        return [self._checked(target.control, value) for target, value in zip(requested, read_values, strict=True)]
 
-    def _checked(self, control: str, found: Found) -> Found:
-        value = known(found)
+    def _checked(self, control: str, read_value: Found) -> Found:
+        value = known(read_value)
         why = "" if value is None else why_impossible(value, self.specs[control])
-        return HypervisorError(f"mom_read: {control} {why}") if why else found
+        return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
-        """Write what was decided, and judge by what stands then.
+        """Write the decisions' values; judge the results by the values read afterwards.
 
-        :param found: what stood there before
+        :param found: values before
         """
-        changes = [Change(target := target_of(one), one.value, known(found.get(target)), source=one.source) for one in decisions]
+        changes = [
+            Change(target := target_of(decision), decision.value, known(found.get(target)), source=decision.source)
+            for decision in decisions
+        ]
         errors, after = self._write(changes)
         specs, outcomes = self.specs, []
         for decision, change, now in zip(decisions, changes, after, strict=True):
-            said = errors.get(change.target) if errors else None
-            status, stands, error = came_of_it(specs[decision.control], change, now, said)
-            outcomes.append(Outcome(decision, change.found, stands, status, error))
+            remark = errors.get(change.target) if errors else None
+            status, value, error = came_of_it(specs[decision.control], change, now, remark)
+            outcomes.append(Outcome(decision, change.found, value, status, error))
         return outcomes
 
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
-        """Let what stood there before mom stand again, where it is still what mom made it; an outcome for each entry."""
+        """Restore the original values, unless another process has changed the control; return an outcome for each entry."""
         outcomes: list[Outcome] = []
-        found = self.read(map(target_of, entries))
-        there, waited = self._still_there(entries, found, outcomes)
-        found |= self._asked_again(there, found, waited=waited)
-        found |= self._watched(there, found)
+        read_values = self.read(map(target_of, entries))
+        present, waited = self._still_there(entries, read_values, outcomes)
+        read_values |= self._asked_again(present, read_values, waited=waited)
+        read_values |= self._watched(present, read_values)
         due: dict[Target, tuple[LedgerEntry, Judgement]] = {}
-        for entry in there:
+        for entry in present:
             target = target_of(entry)
-            judgement = judged(self.specs[entry.control], entry, found[target])
+            judgement = judged(self.specs[entry.control], entry, read_values[target])
             if judgement.status is None:
                 due[target] = entry, judgement
             else:
-                now = known(found[target])
+                now = known(read_values[target])
                 outcomes.append(Outcome(back(entry), now, now, judgement.status, judgement.reason))
-        changes = [Change(target, judgement.value, known(found[target]), back=True) for target, (_, judgement) in due.items()]
+        changes = [Change(target, judgement.value, known(read_values[target]), back=True) for target, (_, judgement) in due.items()]
         errors, each = self._write(changes)
         after = {change.target: now for change, now in zip(changes, each, strict=True)}
         after |= self._arrived([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
@@ -144,23 +146,23 @@ class Controller:
     def _still_there(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """The entries of the host and of guests that are what they were, and whether that has taken a moment. What becomes of the others is
-        added to the outcomes.
+        """Return the entries of the host and of guests that still exist, and whether this took a moment. Add outcomes for the others.
 
-        What a hypervisor does not support may be another one's guest: that this one does not list it says nothing. One list may be short,
-        as when the hypervisor was just restarted: what it says of a guest's end, a second one must say, too.
+        A second list must confirm that a guest is gone: a restarted hypervisor may return an incomplete list. Guests whose control this
+        hypervisor does not support may belong to another one, so its list does not count for them.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
-            return [entry for entry in among if there.get(entry.entity.id) != entry.incarnation]
+            return [entry for entry in among if listed.get(entry.entity.id) != entry.incarnation]
 
-        asked = [one for one in entries if one.entity.scope is Scope.GUEST and not isinstance(found[target_of(one)], NotSupported)]
-        there, lost = self._listed() if asked else ({}, "")
-        ended = doubtful(asked)
+        of_guests = [entry for entry in entries if entry.entity.scope is Scope.GUEST]
+        listable = [entry for entry in of_guests if not isinstance(found[target_of(entry)], NotSupported)]
+        listed, lost = self._listed() if listable else ({}, "")
+        ended = doubtful(listable)
         waited = bool(ended) and not lost
         if waited:
             self.sleep(WATCH_SECONDS)
-            there, lost = self._listed()
+            listed, lost = self._listed()
             ended = doubtful(ended)
         questioned = {target_of(entry) for entry in ended}
         left = []
@@ -171,20 +173,20 @@ class Controller:
             elif lost:
                 outcomes.append(Outcome(back(entry), None, None, Status.FAILED, lost))
             else:
-                why = STARTED_ANEW if entry.entity.id in there else GONE
+                why = STARTED_ANEW if entry.entity.id in listed else GONE
                 outcomes.append(Outcome(back(entry), None, None, Status.GONE, why))
         return left, waited
 
     def _listed(self) -> tuple[Mapping[str, str], str]:
-        """The incarnations of the guests that the hypervisor lists, and why they are unknown."""
+        """Return the incarnations of the listed guests, and why they are unknown."""
         try:
-            there = {guest.id: guest.incarnation for guest in self.hypervisor.guests()}
+            incarnations = {guest.id: guest.incarnation for guest in self.hypervisor.guests()}
         except HypervisorError as error:
             return {}, str(error)
-        return there, ""
+        return incarnations, ""
 
     def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """The values that were unknown, a moment later: a busy hypervisor does not tell everything at once, and there is no next cycle.
+        """Read unknown values again after a moment: a busy hypervisor may not answer at once, and there is no next cycle.
 
         :param waited: whether a moment has passed already
         """
@@ -200,7 +202,7 @@ class Controller:
         return later
 
     def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """The values of gradual controls a moment later, where the ledger does not explain it: one that moves is mom's doing."""
+        """Read unexplained values of gradual controls again after a moment. If one moves towards mom's value, mom caused it."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -218,14 +220,14 @@ class Controller:
         return later
 
     def _arrived(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """The values of gradual controls after they had a little time to follow: for as long as they move, and no longer."""
+        """Read gradual controls until they stop moving or time is up."""
         after = dict(found)
 
         def on_the_way() -> list[Change]:
             moving = []
             for change in changes:
-                spec, now, wanted = self.specs[change.control], known(after[change.target]), change.value
-                if spec.gradual and isinstance(now, int | float) and isinstance(wanted, int | float) and abs(now - wanted) > spec.tolerance:
+                spec, now, goal = self.specs[change.control], known(after[change.target]), change.value
+                if spec.gradual and isinstance(now, int | float) and isinstance(goal, int | float) and abs(now - goal) > spec.tolerance:
                     moving.append(change)
             return moving
 
@@ -242,22 +244,22 @@ class Controller:
         return after
 
     def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
-        """Why changes were not made, or what there is to say of them; and what stands after all of them, in their order."""
+        """Write; return errors and remarks by target, and the values afterwards in the order of the changes."""
         if not changes:
             return {}, ()
-        said: dict[Target, HypervisorError | str] = {}
+        remarks: dict[Target, HypervisorError | str] = {}
         try:
             answer = self.hooks["mom_write"]({"hypervisor": self.hypervisor, "changes": changes})
         except HypervisorError as error:
-            said = {change.target: error for change in changes}
+            remarks = {change.target: error for change in changes}
         else:
             if not isinstance(answer, Mapping | None):
                 raise TypeError(f"mom_write must return a mapping or None, not {type(answer).__name__}")
-            said = {target: text for target, text in (answer or {}).items() if isinstance(text, HypervisorError | str)}
-        if not any(isinstance(text, NoChangeNeeded) for text in said.values()):
-            return said, self._each(tuple(change.target for change in changes))
-        read = self.read(change.target for change in changes if not isinstance(said.get(change.target), NoChangeNeeded))
-        return said, [read.get(change.target, change.found) for change in changes]
+            remarks = {target: text for target, text in (answer or {}).items() if isinstance(text, HypervisorError | str)}
+        if not any(isinstance(text, NoChangeNeeded) for text in remarks.values()):
+            return remarks, self._each(tuple(change.target for change in changes))
+        read = self.read(change.target for change in changes if not isinstance(remarks.get(change.target), NoChangeNeeded))
+        return remarks, [read.get(change.target, change.found) for change in changes]
 
 
 _NONE: Final = type(None)
@@ -265,40 +267,40 @@ _PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
-    """Which control of which entity a decision or an entry is about."""
+    """Return the target of a decision or an entry."""
     return Target(about.entity, about.control)
 
 
 def back(entry: LedgerEntry) -> Decision:
-    """The decision that an outcome of putting back is about."""
+    """Return the decision that restores an entry's original value."""
     return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
 
 
 def known(found: Found) -> Value:
-    """The value that was found; None where it is unknown."""
+    """Return the value read; None if it is unknown."""
     if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
 
 
 def _is_unknown(found: Found) -> bool:
-    """True if there is no answer, and at most a list in which the guest is missing."""
+    """Return whether there is no answer, or only a list without the guest."""
     return found is None or isinstance(found, NotListed)
 
 
 def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
-    """True if a gradual control has moved between two looks."""
-    one, other = known(before), known(now)
-    return not (isinstance(one, int | float) and isinstance(other, int | float)) or abs(one - other) >= spec.gradual
+    """Return whether a gradual control has moved between two looks."""
+    first, second = known(before), known(now)
+    return not (isinstance(first, int | float) and isinstance(second, int | float)) or abs(first - second) >= spec.gradual
 
 
 # --- setting ---------------------------------------------------------------------------------------------------------------------
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """The outcome of a decision for which nothing is written; None when something must be.
+    """Return the outcome of a decision that needs no write; None if it needs one.
 
-    :param entry: what the ledger says of this control of the very same guest
+    :param entry: ledger entry for this control of the same guest
     """
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
@@ -316,14 +318,14 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
 
 
 def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: LedgerEntry | None) -> bool:
-    """True if `found` is what the kernel has made of this very value: another attempt would change nothing."""
+    """Return whether the kernel has rounded this very value to `found`: another write would change nothing."""
     if entry is None or entry.found is None or entry.in_doubt or spec.gradual or entry.applied in entry.attempted:
         return False
     return entry.applied == decision.value and same(spec, entry.found, found)
 
 
 def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
-    """The result of a change: status, what stands now (None: unknown), and what there is to say."""
+    """Return the result of a change: status, value afterwards (None: unknown), message."""
     stands = known(after)
     if isinstance(said, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(said)
@@ -359,7 +361,7 @@ def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> t
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The fate of an entry: a status, or None and the value that is to be written. `reason` is also what is left as it is, and why."""
+    """Fate of an entry: a status, or None and the value to write. `reason` also names items that stay as they are."""
 
     status: Status | None
     reason: str = ""
@@ -367,7 +369,7 @@ class Judgement:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
-    """The fate of an entry where `found` stands now."""
+    """Return the fate of an entry whose control has the value `found` now."""
     if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
         return Judgement(Status.GONE, str(found))  # a host without the control has nothing to be put back
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
@@ -385,7 +387,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
     if spec.key:
         return _judged_by_item(spec, entry, found)
     if entry.before == found if spec.gradual else same(spec, entry.before, found):
-        # What was asked and never answered may yet take effect: then what stands is asked for again, as the last word.
+        # An unanswered command may still take effect: send the present value again, so that it comes last.
         under_way = entry.attempted or (spec.gradual and entry.applied not in {None, entry.before})
         return Judgement(None, value=entry.before) if under_way else Judgement(Status.UNCHANGED)
     if not entry.explains(found, spec.tolerance) and not _late_and_rounded(spec, entry, found):
@@ -395,11 +397,10 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """True if the kernel may have made `found` of a command that was never answered, so that nothing was read back after it.
+    """Return whether the kernel may have made `found` of an unanswered command, by rounding.
 
-    A kernel that rounds keeps multiples of something. All that was ever read there is one, so that it is no more than the greatest common
-    divisor of them, and what it makes of a number is less than that away from it. 0 is a multiple of everything, and tells nothing of that.
-    A switch does not round.
+    A kernel that rounds keeps multiples of a grain. All values read so far are multiples, so the grain is at most their greatest common
+    divisor, and rounding moves a value by less than that. 0 is a multiple of everything and tells nothing. Switches do not round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
@@ -416,33 +417,34 @@ def _shown(spec: ControlSpec, value: Value) -> str:
 
 
 def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judgement:
-    """Each item for itself: another process may have changed one of them since."""
+    """Judge each item separately: another process may have changed one of them."""
     before, now, ours = items(spec, entry.before), items(spec, found), [items(spec, value) for value in entry.ours]
-    under_way = {name for value in entry.attempted for name in items(spec, value)}  # asked, never answered: it may yet take effect
+    under_way = {name for value in entry.attempted for name in items(spec, value)}  # unanswered commands may still take effect
     due: list[str] = []
     foreign: list[str] = []
     for name in dict.fromkeys((*now, *before)):
-        stood, stands = before.get(name, spec.absent), now.get(name, spec.absent)
-        if stood is None or stands is None or (_agree(stood, stands) and name not in under_way):
+        original, current = before.get(name, spec.absent), now.get(name, spec.absent)
+        if original is None or current is None or (_agree(original, current) and name not in under_way):
             continue
-        mine = _agree(stood, stands) or any((value := one.get(name, spec.absent)) is not None and _agree(value, stands) for one in ours)
+        ours_by_item = (values.get(name, spec.absent) for values in ours)
+        mine = _agree(original, current) or any(value is not None and _agree(value, current) for value in ours_by_item)
         (due if mine else foreign).append(name)
     reason = f"another process has changed {', '.join(map(printable, foreign))}" if foreign else ""
     if not due:
         return Judgement(Status.LEFT_ALONE if foreign else Status.UNCHANGED, reason)
-    wanted = {name: {**(before.get(name) or spec.absent or {}), spec.key: name} for name in due}
+    restored = {name: {**(before.get(name) or spec.absent or {}), spec.key: name} for name in due}
     if spec.absent is not None:
-        wanted = {**{name: dict(item) for name, item in now.items()}, **wanted}
-    return Judgement(None, reason, list(wanted.values()))
+        restored = {**{name: dict(item) for name, item in now.items()}, **restored}
+    return Judgement(None, reason, list(restored.values()))
 
 
 def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
-    """As `came_of_it`; what was not put back has failed, whatever the reason, and stays in the ledger."""
+    """Return the result of a restore, as `came_of_it`. Whatever was not restored has failed, and stays in the ledger."""
     stands = known(after)
     if isinstance(said, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(said)
-    stood = not spec.gradual and change.found is not None and same(spec, change.value, change.found)
-    if stood and stands is not None and same(spec, change.value, stands):
+    unchanged = not spec.gradual and change.found is not None and same(spec, change.value, change.found)
+    if unchanged and stands is not None and same(spec, change.value, stands):
         return Status.UNCHANGED, stands, ""
     status, stands, text = came_of_it(spec, change, after, said)
     if status is Status.REFUSED:
@@ -453,35 +455,35 @@ def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: 
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """True if a number has come nearer to what it was to be; anything else counts as nearer."""
-    wanted, found = change.value, change.found
-    if not (isinstance(stands, int | float) and isinstance(wanted, int | float) and isinstance(found, int | float)):
+    """Return whether a number moved towards its target; True for other values."""
+    goal, before = change.value, change.found
+    if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True
-    return stands == wanted or abs(stands - wanted) < abs(found - wanted)
+    return stands == goal or abs(stands - goal) < abs(before - goal)
 
 
 # --- what is the same ------------------------------------------------------------------------------------------------------------
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """True if what stands is what was wanted. A list speaks of its own items; with `absent`, of all."""
+    """Return whether a value is as wanted. A list compares its own items; with `absent`, all items."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
-        return all(item is not None and there is not None and _agree(item, there) for item, there in pairs)
+        return all(item is not None and present_item is not None and _agree(item, present_item) for item, present_item in pairs)
     if isinstance(wanted, int | float) and isinstance(found, int | float):
         return abs(wanted - found) <= spec.tolerance
     return wanted == found
 
 
 def items(spec: ControlSpec, value: Value) -> Items:
-    """The items of a list by their key; what is none is left out."""
+    """Return the valid items of a list by key."""
     listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
     return {str(item[spec.key]): item for item in listed if isinstance(item, Mapping) and spec.key in item}
 
 
 def spoken_of(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """The value that stands, without the items that the wanted one does not speak of: those are not what came of it."""
+    """Return the present value, without items that the wanted value does not name."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)
@@ -489,10 +491,10 @@ def spoken_of(spec: ControlSpec, value: Value, found: Value) -> Value:
 
 
 def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
-    """Two lists as one: where both speak of an item, what the newer says."""
+    """Join two lists; the newer one's items win."""
     return list({**items(spec, older), **items(spec, newer)}.values())
 
 
-def _agree(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
-    """True if two items say the same, as far as both say anything."""
-    return all(other[key] == value for key, value in one.items() if key in other)
+def _agree(first: Mapping[str, Value], second: Mapping[str, Value]) -> bool:
+    """Return whether two items agree on their common keys."""
+    return all(second[key] == value for key, value in first.items() if key in second)

@@ -1,5 +1,4 @@
-"""Says each problem once, however long it lasts: in the log when it begins, in the line of the cycle when it is over, and as a count in
-the status."""
+"""Log of problems: each is logged once when it starts, counted while it lasts, and reported once when it is over."""
 
 from __future__ import annotations
 
@@ -14,36 +13,37 @@ from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Problems that are remembered at the most: a source that finds new words every cycle must not fill the memory."""
+"""Maximum number of remembered problems. A source with new words in every cycle must not fill the memory."""
 
 ROOM_FOR_EACH = 20
-"""Problems of each source that are remembered all the same: a thousand guests that cannot be resized must not hide what others say."""
+"""Problems of each source that are remembered beyond that limit. A thousand failed resizes must not hide other sources."""
 
 LOGGED = 20
-"""Problems that begin in one cycle are logged up to so many, the worst first; a hypervisor that is away is no news about each guest."""
+"""Maximum number of new problems logged per cycle, the worst first."""
 
 MOST_OF_ONE = 100
-"""Problems of one source that a cycle's report holds: an operator reads no more, and one plugin's flood must leave room for what others
-say, also in recordings."""
+"""Maximum number of problems of one source in a report. One plugin's flood must leave room for others, also in recordings."""
 
 LONGEST = 2000
-"""Characters of a problem's message, and of its hint."""
+"""Maximum length of a problem's message and hint, in characters."""
 
 FORGOTTEN_AFTER_CYCLES = 10
-"""A problem that did not come back for so many cycles is over; one that comes and goes within that is not logged each time."""
+"""A problem is over after so many cycles without it. Intermittent problems are not logged again within them."""
 
 
 FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
-"""Numbers (times, sizes, counts) that are no part of a name: `vm-17` and `vm-18` are two guests, `5.1 s` and `6.8 s` one problem."""
+"""Numbers that are not part of a name. `vm-17` and `vm-18` are two guests; `5.1 s` and `6.8 s` are the same problem."""
 
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
 def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """The first of these problems of a plugin or policy, none of them too long, and how many more there were."""
+    """Return the first problems of a source, shortened, and a problem with the number of the others."""
     kept = [
-        one if len(one.message) <= LONGEST >= len(one.hint) else replace(one, message=one.message[:LONGEST], hint=one.hint[:LONGEST])
-        for one in problems[:MOST_OF_ONE]
+        problem
+        if len(problem.message) <= LONGEST >= len(problem.hint)
+        else replace(problem, message=problem.message[:LONGEST], hint=problem.hint[:LONGEST])
+        for problem in problems[:MOST_OF_ONE]
     ]
     if (more := len(problems) - MOST_OF_ONE) > 0:
         kept.append(Problem(Source(source), f"{more} more problems in this cycle are left out"))
@@ -51,41 +51,42 @@ def few(problems: Sequence[Problem], source: str) -> list[Problem]:
 
 
 def few_of_each(problems: Sequence[Problem]) -> Sequence[Problem]:
-    """The same for each source of these problems."""
+    """Apply `few` to each source."""
     if len(problems) <= MOST_OF_ONE:
         return problems
-    of_each: dict[str, list[Problem]] = {}
+    by_source: dict[str, list[Problem]] = {}
     for problem in problems:
-        of_each.setdefault(problem.source.name, []).append(problem)
-    return [one for name, of_one in of_each.items() for one in (few(of_one, name) if len(of_one) > MOST_OF_ONE + 1 else of_one)]
+        by_source.setdefault(problem.source.name, []).append(problem)
+    shortened = (few(group, name) if len(group) > MOST_OF_ONE + 1 else group for name, group in by_source.items())
+    return [problem for group in shortened for problem in group]
 
 
 class ProblemLog:
-    """The problems that stand now."""
+    """Log of present problems."""
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        """Each with the cycle in which it was seen last."""
+        """Problems with the last cycle that had them."""
         self._of_source: Counter[str] = Counter()
-        """How many there are of each source."""
+        """Number of present problems by source."""
         self._begun: list[Problem] = []
         self.over: list[Problem] = []
-        """Those that were over with the last cycle."""
+        """Problems that ended with the last cycle."""
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
-        """Take in one cycle's problems, and the controls that could not be set."""
+        """Add a cycle's problems and failed decisions."""
         alike: Counter[tuple[str, str, str]] = Counter()
-        different = {(str(one.source), "" if one.entity is None else one.entity.id, one.message): one for one in problems}
+        different = {(str(item.source), "" if item.entity is None else item.entity.id, item.message): item for item in problems}
         for (source, about, message), problem in different.items():
             key = (source, about, FREE_NUMBERS.sub("#", message))
-            # Two that differ in a number are one problem that goes on, unless both are said in one cycle.
+            # Messages that differ only in numbers are the same problem, unless both occur in one cycle.
             alike[key] += 1
             self._take((source, about, f"{key[2]} {alike[key]}"), problem, cycle, time)
         for outcome in outcomes:
             if outcome.status in _NOT_SET:
                 decision = outcome.decision
                 problem = Problem(decision.source, f"{decision.control} is not set: {outcome.error or outcome.status}", decision.entity)
-                # Values differ from cycle to cycle, and so do the words about them: it is one problem all the same.
+                # The message varies with the value: leave it out of the key.
                 self._take((decision.control, decision.entity.id, outcome.status), problem, cycle, time)
         ended = [key for key, (_, last) in self._standing.items() if cycle - last >= FORGOTTEN_AFTER_CYCLES]
         self.over = [self._standing.pop(key)[0] for key in ended]
@@ -103,22 +104,22 @@ class ProblemLog:
             LOG.warning("and %d more problems in this cycle; mom status shows them", len(begun) - LOGGED)
 
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
-        there, last = self._standing.get(key, (None, cycle - 1))
-        if there is None:
+        standing, last = self._standing.get(key, (None, cycle - 1))
+        if standing is None:
             if len(self._standing) >= (REMEMBERED if self._of_source[problem.source.name] >= ROOM_FOR_EACH else 2 * REMEMBERED):
                 return
-            there = replace(problem, since=time)
+            standing = replace(problem, since=time)
             self._of_source[problem.source.name] += 1
             self._begun.append(problem)
         if last != cycle:
-            self._standing[key] = replace(there, cycles=there.cycles + 1), cycle
+            self._standing[key] = replace(standing, cycles=standing.cycles + 1), cycle
 
     def standing(self) -> list[Problem]:
-        """The problems that are not over, oldest first."""
+        """Return the present problems, oldest first. Any thread may call it."""
         return [problem for problem, _ in list(self._standing.values())]  # any thread may ask
 
 
 def described(problem: Problem) -> str:
-    """A problem on one line."""
+    """Return a problem on one line."""
     who = f" {problem.entity}:" if problem.entity is not None else ""
     return f"{problem.source}:{who} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")

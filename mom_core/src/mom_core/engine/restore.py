@@ -1,4 +1,4 @@
-"""Puts back what stands in the ledger, through the plugins that know how, and says what came of each entry."""
+"""Restore the original values in the ledger through the plugins that own the controls."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mom_core.plugins.registry import Plugin, PluginSet
 LOG = logging.getLogger("mom.restore")
 
 ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
-"""Outcomes after which an entry has nothing left to say."""
+"""Results after which mom removes an entry from the ledger."""
 
 
 LOOK_AGAIN_SECONDS = 0.05
-"""How often it is looked which of the plugins that hang have come back: of the seconds that a stop has, that costs no share."""
+"""Polling interval for hung plugins, in s: a small share of the time for a stop."""
 
 
 def restore(
@@ -33,13 +33,13 @@ def restore(
     sleep: Callable[[float], None] = time.sleep,
     left_behind: Sequence[Plugin] = (),
 ) -> list[Outcome]:
-    """Put back what the ledger holds, all plugins at the same time; what has ended leaves the ledger.
+    """Restore the ledger's original values, all plugins in parallel; remove finished entries from the ledger.
 
-    :param seconds: how long to wait at most; what is not put back by then stays in the ledger, for the next attempt
-    :param only: the entries that are meant, by entity id and control; all of them when it is left out
-    :param sleep: lets so many seconds pass for what takes its time to follow
-    :param left_behind: plugins of before a reload, whose calls may not have come back yet
-    :return: an outcome for each entry; a decision's value there is what should stand again
+    :param seconds: time limit; entries that are not restored by then stay in the ledger
+    :param only: entries to restore, by entity id and control; None: all
+    :param sleep: waits for gradual controls
+    :param left_behind: plugins from before a reload with unfinished calls
+    :return: an outcome for each entry; the decision's value is the original value
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds
@@ -73,32 +73,32 @@ def _begun(
     sleep: Callable[[float], None],
     left_behind: Sequence[Plugin],
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
-    """The calls that put these entries back; None of a plugin that hangs until the end.
+    """Start the calls that restore these entries; None for a plugin that hangs until the end.
 
-    A call that mom gave up on may still be changing things; only when it is over can they be put back. No plugin waits for another one's.
+    An abandoned call may still change things, so mom waits for it. No plugin waits for another.
     """
     calls: dict[Plugin, Call | None] = {}
-    writers = {plugin: [plugin, *(one for one in left_behind if one.controls.keys() & plugin.controls.keys())] for plugin in shares}
+    writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
     hung = [*shares]
     while hung:
         for plugin in hung:
-            if all(one.worker.wait_until_free(0.0) for one in writers[plugin]):
+            if all(writer.worker.wait_until_free(0.0) for writer in writers[plugin]):
                 plugin.worker.reset_failures()
                 controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-                # One whose control the plugin has not any more is left out, and so has failed.
+                # Entries for controls that the plugin has lost are left out, and so fail.
                 work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
                 calls[plugin] = plugin.worker.begin("mom_write", work)
         hung = [plugin for plugin in hung if plugin not in calls]
         if (now := time.monotonic()) >= until:
             break
         if hung:
-            for one in writers[hung[0]]:
-                one.worker.wait_until_free(min(until, now + LOOK_AGAIN_SECONDS))
+            for writer in writers[hung[0]]:
+                writer.worker.wait_until_free(min(until, now + LOOK_AGAIN_SECONDS))
     return [(plugin, share, calls.get(plugin)) for plugin, share in shares.items()]
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
-    """End entries, and only log it when the disk does not take that: they would be found ended at the next attempt too."""
+    """Remove entries. Only log a disk error: the next attempt would remove them too."""
     try:
         ledger.forget(keys)
     except StateError as error:
@@ -106,14 +106,14 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""A guest that is missing from so many lists in a row is gone. One list may be short when a hypervisor has just restarted."""
+"""A guest is gone if so many consecutive lists lack it. A restarted hypervisor may return an incomplete list."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
-    """End the entries of guests that are gone or were started anew since. Only when the list of guests is known.
+    """Remove the entries of guests that are gone or have restarted. Call only with a known list of guests.
 
-    :param missing: what the last call has given
-    :return: for how many lists in a row guests with entries have been missing, by their ids
+    :param missing: result of the last call
+    :return: number of consecutive lists without each such guest, by id
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # one may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}
@@ -133,10 +133,10 @@ def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
 
 
 def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object) -> Iterable[Outcome]:
-    """An outcome for each entry; of a control that the plugin has not any more, that it has failed."""
-    given = {target_of(one.decision): one for one in answer} if isinstance(answer, list) else {}
+    """Yield an outcome for each entry; FAILED for controls that the plugin has lost."""
+    outcomes = {target_of(outcome.decision): outcome for outcome in answer} if isinstance(answer, list) else {}
     for entry in entries:
-        outcome = given.get(target_of(entry))
+        outcome = outcomes.get(target_of(entry))
         if outcome is None:
             yield from _failed([entry], f"the plugin {plugin.name} has no control {entry.control} any more")
         else:
@@ -144,7 +144,7 @@ def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object) -> 
 
 
 def _told(entry: LedgerEntry, outcome: Outcome) -> Outcome:
-    """That a value is another process's is only a guess, where mom was cut off before it could note what came of its own change."""
+    """Add advice if mom was interrupted: then "another process has changed it" is only a guess."""
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))

@@ -1,12 +1,13 @@
-"""Between any evaluator and any controller: decisions that make no sense, clash or cannot be applied go no further, with the reason. So
-do those of an evaluator on a control that belongs to another one: two that want different things would take turns whenever one is silent.
+"""Core review between evaluators and controllers. It drops decisions that are impossible, conflicting or blocked.
+
+It also keeps a control with one evaluator. Otherwise two evaluators would alternate whenever one of them is silent.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeGuard
 
 from mom_core.context import Declarations
@@ -18,17 +19,17 @@ from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Claims on guests that are gone are forgotten when there are so many more of all claims than twice what the guests here can have."""
+"""Slack before claims on vanished guests are dropped: so many claims above twice the number that the present guests can have."""
 
 _LARGEST = sys.float_info.max
-"""Integers may be larger: of those, `math.isfinite` raises."""
+"""Largest float. `math.isfinite` raises for larger integers."""
 
 
 class Claims:
-    """A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read.
+    """Owners of controls: the first evaluator, in the YAML order, that has decided a control of an entity since the configuration was read.
 
-    What others decide about it is dropped, also in cycles in which its owner is silent. An act (`mom_act`) claims nothing, and is kept
-    away by no claim, only by what others decide in the same cycle.
+    Decisions of others on the control are dropped, even in cycles without a decision by the owner. Acts (`mom_act`) neither claim a control
+    nor respect claims.
 
     :param order: the evaluators' names in the YAML order
     """
@@ -36,28 +37,27 @@ class Claims:
     def __init__(self, order: Sequence[str] = ()) -> None:
         self._rank = {name: rank for rank, name in enumerate(order)}
         self._may_clash = len(self._rank) > 1
-        """One evaluator alone has all controls: nothing is noted then."""
         self._owners: dict[tuple[str, str], str] = {}
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """The evaluator that comes before this one and has the control; empty when there is none, and this one may decide."""
+        """Return the owner of the control if it comes before this evaluator; else an empty text: this evaluator may decide."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
         return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
 
     def claim(self, plugin: str, decision: Decision) -> None:
-        """This evaluator decides."""
+        """Make this evaluator the owner of the decision's control."""
         if self._may_clash:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Note that this evaluator's decision was dropped in favour of the other one's."""
+        """Note that the loser's decision was dropped in favour of the winner's."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """The contested controls of this cycle, a line for each control and pair of evaluators; called once at its end."""
+        """Yield this cycle's contested controls, for each control and pair of evaluators. Call once per cycle, at its end."""
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
@@ -68,12 +68,12 @@ class Claims:
     def _forget_gone(self, snapshot: Snapshot) -> None:
         controls = len({control for _, control in self._owners})
         if len(self._owners) > 2 * controls * (len(snapshot.guests) + 1) + _ROOM:
-            there = {*snapshot.guests, snapshot.host.entity.id}
-            self._owners = {key: owner for key, owner in self._owners.items() if key[0] in there}
+            present = {*snapshot.guests, snapshot.host.entity.id}
+            self._owners = {key: owner for key, owner in self._owners.items() if key[0] in present}
 
 
 class Proposal(NamedTuple):
-    """The answer of a plugin. `acts`: by `mom_act`, which claims nothing."""
+    """Answer of a plugin to `mom_evaluate`, or to `mom_act` (`acts`)."""
 
     plugin: str
     items: Iterable[object]
@@ -81,90 +81,118 @@ class Proposal(NamedTuple):
 
     @property
     def hook(self) -> str:
-        """The hook that gave it."""
+        """Name of the hook."""
         return "mom_act" if self.acts else "mom_evaluate"
 
 
 def review(
     snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """The core's own review, the first of all.
+    """Return the core's own review, before all others: decisions left, revisions, and problems.
+
+    At most one decision is left for each control of an entity. Equal decisions of two plugins are no conflict.
 
     :param proposals: in the YAML order of the plugins: the first decision on a control wins
-    :param claims: which evaluator has which control, by earlier cycles
-    :return: the decisions that are left (at most one for each entity and control), what was changed or dropped and why (unless it is the
-        same that another plugin has decided), and the problems that evaluators reported or that their answers are
+    :param claims: owners of controls from earlier cycles
     """
-    claims = claims or Claims()
-    kept: dict[tuple[str, str], tuple[Proposal, Decision]] = {}
-    revisions: list[Revision] = []
-    problems: list[Problem] = []
-
-    def take(proposal: Proposal, item: object) -> None:
-        plugin = proposal.plugin
-        if isinstance(item, Problem) and not proposal.acts:
-            problems.append(item)
-            return
-        if not isinstance(item, Decision):
-            problems.append(Problem(Source(plugin), f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"))
-            return
-        decision = item.signed(plugin)
-        checked = check(snapshot, decision, declarations)
-        if checked is not decision:
-            revisions.append(checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER))
-            if revisions[-1].after is None:
-                return
-            decision = revisions[-1].after
-        key = (decision.entity.id, decision.control)
-        winner = kept.get(key)
-        owner = claims.owner_before(plugin, decision) if winner is None and not proposal.acts else ""
-        if owner:
-            revisions.append(Revision(decision, None, f"the plugin {owner} comes before {plugin} and has decided it earlier", REVIEWER))
-            claims.contest(owner, plugin, decision)
-        elif winner is None:
-            kept[key] = (proposal, decision)
-            if not proposal.acts:
-                claims.claim(plugin, decision)
-        elif winner[0].plugin == plugin:
-            kept[key] = (proposal, decision)
-            revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
-        elif winner[1].value != decision.value:  # where they agree, none has lost
-            first = winner[0]
-            acts = first.acts or proposal.acts
-            more, is_lost = _beside(declarations.controls[decision.control], winner[1].value, decision.value) if acts else ([], True)
-            if more:
-                both = replace(winner[1], value=[*(as_items(winner[1].value) or ()), *more])
-                kept[key] = first, both
-                revisions.append(Revision(winner[1], both, f"with what {plugin} decided of others", REVIEWER))
-            if not is_lost:
-                return
-            if not first.acts:
-                claims.contest(first.plugin, plugin, decision)
-            rest = replace(decision, value=more) if more else None
-            which = "the others" if more else "it too"
-            revisions.append(Revision(decision, rest, f"the plugin {first.plugin} comes before {plugin} and decided {which}", REVIEWER))
-
+    core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
         for item in proposal.items:
-            with contained(proposal.plugin, proposal.hook, problems):
-                take(proposal, item)
-    problems.extend(claims.problems(snapshot))
-    return [decision for _, decision in kept.values()], revisions, problems
+            with contained(proposal.plugin, proposal.hook, core.problems):
+                core.take(proposal, item)
+    core.problems.extend(core.claims.problems(snapshot))
+    return [decision for _, decision in core.kept.values()], core.revisions, core.problems
+
+
+@dataclass(slots=True)
+class _CoreReview:
+    """Decisions kept so far, by entity and control, with revisions and problems."""
+
+    snapshot: Snapshot
+    declarations: Declarations
+    claims: Claims
+    kept: dict[tuple[str, str], tuple[Proposal, Decision]] = field(default_factory=dict)
+    revisions: list[Revision] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def take(self, proposal: Proposal, item: object) -> None:
+        """Check an item of a proposal, and keep it unless an earlier decision wins."""
+        plugin = proposal.plugin
+        if isinstance(item, Problem) and not proposal.acts:
+            self.problems.append(item)
+            return
+        if not isinstance(item, Decision):
+            message = f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"
+            self.problems.append(Problem(Source(plugin), message))
+            return
+        decision = self._checked(item.signed(plugin))
+        if decision is None:
+            return
+        key = (decision.entity.id, decision.control)
+        winner = self.kept.get(key)
+        if winner is not None:
+            self._resolve(key, winner, proposal, decision)
+        elif not proposal.acts and (owner := self.claims.owner_before(plugin, decision)):
+            self._drop(decision, f"the plugin {owner} comes before {plugin} and has decided it earlier")
+            self.claims.contest(owner, plugin, decision)
+        else:
+            self.kept[key] = (proposal, decision)
+            if not proposal.acts:
+                self.claims.claim(plugin, decision)
+
+    def _checked(self, decision: Decision) -> Decision | None:
+        checked = check(self.snapshot, decision, self.declarations)
+        if checked is decision:
+            return decision
+        revision = checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER)
+        self.revisions.append(revision)
+        return revision.after
+
+    def _drop(self, decision: Decision, reason: str) -> None:
+        self.revisions.append(Revision(decision, None, reason, REVIEWER))
+
+    def _resolve(self, key: tuple[str, str], winner: tuple[Proposal, Decision], proposal: Proposal, decision: Decision) -> None:
+        """Resolve the conflict with an earlier decision on the same control. Equal values are no conflict."""
+        first, earlier = winner
+        plugin = proposal.plugin
+        if first.plugin == plugin:
+            self.kept[key] = (proposal, decision)
+            self._drop(earlier, f"{plugin} decided again, at {decision.source}")
+            return
+        if earlier.value == decision.value:
+            return
+        more: list[Mapping[str, Value]] = []
+        is_lost = True
+        if first.acts or proposal.acts:
+            more, is_lost = _beside(self.declarations.controls[decision.control], earlier.value, decision.value)
+        if more:
+            both = replace(earlier, value=[*(as_items(earlier.value) or ()), *more])
+            self.kept[key] = first, both
+            self.revisions.append(Revision(earlier, both, f"with what {plugin} decided of others", REVIEWER))
+        if not is_lost:
+            return
+        if not first.acts:
+            self.claims.contest(first.plugin, plugin, decision)
+        remaining = replace(decision, value=more) if more else None
+        which = "the others" if more else "it too"
+        reason = f"the plugin {first.plugin} comes before {plugin} and decided {which}"
+        self.revisions.append(Revision(decision, remaining, reason, REVIEWER))
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Of two lists whose items stand for themselves, those items of the second that the first does not name; and whether any is lost, as
-    the first has another one of that name."""
+    """Return the second list's items that the first does not name, and whether any of the second is lost: the first has another item of
+    that name.
+    """
     if not spec.key or spec.absent is not None:
         return [], True
-    there = {str(item.get(spec.key)): item for item in as_items(first) or ()}
-    theirs = as_items(second) or ()
-    more = [item for item in theirs if spec.key in item and str(item[spec.key]) not in there]
-    return more, any(item not in more and there.get(str(item.get(spec.key))) != item for item in theirs)
+    named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
+    second_items = as_items(second) or ()
+    more = [item for item in second_items if spec.key in item and str(item[spec.key]) not in named]
+    return more, any(item not in more and named.get(str(item.get(spec.key))) != item for item in second_items)
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
-    """The decision itself if there is nothing to change, or the revision that it needs."""
+    """Return the decision itself if it is valid, or the necessary revision."""
     spec = declarations.controls.get(decision.control)
     if spec is None:
         return _dropped(decision, "no enabled plugin has this control")
@@ -193,7 +221,7 @@ def _not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """The value as the control takes it, and what had to be changed; None as value when it makes no sense at all."""
+    """Return the value as the control takes it, and the reason for a change. None: the value is impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # policies write "0" and mean the text: there, it is the number
             return str(value), "a number, written as the text that the control takes"
@@ -214,46 +242,44 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
 
 
 def why_impossible(value: Value, spec: ControlSpec) -> str:
-    """Why a control cannot stand at this value; empty if it can."""
+    """Return why a control cannot have this value; empty if it can."""
     if spec.unit is Unit.TEXT:
-        fits, wanted = isinstance(value, str), "a text"
+        fits, expected = isinstance(value, str), "a text"
     elif spec.unit is Unit.LIST:
-        fits, wanted = _is_list(value), "a list of mappings"
+        fits, expected = _is_list(value), "a list of mappings"
     else:
-        fits, wanted = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT, number_wanted(value)
-    return "" if fits else f"should be {wanted} and is {type(value).__name__} {shown(value)}"
+        fits, expected = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT, number_wanted(value)
+    return "" if fits else f"should be {expected} and is {type(value).__name__} {shown(value)}"
 
 
 def _is_list(value: Value) -> bool:
-    """True if a control of unit `list` takes it: a sequence of mappings, such as one for each disk."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(item, Mapping) for item in value)
 
 
 def _as(number: float, bound: float) -> float:
-    """The bound in the type of the number."""
     return int(bound) if isinstance(number, int) else float(bound)
 
 
 def apply_revisions(
     decisions: Sequence[Decision], revisions: Iterable[object], plugin: str, snapshot: Snapshot, declarations: Declarations
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """The decisions after a plugin's reviewer, with only the revisions that make sense: on a decision that stands, and within bounds."""
-    given = [*revisions]
-    if not given:
+    """Apply a plugin's valid revisions; return decisions, accepted revisions, and problems."""
+    items = [*revisions]
+    if not items:
         return [*decisions], [], []
     standing = {(decision.entity.id, decision.control): decision for decision in decisions}
-    stood = dict(standing)
+    original = dict(standing)
     accepted: list[Revision] = []
     problems: list[Problem] = []
-    for given_item in given:
-        item = given_item
-        if _is_drop(item, stood) and (now := standing.get(_about(item.before))):
+    for answer in items:
+        item = answer
+        if _is_drop(item, original) and (now := standing.get(_about(item.before))):
             item = replace(item, before=now)  # of two revisions of one decision, the drop wins
         why = wrong_part(item) or _why_senseless(item, standing)
         if why or not isinstance(item, Revision):
             problems.append(Problem(Source(plugin), f"mom_review: {why}"))
             if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:
-                # A reviewer protects guests: what it has against a decision on its own control is not clear, so that it is not applied.
+                # A reviewer protects guests. Its objection to a decision on its own control is unclear, so drop the decision.
                 accepted.append(Revision(dropped, None, f"the review by {plugin} makes no sense: {why}", REVIEWER))
                 del standing[_about(dropped)]
             continue
@@ -275,19 +301,19 @@ def _about(decision: Decision) -> tuple[str, str]:
     return decision.entity.id, decision.control
 
 
-def _is_drop(item: object, stood: Mapping[tuple[str, str], Decision]) -> TypeGuard[Revision]:
-    """True if this is a drop, with a reason, of a decision that the reviewer was given."""
+def _is_drop(item: object, original: Mapping[tuple[str, str], Decision]) -> TypeGuard[Revision]:
+    """Return whether this drops, with a reason, a decision that the reviewer got."""
     return (
         isinstance(item, Revision)
         and item.after is None
         and isinstance(item.before, Decision)
         and bool(item.reason)
-        and stood.get(_about(item.before)) == item.before
+        and original.get(_about(item.before)) == item.before
     )
 
 
 def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin: str, declarations: Declarations) -> Decision | None:
-    """The decision that a revision without sense is about, if the reviewer owns the control."""
+    """Return the decision of an invalid revision if the reviewer owns its control."""
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
         return None
     return standing.get(_about(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None

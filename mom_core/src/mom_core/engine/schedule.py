@@ -1,5 +1,7 @@
-"""When the next cycle is: on a fixed grid of a clock that never jumps, or at once when the engine is woken. And where the engine takes its
-time from, so that a simulation can bring its own."""
+"""Schedule of cycles: on a fixed grid of a monotonic clock, or at once when the engine is woken.
+
+A simulation brings its own `Clock`.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Woken cycles begin at least this far apart: half of the second in which a guest under pressure should be helped. A flood of
-events costs at most two cycles a second besides the scheduled ones. A scheduled cycle does not hold up a woken one: its data
-predates the wake-up event."""
+"""Minimum distance of woken cycles, in s: half of the second in which mom should help a guest under pressure. A flood of events costs at
+most two additional cycles a second. A scheduled cycle does not delay a woken one: its data predates the event.
+"""
 
 
 BEAT_SECONDS = 5.0
-"""How often a long wait says that it goes on: a fourth of the watchdog of mom's unit."""
+"""Interval of progress calls during a wait, in s: a fourth of the watchdog of mom's unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`monotonic` measures durations in seconds and never jumps; `wall` is seconds since the epoch, for people."""
+    """Source of time: `monotonic` in seconds, for durations; `wall` in seconds since the epoch, for people."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass. One that is told what time it is stands still meanwhile, with the world that goes by it: nothing is waited for."""
+        """Sleep. A simulated clock does not move meanwhile, so this returns at once."""
         if self.monotonic is time.monotonic:
             time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One due cycle: how late it begins (seconds), how many scheduled ones were left out before it, who woke it (empty: the clock)."""
+    """Due cycle: its delay in s, the number of scheduled cycles skipped before it, and the reason of an unscheduled one."""
 
     lag: float
     skipped: int
@@ -41,10 +43,10 @@ class Tick:
 
 
 class Schedule:
-    """Cycles at `start + n * interval` of the monotonic clock.
+    """Schedule of cycles at `start + n * interval` of the monotonic clock.
 
-    A cycle that takes longer than the interval makes the next one late, or leaves some out; they never pile up, and nothing drifts.
-    A woken cycle comes in between and leaves the grid as it is.
+    A cycle longer than the interval delays or skips the next ones; cycles never pile up and the grid does not drift. Woken cycles do not
+    move the grid.
     """
 
     def __init__(self, interval: float) -> None:
@@ -56,7 +58,7 @@ class Schedule:
         self._stopped = threading.Event()
 
     def wake(self, reason: str) -> None:
-        """Make a cycle due now. Any thread; several before the cycle begins are one."""
+        """Make a cycle due now, from any thread. Several calls before the cycle starts count as one."""
         with self._condition:
             self._reason = self._reason or reason
             self._condition.notify_all()
@@ -68,7 +70,7 @@ class Schedule:
             self._condition.notify_all()
 
     def change(self, interval: float) -> None:
-        """Use another interval, on a grid that begins now."""
+        """Use another interval, on a grid that starts now."""
         with self._condition:
             if interval != self.interval:
                 self.interval = interval
@@ -76,9 +78,9 @@ class Schedule:
                 self._condition.notify_all()
 
     def wait(self, on_progress: Callable[[], None] = lambda: None) -> Tick | None:
-        """Sleep until a cycle is due; None when stopped.
+        """Sleep until a cycle is due; return None when stopped.
 
-        :param on_progress: called every few seconds meanwhile
+        :param on_progress: called every few seconds
         """
         with self._condition:
             while not self._stopped.is_set():
@@ -87,7 +89,7 @@ class Schedule:
                 if now >= due:
                     return self._begin(now)
                 on_progress()
-                if not self._stopped.is_set():  # by a signal handler meanwhile, which runs in this very thread, so that it notified nobody
+                if not self._stopped.is_set():  # a signal handler in this thread may have stopped it, without a wake-up
                     self._condition.wait(min(due - now, BEAT_SECONDS))
             return None
 
