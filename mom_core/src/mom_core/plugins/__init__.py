@@ -1,1 +1,1 @@
-"""Plugins: found by `discovery`, constructed and checked by `registry`, called by `invoker`."""
+"""Plugins: `discovery` finds and imports them, `registry` constructs and checks them, `invoker` calls them."""

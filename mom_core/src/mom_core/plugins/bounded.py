@@ -1,4 +1,4 @@
-"""Calls into foreign code before there is an engine: with a time limit, and with whatever it raises as a value."""
+"""Calls of plugin code outside the engine, with a time limit; exceptions become values."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class CallResult(Generic[T]):
-    """The end of a call: its result, or the exception of any kind that ended it. `error` is None if it went well."""
+    """Result of a call: its value, or the exception that ended it."""
 
     value: T | None = None
     error: BaseException | None = None
 
 
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
-    """Call `work` in a thread of its own and wait at most `seconds` for it.
+    """Call `work` in a thread of its own and wait at most `seconds`; a late call gets `DeadlineExceeded`.
 
-    A call that does not come back is left behind in its thread, which does not keep the process from ending; the attempt's error is
-    then `DeadlineExceeded`. In a thread, because that is what tells a `KeyboardInterrupt` that foreign code raises from the operator's
-    own Ctrl-C: the operator's arrives here, in the waiting thread, and goes on to the caller.
+    A call that does not return is abandoned; its thread does not keep the process alive. The thread also tells a plugin's own
+    `KeyboardInterrupt` from the operator's Ctrl-C: the latter arrives in the waiting thread and is raised to the caller.
 
-    :param what: how the error names the call, such as `importing mom_plugins_host`
+    :param what: description of the call for errors, for example `importing mom_plugins_host`
     """
-    made: CallResult[T] = CallResult()
+    result: CallResult[T] = CallResult()
 
     def run() -> None:
         try:
-            made.value = work()
+            result.value = work()
         except BaseException as error:  # noqa: BLE001  # containment is the purpose: a plugin may raise SystemExit, or anything
-            made.error = error
+            result.error = error
 
     try:
         thread = started(threading.Thread(target=run, name=what, daemon=True))
@@ -47,11 +46,11 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T
     thread.join(seconds)
     if thread.is_alive():
         return CallResult(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
-    return made
+    return result
 
 
 def started(thread: threading.Thread) -> threading.Thread:
-    """The thread, which runs. Raises `OSError` where the system gives no more of them: for Python, that would be a program's mistake."""
+    """Start the thread and return it. Raise `OSError` if the system has no more threads, where Python raises `RuntimeError`."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -60,13 +59,14 @@ def started(thread: threading.Thread) -> threading.Thread:
 
 
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
-"""What the system says where it lacks something for the moment, or a disk or a server of NFS has a trouble: nothing is wrong with the
-configuration then."""
+"""Errors of temporary shortages, of failing disks and of NFS servers. The configuration is not at fault."""
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """True where something was not there in time, or the system was short of something, as for all of several plugins: it may be otherwise
-    the next time, so that a unit is to start mom again."""
+    """Return whether an error is temporary (a timeout or a shortage), so that systemd should start mom again.
+
+    Of several plugins' errors, all must be.
+    """
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -75,11 +75,11 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 CALLERS: Final = frozenset({"mom_core", "pluggy"})
-"""The packages that call foreign code: what comes before it in a traceback."""
+"""Packages that call plugin code: the top of a traceback."""
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:
-    """An exception's traceback from the first line of foreign code on; all of it where only our own code was on the way."""
+    """Return the traceback from the first line of plugin code on, or all of it without plugin code."""
     trace = error.__traceback__
     while trace is not None and _package(trace) in CALLERS:
         trace = trace.tb_next
@@ -87,7 +87,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """The file and line of foreign code in which an exception came up, also when a library that it called raised it; empty if unknown."""
+    """Return file and line of the plugin code that caused an exception, possibly through a library; empty if unknown."""
     first = trace = own_traceback(error)
     if first is None:
         return ""
@@ -100,7 +100,7 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return an exception with its traceback through foreign code, as Python prints it."""
+    """Return an exception with its traceback through plugin code, as Python prints it."""
     return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 
@@ -109,6 +109,6 @@ def _package(trace: TracebackType) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception on one line: its type and its message, if it has one."""
+    """Return an exception on one line: its type and message."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,7 +1,6 @@
-"""Which plugins are installed, and the loading of those that the configuration enables.
+"""Discovery of installed plugins, and the import of enabled ones.
 
-What is installed is read from the distributions' metadata, afresh each time, as a running mom reloads. Only plugins that are asked for
-are imported.
+Metadata is read afresh each time, as a running mom reloads. Only enabled plugins are imported.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ if TYPE_CHECKING:
 log = logging.getLogger("mom.discovery")
 
 GROUP: Final = "mom.plugins"
-"""The entry-point group in which distributions name their plugins."""
+"""Entry-point group of plugins."""
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""Constraints in a clone of mom that have pip take mom's distributions from the clone."""
+"""Constraints in a clone of mom that make pip install mom's distributions from the clone."""
 
 IMPORT_SECONDS: Final = 20.0
-"""How long the import of one plugin may take. A cold import from a slow disk takes seconds; more means that it waits for something."""
+"""Time limit for the import of a plugin, in s. A cold import from a slow disk takes seconds; a longer one hangs."""
 
 MOST_SUGGESTED: Final = 50
-"""For how many unknown names a known one is looked for: a file with more is no file with misspellings."""
+"""Maximum number of unknown names with a suggestion. More are no misspellings."""
 
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
-"""The folder of an installed distribution: its name, with `_` for `-`, and its version."""
+"""Folder of an installed distribution: name, with `_` for `-`, and version."""
 
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """A plugin as its distribution's metadata states it; nothing of it is imported. `target` is `module:Class`."""
+    """Plugin as stated in its distribution's metadata, not imported. `target` is `module:Class`."""
 
     name: str
     distribution: str
@@ -60,10 +59,7 @@ class AvailablePlugin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """A plugin whose class is imported and of the right shape, but not constructed.
-
-    `guest_settings_class` is None when the plugin has nothing to say about single guests.
-    """
+    """Plugin with an imported and valid class, not constructed. `guest_settings_class` is None without settings for guests."""
 
     name: str
     distribution: str
@@ -75,7 +71,7 @@ class LoadedPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A plugin that can be loaded: what is known of it, its entry point, and what its distribution requires, such as `mom-core>=0.1`."""
+    """Loadable plugin: its metadata, entry point, and the distribution's requirements, for example `mom-core>=0.1`."""
 
     available: AvailablePlugin
     point: EntryPoint
@@ -83,29 +79,29 @@ class Entry:
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
-    """All installed plugins by name, in the order of their names, from the metadata as it is now.
+    """Return all installed plugins by name, sorted, from the present metadata.
 
-    More than one for a name means that distributions compete for it; `load_plugins` refuses such a name.
-    A distribution whose metadata cannot be read is left out, with a warning in the log.
+    Several plugins for a name are a conflict; `load_plugins` refuses it. Distributions with unreadable metadata are left out, with a
+    warning in the log.
     """
-    found = installed(GROUP)
-    for name, reason in found.unreadable.items():
+    present = installed(GROUP)
+    for name, reason in present.unreadable.items():
         log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", name, reason)
-    return {name: tuple(entry.available for entry in entries) for name, entries in sorted(found.entries.items())}
+    return {name: tuple(entry.available for entry in entries) for name, entries in sorted(present.entries.items())}
 
 
 def own_distributions(extra: str = "all") -> list[str]:
-    """The distributions that an extra of mom-core itself brings: this project's own, which can be recommended."""
+    """Return mom's own distributions in an extra of mom-core."""
     try:
-        wanted = requires("mom-core") or []
+        requirements = requires("mom-core") or []
     except PackageNotFoundError:
         return []
-    matches = [re.fullmatch(rf"([A-Za-z0-9._-]+).*;\s*extra == ['\"]{extra}['\"]", text) for text in wanted]
+    matches = [re.fullmatch(rf"([A-Za-z0-9._-]+).*;\s*extra == ['\"]{extra}['\"]", text) for text in requirements]
     return [match[1] for match in matches if match is not None]
 
 
 def absent(extra: str = "all") -> list[str]:
-    """Those of these distributions that are not installed."""
+    """Return mom's own distributions that are not installed."""
     present = installed(GROUP).distributions
     return [name for name in own_distributions(extra) if name not in present]
 
@@ -113,7 +109,7 @@ def absent(extra: str = "all") -> list[str]:
 def how_to_install(*names: str) -> str:
     """Return the command that installs distributions of mom, or a sentence where mom-core's origin is unknown.
 
-    The command takes them from the clone that mom-core was installed from, never from an index, where anybody could register their names.
+    The command uses the clone that mom-core came from, never an index: anybody could register the names there.
     """
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
@@ -127,7 +123,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """The folder or address from which pip has installed a distribution (PEP 610); empty: an index, or not known."""
+    """Return the folder or URL from which pip installed a distribution (PEP 610); empty: an index, or unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -136,31 +132,31 @@ def _origin(name: str) -> str:
 
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
-    """Import the named plugins and look at their shape.
+    """Import the named plugins and check their classes. No exception of a plugin ends this call.
 
-    :param names: plugin names as in YAML; what is loaded is in this order
-    :return: the plugins that are fine, by name, and an error for each of the others. Nothing that a plugin does at import ends this call
+    :param names: plugin names as in YAML; the result keeps their order
+    :return: valid plugins by name, and an error for each of the others
     """
     names = list(dict.fromkeys(names))
-    found = installed(GROUP)
+    present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
-    wanted: dict[str, Entry] = {}
-    missing = [name for name in names if name not in found.entries]
-    own = _own_plugins() if missing else {}  # once for all: the metadata of mom-core are long
-    results.update((name, _missing(name, found, own, suggest=number < MOST_SUGGESTED)) for number, name in enumerate(missing))
+    loadable: dict[str, Entry] = {}
+    missing = [name for name in names if name not in present.entries]
+    own = _own_plugins() if missing else {}  # once: mom-core's metadata is long
+    results.update((name, _missing(name, present, own, suggest=number < MOST_SUGGESTED)) for number, name in enumerate(missing))
     for name in names:
-        entries = found.entries.get(name, [])
+        entries = present.entries.get(name, [])
         if len(entries) == 1:
-            wanted[name] = entries[0]
+            loadable[name] = entries[0]
         elif entries:
             results[name] = _provided_twice(name, [entry.available for entry in entries])
-    results |= load_entries(wanted)
+    results |= load_entries(loadable)
     loaded = {name: result for name in names if isinstance(result := results[name], LoadedPlugin)}
     return loaded, [result for name in names if isinstance(result := results[name], PluginError)]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant, or nothing."""
+    """Return the known name that was probably meant; empty if there is none."""
     if len(name) > 60:  # that is no misspelling; comparing it would only take time
         return ""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
@@ -172,7 +168,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Entry points of a group by name, the names of all distributions, and why the list of entry points of some cannot be read."""
+    """Entry points of a group by name, names of all distributions, and distributions with unreadable metadata, with the reason."""
 
     entries: Mapping[str, list[Entry]]
     distributions: Collection[str]
@@ -180,42 +176,42 @@ class Installed:
 
 
 def installed(group: str) -> Installed:
-    """All installed distributions' entries in an entry-point group. One whose metadata is broken takes nothing away from the others."""
+    """Return all distributions' entries in an entry-point group. Broken metadata of one does not affect others."""
     importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
     seen: set[str] = set()
-    for one in distributions():
-        folder_name = _FOLDER.fullmatch(getattr(getattr(one, "_path", None), "name", ""))
+    for candidate in distributions():
+        folder_name = _FOLDER.fullmatch(getattr(getattr(candidate, "_path", None), "name", ""))
         try:
-            # The folder's name first: it is there without parsing METADATA, which costs ten times as much as all the rest.
-            name = folder_name[1].replace("_", "-") if folder_name else str(one.metadata["Name"])
+            # Prefer the folder's name: parsing METADATA takes ten times as long as everything else here.
+            name = folder_name[1].replace("_", "-") if folder_name else str(candidate.metadata["Name"])
             normalised = re.sub(r"[-_.]+", "-", name).lower()
             if normalised in seen:
                 continue  # as with imports, the first on the path hides those behind it
             seen.add(normalised)
-            # Most distributions have none; a broken list of entry points matters only where it speaks of the group.
-            if group not in (one.read_text("entry_points.txt") or ""):
+            # Most distributions have no plugins; a broken list of entry points matters only if it names the group.
+            if group not in (candidate.read_text("entry_points.txt") or ""):
                 continue
-            version = folder_name[2] if folder_name else one.version
-            points = list(one.entry_points.select(group=group))
+            version = folder_name[2] if folder_name else candidate.version
+            points = list(candidate.entry_points.select(group=group))
         except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; the others still count
             unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
             available = AvailablePlugin(point.name, name, version, point.value)
-            entries.setdefault(point.name, []).append(Entry(available, point, partial(_requires, one)))
+            entries.setdefault(point.name, []).append(Entry(available, point, partial(_requires, candidate)))
     return Installed(entries, seen, unreadable)
 
 
 def on_core(requirements: Iterable[str]) -> list[str]:
-    """Those of a distribution's requirements that are on mom-core, such as `mom-core>=0.1,<1`."""
+    """Return the requirements on mom-core, for example `mom-core>=0.1,<1`."""
     return [text.strip() for text in requirements if re.match(r"\s*mom[-_.]core(?![-_.]*\w)", text, re.IGNORECASE)]
 
 
-def _requires(one: Distribution) -> list[str]:
-    """A distribution's requirements on mom-core. Only what stands above its description is read: to parse all takes milliseconds."""
-    head = (one.read_text("METADATA") or "").partition("\n\n")[0]
+def _requires(candidate: Distribution) -> list[str]:
+    """Return a distribution's requirements on mom-core. Reads only the header: parsing all takes milliseconds."""
+    head = (candidate.read_text("METADATA") or "").partition("\n\n")[0]
     return on_core(re.findall(r"^Requires-Dist:(.*)$", head, re.IGNORECASE | re.MULTILINE))
 
 
@@ -223,29 +219,28 @@ def _requires(one: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """An entry point whose import ends in time, and gives what came of it, whatever that is.
+    """Entry point whose import has a time limit and returns errors.
 
-    stevedore lets `KeyboardInterrupt`, `AssertionError` and `SystemExit` pass; here they are the plugin's failure like any other.
+    stevedore lets `KeyboardInterrupt`, `AssertionError` and `SystemExit` pass; here they are failures of the plugin.
     """
 
     def load(self) -> CallResult[object]:
         return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
 
 
-def load_entries(wanted: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
-    """Import plugins and look at their shape: each, or what is wrong with it, by the name in YAML."""
+def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
+    """Import plugins and check their classes; return each plugin or its error by name."""
     from stevedore.named import NamedExtensionManager
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
-        """stevedore's manager, on entry points that are read afresh: it keeps its own for as long as the process lives, and on disk by
-        times of modification that it rounds to two minutes, so that a plugin that was installed or upgraded just now is not seen."""
+        """stevedore's manager with fresh entry points: its caches miss plugins installed in the last two minutes."""
 
         def list_entry_points(self) -> list[EntryPoint]:
             return [_ContainedEntryPoint(entry.point.name, entry.point.value, entry.point.group) for entry in fitting.values()]
 
     results: dict[str, LoadedPlugin | PluginError] = {}
     fitting: dict[str, Entry] = {}
-    for name, entry in wanted.items():
+    for name, entry in entries.items():
         error = _built_for_another_core(entry)
         if error is None:
             fitting[name] = entry
@@ -258,7 +253,7 @@ def load_entries(wanted: Mapping[str, Entry]) -> dict[str, LoadedPlugin | Plugin
 
 
 def _built_for_another_core(entry: Entry) -> PluginError | None:
-    """The error when its distribution requires another mom-core than this one; what it does not say is not held against it."""
+    """Return an error if the distribution requires another mom-core. Missing metadata is no error."""
     try:
         stated = [text for text in entry.requires() if text != f"mom-core=={__version__}"]
         if not stated:
@@ -272,7 +267,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
             if not applies or wanted.specifier.contains(ours, prereleases=True):
                 continue
             available = entry.available
-            least = [one.version.removesuffix(".*") for one in wanted.specifier]
+            least = [specifier.version.removesuffix(".*") for specifier in wanted.specifier]
             if all(ours < Version(version) for version in least):
                 cure = f"upgrade mom-core, or take a version of {available.distribution} that was built for this one"
             else:
@@ -284,13 +279,13 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """The loaded plugin, or what about its shape is wrong. In a bounded call: looking at a class may run its own code."""
-    made = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"looking at {available.target}")
-    if made.value is not None:
-        return made.value
-    if isinstance(made.error, PluginError):
-        return made.error
-    return _error(available, f"cannot be looked at: {describe(made.error or RuntimeError())}", _ask_author(available), made.error)
+    """Return the loaded plugin, or the fault of its class. Has a time limit: inspection may run the class's own code."""
+    result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"looking at {available.target}")
+    if result.value is not None:
+        return result.value
+    if isinstance(result.error, PluginError):
+        return result.error
+    return _error(available, f"cannot be looked at: {describe(result.error or RuntimeError())}", _ask_author(available), result.error)
 
 
 def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
@@ -346,7 +341,7 @@ def _ask_author(available: AvailablePlugin) -> str:
 
 
 def _again(name: str) -> str:
-    """How to install a distribution anew. Its name alone would not do: on an index, it may be another's."""
+    """Return how to reinstall a distribution from its origin: on an index, its name may be another project's."""
     place = _origin(name)
     return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
 
@@ -369,20 +364,20 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
 
 
 def _own_plugins() -> dict[str, str]:
-    """This project's own distributions by plugin: they are called mom-KIND-NAME, and most have the name of their first plugin."""
-    return {parts[2]: one for one in own_distributions() if len(parts := one.split("-")) > 2}
+    """Return mom's own distributions by plugin. mom-KIND-NAME is named for its first plugin."""
+    return {parts[2]: name for name in own_distributions() if len(parts := name.split("-")) > 2}
 
 
-def _missing(name: str, found: Installed, own: Mapping[str, str], *, suggest: bool) -> PluginError:
+def _missing(name: str, present: Installed, own: Mapping[str, str], *, suggest: bool) -> PluginError:
     if name in own:
         hint = f"it comes with {own[name]}: {how_to_install(own[name])}"
-    elif suggest and (meant := suggestion(name, found.entries)):
+    elif suggest and (meant := suggestion(name, present.entries)):
         hint = f"did you mean {meant!r}?"
     elif suggest and (meant := suggestion(name, own)):
         hint = f"did you mean {meant!r}? It comes with {own[meant]}: {how_to_install(own[meant])}"
     else:
         hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list` shows what there is"
-    broken = ", ".join(found.unreadable)
+    broken = ", ".join(present.unreadable)
     if broken:
         hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: install {broken} again"
     return PluginError(f"plugin '{printable(name)}' is not installed", plugin=name, hint=hint)
@@ -392,5 +387,5 @@ def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginErro
     providers = [f"{entry.distribution} {entry.version} ({entry.target})" for entry in entries]
     several = list(dict.fromkeys(entry.distribution for entry in entries))
     message = f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}"
-    hint = "keep one: " + " or ".join(f"`pip uninstall {one}`" for one in several)
+    hint = "keep one: " + " or ".join(f"`pip uninstall {distribution}`" for distribution in several)
     return PluginError(message, plugin=name, distribution=", ".join(several), hint=hint)

@@ -1,4 +1,4 @@
-"""Calls plugins so that none harms another: a thread for each, a deadline for each call, never two at once, back-off after failures."""
+"""Invocation of plugins: a thread for each plugin, a deadline for each call, and back-off after failures."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
 LOG = logging.getLogger("mom.plugins")
 
 FAILURES_BEFORE_SET_ASIDE = 3
-"""Failures of one hook in a row before it is left out for a while. One or two may be bad luck (a restart in between); more are a state."""
+"""Consecutive failures of a hook before mom pauses it. One or two may be bad luck, for example a restart."""
 
 FIRST_RETRY_SECONDS = 5.0
-"""How long a hook is left out at first: about one cycle at the default interval, so a short trouble costs little."""
+"""First pause of a hook, in s: about one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
-"""Back-off doubles up to this: an operator who cured the trouble sees the plugin back within a minute."""
+"""Longest pause, in s; pauses double up to it. After a repair, the plugin is back within a minute."""
 
 LONGEST_TRACEBACK = 10_000
-"""Characters of a traceback that are logged, the last ones."""
+"""Logged characters of a traceback, the last ones."""
 
 _SLICE_SECONDS = 0.05
-"""How often a thread that waits for a slow plugin looks whether everything is to stop."""
+"""Interval in s at which a thread that waits for a plugin checks for a stop."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call under way or done: either `result` or `error` is meaningful once `done` is set."""
+    """Call in progress or finished; `result` and `error` are valid once `done` is set."""
 
     hook: str
     work: Callable[[], object]
@@ -45,26 +45,25 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """Whether the operator has asked for it: a failure is the answer, and says nothing of the plugin's health."""
+    """Whether the operator asked for it; a failure does not count for the plugin's health."""
 
 
 @dataclass(slots=True)
 class _Health:
-    """How one hook of one plugin has fared lately."""
+    """Consecutive failures of a hook, and the time of the next attempt."""
 
     in_a_row: int = 0
     retry_at: float = 0.0
 
 
 class PluginWorker:
-    """One plugin's own thread, and the record of how its calls went. Used from the engine's thread only, except where said.
+    """Thread of one plugin, and the record of its calls. Used from the engine's thread only, except where stated.
 
     :param plugin: its name in YAML
-    :param deadline: seconds that a call may take unless the caller says otherwise
-    :param stopping: set when everything is to end: no thread waits for this plugin any longer than it takes to notice
-    :param hide: masks the plugin's secrets in a text
-    :param monotonic: the clock that cycles go by, and so back-off: an hour that is simulated in a second has seen a minute's back-off end.
-        Deadlines are always in real time
+    :param deadline: time limit of a call in s, unless the caller gives another
+    :param stopping: set at a stop: nobody waits for this plugin any longer
+    :param hide: function that masks the plugin's secrets in a text
+    :param monotonic: clock for back-off; a simulation brings its own. Deadlines are in real time
     """
 
     def __init__(
@@ -89,21 +88,21 @@ class PluginWorker:
         self._failures = 0
         self._last_error = ""
         self._logged: dict[str, str] = {}
-        """By hook, the failure whose traceback was logged last."""
+        """Last logged failure, by hook."""
 
     @property
     def hung(self) -> bool:
-        """True if a call that was given up on has not come back yet."""
+        """True if an abandoned call has not returned yet."""
         return bool(self.hung_in)
 
     @property
     def hung_in(self) -> str:
-        """The hook of that call; empty: there is none."""
+        """Hook of the abandoned call; empty without one."""
         call = self._current
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
     def why_not(self, hook: str) -> str:
-        """Why this hook cannot be called now, or an empty text."""
+        """Return why this hook cannot be called now; empty if it can."""
         if self.hung and self._current is not None:
             return f"its call of {self._current.hook} has not come back"
         health = self._health.get(hook)
@@ -115,11 +114,11 @@ class PluginWorker:
     def begin(
         self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
     ) -> Call | None:
-        """Start a call in the plugin's thread; None if the plugin is hung or set aside.
+        """Start a call in the plugin's thread; return None if the plugin is hung or set aside.
 
-        :param always: call it even if it was set aside for having failed
-        :param asked: the same, as the operator has asked for it; if it fails, it is not set aside for that
-        :raises OSError: it is the first call, and the system gives no thread for it
+        :param always: call it even if it is set aside
+        :param asked: the operator asked for it: call it even if it is set aside, and do not count its failure
+        :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
             return None
@@ -133,9 +132,9 @@ class PluginWorker:
         return call
 
     def finish(self, call: Call, *, until: float | None = None) -> CallResult[object]:
-        """Wait for a call; its error is `DeadlineExceeded` when it took too long, else what the plugin raised.
+        """Wait for a call; return its result, or its error: `DeadlineExceeded`, or the plugin's.
 
-        :param until: monotonic time at which to give up, instead of the call's own deadline; then a stop does not cut it short
+        :param until: monotonic time limit instead of the call's deadline; a stop does not shorten it
         """
         limit = call.began + call.deadline if until is None else until
         while not call.done.wait(max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))):
@@ -159,10 +158,9 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error that `finish` gave, with its traceback, unless it is the one of the call before.
+        """Log an error from `finish` with its traceback, unless it equals the last one.
 
-        What a plugin raises on purpose (a `MomError`, such as a hypervisor that is away) is told in one line elsewhere: of that, the
-        traceback is for the debug level.
+        A `MomError`, for example an unreachable hypervisor, is reported elsewhere; its traceback is logged at debug level.
         """
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
@@ -174,7 +172,7 @@ class PluginWorker:
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
     def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> object:
-        """Begin and finish in one, and raise what went wrong; `DeadlineExceeded` also if the plugin is hung or set aside.
+        """Begin and finish a call; raise its error, or `DeadlineExceeded` if the plugin is hung or set aside.
 
         :param asked: as for `begin`
         """
@@ -187,7 +185,7 @@ class PluginWorker:
         return answer.value
 
     def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Have a call made as soon as the one that hangs has come back, if it ever does. Nobody waits for it; what it raises is logged."""
+        """Queue a call for when the hung one returns. Nobody waits for it; its errors are logged."""
 
         def logged() -> None:
             try:
@@ -198,7 +196,7 @@ class PluginWorker:
         self._queue.put(Call(hook, logged, self.deadline))
 
     def wait_until_free(self, until: float) -> bool:
-        """True if an abandoned call has come back by the monotonic time `until`."""
+        """Return whether an abandoned call has returned by the monotonic time `until`."""
         current = self._current
         if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
             return False
@@ -206,11 +204,11 @@ class PluginWorker:
         return True
 
     def reset_failures(self) -> None:
-        """Forget failures, so that the next call is made whatever went before: putting things back is always tried."""
+        """Forget failures, so that the next call is made: a restore is always tried."""
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; whether it ended by the monotonic time `until`. A hung one is not waited for: it is a daemon."""
+        """End the thread; return whether it ended by the monotonic time `until`. Does not wait for a hung one."""
         if self._thread is None:
             return True
         self._queue.put(None)
@@ -218,7 +216,7 @@ class PluginWorker:
         return not self._thread.is_alive()
 
     def report(self) -> PluginReport:
-        """How the plugin is; starts the next cycle's durations afresh."""
+        """Return the plugin's health, and reset the durations for the next cycle."""
         now = self._monotonic()
         durations, self._durations = self._durations, {}
         waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]
@@ -233,7 +231,7 @@ class PluginWorker:
         return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(waiting, default=0.0))
 
     def _without_secrets(self, error: BaseException) -> BaseException:
-        """The error; where a secret of the plugin stands in it, another one that says the same without it."""
+        """Return the error, with the plugin's secrets masked."""
         text = str(error)
         hidden = text if self._hide is None else self._hide(text)
         if hidden == text:
@@ -242,7 +240,7 @@ class PluginWorker:
         return other.with_traceback(error.__traceback__)
 
     def _reap(self) -> None:
-        """Take note of an abandoned call that has come back since."""
+        """Note that an abandoned call has returned."""
         if self._current is not None and self._current.done.is_set():
             if self._current.abandoned:
                 LOG.warning("plugin %s: the call of %s came back after %.1f s", self.plugin, self._current.hook, self._current.seconds)
@@ -260,7 +258,7 @@ class PluginWorker:
             health.retry_at = self._monotonic() + delay
 
     def _serve(self) -> None:
-        """The thread: one call after the other, whatever they raise."""
+        """Run the calls, one after the other."""
         while (call := self._queue.get()) is not None:
             began = time.monotonic()
             try:
@@ -273,8 +271,8 @@ class PluginWorker:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one printable line, with the file and line where a plugin's mistake is."""
+    """Describe an exception on one printable line, with the file and line of the plugin's mistake."""
     text = str(error)
-    said = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
+    description = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
     place = "" if isinstance(error, MomError) else place_of(error)
-    return f"{said} (at {printable(place, 300)})" if place else said
+    return f"{description} (at {printable(place, 300)})" if place else description

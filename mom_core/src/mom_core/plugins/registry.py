@@ -1,4 +1,4 @@
-"""Turns a configuration into plugins that work: constructed, checked against the hook specifications and set up, or not at all."""
+"""Construction of plugins: constructed, checked against the hook specifications and set up, or not at all."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ LOG = logging.getLogger("mom.plugins")
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 Hooks: TypeAlias = "Mapping[str, Callable[[Mapping[str, object]], object]]"
-"""The hooks of a plugin by name, each as a function of a mapping of all arguments."""
+"""Hooks of a plugin by name, each a function of a mapping of all arguments."""
 
 NOTHING_DECLARED = Declarations()
 
 LOOKING: Final = PluginContext(serves=False)
-"""Of plugins that are set up for a look: they listen on nothing, and there is no engine."""
+"""Context template for commands that only look: no listening sockets, no engine."""
 
 SETUP_SECONDS = 10.0
-"""How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
+"""Time limit for a constructor or `mom_setup`, in s: enough for a TLS connection to a slow peer, short for a waiting operator."""
 
 
 USERS_SHARE: Final = 0.75
-"""Of the time in which plugins are torn down: what those have that may use another one's hypervisor still."""
+"""Share of the teardown time for plugins that may use another one's hypervisor."""
 
 
 @dataclass(slots=True, eq=False)
 class Plugin:
-    """A plugin at work: its instance, its thread, and its hooks by name."""
+    """Plugin in use: instance, thread, and hooks by name."""
 
     configured: ConfiguredPlugin
     context: PluginContext
@@ -63,19 +63,19 @@ class Plugin:
 
     @property
     def name(self) -> str:
-        """Its name in YAML."""
+        """Name in YAML."""
         return self.configured.name
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """Its declarations of one kind."""
-        return [one for one in self.declared if isinstance(one, kind)]
+        """Return its declarations of one kind."""
+        return [declaration for declaration in self.declared if isinstance(declaration, kind)]
 
     def units(self, scope: Scope) -> Mapping[str, Unit]:
-        """The units of the fields of the host or of guests that it collects."""
+        """Return the units of the fields it collects, of the host or of guests."""
         return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
-        """An error that names this plugin and its distribution; without a hint, it is taken for a mistake in the plugin."""
+        """Return an error that names this plugin and its distribution. Without a hint, it advises to disable the plugin."""
         loaded = self.configured.loaded
         if hint is None:
             hint = f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
@@ -83,13 +83,13 @@ class Plugin:
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
-        """Return the hook's call, to be made in the plugin's thread. A generator is run to its end there too."""
+        """Return the hook's call, for the plugin's thread. It exhausts a generator too."""
         function = self.hooks[hook]
         return lambda: materialize(function(arguments))
 
 
 def materialize(result: object) -> object:
-    """Run a generator, or what else has code of the plugin's in it, to its end: the plugin's deadline covers that, too."""
+    """Exhaust a generator, or another iterable that runs plugin code, within the plugin's deadline."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return result
@@ -97,7 +97,7 @@ def materialize(result: object) -> object:
 
 @dataclass(slots=True)
 class PluginSet:
-    """All enabled plugins, in the YAML order, set up together."""
+    """All enabled plugins, in the YAML order."""
 
     plugins: tuple[Plugin, ...]
     manager: HookManager
@@ -107,24 +107,26 @@ class PluginSet:
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """Return the plugins that implement a hook, in the order in which pluggy would call them: YAML's, unless one says `tryfirst`."""
+        """Return the plugins that implement a hook, in pluggy's calling order: YAML's, except for `tryfirst`."""
         named = {plugin.name: plugin for plugin in self.plugins}
         caller = getattr(self.manager.hook, hook, None)  # None: a hook of verbs that no plugin implements
-        return [] if caller is None else [named[one.plugin_name] for one in reversed(caller.get_hookimpls())]
+        return [] if caller is None else [named[implementation.plugin_name] for implementation in reversed(caller.get_hookimpls())]
 
     def owner(self, control: str) -> Plugin | None:
-        """The plugin that applies a control."""
+        """Return the plugin that declared a control."""
         name = self.declarations.control_owners.get(control)
         return next((plugin for plugin in self.plugins if plugin.name == name), None)
 
     def close(self, seconds: float) -> list[str]:
-        """Tear all plugins down at the same time; the names of those that did not end within so many seconds."""
+        """Tear down all plugins in parallel; return the names of those that exceeded the time."""
         return close_plugins(self.plugins, seconds)
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear these plugins down at the same time, those with a hypervisor last, and end their threads; the names of those that did not end
-    in time."""
+    """Tear down plugins in parallel, those with a hypervisor last, and end their threads.
+
+    :return: names of the plugins that exceeded the time
+    """
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
@@ -132,7 +134,7 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
 
 
 def stop_writing_state(plugins: Iterable[Plugin]) -> None:
-    """Refuse further writes of these plugins to their files of state: a late one would replace what their successors have written."""
+    """Refuse further writes of these plugins' state files: a late one would overwrite a successor's."""
     for plugin in plugins:
         for file in plugin.context.state_files:
             file.left = True
@@ -145,7 +147,7 @@ def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
         if "mom_teardown" in plugin.hooks:
             work = plugin.work("mom_teardown")
             call = plugin.worker.begin("mom_teardown", work)
-            if call is None:  # it hangs, and has sockets, locks and threads that would be in the way of the plugin that takes its place
+            if call is None:  # it hangs; its sockets, locks and threads would block its successor
                 plugin.worker.begin_when_free("mom_teardown", work)
             begun.append((plugin, call))
     for plugin, call in begun:
@@ -157,7 +159,7 @@ def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """Plugins that are ready to take over: call `commit`, use `plugins`, then close `left_over`."""
+    """Plugins ready to take over: call `commits`, use `plugins`, then close `left_over`."""
 
     plugins: PluginSet
     left_over: tuple[Plugin, ...]
@@ -173,11 +175,11 @@ def build_plugins(
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
-    :param template: of their contexts: what comes neither from the configuration nor from other plugins
-    :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
-    :param declared: fields and controls that are known besides those of plugins, and before them
-    :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
-    :raises MomError: a `PluginError`; then everything is as it was before the call
+    :param template: for their contexts: values that come neither from the configuration nor from other plugins
+    :param previous: plugins in use. Those with the same class and settings are kept and prepare their reload
+    :param declared: additional fields and controls, which win over those of plugins
+    :return: the new set, the removed plugins of `previous`, and functions that put prepared reloads in force
+    :raises MomError: a `PluginError`; nothing has changed then
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
@@ -209,15 +211,15 @@ def build_plugins(
     except BaseException:
         stop_writing_state(fresh)
         close_plugins(fresh, 1.0)
-        for context, was in before:
-            _update_in_place(context, was)
+        for context, original in before:
+            _update_in_place(context, original)
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), manager, declarations, offers, hypervisor, owner), left_over, tuple(commits))
 
 
 def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
-    """Update the contexts of plugins with what a new configuration changes."""
+    """Update plugins' contexts from the new configuration."""
     configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
     new = PluginContext(declarations=declarations, offers=offers, interval=config.interval, configuration=configuration)
     for plugin in plugins:
@@ -225,16 +227,16 @@ def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Decla
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Copy what a reload changes from another context: plugins keep the context that they were constructed with."""
+    """Copy reloadable attributes from another context: plugins keep their own context object."""
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
 
 @contextmanager
 def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plugin]]:
-    """The plugins of a configuration that can be constructed, and declare what can be worked with. None is set up, no host is touched.
+    """Construct a configuration's plugins without setting them up; yield the valid ones.
 
-    :param errors: gets what is wrong with the others
+    :param errors: receives the faults of the others
     """
     plugins = [_new(configured, config) for configured in config.plugins.values()]
     steps = (_construct, partial(_register, HookManager()), _declare)
@@ -246,21 +248,21 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
 
 
 class HookManager(pluggy.PluginManager):
-    """pluggy's manager with mom's hooks. It checks and orders implementations; mom calls each of them in its plugin's thread."""
+    """pluggy's manager with mom's hooks. It checks and orders implementations; mom calls them."""
 
     def __init__(self, specs: ModuleType = hookspecs) -> None:
         super().__init__(hookspecs.PROJECT)
         self.add_hookspecs(specs)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Look at methods with a hook's name only: to look at another attribute may run the plugin's code."""
+        """Parse only methods with a hook's name: access to other attributes may run plugin code."""
         return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
 
 
 def register(manager: HookManager, instance: object, name: str) -> Hooks:
     """Register a plugin with pluggy and return its hooks.
 
-    :raises MomError: a hook that does not exist, an argument that its specification lacks, a missing `@hookimpl` mark, or a wrapper
+    :raises MomError: unknown hook or argument, missing `@hookimpl` mark, or a wrapper
     """
     try:
         manager.register(instance, name)
@@ -268,7 +270,7 @@ def register(manager: HookManager, instance: object, name: str) -> Hooks:
         raise MomError(" ".join(str(error).split()), hint="compare its hooks with mom_core.hookspecs") from error
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
-        (implementation,) = (one for one in caller.get_hookimpls() if one.plugin is instance)
+        (implementation,) = (candidate for candidate in caller.get_hookimpls() if candidate.plugin is instance)
         if not caller.has_spec() and caller.name not in hookspecs.OF_VERBS:
             meant = suggestion(caller.name, [*vars(hookspecs), *hookspecs.OF_VERBS])
             raise MomError(f"there is no hook {caller.name}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
@@ -313,7 +315,7 @@ def _new(
 
 
 def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
-    """True if a step with a plugin succeeds; what is wrong with it otherwise is one of the errors."""
+    """Return whether a step with a plugin succeeds; append its error if not."""
     try:
         step(plugin)
     except PluginError as error:
@@ -323,13 +325,13 @@ def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], 
 
 
 def raise_all(errors: list[PluginError]) -> None:
-    """Raise what is wrong, if anything is."""
+    """Raise the collected errors, if any."""
     if errors:
         raise PluginError.of(errors)
 
 
 def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
-    """Call something at start-up or for a reload, with whatever goes wrong as a `PluginError`."""
+    """Call a plugin at start or reload; raise any failure as a `PluginError`."""
     try:
         return plugin.worker.call(hook, work, seconds, asked=True)
     except MomError as error:
@@ -369,9 +371,9 @@ def _declare(plugin: Plugin) -> None:
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
-    """The declarations of plugins together; `errors` gets what their declarations have against each other.
+    """Join the declarations of plugins; append conflicts to `errors`.
 
-    :param declared: fields and controls that are known besides, and before them
+    :param declared: additional fields and controls, which win over those of plugins
     """
     fields = dict(declared.fields)
     controls = dict(declared.controls)
@@ -408,8 +410,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
 
 
 def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
-    """The figures of guests. Of several of one name, and of several metrics of one name, the first plugin's counts; of the others, it is
-    logged."""
+    """Return the guest table's columns. Duplicate columns and metrics of later plugins are left out, with a log line."""
     columns: list[GuestColumn] = []
     names: dict[str, str] = {}
     metrics: dict[str, str] = {}
@@ -424,7 +425,7 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
 
 
 def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
-    """True if the name is free, and the plugin's from now on; that it is not is logged."""
+    """Return whether the name is free, and reserve it; log a conflict."""
     if name in owners:
         LOG.warning("plugin %s: its %s %s is left out: the plugin %s comes first and has one", plugin, what, name, owners[name])
         return False
@@ -433,19 +434,19 @@ def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
 
 
 def _told_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
-    """What makes a column's values; the first time that it fails is logged, and its value is unknown then."""
-    told: list[str] = []
+    """Wrap a column's function: its first failure is logged, and the value is unknown then."""
+    logged: list[str] = []
 
     def value(fields: Mapping[str, Value]) -> Value:
         try:
-            found = made(fields)
-            why = "" if found == found else "it gives NaN"  # noqa: PLR0124  # nothing but NaN differs from itself
+            result = made(fields)
+            why = "" if result == result else "it gives NaN"  # noqa: PLR0124  # nothing but NaN differs from itself
         except Exception as error:  # noqa: BLE001  # a plugin's mistake: the other columns stand
-            found, why = None, describe(error)
+            result, why = None, describe(error)
         if not why:
-            return found
-        if not told:
-            told.append(why)
+            return result
+        if not logged:
+            logged.append(why)
             LOG.warning("plugin %s: its column %s is unknown of some guests: %s", plugin, column, why)
         return None
 
@@ -453,12 +454,12 @@ def _told_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], V
 
 
 def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
-    found = plugin.work("mom_derive", snapshot=snapshot, history=())()
-    return found if isinstance(found, Derived) else Derived()
+    result = plugin.work("mom_derive", snapshot=snapshot, history=())()
+    return result if isinstance(result, Derived) else Derived()
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
-    """The makers of these plugins' explainers, by plugin."""
+    """Return these plugins' explainer factories by plugin."""
     return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 
@@ -478,7 +479,7 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
 
 
 def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
-    """Put a plugin's reload in force. It is too late to refuse the configuration: what goes wrong is logged, and the others go on."""
+    """Put a plugin's reload in force. Too late to refuse: log failures."""
     call = plugin.worker.begin("mom_reload", commit, asked=True)
     error = None if call is None else plugin.worker.finish(call).error
     if call is None:
@@ -489,7 +490,7 @@ def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
-    """The plugins' offers, by protocol."""
+    """Return the plugins' services by protocol."""
     services: dict[object, tuple[Any, ...]] = {}
     for plugin in plugins:
         for kind, offer in plugin.services.items():

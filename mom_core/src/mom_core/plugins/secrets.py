@@ -1,4 +1,4 @@
-"""Keeps secrets from plugins' settings out of what mom says, also where a plugin puts them into an error or into the log."""
+"""Masking of secrets from plugins' settings in messages and logs, including plugins' own errors."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from mom_core.model import Value
 Item = TypeVar("Item")
 
 MASK: Final = "**********"
-"""What stands in a secret's place; pydantic shows the same."""
+"""Replacement for a secret; pydantic uses the same."""
 
 SHORTEST: Final = 4
-"""Characters. Shorter secrets are not looked for: they stand in half of all words, and protect nothing."""
+"""Minimum length of a masked secret, in characters. Shorter ones occur in ordinary words."""
 
 
 SHORTEST_CALLED: Final = 8
-"""Characters of what is only called a secret: a wrong guess is to take no word out of messages."""
+"""Minimum length of a value masked for its setting's name, in characters. A wrong guess must not mask ordinary words."""
 
 _SHORTEST_PART: Final = 12
-"""Characters of a path or query. Shorter ones, such as `/hook`, are no secret, and stand elsewhere, too."""
+"""Minimum length of a secret path or query, in characters. Shorter ones, for example `/hook`, are no secret."""
 
 MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
-"""What secrets are called."""
+"""Names of secrets."""
 
 _SECRET_NAME: Final = re.compile(rf"{MASKED_NAMES}|key", re.I)
 
 _SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
-"""What the parameters of a URL are called that make it a secret, besides."""
+"""Further names of secret URL parameters."""
 
 _SHAPES: Final = (
     # Keys and certificates' keys, also within JSON, where line ends are written \n.
@@ -54,35 +54,34 @@ _SHAPES: Final = (
     ),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
 )
-"""What a secret looks like where nothing has said that it is one. None begins with a repetition: a long text would take the square of its
-length."""
+"""Patterns of secrets in any text. None begins with a repetition: that would take quadratic time in long texts."""
 
 
 _OPTION: Final = re.compile(rf"--?[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)", re.I)
 _ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
-"""Arguments of commands: an option whose value is the next one, and one that has it, as variables of `env` do."""
+"""Arguments of commands: an option with its value in the next argument, and one with its value included, also `env` variables."""
 
 
 _FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
-"""How names of files with keys end, also where they are given without their folder: no secret ends so."""
+"""Suffixes of key files: a name with one is no secret."""
 
 
 def without_secrets(text: str) -> str:
-    """The text without what looks like a secret wherever it stands: keys, passwords and signatures in URLs, seeds."""
+    """Mask texts that look like secrets: keys, passwords and signatures in URLs, seeds."""
     for pattern, instead in _SHAPES:
         text = pattern.sub(instead, text)
     return text
 
 
 def names_secret(name: str, value: object) -> bool:
-    """True if a setting of this name holds a secret by the look of it. A path is none: what is in its file is."""
+    """Return whether a setting's name suggests that its value is a secret. A path is none."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None
 
 
 def masked(value: Value, name: str = "") -> Value:
-    """A setting as it was dumped, without what its name or its shape says is a secret though its plugin does not say so."""
+    """Mask a setting's value if its name or shape suggests a secret, even if the plugin does not declare it."""
     if isinstance(value, str):
         assigned = _ASSIGNED.fullmatch(value)
         if assigned and names_secret("key", assigned[1]):
@@ -94,16 +93,16 @@ def masked(value: Value, name: str = "") -> Value:
 
 
 def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
-    """The items of a list with what each is called: a value of an option as that, if it is a list of arguments; else as the list is."""
+    """Yield a list's items with their names: the preceding option's, else the list's."""
     option = ""
-    for one in values:
-        found = one if isinstance(one, str) else ""
-        yield option if option and not found.startswith(("-", "{")) else name, one
-        option = found if _OPTION.fullmatch(found) else ""
+    for item in values:
+        text = item if isinstance(item, str) else ""
+        yield option if option and not text.startswith(("-", "{")) else name, item
+        option = text if _OPTION.fullmatch(text) else ""
 
 
 def leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """All that is nested in settings, with what each is called."""
+    """Yield all nested values of settings with their names."""
     if isinstance(value, BaseModel):
         value = {key: getattr(value, key) for key in type(value).model_fields}
     if isinstance(value, Mapping):
@@ -117,7 +116,7 @@ def leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def secrets_in(settings: object) -> Iterator[str]:
-    """All secrets in settings, wherever they are nested. Of a URL, what opens something is its path and its query, too."""
+    """Yield all declared secrets in settings, with path and query of secret URLs."""
     for _, value in leaves(settings):
         if isinstance(value, Secret | SecretStr | SecretBytes):
             held = value.get_secret_value()
@@ -129,7 +128,7 @@ def secrets_in(settings: object) -> Iterator[str]:
 
 
 def _called_secrets(settings: object) -> Iterator[str]:
-    """The texts that settings hold under names that say that they are secret, as a whole and word by word."""
+    """Yield values under names that suggest secrets, whole and word by word."""
     for name, value in leaves(settings):
         assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
         if assigned and names_secret("key", assigned[1]):
@@ -139,23 +138,23 @@ def _called_secrets(settings: object) -> Iterator[str]:
 
 
 class SecretMask:
-    """Function from text to text that masks known secrets. Any thread may call it."""
+    """Function that masks known secrets in a text. Any thread may call it."""
 
     def __init__(self, settings: Iterable[object] = ()) -> None:
         self._secrets: tuple[str, ...] = ()
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask the secrets of these settings too; those of earlier ones stay masked, as an old secret may still open something."""
+        """Mask these settings' secrets too. Earlier secrets stay masked, as they may still be valid."""
         settings = list(settings)
-        found = {secret for one in settings for secret in secrets_in(one) if len(secret) >= SHORTEST}
-        found |= {text for one in settings for text in _called_secrets(one) if len(text) >= SHORTEST_CALLED}
-        spelled = {json.dumps(secret)[1:-1] for secret in found}
-        # The longest first: one may be part of another.
-        self._secrets = tuple(sorted({*self._secrets, *found, *spelled}, key=len, reverse=True))
+        secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
+        secrets |= {text for model in settings for text in _called_secrets(model) if len(text) >= SHORTEST_CALLED}
+        spelled = {json.dumps(secret)[1:-1] for secret in secrets}
+        # Longest first: a secret may contain another.
+        self._secrets = tuple(sorted({*self._secrets, *secrets, *spelled}, key=len, reverse=True))
 
     def __call__(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text without secrets."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, MASK)
