@@ -165,7 +165,7 @@ def test_at_a_terminal_it_is_asked_whether_an_operator_means_to_revoke_the_own_k
     def no(question: str) -> None:
         raise MomError("nothing was revoked")
 
-    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.ask_a_person", no)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.keys.ask_a_person", no)
     own = Where(["tls://localhost:1"], str(servers.folder / "operator.key")).signer().public
     assert "nothing was revoked" in str(servers.typed("revoke", own))
     assert servers.done == []

@@ -18,17 +18,16 @@ from mom_core import MomError, printable, printable_lines
 from mom_daemon import as_caller, print_prose
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import MOST_REMOVED, AuthorizedKeys, Group, Member
-from mom_plugins_fleet.revisions import AHEAD_SECONDS
-from mom_plugins_fleet.signatures import next_revision, opened
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.records import MOST_REMOVED, AuthorizedKeys, Member
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.verbs import server_setup
-from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, checked, named, show, standing, who
+from mom_plugins_fleet.verbs.changes import change, checked, named, standing, who
 from mom_plugins_fleet.verbs.enroll import enroll_command
 from mom_plugins_fleet.verbs.groups import policy_group
+from mom_plugins_fleet.verbs.keys import authorize_command, countersign_command, key_command, revoke_command
 from mom_plugins_fleet.verbs.plan import plan_command
 from mom_plugins_fleet.verbs.status import status_command
-from mom_plugins_fleet.verbs.where import LOG, Where, checked_key
+from mom_plugins_fleet.verbs.where import LOG, Where
 
 
 @click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,6 +75,8 @@ fleet.add_command(enroll_command)
 fleet.add_command(plan_command)
 fleet.add_command(status_command)
 fleet.add_command(policy_group)
+for key_verb in (key_command, revoke_command, authorize_command, countersign_command):
+    fleet.add_command(key_verb)
 
 
 @fleet.command("top")
@@ -161,35 +162,6 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
         print_prose(f"mom is not started again ({why}): `systemctl daemon-reload && systemctl restart mom`.", 2)
 
 
-@fleet.command("key")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.pass_obj
-def key_command(where: Where, file: Path) -> None:
-    """Make a key of an operator or a coordinator in FILE, and print its public part. With the fleet's root key, also make the key that
-    connects.
-    """
-    click.echo(server_setup.make_operator(file, where.root() if where.root_file else None))
-
-
-@fleet.command("revoke")
-@click.argument("key")
-@click.pass_obj
-def revoke_command(where: Where, key: str) -> None:
-    """Revoke an operator's or a coordinator's public KEY in the servers, at once."""
-    root = where.root()
-    if checked_key(key) == _own_key(where):
-        ask_a_person("It is the key that you work with. Revoke it?")
-    root.revoke(key)
-    where.give(root.fleet_account())
-    accounts = server_setup.write_accounts(root)
-    print_prose(f"The servers let it in no more. For their next start, bring {accounts} to all of them; and take the key out of", 2)
-    print_prose("`operators` of all hosts: what it has signed counts there until then.", 2)
-
-
-def _own_key(where: Where) -> str | None:
-    return where.signer().public if where.key is not None and Path(where.key).exists() else None
-
-
 @fleet.command("remove")
 @click.argument("host")
 @click.pass_obj
@@ -267,57 +239,6 @@ def targets_command(where: Where) -> None:
     for labels in (group["labels"] for group in groups):
         if WHY in labels:
             print_prose(f"{printable(labels['host'])}: {labels[WHY]}", 2, err=True)
-
-
-@fleet.command("authorize")
-@click.argument("key")
-@click.option("--remove", is_flag=True, help="Its orders are not followed any more.")
-@click.pass_obj
-def authorize_command(where: Where, key: str, remove: bool) -> None:
-    """Let all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs no authorization."""
-    if not remove:
-        checked_key(key)
-
-    def changed(before: AuthorizedKeys | None) -> AuthorizedKeys:
-        now = before or AuthorizedKeys()
-        if remove and key not in now.keys:
-            raise MomError(f"{printable(key)} was not among them", hint=f"hosts follow {', '.join(now.keys) or 'no coordinator'}")
-        remaining = [other for other in now.keys if other != key]
-        return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(remaining if remove else [*remaining, key]), "by": who()})
-
-    where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
-    print_prose(f"Hosts follow its orders{' no more' if remove else ''}.", 2)
-
-
-@fleet.command("countersign")
-@click.argument("key")
-@click.pass_obj
-def countersign_command(where: Where, key: str) -> None:
-    """Sign with your key all records that the public KEY has signed, before that key is revoked on the hosts. It shows them all, and asks
-    at a terminal: a thief of that key may have made them.
-    """
-    checked_key(key)
-
-    async def signed(store: Store) -> int:
-        await check_clock(store)
-        signer, trusted, records = where.signer(), where.operators() | {key}, []
-        for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (AUTHORIZED, AuthorizedKeys)):
-            for name, kept in (await store.load(bucket)).items():
-                with suppress(MomError):  # it is another operator's
-                    records.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
-        for bucket, _, name, _, record in records:
-            show(f"{bucket} {name}", None, record.record)
-        if records:
-            ask_a_person(f"Sign these {len(records)} records?")
-        for bucket, kind, name, stored, record in records:
-            before = record.revision if record.revision < next_revision(0) + AHEAD_SECONDS else 0
-            revision = next_revision(max(before, where.revisions.newest(bucket, name, trusted)))
-            data = signer.signed(bucket, name, record.record, revision)
-            await store.put(bucket, name, data, stored)
-            where.revisions.open(kind, bucket, name, data, {signer.public})
-        return len(records)
-
-    print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)
 
 
 # --- hosts -------------------------------------------------------------------------------------------------------------------------------
