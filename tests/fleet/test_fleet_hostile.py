@@ -75,7 +75,7 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     fleet.kill("h3")
     fleet.start_host("h3", 3, operators=[other.public])  # the first operator's key is revoked
     fleet.until(
-        lambda: "the policies of the group g3 are not in force any more" in fleet.log("h3"), "what it has signed is not taken up again"
+        lambda: "the policies of the group g3 are no longer in force" in fleet.log("h3"), "what it has signed is not taken up again"
     )
     fleet.until(lambda: "this host's entry in the fleet: it is signed with the key" in fleet.log("h3"), "nor is its entry")
     fleet.set_policy("(defvar evil 1)", group="g3")
@@ -88,7 +88,7 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     # The other operator takes over what the first one has left, after a look.
     text = fleet.log("h3")
     assert "(defvar evil" not in text
-    assert "60_fleet_a (set by" not in text[text.index("not in force any more") :]
+    assert "60_fleet_a (set by" not in text[text.index("no longer in force") :]
     fleet.kill("c3")
     fleet.put(ROSTER, "h3", other.signed(ROSTER, "h3", Member(group="g3"), next_revision(0) + 1000))
     fleet.put(GROUPS, "g3", other.signed(GROUPS, "g3", Group(policies={"60_fleet_a": "(defvar mine 1)"}), next_revision(0) + 1000))
