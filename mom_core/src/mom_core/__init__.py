@@ -1,8 +1,7 @@
 """mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
 
-What is named here is the contract; plugins import from here (their tests from `mom_core.testing` too), and from
-nowhere else in `mom_core`. A new name is added to `__init__.pyi`.
-Names are imported when they are first used, so that a small command does not pay for a large one.
+The names here are the contract. Plugins import nothing else of `mom_core`; their tests also use `mom_core.testing`. Add new names to
+`__init__.pyi`. Names are imported on first use, so that small commands stay fast.
 """
 
 import lazy_loader

@@ -1,5 +1,4 @@
-"""What is known of many guests by field, instead of by guest: of thousands, a field of all is checked, read and kept in a part of the time
-that it takes to go from guest to guest."""
+"""Fields of many guests by field rather than by guest: much faster for thousands of guests."""
 
 from __future__ import annotations
 
@@ -11,13 +10,10 @@ from mom_core.values import Value
 
 
 class Columns(Mapping[str, Sequence[Value]]):
-    """The fields of several guests by name: of each field a value for each guest, in the guests' order. None: unknown of that guest.
+    """Fields of several guests by name: a value for each guest, in order; None: unknown. Immutable and thread-safe.
 
-    Nothing changes it. May be read from several threads at once.
-
-    :param columns: are copied
-    :param unknown: by name, the places of guests of which the field was collected, and found to be unknown: a guest that has None elsewhere
-        does not have the field at all
+    :param columns: values by name, copied
+    :param unknown: by name, indices of guests whose field was collected as unknown. A guest with None elsewhere lacks the field
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -31,7 +27,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Value]]) -> Columns:
-        """The fields of guests that are known guest by guest."""
+        """Return columns of guests' mappings."""
         names = dict.fromkeys(chain.from_iterable(rows))
         columns = {name: tuple(fields.get(name) for fields in rows) for name in names}
         with_none = [name for name, column in columns.items() if None in column]
@@ -47,30 +43,30 @@ class Columns(Mapping[str, Sequence[Value]]):
         return len(self._columns)
 
     def unknown(self, name: str) -> Collection[int]:
-        """The places of guests of which this field was collected, and found to be unknown."""
+        """Return the indices of guests whose field was collected as unknown."""
         return self._unknown.get(name, ())
 
     def absent(self, name: str) -> Sequence[int]:
-        """The places of guests that do not have this field, in their order."""
+        """Return the indices of guests that lack this field, in order."""
         if _NONE not in self.types(name):
             return ()
         unknown = self.unknown(name)
         return [place for place, value in enumerate(self[name]) if value is None and place not in unknown]
 
     def types(self, name: str) -> AbstractSet[type]:
-        """The types of the values of this field. Whoever needs to know asks here: the values are looked at for it only once."""
+        """Return the types of a field's values, cached."""
         types = self._types.get(name)
         if types is None:
             types = self._types[name] = frozenset(map(type, self[name]))
         return types
 
     def with_columns(self, more: Columns) -> Columns:
-        """These columns and more of the same guests, which take the place of those of the same names."""
+        """Return these columns and more of the same guests, which replace those of the same name."""
         unknown = {name: places for name, places in self._unknown.items() if name not in more} | more._unknown
         return Columns({**self._columns, **more._columns}, unknown)
 
     def rows(self) -> Sequence[GuestRow]:
-        """The same guest by guest."""
+        """Return a view for each guest."""
         count = max(map(len, self.values()), default=0)
         return [GuestRow(self, place) for place in range(count)]
 
@@ -79,7 +75,7 @@ _NONE = type(None)
 
 
 class GuestRow(Mapping[str, Value]):
-    """The fields of one guest, as a view on the columns of all."""
+    """Fields of one guest, as a view of the columns."""
 
     __slots__ = ("_columns", "_place")
 

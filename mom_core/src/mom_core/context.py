@@ -1,4 +1,4 @@
-"""What a plugin is given besides its settings: who it is, where its files go, what others declared, and a way to wake the engine."""
+"""Context of a plugin: its name, its folders, others' declarations and services, and a way to wake the engine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ Service = TypeVar("Service")
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """All that the enabled plugins declared.
+    """Declarations of all enabled plugins.
 
-    `fields` is keyed by scope and name, as the host and guests may have fields of one name; `controls` by name;
-    `control_owners` gives the plugin that applies each control; `policies` are the default policy texts by name, joined in name order;
-    `field_owners` gives the first plugin in the YAML order that declares each field; `explainers` makes, by plugin, what says its part of
-    explanations; `derivations` are the plugins' `mom_derive`; `guest_columns` are figures of guests, in the YAML order.
+    :param fields: fields by scope and name
+    :param controls: controls by name
+    :param control_owners: plugin of each control
+    :param policies: default policies by name, in the order of names
+    :param field_owners: first plugin in the YAML order with each field
+    :param explainers: factories of explainers, by plugin
+    :param derivations: the plugins' `mom_derive`
+    :param guest_columns: columns of guests, in the YAML order
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -43,82 +47,82 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """A snapshot that was made by hand, with what plugins derive from it; what it says itself stands."""
+        """Add the plugins' derived fields to a hand-made snapshot; its own fields win."""
         for derive in self.derivations:
-            found = derive(snapshot)
+            derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
-            rows = found.guests.rows() if isinstance(found.guests, Columns) else [found.guests.get(one, {}) for one in snapshot.guests]
-            told = zip(snapshot.guests.items(), rows, strict=False)  # there are no rows where there are no columns
-            guests = {identity: replace(guest, fields={**row, **guest.fields}) for (identity, guest), row in told} or snapshot.guests
-            snapshot = replace(snapshot, host=replace(snapshot.host, fields={**found.host, **snapshot.host.fields}), guests=guests)
+            rows = (
+                derived.guests.rows()
+                if isinstance(derived.guests, Columns)
+                else [derived.guests.get(identity, {}) for identity in snapshot.guests]
+            )
+            guest_rows = zip(snapshot.guests.items(), rows, strict=False)  # there are no rows where there are no columns
+            guests = {identity: replace(guest, fields={**row, **guest.fields}) for (identity, guest), row in guest_rows} or snapshot.guests
+            snapshot = replace(snapshot, host=replace(snapshot.host, fields={**derived.host, **snapshot.host.fields}), guests=guests)
         return snapshot
 
 
 @dataclass(slots=True)
 class PluginContext:
-    """Given to a plugin's constructor. The core makes it; a test may make one with no arguments at all.
+    """Argument of a plugin's constructor. Tests may create one without arguments.
 
-    `wake(reason)` asks the engine for a cycle now, from any thread; the engine limits the rate.
+    `wake(reason)` requests a cycle now, from any thread; the engine limits the rate.
     """
 
     name: str = "plugin"
     root: Path = Path("/")
-    """Where /proc and /sys are found."""
+    """Folder that contains /proc and /sys."""
     state_directory: Path = STATE_DIRECTORY
-    """Where the plugin may keep files across restarts, in a folder of its own below this one: `state_file` gives them."""
+    """Folder for persistent files. `state_file` creates them in a subfolder for the plugin."""
     run_directory: Path = RUN_DIRECTORY
-    """Where sockets and files go that do not outlive a reboot."""
+    """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
-    """What the enabled plugins declared. Complete from `mom_setup` on; this and the next four are replaced when the configuration is
-    reloaded."""
+    """Declarations of all enabled plugins, complete from `mom_setup` on. A reload replaces this and the next four."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
-    """What plugins offer by protocol, in the YAML order: `service` and `services` find it."""
+    """Services by protocol, in the YAML order; use `service` or `services`."""
     interval: float = 5.0
     """Seconds between two scheduled cycles."""
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
-    """`guest_settings(guest)` gives the plugin's own `GuestSettings` for a guest, from all matching patterns in the YAML section `guests`,
-    in the order of the file."""
+    """Function from a guest to the plugin's `GuestSettings`, merged from all matching patterns in the order of the file."""
     configuration: Callable[[], Mapping[str, Value]] = dict
-    """`configuration()` gives all settings in force, as they would be written in YAML, with secrets masked: for what shows or records
-    them."""
+    """Function that returns all settings as in YAML, secrets masked."""
     serves: bool = True
-    """Whether mom is here to stay. A command that only takes a look, such as `mom doctor`, sets plugins up too: listen on nothing then."""
+    """False for commands that only look, for example `mom doctor`: do not listen on sockets then."""
     engine_state: Callable[[], EngineState] = EngineState
-    """What the engine knows besides its reports, now. From any thread."""
+    """Function that returns the engine's present state. Any thread may call it."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
-    """The clock that the engine goes by: seconds, never jumping. A simulation runs it faster than the real one."""
+    """Clock of the engine in s. A simulation runs faster than real time."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
-    """Those that `state_file` gave: mom reports what is wrong with them."""
+    """State files that `state_file` created; mom reports their faults."""
 
     @property
     def observes(self) -> bool:
-        """True if mom only observes (`mode: observe`)."""
+        """True in observe mode (`mode: observe`)."""
         return self.configuration().get("mode") == "observe"
 
     @property
     def log(self) -> logging.Logger:
-        """The plugin's own logger, `mom.plugin.NAME`."""
+        """Logger of the plugin, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")
 
-    # A protocol is given as what would make one: type checkers take no abstract class for `type[Service]`.
+    # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """The offer of an enabled plugin under this protocol (`mom_services`), such as `context.service(PolicyTexts)`; None: none does.
+        """Return the service under this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: no plugin offers it.
 
-        Of several plugins, the first in the YAML order. From `mom_setup` on, from any thread; ask again rather than keep it, as a reload
-        may bring another one. Calls that come before the `mom_setup` of the plugin that offers it raise `MomError`.
+        The first plugin in the YAML order wins. Available from `mom_setup` on, in any thread. Do not keep the result: a reload may replace
+        it. Calls before the offering plugin's `mom_setup` raise `MomError`.
         """
         return next(iter(self.services(kind)), None)
 
     def services(self, kind: Callable[..., Service]) -> Sequence[Service]:
-        """The offers of all enabled plugins under this protocol, in the YAML order; see `service`."""
+        """Return all services under this protocol, in the YAML order; see `service`."""
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
-        """A file of state of this plugin, in its folder below `state_directory`. What is wrong with it is reported by mom itself: as a
-        problem in each cycle, and in `mom doctor`. A command that only takes a look sets nothing aside.
+        """Create a state file of this plugin. mom reports its faults in each cycle and in `mom doctor`.
 
-        :param name: of the file, such as `highest.json`; for the other parameters see `StateFile`
+        :param name: name of the file, for example `highest.json`; for the other parameters see `StateFile`
         """
         path = self.state_directory / self.name / name
         file = StateFile(path, what, form, sets_aside=self.serves, log=self.log, **how)

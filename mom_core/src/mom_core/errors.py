@@ -1,4 +1,4 @@
-"""Every way in which mom says no: one base class, and a kind for each thing that a caller can react to."""
+"""Errors: one base class, and a kind for each possible reaction."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 
 class MomError(Exception):
-    """The base of all errors that mom raises on purpose.
+    """Base of all errors that mom raises on purpose.
 
-    :param message: what is wrong, in one sentence that an operator understands
-    :param hint: what to do instead; empty when there is nothing to advise
+    :param message: what is wrong, in one sentence for an operator
+    :param hint: advice; may be empty
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -24,7 +24,7 @@ class MomError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ConfigProblem:
-    """One thing that is wrong in a configuration: where (1-based line and column, 0 if unknown), what, and what to do."""
+    """Fault in a configuration: position (1-based, 0 if unknown), message, and advice."""
 
     file: str
     line: int
@@ -38,7 +38,7 @@ class ConfigProblem:
 
 
 class ConfigError(MomError):
-    """A configuration that cannot be used. `problems` holds all of them, in the order of the file."""
+    """Invalid configuration. `problems` holds all faults in the order of the file."""
 
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         self.problems = tuple(problems)
@@ -46,13 +46,13 @@ class ConfigError(MomError):
 
 
 class UnitError(MomError, ValueError):
-    """A duration or size without a unit, with an unknown one, or outside what makes sense."""
+    """Duration or size without a unit, with an unknown one, or out of range."""
 
 
 class PluginError(MomError):
-    """A plugin that cannot be used: which one, and the distribution that provides it (empty when none does).
+    """Unusable plugin, with its distribution (empty if there is none).
 
-    `errors` are those of several plugins that cannot be used; else this one alone.
+    `errors` are those of several plugins, or only this one.
     """
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
@@ -63,20 +63,20 @@ class PluginError(MomError):
 
     @classmethod
     def of(cls, errors: Sequence[PluginError]) -> PluginError:
-        """These errors, of which there is at least one, as one."""
+        """Join these errors, at least one, into one."""
         return errors[0] if len(errors) == 1 else cls("\n".join(map(str, errors)), plugin=errors[0].plugin, errors=errors)
 
 
 class DeadlineExceeded(MomError):
-    """A plugin did not answer in time. Its call may still be running; it is not called again before that has ended."""
+    """A plugin exceeded its deadline. Its call may still run; mom does not call it again before it ends."""
 
 
 class StateError(MomError):
-    """A file of state cannot be written, or what it holds cannot be used. While the ledger cannot, no control is applied."""
+    """A state file cannot be written or used. Without the ledger, mom applies no control."""
 
 
 class HypervisorError(MomError):
-    """The hypervisor could not do what was asked: it is unreachable, or refused for a reason that has no kind of its own."""
+    """The hypervisor is unreachable, or the request failed for a reason without a kind of its own."""
 
 
 class GuestGone(HypervisorError):
@@ -84,20 +84,20 @@ class GuestGone(HypervisorError):
 
 
 class GuestBusy(HypervisorError):
-    """The guest cannot be asked just now (a job holds it); the same call may succeed later."""
+    """A job holds the guest; the same call may succeed later."""
 
 
 class Refused(HypervisorError):
-    """It must not be done as things stand, and nothing was sent."""
+    """Not allowed at present; nothing was sent."""
 
 
 class NoChangeNeeded(HypervisorError):
-    """Nothing had to be sent, for this reason: it stands so already as far as it matters, or is on its way."""
+    """Nothing had to be sent: the value is in force as far as it matters, or on its way."""
 
 
 class NotSupported(Refused):
-    """This guest or host has no such thing: no balloon device, no such knob, a read-only connection."""
+    """Not available for this guest or host: no balloon device, no such file, a read-only connection."""
 
 
 class PermissionDenied(HypervisorError):
-    """The hypervisor or the kernel does not let this process do that."""
+    """The hypervisor or the kernel denies this process the request."""

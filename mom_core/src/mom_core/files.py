@@ -1,5 +1,4 @@
-"""Files that matter are replaced as a whole: a reader, or a crash at any moment, sees the old text or the new one. And what is read has an
-end, whatever stands in a file's place."""
+"""Atomic replacement of files, also across crashes, and bounded reads of regular files."""
 
 from __future__ import annotations
 
@@ -12,20 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
-"""The configuration of a host, unless another file is named."""
+"""Default configuration file."""
 
 STATE_DIRECTORY = Path("/var/lib/mom")
 RUN_DIRECTORY = Path("/run/mom")
-"""The folders of a host's mom, unless its configuration names others."""
+"""Default folders."""
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """The bytes of a file, and not of a pipe or device, which may never end.
+    """Return the content of a regular file; a pipe or device may never end.
 
-    :param most: bytes; of a larger file, one more is read
-    :raises OSError: there is none, there is no permission, it is no regular file, …
+    :param most: maximum number of bytes; one more of a larger file
+    :raises OSError: no file, no permission, no regular file, …
     """
-    # By an opener: of a folder, `os.fdopen` leaves the descriptor open.
+    # `os.fdopen` would leak the descriptor of a folder.
     with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -33,8 +32,10 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """True if something is there. Raises `OSError` where that cannot be known, as without permission: from Python 3.14 on, `Path.exists`
-    takes that for nothing."""
+    """Return whether the path exists. Raise `OSError` if that is unknown, for example without permission.
+
+    From Python 3.14 on, `Path.exists` returns False then.
+    """
     try:
         path.stat()
     except OSError as error:
@@ -53,12 +54,12 @@ def replace_file(
     replace: bool = True,
     owner: tuple[int, int] | None = None,
 ) -> None:
-    """Put this in place of the file's content, atomically; a text as UTF-8, parts one after the other.
+    """Replace a file's content atomically; text as UTF-8.
 
-    :param durable: also survive a power failure: the data and the folder's entry are on disk when this returns
-    :param replace: or raise `FileExistsError` if there is a file
-    :param owner: the ids of the user and the group whose it is from the first moment on; None: it is this process's
-    :raises OSError: the disk is full, there is no permission, …; the old file is untouched then
+    :param durable: survive a power failure: data and folder entry are on disk at return
+    :param replace: False raises `FileExistsError` if the file exists
+    :param owner: ids of user and group of the new file from its creation on; None: this process's
+    :raises OSError: disk full, no permission, …; the old file is untouched
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:

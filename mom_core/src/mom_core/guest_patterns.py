@@ -1,4 +1,4 @@
-"""Patterns of guests, as operators write them: of names (`db-*`), or of a property that its platform gives a guest (`flavor=m1.*`)."""
+"""Patterns for guests: by name (`db-*`) or by a property of the platform (`flavor=m1.*`)."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from mom_core.errors import MomError
 from mom_core.model import Guest, Value, printable
 
 NAME: Final = "name"
-"""The property that a pattern without one is about."""
+"""Property that a pattern without one matches."""
 
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
-"""A property's name in a pattern."""
+"""Name of a property in a pattern."""
 
 REMEMBERED_GUESTS: Final = 32_768
-"""For how many guests the matching patterns are remembered: three times those of the largest host, some 10 MiB at worst."""
+"""Size of the cache: three times the guests of the largest host, at most some 10 MiB."""
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
 class GuestPattern:
-    """A pattern of a property's whole text, case and all: `*`, `?`, `[abc]`. Of a property that is a list, one text must match."""
+    """Pattern for a property's whole text, case-sensitive: `*`, `?`, `[abc]`. Of a list, one text must match."""
 
     FORM: ClassVar[str] = rf"^([^=]*|{_PROPERTY.pattern}=[\s\S]+)$"
-    """What is written of a pattern, as a regular expression of JSON Schema."""
+    """Regular expression of a pattern's text, for JSON Schema."""
 
     property: str
     pattern: str
 
     @classmethod
     def of(cls, text: str) -> GuestPattern:
-        """What is written as `PATTERN` of names, or `PROPERTY=PATTERN`.
+        """Parse `PATTERN` for names, or `PROPERTY=PATTERN`.
 
-        :raises MomError: for one that can match no guest
+        :raises MomError: the pattern matches no guest
         """
         before, equals, pattern = text.partition("=")
         if not equals:
@@ -56,56 +56,55 @@ class GuestPattern:
 
     @staticmethod
     def is_property(name: str) -> bool:
-        """Whether a property of this name can be meant in a pattern."""
+        """Return whether this is a valid name of a property."""
         return _PROPERTY.fullmatch(name) is not None
 
     @staticmethod
     def of_name(name: str) -> str:
-        """The pattern that matches this name only, to be written into a configuration."""
+        """Return the pattern that matches only this name."""
         escaped = glob.escape(name)
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
-        """What it is matched with; nothing where the guest has no such property, or it is no text."""
+        """Return the guest's texts for this pattern; none if it lacks the property or it is no text."""
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:
-        """Whether the guest is meant. Of many guests or patterns, `GuestPatterns` says it faster."""
+        """Return whether the pattern matches the guest. `GuestPatterns` is faster for many."""
         return any(fnmatch.fnmatchcase(text, self.pattern) for text in self.texts(guest))
 
 
 def _texts(value: Value) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
-    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list | tuple) else ()
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
 
 
 class GuestPatterns:
-    """Several patterns, for many guests: what was found is remembered. May be used by several threads.
+    """Several patterns for many guests, with a cache. Thread-safe.
 
-    :raises MomError: for a pattern that can match no guest
+    :raises MomError: a pattern matches no guest
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        # A tool that writes this may name thousands of guests one by one: texts are looked up, only patterns are tried in turn.
+        # Generated files may name thousands of guests: look up plain texts, and try only patterns in turn.
         self._exact: dict[tuple[str, str], list[int]] = {}
         self._tried: list[tuple[int, str, Callable[[str], object]]] = []
         properties = {NAME: 0}
         for number, text in enumerate(patterns):
-            one = GuestPattern.of(text)
-            properties.setdefault(one.property, len(properties))
-            if _MAGIC.search(one.pattern):
-                self._tried.append((number, one.property, re.compile(fnmatch.translate(one.pattern)).match))
+            pattern = GuestPattern.of(text)
+            properties.setdefault(pattern.property, len(properties))
+            if _MAGIC.search(pattern.pattern):
+                self._tried.append((number, pattern.property, re.compile(fnmatch.translate(pattern.pattern)).match))
             else:
-                self._exact.setdefault((one.property, one.pattern), []).append(number)
+                self._exact.setdefault((pattern.property, pattern.pattern), []).append(number)
         self._properties = tuple(properties)
         self._found = lru_cache(maxsize=REMEMBERED_GUESTS)(self._find)
 
     def matching(self, guest: Guest) -> tuple[int, ...]:
-        """The numbers of those that match a guest, in their order."""
-        if not self._exact and not self._tried:  # as for most plugins: no name need be remembered for that
+        """Return the indices of matching patterns, in order."""
+        if not self._exact and not self._tried:  # most plugins: do not fill the cache
             return ()
-        # A large host's guests are looked up several times in each cycle: what they are matched with is taken as it stands.
         if len(self._properties) == 1:
             return self._found(guest.name)
         values = guest.properties
@@ -116,6 +115,8 @@ class GuestPatterns:
 
     def _find(self, *values: Value) -> tuple[int, ...]:
         texts = {name: _texts(value) for name, value in zip(self._properties, values, strict=True)}
-        found = {number for name, told in texts.items() for text in told for number in self._exact.get((name, text), ())}
-        found.update(number for number, name, match in self._tried if any(map(match, texts[name])))
-        return tuple(sorted(found))
+        indices = {
+            number for name, values_of_guest in texts.items() for text in values_of_guest for number in self._exact.get((name, text), ())
+        }
+        indices.update(number for number, name, match in self._tried if any(map(match, texts[name])))
+        return tuple(sorted(indices))

@@ -1,8 +1,7 @@
-"""What mom asks of a hypervisor, and what it may be able to do besides: capabilities that a controller tests for with `isinstance`. Those
-that one plugin uses are of `mom_kvm`.
+"""Hypervisors, and their optional capabilities, which controllers test for with `isinstance`. Those of single plugins are in `mom_kvm`.
 
-All calls come from the thread of the plugin that makes them, so an implementation must allow several threads. Every call is bounded
-in time by the implementation. Guests are named by their `Entity`; a guest that has vanished raises `GuestGone`.
+Plugins call from their own threads, so implementations must be thread-safe, and they bound the time of every call. A vanished guest raises
+`GuestGone`.
 """
 
 from __future__ import annotations
@@ -17,46 +16,48 @@ from mom_core.values import Value
 
 @runtime_checkable
 class Hypervisor(Protocol):
-    """Who runs the guests."""
+    """Manager of guests."""
 
     @property
     def uri(self) -> str:
-        """How people name this hypervisor, such as `qemu:///system`."""
+        """Address for people, for example `qemu:///system`."""
 
     def guests(self) -> Sequence[Guest]:
-        """The guests that are active now, without fields, read with a number of calls that does not grow with them.
+        """Return the active guests, without fields, with a number of calls that does not grow with them.
 
-        Raises `HypervisorError` when the hypervisor cannot be reached: mom then knows of no guest, and touches none.
+        Raise `HypervisorError` if the hypervisor is unreachable: mom then touches no guest.
         """
 
 
 class NoHypervisor:
-    """Stands in when no enabled plugin provides a hypervisor: a host without guests, whose own memory can still be managed."""
+    """Substitute without guests. mom can still manage the host's own memory."""
 
     uri = "none"
 
     def guests(self) -> list[Guest]:
-        """No guests."""
+        """Return no guests."""
         return []
 
 
 @runtime_checkable
 class BalloonControl(Protocol):
-    """Can resize guests with a memory balloon. All sizes in KiB of guest memory."""
+    """Resizing of guests with a memory balloon, in KiB of guest memory."""
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when the request is made, not when the guest has followed."""
+        """Request a size; return when the request is made, before the guest has followed."""
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """The sizes that the guests really have now, by guest id, in one bulk call. A guest that is gone or unknown is absent."""
+        """Return the guests' actual sizes by id, in one bulk call, without guests that are gone or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class CpuTune:
-    """The limits of a guest's CPU time. None: unknown.
+    """Limits of a guest's CPU time. None: unknown.
 
-    `quota_us` of CPU time in every `period_us` for each vCPU, in microseconds, a quota of -1 meaning no limit; `shares` is the weight
-    against other guests (1024 is usual); `user_limit_percent` is what was agreed for the guest, as percent of all the host's CPUs.
+    :param quota_us: CPU time in µs per `period_us` for each vCPU; -1: unlimited
+    :param period_us: period in µs
+    :param shares: weight against other guests, usually 1024
+    :param user_limit_percent: agreed limit, in percent of all host CPUs
     """
 
     quota_us: int | None = None
@@ -67,21 +68,20 @@ class CpuTune:
 
 @runtime_checkable
 class CpuTuneControl(Protocol):
-    """Can limit the CPU time of guests' vCPUs."""
+    """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        """Return the present limits by guest id, in bulk, without guests that are gone or unknown."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set what is given, all at once. Raises `NotSupported` for values that the hypervisor cannot take, with its bounds."""
+        """Set the given limits together. Raise `NotSupported`, with the bounds, for values out of range."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskTune:
-    """The I/O limits of one disk of a guest: `current`, and what was agreed for it (`maximum`, `guaranteed`; None: nothing).
+    """I/O limits of a guest's disk: `current`, and the agreed `maximum` and `guaranteed` (None: none).
 
-    Each maps those of `LIMITS` that are known to bytes or operations per second; 0 means no limit. `path` is empty where the disk
-    has none.
+    Each maps known `LIMITS` to bytes or operations per second; 0: unlimited. `path` may be empty.
     """
 
     LIMITS: ClassVar = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
@@ -95,20 +95,21 @@ class DiskTune:
 
 @runtime_checkable
 class IoTuneControl(Protocol):
-    """Can limit the I/O of guests' disks."""
+    """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        """Return the present limits by guest id, in bulk, without guests that are gone or unknown."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the limits that are given on the disk with that name; the others stay. Raises `NotSupported` for impossible ones."""
+        """Set the given limits of a disk; others stay. Raise `NotSupported` for impossible ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetTune:
-    """The bandwidth limits of one network interface of a guest, seen from the guest: `inbound` and `outbound`.
+    """Bandwidth limits of a guest's network interface, seen from the guest.
 
-    Each maps `average` and `peak` to KiB per second and `burst` to KiB; empty: no limit. `name` is the host's name of the interface.
+    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited. `name` is the host's name of the
+    interface.
     """
 
     name: str
@@ -118,33 +119,33 @@ class NetTune:
 
 @runtime_checkable
 class NetTuneControl(Protocol):
-    """Can limit the bandwidth of guests' network interfaces."""
+    """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        """Return the present limits by guest id, in bulk, without guests that are gone or unknown."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of the interface with that name; an empty mapping takes the limit away."""
+        """Set both directions of an interface; an empty mapping removes the limit."""
 
 
 @runtime_checkable
 class KsmControl(Protocol):
-    """Has a kernel samepage merging of its own: a simulated host, or a management system that owns the knobs."""
+    """Kernel samepage merging of a simulated host or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """The knobs and counters by the names of their files in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
+        """Return settings and counters by their file names in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
 
-        What does not exist is absent. `ksmd_cpu_seconds` is the CPU time that the scanner has used, `shareable_kib` the memory in KiB
-        that guests' processes may offer for merging, if known.
+        Missing files are absent. `ksmd_cpu_seconds` is the scanner's CPU time, `shareable_kib` the memory in KiB that guests' processes may
+        offer for merging, if known.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Set these knobs."""
+        """Write these settings."""
 
 
 @runtime_checkable
 class KsmWriter(Protocol):
-    """Writes the knobs of this host's own KSM for a mom that may only read them: a management system with a privileged helper."""
+    """Writer of this host's KSM files for an unprivileged mom: a management system with a privileged helper."""
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Set these knobs, by the names of their files in /sys/kernel/mm/ksm."""
+        """Write these settings by their file names in /sys/kernel/mm/ksm."""

@@ -1,4 +1,4 @@
-"""What mom changed and what stood there before: on disk before it is changed, so that it can be put back also after a crash."""
+"""Ledger of mom's changes and the original values, written before each change, so that mom can restore them after a crash."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ from mom_core.values import is_usual_number
 LOG = logging.getLogger("mom.ledger")
 
 FILE: Final = "ledger.json"
-"""In the state directory."""
+"""Name of the file in the state directory."""
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 LARGEST_VALUE: Final = 64 << 10
-"""Characters of one value as JSON: a list with all limits of some 200 disks. One without bounds would leave no room in the file for others'
-changes."""
+"""Maximum size of a value as JSON, in characters: a list with all limits of some 200 disks. Larger ones would leave no room for other
+changes.
+"""
 
 Key = tuple[str, str]
-"""An entity's id and a control."""
+"""Entity id and control."""
 
 
 class Ledger:
-    """The entries, in memory and in a file of state."""
+    """Entries in memory and in a state file."""
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Which boot of this host it is: the incarnation of the host's entries; empty: unknown."""
+        """Boot id of this host: the incarnation of the host's entries; empty: unknown."""
         loss = "what it held is not put back by itself"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
-        """Its `damage` and `write_error` say what is wrong with it."""
+        """Its `damage` and `write_error` describe faults."""
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._texts: dict[Key, tuple[LedgerEntry, str]] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
-        """What the last `record` changed, and what stood there before it."""
+        """Entries that the last `record` replaced."""
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """The ledger in that folder; empty when there is none yet, or when it is damaged, which `file.damage` says.
+        """Open the ledger in this folder; empty if there is none, or if it is damaged (`file.damage`).
 
-        :param look: set nothing aside: for who does not hold mom's lock
-        :raises StateError: it cannot be read at all (no permission), or a later mom wrote it: that one can put back what it holds
+        :param look: set nothing aside, for callers without mom's lock
+        :raises StateError: it is unreadable, or a later mom wrote it; that one can restore its changes
         """
         ledger = cls(directory / FILE, look=look)
         with suppress(OSError):
@@ -78,8 +79,10 @@ class Ledger:
         return ledger
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """The entries without those of the host from before it was started anew: what mom had set is gone, and what stands now was set by
-        others. Those of earlier moms, which did not note the boot, count as of this one; all do where it cannot be read."""
+        """Drop the host's entries from before its last boot: mom's settings are gone, and others set the present values.
+
+        Entries without a boot id count as of this boot; so do all if the boot id is unknown.
+        """
         standing: dict[Key, LedgerEntry] = {}
         of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
         self.boot = self.boot or next(filter(None, of_host), "")
@@ -94,13 +97,13 @@ class Ledger:
 
     @property
     def entries(self) -> Mapping[Key, LedgerEntry]:
-        """All entries by entity id and control. Not to be changed by the caller."""
+        """Entries by entity id and control. Read-only."""
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
-        """End the doubt about changes of an earlier run by what stands now. In memory; `record` writes it.
+        """Resolve doubtful entries of an earlier run by present values, in memory; `record` writes them.
 
-        :param present: what an entry's control stands at; None: unknown, and the doubt stays
+        :param present: function that returns a control's present value; None: unknown, the doubt stays
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:
@@ -110,36 +113,34 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Note these entries, durably, before their controls are changed.
+        """Write these entries durably, before their controls are changed.
 
-        An entry that stands already keeps its `before` (a list, that of the items that mom has set), `time` and owner; what is about to be
-        applied is brought up to date, and what was applied until now becomes `earlier`. Raises `StateError`, and keeps nothing of it, when
-        the file cannot be written.
+        An existing entry keeps its `before` (of a list, that of the items that mom has set), `time` and owner; its `applied` is updated and
+        becomes `earlier`. Raise `StateError`, and keep nothing, if the file cannot be written.
         """
-        there = self._entries
-        changed = dict(there)
+        present = self._entries
+        changed = dict(present)
         recorded: dict[Key, LedgerEntry | None] = {}
         for entry in entries:
             key = (entry.entity.id, entry.control)
-            old = there.get(key)
+            old = present.get(key)
             if old is None or old.incarnation != entry.incarnation:
                 recorded[key] = old
                 new, written = entry._replace(in_doubt=True), self._written.get(key)
-                # The same entry as on disk, but for the time: nothing has to be written for it.
+                # Equal to the entry on disk except for the time: nothing to write.
                 changed[key] = written if written is not None and written._replace(time=entry.time) == new else new
             elif old.applied != entry.applied:
                 recorded[key] = old
-                # One in doubt is what the caller has made of the entry that stands.
+                # The caller derived an entry in doubt from the existing one.
                 changed[key] = entry if entry.in_doubt else old.next(entry.applied)
         self._write(changed)
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Take in what came of the changes that were recorded last, so that what mom never set does not count as set by mom.
+        """Note the results of the recorded changes, so that values that mom failed to set do not count as mom's.
 
-        It is written at once: until then the file says that the change is in doubt, and what another process sets meanwhile could be taken
-        for what the kernel made of it. If it cannot be written, the file goes on saying so until the next `record`; and also if the power
-        fails before the next one, but then nothing stands any more of what was set.
+        Written at once: until then the file marks the change as in doubt, and another process's value could pass for the kernel's rounding.
+        If the write fails, the mark stays until the next `record`; also after a power failure, but then the settings are gone.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
@@ -155,7 +156,7 @@ class Ledger:
                 after = None
             if is_recorded and (status is applied or status is failed):
                 changed = True
-            # What stands so already was set by a mom that could not note it any more.
+            # An interrupted mom set this value without noting it.
             stands = status is unchanged and entry.in_doubt and not is_recorded
             if (status is applied or stands) and entry.applied == decision.value:
                 settled[key] = entry.succeeded(after)
@@ -178,15 +179,11 @@ class Ledger:
             LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """End these entries: they were put back, or there is nothing left to put back. Raises `StateError` when it cannot be written.
-
-        What was refused was noted on disk, and ends there now, too.
-        """
+        """Remove entries that were restored or have ended. Raise `StateError` if the file cannot be written."""
         gone = set(keys)
         self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
     def _write(self, entries: dict[Key, LedgerEntry], *, durable: bool = True) -> None:
-        """Have these entries in memory and in the file. Raises `StateError`."""
         if entries == self._written and not self.file.write_error:
             self._entries = entries
             return
@@ -197,16 +194,16 @@ class Ledger:
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        """All entries. What has not changed is not encoded again: of 1,000 entries that would take 5 ms, twice in a cycle."""
+        """Return all entries as JSON. Reuses unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
         before, self._texts = self._texts, {}
         for key, entry in entries.items():
-            there = before.get(key)
-            self._texts[key] = there if there is not None and there[0] is entry else (entry, StateFile.as_json(_record(entry)))
+            cached = before.get(key)
+            self._texts[key] = cached if cached is not None and cached[0] is entry else (entry, StateFile.as_json(_record(entry)))
         return f"[{','.join(text for _, text in self._texts.values())}]"
 
 
 def changes_left(directory: Path) -> int:
-    """How many changes a mom that is gone has left. Raises `MomError` where its ledger is damaged or cannot be read: that is unknown."""
+    """Return the number of changes left by a mom that has ended. Raise `MomError` if the ledger is damaged or unreadable."""
     ledger = Ledger.open(directory, look=True)
     if ledger.file.damage:
         raise MomError(ledger.file.damage)
@@ -214,7 +211,7 @@ def changes_left(directory: Path) -> int:
 
 
 def can_be_kept(value: Value) -> bool:
-    """True if a value can stand in the ledger: not every plugin keeps to what a `Value` may be, or to a size that leaves room."""
+    """Return whether the ledger can hold a value: it is JSON, and not too large."""
     if is_usual_number(value):
         return True  # JSON takes ten times as long to say that it can have it
     if isinstance(value, str) and len(value) > LARGEST_VALUE:
@@ -226,9 +223,8 @@ def can_be_kept(value: Value) -> bool:
 
 
 def _record(entry: LedgerEntry) -> dict[str, object]:
-    """All of an entry, as it stands in the file."""
-    rest = entry._asdict()
-    return {**rest.pop("entity")._asdict(), **rest}
+    record = entry._asdict()
+    return {**record.pop("entity")._asdict(), **record}
 
 
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:

@@ -1,6 +1,6 @@
-"""One mom for a host: a lock that the kernel releases when its holder dies, and that says who holds it.
+"""Lock of the one mom that manages a host. The kernel releases it when the holder dies; the file names the holder.
 
-To hold such a lock, it is enough to be able to read its file: only mom's user may, or any user of the host could keep mom from starting.
+Only mom's user may open the file: anybody who can read it could lock it and keep mom from starting.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mom_core.ownership import refuse_untrusted
 LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
-"""Who only looks whether mom runs (`holder`) holds the lock for an instant: long enough for that to be over."""
+"""Time in s to wait for a process that checks the lock (`holder`)."""
 
 RESTORE_SECONDS: Final = 30.0
-"""How long a mom that starts waits for a `mom restore` that is at work: it takes a second or two, longer with a slow hypervisor."""
+"""Time in s to wait for a running `mom restore`: it takes a second or two, longer with a slow hypervisor."""
 
 
 class RunLock:
-    """Held while a mom manages the host. The file names the holder; the kernel's lock on it is what counts.
+    """Lock held while mom manages the host. The file names the holder, but only the kernel's lock counts.
 
-    :param patience: seconds to wait for a `mom restore` that holds it
+    :param patience: seconds to wait for a running `mom restore`
     """
 
     def __init__(self, directory: Path, patience: float = LOOK_SECONDS) -> None:
@@ -42,7 +42,7 @@ class RunLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raises `MomError` when another process holds it, which is named, or the folder cannot be used."""
+        """Take the lock. Raise `MomError` if another process holds it or the folder is unusable."""
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = _holder(self.path)
@@ -67,7 +67,7 @@ class RunLock:
             raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set run_directory") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            there = self.path.stat()
+            on_disk = self.path.stat()
             ours = os.fstat(descriptor)
         except OSError as error:
             os.close(descriptor)
@@ -75,13 +75,13 @@ class RunLock:
                 return None
             hint = "set run_directory to a folder of a file system that has locks, such as /run/mom"
             raise MomError(f"cannot lock {self.path}: {error.strerror}", hint=hint) from error
-        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-            os.close(descriptor)  # the file was replaced between opening and locking: the lock of the new one is what counts
+        if (on_disk.st_dev, on_disk.st_ino) != (ours.st_dev, ours.st_ino):
+            os.close(descriptor)  # the file was replaced between opening and locking: only the new one's lock counts
             return None
         return descriptor
 
     def release(self) -> None:
-        """Let go of the lock. The file stays: removing it would let two hold it."""
+        """Release the lock. The file stays: removing it would allow two holders."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -95,14 +95,14 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    """As systemd makes it, whatever the umask: who may use a socket in it, such as a group, must be able to reach it."""
+    """Create it like systemd, whatever the umask: groups must be able to reach its sockets."""
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)
 
 
 def holder(directory: Path) -> int:
-    """The process id of the mom that runs with this run directory, 0 if none does."""
+    """Return the process id of the mom with this run directory; 0 if none runs."""
     path = directory / "mom.lock"
     try:
         with open(path, "rb", opener=_without_waiting) as lock:
@@ -117,14 +117,14 @@ def holder(directory: Path) -> int:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """A pipe in the file's place, which mom's user could make, keeps nobody waiting who asks as root."""
+    """Open without blocking on a pipe that mom's user might have put there."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of a lock's file, which only this process's user may open from now on, also where it was there with another mode.
+    """Open a lock file that only this process's user may open from now on.
 
-    Raises `OSError`, also when the file is another user's and its mode cannot be changed.
+    Raise `OSError`, also if another user owns it and its mode cannot be changed.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_MODE)
     try:
@@ -137,9 +137,9 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """The process that holds a lock for itself alone, as the kernel tells every user; 0 if none does, or it is not told here.
+    """Return the process with an exclusive lock, by /proc/locks; 0: none, or unknown.
 
-    It is not where the file system has no number of its own (btrfs, overlayfs), or the process runs in another container.
+    Unknown on file systems without a device number of their own (btrfs, overlayfs) and across containers.
     """
     try:
         status = path.stat()
@@ -155,7 +155,7 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, for an error; empty when it cannot be read."""
+    """Return a process's command line for an error; empty if it is unreadable."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
     except OSError:
@@ -164,7 +164,6 @@ def command_of(pid: int) -> str:
 
 
 def _holder(path: Path) -> tuple[int, str]:
-    """The process that the file of a lock names, and its command line; 0 and nothing where it names none."""
     try:
         content = json.loads(read_file(path, 4096))
         pid, command = content["pid"], content["command"]

@@ -1,4 +1,4 @@
-"""Who else could have written a file or folder, or can read it: what mom believes or keeps secret must not be another user's to change."""
+"""Checks of who else could write or read a file: other users must not control mom's input or read its secrets."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from typing import Final
 from mom_core.errors import MomError
 
 Look = Callable[[str], os.stat_result]
-"""Gives a path's own status, without following a link, as `os.lstat` does."""
+"""Function that returns a path's own status without following links, as `os.lstat`."""
 
 OWN_IT: Final = "who can write there decides what mom does: `chown root` and `chmod go-w`"
-"""The hint for what is `untrusted`."""
+"""Advice for an untrusted path."""
 
 MOST_LINKS: Final = 40
-"""What the kernel follows in one path (`MAXSYMLINKS`)."""
+"""Links that the kernel follows in one path (`MAXSYMLINKS`)."""
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
-    """Why another user could decide what stands at a path, or an empty text.
+    """Return why another user could control the content at a path; empty if none can.
 
-    The path, all folders above it and the links on the way must belong to root or to this process's user, and no other user may write to
-    them. A folder above in which others may only add files of their own (the sticky bit, as in /tmp) is no danger. What does not exist
-    cannot be trusted either.
+    The path, its parents and all links on the way must belong to root or this process's user, and no other user may write to them. A parent
+    with the sticky bit, as /tmp, is safe. A missing file is untrusted.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")
@@ -54,7 +53,7 @@ def untrusted(path: Path, look: Look = os.lstat) -> str:
 
 
 def refuse_untrusted(directory: Path, setting: str) -> None:
-    """Raise `MomError` when another user could change what mom keeps in this folder, which that setting names."""
+    """Raise `MomError` if another user could change this folder, which `setting` names."""
     reason = untrusted(directory)
     if reason:
         hint = f"`chown` and `chmod go-w` it, run mom as the user that it belongs to, or set {setting}"
@@ -62,10 +61,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
 
 
 def advice_when_denied(path: Path, folder: Path) -> str:
-    """The cure where this process's user may not read or write what the mom of another one keeps, with both of their names.
-
-    :param folder: all that this mom keeps there
-    """
+    """Return the cure where this user may not access another user's mom files, with both names."""
     me = user_name(os.geteuid())
     for at in (path, *path.parents):
         try:
@@ -79,7 +75,7 @@ def advice_when_denied(path: Path, folder: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user; the number where there is none."""
+    """Return a user's name, or the number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -87,9 +83,9 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Why this one file or folder is another user's to change, without a look at the way to it; empty if it is not.
+    """Return why another user could change this file or folder, without its parents; empty if none can.
 
-    :param inside: whether it is what is trusted, or below it, and not a folder on the way: there, a sticky bit does not help
+    :param inside: it is the target or inside it; a sticky bit does not help there
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the one that mom runs as"
@@ -105,14 +101,15 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 
 
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
-    """The content of the file of a token, key or password, if other users cannot read it. Where the file is root's and this process
-    is not, its own group may: so root keeps what mom is to know.
+    """Read a token, key or password that other users cannot read.
 
-    :param what: the file holds, for errors, such as "the token"
-    :param cure: how to make one, for errors
-    :param group: whether the file's group may read it, too
-    :param largest: how many bytes are read at most
-    :raises MomError: the file cannot be read, or other users have access to it
+    The group of this process may read a file that belongs to root, so that root can keep mom's secrets.
+
+    :param what: content, for errors, for example "the token"
+    :param cure: how to create it, for errors
+    :param group: whether the file's group may read it
+    :param largest: maximum number of bytes to read
+    :raises MomError: the file is unreadable, or other users have access
     """
     try:
         with path.open("rb") as file:
@@ -128,7 +125,7 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
     elif ours:
         forbidden &= ~stat.S_IRGRP
     if mode & forbidden:
-        others = "every user" if mode & stat.S_IRWXO else "its group"
+        readers = "every user" if mode & stat.S_IRWXO else "its group"
         hint = f"chmod 600 {path}; who could read it may have it: {cure}"
-        raise MomError(f"{what} in {path} is no secret: {others} has access to the file (mode {mode:03o})", hint=hint)
+        raise MomError(f"{what} in {path} is no secret: {readers} has access to the file (mode {mode:03o})", hint=hint)
     return content

@@ -1,4 +1,4 @@
-"""The base of every plugin's settings, and the types with which they are written."""
+"""Base of plugins' settings, and types for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *(us|ms|s|m|min|h|d|w)$", "examples": ["5s"]}),
 ]
-"""Seconds, written with a unit: `5s`, `500ms`, `10m`. A default is plain seconds."""
+"""Seconds, written with a unit: `5s`, `500ms`, `10m`. Defaults are plain seconds."""
 
 Size = Annotated[
     int,
@@ -28,7 +28,7 @@ Size = Annotated[
     PlainSerializer(format_size, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B)$", "examples": ["64MiB"]}),
 ]
-"""Bytes, written with a unit: `64MiB`, `2GiB`. A default is plain bytes."""
+"""Bytes, written with a unit: `64MiB`, `2GiB`. Defaults are plain bytes."""
 
 SizeOrShare = Annotated[
     Portion,
@@ -36,32 +36,31 @@ SizeOrShare = Annotated[
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B|%)$", "examples": ["6GiB", "75%"]}),
 ]
-"""A size, or a share of something, such as of a guest's memory: `6GiB`, `75%`."""
+"""Size or share, for example of a guest's memory: `6GiB`, `75%`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileMustExist:
-    """Marks a setting whose file a plugin cannot do without: `mom config check` refuses a configuration that names one that is missing."""
+    """Mark of a setting that needs an existing file; `mom config check` refuses a missing one."""
 
 
 ExistingFile = Annotated[Path, FileMustExist()]
-"""The path of a file that has to be there."""
+"""Path of an existing file."""
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """What each setting is, by its name: the text below it in the source of its class, or its `Field(description=…)`. Empty: not said.
+    """Return the description of each setting: its docstring in the class's source, or `Field(description=…)`; else empty.
 
-    Read when somebody asks. With pydantic's `use_attribute_docstrings`, each command would read the sources of all plugins' settings.
+    Read on demand: pydantic's `use_attribute_docstrings` would read all plugins' sources for each command.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for kind in reversed(model.__mro__):
         if issubclass(kind, BaseModel) and kind is not BaseModel:
-            found |= _docstrings(kind)
-    return {name: field.description or found.get(name, "") for name, field in model.model_fields.items()}
+            texts |= _docstrings(kind)
+    return {name: field.description or texts.get(name, "") for name, field in model.model_fields.items()}
 
 
 def _docstrings(kind: type) -> dict[str, str]:
-    """The texts below the attributes in the source of a class; none, where there is no source."""
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     except (OSError, TypeError, SyntaxError, ValueError):
@@ -75,24 +74,23 @@ def _docstrings(kind: type) -> dict[str, str]:
 
 
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """Have a model's JSON Schema say what each setting is."""
     for name, text in descriptions(model).items():
         if text:
             schema["properties"][model.model_fields[name].alias or name].setdefault("description", text)
 
 
 class StrictModel(BaseModel):
-    """Settings, or content of a file or a request: frozen, and strict: an unknown key is an error, a text or NaN is no number."""
+    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; text and NaN are no numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 
 
 class PluginSettings(StrictModel):
-    """The settings of every plugin in YAML; a plugin's inner class `Settings` derives from this."""
+    """Settings common to all plugins; a plugin's inner class `Settings` derives from this."""
 
     deadline: Annotated[Duration, Field(gt=0, le=300)] = 5.0
-    """How long one call of this plugin may take before the cycle goes on without it."""
+    """Time limit for each call of this plugin; a cycle goes on without a late result."""
 
 
 class GuestSettings(StrictModel):
-    """The settings of a plugin for single guests in the YAML section `guests`; its inner class `GuestSettings` derives from this."""
+    """Settings of a plugin for single guests (YAML section `guests`); its inner class `GuestSettings` derives from this."""

@@ -1,11 +1,11 @@
-"""Files of state: what mom or a plugin must still know after a restart, and what becomes of a file that is damaged.
+"""State files: knowledge of mom or a plugin that survives a restart, and the handling of damaged files.
 
-A file of state is one line of JSON:
+A state file is one line of JSON:
 
     {"state":"ledger","version":1,"crc32":"0a1b2c3d","content":…}
 
-The checksum is over the kind, the version and the very bytes of the content, so no byte of the file can change without notice. A later
-mom must keep this frame, and count `version` up when it changes the content: only then can an earlier one say what it has found.
+The checksum covers kind, version and the content's bytes. A later mom must keep this frame, and increase `version` when it changes the
+content: only then can an earlier one recognise it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LARGEST_BYTES: Final = 64 << 20
-"""Of one file of state, unless its owner says otherwise: the ledger of 10,000 guests with ten changes each is 30 MiB."""
+"""Default maximum size in bytes: the ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Files that are set aside beside one file of state. Beyond that, each takes the place of the last one: the first damage is what may be
-worth a look, and a disk that damages each file must not fill itself."""
+"""Maximum number of damaged files kept beside a state file; then each replaces the last. The first is worth a look, and a failing disk must
+not fill up.
+"""
 
 ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the system says of any file where it can open none now."""
+"""Errors of temporary shortages, which affect any file."""
 
 _FRAME: Final = re.compile(
     rb'\{"state":"([a-z0-9_-]{1,64})","version":([1-9][0-9]{0,8}),"crc32":"([0-9a-f]{8})","content":(.*)\}\n', re.DOTALL
 )
 _FRAME_BYTES: Final = 256
-"""What stands around the content at the most."""
+"""Maximum size of the frame around the content, in bytes."""
 
 _ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later|unused)-[0-9]{1,2}")
 
@@ -55,20 +56,20 @@ Content = TypeVar("Content")
 
 
 class StateFile(Generic[Content]):
-    """One file of state. Not for several threads at once.
+    """State file. Not thread-safe.
 
-    What is found damaged when it is read, or was written by a later mom, is set aside under another name in the same folder, never
-    overwritten: `NAME.damaged-1`, `NAME.later-1`, and so on. It is said in the log and in `damage`, and the owner goes on without it.
+    A damaged file, or one by a later mom, is renamed in its folder (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and
+    `damage` say so, and the owner goes on without it.
 
-    :param path: the file; its folder is made when it is first written. Its name up to the first dot is its kind
-    :param what: what it is, for messages: "the file of reservations"
-    :param form: of the content: a pydantic `TypeAdapter`, which is used strictly; or a function that makes the content of what JSON gave,
-        and raises any exception for what is not as it was written
-    :param loss: what it means that the content is lost, for messages: "all reservations have ended"
-    :param version: of the content's form; what was written by another one is not read
-    :param largest: bytes; a larger file is damaged, and a larger content is not written
-    :param mode: the file's permissions
-    :param sets_aside: whether reading sets damaged files aside; otherwise they stay where they are until something is written
+    :param path: file; its folder is created on the first write. Its name up to the first dot is its kind
+    :param what: description for messages: "the file of reservations"
+    :param form: of the content: a pydantic `TypeAdapter`, used strictly; or a function that converts the JSON value and raises for an
+        invalid one
+    :param loss: consequence of lost content, for messages: "all reservations have ended"
+    :param version: version of the content; others are not read
+    :param largest: maximum size in bytes, for reads and writes
+    :param mode: permissions of the file
+    :param sets_aside: whether a read renames damaged files; otherwise the next write does
     """
 
     def __init__(
@@ -86,34 +87,34 @@ class StateFile(Generic[Content]):
     ) -> None:
         self.path = path
         self.damage = ""
-        """What was wrong with the file that was found, until the next start; empty if nothing was."""
+        """Fault of the file as read, until the next start; empty if it was intact."""
         self.cure = ""
-        """What to do about `damage`."""
+        """Advice on `damage`."""
         self.write_error = ""
-        """Why the content is not on disk, empty if it is."""
+        """Reason why the content is not on disk; empty if it is."""
         self.left = False
-        """Nothing is written any more, whatever comes back late: the file belongs to the one in the owner's place. Set by any thread."""
+        """Refuse late writes: the file belongs to the owner's successor. Any thread may set it."""
         self._what = what
         self._form = form
         self.loss = loss
-        """What it means that the content is lost."""
+        """Consequence of lost content."""
         self._version = version
         self._largest = largest
         self._mode = mode
         self._sets_aside = sets_aside
         self._log = log or logging.getLogger("mom.state")
         self._in_the_way = ""
-        """The kind of name that the file must get before it may be replaced; empty: it may be."""
+        """Suffix that the file must get before it is replaced; empty: none."""
 
     @property
     def kind(self) -> str:
-        """The kind that stands in the file."""
+        """Kind in the file."""
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
-        """The content; None when there is no file, or none that can be used: then `damage` says so.
+        """Return the content; None without a usable file, and then `damage` says why.
 
-        Raises `StateError` where too many files are open or memory is short: nothing is wrong with the file, and later it can be read.
+        Raise `StateError` for too many open files or short memory: the file is not at fault, and later it can be read.
         """
         self.damage = self._in_the_way = ""
         try:
@@ -125,9 +126,9 @@ class StateFile(Generic[Content]):
             return None
 
     def look(self) -> Content | None:
-        """The content, or None when there is no file; whatever is wrong, nothing is changed.
+        """Return the content, or None without a file; change nothing.
 
-        Raises `StateError`: a `LaterVersionError` if a later mom wrote it, an `UnreadableError` if there is no permission, and such.
+        Raise `StateError`: `LaterVersionError` for a later mom's file, `UnreadableError` without permission.
         """
         try:
             return self.decoded(read_file(self.path, self._largest))
@@ -140,13 +141,13 @@ class StateFile(Generic[Content]):
             raise UnreadableError(f"{self._what} {self.path} cannot be read: {error.strerror}", hint=hint) from error
 
     def decoded(self, data: bytes) -> Content:
-        """The content of a file with these bytes. Raises `StateError`: a `LaterVersionError` if a later mom wrote it."""
+        """Return the content of these bytes. Raise `StateError`: `LaterVersionError` for a later mom's file."""
         if len(data) > self._largest:
             raise self._damaged(f"it is larger than {self._largest} bytes")
-        found = _FRAME.fullmatch(data)
-        if found is None:
+        frame = _FRAME.fullmatch(data)
+        if frame is None:
             raise self._damaged("it is empty" if not data.strip(b"\0 \n") else "it is no file of state, or only a part of one")
-        kind, version, checksum, body = found[1].decode(), int(found[2]), int(found[3], 16), found[4]
+        kind, version, checksum, body = frame[1].decode(), int(frame[2]), int(frame[3], 16), frame[4]
         if _checksum(kind, version, body) != checksum:
             raise self._damaged("its checksum is wrong")
         if kind != self.kind:
@@ -169,15 +170,15 @@ class StateFile(Generic[Content]):
             raise self._damaged(reason) from error
 
     def write(self, content: object, *, durable: bool = True) -> None:
-        """Put this content, of which JSON can be made, in the place of what the file holds, atomically.
+        """Replace the content atomically.
 
-        :param durable: also survive a power failure
-        :raises StateError: the disk is full, there is no permission, the content is too large or no JSON, …; the file is as it was then
+        :param durable: survive a power failure
+        :raises StateError: disk full, no permission, content too large or not JSON, …; the file is unchanged
         """
         self.write_json(lambda: self.as_json(content), durable=durable)
 
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
-        """The same, of a content that is made to JSON by this function, on one line; it raises `OSError` if it cannot be."""
+        """Replace the content by this function's one-line JSON; it may raise `OSError`."""
         self._refuse_if_left()
         try:
             framed = self._framed(body())
@@ -191,19 +192,19 @@ class StateFile(Generic[Content]):
 
     @staticmethod
     def as_json(content: object) -> str:
-        """This content as a file of state holds it, on one line. Raises `OSError` if it cannot be JSON."""
+        """Return the content as one line of JSON. Raise `OSError` if that is impossible."""
         try:
             text = _encode(content)
         except (ValueError, TypeError, RecursionError) as error:
             raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
         if "\\ud" not in text:
             return text
-        # Maybe half a character, which other readers of JSON refuse: it becomes the mark of one that is lost.
+        # Possibly a lone surrogate, which other JSON readers refuse: replace it.
         whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
         return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def remove(self) -> None:
-        """Have no content, for good. Raises `StateError`."""
+        """Remove the file. Raise `StateError`."""
         self._refuse_if_left()
         try:
             self._move_aside()
@@ -216,7 +217,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
 
     def refuse(self, reason: str) -> None:
-        """Set aside what was read and cannot be used, though the file is as it was written, and say why in `damage`."""
+        """Set aside an intact but unusable file, with the reason in `damage`."""
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class StateFile(Generic[Content]):
             self._log.error("%s", self.damage)
 
     def _move_aside(self) -> Path | None:
-        """Give what must not be overwritten another name; None when there is nothing of that kind. Raises `OSError`."""
+        """Rename a file that must not be overwritten; return its new name, or None if there is none. Raise `OSError`."""
         if not self._in_the_way:
             return None
         names = [self.path.with_name(f"{self.path.name}.{self._in_the_way}-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
@@ -260,15 +261,15 @@ class StateFile(Generic[Content]):
 
 
 class LaterVersionError(StateError):
-    """A file of state whose form this mom does not know: nothing is wrong with it."""
+    """State file of a later mom, not damaged."""
 
 
 class UnreadableError(StateError):
-    """A file of state that may be as it should be, and cannot be read."""
+    """State file that cannot be read, possibly intact."""
 
 
 def set_aside_below(directory: Path) -> Iterable[Path]:
-    """The files of state below this folder that were set aside, in the order of their names."""
+    """Return the state files below this folder that were set aside, sorted by name."""
     try:
         return sorted(path for path in directory.rglob("*-*") if _ASIDE.fullmatch(path.name))
     except OSError:

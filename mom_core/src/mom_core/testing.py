@@ -1,4 +1,4 @@
-"""Snapshots from plain dictionaries, so that a test of a policy or a plugin reads as the numbers that it is about."""
+"""Snapshots from plain dictionaries, for short tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Fields = Mapping[str, Value]
 
 
 class Sample(TypedDict, total=False):
-    """One older sample: the host's fields, and the guests' by name."""
+    """Older sample: the host's fields, and the guests' by name."""
 
     host: Fields
     guests: Mapping[str, Fields]
@@ -26,28 +26,31 @@ def snapshot(
     history: Sequence[Sample] = (),
     interval: float = 5.0,
 ) -> Snapshot:
-    """A snapshot of these fields, with older ones in its `history`.
+    """Return a snapshot of these fields, with older ones in its `history`.
 
-    :param host: the host's newest fields by name; None as a value: collected, and found to be unknown
+    :param host: the host's newest fields by name; None as a value: collected as unknown
     :param guests: the guests' newest fields, by guest name
-    :param properties: properties of the host (under `host`) and of guests by name; `name` and `uuid` are filled in where they are missing
+    :param properties: properties of the host (under `host`) and of guests by name; missing `name` and `uuid` are added
     :param history: older samples, oldest first, `interval` seconds apart
     """
-    known = properties or {}
+    properties_by_name = properties or {}
     samples: list[Sample] = [*history, {"host": host or {}, "guests": guests or {}}]
-    made: list[Snapshot] = []
+    snapshots: list[Snapshot] = []
     for number, sample in enumerate(samples):
-        made.append(
+        snapshots.append(
             Snapshot(
-                host=_host(sample.get("host", {}), known.get(HOST_ID, {})),
-                guests={guest.id: guest for guest in (_guest(n, f, known.get(n, {})) for n, f in sorted(sample.get("guests", {}).items()))},
+                host=_host(sample.get("host", {}), properties_by_name.get(HOST_ID, {})),
+                guests={
+                    guest.id: guest
+                    for guest in (_guest(n, f, properties_by_name.get(n, {})) for n, f in sorted(sample.get("guests", {}).items()))
+                },
                 time=number * interval,
                 monotonic=number * interval,
                 number=number,
-                history=tuple(made) if number == len(samples) - 1 else (),
+                history=tuple(snapshots) if number == len(samples) - 1 else (),
             )
         )
-    return made[-1]
+    return snapshots[-1]
 
 
 def _host(fields: Fields, properties: Fields) -> Host:

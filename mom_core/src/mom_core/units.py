@@ -1,4 +1,4 @@
-"""Quantities with their units: what a field or control is measured in, and how operators write durations and sizes."""
+"""Units of fields and controls, and the notation of durations and sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_core.errors import UnitError
 
 
 class Unit(StrEnum):
-    """The unit of a field's or control's number. The value is how it is written after a number."""
+    """Unit of a field or control. The value is its notation after a number."""
 
     KIB = "KiB"
     BYTES = "B"
@@ -32,12 +32,12 @@ class Unit(StrEnum):
 
     @property
     def is_number(self) -> bool:
-        """True unless it is of texts or lists."""
+        """True for all units but text and list."""
         return self not in _NO_NUMBERS
 
     @property
     def is_whole(self) -> bool:
-        """True if a control of this unit takes integers: a number with a fraction is cut to one, towards zero."""
+        """True if controls of this unit take integers; fractions are cut off."""
         return self not in _NOT_WHOLE
 
 
@@ -73,12 +73,12 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
 
 
 def parse_duration(text: object) -> float:
-    """The seconds in a text like `5s`, `500ms`, `10m`, `2h` or `7d`. Raises `UnitError`; a bare number other than 0 is refused."""
+    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError`, also for a bare number other than 0."""
     return _quantity(text, _SECONDS, "5s")
 
 
 def parse_size(text: object) -> int:
-    """The bytes in a text like `64MiB`, `1.5GiB` or `2GB`. Raises `UnitError`; a bare number other than 0 is refused."""
+    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError`, also for a bare number other than 0."""
     return round(_quantity(text, _BYTES, "64MiB"))
 
 
@@ -87,16 +87,16 @@ _PORTION_EXAMPLE = "6GiB, or 75% for a share"
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """A size, or a share of something whose size is not known yet: exactly one of `size` (bytes) and `share` (a ratio from 0 to 1)."""
+    """Size in bytes, or share (0 to 1) of a size that is not known yet; exactly one of both."""
 
     size: int | None = None
     share: float | None = None
 
     @classmethod
     def parse(cls, text: object) -> Portion:
-        """The portion that a text like `6GiB` or `75%` means.
+        """Parse `6GiB` or `75%`.
 
-        :raises UnitError: for a bare number other than 0, too, and for more than all
+        :raises UnitError: also for a bare number other than 0, and for more than 100%
         """
         if isinstance(text, cls):
             return text
@@ -112,7 +112,7 @@ class Portion:
         return cls(share=percent / 100)
 
     def kib_of(self, whole_kib: float | None) -> float | None:
-        """The portion in KiB of so much; None when it is a share of what is not known."""
+        """Return the portion of `whole_kib` in KiB; None for a share of an unknown size."""
         if self.size is not None:
             return self.size / 1024
         return None if whole_kib is None or self.share is None else self.share * whole_kib
@@ -122,7 +122,7 @@ class Portion:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as an operator writes them: the largest unit that keeps the number whole, such as `90s`, `500ms`, `2h`."""
+    """Format seconds in the largest unit that keeps the number whole: `90s`, `500ms`, `2h`."""
     if not math.isfinite(seconds):
         return str(seconds)
     for unit, factor in (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3)):
@@ -133,7 +133,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """Bytes as an operator writes them: the largest unit that keeps the number whole, such as `64MiB`, `1536KiB`."""
+    """Format bytes in the largest unit that keeps the number whole: `64MiB`, `1536KiB`."""
     for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
@@ -141,7 +141,7 @@ def format_size(size: int) -> str:
 
 
 def format_kib(kib: float) -> str:
-    """KiB for a person's eyes, with three or four digits: `512 KiB`, `1,023 MiB`, `3.50 GiB`."""
+    """Format KiB for people, with three or four digits: `512 KiB`, `1,023 MiB`, `3.50 GiB`."""
     for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
         if abs(kib) >= factor * (10 if unit == "MiB" else 1):
             count = kib / factor
@@ -150,13 +150,13 @@ def format_kib(kib: float) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A time span for a person: two units at most."""
+    """Format a time span for people: two units at most."""
     if seconds < 1:
         return "less than 1 s"
-    rest = round(seconds)
+    remaining = round(seconds)
     parts = []
     for unit, factor in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, factor)
+        count, remaining = divmod(remaining, factor)
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])

@@ -49,7 +49,7 @@ class VdsmPlugin:
         """Where vdsm is, and how patient to be with it. What is not set is taken from vdsm's own configuration."""
 
         deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
-        """How long one call of this plugin may take before the cycle goes on without it."""
+        """Time limit for each call of this plugin; a cycle goes on without a late result."""
         host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
         """Where vdsm listens. Unset: on this host, at the address that vdsm's configuration names."""
         port: Annotated[int, Field(gt=0, le=65535)] | None = None

@@ -1,6 +1,6 @@
-"""The configuration: one YAML file, read whole, with all that is wrong in it said at once.
+"""Configuration: one YAML file, read whole; all its faults are reported at once.
 
-Names are imported when they are first used: reading which plugins a file enables needs none of what checking it does.
+Names are imported on first use: listing a file's plugins needs no validation code.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""A configuration that was read and found right."""
+"""A valid configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOG = logging.getLogger("mom.config")
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredPlugin:
-    """A plugin that the configuration enables: loaded, with its settings; not constructed."""
+    """Enabled plugin with its settings: imported, not constructed."""
 
     name: str
     loaded: LoadedPlugin
@@ -35,23 +35,27 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class GuestRule:
-    """One entry of the section `guests`: a pattern as of `GuestPattern`, and what it says, as it stands in the file."""
+    """Entry of the section `guests`: a pattern (see `GuestPattern`) and its settings as in the file."""
 
     pattern: str
     settings: Mapping[str, object]
 
     def said_to(self, model: type[BaseModel]) -> dict[str, object]:
-        """The part of it that is for a plugin with these settings."""
+        """Return the settings for a plugin with this model."""
         return {key: value for key, value in self.settings.items() if key in model.model_fields}
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that the operator decided. Made by `load_config`; a program may also make one itself.
+    """Operator's decisions. Created by `load_config` or by a program.
 
-    `interval` and `stop_timeout` are in seconds, `history` counts samples, `plugins` is in the order of precedence. `file` is None
-    when the configuration came from a program. `places` has the place of each key that is written in the file, by the way to it,
-    `given` all that is written there, with its secrets.
+    :param file: configuration file; None: the configuration came from a program
+    :param interval: length of a cycle in s
+    :param history: number of older samples to keep
+    :param stop_timeout: time limit of a stop in s
+    :param plugins: enabled plugins in the order of precedence
+    :param places: position of each key in the file, by its path
+    :param given: content of the file, including secrets
     """
 
     file: str | None = None
@@ -71,18 +75,18 @@ class Config:
     given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def having(self, hook: str) -> KeysView[str]:
-        """The plugins whose classes have a hook, in the order of precedence."""
+        """Return the plugins whose classes have a hook, in the order of precedence."""
         return {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}.keys()
 
     def with_only(self, names: Collection[str]) -> Config:
-        """The same, with none but these of its plugins."""
+        """Return the configuration with only these plugins."""
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """A function that gives what the section `guests` says to this plugin about a guest.
+        """Return a function from a guest to this plugin's settings for it, by the section `guests`.
 
-        All patterns that match the guest count, in the order of the file; a later one overrides single settings of an
-        earlier one. The function remembers what it found for a guest, may be called from several threads, and never raises.
+        All matching patterns apply in the order of the file; later ones override single settings. The function caches results, is
+        thread-safe, and never raises.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
@@ -92,13 +96,13 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """All settings as they would be written in YAML, defaults included, secrets masked.
+        """Return all settings as in YAML, defaults included, secrets masked.
 
-        `load_config` reads the same configuration from it, if it holds no secrets; from `given`, it always does.
+        `load_config` accepts the result unless it holds secrets; it always accepts `given`.
         """
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
-        found: dict[str, Value] = dict(written(core))
-        found["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}
+        settings: dict[str, Value] = dict(written(core))
+        settings["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}
         guests: dict[str, dict[str, Value]] = {}
         for rule in self.guests:
             for plugin in self.plugins.values():
@@ -106,32 +110,31 @@ class Config:
                 if model is not None and (own := rule.said_to(model)):
                     dumped = _shown(validated(model, own))
                     guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
-        found["guests"] = guests
-        return found
+        settings["guests"] = guests
+        return settings
 
 
 def _shown(settings: BaseModel) -> dict[str, Value]:
-    """Settings as they are written in YAML, without secrets."""
     return {name: masked(value, name) for name, value in written(settings).items()}
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:
-    said = [(rule, own) for rule in rules if (own := rule.said_to(model))]
-    patterns = GuestPatterns([rule.pattern for rule, _ in said])
+    matched_rules = [(rule, own) for rule in rules if (own := rule.said_to(model))]
+    patterns = GuestPatterns([rule.pattern for rule, _ in matched_rules])
     default = model()
 
     @lru_cache(maxsize=4096)
     def merged(matching: tuple[int, ...]) -> GuestSettings:
-        """Guests that the same patterns match share their settings."""
+        """Merge the settings of these patterns, shared by all guests that match them."""
         settings: dict[str, object] = {}
         for number in matching:
-            settings.update(said[number][1])
+            settings.update(matched_rules[number][1])
         try:
             return validated(model, settings)
         except Exception as error:  # noqa: BLE001  # validators of the plugin may raise anything, and one guest must not cost the others
-            # Each pattern alone was found right when the file was read; together they break a rule of the plugin.
-            last, alone = said[matching[-1]]
-            together = ", ".join(printable(said[number][0].pattern) for number in matching)
+            # Each pattern is valid alone; together they break a rule of the plugin.
+            last, alone = matched_rules[matching[-1]]
+            together = ", ".join(printable(matched_rules[number][0].pattern) for number in matching)
             reason = error.errors(include_input=False)[0]["msg"] if isinstance(error, ValidationError) else describe(error)
             LOG.warning("the guest patterns %s contradict each other (%s): only %s is used", together, reason, printable(last.pattern))
             return validated(model, alone)

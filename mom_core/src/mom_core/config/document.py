@@ -1,7 +1,7 @@
-"""A YAML text as plain values that know their place, read within limits, so that no file can hurt and every complaint has a line.
+"""YAML texts as plain values with their positions, read within limits, so that no file can hurt and every fault has a line.
 
-PyYAML composes; what the values are is decided here, by YAML 1.2's core rules: only `true` and `false` are flags, and `0123`, `1:30`
-and `2024-01-01` are neither octal, nor times, nor dates.
+PyYAML composes. Scalars follow YAML 1.2's core schema: only `true` and `false` are flags, and `0123`, `1:30` and `2024-01-01` are neither
+octal, times, nor dates.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
 
 MAX_BYTES: Final = 1 << 20
-"""Thousands of patterns for guests take a quarter of this."""
+"""Maximum size of a file, in bytes. Thousands of guest patterns need a quarter of it."""
 
 MAX_DEPTH: Final = 50
-"""Far more than any settings nest, far less than Python's recursion limit."""
+"""Maximum nesting: far more than settings need, far less than Python's recursion limit."""
 
 MAX_NODES: Final = 20_000
-"""Keys and values, counted after aliases are expanded: a few hundred bytes of aliases can stand for billions."""
+"""Maximum number of keys and values after aliases are expanded: a few hundred bytes of aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
-"""The way to a value: keys and list indices, from the top."""
+"""Path to a value: keys and list indices, from the top."""
 
 
 class Place(NamedTuple):
-    """Line and column, from 1; 0 and 0 if there is no file."""
+    """Line and column, from 1; both 0 without a file."""
 
     line: int
     column: int
@@ -47,9 +47,9 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """The values of one file or mapping, where each of them stands, and what is wrong so far.
+    """Values of a file or mapping, with their positions and faults.
 
-    `keys` has the places of mapping keys, `values` those of values, both by the way to the value.
+    `keys` has the positions of mapping keys, `values` those of values, both by path.
     """
 
     file: str
@@ -58,37 +58,37 @@ class Document:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
     unreadable: set[KeyPath] = field(default_factory=set)
-    """The values that could not be made out: what they are is not to be complained about again."""
+    """Unreadable values. Further faults of them are not reported."""
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Note a problem with the value at `path`, or with its key; if that is not in the file, at the nearest thing around it."""
+        """Note a problem with the value at `path` or its key; at the nearest position around it if it is not in the file."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
 
     def note(self, place: Place, message: str, hint: str = "") -> None:
-        """Note a problem at a place."""
+        """Note a problem at a position."""
         self.problems.append(ConfigProblem(self.file, *place, message, hint))
 
     def give_up(self, path: KeyPath, message: str, hint: str = "") -> None:
-        """Note that the value at `path` cannot be made out."""
+        """Note that the value at `path` is unreadable."""
         self.complain(path, message, hint)
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Where the value at `path` stands, or its key; what is not written cannot be pointed at, but the key that it belongs under can."""
+        """Return the position of a value or its key; of a missing one, that of its nearest parent."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:
-            found = self.keys.get(path) or self.values.get(path)
-            if found:
-                return found
+            position = self.keys.get(path) or self.values.get(path)
+            if position:
+                return position
             path = path[:-1]
         return self.values.get((), NOWHERE)
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """A way to a value as people write it: `plugins.host.deadline`, `guests."db-*".class`, `list[2]`."""
+    """Format a path for people: `plugins.host.deadline`, `guests."db-*".class`, `list[2]`."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -100,7 +100,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """The document in a file. Raises `ConfigError` when the file cannot be read at all; what can be read around goes to `problems`."""
+    """Read a file. Raise `ConfigError` if it is unreadable; smaller faults go to `problems`."""
     file = str(path)
     raw = _read(path)
     try:
@@ -112,7 +112,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """The document in a text; `file` is what problems call it. Raises and notes as `read_document` does."""
+    """Parse a text. Faults as for `read_document`; `file` is its name in problems."""
     root = _compose(text, file)
     document = Document(file)
     if root is None:
@@ -127,25 +127,24 @@ def _refused(file: str, place: Place, message: str, hint: str = "") -> ConfigErr
 
 
 def _end_of(text: str) -> Place:
-    """Where the character behind this text stands."""
     return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
-    """A document of values from a program: problems name the way to the value, and no place; `name` is what they call the whole."""
+    """Wrap a program's values. Problems name their path without a position; `name` is the whole's name."""
     document = Document(name)
     document.value = _copy(mapping, (), document)
     return document
 
 
 def _copy(value: object, path: KeyPath, document: Document) -> object:
-    """Plain values, so that what a program hands over is looked at as a file is."""
+    """Copy to plain values, so that a program's input is checked like a file."""
     if len(path) > MAX_DEPTH:
         document.complain(path[:3], f"nested deeper than {MAX_DEPTH} levels")
         return None
     if isinstance(value, Mapping):
-        wrong = [key for key in value if not isinstance(key, str)]
-        for key in wrong:
+        wrong_keys = [key for key in value if not isinstance(key, str)]
+        for key in wrong_keys:
             document.complain(path, f"the key {key!r:.40} is not text")
         return {key: _copy(inner, (*path, key), document) for key, inner in value.items() if isinstance(key, str)}
     if isinstance(value, list | tuple):
@@ -169,7 +168,7 @@ _CURES: Final = {
 
 
 def _read(path: Path) -> bytes:
-    """The file's bytes, if no other user could have written them, and there are not too many."""
+    """Return the file's bytes. Refuse files that other users may write, and large ones."""
 
     refused = partial(_refused, printable(str(path), 500), NOWHERE)
     try:
@@ -194,7 +193,7 @@ def _read(path: Path) -> bytes:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's composer, with YAML 1.2's scalars."""
+    """PyYAML's composer with YAML 1.2 scalars."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own; filled below, and never again
 
@@ -224,11 +223,11 @@ _ADVICE: Final = (
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""MOM's old configuration is given to mom by each operator who switches, once."""
+"""Section header of MOM's old configuration: operators who switch try it once."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    """The tree of the one document in the text, None for an empty one."""
+    """Return the tree of the text's only document; None if it is empty."""
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -239,23 +238,23 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         if error.problem == "but found another document":
             hint = "mom reads one document; remove the `---` and what does not belong"
             raise _refused(file, place, "a second document begins here", hint) from None
-        said = printable(error.problem or error.context or "not YAML", 200)
-        full = f"{error.context or ''} {said}"
-        # What was open when the error was met is often where the mistake is.
+        message = printable(error.problem or error.context or "not YAML", 200)
+        full = f"{error.context or ''} {message}"
+        # The mistake is often where the enclosing structure begins.
         opened = error.context_mark
         if opened is not None and mark is not None and opened.line != mark.line and error.context:
-            said += f" {error.context}, which begins in line {opened.line + 1}"
+            message += f" {error.context}, which begins in line {opened.line + 1}"
         hint = next((advice for sign, advice in _ADVICE if re.search(sign, full)), "")
         if _INI_SECTION.search(text):
             hint = f"it looks like an INI file: `mom config import {file}` makes mom's configuration of MOM's"
-        raise _refused(file, place, f"not valid YAML: {said}", hint) from None
+        raise _refused(file, place, f"not valid YAML: {message}", hint) from None
     except RecursionError:
         raise _refused(file, NOWHERE, f"nested deeper than {MAX_DEPTH} levels") from None
     except yaml.reader.ReaderError as error:
-        said = f"the character U+{ord(error.character):04X} is not allowed" if isinstance(error.character, str) else str(error.reason)
-        raise _refused(file, _end_of(text[: error.position]), said, "remove it, or write it as an escape in double quotes") from None
+        message = f"the character U+{ord(error.character):04X} is not allowed" if isinstance(error.character, str) else str(error.reason)
+        raise _refused(file, _end_of(text[: error.position]), message, "remove it, or write it as an escape in double quotes") from None
     except (ValueError, OverflowError, IndexError):
-        # PyYAML trips over numbers in escapes and directives that are out of range.
+        # PyYAML fails on out-of-range numbers in escapes and directives.
         place = NOWHERE if loader is None else Place(loader.line + 1, loader.column + 1)
         raise _refused(file, place, "not valid YAML: a number that is out of range") from None
     finally:
@@ -277,7 +276,7 @@ _SCALARS: Final[Mapping[str, Callable[[str], object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
-    """Turns nodes into plain values, and notes where they stand and what is wrong with them."""
+    """Builder of plain values from nodes; records positions and problems."""
 
     document: Document
 
@@ -328,7 +327,7 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        """The key as text; one that is not text is a problem, and used as it is written, so that what is under it is looked at too."""
+        """Return the key as text. Report another type, and use it as written, so that its value is checked too."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
         message, hint, key = "a key must be text", "", None

@@ -1,4 +1,4 @@
-"""From a file or mapping to a configuration, or to everything that is wrong with it."""
+"""Loading of a configuration from a file or mapping, with all of its faults."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plu
 from mom_core.settings import PluginSettings
 
 CHECK_SECONDS: Final = 10.0
-"""How long a plugin may check all of its settings: as long as it may be constructed."""
+"""Time limit for a plugin's validation of its settings, in s: the same as for its constructor."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
 
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
-    """Read a configuration, and load the plugins that it enables (without constructing them).
+    """Read a configuration and import the plugins that it enables, without constructing them.
 
-    :param source: a file; or, for embedding, what the file would hold, as a mapping; None is `/etc/mom/mom.yaml`
-    :raises ConfigError: with all that is wrong, each with its place in the file and a hint
+    :param source: a file; or a mapping with the same content, for embedding; None: `/etc/mom/mom.yaml`
+    :raises ConfigError: all faults, each with its position and a hint
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
@@ -47,17 +47,17 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Any other YAML file, as a pydantic model says: read within the same limits and with the same care as the configuration.
+    """Read another YAML file with a pydantic model, within the limits of the configuration.
 
-    :raises ConfigError: with all that is wrong, each with its place in the file and a hint
+    :raises ConfigError: all faults, each with its position and a hint
     """
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """The settings in a document, as a pydantic model has them; `owner` is whose settings these are.
+    """Validate a document with a pydantic model; `owner` names the settings' owner in errors.
 
-    :raises ConfigError: with all that is wrong, each with its place in the document and a hint
+    :raises ConfigError: all faults, each with its position and a hint
     """
     value = document.value
     settings: Model | None = None
@@ -89,12 +89,11 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
 
 
 def _validated(document: Document, path: KeyPath, model: type[Model], settings: Mapping[str, object], owner: str) -> Model | None:
-    """The settings as the model has them; None when there are problems, which are noted."""
     try:
         return validated(model, settings)
     except ValidationError as error:
         complain(document, path, settings, model, error.errors(include_url=False))
-    except Exception as error:  # noqa: BLE001  # validators may raise anything, and the file's other problems are to be told
+    except Exception as error:  # noqa: BLE001  # validators may raise anything; report the file's other problems too
         _cannot_check(document, path, owner, error)
     return None
 
@@ -106,38 +105,38 @@ def _cannot_check(document: Document, path: KeyPath, owner: str, error: BaseExce
 def _validated_by_plugin(
     document: Document,
     model: type[Model],
-    given: Sequence[tuple[KeyPath, Mapping[str, object]]],
+    candidates: Sequence[tuple[KeyPath, Mapping[str, object]]],
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """What a plugin's model makes of each of these settings. Its validators are the plugin's: they may raise `SystemExit`, or not end."""
-    found: list[Model | BaseException] = []
+    """Validate settings with a plugin's model. Its validators may raise `SystemExit`, or hang."""
+    results: list[Model | BaseException] = []
 
     def check() -> None:
-        for _, settings in given:
+        for _, settings in candidates:
             try:
-                found.append(validated(model, settings))
+                results.append(validated(model, settings))
             except BaseException as error:  # noqa: BLE001  # containment: it becomes a problem of the file
-                found.append(error)
+                results.append(error)
 
     late = attempt(check, seconds=CHECK_SECONDS, what=f"the check of the settings of {owner}").error
-    made = found if late is None else [*found[: len(given) - 1], late]  # one that is left behind may go on
-    for (path, settings), one in zip(given, made, strict=False):
-        if isinstance(one, ValidationError):
-            complain(document, path, settings, model, one.errors(include_url=False), elsewhere)
-        elif isinstance(one, BaseException):
-            _cannot_check(document, path, owner, one)
+    made = results if late is None else [*results[: len(candidates) - 1], late]  # one that is left behind may go on
+    for (path, settings), result in zip(candidates, made, strict=False):
+        if isinstance(result, ValidationError):
+            complain(document, path, settings, model, result.errors(include_url=False), elsewhere)
+        elif isinstance(result, BaseException):
+            _cannot_check(document, path, owner, result)
     return made
 
 
 def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, ConfiguredPlugin]) -> CoreSettings | None:
     own_names = setting_names(CoreSettings)
-    known = [*own_names, *SECTIONS]
-    unknown = [key for key in top if key not in known]
+    names = [*own_names, *SECTIONS]
+    unknown = [key for key in top if key not in names]
     installed = available_plugins() if unknown else {}
     hints = _hints_of_owners({name: plugin.loaded for name, plugin in plugins.items()}) if unknown else {}
     for key in unknown:
-        message, hint = unknown_key(key, known)
+        message, hint = unknown_key(key, names)
         hint = hints.get(key, hint)
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
@@ -160,18 +159,18 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
     loaded, errors = load_plugins(list(section))
     hints = _hints_of_owners(loaded)
     for error in errors:
-        said = error.message, error.hint
+        complaint = error.message, error.hint
         if error.plugin in hints and error.plugin not in available_plugins():
-            said = f"{printable(error.plugin)} is a setting, and no plugin", hints[error.plugin]
-        document.note(document.place(("plugins", error.plugin), at_key=True), *said)
+            complaint = f"{printable(error.plugin)} is a setting, and no plugin", hints[error.plugin]
+        document.note(document.place(("plugins", error.plugin), at_key=True), *complaint)
     causes += errors
-    # Where its settings are wrong, what it says about guests is known: they are checked all the same.
+    # Settings for guests are checked even if the plugin's own are wrong.
     settings = {name: _plugin_settings(document, section[name], plugin, hints) or PluginSettings() for name, plugin in loaded.items()}
     return {name: ConfiguredPlugin(name, plugin, settings[name]) for name, plugin in loaded.items()}
 
 
 def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
-    """Whose each setting is, for one that stands below a plugin that has no such setting."""
+    """Return a hint for each setting that says where it belongs."""
     owners: dict[str, list[str]] = {}
     for name, plugin in loaded.items():
         for setting in setting_names(plugin.settings_class):
@@ -198,9 +197,9 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """The rules for guests.
+    """Return the rules for guests.
 
-    :param complete: all enabled plugins are loaded; otherwise an unknown key may be one of a plugin that is not
+    :param complete: all enabled plugins are imported; otherwise unknown keys may belong to a missing one
     """
     if section is None:
         return ()
@@ -209,7 +208,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
         document.complain(("guests",), "must be a mapping of patterns of guests to settings", hint)
         return ()
     models = {name: plugin.loaded.guest_settings_class for name, plugin in plugins.items() if plugin.loaded.guest_settings_class}
-    known = list(dict.fromkeys(key for model in models.values() for key in model.model_fields))
+    names = list(dict.fromkeys(key for model in models.values() for key in model.model_fields))
     rules: list[GuestRule] = []
     for pattern, value in section.items():
         path = ("guests", pattern)
@@ -219,14 +218,14 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
             document.complain(path, error.message, error.hint, at_key=True)
         settings = {} if value is None else value
         if not isinstance(settings, Mapping):
-            document.complain(path, "what is said about guests must be a mapping", f"there are: {', '.join(known)}" if known else "")
+            document.complain(path, "what is said about guests must be a mapping", f"there are: {', '.join(names)}" if names else "")
             continue
         for key in settings:
-            if key not in known and complete:
-                message, hint = unknown_key(key, known, "setting for guests in the enabled plugins")
+            if key not in names and complete:
+                message, hint = unknown_key(key, names, "setting for guests in the enabled plugins")
                 document.complain((*path, key), message, hint, at_key=True)
         rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
     for name, model in models.items():
-        if given := [(("guests", rule.pattern), own) for rule in rules if (own := rule.said_to(model))]:
-            _validated_by_plugin(document, model, given, _owner(plugins[name].loaded))
+        if candidates := [(("guests", rule.pattern), own) for rule in rules if (own := rule.said_to(model))]:
+            _validated_by_plugin(document, model, candidates, _owner(plugins[name].loaded))
     return tuple(rules)

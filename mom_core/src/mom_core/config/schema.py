@@ -1,4 +1,4 @@
-"""What a configuration may say besides what plugins do: the settings of mom itself."""
+"""mom's own settings."""
 
 from __future__ import annotations
 
@@ -26,57 +26,57 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class CoreSettings(StrictModel):
-    """The settings of mom itself: the keys at the top of the file, except `plugins` and `guests`."""
+    """mom's own settings: the top-level keys of the file except `plugins` and `guests`."""
 
     interval: Annotated[Duration, Field(ge=0.01, le=3600)] = 5.0
-    """How often mom reads the host and its guests, and acts."""
+    """Interval of the cycles."""
 
     mode: Literal["enforce", "observe"] = "observe"
     """`observe`: decide and report, but touch nothing. `enforce`: act."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
-    """How many older samples policies can look back at."""
+    """Number of older samples that policies can use."""
 
     root: AbsolutePath = Path("/")
-    """Where /proc and /sys are found."""
+    """Folder that contains /proc and /sys."""
 
     state_directory: AbsolutePath = STATE_DIRECTORY
-    """What must survive a reboot: the ledger of all that mom has changed."""
+    """Folder for files that must survive a reboot: the ledger of mom's changes."""
 
     run_directory: AbsolutePath = RUN_DIRECTORY
-    """What need not: the lock, the status, sockets."""
+    """Folder for the lock, the status and sockets; it need not survive a reboot."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """How much mom says."""
+    """Least severity of logged messages."""
 
     log_format: Literal["text", "json"] = "text"
-    """How: lines of text, or a line of JSON for each record, with its fields."""
+    """Format of the log: lines of text, or a JSON object per line."""
 
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
-    """How long a stop may take, with putting everything back. What is not back by then is left to `mom restore`."""
+    """Time limit of a stop, including the restore. `mom restore` handles the rest."""
 
     on_stop: Literal["restore", "keep"] = "restore"
-    """What SIGTERM does: put everything back; or keep it for the next mom. SIGUSR2 always keeps."""
+    """Effect of SIGTERM: restore all changes, or keep them for the next mom. SIGUSR2 always keeps."""
 
 
 SECTIONS = ("plugins", "guests")
-"""The keys at the top of the file that hold mappings of their own."""
+"""Top-level keys with mappings of their own."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
-    """The settings as they are written in YAML."""
+    """Return the names of the settings in YAML."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """The settings as the model has them.
+    """Validate settings with a model.
 
-    Through JSON, because YAML has JSON's types: strict validation of Python objects would refuse a text for a path, a list for a tuple.
+    Uses JSON, as YAML has JSON's types: strict validation of Python objects refuses text for a path and a list for a tuple.
 
-    :raises ValidationError: with all that is wrong; a plugin's own validators may raise anything else
+    :raises ValidationError: all faults; a plugin's validators may raise any other exception
     """
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 
@@ -88,7 +88,7 @@ def _plain_mapping(value: object) -> dict[object, object]:
 
 
 def written(settings: BaseModel) -> dict[str, JsonValue]:
-    """Settings as they are written in YAML; secrets are masked by their type."""
+    """Return settings as in YAML. Their types mask secrets."""
     try:
         return settings.model_dump(mode="json", warnings=False)
     except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen

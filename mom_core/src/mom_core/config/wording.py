@@ -1,4 +1,4 @@
-"""pydantic's errors in the words of an operator: what was expected, what stands there, and what to write instead."""
+"""pydantic's errors in an operator's words: expected value, actual value, advice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "path_type": "a path",
     "none_required": "nothing",
 }
-"""What pydantic's type errors mean by the thing that they expected."""
+"""Expected values by pydantic's type errors."""
 
 _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("gt", "must be more than"),
@@ -55,12 +55,12 @@ def complain(
     errors: Sequence[ErrorDetails],
     elsewhere: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Note pydantic's errors as problems at the places of the values that they mean.
+    """Note pydantic's errors as problems at the values' positions.
 
-    :param base: where in the document the validated value stands
-    :param value: what was validated
-    :param model: what it was validated against
-    :param elsewhere: hints for settings that belong to another place of the document, by name
+    :param base: path of the validated value in the document
+    :param value: validated value
+    :param model: model used for validation
+    :param elsewhere: hints for settings that belong elsewhere in the document, by name
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
@@ -77,29 +77,29 @@ def complain(
         else:
             groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
     for (path, at_key), wordings in groups.items():
-        # A value that may be one thing or another gives an error for each; they are one mistake.
+        # A union gives an error for each member; they are one mistake.
         messages = dict.fromkeys(message for message, _ in wordings)
         hint = next((hint for _, hint in wordings if hint), "")
         document.complain(path, "; or it ".join(messages), hint, at_key=at_key)
 
 
-def unknown_key(key: str, known: Sequence[str], what: str = "setting") -> tuple[str, str]:
-    """The message and the hint for a key that does not exist."""
-    meant = suggestion(key, known)
+def unknown_key(key: str, names: Sequence[str], what: str = "setting") -> tuple[str, str]:
+    """Return message and hint for an unknown key."""
+    meant = suggestion(key, names)
     if meant:
         return f"there is no such {what}", f"did you mean {meant!r}?"
-    return f"there is no such {what}", f"there are: {', '.join(known)}" if known else "there are none"
+    return f"there is no such {what}", f"there are: {', '.join(names)}" if names else "there are none"
 
 
 def marks_of(annotation: object, metadata: Iterable[object] = ()) -> Iterator[object]:
-    """All that `Annotated` says of a setting of this type, wherever in it."""
+    """Yield all `Annotated` metadata of a type, at any depth."""
     yield from (*metadata, *getattr(annotation, "__metadata__", ()))
     for part in get_args(annotation):
         yield from marks_of(part)
 
 
 def is_secret(annotation: object) -> bool:
-    """True if a type holds, anywhere in it, what must never be printed."""
+    """Return whether a type contains a secret at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
         return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -108,7 +108,7 @@ def is_secret(annotation: object) -> bool:
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
-    """The part of `loc` that the value has: pydantic puts names of its own between and behind (which member of a union failed)."""
+    """Return the part of `loc` that exists in the value: pydantic adds names of union members."""
     path: KeyPath = ()
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)
@@ -119,7 +119,7 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The model of the (possibly inner) mapping at `loc`; None where it is of none."""
+    """Return the model of the mapping at `loc`; None if it has none."""
     of_container = False  # the step is a key of a mapping of such mappings, or an index of a list of them
     for step in loc:
         if of_container:
@@ -147,7 +147,6 @@ def _models(annotation: object) -> list[type[BaseModel]]:
 
 
 def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
-    """The message and the hint for one error."""
     context: Mapping[str, Any] = error.get("ctx", {})
     kind, value = error["type"], error["input"]
     secret = field is not None and is_secret(field.annotation)
@@ -169,7 +168,7 @@ def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
         hint = f"did you mean {meant!r}?" if meant else ""
     elif isinstance(context.get("error"), Exception):
         cause = context["error"]
-        # What a validator says about a secret may quote it.
+        # A validator's message may quote a secret.
         message = "cannot be used" if secret else cause.message if isinstance(cause, MomError) else str(cause)
         hint = cause.hint if isinstance(cause, MomError) else ""
     else:
@@ -181,7 +180,6 @@ _HIDDEN: Final = "what stands there"
 
 
 def _got(value: object) -> str:
-    """The value that stands there, short."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -194,7 +192,6 @@ def _got(value: object) -> str:
 
 
 def _in_unit(value: object, field: FieldInfo | None) -> str:
-    """A limit, or what broke it, as the operator writes it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and field is not None:
         marks = marks_of(field.annotation, field.metadata)
         parsers = {mark.func for mark in marks if isinstance(mark, BeforeValidator | PlainValidator)}

@@ -104,7 +104,6 @@ class Collector:
         return self._units.get((plugin.name, scope), {})
 
     def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
-        """Call a hook of all plugins; return the answers in their order. Failures become problems."""
         return ask([(plugin, plugin.work(hook, **arguments)) for plugin in self._plugins.having(hook)], hook, problems)
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
@@ -132,7 +131,6 @@ class Collector:
             return []
 
     def _listed_guests(self, answer: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
-        """Return the valid guests of an answer, in order; faults become problems."""
         if answer == self._as_listed:  # unchanged since the last cycle, and valid
             return self._in_order
         guests: dict[str, Guest] = {}
@@ -217,7 +215,6 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
 
 
 def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
-    """Return the problem that the hypervisor did not list its guests, with its own cure if it has one."""
     return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'see that the hypervisor runs'}; {SEE_DOCTOR}")
 
 
@@ -275,7 +272,6 @@ def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plu
 
 
 def _accepted(fields: Mapping[str, object], units: _Units, plugin: Plugin, problems: list[Problem]) -> Fields:
-    """Return the host's fields that have their declared types."""
     return {name: value for name, value in fields.items() if _fits(value, name, units.get(name), plugin, Scope.HOST, problems)}
 
 
@@ -283,7 +279,6 @@ _PLAIN_OR_NONE = frozenset({int, float}) | _NO_VALUE
 
 
 def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
-    """Return whether a value has its field's declared type; note a problem if not."""
     if unit is None:
         problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
         return False
@@ -308,7 +303,6 @@ def _is_whole(text: str) -> bool:
 
 
 def _join(joined: Fields, more: Fields) -> None:
-    """Add unknown fields: the first plugin in the YAML order wins."""
     joined.update({name: value for name, value in more.items() if joined.get(name) is None})
 
 

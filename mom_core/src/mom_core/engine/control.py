@@ -156,13 +156,11 @@ class _Owners:
         return outcomes
 
     def _said_of(self, problem: Problem) -> str:
-        """Note a problem once; return its message."""
         if problem not in self.problems:
             self.problems.append(problem)
         return problem.message
 
     def _why_silent(self, name: str) -> str:
-        """Return why a plugin did not answer: its last problem."""
         messages = (problem.message for problem in reversed(self.problems) if problem.source.name == name)
         return next(messages, f"the plugin {name} did not say what came of it")
 

@@ -147,7 +147,6 @@ class CycleSteps:
             self.missing = forget_gone(self.ledger, snapshot, self.missing)
 
     def _guests_unknown(self, problems: Sequence[Problem]) -> Problem | None:
-        """Return the problem that the hypervisor did not list its guests, if there is one."""
         owner = self.plugins.hypervisor_owner
         name = None if owner is None else owner.name
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
@@ -169,7 +168,6 @@ class CycleSteps:
         return sorted(proposals, key=lambda proposal: rank[proposal.plugin])
 
     def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
-        """Ask all plugins for problems; return the conditions by plugin, for plugins that answer."""
         hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
         for plugin, items in self._lists(hook, problems, snapshot=snapshot):
             problems.extend(few([item for item in items if isinstance(item, Problem)], plugin))
@@ -197,7 +195,6 @@ class CycleSteps:
     def _reviewed(
         self, snapshot: Snapshot, proposals: Sequence[Proposal], problems: list[Problem]
     ) -> tuple[list[Decision], list[Revision]]:
-        """Return the decisions left by the reviews of core and plugins, and the revisions."""
         plugins = self.plugins
         decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
         problems.extend(more)
@@ -222,7 +219,6 @@ class CycleSteps:
         return decisions, revisions
 
     def _ledger_conditions(self) -> list[Condition]:
-        """Return the faults of the ledger's file."""
         faults = (
             (self.ledger.file.damage, "look up the original values in the damaged file, and restore them by hand"),
             (self.ledger.file.write_error, f"make its folder writable, and free space on its disk; {SEE_DOCTOR}"),
@@ -230,7 +226,6 @@ class CycleSteps:
         return [Condition("ledger", text, cure=cure) for text, cure in faults if text]
 
     def _troubles_with_state(self) -> Iterable[Problem]:
-        """Yield the faults of plugins' state files."""
         for plugin in self.plugins.plugins:
             for file in plugin.context.state_files:
                 if file.damage:

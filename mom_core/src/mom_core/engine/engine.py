@@ -410,7 +410,6 @@ class Engine:
             self._put_back_of(leaving)
 
     def _put_back_of(self, leaving: Set[Key]) -> None:
-        """Restore these changes, and note failures."""
         cycle = self._opened()
         self._left_behind = [plugin for plugin in self._left_behind if plugin.worker.hung]
         seconds, sleep = self.config.stop_timeout, self._clock.sleep

@@ -178,7 +178,6 @@ class Controller:
         return left, waited
 
     def _listed(self) -> tuple[Mapping[str, str], str]:
-        """Return the incarnations of the listed guests, and why they are unknown."""
         try:
             incarnations = {guest.id: guest.incarnation for guest in self.hypervisor.guests()}
         except HypervisorError as error:
@@ -214,8 +213,8 @@ class Controller:
         later = self.read(doubtful)
         for target, (entry, first) in doubtful.items():
             now, least = later[target], self.specs[target.control].gradual
-            asked = [value for value in (entry.applied, *entry.attempted) if isinstance(value, int | float)]
-            if isinstance(now, int | float) and any(abs(first - value) - abs(now - value) >= least for value in asked):
+            requested = [value for value in (entry.applied, *entry.attempted) if isinstance(value, int | float)]
+            if isinstance(now, int | float) and any(abs(first - value) - abs(now - value) >= least for value in requested):
                 later[target] = InTransition(now)
         return later
 
@@ -284,12 +283,10 @@ def known(found: Found) -> Value:
 
 
 def _is_unknown(found: Found) -> bool:
-    """Return whether there is no answer, or only a list without the guest."""
     return found is None or isinstance(found, NotListed)
 
 
 def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
-    """Return whether a gradual control has moved between two looks."""
     first, second = known(before), known(now)
     return not (isinstance(first, int | float) and isinstance(second, int | float)) or abs(first - second) >= spec.gradual
 
@@ -391,8 +388,8 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
         under_way = entry.attempted or (spec.gradual and entry.applied not in {None, entry.before})
         return Judgement(None, value=entry.before) if under_way else Judgement(Status.UNCHANGED)
     if not entry.explains(found, spec.tolerance) and not _late_and_rounded(spec, entry, found):
-        asked = f", not to the {_shown(spec, entry.applied)} that mom had asked for" if spec.gradual and entry.applied is not None else ""
-        return Judgement(Status.LEFT_ALONE, f"another process has set it to {_shown(spec, found)}{asked}")
+        request = f", not to the {_shown(spec, entry.applied)} that mom had asked for" if spec.gradual and entry.applied is not None else ""
+        return Judgement(Status.LEFT_ALONE, f"another process has set it to {_shown(spec, found)}{request}")
     return Judgement(None, value=entry.before)
 
 
@@ -407,7 +404,7 @@ def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bo
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
     read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # below 0 is no amount: -1 for no limit
     grain = math.gcd(found, *read) if read else found & -found  # without any: a power of two, as pages are
-    return any(isinstance(asked, int | float) and abs(found - asked) < grain for asked in entry.attempted)
+    return any(isinstance(request, int | float) and abs(found - request) < grain for request in entry.attempted)
 
 
 def _shown(spec: ControlSpec, value: Value) -> str:
@@ -462,7 +459,7 @@ def _nearer(stands: Value, change: Change) -> bool:
     return stands == goal or abs(stands - goal) < abs(before - goal)
 
 
-# --- what is the same ------------------------------------------------------------------------------------------------------------
+# --- comparison ------------------------------------------------------------------------------------------------------------------
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
@@ -496,5 +493,4 @@ def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
 
 
 def _agree(first: Mapping[str, Value], second: Mapping[str, Value]) -> bool:
-    """Return whether two items agree on their common keys."""
     return all(second[key] == value for key, value in first.items() if key in second)

@@ -133,7 +133,6 @@ def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
 
 
 def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object) -> Iterable[Outcome]:
-    """Yield an outcome for each entry; FAILED for controls that the plugin has lost."""
     outcomes = {target_of(outcome.decision): outcome for outcome in answer} if isinstance(answer, list) else {}
     for entry in entries:
         outcome = outcomes.get(target_of(entry))

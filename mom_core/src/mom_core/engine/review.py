@@ -61,8 +61,8 @@ class Claims:
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
-            both = f"{winner} and {loser} both decide {control}"
-            text = f"{both}: {winner} has it, as it comes first below `plugins`; take it out of one of them"
+            summary = f"{winner} and {loser} both decide {control}"
+            text = f"{summary}: {winner} has it, as it comes first below `plugins`; take it out of one of them"
             yield Problem(Source("core"), text, severity=Severity.WARNING)
 
     def _forget_gone(self, snapshot: Snapshot) -> None:
@@ -152,7 +152,6 @@ class _CoreReview:
         self.revisions.append(Revision(decision, None, reason, REVIEWER))
 
     def _resolve(self, key: tuple[str, str], winner: tuple[Proposal, Decision], proposal: Proposal, decision: Decision) -> None:
-        """Resolve the conflict with an earlier decision on the same control. Equal values are no conflict."""
         first, earlier = winner
         plugin = proposal.plugin
         if first.plugin == plugin:
@@ -166,9 +165,9 @@ class _CoreReview:
         if first.acts or proposal.acts:
             more, is_lost = _beside(self.declarations.controls[decision.control], earlier.value, decision.value)
         if more:
-            both = replace(earlier, value=[*(as_items(earlier.value) or ()), *more])
-            self.kept[key] = first, both
-            self.revisions.append(Revision(earlier, both, f"with what {plugin} decided of others", REVIEWER))
+            merged = replace(earlier, value=[*(as_items(earlier.value) or ()), *more])
+            self.kept[key] = first, merged
+            self.revisions.append(Revision(earlier, merged, f"with what {plugin} decided of others", REVIEWER))
         if not is_lost:
             return
         if not first.acts:
@@ -229,8 +228,8 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     if spec.unit is Unit.LIST:
         return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # in half the time that `int | float` takes
-        what = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
-        return None, f"{what} is no finite number"
+        description = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
+        return None, f"{description} is no finite number"
     number = int(value) if type(value) is not int and spec.unit.is_whole else value
     if spec.choices and value not in spec.choices:
         return None, f"{shown(value, 40)} is none of the values that it has: {', '.join(map(str, spec.choices))}"

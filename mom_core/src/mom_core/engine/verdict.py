@@ -151,7 +151,6 @@ def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -
 
 
 def _why_useless(item: Condition) -> str:
-    """Return why a condition is invalid; empty if it is valid."""
     texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
     if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
         return "a condition needs a name and a message, and nothing but texts in them"

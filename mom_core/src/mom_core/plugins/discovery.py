@@ -180,16 +180,16 @@ def installed(group: str) -> Installed:
     importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
-    seen: set[str] = set()
+    names: set[str] = set()
     for candidate in distributions():
         folder_name = _FOLDER.fullmatch(getattr(getattr(candidate, "_path", None), "name", ""))
         try:
             # Prefer the folder's name: parsing METADATA takes ten times as long as everything else here.
             name = folder_name[1].replace("_", "-") if folder_name else str(candidate.metadata["Name"])
             normalised = re.sub(r"[-_.]+", "-", name).lower()
-            if normalised in seen:
+            if normalised in names:
                 continue  # as with imports, the first on the path hides those behind it
-            seen.add(normalised)
+            names.add(normalised)
             # Most distributions have no plugins; a broken list of entry points matters only if it names the group.
             if group not in (candidate.read_text("entry_points.txt") or ""):
                 continue
@@ -201,7 +201,7 @@ def installed(group: str) -> Installed:
         for point in points:
             available = AvailablePlugin(point.name, name, version, point.value)
             entries.setdefault(point.name, []).append(Entry(available, point, partial(_requires, candidate)))
-    return Installed(entries, seen, unreadable)
+    return Installed(entries, names, unreadable)
 
 
 def on_core(requirements: Iterable[str]) -> list[str]:
@@ -262,17 +262,17 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
         from packaging.version import Version
 
         ours = Version(__version__)
-        for wanted in map(Requirement, stated):
-            applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-            if not applies or wanted.specifier.contains(ours, prereleases=True):
+        for requirement in map(Requirement, stated):
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if not applies or requirement.specifier.contains(ours, prereleases=True):
                 continue
             available = entry.available
-            least = [specifier.version.removesuffix(".*") for specifier in wanted.specifier]
+            least = [specifier.version.removesuffix(".*") for specifier in requirement.specifier]
             if all(ours < Version(version) for version in least):
                 cure = f"upgrade mom-core, or take a version of {available.distribution} that was built for this one"
             else:
                 cure = f"upgrade {available.distribution} to a version that was built for this mom-core"
-            return _error(available, f"was built for another mom-core: it requires {wanted}, and this is mom-core {__version__}", cure)
+            return _error(available, f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}", cure)
     except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; then its shape and hooks must tell
         log.debug("what %s requires is not known: %s", entry.available.distribution, describe(error))
     return None
@@ -291,16 +291,16 @@ def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | Plug
 def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
     from mom_core.settings import GuestSettings, PluginSettings
 
-    def wrong(what: str, cure: str = "") -> PluginError:
-        return _error(available, what, f"{cure}; {_ask_author(available)}" if cure else _ask_author(available))
+    def wrong(message: str, cure: str = "") -> PluginError:
+        return _error(available, message, f"{cure}; {_ask_author(available)}" if cure else _ask_author(available))
 
     if not isinstance(target, type):
         raise wrong(f"is no class: {available.target} is of type {type(target).__name__}", "its entry point must name a class")
     try:
         inspect.signature(target).bind(None, None)
     except TypeError:
-        what = f"cannot be constructed: {target.__name__} does not take (settings, context)"
-        raise wrong(what, "write `def __init__(self, settings, context)`") from None
+        message = f"cannot be constructed: {target.__name__} does not take (settings, context)"
+        raise wrong(message, "write `def __init__(self, settings, context)`") from None
     except ValueError:
         pass  # a class whose signature Python does not know, as one written in C; constructing it will tell
     settings = getattr(target, "Settings", PluginSettings)
@@ -322,7 +322,7 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
     return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings)
 
 
-# --- what is wrong, and what to do ---------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------------------------------------
 
 
 def _error(available: AvailablePlugin, what: str, hint: str, cause: BaseException | None = None) -> PluginError:
@@ -364,7 +364,6 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
 
 
 def _own_plugins() -> dict[str, str]:
-    """Return mom's own distributions by plugin. mom-KIND-NAME is named for its first plugin."""
     return {parts[2]: name for name in own_distributions() if len(parts := name.split("-")) > 2}
 
 

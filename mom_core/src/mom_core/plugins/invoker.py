@@ -231,7 +231,6 @@ class PluginWorker:
         return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(waiting, default=0.0))
 
     def _without_secrets(self, error: BaseException) -> BaseException:
-        """Return the error, with the plugin's secrets masked."""
         text = str(error)
         hidden = text if self._hide is None else self._hide(text)
         if hidden == text:
@@ -240,7 +239,6 @@ class PluginWorker:
         return other.with_traceback(error.__traceback__)
 
     def _reap(self) -> None:
-        """Note that an abandoned call has returned."""
         if self._current is not None and self._current.done.is_set():
             if self._current.abandoned:
                 LOG.warning("plugin %s: the call of %s came back after %.1f s", self.plugin, self._current.hook, self._current.seconds)
@@ -258,7 +256,6 @@ class PluginWorker:
             health.retry_at = self._monotonic() + delay
 
     def _serve(self) -> None:
-        """Run the calls, one after the other."""
         while (call := self._queue.get()) is not None:
             began = time.monotonic()
             try:

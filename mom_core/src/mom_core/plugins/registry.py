@@ -219,7 +219,6 @@ def build_plugins(
 
 
 def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
-    """Update plugins' contexts from the new configuration."""
     configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
     new = PluginContext(declarations=declarations, offers=offers, interval=config.interval, configuration=configuration)
     for plugin in plugins:
@@ -391,8 +390,8 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
                 fields[key] = other if other.collected else spec
         for name, control in plugin.controls.items():
             if name in owners:
-                both = f"the control {name} is declared by the plugins {owners[name].name} and {plugin.name}"
-                errors.append(plugin.error(both, "enable only one of them"))
+                message = f"the control {name} is declared by the plugins {owners[name].name} and {plugin.name}"
+                errors.append(plugin.error(message, "enable only one of them"))
             owners.setdefault(name, plugin)
             controls.setdefault(name, control)
         for policy in plugin.declared_as(DefaultPolicy):
@@ -425,7 +424,6 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
 
 
 def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
-    """Return whether the name is free, and reserve it; log a conflict."""
     if name in owners:
         LOG.warning("plugin %s: its %s %s is left out: the plugin %s comes first and has one", plugin, what, name, owners[name])
         return False
@@ -490,7 +488,6 @@ def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
-    """Return the plugins' services by protocol."""
     services: dict[object, tuple[Any, ...]] = {}
     for plugin in plugins:
         for kind, offer in plugin.services.items():

@@ -128,7 +128,6 @@ def secrets_in(settings: object) -> Iterator[str]:
 
 
 def _called_secrets(settings: object) -> Iterator[str]:
-    """Yield values under names that suggest secrets, whole and word by word."""
     for name, value in leaves(settings):
         assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
         if assigned and names_secret("key", assigned[1]):
