@@ -68,7 +68,7 @@ class Learning:
                 else:
                     learned = learned.after(report, now, record.request, self._seconds)
                     grown += learned.process.taken
-                records.put(guest.id, record._replace(learned=learned))
+                records.put(guest.id, record.with_learned(learned))
             self._keep_headroom(records)
         else:
             records.see_absence()
@@ -84,7 +84,7 @@ class Learning:
                 size, usable, suggested = guest.number("balloon_cur"), guest.number("mem_usable"), guest.number(SUGGESTED)
                 if size is not None and usable is not None and suggested is not None:
                     learned = record.learned.after_running_out(usable + suggested - size, snapshot.monotonic, KEPT_SECONDS)
-                    records.put(guest.id, record._replace(learned=learned))
+                    records.put(guest.id, record.with_learned(learned))
 
     def _note_growth(self, now: float, grown: float) -> None:
         """Note the growth of all guests since the cycle before, and keep the most of `REACTION_SECONDS` lately."""
