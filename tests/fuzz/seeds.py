@@ -32,15 +32,13 @@ def fleet_records() -> list[bytes]:
     destination = "qemu+tls://h2/system"
     guest = {"id": "a", "name": "a", "size": 4096, "maximum": 8192, "need": 1024, "guarantee": 512, "stays": ""}
     move = {"guest": "a", "name": "a", "to": "h2", "destination": destination, "takes": 8192, "number": 1, "state": "failed", "error": "no"}
-    tried = {"revision": 1, "remarks": ["warning: x"], "state": "rolled-back", "reason": "x", "canary": {"guests": 1, "samples": 2}}
-    trial = {"on": ["h1"], "ends": 1e9, "what": "60_fleet_a", "promoted": "{}\n{}", "rolled_back": "{}\n{}"}
     records: Mapping[str, Mapping[str, object]] = {
         "states": {"host": "h1", "mom": "1", "mode": "enforce", "total": 1 << 20, "available": 4096, "guests": [guest], "others": 3,
                    "others_promised": 9, "group": "g", "group_revision": 1, "refused": "", "memory_state": "low", "problems": 2,
-                   "unhealthy": 1, "trial": tried},
+                   "unhealthy": 1},
         "roster": {"group": "g", "address": destination, "key": "U", "cordoned": False, "draining": True, "by": "me"},
         "orders": {"epoch": 1, "moves": [{**move, "order": 3}, {**move, "guest": "b", "state": "done"}]},
-        "groups": {"policies": {"60_fleet_a": "(defvar a 1)", "classes.yaml": "classes: {}"}, "by": "me", "trial": trial},
+        "groups": {"policies": {"60_fleet_a": "(defvar a 1)", "classes.yaml": "classes: {}"}, "by": "me"},
     }  # fmt: skip
     records = {**records, "progress": {"moves": [{"guest": "a", "order": 0, "state": "done", "error": ""}]}}
     signed = json.dumps({"by": "UABCDEFG" * 7, "revision": 1, "signature": "AAAA"}) + "\n" + json.dumps(records["groups"])
