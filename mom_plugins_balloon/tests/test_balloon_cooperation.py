@@ -263,6 +263,7 @@ def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, 
         seen_now = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}, monotonic=now)
         records.see(seen_now)
         one = records.of("a")
+        assert one is not None
         if one.cooperation.why_aside:
             nearest_before = min(size for when, size in seen if now - when >= PATIENCE_SECONDS)
             least = max(PROGRESS_KIB, min(PROGRESS_SHARE * (nearest_before - target), PROGRESS_MOST_KIB))

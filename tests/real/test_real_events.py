@@ -34,14 +34,14 @@ class Listener(LibvirtMom):
 def listener(make_mom: Callable[..., LibvirtMom]) -> Listener:
     mom = make_mom()
     listener = Listener(mom.plugin, mom.woken)
-    passed_on = listener.hypervisor._connection.on_event
+    passed_on = listener.hypervisor.connection.on_event
     assert passed_on is not None
 
     def heard(event: GuestEvent) -> None:
         listener.events.append(event)
         passed_on(event)
 
-    listener.hypervisor._connection.on_event = heard
+    listener.hypervisor.connection.on_event = heard
     listener.hypervisor.guests()
     return listener
 

@@ -172,7 +172,7 @@ def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back
     libvirtd.kill()
     libvirtd.start()
     # Without a call of mom's: guests that start now must be heard of.
-    wait_until(lambda: mom.hypervisor._connection.opened == 2, "it is connected again", 60)
+    wait_until(lambda: mom.hypervisor.connection.opened == 2, "it is connected again", 60)
     guest = lab.start("anew")
     mom.hears(f"guest {guest.name} started")
     mom.woken.clear()
@@ -272,7 +272,7 @@ def test_errors_are_told_apart(mom, make, lab, capfd):
     watching = make(readonly=True).hypervisor
     watching.guests()
     with pytest.raises(PermissionDenied):  # libvirt's own refusal, past mom's
-        watching._connection.call("x", guest.uuid, lambda domain: domain.setMemoryFlags(100 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+        watching.connection.call("x", guest.uuid, lambda domain: domain.setMemoryFlags(100 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE))
     guest.destroy()
     with pytest.raises(GuestGone):
         mom.hypervisor.set_balloon(guest.entity, 100 << 10)
