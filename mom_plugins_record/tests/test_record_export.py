@@ -69,7 +69,7 @@ def test_the_question_in_the_documents_is_answered_by_the_tables(recording, repo
     export(recording, "--to", "parquet", "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, why").fetchall()  # times would take pytz
+    answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, reason").fetchall()  # times would take pytz
     given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]
     assert given
     assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]

@@ -277,7 +277,7 @@ def test_on_a_host_that_promised_too_much_what_holds_of_it_holds(stage: Stage, h
         promised, room = after.snapshot.host.fields.get("mem_promised"), after.snapshot.host.fields.get("mem_promisable")
         if isinstance(promised, int) and isinstance(room, int):
             assert sum(kib for kib in standing.values() if isinstance(kib, int)) <= max(room + len(standing), 0)
-            said = any("guests are promised" in problem.message for problem in report.problems)
+            said = any(condition.name == "promises" and not condition.over for condition in report.verdict.conditions)
             assert said == (promised > room + len(standing)) or abs(promised - room) <= len(standing)
 
 
