@@ -139,7 +139,7 @@ def test_without_the_socket_the_last_cycle_is_explained_and_that_is_said(mom: Mo
     assert told.returncode == 0, told.stderr
     assert "status.json" in told.stdout
     assert "Only the last cycle is known" in told.stdout
-    assert "earlier cycles are not at hand" in told.stdout
+    assert "earlier cycles are not available" in told.stdout
     assert f"The recording tells that, too: `mom explain {name} --at '1s ago' -c " in told.stdout
 
 

@@ -128,6 +128,7 @@ def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[...
     listed = json.loads(run(mom, "plugin", "list", "--json"))
     assert {plugin["name"]: plugin["distribution"] for plugin in listed} == {
         "libvirt": "mom-plugins-libvirt",
+        "nova": "mom-plugins-libvirt",
         "swappiness": "mom-example-swappiness",
     }
     run(mom, "config", "check", "-c", config)

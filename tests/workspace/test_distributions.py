@@ -50,7 +50,6 @@ def modules(folder: str) -> list[Path]:
 
 SAME_NAMES = {
     "Settings": "what a plugin is set to: its class has it",
-    "GuestSettings": "the same, for a guest",
     "Host": "the host, as a policy in Python sees it",
     "Guest": "a guest, as a policy in Python sees it",
     "Guests": "all guests, as a policy sees them",

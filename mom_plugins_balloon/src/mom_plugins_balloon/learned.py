@@ -59,7 +59,7 @@ REACTION_SECONDS: Final = 3.0
 second to sweep 0.5 GiB, and as much again."""
 
 
-class Report(NamedTuple):
+class GuestReport(NamedTuple):
     """Figures of one guest in one snapshot."""
 
     rss: float | None
@@ -101,7 +101,7 @@ class Report(NamedTuple):
         return caches / whole if whole > 0 else 0.0
 
 
-class Statistics(NamedTuple):
+class LastStatistics(NamedTuple):
     """Last statistics of the guest's kernel."""
 
     made: float
@@ -125,7 +125,7 @@ class KernelMemory(NamedTuple):
     """Total without the balloon by the last statistics; None: the balloon was moving."""
 
     def after(
-        self, last: Statistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
+        self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
         """Return the record after new statistics.
 
@@ -217,7 +217,7 @@ class Burst(NamedTuple):
 class Usage(NamedTuple):
     """Use of memory by a guest's kernel and programs. It changes with new statistics only."""
 
-    statistics: Statistics
+    statistics: LastStatistics
     kernel: KernelMemory
     growth_rate: float
     """KiB/s. Largest recent growth, as a mean between two statistics."""
@@ -228,7 +228,7 @@ class Usage(NamedTuple):
     stall_floor: StallFloor = StallFloor()
 
     def after(
-        self, report: Report, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
+        self, report: GuestReport, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
     ) -> Usage:
         """Return the record after new statistics of this time.
 
@@ -245,7 +245,7 @@ class Usage(NamedTuple):
         rests = total == own_total == last.total and size == size_before == last.size
         if not rests or size is None or size - total != reserved:  # it rests in nearly all guests
             reserved, _, _, own_total = kernel = kernel.after(last, total, size, size_before, made, request)
-        statistics = Statistics(made, used, total, size)
+        statistics = LastStatistics(made, used, total, size)
         if own_total is None:
             return Usage(statistics, kernel, rate, cache_share, peak, burst, floor)
         used = own_total - usable if own_total > usable else 0.0
@@ -292,7 +292,7 @@ class ProcessPast(NamedTuple):
     taken: float = 0.0
     """Growth between the last two snapshots that counts."""
 
-    def after(self, report: Report, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
+    def after(self, report: GuestReport, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
         """Return the record after one more snapshot, whose statistics `usage` has taken in."""
         before, overhead, held, stored, stored_most, growth, _ = self
         rss, _, age, total, usable, unused, _, _, _, swapped, *_ = report
@@ -321,7 +321,7 @@ class KeptHeadroom(NamedTuple):
     at: float
 
 
-class Learned(NamedTuple):
+class LearnedHabits(NamedTuple):
     """Habits of one guest."""
 
     first_report: float
@@ -336,7 +336,7 @@ class Learned(NamedTuple):
     """Programs that its kernel had killed by its last report."""
     kept_headroom: KeptHeadroom | None = None
 
-    def after(self, report: Report, now: float, request: SizeRequest | None, memory_seconds: float) -> Learned:
+    def after(self, report: GuestReport, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:
         """Return the record after one more snapshot."""
         first_report, usage, process, size_before, freed_at, kills, kept_headroom = self
         age, total, usable, rss_before = report.age, report.total, report.usable, process.rss
@@ -351,9 +351,9 @@ class Learned(NamedTuple):
         process = process.after(report, now, usage, request)
         if rss_before is not None and report.rss is not None and rss_before - report.rss > STRAY_KIB:
             freed_at = now
-        return Learned(first_report, usage, process, report.size, freed_at, kills, kept_headroom)
+        return LearnedHabits(first_report, usage, process, report.size, freed_at, kills, kept_headroom)
 
-    def _after_kills(self, usage: Usage, report: Report, now: float) -> Usage:
+    def _after_kills(self, usage: Usage, report: GuestReport, now: float) -> Usage:
         """Return the use with a higher stall floor if the guest's kernel has killed programs while the guest lacked memory."""
         size, maximum, usable, before = report.size, report.maximum, report.usable, self.kills
         if before is None or (report.kills or 0.0) <= before or size is None or maximum is None or usable is None:
@@ -361,24 +361,24 @@ class Learned(NamedTuple):
         lacked = maximum - min(size, size if self.size is None else self.size)  # it may have got some back since
         return usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now)) if lacked > 0 else usage
 
-    def after_absence(self) -> Learned:
+    def after_absence(self) -> LearnedHabits:
         """Return the record after a cycle without any guest: the growth of the process meanwhile was not taken at once."""
         return self._replace(process=self.process._replace(rss=None, taken=0.0))
 
-    def after_plug(self, kib: float) -> Learned:
+    def after_plug(self, kib: float) -> LearnedHabits:
         """Return the record after memory was plugged in. The kernel counts it later, and some kernels never do by themselves."""
         kernel = self.usage.kernel
         if kernel.reserved is None:
             return self
         return self._replace(usage=self.usage._replace(kernel=kernel._replace(reserved=kernel.reserved + kib)))
 
-    def after_running_out(self, usable: float, now: float, seconds: float) -> Learned:
+    def after_running_out(self, usable: float, now: float, seconds: float) -> LearnedHabits:
         """Return the record with the usable memory that the guest gets as it runs out; the most of the last seconds counts."""
         kept = self.kept_headroom
         most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
         return self._replace(kept_headroom=KeptHeadroom(most, now))
 
-    def after_sweep(self, outcome: SweepOutcome) -> Learned | None:
+    def after_sweep(self, outcome: SweepOutcome) -> LearnedHabits | None:
         """Return the record after a sweep of all idle memory that gave the host next to nothing: QEMU itself holds it. Else None.
 
         Less than all idle memory may be memory that the guest never used.
@@ -395,7 +395,7 @@ class Learned(NamedTuple):
         return self._replace(process=self.process._replace(qemu_overhead=max(0.0, outcome.resident - held)))
 
 
-def first_learned(report: Report, now: float) -> Learned | None:
+def first_learned(report: GuestReport, now: float) -> LearnedHabits | None:
     """Return the record of a guest that reports for the first time; None if its statistics lack a figure."""
     rss, size, age, total, usable, caches = report.rss, report.size, report.age, report.total, report.usable, report.caches
     if age is None or total is None or usable is None:
@@ -406,14 +406,14 @@ def first_learned(report: Report, now: float) -> Learned | None:
     # These may be statistics of a sweep by the mom before. The next ones tell how much of the balloon the kernel counts.
     share = report.cache_share(usable, max(0.0, (size or 0.0) - total))
     usage = Usage(
-        Statistics(made, used, total, size),
+        LastStatistics(made, used, total, size),
         KernelMemory(ballooned=ballooned),
         growth_rate=0.0,
         cache_share=share,
         peak=Peak(max(0.0, used - ballooned, touched), made),  # memory that the host has backed was used once
     )
     process = ProcessPast() if rss is None else ProcessPast(rss, stored=(stored := rss + (report.host_swap or 0.0)), stored_most=stored)
-    return Learned(made, usage, process, size, now, report.kills)
+    return LearnedHabits(made, usage, process, size, now, report.kills)
 
 
 def _away(request: SizeRequest, size: float) -> float:

@@ -10,7 +10,7 @@ from typing import Final
 from mom_core import Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, Learned, Report, first_learned
+from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, GuestReport, LearnedHabits, first_learned
 from mom_plugins_balloon.names import KEPT, PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
@@ -29,7 +29,7 @@ _REPORT: Final = {
     "caches": "mem_disk_caches", "swap_in": "swap_in", "major_faults": "major_fault", "host_swap": "host_swap",
     "stalled": "guest_psi_memory_some_avg10", "kills": "guest_oom_kills", "maximum": "balloon_max",
 }  # fmt: skip
-"""Fields of snapshots by their names in `Report`."""
+"""Fields of snapshots by their names in `GuestReport`."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
@@ -115,7 +115,7 @@ _FIELDS: Final = ("mem_used_peak", "mem_used_before", "mem_cache_share", "kernel
 _NOTHING: Final[Sequence[Value]] = (None,) * len(_FIELDS)
 
 
-def _row(learned: Learned, unseen_rate: float, now: float) -> Sequence[Value]:
+def _row(learned: LearnedHabits, unseen_rate: float, now: float) -> Sequence[Value]:
     """Return a guest's values in the order of `_FIELDS`.
 
     :param unseen_rate: KiB/s that it may grow by, as it was not seen for long
@@ -143,14 +143,14 @@ def _thousandths(ratio: float) -> float:
     return round(ratio * 1000) / 1000  # a third of the time of round(…, 3)
 
 
-def _reports(snapshot: Snapshot) -> Iterator[Report]:
+def _reports(snapshot: Snapshot) -> Iterator[GuestReport]:
     columns = {name: snapshot.numbers(field) for name, field in _REPORT.items()}
     if snapshot.host.number("swap_usage") == 0:  # else the swap of a guest that does not report it is unknown
         columns["host_swap"] = [kib or 0.0 for kib in columns["host_swap"]]
-    return map(Report, *(columns[name] for name in Report._fields))
+    return map(GuestReport, *(columns[name] for name in GuestReport._fields))
 
 
-def _room(report: Report, qemu_overhead: float) -> float:
+def _room(report: GuestReport, qemu_overhead: float) -> float:
     """Return the memory that a guest could still take from the host: all of its size where its process is unknown."""
     size, backed = report.size or 0.0, max(0.0, (report.rss or 0.0) - qemu_overhead)
     return max(0.0, size - backed)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.cooperation import COOPERATIVE, Cooperation
-from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, Learned
+from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, LearnedHabits
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.sizes import (
     ASKED_AGAIN_SECONDS,
@@ -28,7 +28,7 @@ BOOT_FACTOR: Final = 3.0
 """Ratio. A guest that has come is new for so much longer than one that was there. It may boot for minutes before it reports anything."""
 
 
-class Arrival(NamedTuple):
+class GuestArrival(NamedTuple):
     """Start of a guest, as far as mom knows it."""
 
     came: bool = False
@@ -39,13 +39,13 @@ class Arrival(NamedTuple):
     """Time from which it is no longer new, whatever it has reported."""
     rebooted_at: float | None = None
 
-    def after_reboot(self, at: float, now: float, start_rest: float) -> Arrival:
+    def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
         """Return the arrival of a guest that has rebooted at this time: it is new again."""
         seen = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
-        return self if seen or at + start_rest <= now else Arrival(True, self.started, at + start_rest, at)
+        return self if seen or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 
 
-def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> Arrival:
+def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
     """Return the arrival of a guest that is seen for the first time.
 
     :param age: seconds for which it has run; None: unknown
@@ -54,8 +54,8 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
     """
     started = now - (age or 0.0) if came else None
     if age is None:
-        return Arrival(came and had_guests, started, math.inf if came else -math.inf)
-    return Arrival(came and had_guests, started, now - age + (BOOT_FACTOR if came else 1.0) * start_rest)
+        return GuestArrival(came and had_guests, started, math.inf if came else -math.inf)
+    return GuestArrival(came and had_guests, started, now - age + (BOOT_FACTOR if came else 1.0) * start_rest)
 
 
 class Sight(NamedTuple):
@@ -72,7 +72,7 @@ class Remembered(NamedTuple):
     """Past of one incarnation of a guest."""
 
     incarnation: str
-    arrival: Arrival | None = None
+    arrival: GuestArrival | None = None
     """None: it was not listed to this mom yet."""
     request: SizeRequest | None = None
     resized: bool = False
@@ -82,7 +82,7 @@ class Remembered(NamedTuple):
     settling: BalloonSettling | None = None
     cooperation: Cooperation = COOPERATIVE
     sweeps: SweepHistory = SweepHistory()
-    learned: Learned | None = None
+    learned: LearnedHabits | None = None
 
     @property
     def pending(self) -> int | None:
@@ -159,7 +159,7 @@ class Remembered(NamedTuple):
         """Return the record of a guest that is gone, or whose size is no longer mom's."""
         return self._replace(request=None, resized=False)
 
-    def with_learned(self, learned: Learned | None) -> Remembered:
+    def with_learned(self, learned: LearnedHabits | None) -> Remembered:
         """Return the record with these habits: of all guests in each cycle, so without `_replace`, which takes three times as long."""
         incarnation, arrival, request, resized, sizes, maximum, settling, cooperation, sweeps, _ = self
         return Remembered(incarnation, arrival, request, resized, sizes, maximum, settling, cooperation, sweeps, learned)

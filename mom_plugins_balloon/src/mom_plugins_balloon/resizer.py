@@ -166,7 +166,7 @@ class Resizer:
             hypervisor.set_balloon(guest.entity, request.target)
         except (Refused, NotSupported, PermissionDenied, GuestGone, NoChangeNeeded):
             raise
-        except Exception:
+        except Exception:  # whatever came of it: the command may have taken effect
             self.guests.asked(guest, replace(request, in_doubt=True))
             raise
         self.sweeps.sweeper.settle(guest.id)

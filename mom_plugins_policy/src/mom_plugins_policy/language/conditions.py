@@ -32,7 +32,7 @@ class FieldRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RequestCondition:
     """Condition that led to a request, the truth it had then, and the fields in it."""
 
     text: str
@@ -45,13 +45,13 @@ class Condition:
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 
 
-def reason_of(conditions: Sequence[Condition], identity: str, snapshot: Snapshot) -> str:
+def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
     """Return why a request for an entity was made, the outermost condition first; empty for an unconditional request."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.told(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
-def conditions_in(program: Program) -> Mapping[int, Sequence[Condition]]:
+def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
     """Return the conditions of each request, by the index of its form, the outermost first."""
     return _Outline(program).conditions
 
@@ -74,7 +74,7 @@ class _Outline:
                 self._calls.setdefault(head, []).append(form)
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
-    def _conditions(self, request: Form) -> Iterator[Condition]:
+    def _conditions(self, request: Form) -> Iterator[RequestCondition]:
         """Yield the choices around a request from the inside out. A function's body belongs to its only call."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
@@ -84,7 +84,7 @@ class _Outline:
             roles = self._program.roles.get(outer.index)
             if roles is not None and roles.last is Role.BRANCH and form is not roles.parts[0]:
                 count += 1
-                yield Condition(abridged(roles.parts[0], _SHOWN), form is roles.parts[1], _fields(roles.parts[0], owner))
+                yield RequestCondition(abridged(roles.parts[0], _SHOWN), form is roles.parts[1], _fields(roles.parts[0], owner))
             if form.index in self._bodies:
                 owner = ""  # the caller may give the entity another name
             form = outer

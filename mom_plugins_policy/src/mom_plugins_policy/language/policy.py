@@ -11,7 +11,7 @@ from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, So
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.compiler import Compiled
 from mom_plugins_policy.language.compiling.code import TooComplicatedError
-from mom_plugins_policy.language.conditions import Condition, conditions_in, reason_of
+from mom_plugins_policy.language.conditions import RequestCondition, conditions_in, reason_of
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
@@ -112,7 +112,7 @@ class _Reason(NamedTuple):
 
     source: Source
     suggested: Mapping[str, Value]
-    conditions: Sequence[Condition]
+    conditions: Sequence[RequestCondition]
     text: str
 
     def of(self, identity: str, snapshot: Snapshot) -> str:
@@ -150,7 +150,7 @@ class Code:
         return compiled
 
     @cached_property
-    def conditions(self) -> Mapping[int, Sequence[Condition]]:
+    def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
         """The conditions of each request, by the index of its form."""
         return conditions_in(self.program)
 
