@@ -159,7 +159,7 @@ class TestMoreThanTheHostHas:
     def test_it_is_said_with_who_pays(self):
         found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
         assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
-        assert found.oversold_by() == "guests are promised 12.00 GiB together, and this host can promise 8.00 GiB"
+        assert found.oversold_by() == "guests are promised 12.00 GiB, this host can promise 8.00 GiB"
         assert found.losers() == "guarantees shrink, the lowest priority first: cheap has 2.00 GiB of 6.00 GiB"
 
     def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):

@@ -829,7 +829,7 @@ def test_the_browser_is_told_to_run_nothing_else(mom: Daemon, visit: Visit) -> N
 
 def test_what_is_wrong_with_the_host_stands_above_every_view_and_moves_nothing(shared: Start, visit: Visit) -> None:
     page = visit(shared(**OVERSOLD))
-    line, wrong = page.locator("#host-verdict"), re.compile("guests are promised .* GiB together, and this host can promise")
+    line, wrong = page.locator("#host-verdict"), re.compile("guests are promised .* GiB, this host can promise")
     told = page.locator(".now .notice").filter(has_text=re.compile("since .*What to do: move guests"))
     expect(told.filter(has_text=wrong).first).to_be_visible()
     shot(page, "verdict")

@@ -49,7 +49,7 @@ def conditions(
             below = f", below its hard watermark of {format_kib(hard)}" if hard else ""
             yield Condition(MEMORY, f"the host is short of memory: {figures}{below}", reasons, cure, Severity.WARNING)
     if growing:
-        message = f"guests may take {format_kib(growth or 0.0)} within 3 s, as they did before, and the host has less available"
+        message = f"guests may take {format_kib(growth or 0.0)} within 3 s, more than is available"
         yield Condition(GROWTH, message, "" if short else why, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
         cure = f"{_OVERSOLD}; host_reserve of the plugin balloon is not promised to guests"
