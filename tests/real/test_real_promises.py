@@ -64,7 +64,9 @@ def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab
     promise(guests["metadata"], 'guarantee="100%"')
     wait_until(lambda: sizes()["metadata"]["balloon_cur"] == maximum, "it gets back what it is promised now", 60)
     promise(guests["metadata"], 'guarantee="lots"')
-    wait_until(lambda: "momtest-metadata: the guarantee in its metadata" in mom.log, "what cannot be understood is said", 60)
+    wait_until(
+        lambda: "momtest-metadata: the guarantee in the guest's metadata is invalid" in mom.log, "the invalid guarantee is reported", 60
+    )
     assert sizes()["metadata"]["balloon_cur"] == maximum
     mom.stop()
 
