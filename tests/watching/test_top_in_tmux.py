@@ -148,9 +148,9 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
     assert mom.process is not None
     mom.process.send_signal(signal.SIGSTOP)
-    screen.shows("has not finished a cycle for")
+    screen.shows("NOT REACHED", "is stopped, and does not answer", f"kill -CONT {mom.process.pid}")
     mom.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: "has not finished a cycle for" not in screen.text(), screen.text)
+    wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
 
 
 def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:

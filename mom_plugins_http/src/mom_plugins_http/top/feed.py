@@ -135,11 +135,14 @@ class Feed:
         drawn = 0.0
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._report is not None or self._wanted_is_new or self._ended)
+                patience = None if self.picture is None else self.picture.late_after
+                heard = self._news.wait_for(lambda: self._report is not None or self._wanted_is_new or self._ended, patience)
                 if self._ended:
                     return
                 wanted, hurried, self._wanted_is_new = self._wanted, self._wanted_is_new, False
             try:
+                if not heard:
+                    self._client.get("/v1/status")  # raises if mom is stopped, or does not answer
                 if wanted is not None:
                     self._show(self._all_about(wanted))
                 if hurried:

@@ -79,10 +79,15 @@ class Picture:
         """Seconds between two cycles."""
         return self.report["interval_seconds"]
 
+    @property
+    def late_after(self) -> float:
+        """Seconds without news after which something is wrong with mom."""
+        return 3 * self.interval + 1
+
     def late_by(self, now: float) -> float:
-        """Seconds since the last news, when they are more than three intervals: mom hangs; else 0."""
+        """Return the seconds since the last news; 0 while they are normal."""
         age = now - self.received
-        return age if age > 3 * self.interval + 1 else 0.0
+        return age if age > self.late_after else 0.0
 
 
 @dataclass(frozen=True, slots=True)
