@@ -136,10 +136,18 @@ class Daemon:
             return False
 
     def stop(self, how: int = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(60)
-            self.process = None
+        """End the process, even where a test has stopped it; kill it if it does not end within a minute, and fail."""
+        if (process := self.process) is None:
+            return
+        self.process = None
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 Start = Callable[..., Daemon]
