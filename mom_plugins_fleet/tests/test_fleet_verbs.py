@@ -285,6 +285,16 @@ def test_an_operator_who_enrolls_a_host_when_another_one_has_just_done_so_is_tol
     assert f"take {given[0]['sub']}" in servers.done
 
 
+def test_after_a_conflict_another_enrolment_gives_the_host_the_account_of_its_group(servers: Servers, monkeypatch):
+    given = _another_is_faster(servers, monkeypatch, "enroll", "h1", "--group", "g3")
+    assert "meanwhile: its entry is as they left it" in str(servers.typed("enroll", "h1", "--group", "g2"))
+    before = len(given)
+    assert servers.typed("enroll", "h1", "--group", "g3") is None
+    (account,) = given[before:]
+    assert account["sub"] == servers.account
+    assert "$KV.mom-groups.g3" in {share["subject"] for share in account["nats"]["imports"]}
+
+
 def test_the_accounts_that_a_host_had_before_are_forgotten_after_a_while(servers: Servers):
     for number in range(MOST_EARLIER + 2):
         assert servers.enroll(f"{number}.key") is None

@@ -112,7 +112,8 @@ class _Enrolment:
 
     def _give_account(self) -> None:
         before = self._before
-        if self._account and (before is None or self._key or before.group != self._group):
+        again = not self._given and self._where.root_file is not None  # after a conflict, the account may be of another group
+        if self._account and (before is None or self._key or before.group != self._group or again):
             revision = next_revision(0 if self._entry is None else self._entry.revision)
             self._where.give(self._where.root().host_account(self._account, self._host, self._group, revision))
 
@@ -123,8 +124,8 @@ class _Enrolment:
     def _change(self, now: Member | None) -> Member:
         """Return the new entry. Raises `MomError` if key or group are not those on which the account was based."""
         if _identity(now) != _identity(self._before):
-            message = f"another operator has enrolled or removed {self._host} meanwhile: this changes nothing"
-            raise _ChangedMeanwhileError(message, hint="see `mom fleet status`, and enroll it again with the group that it is to have")
+            message = f"another operator has enrolled or removed {self._host} meanwhile: its entry is as they left it"
+            raise _ChangedMeanwhileError(message, hint="see `mom fleet status`, then enroll it again with its group")
         changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}
         if now is not None and now.account != self._account:
             changes["earlier_accounts"] = now.accounts[-MOST_EARLIER:]
