@@ -285,6 +285,13 @@ def test_an_operator_who_enrolls_a_host_when_another_one_has_just_done_so_is_tol
     assert f"take {given[0]['sub']}" in servers.done
 
 
+def test_a_new_key_of_a_host_that_another_operator_removes_meanwhile_lets_nobody_in(servers: Servers, monkeypatch):
+    given = _another_is_faster(servers, monkeypatch, "remove", "h1")
+    assert "another operator has enrolled or removed h1 meanwhile" in str(servers.enroll("second.key"))
+    assert not (servers.folder / "second.key").exists()
+    assert servers.done[-1] == f"take {given[-1]['sub']}"
+
+
 def test_after_a_conflict_another_enrolment_gives_the_host_the_account_of_its_group(servers: Servers, monkeypatch):
     given = _another_is_faster(servers, monkeypatch, "enroll", "h1", "--group", "g3")
     assert "meanwhile: its entry is as they left it" in str(servers.typed("enroll", "h1", "--group", "g2"))

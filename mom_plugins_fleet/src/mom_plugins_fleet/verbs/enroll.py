@@ -133,7 +133,12 @@ class _Enrolment:
 
     async def _put(self, store: Store, agreed: Member) -> Token | None:
         where, host, group = self._where, self._host, self._group
-        await change(where, store, ROSTER, Member, host, self._change, agreed=agreed)
+        try:
+            await change(where, store, ROSTER, Member, host, self._change, agreed=agreed)
+        except MomError:
+            if self._before is not None and (await store.read(ROSTER, host)).data is None:
+                self._change(None)  # raises: another operator has removed the host
+            raise
         if (await store.read(GROUPS, group)).data is None:  # with a record, a server that hides policies is noticed
             print_prose(f"The group {group} is new: it has no policies yet.", 2)
             await change_group(where, store, group, lambda _: {})
