@@ -37,6 +37,7 @@ from mom_plugins_fleet.records import (
     Move,
     MoverState,
     MoveState,
+    OrderProgress,
     Orders,
     Progress,
     read,
@@ -581,6 +582,32 @@ async def test_a_host_goes_on_to_tell_how_it_is_whatever_has_gone_wrong_before(c
     await until(lambda: (STATES, "h1") in store.kept, agent.report(store))
     for why in ("OSError: the mover is away", "KeyError: 'abilities'", "RecursionError: too deep"):
         assert f"cannot report this host's state to the fleet: {why}" in caplog.text
+
+
+async def test_a_guest_that_cannot_leave_is_logged_once_until_it_has_moved_again(caplog, store, one):
+    names, moved = ["a", "b"], MOVE.model_copy(update={"number": ATTEMPTS})
+    one.view.members.records["h1"] = (1, Member(group="g", draining=True))
+    one.view.members.records["h2"] = (1, Member(group="g", address=MOVE.destination))
+
+    async def decide(room: int) -> list[str]:
+        guests = tuple(HostedGuest(id=name, name=name, maximum=100) for name in names)
+        for host, listed in (("h1", guests), ("h2", ())):
+            one.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=20 + room, guests=listed))
+            one.view.states.heard[host] = time.monotonic()
+        caplog.clear()
+        await one.decide(store)
+        return [record.getMessage() for record in caplog.records]
+
+    first = await decide(50)
+    assert [message.partition(":")[0] for message in sorted(first)] == ["guest a cannot leave h1", "guest b cannot leave h1"]
+    assert await decide(60) == [], "though the reason has changed"
+    names.append("c")
+    (third,) = await decide(70)
+    assert third.startswith("guest c cannot leave h1: ")
+    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(moves=(moved,)), 5))
+    assert await decide(70) == []
+    await store.put(PROGRESS, "h1", Progress(moves=(OrderProgress("a", 5, MoveState.FAILED, "the link is down"),)).packed())
+    assert await decide(70) == ["guest a cannot leave h1: the link is down"]
 
 
 DRAINED = Member(group="g1", draining=True)

@@ -287,6 +287,7 @@ class Coordinator:
             def edit(_before: Orders, host: str = host) -> Orders:
                 orders, stuck = next_orders(view, host, self.epoch, targets)
                 self._log_stuck(host, stuck)
+                self._stuck[host] -= {move.name for move in orders.moves if move.state is not MoveState.FAILED}
                 return orders
 
             with self._contained(f"the orders of {host}"):
