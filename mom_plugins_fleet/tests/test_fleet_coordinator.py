@@ -218,6 +218,30 @@ async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_tha
     await agent.orders.follow(store, Member(group="g"))
 
 
+async def test_a_coordinator_that_takes_over_fences_hosts_that_guests_may_leave_for_balance(store, one):
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", balance=True), 1))
+    assert await one.acquire(store)
+    await one.view.load(store)
+    await one.fence(store)
+    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
+
+
+async def test_a_coordinator_signs_orders_anew_that_one_signed_whose_clock_was_ahead(store, one, monkeypatch):
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
+    with monkeypatch.context() as clock:
+        ahead = time.time() + 92_000.0
+        clock.setattr("time.time", lambda: ahead)
+        assert await one.acquire(store)
+        await one.change(store, "h1", lambda _: Orders(epoch=one.epoch))
+    await store.remove(LEASES, COORDINATOR)
+    later = Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], one.view.revisions)
+    assert await later.acquire(store)
+    await later.view.load(store)
+    await later.decide(store)
+    data = store.kept[ORDERS, "h1"].data or b""
+    assert abs(opened(Orders, ORDERS, "h1", data, [OPERATOR.public]).revision - time.time()) < 3600
+
+
 @pytest.mark.parametrize("lost", ["all", "the last"])
 async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, one):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
@@ -397,6 +421,57 @@ def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
     run_with(one, store, monkeypatch, blind)
 
 
+def test_a_coordinator_that_does_not_see_all_of_the_fleet_takes_no_lease(monkeypatch, caplog, store, one):
+    store.watches = 4
+    run_with(one, store, monkeypatch, lambda: store.watches < -10)
+    assert (LEASES, COORDINATOR) not in store.kept
+    assert [record.message for record in caplog.records] == ["no answer"], "and says why, once"
+
+
+def test_a_coordinator_that_waits_for_the_lease_follows_the_fleet(monkeypatch, store, one):
+    asyncio.run(store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()))
+
+    def is_followed() -> bool:
+        if one.view.current:
+            store.set(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1), None)
+            store.set(STATES, "h1", HostState(mode="enforce").packed(), None)
+        return one.view.is_fresh("h1")
+
+    run_with(one, store, monkeypatch, is_followed)
+    assert not one.works
+
+
+async def test_a_coordinator_that_cannot_reach_the_servers_says_so(caplog):
+    await until(lambda: "cannot be reached" in caplog.text, coordinator().run())
+
+
+async def test_a_group_whose_balance_fails_stops_no_other_groups(monkeypatch, caplog, store, one):
+    def unbalanced(_view: object, _targets: object, group: str) -> str:
+        if group == "g1":
+            raise KeyError(group)
+        return "all is well"
+
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.for_balance", unbalanced)
+    for number in (1, 2):
+        one.view.members.records[f"h{number}"] = (1, Member(group=f"g{number}", balance=True))
+    for _ in range(3):
+        await one.balance(store)
+    assert one.unmoved == {"g2": "all is well"}
+    assert caplog.text.count("balance of the group g1: KeyError") == 1
+
+
+async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monkeypatch, caplog, store, one):
+    async def unanswered(_bucket: str, _key: str) -> StoredEntry:
+        raise LinkError("no answer")
+
+    await drained(store, one)
+    monkeypatch.setattr(store, "read", unanswered)
+    with pytest.raises(LinkError, match="no answer"):
+        await one.decide(store)
+    assert not caplog.records
+
+
 def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(monkeypatch, caplog, store, one):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, LOG.name)
@@ -481,6 +556,55 @@ def test_an_agent_goes_on_where_what_the_last_run_has_left_cannot_be_read_at_fir
         wait_until(lambda: len(looks) == 3, "it has ended")
     finally:
         agent.close()
+
+
+def test_an_agent_ends_though_the_application_of_a_record_hangs():
+    goes_on, hangs = threading.Event(), threading.Event()
+
+    def apply(_group: str, _record: Opened[Group], _data: bytes | None) -> None:
+        hangs.set()
+        goes_on.wait(120)
+
+    agent = an_agent(apply=apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
+    agent.start()
+    assert hangs.wait(60)
+    agent.close()
+    try:
+        wait_until(lambda: not agent.runs)
+    finally:
+        goes_on.set()
+
+
+def test_an_unexpected_exception_is_reported_and_does_not_end_the_agent(monkeypatch, caplog):
+    errors = iter([KeyError("nobody"), KeyError("again")])
+
+    def remembered() -> None:
+        if (error := next(errors, None)) is not None:
+            raise error
+
+    monkeypatch.setattr("mom_plugins_fleet.host.agent.AGAIN_SECONDS", 0.01)
+    agent = an_agent(remembered=remembered)
+    agent.start()
+    try:
+        wait_until(lambda: "cannot be reached" in agent.trouble, lambda: agent.trouble)
+    finally:
+        agent.close()
+    assert "the agent of the fleet starts again" in caplog.text
+    assert "KeyError: 'again'" in caplog.text
+
+
+def test_a_host_that_cannot_reach_its_servers_says_so(agent):
+    agent.start()
+    wait_until(lambda: bool(agent.trouble))
+    assert agent.trouble.startswith("the fleet's servers cannot be reached: ")
+    assert not agent.connected
+    agent.close()
+
+
+async def test_a_host_whose_state_is_too_large_for_a_message_says_so(caplog):
+    large = HostState(mode="enforce", refused="x" * LARGEST_RECORD)
+    report = an_agent(state=lambda: large).report(Memory())
+    await until(lambda: "cannot report this host's state to the fleet: a record of" in caplog.text, report)
 
 
 @pytest.mark.parametrize(
@@ -639,6 +763,13 @@ async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_
     with pytest.raises(LinkError, match="its revision 3 is older than 5"):
         await told(agent, store, with_move(3, MOVE))
     assert agent.orders.moves() == {}
+
+
+async def test_orders_that_vanish_leave_accepted_moves(agent, store):
+    await told(agent, store, with_move(5, MOVE))
+    await store.remove(ORDERS, "h1")
+    await agent.orders.follow(store, DRAINED)
+    assert set(agent.orders.moves()) == {"a"}
 
 
 async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, store):
