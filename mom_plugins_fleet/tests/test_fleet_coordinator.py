@@ -819,6 +819,24 @@ async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(ag
     assert agent.orders.draining
 
 
+async def test_accepted_moves_begin_though_the_servers_do_not_take_the_progress(store, monkeypatch):
+    woken: list[str] = []
+    agent = an_agent(wake=woken.append)
+
+    async def unanswered(*_: object) -> int:
+        raise LinkError("no answer")
+
+    await told(agent, store, with_move(4))
+    with monkeypatch.context() as servers:
+        await store.put(ORDERS, "h1", with_move(5, MOVE))
+        servers.setattr(store, "put", unanswered)
+        with pytest.raises(LinkError, match="no answer"):
+            await agent.orders.follow(store, DRAINED)
+    assert len(woken) == 1
+    assert await told(agent, store, with_move(5, MOVE)) == {"a": MoveState.ACCEPTED}
+    assert len(woken) == 1, "and once"
+
+
 async def test_a_host_tells_how_its_moves_are_again_to_servers_that_have_lost_it(agent, store):
     orders = with_move(5, MOVE)
     await told(agent, store, orders)

@@ -86,8 +86,8 @@ class FleetAgent:
     ) -> None:
         self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
         self._operators, self._revisions = frozenset(operators), revisions
-        self._apply, self._remembered, self._state, self._wake = apply, remembered, state, wake
-        self.orders = HostOrders(host, operators, revisions, log, accepts)
+        self._apply, self._remembered, self._state = apply, remembered, state
+        self.orders = HostOrders(host, operators, revisions, log, accepts, wake)
         self.taken: Taken | None = None
         """The group's record at the last look; None before the first."""
         self.connected = False
@@ -250,8 +250,7 @@ class FleetAgent:
         if member is not None:
             await listen(GROUPS, member.group)
             await self.follow_group(store, member.group)
-            if await self.orders.follow(store, member):
-                self._wake("fleet: guests are to leave")
+            await self.orders.follow(store, member)
         self.connected = True
         self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` admits it")
 

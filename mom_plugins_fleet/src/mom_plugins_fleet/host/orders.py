@@ -24,12 +24,20 @@ class HostOrders:
 
     :param operators: the public keys of those who direct this host
     :param accepts: why this host does not move that guest now; empty: it does; None: not known yet
+    :param wake: asks for a cycle, as moves were accepted
     """
 
     def __init__(
-        self, host: str, operators: Collection[str], revisions: SeenRevisions, log: logging.Logger, accepts: Callable[[Move], str | None]
+        self,
+        host: str,
+        operators: Collection[str],
+        revisions: SeenRevisions,
+        log: logging.Logger,
+        accepts: Callable[[Move], str | None],
+        wake: Callable[[str], None],
     ) -> None:
-        self._host, self._operators, self._revisions, self._log, self._accepts = host, frozenset(operators), revisions, log, accepts
+        self._host, self._operators, self._revisions, self._log = host, frozenset(operators), revisions, log
+        self._accepts, self._wake = accepts, wake
         self._lock = threading.Lock()
         self._results: dict[str, tuple[MoveState, str]] = {}
         self._moves: Mapping[str, Move] = {}
@@ -66,11 +74,11 @@ class HostOrders:
         self.draining, self.balance = member is not None and member.draining, member is not None and member.balance
         return member
 
-    async def follow(self, store: Store, member: Member) -> bool:
-        """Read the orders, accept or refuse new moves, and write the progress. Return whether moves were accepted. Raises `LinkError`."""
+    async def follow(self, store: Store, member: Member) -> None:
+        """Read the orders, accept or refuse new moves, and write the progress. Raises `LinkError`."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
-            return False
+            return
         balanced_at = self._balanced_at
         try:
             authorized = await self._authorized(store)
@@ -85,12 +93,11 @@ class HostOrders:
             self._balanced_at = balanced_at  # nothing begins without a note on disk
             raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
-        has_new = self._take({move.guest: move for move in orders.moves if move.guest in accepted})
+        self._take({move.guest: move for move in orders.moves if move.guest in accepted})
         record = Progress(moves=progress)
         if progress or record != self._written:  # written with each look: servers may have lost it
             await store.put(PROGRESS, self._host, record.packed())
             self._written = record
-        return has_new
 
     async def _authorized(self, store: Store) -> AuthorizedKeys:
         kept = await store.read(AUTHORIZED, COORDINATORS)
@@ -98,12 +105,13 @@ class HostOrders:
             return AuthorizedKeys()
         return self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record
 
-    def _take(self, moves: Mapping[str, Move]) -> bool:
+    def _take(self, moves: Mapping[str, Move]) -> None:
         with self._lock:
             has_new = bool(moves.keys() - self._moves.keys())
             self._moves = moves
             self._results = {guest: result for guest, result in self._results.items() if guest in moves}
-        return has_new
+        if has_new:
+            self._wake("fleet: guests are to leave")
 
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
