@@ -137,10 +137,6 @@ class Member(FleetRecord):
         return tuple(filter(None, (*self.earlier_accounts, self.account)))
 
 
-Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
-"""Since the epoch; up to the year 4147, so that it can be written as a date."""
-
-
 class Group(FleetRecord):
     """Policies of all hosts of a group."""
 
@@ -263,7 +259,7 @@ class Arrival(FleetRecord):
     to: HostName
     takes: Kib
     """0: it was to be moved for balance, and was not."""
-    at: Seconds
+    at: Annotated[float, Field(ge=0, lt=1 << 36)]
     """When it was seen there, or not moved, in seconds since the epoch, by a coordinator's clock."""
 
 
