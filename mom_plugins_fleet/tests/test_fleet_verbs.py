@@ -389,6 +389,14 @@ def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monk
     assert [row["host"] for row in told["hosts"]] == ["h1"]
 
 
+def test_the_revision_that_is_in_force_on_a_host_is_in_the_json():
+    view = FleetView()
+    for host in ("h1", "h2"):
+        view.members.records[host] = (1, Member(group="g1"))
+    view.states.records["h1"] = (1, HostState(mode="enforce", group_revision=7))
+    assert [row["group_revision"] for row in host_rows(view).values()] == [7, None]
+
+
 def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
     view, now = FleetView(), time.time()
     view.members.records["h1"] = (1, Member(group="g1"))
