@@ -265,14 +265,13 @@ class FleetPlugin:
             return None
         mover, metrics = self._context.service(GuestMoves), self._context.service(HostMetrics)
         stays = {identity: self._why_stays(guest, mover) for identity, guest in report.snapshot.guests.items()}
-        state = host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays)
         taken = agent.taken
-        changes: dict[str, Any] = {"metrics_port": None if metrics is None else metrics.metrics_port}
+        more: dict[str, Any] = {"metrics_port": None if metrics is None else metrics.metrics_port}
         if taken is not None and taken.refused:
-            changes["refused"] = taken.refused
+            more["refused"] = taken.refused
         elif taken is not None:
-            changes |= {"group_revision": taken.revision, "classes_unused": self.group.why_classes_unused(taken.record)}
-        return state.model_copy(update=changes)
+            more |= {"group_revision": taken.revision, "classes_unused": self.group.why_classes_unused(taken.record)}
+        return host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays, more)
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:
         """Return why no order moves that guest: a coordinator then orders nothing, and uses up no attempt."""

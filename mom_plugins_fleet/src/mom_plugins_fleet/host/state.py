@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from mom_core import Guest, Problem, Report, Severity, Snapshot, Value, as_number, printable
 from mom_kvm import NO_PROMISES, UNDESCRIBED, GuestMoves, Promises, unhealthy_reasons
@@ -15,10 +15,13 @@ GRAIN_KIB: Final = 16 << 10
 """Rounding of sizes: smaller changes are not reported."""
 
 
-def host_state(report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str]) -> HostState:
-    """Return the part of the state that follows from a report.
+def host_state(
+    report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str], more: Mapping[str, Any]
+) -> HostState:
+    """Return the state of a host from its last report.
 
     :param stays: by guest id, why the guest cannot leave
+    :param more: fields of the state that no report has
     """
     host, all_guests = report.snapshot.host.fields, report.snapshot.guests
     swapped = _kib(host.get("swap_usage"), 1)
@@ -44,6 +47,7 @@ def host_state(report: Report, promises: Promises, mover: GuestMoves | None, sta
         waited=_seconds(host.get("waited_today")),
         promise_broken=_seconds(host.get("promise_broken_today")),
         killed=_kib(host.get("killed_today"), 1),
+        **more,
     )
 
 

@@ -61,8 +61,8 @@ def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
 
 def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> dict[str, Any]:
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
-    fields = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "group_revision")
-    fields += ("given_back", "waited", "promise_broken", "killed")
+    day = ("given_back", "waited", "promise_broken", "killed")
+    fields = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "group_revision", *day)
     units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
     units |= dict.fromkeys(("waited", "promise_broken"), "_today_s")
     return {
