@@ -50,7 +50,7 @@ class CountedPath(str):
 def test_of_many_monitors_at_which_nothing_answers_none_is_compared_with_all_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "monitors", lambda *_: [CountedPath(f"{tmp_path}/{number}.qmp") for number in range(200)])
+    monkeypatch.setattr(events, "find_monitors", lambda *_: [CountedPath(f"{tmp_path}/{number}.qmp") for number in range(200)])
     listening = EventMonitors(Path("/"), ["*"], lambda *_: None, lambda *_: None, logging.getLogger("test"))
     listening._search()
     CountedPath.compared = 0

@@ -82,7 +82,7 @@ def test_a_file_that_becomes_wrong_has_its_guest_left_alone(host: FakeHost, hype
     (found,) = hypervisor.guests()
     assert f"{file}:2:12" in found.blocked["*"]
     assert found.properties["mem_guarantee"] == "700MiB", "what was promised last"
-    with pytest.raises(GuestBusy, match="definition is wrong"):
+    with pytest.raises(GuestBusy, match="definition is invalid"):
         hypervisor.set_balloon(found.entity, 800 * MIB)
     assert guest.asked["balloon"] == 0
     (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition")
@@ -93,7 +93,7 @@ def test_a_file_that_becomes_wrong_has_its_guest_left_alone(host: FakeHost, hype
 def test_a_file_that_was_never_right_makes_all_guests_unknown(host: FakeHost, hypervisor: QemuHypervisor, folder: Path, text: str) -> None:
     host.add("web")
     (folder / "web.yaml").write_text(text)
-    with pytest.raises(HypervisorError, match=r"a guest's definition is wrong: .*web\.yaml"):
+    with pytest.raises(HypervisorError, match=r"a guest's definition is invalid: .*web\.yaml"):
         hypervisor.guests()
 
 
@@ -109,11 +109,11 @@ def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_
     assert (found["web"].blocked, found["web"].properties["mem_guarantee"]) == ({}, "700MiB")
     for name in ("db", "new"):
         assert f"{folder}/db.yaml:2:12" in found[name].blocked["*"]
-        with pytest.raises(GuestBusy, match="definition is wrong"):
+        with pytest.raises(GuestBusy, match="definition is invalid"):
             hypervisor.set_balloon(found[name].entity, 800 * MIB)
     said = [one.message for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition"]
     assert sorted(one.partition(" is left alone")[0] for one in said) == ["db", "new"]
-    with pytest.raises(HypervisorError, match="a guest's definition is wrong"):
+    with pytest.raises(HypervisorError, match="a guest's definition is invalid"):
         QemuHypervisor(settings, PluginContext("qemu")).guests()
     (folder / "db.yaml").write_text(f"monitor: {db.path}\nguarantee: 300MiB\n")
     promised = {guest.name: guest.properties.get("mem_guarantee") for guest in hypervisor.guests() if not guest.blocked}

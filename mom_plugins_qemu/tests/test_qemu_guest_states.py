@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mom_kvm import GuestField
-from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.monitored_guest import MonitoredGuest
+from mom_plugins_qemu.qemu_process import Identity
 
 
 def guest(**more: Any) -> MonitoredGuest:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mom_plugins_qemu.held_memory import HeldMemory, held_memory
+from mom_plugins_qemu.qemu_process import HeldMemory, held_memory
 
 
 def test_locked_memory_and_huge_pages_of_the_pool_are_held(tmp_path: Path) -> None:

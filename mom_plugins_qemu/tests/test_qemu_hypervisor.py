@@ -34,10 +34,10 @@ from mom_core import (
 from mom_devkit import HandClock, wait_until
 from mom_kvm import AgentAccess, GuestState, LifecycleControl
 from mom_plugins_qemu import sampler, visits
-from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitors import listeners_of, listens, trusted_users
+from mom_plugins_qemu.qemu_process import Identity
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 from mom_plugins_qemu.visits import Failure, Visit
 
@@ -634,7 +634,7 @@ def test_a_uuid_is_the_guests_whose_qemu_was_started_with_it_whoever_says_so_fir
     first.id = guest.uuid
     hypervisor._index()
     assert [(known.name, known.id) for known in hypervisor.seen()] == [("web", guest.uuid)]
-    assert list(hypervisor.doubles) == [str(liar.path)]
+    assert list(hypervisor.duplicates) == [str(liar.path)]
 
 
 def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -644,14 +644,14 @@ def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(h
     first.hangs = True
     for target in (700 * MIB, 600 * MIB):
         (web,) = hypervisor.guests()
-        assert (web.id, web.blocked, hypervisor.doubles) == (first.uuid, {}, {})
+        assert (web.id, web.blocked, hypervisor.duplicates) == (first.uuid, {}, {})
         hypervisor.set_balloon(web.entity, target)
         assert (second.size, first.size) == (target, 1024 * MIB)
     (held,) = (known for known in hypervisor._guests.values() if known.path == str(first.path))
     held.process = 1  # as if it were another QEMU, that says the same of itself
     hypervisor._index()
     assert [known.path for known in hypervisor.seen()] == [str(first.path)]
-    assert list(hypervisor.doubles) == [str(second.path)]
+    assert list(hypervisor.duplicates) == [str(second.path)]
 
 
 def test_a_guest_that_was_migrated_within_the_host_is_the_one_that_runs_while_its_old_qemu_is_still_there(host: FakeHost) -> None:
@@ -795,7 +795,7 @@ def test_a_clock_that_was_set_forward_makes_no_guest_another_one(
     monkeypatch.setattr(visits, "listens", lambda *_: None)  # another user's open files are not seen
     again = listed(hypervisor)["web"]
     assert (again.incarnation, again.blocked) == (first.incarnation, {}), "it is the process that was asked before"
-    with pytest.raises(PermissionDenied, match="cannot be told which process listens"):
+    with pytest.raises(PermissionDenied, match="the process that listens on its monitor"):
         host.hypervisor().guests()
 
 

@@ -89,13 +89,13 @@ def test_a_guest_whose_answers_cannot_be_used_is_a_problem_that_names_it(make: M
     seen(plugin)
     before, web = guest.uuid, next(one for one in of(plugin).guests() if one.name == "web")
     if how == "no QMP":
-        guest.says, said = b"hello\n", "its monitor answers what is no QMP: what came is no JSON"
+        guest.says, said = b"hello\n", "its monitor does not speak QMP: it is not JSON"
     else:
         guest.memory, said = 1 << 50, "its monitor says that the guest has up to"
         own = plugin._hypervisor
         assert own is not None
         for known in own._guests.values():
-            known.describe_at = 0.0
+            known.described_at = float("-inf")
     (problem,) = [one for one in plugin.mom_problems(seen(plugin)) if isinstance(one, Problem)]
     assert (problem.entity, problem.severity) == (web.entity, Severity.WARNING)
     assert problem.message.startswith(said)
@@ -127,7 +127,7 @@ def test_patterns_that_are_none_are_refused(sockets: object) -> None:
 def test_monitors_that_mom_itself_would_hold_are_refused() -> None:
     own, both = "/run/mom-qmp/*.qmp", "/run/qemu/*.qmp"
     QemuPlugin.Settings.model_validate({"event_sockets": [own]})
-    with pytest.raises(ValidationError, match=r"event_sockets has /run/qemu/\*\.qmp, which is in sockets, too"):
+    with pytest.raises(ValidationError, match=r"/run/qemu/\*\.qmp is in both event_sockets and sockets"):
         QemuPlugin.Settings.model_validate({"event_sockets": [own, both]})
 
 

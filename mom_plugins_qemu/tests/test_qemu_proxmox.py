@@ -184,7 +184,7 @@ def test_a_guest_whose_definition_cannot_be_read_is_left_alone(node: Node) -> No
     node.add(100, WEB)
     assert "*" not in node.guest(100).blocked
     (node.root / "etc/pve/qemu-server/100.conf").unlink()
-    assert node.guest(100).blocked == {"*": "the guest's definition cannot be read, so what it is promised is not known"}
+    assert node.guest(100).blocked == {"*": "the guest's definition cannot be read, so its guarantee is unknown"}
     (node.root / "etc/pve/qemu-server/100.conf").write_text(WEB)
     (node.root / "etc/pve/qemu-server/100.conf").chmod(0o666)
     assert "*" in node.guest(100).blocked, "any user may have written it"

@@ -10,13 +10,13 @@ from mom_core.testing import snapshot
 from mom_daemon import About
 from mom_devkit import HandClock
 from mom_plugins_qemu import QemuPlugin
-from mom_plugins_qemu.description import Description, VirtioMem, as_held
+from mom_plugins_qemu.description import Description, VirtioMem, with_held_memory
 from mom_plugins_qemu.explanation import WayExplainer
 from mom_plugins_qemu.fields import WAY
 from mom_plugins_qemu.guest_files import GuestFile
-from mom_plugins_qemu.held_memory import HeldMemory
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.monitored_guest import by_virtio_mem
+from mom_plugins_qemu.monitored_guest import virtio_mem_sizing
+from mom_plugins_qemu.qemu_process import HeldMemory
 
 
 def device(name: str = "vm0", plugged: int = 256, most: int = 512) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def test_a_pool_of_huge_pages_gains_nothing_by_virtio_mem_either() -> None:
     guest = GuestFile.model_validate({"monitor": "/run/web.qmp", "memory": "1GiB"})
     vfio = Description("web", "", 512 * MIB, 1, "/machine/balloon", "a host device pins it", (one,))
     for memory in (HeldMemory(), HeldMemory(locked_kib=1024 * MIB)):
-        assert by_virtio_mem(as_held(vfio, memory), (one,), guest) is not None
-    assert by_virtio_mem(as_held(vfio, HeldMemory(pool_kib=2048)), (one,), guest) is None
+        assert virtio_mem_sizing(with_held_memory(vfio, memory), (one,), guest) is not None
+    assert virtio_mem_sizing(with_held_memory(vfio, HeldMemory(pool_kib=2048)), (one,), guest) is None
 
 
 def test_the_way_is_explained_and_stands_beside_the_guest() -> None:

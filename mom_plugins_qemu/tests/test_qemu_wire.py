@@ -11,7 +11,7 @@ import pytest
 
 from mom_kvm import PeerCredentials
 from mom_plugins_qemu import visits
-from mom_plugins_qemu.command_line import Identity, named_in
+from mom_plugins_qemu.qemu_process import Identity, identity_in
 from mom_plugins_qemu.visits import Failure, Visit
 from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
 
@@ -67,7 +67,7 @@ def test_what_comes_without_end_ends_the_conversation() -> None:
     ],
 )  # fmt: skip
 def test_a_command_line_says_who_runs(words: list[str], identity: Identity) -> None:
-    assert named_in("\0".join(["/usr/bin/qemu-system-x86_64", *words, ""]).encode()) == identity
+    assert identity_in("\0".join(["/usr/bin/qemu-system-x86_64", *words, ""]).encode()) == identity
 
 
 def test_a_command_line_says_where_agents_channels_are() -> None:
@@ -80,7 +80,7 @@ def test_a_command_line_says_where_agents_channels_are() -> None:
         *("-chardev", "pty,id=pty,path=/run/pty", "-device", "virtserialport,chardev=pty,name=org.pty.0"),
         *("-device", "virtserialport,chardev=nothing,name=org.nothing.0"),
     ]
-    found = named_in("\0".join([*words, ""]).encode())
+    found = identity_in("\0".join([*words, ""]).encode())
     assert found.channels == (("org.qemu.guest_agent.0", "/run/a,b.qga"), ("org.mom.guestd.0", "/run/mom.sock"))
 
 

@@ -43,10 +43,10 @@ from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.tools.formatter import formatted
-from mom_plugins_qemu.command_line import named_in
-from mom_plugins_qemu.description import DESCRIBING, Description, looked
+from mom_plugins_qemu.description import DESCRIBING, Description, guest_look
 from mom_plugins_qemu.description import described as described_by_monitor
 from mom_plugins_qemu.proxmox import parsed as parsed_definition
+from mom_plugins_qemu.qemu_process import identity_in
 from mom_plugins_qemu.wire import Conversation, WireError
 from mom_plugins_record.recording.contents import contents_of, print_contents
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
@@ -172,7 +172,7 @@ def domain_xml(data: bytes) -> None:
 @target()
 def monitor(data: bytes) -> None:
     """What a guest's monitor sends, in two pieces: a greeting and the answers to what the guest is and how it is; and its command line."""
-    named_in(data)
+    identity_in(data)
     for count in (len(DESCRIBING), 5):
         talk = Conversation(count)
         try:
@@ -181,9 +181,9 @@ def monitor(data: bytes) -> None:
             guest = Description("web", "", 1 << 20, 1, "/machine/peripheral/balloon0")
             if count == len(DESCRIBING):
                 guest = described_by_monitor(talk.result())
-            answers = (talk.result() * 2)[: len(guest.looking())]
-            fields, reading = convert(looked(guest, answers).record, None, wall=2e9, monotonic=5.0, stale_after=10.0)
-            convert(looked(guest, answers).record, reading, wall=2e9, monotonic=7.0, stale_after=10.0)
+            answers = (talk.result() * 2)[: len(guest.cycle_questions())]
+            fields, reading = convert(guest_look(guest, answers).record, None, wall=2e9, monotonic=5.0, stale_after=10.0)
+            convert(guest_look(guest, answers).record, reading, wall=2e9, monotonic=7.0, stale_after=10.0)
         except WireError:
             continue
         assert all(type(value) in {int, float} for value in fields.values()), "a field is no number"

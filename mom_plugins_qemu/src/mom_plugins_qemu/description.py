@@ -1,4 +1,4 @@
-"""From a monitor's answers to what a guest is, and how it is now. Pure: whatever QEMU says gives a description, or is a `WireError`."""
+"""A guest's description and statistics, from its monitor's answers. Pure: any answer gives a result, or a `WireError`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Final, NamedTuple
 
 from mom_core import Value
 from mom_kvm import GuestField, Record
-from mom_plugins_qemu.command_line import canonical
-from mom_plugins_qemu.held_memory import HeldMemory
+from mom_plugins_qemu.qemu_process import HeldMemory, canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
 _LARGEST: Final = 1 << 62
-"""Above this a number is no size."""
+"""Larger numbers are invalid sizes."""
 
 _LONGEST_NAME: Final = 1024
 
@@ -30,16 +29,16 @@ DESCRIBING: Final = (
     Question("qom-list", {"path": _ANONYMOUS}),
     Question("qom-get", {"path": "/machine", "property": "confidential-guest-support"}),
 )
-"""Asked of a guest that is not known yet."""
+"""Questions about a guest's identity and devices."""
 
 GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
-"""A balloon device's own doings: the fields, and its properties, which are fixed when the guest is started."""
+"""Balloon device features: field, and QEMU's property, which is fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
-"""Devices that reach the guest's memory by themselves: QEMU discards nothing while there is one."""
+"""Devices with direct access to guest memory: QEMU discards nothing while one exists."""
 
 STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
@@ -51,15 +50,17 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""The balloon device's statistics: their names in records, and by how many bits to shift them, as it counts bytes."""
+"""The balloon device's statistics: name in records, and shift from bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
-"""Reported by the driver for what it does not know."""
+"""The driver's values for an unknown statistic."""
 
 
 class VirtioMem(NamedTuple):
-    """A virtio-mem device: its path in QEMU's tree of objects, its size and what it is to be, at most and in steps of; KiB. QEMU tells no
-    path of one that was given no id: the guest has its memory all the same."""
+    """virtio-mem device: path in QEMU's object tree, plugged, requested and largest size, and block size; KiB.
+
+    The path is empty for a device without an id.
+    """
 
     path: str
     size_kib: int
@@ -70,11 +71,11 @@ class VirtioMem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A guest as it is known since it was started. Sizes in KiB.
+    """A guest's devices and memory since its start. Sizes in KiB.
 
-    `balloon` is the balloon device's path in QEMU's tree of objects, empty where there is none. `pinned` says why the host cannot use what
-    the balloon takes, empty where it can; `immovable`, that it can use nothing that is taken by virtio-mem either. `fixed_kib` is all
-    memory but virtio-mem's, with `dimms_kib` that are plugged in as DIMMs.
+    `balloon` is the balloon device's path in QEMU's object tree; empty: none. `pinned` says why the host cannot use ballooned memory;
+    empty: it can. With `immovable`, the host cannot use unplugged memory either. `fixed_kib` is all memory without virtio-mem's;
+    `dimms_kib` of it are DIMMs.
     """
 
     name: str
@@ -89,24 +90,24 @@ class Description:
 
     @property
     def balloon_works(self) -> bool:
-        """The host gets what a balloon takes."""
+        """Whether the host gets ballooned memory."""
         return bool(self.balloon) and not self.pinned
 
-    def looking(self, *, switches: bool = False) -> tuple[Question, ...]:
-        """The questions to this guest in each cycle.
+    def cycle_questions(self, *, switches: bool = False) -> tuple[Question, ...]:
+        """Return the questions of each cycle.
 
-        :param switches: ask what its balloon device does by itself, too
+        :param switches: also read the balloon device's features
         """
         once = _SWITCHES.values() if switches and self.balloon else ()
-        asked = (Question("qom-get", {"path": self.balloon, "property": name}) for name in once)
-        return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *asked)
+        features = (Question("qom-get", {"path": self.balloon, "property": name}) for name in once)
+        return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *features)
 
     def size_questions(self) -> tuple[Question, ...]:
-        """The questions about its size, and what its balloon driver says."""
+        """Return the questions about size and balloon statistics."""
         return (Question("query-memory-devices"), *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
-        """The questions about its balloon."""
+        """Return the questions about the balloon."""
         if not self.balloon:
             return ()
         return (
@@ -117,10 +118,9 @@ class Description:
 
 
 class Look(NamedTuple):
-    """How a guest is now: QEMU's words for its state and its migration, its record, and its statistics period in seconds (None: unknown).
+    """A guest in one cycle: QEMU's status and migration status, its record, and its statistics period in seconds (None: unknown).
 
-    `again` says that its devices are others than it was described with. `switches` are the fields of what its balloon device does by
-    itself, without those that this QEMU does not know; None where it was not asked.
+    `again`: its devices differ from its description. `switches` are the balloon device's features that this QEMU knows; None: not read.
     """
 
     status: str
@@ -133,7 +133,7 @@ class Look(NamedTuple):
 
 
 def described(answers: Sequence[Answer]) -> Description:
-    """Describe a guest by the answers to `DESCRIBING`. Raises `WireError`."""
+    """Return the description in the answers to `DESCRIBING`. Raises `WireError`."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
     dimms, virtio_mem = memory_devices(devices)
@@ -160,9 +160,11 @@ def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
     return f"a host device ({passed}) pins the guest's memory: the host cannot take it" if passed else ""
 
 
-def as_held(description: Description, memory: HeldMemory) -> Description:
-    """This description, with why the host cannot use what is taken from the guest where QEMU does not say so: by what the kernel says of
-    its process, in which VFIO's memory, which virtio-mem can take, is locked, too."""
+def with_held_memory(description: Description, memory: HeldMemory) -> Description:
+    """Return the description with the kernel's reasons why the host cannot use a guest's memory.
+
+    Memory that VFIO pins counts as locked, though virtio-mem can take it.
+    """
     if memory.pool_kib:
         return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
     if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:
@@ -171,7 +173,7 @@ def as_held(description: Description, memory: HeldMemory) -> Description:
 
 
 def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
-    """The path and the type of each device in a list of QEMU's objects."""
+    """Yield path and type of each device in a list of QEMU's objects."""
     for item in listed if isinstance(listed, list) else ():
         kind, name = _mapping(item).get("type"), _mapping(item).get("name")
         if isinstance(kind, str) and isinstance(name, str) and kind.startswith("child<") and name.isprintable():
@@ -179,47 +181,47 @@ def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
 
 
 def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
-    """Bytes of the DIMMs, and the virtio-mem devices."""
-    dimms, found = 0, []
+    """Return the DIMMs' bytes, and the virtio-mem devices."""
+    dimms, virtio_mem = 0, []
     for item in listed if isinstance(listed, list) else ():
         kind, content = _mapping(item).get("type"), _mapping(_mapping(item).get("data"))
         if kind == "dimm":
             dimms += _size(content.get("size"))
         elif kind == "virtio-mem":
-            named = content.get("id")
-            path = f"{_PERIPHERAL}/{named}" if isinstance(named, str) and named.isprintable() else ""
+            identity = content.get("id")
+            path = f"{_PERIPHERAL}/{identity}" if isinstance(identity, str) and identity.isprintable() else ""
             numbers = [_size(content.get(key)) >> 10 for key in ("size", "requested-size", "max-size", "block-size")]
-            found.append(VirtioMem(path, *numbers))
-    return dimms, tuple(found)
+            virtio_mem.append(VirtioMem(path, *numbers))
+    return dimms, tuple(virtio_mem)
 
 
-def looked(description: Description, answers: Sequence[Answer]) -> Look:
-    """How a guest is, by the answers to its `looking`. Raises `WireError`."""
-    status, migration, devices, *rest = answers
-    word = _mapping(status).get("status")
-    if not isinstance(word, str):
-        raise WireError("QEMU does not say how the guest is")
+def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
+    """Return a guest's state from the answers to its `cycle_questions`. Raises `WireError`."""
+    status, migration, devices, *balloon = answers
+    status_word = _mapping(status).get("status")
+    if not isinstance(status_word, str):
+        raise WireError("QEMU does not report the guest's status")
     moving = _mapping(migration).get("status") if not isinstance(migration, Refusal) else None
     now, virtio_mem = _with_devices(description, devices)
     again = now != description or [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
     count = len(description.balloon_questions())
-    record, period, unknown = balloon_record(now, rest[:count], virtio_mem)
-    said = zip(_SWITCHES, rest[count:], strict=True) if rest[count:] else None
-    switches = None if said is None else {name: int(on) for name, on in said if isinstance(on, bool)}
-    return Look(word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or unknown, switches)
+    record, period, gone = balloon_record(now, balloon[:count], virtio_mem)
+    features = zip(_SWITCHES, balloon[count:], strict=True) if balloon[count:] else None
+    switches = None if features is None else {name: int(on) for name, on in features if isinstance(on, bool)}
+    return Look(status_word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or gone, switches)
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
-    """A guest's record, by the answers to its `size_questions`. Raises `WireError`."""
+    """Return a guest's record from the answers to its `size_questions`. Raises `WireError`."""
     now, virtio_mem = _with_devices(description, answers[0])
     return balloon_record(now, answers[1:], virtio_mem)[0]
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    """This description with the DIMMs that there are now, and the virtio-mem devices.
+    """Return the description with the DIMMs of now, and the virtio-mem devices.
 
-    QEMU has no event for a DIMM, and the guest's size grows by it at once: with its old maximum, mom would take from a guest that it holds
-    small as much as was plugged in, before the guest's kernel has it.
+    QEMU sends no event for a new DIMM, and the guest's size grows at once. With the old maximum, mom would shrink a ballooned guest by the
+    DIMM's size before the guest's kernel has it.
     """
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
@@ -227,7 +229,7 @@ def _with_devices(description: Description, listed: Answer) -> tuple[Description
 
 
 def balloon_record(description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]) -> tuple[Record, int | None, bool]:
-    """A guest's record, by the answers to its `balloon_questions`, its statistics period, and whether the device is not there any more."""
+    """Return a guest's record from the answers to its `balloon_questions`, its statistics period, and whether the device is gone."""
     plugged = sum(device.size_kib for device in virtio_mem)
     record: dict[str, object] = {"balloon.maximum": description.fixed_kib + plugged, "vcpu.current": description.vcpus}
     if not description.vcpus:
@@ -247,17 +249,17 @@ def balloon_record(description: Description, answers: Sequence[Answer], virtio_m
 
 
 def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
-    """The balloon driver's statistics, in the words of records. It is the guest's: what is not possible is for the conversion to refuse."""
-    said = answer.get("stats")
-    found: dict[str, object] = {}
-    for name, value in said.items() if isinstance(said, dict) else ():
-        known = STATISTICS.get(name)
-        if known is not None and value not in _UNKNOWN:
-            found[known[0]] = value >> known[1] if type(value) is int else value
+    """Return the balloon driver's statistics by record names. The guest made them: `convert` refuses impossible values."""
+    statistics = answer.get("stats")
+    record: dict[str, object] = {}
+    for name, value in statistics.items() if isinstance(statistics, dict) else ():
+        target = STATISTICS.get(name)
+        if target is not None and value not in _UNKNOWN:
+            record[target[0]] = value >> target[1] if type(value) is int else value
     updated = answer.get("last-update")
     if type(updated) is int and 0 < updated < _LARGEST:
-        found["balloon.last-update"] = updated
-    return found
+        record["balloon.last-update"] = updated
+    return record
 
 
 def _mapping(value: Answer) -> Mapping[str, object]:
@@ -269,10 +271,10 @@ def _mapping(value: Answer) -> Mapping[str, object]:
 
 
 def _size(value: object) -> int:
-    """Bytes; 0 for what is none."""
+    """Return bytes; 0 for an invalid size."""
     return value if type(value) is int and 0 < value < _LARGEST else 0
 
 
 def _text(text: str) -> str:
-    """A name that can be written anywhere."""
+    """Return a name that any file can hold."""
     return text[:_LONGEST_NAME].encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about QEMU's monitors: those that do not answer, and guests that mom can do nothing for."""
+"""Findings of `mom doctor` about QEMU's monitors: silent ones, and guests that mom cannot manage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Guests that are named one by one."""
+"""Guests with a finding of their own."""
 
 _CURES: Final = Cures(
     SUBJECT,
@@ -31,9 +31,9 @@ _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mo
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Findings about the monitors and the guests behind them. Raises `HypervisorError` when they cannot be listed."""
+    """Yield findings about the monitors and their guests. Raises `HypervisorError` if they cannot be listed."""
     guests = hypervisor.guests()
-    known = hypervisor.seen()
+    monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():
         text = f"{printable(path)} is not used: {whose}, who could pretend to be any guest"
         yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, name it in `users` of the plugin qemu")
@@ -41,28 +41,28 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         cure = "start guests with -qmp unix:PATH,server=on,wait=off, and have `sockets` of the plugin qemu match PATH"
         yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)
         return
-    answering = [guest for guest in known if not guest.failure]
+    answering = [guest for guest in monitored if not guest.failure]
     yield Finding(Severity.OK, SUBJECT, f"{count_of(answering)} of {len(guests)} answer at their monitors")
-    for reason in sorted({guest.failure for guest in known if guest.failure}):
-        names = [guest.name for guest in known if guest.failure == reason]
+    for reason in sorted({guest.failure for guest in monitored if guest.failure}):
+        names = [guest.name for guest in monitored if guest.failure == reason]
         cure = "see who holds it (ss -xp), or give mom a monitor of its own: a second -qmp, which `sockets` match"
         if reason.startswith(LIES):
             cure = "see what runs there: the guest may have broken out of its QEMU"
         yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
-    for path, why in hypervisor.doubles.items():
+    for path, why in hypervisor.duplicates.items():
         text = f"{printable(path)}: {why}; it is left alone"
         yield Finding(Severity.WARNING, "monitor", text, "give each guest a UUID of its own (-uuid)")
-    for guest in known:
+    for guest in monitored:
         if guest.defined is not None and guest.defined.wrong:
             text = f"{printable(guest.name)} is left alone: {guest.defined.wrong}"
             yield Finding(Severity.WARNING, "definition", text, "mend the file")
-    unread = [guest.name for guest in known if guest.number and guest.definition is None]
+    unread = [guest.name for guest in monitored if guest.proxmox is not None and guest.proxmox.definition is None]
     if unread:
-        text = f"{told(unread, ' left alone')}, as definitions cannot be read or understood, so what is promised there is not known"
+        text = f"{told(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
         yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_READ)
-    for number, name in hypervisor.resized_by_proxmox().items():
-        text = f"pvestatd resizes {printable(name)} ({number}), every ten seconds: mom leaves its balloon alone until that has ended"
-        yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))
+    for vmid, name in hypervisor.resized_by_proxmox().items():
+        text = f"pvestatd resizes {printable(name)} ({vmid}), every ten seconds: mom leaves its balloon alone until that has ended"
+        yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(vmid))
     yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
@@ -70,15 +70,21 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
 
 
 def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[str, Value]]) -> Iterable[Finding]:
-    """Name the guests that give nothing, as they have no Minimum memory, and say what a minimum would bring."""
-    keeping = [(guest, one) for guest in guests if (one := guest.definition) is not None and one.keeps_all]
-    for guest, definition in keeping[:_SHOWN]:
+    """Yield guests that keep all their memory without a minimum, and the gain from one."""
+    keeping = [
+        (guest, guest.proxmox.vmid, definition)
+        for guest in guests
+        if guest.proxmox is not None and (definition := guest.proxmox.definition) is not None and definition.keeps_all
+    ]
+    for guest, vmid, definition in keeping[:_SHOWN]:
         usable, size = (as_number(fields.get(guest.id, {}).get(name)) for name in ("mem_usable", "balloon_cur"))
         brings = "it does not say how much it could give"
         if usable is not None and size is not None:
             most = max(0, min(usable, size - definition.suggested_mib * 1024))
             brings = f"with {definition.suggested_mib} MiB it could give up to {format_kib(most)} now"
-        text = f"{printable(guest.name)} ({guest.number}) has no Minimum memory, so mom takes nothing from it; {brings}"
-        yield Finding(Severity.WARNING, "Proxmox VE", text, f"{definition.how_to_give(guest.number)}; or leave it as it is")
+        text = f"{printable(guest.name)} ({vmid}) has no Minimum memory, so mom takes nothing from it; {brings}"
+        yield Finding(Severity.WARNING, "Proxmox VE", text, f"{definition.how_to_give(vmid)}; or change nothing")
     if len(keeping) > _SHOWN:
-        yield Finding(Severity.WARNING, "Proxmox VE", f"{told([guest.name for guest, _ in keeping[_SHOWN:]])} without Minimum memory, too")
+        yield Finding(
+            Severity.WARNING, "Proxmox VE", f"{told([guest.name for guest, _, _ in keeping[_SHOWN:]])} without Minimum memory, too"
+        )

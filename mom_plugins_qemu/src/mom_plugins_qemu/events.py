@@ -1,4 +1,4 @@
-"""Listens at monitors that are mom's alone: kept open, they tell at once what other clients' monitors would only tell when asked."""
+"""Events from monitors that are mom's alone, and stay connected: they wake mom between two cycles."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from typing import Any, Final
 
 from mom_core import HypervisorError
 from mom_kvm import PeerCredentials, connect_to_guest
-from mom_plugins_qemu.monitors import monitors, trusted_users
+from mom_plugins_qemu.monitors import find_monitors, trusted_users
 from mom_plugins_qemu.wire import WireError, message, request
 
 _SEARCH_SECONDS: Final = 1.0
-"""How often to look for monitors of guests that were started since."""
+"""Pause between two searches for new monitors."""
 
 _RETRY_SECONDS: Final = 10.0
-"""How long a monitor that failed is left in peace."""
+"""Pause after a monitor failed."""
 
 _FAILURE_SECONDS: Final = 10.0
-"""How long to wait after what should not happen; there may be too many open files."""
+"""Pause after an unexpected error, for example too many open files."""
 
 _READ_BYTES: Final = 4 << 10
-"""At once, so that one read holds no more than a thousand messages."""
+"""Bytes of one read: a thousand messages at most."""
 
 _LONGEST_BYTES: Final = 64 << 10
-"""A line that is longer is no event."""
+"""Longest line of an event."""
 
 _MOST_COST: Final = 250
 _READ_COST: Final = 5
-"""In a second, a monitor's messages and, for `_READ_COST` each, reads may cost so much, which takes less than 1 % of a CPU; the rest is
-left unread for the next one. QEMU tells of most things once a second at most."""
+"""Reading budget of a monitor for one second: each message costs 1, each read `_READ_COST`. That takes less than 1 % of a CPU. The
+remaining messages stay unread until the next second. QEMU sends most events once a second at most."""
 
 _JOIN_SECONDS: Final = 0.15
-"""A plugin has 0.4 s to end."""
+"""A plugin has 0.4 s to stop."""
 
 _WORTH_A_CYCLE: Final = {
     "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "goes on", "SUSPEND": "was suspended",
     "WAKEUP": "wakes up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
-    "MEMORY_DEVICE_SIZE_CHANGE": "was given memory, or lost some",
+    "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
 }  # fmt: skip
-"""QEMU's events, and what they say."""
+"""QEMU's events that are worth a cycle, in words."""
 
 _RESIZED: Final = "BALLOON_CHANGE"
 
@@ -57,16 +57,16 @@ class _Line:
     held: bytes = b""
     greeted: bool = False
     since: float = 0.0
-    """When the second began in which this was spent."""
+    """Start of the second in which `spent` counts."""
     spent: int = 0
     floods: bool = False
 
 
 @dataclass(slots=True)
 class EventMonitors:
-    """A thread that keeps the monitors that match these patterns open, from `start` to `stop`.
+    """Thread that keeps the matching monitors connected, from `start` to `stop`.
 
-    It calls `heard(process, text)` of what is worth a cycle, and `resized(process, bytes)` of a new size by the balloon.
+    It calls `heard(process, text)` for events worth a cycle, and `resized(process, bytes)` for a new balloon size.
     """
 
     root: Path
@@ -75,7 +75,7 @@ class EventMonitors:
     resized: Callable[[int, int], None]
     log: logging.Logger
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    """The ids of the users whose monitors are believed."""
+    """Ids of the users whose monitors are trusted."""
     monotonic: Callable[[], float] = time.monotonic
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -90,7 +90,7 @@ class EventMonitors:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and let go of all monitors."""
+        """End the thread, and disconnect from all monitors."""
         if self._thread is None or self._bell is None:
             return
         self._stopping.set()
@@ -106,7 +106,7 @@ class EventMonitors:
                     end = self.monotonic() + _SEARCH_SECONDS
                     while not self._stopping.is_set() and (left := end - self.monotonic()) > 0:
                         self._listen(self._bell[1], left)
-                except Exception:  # containment: what one monitor does, or too many open files, must not end it for all
+                except Exception:  # containment: one monitor, or too many open files, must not end it for all
                     self.log.exception("listening at monitors failed")
                     self._stopping.wait(_FAILURE_SECONDS)
         finally:
@@ -117,7 +117,7 @@ class EventMonitors:
 
     def _search(self) -> None:
         try:
-            paths = monitors(self.root, self.patterns, self.users)
+            paths = find_monitors(self.root, self.patterns, self.users)
         except HypervisorError as error:
             self.log.debug("no events: %s", error)
             return
@@ -164,7 +164,7 @@ class EventMonitors:
             line.since, line.spent = now, 0
         elif line.spent > _MOST_COST and not line.floods:
             line.floods = True
-            self.log.warning("%s: its QEMU tells of more events than can be of use; some are read late from now on", path)
+            self.log.warning("%s: event flood from QEMU; reading events with a delay", path)
         return line.spent <= _MOST_COST
 
     def _read(self, path: str, line: _Line) -> None:
@@ -173,7 +173,7 @@ class EventMonitors:
             *lines, line.held = (line.held + data).split(b"\n")
             line.spent += _READ_COST + len(lines)
             if len(line.held) > _LONGEST_BYTES:
-                raise WireError("a line without end came")
+                raise WireError("a line does not end")
             for text in lines:
                 if text.strip():
                     self._take(line, message(text))

@@ -1,4 +1,4 @@
-"""What `mom explain` says of the way in which a guest is sized, where it has two, and `mom status` of guests that give nothing."""
+"""`mom explain` on what sizes a guest, and `mom status` on guests that keep all their memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_B
 
 
 class WayExplainer(Explainer):
-    """Says which sizes the guest: its balloon, or virtio-mem."""
+    """Says what sizes a guest with virtio-mem: the balloon, or virtio-mem."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Nothing of guests that have no virtio-mem."""
+        """Return nothing for guests without virtio-mem."""
         return ExplanationPart([Sentence("way", text, SentencePlace.KIND) for text in _sentences(about)])
 
 
@@ -27,7 +27,9 @@ def _sentences(about: About) -> Iterator[str]:
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Name the guests of Proxmox VE that give nothing, as they have no Minimum memory."""
+    """Yield the guests of Proxmox VE that keep all their memory, because they have no Minimum memory."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
-        yield StatusPart("guests", f"{len(names)} without Minimum memory in Proxmox VE, of which nothing is taken: {first_names(names)}")
+        yield StatusPart(
+            "guests", f"{len(names)} without Minimum memory in Proxmox VE, so mom takes nothing from them: {first_names(names)}"
+        )

@@ -1,4 +1,4 @@
-"""The fields that the plugin collects: the fields of all guests, and where they are from under QEMU itself."""
+"""The fields that the plugin collects, with their sources in QEMU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SOURCES: Final = {
 def _source(record: str) -> str:
     source = _SOURCES.get(record)
     if source is None:
-        return f"QEMU does not tell: no statistic of `STATISTICS` is {record}"
+        return f"QEMU has no such statistic: `STATISTICS` lacks {record}"
     return source if source.startswith("/") else f"QMP {source}"
 
 
@@ -44,21 +44,21 @@ KEEPS_ALL: Final = "keeps_all_memory"
 SIZED_BY: Final = "sized_by"
 VIRTIO_MEM: Final = "virtio-mem"
 
-_WAYS: Final = f"which way the guest is sized by `balloon_target`: `balloon` or `{VIRTIO_MEM}`; of guests with one virtio-mem device"
+_SIZED_BY: Final = f"what `balloon_target` moves: the guest's `balloon` or `{VIRTIO_MEM}`; for guests with one virtio-mem device"
 _VOUCHED: Final = (
-    "the guest's memory by its definition; what is promised above that, as a share of the size that the guest claims, shrinks before other"
-    " promises; unknown: no definition says"
+    "the guest's memory by its definition; a guarantee above it, as a share of the size that the guest claims, shrinks before others;"
+    " unknown: no definition"
 )
-_PLUGGED: Final = "memory that virtio-mem has plugged in; of guests with one such device"
+_PLUGGED: Final = "memory plugged by virtio-mem; for guests with one such device"
 
 GUEST_FIELDS: Final = (
     *guest_fields(_source),
-    _field("reclaim_cost", Unit.RATIO, "what it costs to take memory from the guest; 1 is ordinary", "shares of Proxmox VE, by 1000"),
+    _field("reclaim_cost", Unit.RATIO, "cost of taking memory from the guest; 1 is ordinary", "shares of Proxmox VE, by 1000"),
     _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
-    _field(PLUGGED_MAXIMUM, Unit.KIB, "what virtio-mem can have plugged in", "QMP query-memory-devices max-size"),
-    _field(SIZED_BY, Unit.TEXT, _WAYS, "the guest's devices"),
-    _field(KEEPS_ALL, Unit.TEXT, "why all of the guest's memory is promised to it, and what changes that", "Proxmox VE's definition"),
+    _field(PLUGGED_MAXIMUM, Unit.KIB, "most memory that virtio-mem can plug", "QMP query-memory-devices max-size"),
+    _field(SIZED_BY, Unit.TEXT, _SIZED_BY, "the guest's devices"),
+    _field(KEEPS_ALL, Unit.TEXT, "why all of the guest's memory is guaranteed, and how to change that", "Proxmox VE's definition"),
 )
 
 LONGEST_STAY: Final = "monitor_stay"
@@ -69,11 +69,11 @@ HOST_FIELDS: Final = (
         LONGEST_STAY,
         Unit.SECONDS,
         Scope.HOST,
-        "the longest that mom kept a guest's monitor from other clients, once, since the last cycle",
+        "longest time since the last cycle that mom kept a guest's monitor from other clients",
         "mom's own clock",
     ),
 )
 
-WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes it: its balloon, or virtio-mem", 22, 4)
+WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes the guest: its balloon, or virtio-mem", 22, 4)
 
-COLUMNS: Final = (GuestColumn(GuestColumn.REMARKS, (KEEPS_ALL,), Unit.TEXT, "that all of its memory is promised to it"), WAY)
+COLUMNS: Final = (GuestColumn(GuestColumn.REMARKS, (KEEPS_ALL,), Unit.TEXT, "all of its memory is guaranteed"), WAY)

@@ -1,4 +1,4 @@
-"""A folder of files that define guests, for hosts that start QEMU by themselves: no management knows there what guests were sold."""
+"""The operator's guest definitions, one file each, for hosts without a management system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrSh
 
 _SUFFIX: Final = ".yaml"
 _HIDDEN: Final = "."
-"""Editors and programs that write a file anew have such ones beside it meanwhile: `.#web.yaml` of Emacs leads nowhere."""
+"""Editors and atomic writers create such temporary files, for example Emacs' dangling link `.#web.yaml`."""
 
 _MOST_FILES: Final = 10_000
 _HOLDS: Final = "it holds the guests' definitions"
@@ -29,41 +29,41 @@ def _absolute(path: str) -> str:
 
 
 class GuestFile(GuestSettings):
-    """One guest, as the operator defines it in NAME.yaml."""
+    """Definition of one guest, from NAME.yaml."""
 
     monitor: Annotated[str, AfterValidator(_absolute)]
-    """The socket of its monitor (`-qmp unix:PATH,server=on,wait=off`)."""
+    """Socket of the guest's monitor (`-qmp unix:PATH,server=on,wait=off`)."""
     name: Annotated[str, Field(max_length=200)] = ""
-    """Its name for mom. Unset: what QEMU says."""
+    """Name of the guest in mom. Unset: QEMU's name."""
     memory: Annotated[Size, Field(gt=0)] | None = None
-    """The memory that it was sold. A guest whose memory a balloon cannot take, and which has virtio-mem, is sized by that, up to this."""
+    """Memory that the guest was sold. virtio-mem sizes a guest up to this if its balloon cannot work."""
     guarantee: SizeOrShare | None = None
-    """The part of its memory that it is promised."""
+    """Guaranteed part of the guest's memory."""
     sla_class: Annotated[str | None, Field(alias="class", max_length=200)] = None
-    """Its class of service."""
+    """Service class of the guest."""
 
     def properties(self) -> dict[str, Value]:
-        """Promises to the guest, by the properties in which metadata makes them."""
-        found: dict[str, Value] = {}
+        """Return the guest's guarantee and class, as properties."""
+        properties: dict[str, Value] = {}
         if self.guarantee is not None:
-            found["mem_guarantee"] = str(self.guarantee)
+            properties["mem_guarantee"] = str(self.guarantee)
         if self.sla_class is not None:
-            found["sla_class"] = self.sla_class
-        return found
+            properties["sla_class"] = self.sla_class
+        return properties
 
 
-class Defined(NamedTuple):
-    """A guest's definition as far as it is known, and what is wrong with its file now; empty: nothing."""
+class FileDefinition(NamedTuple):
+    """A guest's last valid definition, and the error in its file now (empty: valid)."""
 
     guest: GuestFile
     wrong: str = ""
 
 
 class GuestFiles:
-    """The definitions in a folder, each read again when its file has changed. Not to be used by two threads at a time.
+    """Definitions in a folder; a changed file is read again. For one thread at a time.
 
-    A file that becomes wrong leaves its guest where it was: with its last good definition, and with what is wrong. Once all were right, a
-    new file that is wrong may be any guest's that no other file defines.
+    A guest whose file becomes invalid keeps its last valid definition, with the error. Once all files were valid, a new invalid file may
+    define any guest that no other file defines.
 
     :param root: of the host's files
     """
@@ -71,16 +71,16 @@ class GuestFiles:
     def __init__(self, root: Path, folder: Path) -> None:
         self._root = root
         self._folder = root / str(folder).lstrip("/")
-        self._known: dict[str, tuple[Stamp, Defined]] = {}
-        self._were_right = False
-        self.undefined: Defined | None = None
-        """What stands for the definition of a guest that no file defines, while a file that was never right may be its; None: none may."""
+        self._entries: dict[str, tuple[Stamp, FileDefinition]] = {}
+        self._were_valid = False
+        self.undefined: FileDefinition | None = None
+        """Definition for guests without a file, while an invalid file may define them; None: none does."""
 
-    def read(self) -> Mapping[str, Defined]:
-        """All definitions by their monitors' paths, as they stand now.
+    def read(self) -> Mapping[str, FileDefinition]:
+        """Return the current definitions, by monitor path.
 
-        Raises `HypervisorError` where the folder is missing or cannot be read, where two files have the same monitor, and where a file is
-        wrong before all were right: which guest it defines is not known, and it is not to be taken for gone.
+        Raises `HypervisorError` for a missing or unreadable folder, for two files with one monitor, and for an invalid file before all
+        files were valid: its guest is unknown, and must not count as ended.
         """
         try:
             with os.scandir(self._folder) as entries:
@@ -92,30 +92,30 @@ class GuestFiles:
         if len(files) > _MOST_FILES:
             raise HypervisorError(f"{self._folder} has more than {_MOST_FILES} definitions of guests")
         self.undefined = None
-        self._known = {name: one for name, status in sorted(files.items()) if (one := self._one(name, status)) is not None}
-        found: dict[str, Defined] = {}
+        self._entries = {name: entry for name, status in sorted(files.items()) if (entry := self._read_file(name, status)) is not None}
+        definitions: dict[str, FileDefinition] = {}
         first: dict[str, str] = {}
-        for name, (_, defined) in self._known.items():
+        for name, (_, defined) in self._entries.items():
             monitor = str(self._root / defined.guest.monitor.lstrip("/"))
-            if monitor in found:
+            if monitor in definitions:
                 text = f"{self._folder / name} has the monitor of {first[monitor]}: {printable(defined.guest.monitor)}"
                 raise HypervisorError(text, hint="a guest is defined in one file")
-            found[monitor], first[monitor] = defined, name
-        self._were_right = True
-        return found
+            definitions[monitor], first[monitor] = defined, name
+        self._were_valid = True
+        return definitions
 
-    def _one(self, name: str, status: os.stat_result) -> tuple[Stamp, Defined] | None:
+    def _read_file(self, name: str, status: os.stat_result) -> tuple[Stamp, FileDefinition] | None:
         stamp = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
-        known = self._known.get(name)
-        if known is not None and known[0] == stamp:
-            return known
+        before = self._entries.get(name)
+        if before is not None and before[0] == stamp:
+            return before
         try:
-            return stamp, Defined(read_settings(self._folder / name, GuestFile))
+            return stamp, FileDefinition(read_settings(self._folder / name, GuestFile))
         except ConfigError as error:
             wrong = str(error.problems[0])
-            if known is not None:
-                return stamp, Defined(known[1].guest, wrong)
-            if not self._were_right:
-                raise HypervisorError(f"a guest's definition is wrong: {wrong}", hint="mend it, or take it away") from error
-            self.undefined = Defined(GuestFile(monitor="/"), f"{wrong} (this guest has no other definition)")
+            if before is not None:
+                return stamp, FileDefinition(before[1].guest, wrong)
+            if not self._were_valid:
+                raise HypervisorError(f"a guest's definition is invalid: {wrong}", hint="correct or remove the file") from error
+            self.undefined = FileDefinition(GuestFile(monitor="/"), f"{wrong} (this guest has no other definition)")
             return None

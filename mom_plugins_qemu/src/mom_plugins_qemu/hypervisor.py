@@ -1,4 +1,4 @@
-"""The hypervisor that QEMU's monitors give: guests with their statistics from one round of visits, balloons, and the statistics period."""
+"""Hypervisor on QEMU's monitors: guests and statistics by one round of visits, balloons, disk limits, and pausing."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from mom_plugins_qemu.wire import Answer, Question, WireError
 
 T = TypeVar("T")
 
-_OF_OTHERS: Final = "org.qemu.guest_agent.0"
+_MANAGEMENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 
-_BLOCK: Final = prepared((Question("query-block"),))
+_DISKS: Final = prepared((Question("query-block"),))
 
 
 class QemuHypervisor(Sampler):
-    """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor`, `BalloonControl`, `IoTuneControl`,
-    `LifecycleControl` (of guests that run) and `AgentAccess` (sockets), and is the watch's `BalloonStatistics`.
+    """Guests of QEMU processes whose monitors are found by patterns.
 
-    Safe to be used from several threads. Every setter raises `NotSupported` for what the guest cannot have, `GuestGone`, `GuestBusy` when
-    its monitor did not answer (where it was asked, it may still take effect), and other kinds of `HypervisorError`.
+    Implements `Hypervisor`, `BalloonControl`, `IoTuneControl`, `LifecycleControl` (of running guests), `AgentAccess` (sockets) and the
+    watch's `BalloonStatistics`. Several threads may use it. Setters raise `NotSupported` for a value that the guest cannot have,
+    `GuestGone`, `GuestBusy` when its monitor did not answer (the command may still take effect), and other kinds of `HypervisorError`.
     """
 
-    # --- what there is -----------------------------------------------------------------------------------------------------------
+    # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def _properties(self, seen: MonitoredGuest) -> Mapping[str, Value]:
-        unread = seen.description is None or (seen.number and seen.definition is None) or (seen.defined is not None and seen.defined.wrong)
+        definition = None if seen.proxmox is None else seen.proxmox.definition
+        unread = seen.description is None or (seen.proxmox and definition is None) or (seen.defined and seen.defined.wrong)
         properties: dict[str, Value] = {} if unread else {**PROMISED_NOTHING}
-        if seen.definition is not None:
-            properties |= seen.definition.properties()
+        if definition is not None:
+            properties |= definition.properties()
         if seen.defined is not None:
             properties |= seen.defined.guest.properties()
-        if seen.way is not None and seen.defined is not None:
-            properties |= {"sized_by": VIRTIO_MEM, "mem_guarantee": f"{seen.way.guaranteed_kib(seen.defined.guest)}KiB"}
+        if seen.sizing is not None and seen.defined is not None:
+            properties |= {"sized_by": VIRTIO_MEM, "mem_guarantee": f"{seen.sizing.guaranteed_kib(seen.defined.guest)}KiB"}
         elif seen.pinned:
             properties["pinned"] = seen.pinned
         return properties
@@ -49,16 +50,17 @@ class QemuHypervisor(Sampler):
         return "mom was told to change nothing here (readonly)" if self._settings.readonly else seen.obstacle()
 
     def _moved_by(self, seen: MonitoredGuest) -> str:
-        if not self._is_resized_by_proxmox(seen) or self._context.observes:  # that is no reason not to say what mom would do
+        if not self._is_resized_by_proxmox(seen) or self._context.observes:  # mom can still say what it would do
             return ""
-        return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(seen.number)}"
+        return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure('' if seen.proxmox is None else seen.proxmox.vmid)}"
 
     def _is_resized_by_proxmox(self, seen: MonitoredGuest) -> bool:
-        return self.proxmox_resizes and seen.definition is not None and seen.definition.is_resized_by_proxmox
+        definition = None if seen.proxmox is None else seen.proxmox.definition
+        return self.proxmox_resizes and definition is not None and definition.is_resized_by_proxmox
 
     def resized_by_proxmox(self) -> Mapping[str, str]:
-        """The names of the guests that Proxmox VE's own daemon resizes, by VMID; as of the last call of `guests`."""
-        return {known.number: known.name for known in self.seen() if self._is_resized_by_proxmox(known)}
+        """Return the names of the guests that pvestatd resizes, by VMID, as of the last call of `guests`."""
+        return {guest.proxmox.vmid: guest.name for guest in self.seen() if guest.proxmox and self._is_resized_by_proxmox(guest)}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
         fields = {**seen.all_fields(), **process}
@@ -68,194 +70,203 @@ class QemuHypervisor(Sampler):
             fields["cpu_usage"] = process["host_cpu_usage"]
         return fields
 
-    # --- what can be changed -----------------------------------------------------------------------------------------------------
+    # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
 
-        A guest that is moved away gets memory back by its balloon all the same, such as its headroom after a sweep: a move may last for
-        hours.
+        A guest that is being migrated away may still grow, for example get back its headroom after a sweep: a migration may take hours.
         """
-        known, description = self._ready(guest, target_kib)
-        way = known.way
-        if way is None:
-            if known.virtio_mem:  # what it has given or taken since the last look is not to be asked of the balloon
-                _, known.virtio_mem = self._read(known, guest, "looking at the memory", "query-memory-devices", memory_devices)
-            asked = known.balloon_request(target_kib, description.fixed_kib + known.plugged_kib)
-            question = Question("balloon", {"value": asked << 10})
+        monitored, description = self._ready(guest, target_kib)
+        sizing = monitored.sizing
+        if sizing is None:
+            if monitored.virtio_mem:  # the balloon's part of the target depends on the memory that is plugged now
+                _, monitored.virtio_mem = self._read(monitored, guest, "looking at the memory", "query-memory-devices", memory_devices)
+            balloon_kib = monitored.balloon_request(target_kib, description.fixed_kib + monitored.plugged_kib)
+            question = Question("balloon", {"value": balloon_kib << 10})
         else:
-            # Before mom it may have had more than what its file says it was sold, and gets that back.
-            known.balloon_request(target_kib, way.fixed_kib + way.device.maximum_kib)
-            wanted = {"path": way.device.path, "property": "requested-size", "value": way.plugged_for(target_kib) << 10}
-            question = Question("qom-set", wanted)
-        self._resizes.resizing(known.id, known.size, target_kib)
-        self._command(known, f"setting the size of {guest}", question)
+            # Restoring may need more than the guest's file says it was sold.
+            monitored.balloon_request(target_kib, sizing.fixed_kib + sizing.device.maximum_kib)
+            size = {"path": sizing.device.path, "property": "requested-size", "value": sizing.plugged_for(target_kib) << 10}
+            question = Question("qom-set", size)
+        self._resizes.resizing(monitored.id, monitored.size, target_kib)
+        self._command(monitored, f"setting the size of {guest}", question)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """The sizes of these guests now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        """Return the sizes of these guests now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
         self._look_first()
-        there = {known.id for known in self.seen(guests)}
-        sizes = self._sizes(there)
-        if there - sizes.keys():  # another client was just there, and what is to be put back at the end has no next cycle to wait for
+        ids = {guest.id for guest in self.seen(guests)}
+        sizes = self._sizes(ids)
+        if ids - sizes.keys():  # another client was just served, and restoring at the end has no next cycle
             self._ask_again()
-            sizes |= self._sizes(there - sizes.keys())
+            sizes |= self._sizes(ids - sizes.keys())
         return sizes
 
     def _sizes(self, guests: Set[str]) -> dict[str, int]:
-        found = self.of(guests).items()
-        return {identity: size for identity, record in found if isinstance(size := record.get("balloon.current"), int)}
+        records = self.of(guests).items()
+        return {identity: size for identity, record in records if isinstance(size := record.get("balloon.current"), int)}
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """The balloon part of these guests' records, by guest id, in one round; without those that do not answer."""
-        sizable = [known for known in self.seen() if known.id in guests and (known.balloon or known.way is not None)]
-        described = {known.id: known.description for known in sizable if known.description is not None}
-        asked = [(known, prepared(described[known.id].size_questions())) for known in sizable if known.id in described]
-        return self._told(asked, lambda known, answers: known.with_maximum(size_record(described[known.id], answers)))
+        """Return the balloon part of these guests' records, by guest id, in one round; without silent guests."""
+        sizable = [guest for guest in self.seen() if guest.id in guests and (guest.balloon or guest.sizing is not None)]
+        descriptions = {guest.id: guest.description for guest in sizable if guest.description is not None}
+        questions = [(guest, prepared(descriptions[guest.id].size_questions())) for guest in sizable if guest.id in descriptions]
+        return self._answers(questions, lambda guest, answers: guest.with_maximum(size_record(descriptions[guest.id], answers)))
 
-    def _told(
-        self, asked: Iterable[tuple[MonitoredGuest, tuple[bytes, int]]], read: Callable[[MonitoredGuest, Sequence[Answer]], T]
+    def _answers(
+        self, questions: Iterable[tuple[MonitoredGuest, tuple[bytes, int]]], read: Callable[[MonitoredGuest, Sequence[Answer]], T]
     ) -> dict[str, T]:
-        """All that can be read in these guests' answers to these questions, by guest id, in one round."""
-        visits = [(known, known.visit(questions)) for known, questions in asked if not known.failure]
+        """Ask guests in one round; return what `read` makes of their answers, by guest id, without unreadable ones."""
+        visits = [(guest, guest.visit(prepared_questions)) for guest, prepared_questions in questions if not guest.failure]
         self._visit([visit for _, visit in visits])
-        found = {}
-        for known, visit in visits:
+        results = {}
+        for guest, visit in visits:
             if visit.answers is not None:
                 try:
-                    found[known.id] = read(known, visit.answers)
+                    results[guest.id] = read(guest, visit.answers)
                 except WireError as error:
                     self._log.debug("%s: %s", visit.path, error)
-        return found
+        return results
 
     def stats_period(self, guest: Entity) -> int:
-        """By QEMU's word now: every how many seconds it asks the guest, or 0."""
-        known, description = self._ready(guest)
-        where = {"path": self._balloon_of(guest, description), "property": POLLING_INTERVAL}
-        period = self._command(known, f"reading the statistics period of {guest}", Question("qom-get", where))
+        """Return QEMU's statistics period for the guest now, in seconds; 0: never."""
+        monitored, address = self._polling_of(guest)
+        period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
             raise HypervisorError(f"QEMU says that the statistics period of {guest} is {printable(str(period))[:40]}")
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Have the guest asked every `seconds` from now on, 0 for no longer."""
-        known, description = self._ready(guest)
-        where = {"path": self._balloon_of(guest, description), "property": POLLING_INTERVAL, "value": seconds}
-        self._command(known, f"setting the statistics period of {guest}", Question("qom-set", where))
+        """Have QEMU ask the guest every `seconds`; 0: never."""
+        monitored, address = self._polling_of(guest)
+        self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 
-    def _balloon_of(self, guest: Entity, description: Description) -> str:
+    def _polling_of(self, guest: Entity) -> tuple[MonitoredGuest, dict[str, object]]:
+        """Return the guest, and the address of its statistics period. Raises `NotSupported` without a balloon device."""
+        monitored, description = self._ready(guest)
         if not description.balloon:
             raise NotSupported(f"{guest} has no balloon device")
-        return description.balloon
+        return monitored, {"path": description.balloon, "property": POLLING_INTERVAL}
+
+    # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The limits of these guests' disks, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        """Return the limits of these guests' disks, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
         self._look_first()
-        asked = [(known, _BLOCK) for known in self.seen(guests)]
-        return self._told(asked, lambda known, answers: [disk.tune for disk in disks_of(answers[0]).values()])
+        questions = [(guest, _DISKS) for guest in self.seen(guests)]
+        return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of that disk; those that are not given stay."""
-        known, _ = self._ready(guest)
-        disks = self._read(known, guest, "reading the limits of the disks", "query-block", disks_of)
-        wanted = wanted_limits(guest, disk, [found.tune for found in disks.values()], limits)
-        self._command(known, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], wanted))
+        """Set these limits of that disk, and keep the others."""
+        monitored, _ = self._ready(guest)
+        disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
+        all_limits = wanted_limits(guest, disk, [throttled.tune for throttled in disks.values()], limits)
+        self._command(monitored, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], all_limits))
 
-    def _read(self, known: MonitoredGuest, guest: Entity, what: str, command: str, read: Callable[[Answer], T]) -> T:
-        """What is read in QEMU's answer to a command without arguments."""
+    def _read(self, monitored: MonitoredGuest, guest: Entity, doing: str, command: str, read: Callable[[Answer], T]) -> T:
+        """Return what `read` makes of QEMU's answer to a command without arguments."""
         try:
-            return read(self._command(known, f"{what} of {guest}", Question(command)))
+            return read(self._command(monitored, f"{doing} of {guest}", Question(command)))
         except WireError as error:
             raise HypervisorError(f"{guest}: {error}") from error
 
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """The sockets of these guests' channels by their names, by guest id, from QEMU's command line.
+        """Return the agent sockets of these guests by channel name, by guest id, from QEMU's command line.
 
-        Without the one on which management systems talk to qemu-guest-agent: it serves one client at a time, and is theirs.
+        The management system's own channel is left out: it serves one client at a time.
         """
         self._look_first()
-        named = ((known.id, {name: path for name, path in known.identity.channels if name != _OF_OTHERS}) for known in self.seen(guests))
-        return {identity: channels for identity, channels in named if channels}
+        by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
+        sockets = {
+            identity: {name: path for name, path in by_name.items() if name != _MANAGEMENT_CHANNEL} for identity, by_name in by_guest
+        }
+        return {identity: channels for identity, channels in sockets.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Raises `NotSupported`: QEMU passes nothing on to agents, which have sockets."""
+        """Raise `NotSupported`: QEMU passes no commands to agents, which have sockets."""
         hint = "give the guest a channel org.qemu.guest_agent.1, or mom-guestd"
         raise NotSupported(f"QEMU passes no commands on to the agent of {guest}", hint=hint)
 
-    # --- standing still ----------------------------------------------------------------------------------------------------------
+    # --- pausing -----------------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests were when they were seen last, by guest id. QEMU knows of none that do not run. Raises `GuestBusy` where one
-        has not answered since: that mom has paused it may be all that is known of it."""
+        """Return the states of these guests as last seen, by guest id. QEMU knows running and paused guests only.
+
+        Raises `GuestBusy` for a guest that does not answer: its last state may be the pause that mom itself ordered.
+        """
         self._look_first()
-        if any(known.failure for known in self.seen(guests)):  # another client was just there, and there may be no next cycle
+        if any(guest.failure for guest in self.seen(guests)):  # another client was just served, and there may be no next cycle
             self._ask_again()
-        found = self.seen(guests)
-        for known in found:
-            if known.failure:
-                raise GuestBusy(f"looking at guest {printable(known.name)}: {known.failure}")
-        return {known.id: GuestState.PAUSED if known.status == PAUSED else GuestState.RUNNING for known in found}
+        monitored = self.seen(guests)
+        for guest in monitored:
+            if guest.failure:
+                raise GuestBusy(f"looking at guest {printable(guest.name)}: {guest.failure}")
+        return {guest.id: GuestState.PAUSED if guest.status == PAUSED else GuestState.RUNNING for guest in monitored}
 
     def pause(self, guest: Entity) -> None:
-        """Let its CPUs stand still."""
-        self._stand(guest, f"pausing {guest}", "stop", PAUSED)
+        """Stop the guest's CPUs."""
+        self._switch(guest, f"pausing {guest}", "stop", PAUSED)
 
     def resume(self, guest: Entity) -> None:
-        """Let its CPUs go on."""
-        self._stand(guest, f"letting {guest} go on", "cont", "running")
+        """Let the guest's CPUs run again."""
+        self._switch(guest, f"letting {guest} go on", "cont", "running")
 
-    def _stand(self, guest: Entity, doing: str, command: str, status: str) -> None:
-        known, _ = self._ready(guest)
-        self._command(known, doing, Question(command))
+    def _switch(self, guest: Entity, doing: str, command: str, status: str) -> None:
+        monitored, _ = self._ready(guest)
+        self._command(monitored, doing, Question(command))
         with self._lock:
-            known.status = status
+            monitored.status = status
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Raises `NotSupported`: by itself, QEMU would not find what it has saved."""
+        """Raise `NotSupported`: QEMU alone would not find a saved guest again."""
         raise NotSupported(f"saving {guest}: QEMU without a management does not start saved guests again")
 
     def shut_down(self, guest: Entity) -> None:
-        """Raises `NotSupported`: a guest that mom has shut down must come back."""
+        """Raise `NotSupported`: a guest that mom shuts down must come back."""
         hint = "run it under libvirt, or shut it down by hand"
         raise NotSupported(f"shutting down {guest}: without libvirt nothing could start it again", hint=hint)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Raises `NotSupported`: who starts QEMU here is not known."""
+        """Raise `NotSupported`: mom does not know who starts QEMU here."""
         raise NotSupported(f"starting {guest}: mom knows no command for that without libvirt")
 
-    # --- what happens ------------------------------------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------------------------------
 
-    def heard(self, process: int, what: str) -> None:
-        """An event of the guest that this process runs, which is worth a cycle."""
-        name = next((known.name for known in self.seen() if known.process == process), "")
-        self.tell(f"guest {printable(name) or f'of process {process}'} {what}")
+    def heard(self, process: int, event: str) -> None:
+        """Wake mom for an event of this process's guest."""
+        name = next((guest.name for guest in self.seen() if guest.process == process), "")
+        self.tell(f"guest {printable(name) or f'of process {process}'} {event}")
 
     def resized(self, process: int, actual: int) -> None:
-        """The balloon of the guest that this process runs has another size, in bytes: worth a cycle if that was not mom."""
-        known = next((known for known in self.seen() if known.process == process), None)
-        if known is not None and not self._resizes.is_own(known.id, (actual >> 10) + known.plugged_kib) and self._resizes.may_tell():
+        """Wake mom for a new balloon size in bytes, unless mom itself caused it."""
+        guest = next((guest for guest in self.seen() if guest.process == process), None)
+        if guest is not None and not self._resizes.is_own(guest.id, (actual >> 10) + guest.plugged_kib) and self._resizes.may_tell():
             self.heard(process, "was resized by another process")
 
     def _ready(self, guest: Entity, size_kib: int | None = None) -> tuple[MonitoredGuest, Description]:
-        """:param size_kib: the size that it is to be asked for; None: something else is"""
+        """Return a guest that can be changed now. Raises `HypervisorError`.
+
+        :param size_kib: new size; None: another change
+        """
         if self._settings.readonly:
             raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
         self._look_first()
         if self._there(guest).failure:
             self._ask_again()
-        known = self._there(guest)
+        monitored = self._there(guest)
         with self._lock:
-            description = known.description
-            if description is None or known.failure:
-                raise GuestBusy(f"{guest}: {known.failure or 'it has not been described yet'}")
-            gives = size_kib is not None and known.size is not None and size_kib >= known.size and known.way is None
-            why = known.obstacle(while_paused=True, while_moved=gives)
+            description = monitored.description
+            if description is None or monitored.failure:
+                raise GuestBusy(f"{guest}: {monitored.failure or 'it has not been described yet'}")
+            grows = size_kib is not None and monitored.size is not None and size_kib >= monitored.size and monitored.sizing is None
+            why = monitored.obstacle(while_paused=True, while_migrating=grows)
             if why:
                 raise GuestBusy(f"{guest}: {why}")
-            return known, description
+            return monitored, description
 
 
-def cure(number: str) -> str:
-    """The line that has pvestatd leave a guest's balloon alone."""
-    return f"qm set {number} --shares 0"
+def cure(vmid: str) -> str:
+    """Return the command that makes pvestatd leave a guest's balloon alone."""
+    return f"qm set {vmid} --shares 0"

@@ -1,4 +1,4 @@
-"""Where the monitors are: sockets that match patterns, as the operator writes them, and whose they may be."""
+"""Monitors' sockets: found by the operator's patterns, and trusted by their owners."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mom_core import HypervisorError, MomError, PermissionDenied, printable, unt
 from mom_kvm import ProcessStat
 
 MOST_MONITORS: Final = 10_000
-"""More guests than any host has: a pattern that fits a folder with millions of files must not fill the memory."""
+"""Upper bound for monitors: a pattern may match a folder with millions of files."""
 
 
-def checked(patterns: Sequence[str]) -> Sequence[str]:
-    """Patterns as settings have them. Raises `ValueError`."""
+def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
+    """Return the patterns of a setting. Raises `ValueError` for an invalid one."""
     for pattern in patterns:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is no path that begins with /, such as /run/qemu/*.qmp")
@@ -29,18 +29,18 @@ def checked(patterns: Sequence[str]) -> Sequence[str]:
 
 
 def trusted_users(names: Sequence[str]) -> Set[int]:
-    """The ids of the users whose monitors are believed: root, mom's own, and these. Raises `MomError` for one that is not there."""
-    found = {0, os.geteuid()}
+    """Return the ids of trusted users: root, mom's own, and these. Raises `MomError` for an unknown one."""
+    users = {0, os.geteuid()}
     for name in names:
         try:
-            found.add(pwd.getpwnam(name).pw_uid)
+            users.add(pwd.getpwnam(name).pw_uid)
         except KeyError as error:
             raise MomError(f"there is no user {printable(name)}", hint="`users` of the plugin qemu are those that run QEMU here") from error
-    return found
+    return users
 
 
-def refused(folder: str, users: Set[int]) -> str:
-    """Why another user than these could have put monitors into a folder; empty: none could."""
+def why_untrusted_folder(folder: str, users: Set[int]) -> str:
+    """Return why an untrusted user could put monitors into a folder; empty: none could."""
 
     def look(path: str) -> os.stat_result:
         status = os.lstat(path)
@@ -49,31 +49,29 @@ def refused(folder: str, users: Set[int]) -> str:
     return untrusted(Path(folder), look)
 
 
-def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """The paths that match any of these patterns now, and those of `named` that are there, without repetitions.
+def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
+    """Return the monitors that match these patterns, then the existing ones of `named`, without repetitions.
 
-    They come in the order of the patterns, and then of the names.
-
-    Raises `PermissionDenied` for a folder that this user may not read, and for one with monitors that other users than `users` could have
-    put there, and `HypervisorError` for one that cannot be listed now: what is in it is not to be taken for gone.
+    Raises `PermissionDenied` for an unreadable folder, and for one where untrusted users could put monitors. Raises `HypervisorError` for a
+    folder that cannot be listed now: its guests must not count as ended.
     """
-    found = {path: None for path in named if _is_there(path)}
+    paths = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
         below = str(root / pattern.lstrip("/"))
         folder = _folder(below)
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112  # as below
             raise PermissionDenied(f"{folder} cannot be read", hint=_LET_IN.format(folder))
         _list(folder)
-        found |= dict.fromkeys(sorted(islice(glob.iglob(below), MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
-    for folder in dict.fromkeys(map(os.path.dirname, found)):
-        reason = refused(folder, users)
+        paths |= dict.fromkeys(sorted(islice(glob.iglob(below), MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
+    for folder in dict.fromkeys(map(os.path.dirname, paths)):
+        reason = why_untrusted_folder(folder, users)
         if reason:
             raise PermissionDenied(f"the monitors in {folder} are not used: {reason}", hint=_OWN_IT)
-    return list(islice(found, MOST_MONITORS))
+    return list(islice(paths, MOST_MONITORS))
 
 
 def _list(folder: str) -> None:
-    """Raise `HypervisorError` where a folder cannot be listed, as where too many files are open: `glob` takes that for an empty one."""
+    """Raise `HypervisorError` if a folder cannot be listed: `glob` takes it for an empty one."""
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
@@ -99,24 +97,23 @@ _OWN_IT: Final = "a fake guest could be put there: `chown root` and `chmod go-w`
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return the processes of these users that listen at unix sockets, by path, found without connecting to them; without those that cannot
-    be seen from here.
+    """Return the processes of these users that listen at unix sockets, by path, without connecting to them.
 
-    It looks at the open files of all processes, which is much: not to be asked in each cycle.
+    It reads the open files of all processes: too much for each cycle.
     """
-    wanted = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
-    found: dict[str, int] = {}
-    for process in ProcessStat.ids(proc) or () if wanted else ():
+    sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
+    processes: dict[str, int] = {}
+    for process in ProcessStat.ids(proc) or () if sockets else ():
         with suppress(OSError):  # it has ended, or is another user's
             if os.stat(f"{proc}/{process}").st_uid in users:  # noqa: PTH116  # pathlib takes four times as long
-                found |= {wanted.pop(file): process for file in _open_files(f"{proc}/{process}/fd") if file in wanted}
-        if not wanted:
+                processes |= {sockets.pop(file): process for file in _open_files(f"{proc}/{process}/fd") if file in sockets}
+        if not sockets:
             break
-    return found
+    return processes
 
 
 def listens(proc: Path, process: int, path: str) -> bool | None:
-    """This process has the socket open that listens at a path; None: it cannot be seen from here."""
+    """Tell whether a process has the socket open that listens at a path; None: unknown."""
     listening = {f"socket:[{number}]" for number in _listening_sockets(proc, {path})}
     try:
         return not listening.isdisjoint(_open_files(f"{proc}/{process}/fd")) if listening else None
@@ -125,40 +122,40 @@ def listens(proc: Path, process: int, path: str) -> bool | None:
 
 
 def _open_files(folder: str) -> Iterator[str]:
-    """The targets of a process's open files. Raises `OSError` where they cannot be seen."""
+    """Yield the targets of a process's open files. Raises `OSError` if they are unreadable."""
     for file in os.listdir(folder):  # noqa: PTH208  # names are enough
         with suppress(OSError):  # it was closed meanwhile
             yield os.readlink(f"{folder}/{file}")  # noqa: PTH115  # pathlib takes four times as long
 
 
 def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
-    """Return the paths of the sockets that listen there, by the sockets' numbers. A line of /proc/net/unix is
-    `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`.
+    """Return the paths of listening sockets, by the sockets' numbers. A line of /proc/net/unix is `NUMBER: REFERENCES PROTOCOL FLAGS
+    TYPE STATE INODE PATH`.
 
-    A path may hold line feeds, so any user can have lines of their own in that list: they hide no other line, and prove nothing.
+    A path may hold line feeds, so any user can add lines to that list. They hide no other line, and prove nothing.
     """
     try:
         with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # in as many reads as it takes: one gives a page of a list
     except OSError:
         return {}
-    found: dict[str, str] = {}
+    listening: dict[str, str] = {}
     for line in listed.decode(errors="surrogateescape").split("\n"):
         words = line.split(maxsplit=7)
         if len(words) == 8 and words[7] in paths and words[3] == _LISTENS:
-            found[words[6]] = words[7]
-    return found
+            listening[words[6]] = words[7]
+    return listening
 
 
 _LISTENS: Final = "00010000"
-"""The flags of a socket that accepts connections (__SO_ACCEPTCON); connections that it has accepted have the same path."""
+"""Flags of a listening socket (__SO_ACCEPTCON); accepted connections have the same path."""
 
 _SOCKETS_BYTES: Final = 16 << 20
-"""100 bytes for each of the host's unix sockets."""
+"""The list has 100 bytes for each unix socket of the host."""
 
 
 def _folder(pattern: str) -> str:
-    """The folder above the first wildcard."""
+    """Return the folder above the first wildcard."""
     fixed = pattern
     while glob.has_magic(fixed):
         fixed = os.path.dirname(fixed)  # noqa: PTH120  # as above

@@ -1,4 +1,4 @@
-"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin qemu: settings, declarations, and the hooks that hand work to the hypervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Suggestion, Value, hookimpl
 from mom_kvm import LaunchReader, PluginOfGuests, late_hook
 from mom_plugins_qemu.fields import COLUMNS, GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY
-from mom_plugins_qemu.monitors import checked, monitors, trusted_users
+from mom_plugins_qemu.monitors import check_patterns, find_monitors, trusted_users
 from mom_plugins_qemu.proxmox import ProxmoxLaunches
 
 if TYPE_CHECKING:
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
-"""Proxmox VE's monitors, and where hosts that start QEMU by themselves keep theirs, as a rule."""
+"""Monitors of Proxmox VE, and the usual folder on hosts that start QEMU themselves."""
 
 
 class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
-    """Guests of QEMU without libvirt: who they are, what they use, their balloons."""
+    """Guests of QEMU without libvirt: list, statistics, balloons."""
 
     class Settings(PluginOfGuests.Settings):
         """Where the guests' monitors are."""
 
-        sockets: Annotated[list[str], Field(min_length=1), AfterValidator(checked)] = Field(default_factory=lambda: list(_SOCKETS))
-        """Patterns of the sockets of guests' monitors (`-qmp unix:PATH,server=on,wait=off`), as a shell has them: `*`, `?`, `[…]`."""
-        event_sockets: Annotated[list[str], AfterValidator(checked)] = Field(default_factory=list)
-        """Patterns of sockets of monitors that are mom's alone, beside those of `sockets`: kept open, so that what happens wakes mom."""
+        sockets: Annotated[list[str], Field(min_length=1), AfterValidator(check_patterns)] = Field(default_factory=lambda: list(_SOCKETS))
+        """Patterns of the guests' monitor sockets (`-qmp unix:PATH,server=on,wait=off`), as in a shell: `*`, `?`, `[…]`."""
+        event_sockets: Annotated[list[str], AfterValidator(check_patterns)] = Field(default_factory=list)
+        """Patterns of further monitor sockets for mom alone. mom stays connected to them, so that events wake it at once."""
         users: list[str] = Field(default_factory=list)
-        """Users who run QEMU here, beside root and the one that mom runs as: monitors of any other user's processes are not believed."""
+        """Users who run QEMU here, besides root and mom's own user. mom ignores monitors of other users' processes."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
-        """Proxmox VE's folder with the definitions of this node's guests, for those whose monitors are in /run/qemu-server."""
+        """Proxmox VE's folder with this node's guest definitions, for monitors in /run/qemu-server."""
         guest_files: Path | None = None
-        """A folder with a file NAME.yaml for each guest that the operator defines: `monitor`; `name`, `guarantee`, `class` if need be."""
+        """Folder with a file NAME.yaml for each guest that the operator defines: `monitor`, and if needed `name`, `guarantee`, `class`."""
         readonly: bool = False
-        """Ask guests, and change nothing."""
+        """Read guests, and change nothing."""
 
         @model_validator(mode="after")
         def _events_have_monitors_of_their_own(self) -> QemuPlugin.Settings:
-            both = next((pattern for pattern in self.event_sockets if pattern in self.sockets), None)
-            if both is not None:
-                raise ValueError(f"event_sockets has {both}, which is in sockets, too: give guests a second -qmp, which mom alone holds")
+            shared = next((pattern for pattern in self.event_sockets if pattern in self.sockets), None)
+            if shared is not None:
+                raise ValueError(f"{shared} is in both event_sockets and sockets: give guests a second -qmp for event_sockets")
             return self
 
     _garbled_cure = "see what listens there, and what runs: the guest may have broken out of its QEMU; mom leaves it alone"
@@ -58,11 +58,11 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a node of Proxmox VE, and where there are monitors of QEMU."""
+        """Suggest the plugin on a node of Proxmox VE, and where QEMU's monitors exist."""
         if (root / "etc/pve/qemu-server").is_dir():
             return Suggestion("this is a node of Proxmox VE", {"sockets": [_SOCKETS[0]]}, order=20)
         for pattern in _SOCKETS:
-            if _found(root, (pattern,)):
+            if _exist(root, (pattern,)):
                 return Suggestion(f"QEMU listens on {pattern}", {"sockets": [pattern]}, order=22)
         return None
 
@@ -70,20 +70,20 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields of each guest and of all together, the statistics period, and columns of `mom guests`."""
+        """Declare fields, the statistics period, and columns of `mom guests`."""
         return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """What guests need that Proxmox VE is about to start."""
+        """Offer a reader of guests that Proxmox VE is about to start."""
         return {LaunchReader: ProxmoxLaunches()}
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Make ready. Nothing is visited yet: guests may be started later."""
-        # Loaded here, as commands that only list plugins are to be fast.
+        """Create the hypervisor. The first visit comes later: guests may still be starting."""
+        # Loaded here: commands that only list plugins must be fast.
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -104,14 +104,14 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Watch no longer."""
+        """Stop the watch and the events."""
         self._stop_watching()
         if self._events is not None:
             self._events.stop()
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """How many guests cannot be relied on, and how long another client of a monitor had to wait for mom."""
+        """Return the number of unreliable guests, and the longest time that mom kept a monitor from other clients."""
         own = self._own(hypervisor)
         return {} if own is None else {**super().mom_collect_host(hypervisor), LONGEST_STAY: own.longest_stay()}
 
@@ -129,8 +129,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         return examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
 
 
-def _found(root: Path, patterns: Sequence[str]) -> bool:
+def _exist(root: Path, patterns: Sequence[str]) -> bool:
     try:
-        return bool(monitors(root, patterns))
-    except HypervisorError:  # there may be some, which this user may not see
+        return bool(find_monitors(root, patterns))
+    except HypervisorError:  # this user may not see the folder
         return False

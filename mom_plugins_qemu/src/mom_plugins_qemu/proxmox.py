@@ -1,7 +1,7 @@
-"""Guests of Proxmox VE: what their definitions say, and whether Proxmox's own daemon resizes them.
+"""Guests of Proxmox VE: their definitions, and whether pvestatd resizes them.
 
-By its documentation: qm.conf(5) for the files, and "Memory" in the chapter on virtual machines for what pvestatd does with `balloon` and
-`shares`. A guest's file is changed with `qm set`, never here.
+Sources: qm.conf(5) for the files; "Memory" in the chapter on virtual machines for pvestatd's use of `balloon` and `shares`. mom never
+writes these files; `qm set` does.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from mom_core import Value
 from mom_kvm import GuestDescription, LaunchedGuest, PlatformProperties, read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
-"""Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""
+"""Folder of the guests' monitors, `VMID.qmp` each."""
 
 _LARGEST_FILE: Final = 512 << 10
-"""The largest file of pmxcfs, the file system of /etc/pve."""
+"""Largest file of pmxcfs, the file system of /etc/pve."""
 
 _LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t\r]*")
 
 _CLASS_TAG: Final = "class-"
-"""A guest with the tag `class-gold` is of the class gold."""
+"""The tag `class-gold` assigns the service class gold."""
 
 ORDINARY_SHARES: Final = 1000
-"""The shares of a guest that has none of its own."""
+"""Default shares of a guest."""
 
 DEFAULT_MEMORY_MIB: Final = 512
-"""Of a guest whose definition does not say (qm.conf(5))."""
+"""Default memory of a guest (qm.conf(5))."""
 
 MOST_SHARES: Final = 50_000
 MOST_MIB: Final = 1 << 34
@@ -41,10 +41,10 @@ _DAEMON_FILE: Final = "run/pvestatd.pid"
 
 
 class GuestDefinition(NamedTuple):
-    """A guest's definition. `memory_mib` is None where it is not written, `balloon_mib` too: then its least memory is all of it.
+    """A guest's definition; None where it has no value. Without `balloon_mib`, all memory is guaranteed.
 
-    `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd leaves alone. `of_platform` are the
-    properties that plugins of platforms read in it.
+    `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd ignores. `of_platform` are properties from
+    platform plugins.
     """
 
     name: str = ""
@@ -57,105 +57,111 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """True if pvestatd moves its balloon, every ten seconds, towards what the node is to use."""
+        """Whether pvestatd moves the balloon, every ten seconds, towards the node's target usage."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     @property
     def keeps_all(self) -> bool:
-        """True if it has a balloon and no least memory: Proxmox VE's default, by which all of its memory is promised to it."""
+        """Whether the guest has a balloon and no minimum memory: Proxmox VE's default, which guarantees all memory."""
         return self.balloon_mib is None
 
     @property
     def suggested_mib(self) -> int:
-        """A least memory with which it can give: a quarter of its memory."""
+        """Suggested minimum: a quarter of the memory."""
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
-    def how_to_give(self, number: str) -> str:
-        """Return the commands with which the guest gives memory, and to mom alone.
+    def how_to_give(self, vmid: str) -> str:
+        """Return the commands that let mom, and mom alone, shrink the guest.
 
-        While shares are 0, a new least memory would inflate the balloon of the running guest to it at once.
+        While shares are 0, a new minimum would inflate the running guest's balloon down to it at once.
         """
-        first = "" if self.shares else f"qm set {number} --delete shares, then "
-        return f"{first}qm set {number} --balloon {self.suggested_mib}, then qm set {number} --shares 0"
+        first = "" if self.shares else f"qm set {vmid} --delete shares, then "
+        return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 
     def properties(self) -> dict[str, Value]:
-        """Promises to the guest, by the properties in which metadata makes them, and what it is to its platform. A guest with no least
-        memory of its own was sold all of it."""
-        found: dict[str, Value] = dict(self.of_platform)
-        found["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
+        """Return the guest's guarantee, class and platform properties. Without a minimum, all memory is guaranteed."""
+        properties: dict[str, Value] = dict(self.of_platform)
+        properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
-            found["tags"] = self.tags
-        if named := class_of(self.tags):
-            found["sla_class"] = named
-        return found
+            properties["tags"] = self.tags
+        if sla_class := class_of(self.tags):
+            properties["sla_class"] = sla_class
+        return properties
 
     @property
     def reclaim_cost(self) -> float | None:
-        """The cost of taking memory from the guest, where its shares say so: 1 is ordinary."""
+        """Cost of shrinking the guest, from its shares; 1 is ordinary. None: default shares."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
+class ProxmoxGuest(NamedTuple):
+    """A guest of Proxmox VE: its VMID and definition; None: unreadable or invalid, or another user's file."""
+
+    vmid: str
+    definition: GuestDefinition | None
+
+
 class Option(NamedTuple):
-    """The text of an option, and its line."""
+    """Text of an option, and its line."""
 
     line: int
     text: str
 
 
 class Options(NamedTuple):
-    """A definition's options by name, and the lines that are none."""
+    """Options of a definition by name, and its invalid lines."""
 
     by_name: Mapping[str, Option]
     odd: Sequence[Option]
 
 
 def options_in(text: str) -> Options:
-    """The options of a definition such as /etc/pve/qemu-server/100.conf that are in force: those before the first section. The sections are
-    what is pending, and snapshots."""
-    found: dict[str, Option] = {}
+    """Return the options in force of a definition such as /etc/pve/qemu-server/100.conf: those before its first section. Sections are
+    pending changes and snapshots."""
+    options: dict[str, Option] = {}
     odd = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if line.startswith("["):
             break
         match = _LINE.fullmatch(line)
         if match is not None:
-            found[match[1]] = Option(number, match[2])
+            options[match[1]] = Option(number, match[2])
         elif line.strip() and not line.startswith("#"):
             odd.append(Option(number, line))
-    return Options(found, odd)
+    return Options(options, odd)
 
 
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
-    """The definition in a file; None for what cannot be one."""
-    found = {name: option.text for name, option in options_in(text).by_name.items()}
-    memory = current_mib(found["memory"]) if "memory" in found else None
-    balloon = whole(found["balloon"], MOST_MIB) if "balloon" in found else None
-    shares = whole(found["shares"], MOST_SHARES) if "shares" in found else ORDINARY_SHARES
-    if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
-        return None  # what is not understood is no promise of anything less
-    of_platform = {} if platforms is None else platforms.of(GuestDescription(options=found))
+    """Return the definition in a file; None: invalid."""
+    options = {name: option.text for name, option in options_in(text).by_name.items()}
+    memory = current_mib(options["memory"]) if "memory" in options else None
+    balloon = whole(options["balloon"], MOST_MIB) if "balloon" in options else None
+    shares = whole(options["shares"], MOST_SHARES) if "shares" in options else ORDINARY_SHARES
+    if ("memory" in options and memory is None) or ("balloon" in options and balloon is None) or shares is None:
+        return None  # a guarantee must not shrink because mom cannot read it
+    of_platform = {} if platforms is None else platforms.of(GuestDescription(options=options))
     return GuestDefinition(
-        found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags_in(found.get("tags", "")), of_platform
+        options.get("name", ""), memory, balloon, shares, options.get("lock", ""), tags_in(options.get("tags", "")), of_platform
     )
 
 
 def tags_in(text: str) -> tuple[str, ...]:
-    """The tags that an option `tags` lists."""
+    """Return the tags in an option `tags`."""
     return tuple(tag for tag in re.split(r"[;,\s]+", text)[:100] if tag)
 
 
 def class_of(tags: Sequence[str]) -> str:
-    """The service class that the last tag of that kind names; empty if none does."""
+    """Return the service class of the last class tag; empty: none."""
     return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(tags) if tag.startswith(_CLASS_TAG)), "")
 
 
 def current_mib(text: str) -> int | None:
-    """MiB: `4096`, or `current=4096` as newer versions may write it."""
+    """Return MiB from `4096`, or from `current=4096` of newer versions."""
     return whole(dict(part.partition("=")[::2] for part in text.split(",")).get("current", text), MOST_MIB)
 
 
 def whole(text: str, most: int) -> int | None:
-    """A number as definitions have it; None for what is none, or more than that."""
+    """Return a number of a definition; None: invalid, or more than `most`."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
 
@@ -163,10 +169,10 @@ _UUID: Final = re.compile(r"uuid=([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-
 
 
 class ProxmoxLaunches:
-    """The qemu plugin's `LaunchReader`: guests that Proxmox VE is about to start."""
+    """`LaunchReader` for guests that Proxmox VE is about to start."""
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """The guest of a definition such as /etc/pve/qemu-server/100.conf, with its number. It starts with all of its memory."""
+        """Return the guest of a definition such as /etc/pve/qemu-server/100.conf, with its VMID. It starts with all its memory."""
         if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
             return None
         definition, options = parsed(description), options_in(description).by_name
@@ -178,22 +184,22 @@ class ProxmoxLaunches:
         return LaunchedGuest(definition.name or f"vm{identity}", memory << 10, uuid[1].lower() if uuid else "", huge)
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Nothing of Proxmox VE's holds up what mom asks of other guests."""
+        """Do nothing: a starting guest delays no monitor of another."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """As above."""
+        """Do nothing, as above."""
 
 
-_Known: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
-"""Definitions by VMID, with when and how their files were when they were read."""
+_Stamped: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
+"""Definitions by VMID, with a stamp of the file that was read."""
 
 
 class Definitions:
-    """The definitions of a node's guests, each read again when its file has changed. Not to be used by two threads at a time.
+    """Definitions of a node's guests; a changed file is read again. For one thread at a time.
 
     :param root: of the host's files
     :param folder: such as /etc/pve/qemu-server
-    :param platforms: what platforms say of guests
+    :param platforms: adds properties from platform plugins
     """
 
     def __init__(self, root: Path, folder: Path, platforms: PlatformProperties) -> None:
@@ -202,41 +208,40 @@ class Definitions:
         self._sockets = str(root / SOCKETS.lstrip("/")) + "/"
         self._daemon = root / _DAEMON_FILE
         self._folder = root / str(folder).lstrip("/")
-        self._known: _Known = {}
+        self._stamped: _Stamped = {}
 
-    def read(self, monitors: Iterable[str]) -> dict[str, tuple[str, GuestDefinition | None]]:
-        """The VMIDs and the definitions as they stand now, by monitor, of the guests behind these monitors that are Proxmox VE's. None: it
-        cannot be read or understood, or is another user's."""
-        # With other platforms, all is to be read again.
-        before: _Known = {} if self._platforms.have_changed() else self._known
-        self._known = {}
-        numbers = ((monitor, self._number(monitor)) for monitor in monitors)
-        return {monitor: (number, self._of(number, before)) for monitor, number in numbers if number}
+    def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
+        """Return the guests of Proxmox VE behind these monitors, by monitor, with their current definitions."""
+        # Other platform plugins may read other properties.
+        before: _Stamped = {} if self._platforms.have_changed() else self._stamped
+        self._stamped = {}
+        vmids = ((monitor, self._vmid(monitor)) for monitor in monitors)
+        return {monitor: ProxmoxGuest(vmid, self._definition(vmid, before)) for monitor, vmid in vmids if vmid}
 
-    def _number(self, monitor: str) -> str:
-        """The VMID of the guest behind a monitor; empty where it is none of Proxmox VE's."""
+    def _vmid(self, monitor: str) -> str:
+        """Return the VMID of a monitor's guest; empty: not a guest of Proxmox VE."""
         name = monitor.removeprefix(self._sockets)
-        number = name.removesuffix(".qmp")
-        return number if name != monitor and number.isascii() and number.isdigit() else ""
+        vmid = name.removesuffix(".qmp")
+        return vmid if name != monitor and vmid.isascii() and vmid.isdigit() else ""
 
-    def _of(self, number: str, before: _Known) -> GuestDefinition | None:
-        path = self._folder / f"{number}.conf"
+    def _definition(self, vmid: str, before: _Stamped) -> GuestDefinition | None:
+        path = self._folder / f"{vmid}.conf"
         try:
             status = os.stat(path)  # noqa: PTH116  # half the time of Path's, for each guest in each cycle
         except OSError:
             return None
         stamp = status.st_mtime_ns, status.st_size, status.st_ino
-        known = before.get(number)
-        if known is None or known[0] != stamp:
+        stamped = before.get(vmid)
+        if stamped is None or stamped[0] != stamp:
             ours = status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022 and status.st_size <= _LARGEST_FILE
             text = read_kernel_file(path, _LARGEST_FILE).decode(errors="replace") if ours else ""
-            if not text:  # what can be read later need not have changed
+            if not text:  # the file may become readable without a change
                 return None
-            known = stamp, parsed(text, self._platforms)
-        self._known[number] = known
-        return known[1]
+            stamped = stamp, parsed(text, self._platforms)
+        self._stamped[vmid] = stamped
+        return stamped[1]
 
     def daemon_runs(self) -> bool:
-        """True if pvestatd runs, which resizes guests."""
+        """Tell whether pvestatd runs, which resizes guests."""
         number = read_kernel_file(self._daemon, 32).strip()
         return number.isdigit() and len(number) < 10 and _DAEMON.encode() in read_kernel_file(f"{self._proc}/{int(number)}/cmdline", 4096)

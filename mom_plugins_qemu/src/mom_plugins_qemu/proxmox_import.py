@@ -1,4 +1,4 @@
-"""Proxmox VE's guest files (/etc/pve/qemu-server/*.conf): memory, balloon and tags as what mom promises to guests."""
+"""Importer of Proxmox VE's guest files (/etc/pve/qemu-server/*.conf): memory, balloon and tags become guarantees and classes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mom_plugins_qemu.proxmox import (
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
     """Turn guest files into mom's section `guests`.
 
-    :param texts: the files' texts by path; a guest without a name is called as Proxmox VE calls it then, by the file's name
-    :raises ConfigError: with everything that is wrong
+    :param texts: the files' texts by path; a guest without a name gets Proxmox VE's default name
+    :raises ConfigError: with all errors of all files
     """
     imported = Imported(
         "Made by `mom config import --from proxmox`. On the node itself, the plugin qemu reads the guests' files, and these "
@@ -51,9 +51,9 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
                 "their guarantees here, until they have names of their own"
             )
     if shares:
-        told = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
+        shares_text = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
         imported.notes.append(
-            f"shares: {printable(told, 1000)}: in brackets, what it costs to take memory from the guest (reclaim_cost; 1 is ordinary). "
+            f"shares: {printable(shares_text, 1000)}: in brackets, the cost of taking memory from the guest (reclaim_cost; 1 is ordinary). "
             "On the node itself, the plugin qemu reads it in the guests' files; elsewhere, a class of the plugin sla says it"
         )
     return imported
@@ -69,10 +69,10 @@ def _guest(
 
     def number(name: str, read: Callable[[str], int | None], most: int, default: int) -> int:
         line, written = options.get(name, Option(0, ""))
-        found = read(written) if line else default
-        if found is None:
+        value = read(written) if line else default
+        if value is None:
             problems.append(ConfigProblem(file, line, 1, f"{name}: {printable(written or 'nothing', 40)} is no whole number up to {most}"))
-        return default if found is None else found
+        return default if value is None else value
 
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
     unnamed = f"vm{vmid}" if vmid.isdigit() else vmid  # as Proxmox VE calls its QEMU
@@ -104,5 +104,5 @@ def _guest(
 
 
 def importers() -> list[Importer]:
-    """What `mom config import` finds here."""
+    """Return the importers of `mom config import`."""
     return [Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")]

@@ -1,14 +1,14 @@
-"""The meaning of QEMU's words for a guest's state, and in which of them a guest is to be left alone."""
+"""QEMU's status words for a guest, and the states in which mom leaves a guest alone."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MOVED_AWAY: Final = "postmigrate"
-"""QEMU's word for a guest that goes on in another QEMU, perhaps on this host."""
+"""Status of a guest that now runs in another QEMU, perhaps on this host."""
 
 COMING: Final = "inmigrate"
-"""QEMU's word for a guest that waits for another QEMU's, or comes from there."""
+"""Status of a guest that waits for another QEMU's memory."""
 
 _STATES: Final = {
     "running": ("running", ""),
@@ -28,27 +28,27 @@ _STATES: Final = {
     "debug": ("paused", "the guest is paused, by a debugger"),
     "colo": ("paused", "the guest is being mirrored"),
 }
-"""By QEMU's RunState: the name that people know, and why nothing may be changed then (empty: it may)."""
+"""By QEMU's RunState: name for people, and why mom may change nothing (empty: it may)."""
 
 _MIGRATING: Final = frozenset(
     {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
 )
-"""QEMU's MigrationStatus while one is under way; `completed`, `failed` and `cancelled` stay for ever after one."""
+"""QEMU's MigrationStatus during a migration; `completed`, `failed` and `cancelled` stay afterwards."""
 
 
 def state_name(status: str) -> str:
-    """This state's name for people."""
+    """Return a state's name for people."""
     return _STATES.get(status, ("unknown", ""))[0]
 
 
 def why_left_alone(status: str, migration: str) -> str:
-    """Why nothing may be changed on a guest in this state; empty when it may.
+    """Return why mom may change nothing of a guest in this state; empty: it may.
 
-    :param migration: the status of its last migration; empty: it had none
+    :param migration: status of its last migration; empty: none
     """
-    known = _STATES.get(status)
-    if known is None:
+    state = _STATES.get(status)
+    if state is None:
         return "the guest is in an unknown state"
-    if known[1]:
-        return known[1]
+    if state[1]:
+        return state[1]
     return "the guest is being migrated" if migration in _MIGRATING else ""

@@ -1,9 +1,9 @@
-"""Visits to many monitors at once, from one thread: connect, ask everything in one go, leave.
+"""Visits to many monitors at once, from one thread: connect, ask all questions, leave.
 
-A monitor serves one client at a time, and the others wait in line. So nothing is sent before QEMU's greeting has come: where another client
-is served, mom leaves the line after a moment, and nothing of it is left to be carried out later. Once greeted, it leaves with its answers,
-a few milliseconds later. A QEMU that is short of CPU time takes longer: then mom leaves with those that have come, lets others in who wait,
-and comes back for the rest.
+A monitor serves one client at a time, and the others wait in its backlog. So mom sends nothing before QEMU's greeting. While another client
+is served, mom soon leaves the backlog, and no command of it is left to run later. Once greeted, mom leaves with its answers after a few
+milliseconds. A QEMU that is short of CPU time takes longer: mom then keeps the answers that have come, lets other clients in, and returns
+for the remaining ones.
 """
 
 from __future__ import annotations
@@ -26,50 +26,48 @@ from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 GREETING_SECONDS: Final = 0.25
-"""How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""
+"""Longest wait in the backlog of a monitor that another client holds, or whose QEMU hangs."""
 
 STAY_SECONDS: Final = 0.05
-"""How long to keep a monitor from others: a client that comes meanwhile is to wait for 100 ms at most, and time runs out late by a sweep,
-and by what the host's CPUs have to do before."""
+"""Longest stay at a monitor. Other clients should wait 100 ms at most, and the end may be noticed late on a busy host."""
 
 HOLD_SECONDS: Final = 0.4
-"""How long to try for all answers, from when it was connected first: a QEMU that takes longer is left to others."""
+"""Longest time for all answers of one monitor, from the first connection."""
 
 ROUND_SECONDS: Final = 0.9
-"""How long all visits together may take, however many hang: the guests whose turn did not come are asked first in the next cycle."""
+"""Longest time of a round. Monitors whose turn did not come are first in the next cycle."""
 
 _MOST_OPEN: Final = 64
-"""Connections at a time. On a host that is short of CPU time each of them is served the sooner the fewer there are, and mom stays only so
-long: of 1,000 stand-ins, 744 answered in a round then, and 343 with 256 connections (benchmarks/qemu)."""
+"""Connections at a time. On a busy host, fewer connections are each served sooner: of 1,000 stand-ins, 744 answered in a round with 64
+connections, and 343 with 256 (benchmarks/qemu)."""
 
 _SWEEP_SECONDS: Final = 0.01
-"""How often to look whose time is up."""
+"""Pause between two checks for visits that are over time."""
 
 _READ_BYTES: Final = 64 << 10
 
 
 class Failure(StrEnum):
-    """Why a visit brought no answers."""
+    """Reason why a visit brought no answers."""
 
     ABSENT = "nothing listens on its monitor's socket"
     DENIED = "this user may not connect to its monitor"
     OCCUPIED = "its monitor is held by another client, or hangs"
     LATE = "its monitor did not answer in time"
-    GARBLED = "its monitor answers what is no QMP"
+    GARBLED = "its monitor does not speak QMP"
     FOREIGN = "another user's process listens on its monitor's socket"
     STRANGER = "another process listens on its monitor's socket"
-    UNTOLD = "it cannot be told which process listens on its monitor's socket"
+    UNKNOWN = "the process that listens on its monitor's socket is unknown"
     FALSE = "its monitor says what cannot be true"
     LEFT = "its turn did not come in this round"
 
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """One visit: where to, and what to ask (`prepared` questions); afterwards what came of it.
+    """One visit to a monitor: `prepared` questions before, and `answers` or a `failure` after it.
 
-    Where `expected` is given, another process is asked nothing; `started` is when that one was, in the kernel's ticks, 0 where that is not
-    known. `process` is the id of the process that listens, by the kernel's word; 0 where it is not known. Either `answers` is there, one
-    for each question, or `failure`.
+    With `expected`, no other process is asked; `started` is that process's start in the kernel's ticks (0: unknown). `process` is the
+    listening process by the kernel's word; 0: unknown.
     """
 
     path: str
@@ -80,44 +78,44 @@ class Visit:
     answers: Sequence[Answer] | None = None
     failure: Failure | None = None
     why: str = ""
-    """More about the failure, for the log."""
+    """Details of the failure, for the log."""
     stays: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when others were kept waiting, in monotonic seconds."""
-    _known: list[Answer] = field(default_factory=list)
+    """Periods in which other clients had to wait, in monotonic seconds."""
+    _kept: list[Answer] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
-        """A fresh one, for those of this visit's questions that have no answer yet."""
-        return Conversation(self.questions[1] - len(self._known), len(self._known))
+        """Return a fresh conversation for the unanswered questions."""
+        return Conversation(self.questions[1] - len(self._kept), len(self._kept))
 
     def to_send(self) -> bytes:
-        """The questions of that conversation."""
-        if not self._known:
+        """Return the bytes of that conversation's questions."""
+        if not self._kept:
             return self.questions[0]
-        first, *others = self.questions[0].splitlines(keepends=True)
-        return b"".join((first, *others[len(self._known) :]))
+        greeting, *questions = self.questions[0].splitlines(keepends=True)
+        return b"".join((greeting, *questions[len(self._kept) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """These have come so far; the rest is asked of the same process."""
-        self._known += answers
+        """Keep these answers; only the same process may give the remaining ones."""
+        self._kept += answers
         self.expected = self.process
 
     def finish(self, answers: Sequence[Answer]) -> None:
-        """These were the last."""
-        self.answers = [*self._known, *answers]
+        """Take the last answers."""
+        self.answers = [*self._kept, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:
-        """It has come to nothing."""
+        """Note a failure."""
         self.failure, self.why = failure, why
 
 
 def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
-    """Questions as they are asked: what to send, and how many they are. Good for many visits."""
+    """Return questions as bytes, with their number, for any number of visits."""
     return request(questions), len(questions)
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A visit that is under way: connected at `since`, and for the first time at `began`; others wait for it from `greeted` on."""
+    """A connected visit: connected at `since`, for the first time at `began`. Other clients wait from `greeted` on."""
 
     visit: Visit
     sock: socket.socket
@@ -127,7 +125,7 @@ class _Open:
     greeted: float = 0.0
 
     def close(self, now: float) -> None:
-        """Leave."""
+        """Disconnect."""
         self.sock.close()
         if self.greeted:
             self.visit.stays.append((self.greeted, now))
@@ -136,7 +134,7 @@ class _Open:
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
     """Make these visits, in this order, many at a time.
 
-    :param users: the ids of the users whose processes are asked something; None: of all
+    :param users: ids of the users whose processes are asked; None: any
     """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
@@ -168,23 +166,23 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
                     again, away = away, []
-                    for number, one in list(open_.items()):
-                        if _late(one, now):
+                    for number, connected in list(open_.items()):
+                        if _late(connected, now):
                             open_.pop(number).close(now)
-                            if one.visit.failure is Failure.LATE:
-                                again.append((one.visit, one.began))
+                            if connected.visit.failure is Failure.LATE:
+                                again.append((connected.visit, connected.began))
                     for visit, first in again:
                         patience = GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - STAY_SECONDS
-                        now = monotonic()  # mom-helper may take long for each
+                        now = monotonic()  # connecting through mom-helper may take long
                         if now - first <= patience:
                             connect(visit, now, first)
         finally:
-            for one in open_.values():
-                one.close(monotonic())
+            for connected in open_.values():
+                connected.close(monotonic())
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
-    """A connection to the process that is expected; otherwise the visit has failed. `OCCUPIED`: as many as may stand in line do."""
+    """Return a connection to the expected process; None: the visit has failed. `OCCUPIED`: the backlog is full."""
     try:
         sock = connect_to_guest(visit.path)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
@@ -209,29 +207,29 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
 
 
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5; a handle of the peer's process, which the socket module does not name yet."""
+"""Linux 6.5: a pidfd of the peer, which Python's socket module does not name yet."""
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """None: the process of that number is still the one that called listen(). Otherwise why it is not: another one may have the number.
+    """Return why the peer's process is not the one that called listen(); None: it is. Its number may have been reused.
 
-    Without handles of peers (before Linux 6.5), it must be of the same user, or one that root has become, and be older than the socket's
-    file, or have that socket open. The file's time is the wall clock's, and the process's is not: where that clock was set forward since,
-    the file seems to be older than it is. So one that was seen to listen before is not asked for its age again.
+    Before Linux 6.5 there are no handles of peers. Then the process must have the same user, or one that root has become. It must also be
+    older than the socket's file, or have the socket open. The file's time is the wall clock's: after that clock was set forward, the file
+    seems too old. So the age of a process that was seen listening before is not checked.
     """
-    if not peer.process:  # it is outside of the container in which mom is
-        return Failure.UNTOLD
+    if not peer.process:  # it runs outside mom's container
+        return Failure.UNKNOWN
     try:
         handle = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
         try:
-            told = Path(f"/proc/self/fdinfo/{handle}").read_bytes()
+            info = Path(f"/proc/self/fdinfo/{handle}").read_bytes()
         finally:
             os.close(handle)
     except OSError as error:
         if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
-            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # as a rule, the process has ended
+            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually the process has ended
     else:
-        return None if f"\nPid:\t{peer.process}\n".encode() in told else Failure.STRANGER
+        return None if f"\nPid:\t{peer.process}\n".encode() in info else Failure.STRANGER
     try:
         users = re.search(rb"^Uid:\t\d+\t(\d+)", (_PROC / str(peer.process) / "status").read_bytes(), re.MULTILINE)
         stat = ProcessStat.parse((_PROC / str(peer.process) / "stat").read_bytes())
@@ -245,41 +243,41 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
     age = stat.age(_PROC)
     if age is not None and listened <= age + _SLACK_SECONDS:
         return None
-    found = listens(_PROC, peer.process, visit.path)
-    return Failure.UNTOLD if found is None else None if found else Failure.STRANGER
+    has_socket = listens(_PROC, peer.process, visit.path)
+    return Failure.UNKNOWN if has_socket is None else None if has_socket else Failure.STRANGER
 
 
 _PROC: Final = Path("/proc")
 
 _SLACK_SECONDS: Final = 2.0
-"""A process's start is known in hundredths of a second, and clocks are set by less than this while nobody notices."""
+"""Tolerance for the clocks: process starts count in hundredths of a second, and small clock adjustments are common."""
 
 _CONNECTING: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), Failure.LEFT),  # no more files may be open
-    **dict.fromkeys((errno.ENOTCONN, errno.ETIMEDOUT), Failure.LEFT),  # mom-helper is just being started anew
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), Failure.LEFT),  # too many open files
+    **dict.fromkeys((errno.ENOTCONN, errno.ETIMEDOUT), Failure.LEFT),  # mom-helper is restarting
     errno.EAGAIN: Failure.OCCUPIED,
 }
 
 
-def _over(one: _Open, monotonic: Callable[[], float]) -> bool:
-    """Read what has come; True if the visit is over."""
-    visit, conversation = one.visit, one.conversation
+def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
+    """Read from the monitor, and tell whether the visit is over."""
+    visit, conversation = connected.visit, connected.conversation
     try:
-        data = one.sock.recv(_READ_BYTES)
+        data = connected.sock.recv(_READ_BYTES)
         if not data:
             visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, "the connection was closed")
             return True
         if conversation.feed(data):
-            if not one.greeted:
-                raise WireError("answers came to what was not asked yet")
+            if not connected.greeted:
+                raise WireError("answers came before the questions")
             visit.finish(conversation.result())
             return True
-        if conversation.greeted and not one.greeted:
-            one.greeted = monotonic()
-            asked = visit.to_send()
-            if one.sock.send(asked) != len(asked):
-                visit.fail(Failure.LATE, "it does not take what is asked")
+        if conversation.greeted and not connected.greeted:
+            connected.greeted = monotonic()
+            questions = visit.to_send()
+            if connected.sock.send(questions) != len(questions):
+                visit.fail(Failure.LATE, "it does not accept the questions")
                 return True
     except WireError as error:
         visit.fail(Failure.GARBLED, str(error))
@@ -292,14 +290,14 @@ def _over(one: _Open, monotonic: Callable[[], float]) -> bool:
     return False
 
 
-def _late(one: _Open, now: float) -> bool:
-    """Tell if it is time to leave; what has come so far is kept."""
-    if one.greeted:
-        if now - one.greeted > STAY_SECONDS:
-            one.visit.keep(one.conversation.result())
-            one.visit.fail(Failure.LATE)
+def _late(connected: _Open, now: float) -> bool:
+    """Tell whether the visit is over time; keep the answers so far."""
+    if connected.greeted:
+        if now - connected.greeted > STAY_SECONDS:
+            connected.visit.keep(connected.conversation.result())
+            connected.visit.fail(Failure.LATE)
             return True
-    elif now - one.since > GREETING_SECONDS or now - one.began > HOLD_SECONDS:
-        one.visit.fail(Failure.OCCUPIED)
+    elif now - connected.since > GREETING_SECONDS or now - connected.began > HOLD_SECONDS:
+        connected.visit.fail(Failure.OCCUPIED)
         return True
     return False

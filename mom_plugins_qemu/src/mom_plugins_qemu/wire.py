@@ -1,7 +1,7 @@
-"""QEMU's monitor protocol (QMP) as bytes: what is asked in one go, and what comes back. Pure, and bounded whatever comes.
+"""QEMU's monitor protocol (QMP) as bytes. Pure, and bounded for any answer.
 
-QEMU's own library, qemu.qmp, takes 1.2 ms of CPU time for a guest that is asked four questions on a connection of its own; this takes
-0.05 ms (benchmarks/qemu). A host with a thousand guests has 150 ms for all of them.
+QEMU's own library, qemu.qmp, takes 1.2 ms of CPU time for a connection with four questions; this takes 0.05 ms (benchmarks/qemu). A host
+with a thousand guests has 150 ms for all of them.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 MOST_BYTES: Final = 1 << 20
-"""Of all that one monitor may send in one visit. What 256 CPUs, 64 disks and their devices give is a quarter of this."""
+"""Bytes that one monitor may send in one visit: four times the answers of a guest with 256 CPUs and 64 disks."""
 
 
 class WireError(Exception):
-    """No answer to what was asked has come; the text says what instead."""
+    """The monitor did not answer the question; the text says what came instead."""
 
 
 class FalseAnswer(WireError):
-    """What QEMU says is QMP, and cannot be true."""
+    """A valid QMP answer that cannot be true."""
 
 
 class Question(NamedTuple):
-    """One command, with its arguments."""
+    """Command with its arguments."""
 
     command: str
     arguments: Mapping[str, object] | None = None
 
 
 class Refusal(NamedTuple):
-    """QEMU's answer when it did not do what was asked: its class of error, such as `DeviceNotFound`, and its text."""
+    """QEMU's refusal of a command: its class of error, such as `DeviceNotFound`, and its text."""
 
     kind: str
     text: str
 
 
 Answer: TypeAlias = Any
-"""The result of a command, as JSON has it, or a `Refusal`."""
+"""Result of a command, as JSON, or a `Refusal`."""
 
 
 def request(questions: Sequence[Question]) -> bytes:
-    """The bytes to send once greeted, so that all these are answered in their order."""
+    """Return the bytes to send after the greeting: all questions, answered in their order."""
     lines = []
     for number, question in enumerate((Question("qmp_capabilities"), *questions)):
         content: dict[str, object] = {"execute": question.command, "id": number}
@@ -52,10 +52,10 @@ def request(questions: Sequence[Question]) -> bytes:
 
 
 class Conversation:
-    """One visit's bytes: a greeting, then as many answers as there are questions; events in between are read over.
+    """The bytes of one visit: a greeting, then one answer for each question; events are skipped.
 
-    :param expected: how many questions are asked after the greeting
-    :param before: how many of the same list were answered in earlier conversations
+    :param expected: number of questions after the greeting
+    :param before: number of answers to the same list in earlier conversations
     """
 
     __slots__ = ("_before", "_bytes", "_expected", "_held", "answers", "greeted")
@@ -69,7 +69,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Take in what has come; True if that is all. Raises `WireError`."""
+        """Take received bytes, and tell whether all answers have come. Raises `WireError`."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"more than {MOST_BYTES >> 10} KiB came")
@@ -80,12 +80,12 @@ class Conversation:
         return len(self.answers) == self._expected
 
     def result(self) -> list[Answer]:
-        """The answers to the questions that have come."""
+        """Return the answers so far."""
         return self.answers[1:]
 
     @property
     def _next(self) -> int:
-        """The number of the question that is answered next; 0 is the one that begins each conversation."""
+        """Id of the next answer; 0 is the command that begins each conversation."""
         return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:
@@ -96,32 +96,32 @@ class Conversation:
         elif "event" in content:
             return
         elif content.get("id") != self._next or type(content["id"]) is not int or len(self.answers) == self._expected:
-            raise WireError("an answer came to what was not asked")
+            raise WireError("an answer came without a question")
         elif "return" in content:
             self.answers.append(content["return"])
         else:
             error = content.get("error")
             if not isinstance(error, dict):
-                raise WireError("an answer came that is none")
+                raise WireError("an answer has neither a result nor an error")
             self.answers.append(Refusal(str(error.get("class", ""))[:100], str(error.get("desc", ""))[:1000]))
 
 
 def message(line: bytes) -> Mapping[str, Any]:
-    """One line of a monitor. Raises `WireError`."""
+    """Return the message in a line. Raises `WireError`."""
     try:
         text = line.decode()
         content, end = _DECODER.raw_decode(text)
         if not text[end:].isspace() and end != len(text):
-            raise WireError("more than a message came in a line")
-    except (ValueError, RecursionError) as error:  # RecursionError: it nests a thousand times; what is asked for does so five times
-        raise WireError("what came is no JSON") from error
+            raise WireError("a line holds more than one message")
+    except (ValueError, RecursionError) as error:  # RecursionError: a thousand levels; valid answers have five
+        raise WireError("it is not JSON") from error
     if type(content) is not dict:
-        raise WireError("what came is no message")
+        raise WireError("it is not a JSON object")
     return content
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse)

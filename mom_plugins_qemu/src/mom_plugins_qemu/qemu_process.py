@@ -1,7 +1,8 @@
-"""Who a QEMU process runs, by its own command line: known also while its monitor is held by another client or hangs."""
+"""A guest's QEMU process by the kernel's word: who it runs, and memory that it cannot lose. Known while its monitor hangs, too."""
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,12 +12,15 @@ from mom_kvm import read_kernel_file
 
 _COMMAND_BYTES: Final = 256 << 10
 
+_MONITORS: Final = frozenset(f"{dashes}{name}" for dashes in ("-", "--") for name in ("qmp", "qmp-pretty", "mon"))
+
+_SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", "server=y"})
+
+_STATUS_LINE: Final = re.compile(rb"^(HugetlbPages|VmLck):\s*(\d+) kB", re.MULTILINE)
+
 
 class Identity(NamedTuple):
-    """A guest's name and UUID (empty: not known), and its agents' channels: their names and sockets.
-
-    `monitored`: it is a QEMU that was started with a monitor.
-    """
+    """A guest's name and UUID (empty: unknown), its agent channels as (name, socket), and whether QEMU was started with a monitor."""
 
     name: str = ""
     uuid: str = ""
@@ -25,12 +29,12 @@ class Identity(NamedTuple):
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
-    """Who this process runs. Nothing is known where it cannot be read, or is no QEMU."""
-    return named_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
+    """Return the guest that a process runs; an empty identity for a process that is unreadable or no QEMU."""
+    return identity_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
 
 
-def named_in(command: bytes) -> Identity:
-    """The guest of a command line, as in /proc/PID/cmdline."""
+def identity_in(command: bytes) -> Identity:
+    """Return the guest of a command line, as in /proc/PID/cmdline."""
     words = command.decode(errors="replace").split("\0")
     name = uuid = ""
     monitored = False
@@ -50,7 +54,7 @@ def named_in(command: bytes) -> Identity:
                 uuid = uuid or canonical(options.get("uuid", ""))
         elif option in {"-chardev", "--chardev"}:
             options = options_of(value, "backend")
-            # One that QEMU connects to is another program's.
+            # Where QEMU is the client, the socket is another program's.
             if options.get("backend") == "socket" and options.get("path", "").startswith("/") and not _SERVES.isdisjoint(_parts(value)):
                 sockets[options.get("id", "")] = options["path"]
         elif option in {"-device", "--device"}:
@@ -61,20 +65,18 @@ def named_in(command: bytes) -> Identity:
 
 
 def options_of(text: str, first: str) -> dict[str, str]:
-    """A list of options as QEMU reads it: `web,debug-threads=on` with the `first` one's name left out; a comma in a value is doubled."""
-    found = {}
+    """Split QEMU's option list, such as `web,debug-threads=on`; `,,` is a comma in a value.
+
+    :param first: key of a first value without one
+    """
+    options = {}
     for number, part in enumerate(_parts(text)):
         key, equals, value = part.partition("=")
         if equals:
-            found[key] = value
+            options[key] = value
         elif not number:
-            found[first] = part
-    return found
-
-
-_MONITORS: Final = frozenset(f"{dashes}{name}" for dashes in ("-", "--") for name in ("qmp", "qmp-pretty", "mon"))
-
-_SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", "server=y"})
+            options[first] = part
+    return options
 
 
 def _parts(text: str) -> list[str]:
@@ -82,9 +84,25 @@ def _parts(text: str) -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """A UUID as it is usually written; empty for what is none, and for the one of all zeros, which QEMU says when it was given none."""
+    """Return a UUID in its usual form; empty for other text, and for all zeros, which QEMU reports for a guest without one."""
     try:
         uuid = UUID(text)
     except ValueError:
         return ""
     return str(uuid) if uuid.int else ""
+
+
+class HeldMemory(NamedTuple):
+    """KiB of a process in huge pages of the host's pool, and locked KiB: no other process can use these when the balloon takes them."""
+
+    pool_kib: int = 0
+    locked_kib: int = 0
+
+
+def held_memory(process: str) -> HeldMemory:
+    """Return the memory that the kernel cannot reclaim; none for an unreadable process. Memory that VFIO pins counts as locked.
+
+    :param process: its folder in /proc
+    """
+    sizes = {name: int(kib) for name, kib in _STATUS_LINE.findall(read_kernel_file(f"{process}/status"))}
+    return HeldMemory(sizes.get(b"HugetlbPages", 0), sizes.get(b"VmLck", 0))
