@@ -20,10 +20,10 @@ from mom_kvm import Destination
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
-from mom_plugins_fleet.coordinator.metrics_file import write_metrics
 from mom_plugins_fleet.coordinator.plan import ATTEMPTS, places
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.link import ConflictError, LinkError, Store
+from mom_plugins_fleet.prometheus import write_metrics
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     Arrival,
@@ -519,8 +519,8 @@ def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypa
 
 
 async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, one):
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.metrics_file.WRITE_SECONDS", 0.0)
-    monkeypatch.setattr("mom_plugins_fleet.coordinator.metrics_file.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.prometheus.WRITE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.prometheus.LOOK_SECONDS", 0.01)
     path = tmp_path / "mom.prom"
     states = iter([False, True, False])
 

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from mom_kvm import Destination
+from mom_plugins_fleet.prometheus import metrics, targets
 from mom_plugins_fleet.records import HostState, Member
-from mom_plugins_fleet.verbs.targets import metrics, targets
 from mom_plugins_fleet.view import FleetView
 
 

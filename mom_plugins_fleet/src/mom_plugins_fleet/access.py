@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import nkeys  # type: ignore[import-untyped]  # it has no types
 
 from mom_core import MomError, read_secret
-from mom_plugins_fleet.addresses import not_safe
+from mom_plugins_fleet.records import a_server
 
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -37,9 +37,11 @@ class Access:
     certificate: bytes = b""
 
     def __post_init__(self) -> None:
-        for server in self.servers:
-            if why := not_safe(server):
-                raise MomError(why, hint="write tls://HOST:4222")
+        try:
+            for server in self.servers:
+                a_server(server)
+        except ValueError as error:
+            raise MomError(str(error)) from None
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the settings of TLS; None without a `tls://` address. Raises `MomError`."""

@@ -148,18 +148,12 @@ class FleetRoot:
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
-    async def give(self, store: Store, *accounts: str) -> None:
-        """Give accounts to the servers, which take them at once. Raises `MomError`."""
-        for account in accounts:
-            await _said(store, account)
-
-    async def take(self, store: Store, account: str) -> None:
-        """End an account for good, and close its connections. Raises `MomError`.
+    def ended(self, account: str) -> str:
+        """Return an account that ends for good: servers close its connections.
 
         It is not deleted: a server that is away would still have it when it is back, and give it to the others again.
         """
-        ended = {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}
-        await _said(store, self._account(account, f"{FLEET_ACCOUNT}-ended", ended, _LAST))
+        return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
         return _jwt(self._operator, account, name, {"type": "account", "version": 2, **claims}, at)
@@ -211,8 +205,9 @@ def write_secret(path: Path, data: bytes) -> None:
         raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that is not there yet") from None
 
 
-async def _said(store: Store, claims: str) -> None:
-    answer = await store.request(_UPDATE, claims.encode(), _ANSWER_SECONDS)
+async def give(store: Store, account: str) -> None:
+    """Give an account to the servers, which take it at once. Raises `MomError`."""
+    answer = await store.request(_UPDATE, account.encode(), _ANSWER_SECONDS)
     try:
         result = json.loads(answer)
         error = result.get("error") or ({} if result.get("data", {}).get("code") == 200 else result)

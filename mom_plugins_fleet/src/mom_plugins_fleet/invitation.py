@@ -22,8 +22,7 @@ from pydantic import AfterValidator, FailFast, Field
 from mom_core import MomError
 from mom_plugins_fleet.access import NatsCredentials
 from mom_plugins_fleet.accounts import pair, public, seed_of, ticket
-from mom_plugins_fleet.addresses import a_server
-from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, read
+from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, a_server, read
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 
 _FIXED: Final = struct.Struct(">I32s35s64s32s")

@@ -33,10 +33,9 @@ from mom_core import (
     printable,
 )
 from mom_kvm import NO_PROMISES, GuestMoves, HostDrain, HostMetrics, Promises, stale_seconds
-from mom_plugins_fleet.addresses import a_server
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.state import host_state
-from mom_plugins_fleet.records import NAME, HostState, Member, Move, MoveState, PublicKey, whole_key
+from mom_plugins_fleet.records import NAME, HostState, Member, Move, MoveState, PublicKey, a_server, whole_key
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.access import Access

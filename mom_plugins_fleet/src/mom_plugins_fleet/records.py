@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, StringConstraints, ValidationError
 
@@ -63,6 +64,23 @@ def whole_key(key: str) -> str:
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
         raise ValueError("no public key of a user: it has a typing error, as it does not fit its own checksum")
     return key
+
+
+def a_server(address: str) -> str:
+    """Return the address of a server. Raises `ValueError` if mom does not connect there: unencrypted connections stay within this host."""
+    name = printable(address)
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("nats", "tls") and parts.hostname and parts.port != 0 and address.isprintable() and " " not in address
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{name} is no address of a server; write tls://HOST:4222")
+    if parts.username or parts.password:
+        raise ValueError("an address of a server has no user and password in it: mom uses a key")
+    if parts.scheme == "nats" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError(f"{name} would be spoken to in the clear; write tls://HOST:4222")
+    return address
 
 
 HostName = Annotated[str, StringConstraints(pattern=NAME)]

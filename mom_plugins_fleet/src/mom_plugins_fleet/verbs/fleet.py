@@ -205,7 +205,7 @@ def remove_command(where: Where, host: str) -> None:
 def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
     """Choose where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
-    from mom_plugins_fleet.coordinator.metrics_file import write_metrics
+    from mom_plugins_fleet.prometheus import write_metrics
 
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
@@ -232,7 +232,7 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
 @click.pass_obj
 def targets_command(where: Where) -> None:
     """Print the addresses of all hosts' metrics as a file for Prometheus. Hosts without metrics are named on standard error."""
-    from mom_plugins_fleet.verbs.targets import WHY, targets
+    from mom_plugins_fleet.prometheus import WHY, targets
 
     groups = targets(where.ask(where.view))
     click.echo(json.dumps(groups))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mom_core import MomError, is_there, printable, replace_file
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, resolver, write_secret
-from mom_plugins_fleet.addresses import not_safe
+from mom_plugins_fleet.records import a_server
 from mom_plugins_fleet.signatures import Signer
 
 ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pem", "servers", "accounts.conf", "mom-nats.service"
@@ -69,11 +69,9 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     :param names: its names for hosts, with a port other than 4222
     :param store: the folder of its data
     """
+    if unnamed := next((name for name in names if not _is_name(name)), None):
+        raise MomError(f"{printable(unnamed)} is no name of a server", hint="name its host, such as nats1.example.org")
     urls = [f"tls://{name}" for name in names]
-    for url in urls:
-        why = not_safe(url) or ("" if re.fullmatch(r"[A-Za-z0-9.:-]+", urlsplit(url).hostname or "") else f"{printable(url)} is no name")
-        if why:
-            raise MomError(why, hint="name the host of the server, such as nats1.example.org")
     program = shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise MomError("there is no nats-server here", hint="apt install nats-server")
@@ -94,6 +92,13 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
         raise MomError(
             f"the fleet's folder {home} cannot be made: {error.strerror}", hint="run it as root, or name another one: --home"
         ) from None
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return re.fullmatch(r"[A-Za-z0-9.:-]+", urlsplit(a_server(f"tls://{name}")).hostname or "") is not None
+    except ValueError:
+        return False
 
 
 def write_accounts(root: FleetRoot) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.access import Access, signing_seed
-from mom_plugins_fleet.accounts import FleetRoot
+from mom_plugins_fleet.accounts import FleetRoot, give
 from mom_plugins_fleet.link import Answer, Store, ask
 from mom_plugins_fleet.records import whole_key
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
@@ -130,12 +130,11 @@ class Where:
         """Give accounts to the servers, and take others away. Raises `MomError`."""
         root, access = self.root(), self.access()
 
-        async def given(store: Store) -> None:
-            await root.give(store, *accounts)
-            for account in take:
-                await root.take(store, account)
+        async def give_all(store: Store) -> None:
+            for account in (*accounts, *map(root.ended, take)):
+                await give(store, account)
 
-        ask(replace(access, key=root.system_user()), "root", LOG, given)
+        ask(replace(access, key=root.system_user()), "root", LOG, give_all)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
         """Do the work with a store, and save the seen revisions if this user may.

@@ -1,16 +1,29 @@
-"""Fleet for Prometheus: a file with the addresses of all hosts' metrics, and the coordinator's own metrics.
+"""Fleet for Prometheus: the addresses of all hosts' metrics, and a file with the coordinator's own metrics.
 
 Operators sign names and addresses; a host reports only its port. Otherwise it could redirect Prometheus, and its token.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from mom_core import printable
+from mom_core import printable, replace_file
 from mom_plugins_fleet.view import FleetView
+
+if TYPE_CHECKING:
+    from mom_plugins_fleet.coordinator.coordinator import Coordinator
+
+WRITE_SECONDS: Final = 15.0
+"""Time between two writes of the file: Prometheus scrapes once or twice a minute."""
+
+LOOK_SECONDS: Final = 1.0
+"""Longest time until the file shows that this coordinator begins or ends to work."""
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 """A time, as the file of a coordinator that was killed stays."""
@@ -80,3 +93,24 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
     for labels, value in samples:
         written = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in labels.items())
         yield f"{name}{{{written}}} {int(value)}\n" if written else f"{name} {int(value)}\n"
+
+
+async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
+    """Keep the metrics in a file, for node_exporter's textfile collector, once the fleet is known. Remove the file at the end."""
+    failed, works, at, known = False, False, float("-inf"), False
+    try:
+        while True:
+            known = known or coordinator.view.current
+            if known and (coordinator.works != works or time.monotonic() - at >= WRITE_SECONDS):  # also while changes are not heard of
+                works, at = coordinator.works, time.monotonic()
+                until = time.time() + 2 * WRITE_SECONDS if works else 0.0
+                try:
+                    replace_file(path, metrics(coordinator.view, until), durable=False, mode=0o644)
+                    failed = False
+                except OSError as error:
+                    if not failed:
+                        log.warning("the metrics cannot be written: %s: %s", path, error.strerror)
+                    failed = True
+            await asyncio.sleep(LOOK_SECONDS)
+    finally:
+        path.unlink(missing_ok=True)
