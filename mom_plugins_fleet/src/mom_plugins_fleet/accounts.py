@@ -92,17 +92,9 @@ class FleetRoot:
         """Return the servers' part of the configuration. It changes only when an operator's key is revoked."""
         system = self._account(public(self._system), "SYS", {"limits": _UNLIMITED}, None)
         claims = {"type": "operator", "version": 2, "system_account": public(self._system)}
-        return "\n".join(
-            [
-                f"operator: {_jwt(self._operator, public(self._operator), 'mom', claims)}",
-                f"system_account: {public(self._system)}",
-                "resolver_preload: {",
-                f"  {public(self._system)}: {system}",
-                f"  {public(self._fleet)}: {self.fleet_account()}",
-                "}",
-                "",
-            ]
-        )
+        preloaded = f"  {public(self._system)}: {system}\n  {public(self._fleet)}: {self.fleet_account()}\n"
+        operator = _jwt(self._operator, public(self._operator), "mom", claims)
+        return f"operator: {operator}\nsystem_account: {public(self._system)}\nresolver_preload: {{\n{preloaded}}}\n"
 
     def fleet_account(self) -> str:
         """Return the account of the buckets, with its exports to hosts' accounts and the revoked keys."""

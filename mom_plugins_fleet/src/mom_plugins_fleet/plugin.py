@@ -188,16 +188,13 @@ class FleetPlugin:
                 self._look_at(guest, snapshot.number, agent, mover)
             elif _is_moving(guest, mover):  # begun by an earlier run
                 self._begun[identity] = snapshot.number
-            elif not self._may_leave(agent, move):
+            elif not (self._settings.leave and (agent.orders.draining or (agent.orders.balance and move.balance))):
                 self._end(agent, identity, MoveState.FAILED, "guests are not to leave the host any more")
             else:
                 self._begun[identity] = snapshot.number
                 why = "the host is drained" if agent.orders.draining else "this balances the hosts"
                 reason = f"{why}; {printable(move.to)} has room"
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
-
-    def _may_leave(self, agent: FleetAgent, move: Move) -> bool:
-        return self._settings.leave and (agent.orders.draining or (agent.orders.balance and move.balance))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
         """End the move of a guest that is still here if it has failed."""
@@ -217,10 +214,12 @@ class FleetPlugin:
         self._report = report
         self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
-        if agent is not None and self._undecided:
+        if agent is None:
+            return
+        if self._undecided:
             self._undecided = False
             agent.look()
-        if agent is None or mover is None or not self._begun:
+        if mover is None or not self._begun:
             return
         name, control = self._context.name, mover.control
         outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == control}

@@ -173,37 +173,38 @@ class Coordinator:
     async def acquire(self, store: Store) -> bool:
         """Take the lease if its holder is silent. Return whether this coordinator has it."""
         kept = await store.read(LEASES, COORDINATOR)
-        began = time.monotonic()
         if kept.data is not None:
+            now = time.monotonic()
             if kept.revision != self._other_lease[0]:
-                self._other_lease = kept.revision, began
-            if began - self._other_lease[1] < LEASE_SECONDS:
+                self._other_lease = kept.revision, now
+            if now - self._other_lease[1] < LEASE_SECONDS:
                 if (holder := lease_holder(kept.data)) != self._waits_for:
                     takes_over = f"this one takes over after {LEASE_SECONDS:g} s of its silence"
                     self._log.info("%s coordinates the fleet; %s", printable(holder, 200), takes_over)
                 self._waits_for = holder
                 return False
         try:
-            self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), kept.revision)
+            await self._set_lease(store, kept.revision)
         except ConflictError:
             return False
         self.epoch = self._revision
-        self._sure_until = began + SURE_SECONDS
         return True
+
+    async def _set_lease(self, store: Store, before: int) -> None:
+        began = time.monotonic()
+        self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), before)
+        self._sure_until = began + SURE_SECONDS
 
     async def _renew(self, store: Store) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            began = time.monotonic()
             try:
-                self._revision = await store.put(LEASES, COORDINATOR, Lease(holder=self._holder).packed(), self._revision)
+                await self._set_lease(store, self._revision)
             except ConflictError:
                 self._sure_until = float("-inf")
                 return
             except LinkError as error:
                 self._log.warning("the lease could not be renewed: %s", shown(error))
-                continue
-            self._sure_until = began + SURE_SECONDS
 
     async def fence(self, store: Store) -> None:
         """Raise the epoch of all orders, so that hosts accept nothing more from an earlier coordinator."""

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
-from typing import Any, Final
+from typing import Final
 
 import click
 from pydantic import ValidationError
@@ -148,9 +148,6 @@ def _told(value: object, name: str = "") -> list[str]:
         return [line for key, inner in value.items() for line in _told(inner, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list | tuple):
         return [line for inner in value for line in _told(inner, name)]
-    read = _READ.get(name.rpartition(".")[2], str)
-    return [f"{name}: {line}" for line in ("" if value is None else read(value)).splitlines()]
-
-
-_READ: Final[Mapping[str, Callable[[Any], str]]] = {"memory": lambda kib: f"{kib} KiB ({format_kib(kib)})"}
-"""How fields are written whose value no person can read."""
+    if isinstance(value, int) and name == "memory":  # no person can read so many KiB
+        value = f"{value} KiB ({format_kib(value)})"
+    return [f"{name}: {line}" for line in ("" if value is None else str(value)).splitlines()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -105,9 +105,12 @@ class _Enrolment:
             # The file stays: the host's entry may name the new key already.
             message = f"{host} may have its new key, {self._key_file}, by now, and any old one lets it in as before: {error.message}"
             raise MomError(message, hint="enroll it with another new key: that ends all before") from None
-        ended = () if self._before is None or self._before.account == self._account else self._before.accounts
-        if ended:  # only now: the host may still use an old key until its new one is there
-            _end(where, host, ended)
+        if self._before is not None and self._before.account != self._account and self._before.accounts:
+            try:  # only now: the host may use an old key until its new one is there
+                where.give(take=self._before.accounts)
+            except MomError as error:
+                message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
+                raise MomError(message, hint="enroll it with another new key: that ends all before") from None
         return token
 
     def _give_account(self) -> None:
@@ -156,12 +159,3 @@ class _Enrolment:
 
 def _identity(member: Member | None) -> tuple[str, str] | None:
     return None if member is None else (member.account, member.group)
-
-
-def _end(where: Where, host: str, accounts: Sequence[str]) -> None:
-    """End a host's earlier accounts. Raises `MomError`."""
-    try:
-        where.give(take=accounts)
-    except MomError as error:
-        message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
-        raise MomError(message, hint="enroll it with another new key: that ends all before") from None

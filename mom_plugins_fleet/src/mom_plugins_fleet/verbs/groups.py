@@ -67,7 +67,9 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
     if name == CLASSES:
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
-        raise MomError(f"{printable(name)} is no name of a fleet's policy", hint=f"call it NN_fleet_NAME, such as {_suggest(name)}")
+        example = re.sub(r"^([0-9]{2})_", r"\1_fleet_", name)
+        example = example if FLEET_POLICY.match(example) else "60_fleet_night"
+        raise MomError(f"{printable(name)} is no name of a fleet's policy", hint=f"call it NN_fleet_NAME, such as {example}")
     else:
         _check_policy(name, text, file.name)
     _change(where, group, lambda before: {**before, name: text})
@@ -100,11 +102,6 @@ def _there(policies: Mapping[str, str], group: str, name: str) -> str:
     if name not in policies:
         raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
     return name
-
-
-def _suggest(name: str) -> str:
-    suggestion = re.sub(r"^([0-9]{2})_", r"\1_fleet_", name)
-    return suggestion if FLEET_POLICY.match(suggestion) else "60_fleet_night"
 
 
 def _check_policy(name: str, text: str, file: str) -> None:

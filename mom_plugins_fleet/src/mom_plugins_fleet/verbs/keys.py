@@ -35,17 +35,14 @@ def key_command(where: Where, file: Path) -> None:
 def revoke_command(where: Where, key: str) -> None:
     """Revoke an operator's or a coordinator's public KEY in the servers, at once."""
     root = where.root()
-    if checked_key(key) == _own_key(where):
+    own = where.signer().public if where.key is not None and Path(where.key).exists() else None
+    if checked_key(key) == own:
         ask_a_person("It is the key that you work with. Revoke it?")
     root.revoke(key)
     where.give(root.fleet_account())
     accounts = server_setup.write_accounts(root)
     print_prose(f"The servers let it in no more. For their next start, bring {accounts} to all of them; and take the key out of", 2)
     print_prose("`operators` of all hosts: what it has signed counts there until then.", 2)
-
-
-def _own_key(where: Where) -> str | None:
-    return where.signer().public if where.key is not None and Path(where.key).exists() else None
 
 
 @click.command("authorize")

@@ -61,7 +61,8 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     room = {name: max(0, place.room) for name, place in sorted(targets.items())}
     unbounded = [name for name, place in sorted(targets.items()) if place.limit is None]
     groups = sorted({member.group for _, member in view.members.records.values()})
-    balance = {group: _balance(view, targets, group) for group in groups}
+    choices = {group: for_balance(view, targets, group) for group in groups}
+    balance = {group: c if isinstance(c, str) else f"{c[1].name} is to leave {c[0]} for {c[1].to}" for group, c in choices.items()}
     moves, stay = leaving(view, targets)
     return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
 
@@ -91,11 +92,6 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
                 moves.append({"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": begun, "waits_for": waits_for, **by})
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
     return moves, stay
-
-
-def _balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> str:
-    choice = for_balance(view, targets, group)
-    return choice if isinstance(choice, str) else f"{choice[1].name} is to leave {choice[0]} for {choice[1].to}"
 
 
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:

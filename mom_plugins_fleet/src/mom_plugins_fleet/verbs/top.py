@@ -81,16 +81,13 @@ class FleetPicture:
 def picture_of(view: FleetView) -> FleetPicture:
     """Return the fleet for the screen, with hosts whose entry does not count."""
     hosts = host_rows(view)
-    rows = [Row(name, name, _values(row), _note(row), _harm(row)) for name, row in hosts.items()]
+    values = {name: {column["name"]: row[column["key"]] for column in COLUMNS} for name, row in hosts.items()}
+    rows = [Row(name, name, values[name], _note(row), _harm(row)) for name, row in hosts.items()]
     unsigned = {name: f"not believed to be in the fleet: {why}" for name, why in view.members.damaged.items()}
     strangers = dict.fromkeys(view.states.records.keys() - hosts.keys() - unsigned.keys(), "not in the fleet: ignored")
     rows += [Row(name, printable(name, 80), note=brief(why, 400), harm=1) for name, why in {**unsigned, **strangers}.items()]
     columns = [column for column in COLUMNS if any(row.values.get(column["name"]) is not None for row in rows)]
     return FleetPicture(by_name(rows), hosts, holder_of(view), columns)
-
-
-def _values(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {column["name"]: row[column["key"]] for column in COLUMNS}
 
 
 def _note(row: Mapping[str, Any]) -> str:
@@ -237,6 +234,9 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
     return [first, memory_line(total, available, style, width), [(f"NOT REACHED: {trouble}", "bold red")] if trouble else third]
 
 
+_WRITTEN: Final[Mapping[str, Callable[[Any], str]]] = {Unit.KIB: format_kib, Unit.SECONDS: lambda seconds: f"{seconds:.0f} s"}
+
+
 def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
     row = next((row for row in picture.rows if row.id == look.marked), None)
     out = [heading(f"{printable(look.marked, 80)}  (Esc: back)", width)]
@@ -246,13 +246,7 @@ def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
     for column in picture.columns:
         value = row.values.get(column["name"])
         if value is not None:
-            text = (
-                format_kib(value)
-                if column["unit"] == Unit.KIB
-                else f"{value:.0f} s"
-                if column["unit"] == Unit.SECONDS
-                else brief(str(value), 80)
-            )
+            text = _WRITTEN.get(column["unit"], lambda text: brief(str(text), 80))(value)
             out.append([(f"{column['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (column["about"], "dim")])
     for line in more_of(picture.hosts[row.id]) if row.id in picture.hosts else ():  # one that is not in the fleet has only its note
         out += wrapped(f"{row.name}{line}", width)
