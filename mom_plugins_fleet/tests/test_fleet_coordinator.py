@@ -123,9 +123,9 @@ def coordinator(signer: Signer = OPERATOR) -> Coordinator:
 
 
 @asynccontextmanager
-async def following(one: Coordinator, store: Memory) -> AsyncIterator[None]:
+async def following(c1: Coordinator, store: Memory) -> AsyncIterator[None]:
     """What a coordinator's view does while it runs."""
-    task = asyncio.create_task(one.view.follow(store, lambda _: None))
+    task = asyncio.create_task(c1.view.follow(store, lambda _: None))
     try:
         await asyncio.sleep(0.01)
         yield
@@ -158,7 +158,7 @@ def store() -> Memory:
 
 
 @pytest.fixture
-def one() -> Coordinator:
+def c1() -> Coordinator:
     return coordinator()
 
 
@@ -172,18 +172,18 @@ def orders_of(store: Memory, host: str) -> Orders:
     return opened(Orders, ORDERS, host, store.kept[ORDERS, host].data or b"", [OPERATOR.public]).record
 
 
-async def drained(store: Memory, one: Coordinator) -> None:
+async def drained(store: Memory, c1: Coordinator) -> None:
     """The coordinator works, and the guest a of the host h1 can go to two others."""
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     for host in ("h2", "h3"):
         there = Member(group="g", address=Destination.parse(f"qemu+tls://{host}/system"))
         await store.put(ROSTER, host, OPERATOR.signed(ROSTER, host, there, 1))
-    assert await one.acquire(store)
-    await one.view.load(store)
+    assert await c1.acquire(store)
+    await c1.view.load(store)
     for host in ("h1", "h2", "h3"):
         guests = (HostedGuest(id="a", name="a", maximum=10),) if host == "h1" else ()
-        one.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=150, guests=guests))
-        one.view.states.heard[host] = time.monotonic()
+        c1.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=150, guests=guests))
+        c1.view.states.heard[host] = time.monotonic()
 
 
 MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, order=5)
@@ -198,43 +198,43 @@ MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tl
         b"x" * LARGEST_RECORD,
     ],
 )
-async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, store, one):
+async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     await store.put(ORDERS, "h1", invented)
-    assert await one.acquire(store)
-    await one.view.load(store)
-    await one.fence(store)
-    assert one.works
-    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
+    assert await c1.acquire(store)
+    await c1.view.load(store)
+    await c1.fence(store)
+    assert c1.works
+    assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
 
 
-async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_that_was_removed(store, one, agent):
+async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_that_was_removed(store, c1, agent):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
     await store.put(ORDERS, "h1", THIEF.signed(ORDERS, "h1", Orders(epoch=1), 5))
-    assert await one.acquire(store)
-    await one.view.load(store)
-    await one.decide(store)
-    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
+    assert await c1.acquire(store)
+    await c1.view.load(store)
+    await c1.decide(store)
+    assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
     await agent.orders.follow(store, Member(group="g"))
 
 
-async def test_a_coordinator_that_takes_over_fences_hosts_that_guests_may_leave_for_balance(store, one):
+async def test_a_coordinator_that_takes_over_fences_hosts_that_guests_may_leave_for_balance(store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", balance=True), 1))
-    assert await one.acquire(store)
-    await one.view.load(store)
-    await one.fence(store)
-    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
+    assert await c1.acquire(store)
+    await c1.view.load(store)
+    await c1.fence(store)
+    assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
 
 
-async def test_a_coordinator_signs_orders_anew_that_one_signed_whose_clock_was_ahead(store, one, monkeypatch):
+async def test_a_coordinator_signs_orders_anew_that_one_signed_whose_clock_was_ahead(store, c1, monkeypatch):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
     with monkeypatch.context() as clock:
         ahead = time.time() + 92_000.0
         clock.setattr("time.time", lambda: ahead)
-        assert await one.acquire(store)
-        await one.change(store, "h1", lambda _: Orders(epoch=one.epoch))
+        assert await c1.acquire(store)
+        await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
     await store.remove(LEASES, COORDINATOR)
-    later = Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], one.view.revisions)
+    later = Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], c1.view.revisions)
     assert await later.acquire(store)
     await later.view.load(store)
     await later.decide(store)
@@ -243,21 +243,21 @@ async def test_a_coordinator_signs_orders_anew_that_one_signed_whose_clock_was_a
 
 
 @pytest.mark.parametrize("lost", ["all", "the last"])
-async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, one):
+async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
-    assert await one.acquire(store)
-    await one.view.load(store)
+    assert await c1.acquire(store)
+    await c1.view.load(store)
     new = MOVE.model_copy(update={"order": 0})
-    await one.change(store, "h1", lambda _: Orders(epoch=one.epoch))
+    await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
     before = store.kept[ORDERS, "h1"]
-    await one.change(store, "h1", lambda _: Orders(epoch=one.epoch, moves=(new,)))
+    await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch, moves=(new,)))
     (move,) = orders_of(store, "h1").moves
     assert move.order
     if lost == "all":
         await store.remove(ORDERS, "h1")
     else:
         await store.put(ORDERS, "h1", before.data or b"")
-    await one.change(store, "h1", lambda orders: orders)
+    await c1.change(store, "h1", lambda orders: orders)
     assert orders_of(store, "h1").moves == (move,)
 
 
@@ -268,10 +268,10 @@ async def test_the_room_of_a_move_stays_taken_where_servers_and_a_coordinator_ha
         revisions.load()
         return Coordinator(Access(["nats://localhost:1"]), name, LOG, OPERATOR, [OPERATOR.public], revisions)
 
-    one, waiting = made("c1"), made("c2")
-    await drained(store, one)
-    await one.decide(store)
-    one.save()
+    c1, waiting = made("c1"), made("c2")
+    await drained(store, c1)
+    await c1.decide(store)
+    c1.save()
     (move,) = orders_of(store, "h1").moves
     await waiting.view.load(store)
     waiting.save()
@@ -280,8 +280,8 @@ async def test_the_room_of_a_move_stays_taken_where_servers_and_a_coordinator_ha
     await store.remove(LEASES, COORDINATOR)
     assert await later.acquire(store)
     await later.view.load(store)
-    later.view.states.records.update(one.view.states.records)
-    later.view.states.heard.update(one.view.states.heard)
+    later.view.states.records.update(c1.view.states.records)
+    later.view.states.heard.update(c1.view.states.heard)
     later.save()
     assert places(later.view)[move.to].coming == move.takes
     await later.decide(store)
@@ -294,40 +294,40 @@ async def test_the_room_of_a_move_stays_taken_where_servers_and_a_coordinator_ha
     assert not later.view.revisions.orders
 
 
-async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, one):
+async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     came = Arrival(guest="b", to="h2", takes=1, at=time.time())
     await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=10**6, moves=(MOVE,), arrivals=(came,)), 5))
-    assert await one.acquire(store)
-    await one.view.load(store)
-    await one.fence(store)
-    assert one.works
-    assert orders_of(store, "h1") == Orders(epoch=one.epoch, moves=(MOVE,), arrivals=(came,))
+    assert await c1.acquire(store)
+    await c1.view.load(store)
+    await c1.fence(store)
+    assert c1.works
+    assert orders_of(store, "h1") == Orders(epoch=c1.epoch, moves=(MOVE,), arrivals=(came,))
 
 
 async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease():
-    store, one = Memory(), coordinator(THIEF)
+    store, c1 = Memory(), coordinator(THIEF)
     await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
-    async with following(one, store):
+    async with following(c1, store):
         with pytest.raises(LinkError, match="`mom fleet authorize U"):
-            await one.work(store)
+            await c1.work(store)
         assert (await store.read(LEASES, COORDINATOR)).data is None
         await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
-        working = asyncio.create_task(one.work(store))
+        working = asyncio.create_task(c1.work(store))
         await asyncio.sleep(0.05)
-        assert one.works
+        assert c1.works
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_a_coordinator_that_was_removed_lets_another_one_work(monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
-    store, one = Memory(), coordinator(THIEF)
+    store, c1 = Memory(), coordinator(THIEF)
     await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
-    async with following(one, store):
-        working = asyncio.create_task(one.work(store))
+    async with following(c1, store):
+        working = asyncio.create_task(c1.work(store))
         await asyncio.sleep(0.05)
-        assert one.works
+        assert c1.works
         await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2))
         with pytest.raises(LinkError, match="no operator has authorized"):
             await asyncio.wait_for(working, 5)
@@ -335,47 +335,47 @@ async def test_a_coordinator_that_was_removed_lets_another_one_work(monkeypatch)
 
 
 async def test_a_coordinator_that_believes_no_entry_of_any_host_takes_no_lease():
-    store, one = Memory(), Coordinator(Access(["nats://localhost:1"]), "c1", LOG, THIEF, [THIEF.public])
+    store, c1 = Memory(), Coordinator(Access(["nats://localhost:1"]), "c1", LOG, THIEF, [THIEF.public])
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
-    async with following(one, store):
+    async with following(c1, store):
         with pytest.raises(LinkError, match=r"no host's entry counts here, such as that of h1: .*--operator KEY coordinator"):
-            await asyncio.wait_for(one.work(store), 5)
+            await asyncio.wait_for(c1.work(store), 5)
     assert (await store.read(LEASES, COORDINATOR)).data is None
 
 
 @pytest.mark.parametrize(("ahead", "said"), [(92_000.0, "1 d 1 h ahead of"), (-92_000.0, "1 d 1 h behind")])
-async def test_a_coordinator_whose_clock_is_off_takes_no_lease(store, one, ahead, said):
+async def test_a_coordinator_whose_clock_is_off_takes_no_lease(store, c1, ahead, said):
     await store.put(STATES, "h1", HostState(mode="enforce").packed())
     store.kept[STATES, "h1"] = replace(store.kept[STATES, "h1"], at=time.time() - ahead)
-    async with following(one, store):
+    async with following(c1, store):
         with pytest.raises(LinkError, match=f"the clock here is {said} the newest report"):
-            await asyncio.wait_for(one.work(store), 5)
+            await asyncio.wait_for(c1.work(store), 5)
     assert (await store.read(LEASES, COORDINATOR)).data is None
 
 
-async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(store, one):
-    assert await one.acquire(store)
+async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(store, c1):
+    assert await c1.acquire(store)
     later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
-    await one.view.load(store)
+    await c1.view.load(store)
     await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=later), 9))
-    await one.change(store, "h1", lambda _: Orders(epoch=one.epoch))
-    assert not one.works
+    await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
+    assert not c1.works
     assert orders_of(store, "h1").epoch == later
 
 
-async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch, store, one):
+async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch, store, c1):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LEASE_SECONDS", 0.05)
     for _ in range(10):
         await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
-        assert not await one.acquire(store)
+        assert not await c1.acquire(store)
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.05)
-    assert await one.acquire(store)
+    assert await c1.acquire(store)
 
 
-async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, one):
-    async with following(one, store):
-        working = asyncio.create_task(one.work(store))
+async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, c1):
+    async with following(c1, store):
+        working = asyncio.create_task(c1.work(store))
         await asyncio.sleep(0.05)
         taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
         working.cancel()
@@ -394,7 +394,7 @@ async def until(so: Callable[[], object], work: Coroutine[Any, Any, None]) -> No
         await running
 
 
-def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, so: Callable[[], bool]) -> None:
+def run_with(c1: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, so: Callable[[], bool]) -> None:
     """Run a coordinator until so."""
 
     @asynccontextmanager
@@ -405,47 +405,47 @@ def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("mom_plugins_fleet.view.AGAIN_SECONDS", 0.01)
 
-    asyncio.run(asyncio.wait_for(until(so, one.run()), 60))
+    asyncio.run(asyncio.wait_for(until(so, c1.run()), 60))
     assert store.watchers == []
 
 
-def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(monkeypatch, caplog, store, one):
+def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(monkeypatch, caplog, store, c1):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BLIND_SECONDS", 0.05)
 
     def blind() -> bool:
-        if one.works and one.view.current:
-            one.view.states.current = False  # as where its watch has ended
+        if c1.works and c1.view.current:
+            c1.view.states.current = False  # as where its watch has ended
         return "another coordinator may work now" in caplog.text and store.kept[LEASES, COORDINATOR].data is None
 
-    run_with(one, store, monkeypatch, blind)
+    run_with(c1, store, monkeypatch, blind)
 
 
-def test_a_coordinator_that_does_not_see_all_of_the_fleet_takes_no_lease(monkeypatch, caplog, store, one):
+def test_a_coordinator_that_does_not_see_all_of_the_fleet_takes_no_lease(monkeypatch, caplog, store, c1):
     store.watches = 4
-    run_with(one, store, monkeypatch, lambda: store.watches < -10)
+    run_with(c1, store, monkeypatch, lambda: store.watches < -10)
     assert (LEASES, COORDINATOR) not in store.kept
     assert [record.message for record in caplog.records] == ["no answer"], "and says why, once"
 
 
-def test_a_coordinator_that_waits_for_the_lease_follows_the_fleet(monkeypatch, store, one):
+def test_a_coordinator_that_waits_for_the_lease_follows_the_fleet(monkeypatch, store, c1):
     asyncio.run(store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()))
 
     def is_followed() -> bool:
-        if one.view.current:
+        if c1.view.current:
             store.set(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1), None)
             store.set(STATES, "h1", HostState(mode="enforce").packed(), None)
-        return one.view.is_fresh("h1")
+        return c1.view.is_fresh("h1")
 
-    run_with(one, store, monkeypatch, is_followed)
-    assert not one.works
+    run_with(c1, store, monkeypatch, is_followed)
+    assert not c1.works
 
 
 async def test_a_coordinator_that_cannot_reach_the_servers_says_so(caplog):
     await until(lambda: "cannot be reached" in caplog.text, coordinator().run())
 
 
-async def test_a_group_whose_balance_fails_stops_no_other_groups(monkeypatch, caplog, store, one):
+async def test_a_group_whose_balance_fails_stops_no_other_groups(monkeypatch, caplog, store, c1):
     def unbalanced(_view: object, _targets: object, group: str) -> str:
         if group == "g1":
             raise KeyError(group)
@@ -454,32 +454,32 @@ async def test_a_group_whose_balance_fails_stops_no_other_groups(monkeypatch, ca
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.0)
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.for_balance", unbalanced)
     for number in (1, 2):
-        one.view.members.records[f"h{number}"] = (1, Member(group=f"g{number}", balance=True))
+        c1.view.members.records[f"h{number}"] = (1, Member(group=f"g{number}", balance=True))
     for _ in range(3):
-        await one.balance(store)
-    assert one.unmoved == {"g2": "all is well"}
+        await c1.balance(store)
+    assert c1.unmoved == {"g2": "all is well"}
     assert caplog.text.count("balance of the group g1: KeyError") == 1
 
 
-async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monkeypatch, caplog, store, one):
+async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monkeypatch, caplog, store, c1):
     async def unanswered(_bucket: str, _key: str) -> StoredEntry:
         raise LinkError("no answer")
 
-    await drained(store, one)
+    await drained(store, c1)
     monkeypatch.setattr(store, "read", unanswered)
     with pytest.raises(LinkError, match="no answer"):
-        await one.decide(store)
+        await c1.decide(store)
     assert not caplog.records
 
 
-def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(monkeypatch, caplog, store, one):
+def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(monkeypatch, caplog, store, c1):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, LOG.name)
     looked = 0
 
     def so() -> bool:
         nonlocal looked
-        if one.view.current and not one.view.states.records:
+        if c1.view.current and not c1.view.states.records:
             for host, guests in (("h1", 6), ("h2", 1)):
                 reached = Destination.parse(f"qemu+tls://{host}/system")
                 store.set(ROSTER, host, OPERATOR.signed(ROSTER, host, Member(group="g", address=reached, balance=True), 1), None)
@@ -490,11 +490,11 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
         looked += "guests of h1 are on their way" in caplog.text
         return looked > 20
 
-    run_with(one, store, monkeypatch, so)
+    run_with(c1, store, monkeypatch, so)
     assert [(move.guest, move.to) for move in orders_of(store, "h1").moves] == [("h1-0", "h2")]
 
 
-def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypatch, caplog, store, one):
+def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypatch, caplog, store, c1):
     signed = OPERATOR.signed
 
     def too_large_for_h1(bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
@@ -512,13 +512,13 @@ def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypa
         looks += (ORDERS, "h2") in store.kept
         return looks > 20
 
-    run_with(one, store, monkeypatch, so)
+    run_with(c1, store, monkeypatch, so)
     assert orders_of(store, "h2").epoch
     assert (ORDERS, "h1") not in store.kept
     assert caplog.text.count("the orders of h1: a record of") == 1, "and that is said once"
 
 
-async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, one):
+async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, c1):
     monkeypatch.setattr("mom_plugins_fleet.prometheus.WRITE_SECONDS", 0.0)
     monkeypatch.setattr("mom_plugins_fleet.prometheus.LOOK_SECONDS", 0.01)
     path = tmp_path / "mom.prom"
@@ -526,13 +526,13 @@ async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, 
 
     async def written(said: str) -> None:
         current = next(states)
-        for bucket in one.view.buckets:
+        for bucket in c1.view.buckets:
             bucket.current = current
         await asyncio.sleep(0.05)
         while path.exists() != bool(said) or said not in (path.read_text() if said else ""):
             await asyncio.sleep(0.01)
 
-    writing = asyncio.create_task(write_metrics(path, one, LOG))
+    writing = asyncio.create_task(write_metrics(path, c1, LOG))
     async with asyncio.timeout(60):
         for said in ("", "mom_fleet_view_current 1\n", "mom_fleet_view_current 0\n"):
             await written(said)
@@ -678,7 +678,7 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(m
     agent.start()
     wait_until(lambda: len(connections) > 2)
     agent.close()
-    said = [one.getMessage() for one in caplog.records]
+    said = [record.getMessage() for record in caplog.records]
     assert said[: connections[1]] == ["no"]
     assert "connected to the fleet's servers again" in said[connections[1] :]
 
@@ -708,18 +708,18 @@ async def test_a_host_goes_on_to_tell_how_it_is_whatever_has_gone_wrong_before(c
         assert f"cannot report this host's state to the fleet: {why}" in caplog.text
 
 
-async def test_a_guest_that_cannot_leave_is_logged_once_until_it_has_moved_again(caplog, store, one):
+async def test_a_guest_that_cannot_leave_is_logged_once_until_it_has_moved_again(caplog, store, c1):
     names, moved = ["a", "b"], MOVE.model_copy(update={"number": ATTEMPTS})
-    one.view.members.records["h1"] = (1, Member(group="g", draining=True))
-    one.view.members.records["h2"] = (1, Member(group="g", address=MOVE.destination))
+    c1.view.members.records["h1"] = (1, Member(group="g", draining=True))
+    c1.view.members.records["h2"] = (1, Member(group="g", address=MOVE.destination))
 
     async def decide(room: int) -> list[str]:
         guests = tuple(HostedGuest(id=name, name=name, maximum=100) for name in names)
         for host, listed in (("h1", guests), ("h2", ())):
-            one.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=20 + room, guests=listed))
-            one.view.states.heard[host] = time.monotonic()
+            c1.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=20 + room, guests=listed))
+            c1.view.states.heard[host] = time.monotonic()
         caplog.clear()
-        await one.decide(store)
+        await c1.decide(store)
         return [record.getMessage() for record in caplog.records]
 
     first = await decide(50)
@@ -755,7 +755,7 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: M
         await store.put(ORDERS, "h1", orders)
     await agent.orders.follow(store, member)
     found = store.kept.get((PROGRESS, "h1"))
-    return {} if found is None else {one.guest: one.state for one in read(Progress, found.data or b"").moves}
+    return {} if found is None else {step.guest: step.state for step in read(Progress, found.data or b"").moves}
 
 
 async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said(agent, store):
@@ -785,14 +785,14 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, stor
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
 
 
-async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_no_attempt(store, one):
+async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_no_attempt(store, c1):
     answers: list[str | None] = [None]
     agent = an_agent(accepts=lambda _: answers[0])
-    await drained(store, one)
+    await drained(store, c1)
     for _ in range(ATTEMPTS + 1):
-        await one.decide(store)
+        await c1.decide(store)
         await agent.orders.follow(store, Member(group="g", draining=True))
-    assert [(move.number, move.state) for move in (one.view.ordered("h1") or Orders()).moves] == [(1, MoveState.ORDERED)]
+    assert [(move.number, move.state) for move in (c1.view.ordered("h1") or Orders()).moves] == [(1, MoveState.ORDERED)]
     answers[0] = ""
     await agent.orders.follow(store, Member(group="g", draining=True))
     assert [move.number for move in agent.orders.moves().values()] == [1]
@@ -861,19 +861,19 @@ async def test_no_guest_leaves_for_balance_by_the_orders_of_a_drain_that_was_end
 
 
 async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path, caplog):
-    def one() -> Coordinator:
+    def started() -> Coordinator:
         revisions = SeenRevisions(StateFile(tmp_path / "kept" / "seen.json", "what was seen", FORM), at_once=False)
         revisions.load()
         return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], revisions)
 
-    store, first = Memory(), one()
+    store, first = Memory(), started()
     old = OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1)
     for data in (old, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2)):
         await store.put(AUTHORIZED, COORDINATORS, data)
         await first.view.load(store)
     first.save()
     await store.put(AUTHORIZED, COORDINATORS, old)
-    second = one()
+    second = started()
     await second.view.load(store)
     assert second.view.orderers == {OPERATOR.public}, "the coordinator that was removed is not believed again"
     assert "older than 2" in second.view.authorized.damaged[COORDINATORS]
@@ -881,7 +881,7 @@ async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_p
     (tmp_path / "kept" / "seen.json").unlink()
     (tmp_path / "kept").rmdir()
     (tmp_path / "kept").write_text("in the way")
-    third = one()
+    third = started()
     for bucket in "ab":
         third.view.revisions.removed(bucket, "h1", OPERATOR.public, [])
         third.save()
@@ -978,9 +978,9 @@ async def test_a_host_without_operators_follows_nothing_and_says_so():
     assert "no key of an operator" in agent.trouble
 
 
-async def test_a_coordinator_says_once_for_whose_lease_it_waits(store, one, caplog):
+async def test_a_coordinator_says_once_for_whose_lease_it_waits(store, c1, caplog):
     caplog.set_level(logging.INFO)
     for holder in ("c8", "c9"):
         await store.put(LEASES, COORDINATOR, Lease(holder=holder).packed())
-        assert [await one.acquire(store) for _ in range(2)] == [False, False]
+        assert [await c1.acquire(store) for _ in range(2)] == [False, False]
     assert [message.split()[0] for message in caplog.messages] == ["c8", "c9"]
