@@ -157,7 +157,7 @@ def _sample(world: World, least: float) -> peers.Sample:
     host = world.host
     guests = {}
     for identity, guest in world.guests.items():
-        unused, memory = guest.statistics.told.mem_unused, guest.memory
+        unused, memory = guest.statistics.latest.mem_unused, guest.memory
         if unused is not None:
             guests[identity] = peers.GuestSeen(memory.size, memory.maximum, unused, least * memory.maximum)
     return peers.HostSeen(host.total, host.available, host.available), guests
@@ -171,7 +171,7 @@ def _resize(world: World, targets: dict[str, float]) -> None:
 def _tune(world: World) -> None:
     host, knobs = world.host, world.ksm.read()
     pages = knobs.get("pages_to_scan")
-    committed = sum(guest.memory.maximum + guest.memory.beside for guest in world.guests.values())
+    committed = sum(guest.memory.maximum + guest.memory.traits.qemu_overhead for guest in world.guests.values())
     wish = peers.ksmtuned(pages if isinstance(pages, int) else 100, host.total, committed, host.available)
     world.ksm.write({"run": int(wish.run), "pages_to_scan": wish.pages, "sleep_millisecs": wish.sleep_ms})
 

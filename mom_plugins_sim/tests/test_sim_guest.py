@@ -1,20 +1,31 @@
-"""The memory of one simulated guest, and what it tells about it."""
+"""Memory of one simulated guest, and its statistics."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_sim.guest import BALLOON_RATE, GROWTH_RATE, HIGH_SHARE, MIB, MIN_SHARE, RESTART_SECONDS, new_guest, step
+from mom_plugins_sim.guest import (
+    BALLOON_RATE,
+    GROWTH_RATE,
+    HIGH_SHARE,
+    MIB,
+    MIN_SHARE,
+    RESTART_SECONDS,
+    USUAL_TRAITS,
+    GuestTraits,
+    new_guest,
+    step,
+)
 from mom_plugins_sim.statistics import SentStatistics
 from mom_plugins_sim.workload import Bursty, Constant, Workload
 
 GIB = 1024 * MIB
 
 
-def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, target=None, **workload):
+def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, target=None, traits=USUAL_TRAITS, **workload):
     bursts = [workload.pop(name, 0.0) for name in ("burst", "period", "duty", "phase")]
     demand = Bursty(base, *bursts) if bursts[0] else Constant(base)
-    guest = new_guest(Workload(demand, **workload), maximum, swap, cached)
+    guest = new_guest(Workload(demand, **workload), maximum, swap, cached, traits=traits)
     guest.target = guest.target if target is None else target
     return guest
 
@@ -115,7 +126,7 @@ def test_programs_grow_at_a_finite_rate_and_give_back_at_once():
 
 def test_growth_that_does_not_fit_is_counted_as_squeezed():
     guest = run(a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9, swap=GIB, target=400 * MIB), 5)
-    assert guest.squeezed == pytest.approx(guest.wanted - guest.anon)
+    assert guest.squeezed == pytest.approx(guest.demand - guest.anon)
     assert guest.squeezed > 400 * MIB
     assert 1 < guest.lost_seconds < 5
     assert guest.killed == 0, "it swaps instead"
@@ -133,8 +144,8 @@ def test_programs_that_find_nothing_left_are_killed_at_once_and_start_again():
 
 @pytest.mark.parametrize(("small", "left"), [(0.07, 30), (1.0, 450)], ids=["as measured", "freed in small pieces"])
 def test_a_guest_with_free_page_reporting_hands_back_what_it_frees_in_large_pieces(small, left):
-    plain, reporting = (a_guest(base=50 * MIB, burst=450 * MIB, period=100, duty=0.3) for _ in range(2))
-    reporting.reporting, reporting.small_share = True, small
+    traits = (USUAL_TRAITS, GuestTraits(reporting=True, small_pieces=small))
+    plain, reporting = (a_guest(base=50 * MIB, burst=450 * MIB, period=100, duty=0.3, traits=guest_traits) for guest_traits in traits)
     for guest in (plain, reporting):
         run(guest, 30)
         assert guest.touched == plain.touched, "what is in use is not handed back"
@@ -146,8 +157,8 @@ def test_a_guest_with_free_page_reporting_hands_back_what_it_frees_in_large_piec
 
 
 def test_a_balloon_with_autodeflate_gives_back_what_programs_need_and_nobody_is_killed():
-    guest = a_guest(base=100 * MIB, burst=600 * MIB, period=100, duty=0.5, phase=50)
-    guest.autodeflate = True
+    traits = GuestTraits(autodeflate=True)
+    guest = a_guest(base=100 * MIB, burst=600 * MIB, period=100, duty=0.5, phase=50, traits=traits)
     guest.size = guest.target = 400 * MIB
     run(guest, 20)
     assert guest.size == 400 * MIB, "as long as there is room"
@@ -201,13 +212,13 @@ def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets
             assert 0 <= guest.swapped <= guest.swap_total + grain
             assert guest.anon >= 0
             assert guest.cache >= -grain
-            assert guest.anon + guest.swapped <= max(guest.wanted, base * maximum) + grain
+            assert guest.anon + guest.swapped <= max(guest.demand, base * maximum) + grain
             assert guest.kernel + guest.anon + guest.cache - grain <= guest.touched <= guest.size + grain
-            assert 0 <= guest.squeezed <= guest.wanted
+            assert 0 <= guest.squeezed <= guest.demand
             assert guest.usable <= guest.free + guest.cache + grain
 
 
-# --- what it tells --------------------------------------------------------------------------------------------------------------
+# --- statistics --------------------------------------------------------------------------------------------------------------
 
 
 RATES = {"swap_in", "swap_out", "major_fault", "minor_fault"}
@@ -215,7 +226,7 @@ RATES = {"swap_in", "swap_out", "major_fault", "minor_fault"}
 
 def fields(statistics, time):
     """What is known by these statistics at that moment."""
-    told, age = statistics.by(time)
+    told, age = statistics.at_time(time)
     known = {**told._asdict(), "stats_age": age}
     return {name: value for name, value in known.items() if value is not None}
 
@@ -226,34 +237,34 @@ def a_telling_guest():
 
 def test_nothing_is_known_before_the_first_time():
     statistics = SentStatistics(5.0, due=3.0)
-    statistics.take(a_telling_guest(), 2.0)
+    statistics.send(a_telling_guest(), 2.0)
     assert fields(statistics, 2.0) == {}
 
 
 def test_rates_are_unknown_at_the_first_time_and_known_from_the_second_on():
     statistics, guest = SentStatistics(5.0, due=3.0), a_telling_guest()
-    statistics.take(guest, 3.0)
+    statistics.send(guest, 3.0)
     first = fields(statistics, 4.0)
     assert first["stats_age"] == 1.0
     assert first["mem_usable"] == int(guest.usable)
     assert not RATES & first.keys()
-    statistics.take(guest, 8.0)
+    statistics.send(guest, 8.0)
     assert fields(statistics, 8.0).keys() >= RATES
 
 
 def test_what_is_told_is_as_old_as_it_says():
     statistics, guest = SentStatistics(5.0, due=0.0), a_telling_guest()
-    statistics.take(guest, 0.0)
+    statistics.send(guest, 0.0)
     usable = int(guest.usable)
     guest.anon += 100 * MIB
-    statistics.take(guest, 4.0)
+    statistics.send(guest, 4.0)
     assert fields(statistics, 4.0)["mem_usable"] == usable
-    statistics.take(guest, 5.0)
+    statistics.send(guest, 5.0)
     assert fields(statistics, 5.0)["mem_usable"] == usable - 100 * MIB
 
 
 def test_stale_statistics_leave_only_their_age():
     statistics = SentStatistics(5.0, due=0.0)
-    statistics.take(a_telling_guest(), 0.0)
+    statistics.send(a_telling_guest(), 0.0)
     assert "mem_usable" in fields(statistics, 15.0)
     assert fields(statistics, 16.0) == {"stats_age": 16.0}

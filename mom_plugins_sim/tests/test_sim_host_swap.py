@@ -6,7 +6,7 @@ from sim_guests import fields_of
 from mom_core import NotSupported
 from mom_kvm import StoreKind
 from mom_plugins_sim.guest import MIB, new_guest
-from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, held_by, take
+from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, held_by, swap_out
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
 from mom_plugins_sim.workload import Bursty, Constant, HostLoad, Workload
@@ -22,22 +22,22 @@ def of_levels(swapped):
 
 def idle_of(memory):
     """What a guest's kernel and its process hold for themselves and hardly touch."""
-    return IDLE_SHARE * (memory.kernel + memory.beside)
+    return IDLE_SHARE * (memory.kernel + memory.traits.qemu_overhead)
 
 
 def test_what_is_used_least_goes_first_and_a_little_of_what_is_worked_with_by_mistake():
     swapped = SwappedGuest()
-    assert take([(HELD, swapped)], 100 * MIB) == 100 * MIB
+    assert swap_out([(HELD, swapped)], 100 * MIB) == 100 * MIB
     assert of_levels(swapped) == [95, 0, 5]
-    take([(HELD, swapped)], 200 * MIB)
+    swap_out([(HELD, swapped)], 200 * MIB)
     assert of_levels(swapped) == [100, 185, 15]
-    assert take([(HELD, swapped)], 4 * GIB) == pytest.approx(500 * MIB), "there is no more"
+    assert swap_out([(HELD, swapped)], 4 * GIB) == pytest.approx(500 * MIB), "there is no more"
     assert of_levels(swapped) == [100, 500, 200]
 
 
 def test_of_several_guests_the_coldest_memory_of_all_goes_first():
     working, cold = SwappedGuest(), SwappedGuest()
-    take([(Held(0, 0, 800 * MIB), working), (HELD, cold)], 400 * MIB)
+    swap_out([(Held(0, 0, 800 * MIB), working), (HELD, cold)], 400 * MIB)
     assert cold.total > 0.9 * 400 * MIB
 
 

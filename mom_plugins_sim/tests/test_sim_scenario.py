@@ -99,14 +99,14 @@ def test_a_fault_that_concerns_nobody_is_refused(tmp_path: Path) -> None:
 
 def test_workloads_over_time() -> None:
     day = Diurnal(100.0, 300.0, peak_time=3600.0 * 14)
-    assert day.wanted(3600.0 * 14) == 300
-    assert day.wanted(3600.0 * 2) == 100
+    assert day.at(3600.0 * 14) == 300
+    assert day.at(3600.0 * 2) == 100
     leak = Leak(100.0, 1.0, 200.0)
-    assert [leak.wanted(time) for time in (0, 50, 99, 100)] == [100, 150, 199, 100]
+    assert [leak.at(time) for time in (0, 50, 99, 100)] == [100, 150, 199, 100]
     batch = Batch(10.0, 5.0, [20.0, 50.0], 10.0)
-    assert [batch.wanted(time) for time in (0, 19, 20, 29, 30, 55, 70)] == [10, 10, 15, 15, 10, 15, 10]
+    assert [batch.at(time) for time in (0, 19, 20, 29, 30, 55, 70)] == [10, 10, 15, 15, 10, 15, 10]
     trace = Trace([0.0, 10.0, 20.0], [1.0, 2.0, 3.0])
-    assert [trace.wanted(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
+    assert [trace.at(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
 
 
 def test_there_are_jobs_after_the_end_of_the_scenario_too(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_there_are_jobs_after_the_end_of_the_scenario_too(tmp_path: Path) -> Non
     guests = scene_of(read_scenario(write(tmp_path, text)), tmp_path).guests
     assert len(guests) == 6
     for guest in guests:
-        wanted = [guest.workload.demand.wanted(time) for time in range(1800)]
+        wanted = [guest.workload.demand.at(time) for time in range(1800)]
         assert wanted[:600] == wanted[600:1200] == wanted[1200:], "it lasts ten minutes"
         assert max(wanted) == pytest.approx(0.6 * guest.memory)
 
@@ -137,7 +137,7 @@ class _Recorded:
 
 def test_a_recorded_guest_whose_use_stays_the_same_uses_so_much_to_the_end() -> None:
     (guest,) = scene_of_recording(_Recorded(), 0.0, 1e9).guests
-    first, *rest = (guest.workload.demand.wanted(time) for time in (1800, 3600, 7200, 20_000, _Recorded.ends - 60))
+    first, *rest = (guest.workload.demand.at(time) for time in (1800, 3600, 7200, 20_000, _Recorded.ends - 60))
     assert first > GIB / 2
     assert set(rest) == {rest[0]}
     assert rest[0] < GIB / 4
@@ -159,9 +159,9 @@ def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\n1,2\n", "no column"), ("seconds,kib\n1,x\n", "t.csv:2: no two numbers"),
+    [("a,b\n1,2\n", "column seconds or kib is missing"), ("seconds,kib\n1,x\n", "t.csv:2: seconds or kib is not a number"),
      ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must grow"),
-     ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "holds no numbers"), (None, "cannot read")],
+     ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "the trace is empty"), (None, "cannot read")],
 )  # fmt: skip
 def test_a_trace_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
@@ -329,7 +329,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
     mistyped = run("sold-month", "--compare", "nothing", "defults")
     assert mistyped.exit_code == 2, "before minutes of the first run are over"
-    assert "there are no policies defults; it takes a file or folder of some, or nothing, defaults, no-offload" in mistyped.output
+    assert "there are no policies defults; name a file, a folder, or one of nothing, defaults, no-offload" in mistyped.output
     names = [item["name"] for item in json.loads(run("--list", "--json").output)]
     assert all(a < b for a, b in itertools.pairwise(names))
 
@@ -405,5 +405,5 @@ def test_the_doctor_says_that_no_plugin_knows_the_classes_of_a_scenario(tmp_path
     path = write(tmp_path, SOLD)
     plugin = SimPlugin(SimPlugin.Settings(scenario=str(path)), PluginContext())
     assert [finding.message for finding in plugin.mom_doctor()][1:] == [
-        "guests are sold as cheap, gold, and no plugin knows classes: nothing is promised to them"
+        "guests are sold as cheap, gold, but no plugin knows classes: nothing is guaranteed to them"
     ]

@@ -83,7 +83,7 @@ class Stage:
         class Watched(SimHypervisor):
             def set_balloon(self, guest: Entity, target_kib: int) -> None:
                 there = self.world.guests[guest.id]
-                told, memory = there.statistics.told, there.memory
+                told, memory = there.statistics.latest, there.memory
                 known = told.mem_available is not None and told.mem_usable is not None
                 need = told.mem_available - told.mem_usable if known else None  # type: ignore[operator]  # numbers both
                 age = self.world.time - there.statistics.at if known else None
@@ -164,7 +164,7 @@ def befall(stage: Stage, what: str, which: int, amount: float) -> None:
         guest.listed = replace(guest.listed, incarnation=f"{guest.listed.incarnation}x")
         memory.size = memory.target = memory.maximum
         memory.anon = memory.swapped = memory.cache = memory.touched = 0.0
-        guest.statistics.told = NOTHING
+        guest.statistics.latest = NOTHING
     elif what == "others-resize":
         memory.target = memory.size = max(memory.kernel + memory.anon + memory.low * 2, amount * memory.maximum)
     elif what == "memory-plugged":

@@ -1,4 +1,4 @@
-"""The fields of the simulated host and guests: declared as those of a real one, and read off the model."""
+"""Fields of the simulated host and guests: declared like real ones, and read from the model."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("hugepages_free", Unit.COUNT, "huge pages that are not allocated", lambda world: 0),
     ("psi_memory_some_total", Unit.MICROSECONDS, "time that any task waited for memory", lambda world: int(world.host.some_total_us)),
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory", lambda world: int(world.host.some_total_us / 2)),
-    ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows",
+    ("sim_lost", Unit.SECONDS, "work that all guests' programs lost for lack of memory: only a simulation knows",
      lambda world: round(world.lost_seconds + sum(memory.lost_seconds for memory in world.memories()), 3)),
-    ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows",
+    ("sim_killed", Unit.COUNT, "OOM kills in all guests: only a simulation knows",
      lambda world: world.killed + sum(memory.killed for memory in world.memories())),
 )  # fmt: skip
-"""Fields of the host, and how each is read off the world."""
+"""Fields of the host, each with its function of the world."""
 
 _COUNTED = (
     ("swap_in", Unit.PAGES, "pages read back from swap since the last sample"),
@@ -56,18 +56,18 @@ _COUNTED = (
 _ONLY = "only a simulation knows"
 
 _SIMULATED = (
-    ("sim_need", Unit.KIB, f"the size below which the guest's programs do not fit: {_ONLY}"),
-    ("sim_squeezed", Unit.KIB, f"memory that the guest's programs want and cannot have: {_ONLY}"),
-    ("sim_lost", Unit.SECONDS, f"work that the guest's programs could not do for want of memory: {_ONLY}"),
-    ("guest_oom_kills", Unit.COUNT, "how often the guest's kernel killed for lack of memory since it was booted"),
+    ("sim_need", Unit.KIB, f"smallest size that fits the guest's programs: {_ONLY}"),
+    ("sim_squeezed", Unit.KIB, f"memory that the guest's programs demand and do not get: {_ONLY}"),
+    ("sim_lost", Unit.SECONDS, f"work that the guest's programs lost for lack of memory: {_ONLY}"),
+    ("guest_oom_kills", Unit.COUNT, "OOM kills in the guest since its boot"),
 )
 
-_LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
+_OBSERVED = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
               "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "guest_oom_kills",
               "host_minor_faults", "host_major_faults")  # fmt: skip
-"""Fields that the host sees of a guest, besides those that the guest tells."""
+"""Fields of a guest that the host observes; the guest sends the other ones."""
 
-_OF_GUESTS = (*SentFigures._fields, *_LOOKED_AT)
+_OF_GUESTS = (*SentFigures._fields, *_OBSERVED)
 _GONE = (None,) * len(_OF_GUESTS)
 
 _METRICS = {
@@ -78,7 +78,7 @@ _METRICS = {
 FIELDS = (
     *(
         FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE))
-        for name, unit, text in (*(one[:3] for one in _HOST), *_COUNTED)
+        for name, unit, text in (*(row[:3] for row in _HOST), *_COUNTED)
     ),
     *(replace(spec, source=SOURCE) for spec in guest_fields(str) if spec.name in _OF_GUESTS),
     *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _SIMULATED),
@@ -86,13 +86,13 @@ FIELDS = (
 
 
 class HostSampler:
-    """Reads the host, and remembers the counters of the last time."""
+    """Reader of the host's fields that remembers the last counters."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None
 
     def fields(self, world: World) -> dict[str, Value]:
-        """The host's fields now."""
+        """Return the host's fields."""
         fields = {name: value(world) for name, _, _, value in _HOST}
         for window, percent in world.host.some.items():
             fields[f"psi_memory_some_avg{window}"] = round(percent, 2)
@@ -110,35 +110,34 @@ class HostSampler:
 
 
 def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
-    """The fields of guests now; None: one that is not there any more, of which nothing is known."""
+    """Return the fields of guests. A guest that is gone (None) has no fields."""
     rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
     return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 
 
 def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
-    """The values that a guest tells, and that are seen of it, in the order of the names. What is 0 for nearly all guests is not worked
-    out."""
+    """Return a guest's values in the order of `_OF_GUESTS`. Values that are usually 0 skip their computation."""
     memory, sent, swapped = guest.memory, guest.statistics, guest.swapped
     away, minor, major, lost = swapped.total, memory.minor_faults, swapped.faults, memory.lost_seconds
-    seen_minor, seen_major = guest.seen_faults
-    guest.seen_faults = (minor, major)
-    told, age = sent.by(time)
-    usable = told.mem_usable
-    guest.seen = None if usable is None else (memory.size, usable, sent.at, told)
+    old_minor, old_major = guest.reported_faults
+    guest.reported_faults = (minor, major)
+    figures, age = sent.at_time(time)
+    usable = figures.mem_usable
+    guest.view = None if usable is None else (memory.size, usable, sent.at, figures)
     return (
-        *told,
+        *figures,
         age,
         None if sent.silent else sent.period,
-        *((None, None) if guest.scene.rigid else (int(memory.reporting), int(memory.autodeflate))),
+        *((None, None) if guest.scene.rigid else (int(memory.traits.reporting), int(memory.traits.autodeflate))),
         int(memory.size),
         int(memory.maximum),
         VCPUS,
-        int(memory.touched - away + memory.beside),
+        int(memory.touched - away + memory.traits.qemu_overhead),
         int(away) if away else 0,
         int(memory.need),
         int(memory.squeezed) if memory.squeezed else 0,
         round(lost * 1000) / 1000 if lost else 0.0,  # a third of the time of round(…, 3)
         memory.killed,
-        int(minor - seen_minor) if minor != seen_minor else 0,
-        int(major - seen_major) if major > seen_major else 0,
+        int(minor - old_minor) if minor != old_minor else 0,
+        int(major - old_major) if major > old_major else 0,
     )

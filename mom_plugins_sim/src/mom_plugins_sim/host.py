@@ -1,4 +1,4 @@
-"""The simulated host's own memory: what guests and programs leave of it, its swap, and how long all tasks wait. Sizes in KiB."""
+"""Memory of the simulated host itself: its availability, its swap, and the pressure. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ WINDOWS = (10, 60, 300)
 
 
 class SwapStep(NamedTuple):
-    """A step's pages that went out, that came back into room and without any (KiB), how many times more was wanted than the swap gives,
-    and the ratio of time in which whoever wants memory waits for pages to go out."""
+    """Swap traffic of one step: KiB that went `out`, came `back` into free memory, and `thrashed` for lack of it.
+
+    `queue` is demand for swap-in as a multiple of the device's rate. `blocked` is the ratio of time that allocations waited for swap-out.
+    """
 
     out: float
     back: float
@@ -27,13 +29,14 @@ class SwapStep(NamedTuple):
 
 @dataclass(slots=True)
 class SimulatedHostMemory:
-    """The host at one moment; `step` moves it on.
+    """Memory of the host at one moment; `step` moves it on.
 
-    `base` is its own system, `reserve` what its kernel keeps, `cache` the page cache that it would like to have; `other` is what `loads`
-    hold, and `others_swapped` what of `swapped` is of programs rather than in guests. `guests` is what guests have touched, less what is
-    merged. The kernel begins to swap when less than `swaps_below` is available. `stall` is the ratio of time in which any task waits for
-    memory: for pages to go out, a fifth of the time for pages that come back into room, most of it for those that have none, and all of it
-    when not even swap is left.
+    `base` is the host's own system, `reserve` its kernel's reserve, `cache` its desired page cache. `other` is the memory of `loads`.
+    `others_swapped` is the part of `swapped` that belongs to programs, not to guests. `guests` is the guests' touched memory
+    less merged pages. The kernel begins to swap when less than `swaps_below` is available.
+
+    `stall` is the ratio of time that any task waits for memory. It counts swap-out whole, a fifth of swap-in into free memory, and most of
+    swap-in without free memory. It is 1 when swap is full, too.
     """
 
     total: float
@@ -55,35 +58,39 @@ class SimulatedHostMemory:
 
     @property
     def available(self) -> float:
-        """Memory that programs can have without swapping (MemAvailable)."""
+        """Memory available without swapping (MemAvailable)."""
         return max(0.0, -self.short)
 
     @property
     def short(self) -> float:
-        """How much more is held than there is; less than nothing where there is room. What is in swap may take some of the host, too."""
+        """Memory that does not fit; negative while there is room. Compressed swap takes some of the host's memory, too."""
         held = self.base + self.other + self.guests + self.reserve
         return held - self.swapped * (1 - self.swap.ratio) - self.total
 
     @property
     def unused(self) -> float:
-        """Memory that holds nothing (MemFree): the page cache takes up to its wish of what is available, but never the kernel's reserve."""
+        """Memory that holds nothing (MemFree): the page cache leaves the kernel's reserve free."""
         return self.reserve + max(0.0, self.available - self.cache)
 
     @property
     def cached(self) -> float:
-        """The page cache."""
+        """Page cache."""
         return max(0.0, self.reserve + self.available - self.unused)
 
     @property
     def anonymous(self) -> float:
-        """Memory of programs that is not in swap."""
+        """Resident memory of programs and guests."""
         return self.base + self.other + self.guests - self.swapped
 
     def step(self, guests: float, time: float, dt: float, due: float = 0.0) -> SwapStep:
-        """Move on to `time + dt`, with so much touched by guests, who want so much back from swap."""
+        """Move on to `time + dt`.
+
+        :param guests: memory that guests have touched, less merged pages
+        :param due: demand for swap-in by guests, in KiB
+        """
         swap = self.swap
         self.guests = guests
-        self.other = sum(load.wanted(time) for load in self.loads)
+        self.other = sum(load.at(time) for load in self.loads)
         short = self.short
         gain = 1 - swap.ratio
         needed = out = back = 0.0
@@ -93,17 +100,17 @@ class SimulatedHostMemory:
         served = min(due, swap.in_rate * dt)
         if served > 0:
             back = min(served, max(0.0, -short - self.swaps_below) / gain)
-        thrashed = served - back  # touched, but there is no room: what comes in pushes as much out
+        thrashed = served - back  # touched without room: these pages push as many out
         self.swapped += out - back
         self.swap_in += served
         self.swap_out += out + thrashed
         blocked = 1.0 if needed > out + 1 else out / (swap.out_rate * dt)
         stall = (out + thrashed) / (swap.out_rate * dt) + (back + swap.thrash * thrashed) / (swap.in_rate * dt) / 5
-        self._wait(1.0 if needed > out + 1 else min(1.0, stall), dt)
+        self._account_stall(1.0 if needed > out + 1 else min(1.0, stall), dt)
         return SwapStep(out, back, thrashed, max(1.0, due / (swap.in_rate * dt)), blocked)
 
-    def _wait(self, stall: float, dt: float) -> None:
-        """Account for that ratio of time in which any task waited, as the kernel does (kernel/sched/psi.c)."""
+    def _account_stall(self, stall: float, dt: float) -> None:
+        """Average the stall over the windows like the kernel (kernel/sched/psi.c)."""
         self.stall = stall
         self.some_total_us += stall * dt * 1e6
         for window in WINDOWS:

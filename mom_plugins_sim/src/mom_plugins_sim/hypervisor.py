@@ -1,4 +1,4 @@
-"""The simulated world as a hypervisor: lists guests, moves balloons, and has a KSM of its own."""
+"""The simulated world as a hypervisor: it lists guests, moves balloons, and has its own KSM."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 
 
 class SimHypervisor:
-    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`, for several
-    threads.
+    """`Hypervisor` with `BalloonControl`, `KsmControl`, `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`.
 
-    The world catches up with the clock before each call.
+    Several threads may call it. The world catches up with the clock before each call.
 
-    :param clock: seconds that never jump; what it says while this is constructed is the beginning
-    :param shelf: where other hosts are that guests can move to
+    :param clock: monotonic seconds; the simulation begins at its first reading
+    :param shelf: other hosts that guests can migrate to
     """
 
     stops_at_once: Final = True
-    """Saving, shutting down and starting take no time: who calls for them in a thread may wait for it."""
+    """Saving, shutting down and starting take no time, so callers may wait for the thread that does it."""
 
     def __init__(self, world: World, clock: Callable[[], float], shelf: Shelf | None = None) -> None:
         self._shelf = shelf
@@ -37,81 +36,80 @@ class SimHypervisor:
         self._clock = clock
         self._lock = threading.Lock()
         self._sampler = HostSampler()
-        self._asked: set[str] = set()
-        """Guests for which a cycle was asked for since the last one."""
+        self._woken: set[str] = set()
+        """Guests that have requested a cycle since the last one."""
         self._gauge = AvailableGauge()
-        self._owing: dict[str, float] = {}
-        """The sizes that guests were asked to shrink to in KiB, until they get there."""
+        self._shrinking: dict[str, float] = {}
+        """Balloon targets of guests that are still shrinking, in KiB."""
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """With the world at this moment, which no other thread moves on. Raises `HypervisorError` while nothing answers."""
+    def _locked(self) -> Iterator[None]:
+        """Catch up with the clock, and hold the lock. Raise `HypervisorError` while the hypervisor does not answer."""
         with self._lock:
             self._catch_up()
             yield
 
     @contextmanager
-    def _of(self, guest: Entity) -> Iterator[SimulatedGuest]:
-        """The same, for what is done to this guest. Raises `GuestGone`, too."""
-        with self._answering():
-            yield self._there(guest)
+    def _locked_guest(self, guest: Entity) -> Iterator[SimulatedGuest]:
+        """Hold the lock and yield the guest. Raise `GuestGone`, too."""
+        with self._locked():
+            yield self._find(guest)
 
     def _catch_up(self) -> None:
-        """Move the world on to this moment, with the lock held. Raises as `_answering`."""
         self.world.advance_to(self._clock())
         if self.world.away:
             raise HypervisorError("the simulated hypervisor does not answer")
-        if self._shelf is not None and (here := self._shelf.news()) is not None:
-            for guest in self._shelf.guests(sorted(here - self.world.guests.keys())):  # those that have come from other hosts
+        if self._shelf is not None and (identities := self._shelf.changed_guests()) is not None:
+            for guest in self._shelf.guests(sorted(identities - self.world.guests.keys())):  # migrated from other hosts
                 self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests are, or are about to be, by guest id."""
-        with self._answering():
-            return {guest.id: standing for guest in guests if (standing := self.world.standing(guest.id)) is not None}
+        """Return the guests' present or requested states, by guest id."""
+        with self._locked():
+            return {guest.id: state for guest in guests if (state := self.world.state_of(guest.id)) is not None}
 
     def pause(self, guest: Entity) -> None:
-        """Its programs stand still. Raises `GuestGone`."""
-        self._let_be(guest, GuestState.PAUSED)
+        """Pause a guest. Raise `GuestGone`."""
+        self._request_state(guest, GuestState.PAUSED)
 
     def resume(self, guest: Entity) -> None:
-        """Its programs go on. Raises `GuestGone`."""
-        self._let_be(guest, GuestState.RUNNING)
+        """Resume a guest. Raise `GuestGone`."""
+        self._request_state(guest, GuestState.RUNNING)
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """It is not there any more, and goes on where it was, at once. Raises `GuestGone`."""
-        self._let_be(guest, GuestState.SAVED)
+        """Save a guest at once. Raise `GuestGone`."""
+        self._request_state(guest, GuestState.SAVED)
 
     def shut_down(self, guest: Entity) -> None:
-        """It is not there any more, at once. Raises `GuestGone`."""
-        self._let_be(guest, GuestState.OFF)
+        """Shut a guest down at once. Raise `GuestGone`."""
+        self._request_state(guest, GuestState.OFF)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """It is there again. Raises `GuestGone` when it was not stopped."""
-        with self._answering():
-            if self.world.standing(guest.id) not in _STOPPED:
-                raise GuestGone("there is no such guest that is stopped")
-            self.world.let_be(guest.id, GuestState.RUNNING)
+        """Start a saved guest, or one that was shut down. Raise `GuestGone` if it was not stopped."""
+        with self._locked():
+            if self.world.state_of(guest.id) not in _STOPPED:
+                raise GuestGone("there is no stopped guest of that id")
+            self.world.request_state(guest.id, GuestState.RUNNING)
 
-    def _let_be(self, guest: Entity, standing: GuestState) -> None:
-        """Raises `GuestGone` for a guest that does not run, and is not paused."""
-        with self._answering():
-            if self.world.standing(guest.id) in {None, *_STOPPED}:
-                raise GuestGone("the guest is not there any more")
-            self.world.let_be(guest.id, standing)
+    def _request_state(self, guest: Entity, state: GuestState) -> None:
+        """Request a state for a running or paused guest. Raise `GuestGone`."""
+        with self._locked():
+            if self.world.state_of(guest.id) in {None, *_STOPPED}:
+                raise GuestGone("the guest no longer exists")
+            self.world.request_state(guest.id, state)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move a guest to another host on the shelf, at once. Raises `GuestGone`, and `NotSupported` without one."""
-        with self._of(guest):
+        """Migrate a guest to another host on the shelf at once. Raise `GuestGone`, and `NotSupported` without such a host."""
+        with self._locked_guest(guest):
             if self._shelf is None:
                 raise NotSupported("this simulated host is alone: its plugin has no shelf")
             self._shelf.move(guest.id, destination)
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Why a cycle is needed before the next one is due: the host, or a guest, runs low on memory. Empty when none is.
+        """Return why a cycle is needed early: the host or a guest is short of memory. Empty: none is needed.
 
-        As the watches on a real host see it: guests in what they have sent, and only those from which memory was taken.
+        Like the watches on a real host, it sees only statistics that guests have sent, and only guests with inflated balloons.
         """
         with self._lock:
             self.world.advance_to(self._clock())
@@ -123,68 +121,65 @@ class SimHypervisor:
                 return f"host: {why}"
             for identity, guest in self.world.guests.items():
                 memory, statistics = guest.memory, guest.statistics
-                if identity in self._owing and memory.size <= self._owing[identity] + TAKEN_KIB:
-                    del self._owing[identity]
+                if identity in self._shrinking and memory.size <= self._shrinking[identity] + TAKEN_KIB:
+                    del self._shrinking[identity]
                     return f"guest {printable(guest.listed.name)} has given what it was asked for"
-                told = statistics.told
-                before = guest.seen
-                usable = told.mem_usable
-                if before is None or usable is None or identity in self._asked:
+                latest = statistics.latest
+                usable = latest.mem_usable
+                if guest.view is None or usable is None or identity in self._woken:
                     continue
-                size_then, usable_then, at_then, told_then = before
-                if memory.maximum - size_then < TAKEN_KIB:
+                old_size, old_usable, old_time, old_figures = guest.view
+                inflated = memory.maximum - old_size >= TAKEN_KIB
+                if not inflated or statistics.at <= old_time:  # the last cycle has used these statistics
                     continue
-                if statistics.at <= at_then:  # the very statistics that the cycle went by
-                    continue
-                why = why_wake(_memory(size_then, usable_then, told_then), _memory(memory.size, usable, told))
+                why = why_wake(_memory(old_size, old_usable, old_figures), _memory(memory.size, usable, latest))
                 if why:
-                    self._asked.add(identity)
+                    self._woken.add(identity)
                     return f"guest {printable(guest.listed.name)} is short of memory: {why}"
         return ""
 
     @property
     def uri(self) -> str:
-        """`sim:///` with the host's name on the shelf, or the seed."""
+        """`sim:///` and the host's name on the shelf, or the seed."""
         return f"sim:///{self.world.scene.seed if self._shelf is None else self._shelf.host}"
 
     def guests(self) -> Sequence[Guest]:
-        """The guests that are there now."""
-        with self._answering():
-            self.world.settle()
+        """Return the present guests."""
+        with self._locked():
+            self.world.apply_requests()
             return [_listed(guest, self.world.time) for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask for a size. Raises `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
-        with self._lock:  # not by `_answering`, which takes longer than all the rest: this is called for each guest that is resized
+        """Set a balloon target. Raise `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
+        with self._lock:  # `_locked` would take longer than the work, and a cycle may resize every guest
             self._catch_up()
-            there = self._there(guest)
-            if there.scene.rigid:
+            resized = self._find(guest)
+            if resized.scene.rigid:
                 raise NotSupported("the guest has no balloon device")
-            if not 0 < target_kib <= there.memory.maximum:
+            if not 0 < target_kib <= resized.memory.maximum:
                 raise NotSupported(f"{target_kib} KiB is not between 0 and the guest's maximum")
-            self._owing.pop(guest.id, None)
-            if target_kib < there.memory.size - TAKEN_KIB:
-                self._owing[guest.id] = target_kib
+            self._shrinking.pop(guest.id, None)
+            if target_kib < resized.memory.size - TAKEN_KIB:
+                self._shrinking[guest.id] = target_kib
             self.world.resize(guest.id, target_kib)
-            if there.seen is not None:  # what it has when it has followed: then it is not short any more, and may be so again
-                size, usable, at, told = there.seen
-                there.seen = (target_kib, max(0.0, usable + target_kib - size), at, told)
+            if resized.view is not None:  # expect the usable memory at the target: a later lack counts as new
+                size, usable, at, figures = resized.view
+                resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Take what the guest has used and freed, down to that size, and leave it the size that it has; KiB that the host got. Raises
-        `GuestGone`."""
-        with self._of(guest):
+        """Sweep a guest's freed memory, down to that size, and return the KiB that the host got. The size stays. Raise `GuestGone`."""
+        with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """The sizes of the guests now, KiB by guest id."""
-        with self._answering():
-            there = self.world.guests
-            return {guest.id: int(there[guest.id].memory.size) for guest in guests if guest.id in there}
+        """Return the guests' sizes in KiB, by guest id."""
+        with self._locked():
+            present = self.world.guests
+            return {guest.id: int(present[guest.id].memory.size) for guest in guests if guest.id in present}
 
     def swap_stores(self) -> Sequence[SwapStore]:
-        """The host's swap, if it has some."""
-        with self._answering():
+        """Return the host's swap, if it has any."""
+        with self._locked():
             host, swap = self.world.host, self.world.host.swap
             if not swap.size:
                 return []
@@ -194,58 +189,58 @@ class SimHypervisor:
             return [SwapStore("/dev/zram0", StoreKind.ZRAM, int(swap.size), free, held, int(host.swapped * swap.ratio))]
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move what the guest uses least to the host's swap. Raises `GuestGone`, and `NotSupported` without swap."""
-        with self._of(guest):
+        """Move the guest's coldest memory to the host's swap. Raise `GuestGone`, and `NotSupported` without swap."""
+        with self._locked_guest(guest):
             if not self.world.host.swap.size:
                 raise NotSupported("the simulated host has no swap")
             return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Bring what is in the host's swap of the guest back, as far as there is room. Raises `GuestGone`."""
-        with self._of(guest):
+        """Swap in a guest's memory while there is room. Raise `GuestGone`."""
+        with self._locked_guest(guest):
             return self._moved(kib, seconds, self.world.recall(guest.id, kib, seconds), self.world.host.swap.in_rate)
 
     @staticmethod
     def _moved(kib: int, seconds: float, moved: float, rate: float) -> Offloaded:
-        lasted = min(seconds, moved / rate)
-        why = "" if moved >= kib else "the time was over" if lasted >= seconds else "there was no more, or no room for it"
-        return Offloaded(int(moved), lasted, why)
+        duration = min(seconds, moved / rate)
+        why = "" if moved >= kib else "the time was over" if duration >= seconds else "there was no more, or no room for it"
+        return Offloaded(int(moved), duration, why)
 
-    def _there(self, guest: Entity) -> SimulatedGuest:
-        there = self.world.guests.get(guest.id)
-        if there is None:
-            raise GuestGone("the guest is not there any more")
-        return there
+    def _find(self, guest: Entity) -> SimulatedGuest:
+        match = self.world.guests.get(guest.id)
+        if match is None:
+            raise GuestGone("the guest no longer exists")
+        return match
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """KSM's files, the scanner's CPU time, and the memory of all guests with empty balloons: what QEMU's address space is for."""
-        with self._answering():
+        """Return KSM's files, the scanner's CPU time, and the address space of all guests: their maximum sizes."""
+        with self._locked():
             shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
             return {**self.world.ksm.read(), "shareable_kib": shareable}
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Set KSM's knobs. Raises `NotSupported`."""
-        with self._answering():
+        """Set KSM's knobs. Raise `NotSupported`."""
+        with self._locked():
             self.world.ksm.write(knobs)
 
     def host_fields(self) -> dict[str, Value]:
-        """The host's fields now."""
-        with self._answering():
+        """Return the host's fields."""
+        with self._locked():
             self._gauge.saw(self.world.host.available, AvailableGauge.usual_low(self.world.host.total))
             return self._sampler.fields(self.world)
 
     def guest_columns(self, guests: Sequence[Guest]) -> Columns:
-        """The fields of these guests; of those that are not there any more, nothing is known."""
-        with self._answering():
+        """Return the fields of these guests; guests that are gone have none."""
+        with self._locked():
             world = self.world
             if world.broken:
                 raise RuntimeError("the simulated collector is broken")
-            self._asked.clear()
+            self._woken.clear()
             return guest_columns([world.guests.get(guest.id) for guest in guests], world.time)
 
 
-def _memory(size: float, usable: float, told: SentFigures) -> WatchedMemory:
-    return WatchedMemory(size, usable, told.swap_in, told.major_fault)
+def _memory(size: float, usable: float, figures: SentFigures) -> WatchedMemory:
+    return WatchedMemory(size, usable, figures.swap_in, figures.major_fault)
 
 
 def _listed(guest: SimulatedGuest, time: float) -> Guest:

@@ -1,4 +1,4 @@
-"""The simulated kernel's samepage merging: what it finds, how fast, and what it costs."""
+"""Simulated samepage merging (KSM): the pages that it merges, its pace, and its CPU time."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from mom_core import NotSupported, Value
 PAGE = 4  # KiB
 
 SECONDS_PER_PAGE = 2.7e-6
-"""CPU time to look at one page, a checksum of 4 KiB and two tree walks: 2.6 to 2.8 us were measured on real guests (docs/ksm-law.md),
-1.6 to 2.1 on twelve others: less where pages are seen for the first time (0.5), more while many are merged (6 to 8)."""
+"""CPU time to scan one page: a checksum of 4 KiB and two tree walks.
+
+Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md), 1.6 to 2.1 us on twelve other guests. It is less for new pages (0.5 us), and more
+while many pages merge (6 to 8 us).
+"""
 
 VISITS = 2.0
-"""A page is merged at the second visit at the earliest: at the first, only its checksum is noted."""
+"""KSM merges a page at its second visit or later: the first visit only stores its checksum."""
 
 VOLATILE = 0.03
-"""Ratio of duplicate pages that are written to between two visits and so are never merged."""
+"""Ratio of duplicate pages that never merge, because guests write to them between two visits."""
 
 COPIES = 6.0
-"""Pages that share one, on average, where content is duplicate."""
+"""Average number of pages with the same content."""
 
 MERGEABLE = (1 - VOLATILE) * (1 - 1 / COPIES)
-"""Ratio of duplicate memory that is saved in the end."""
+"""Ratio of duplicate memory that KSM finally saves."""
 
 RMAP_BYTES = 64
-"""Bytes that the kernel keeps for each page that it looks at (struct ksm_rmap_item)."""
+"""Bytes of metadata per scanned page (struct ksm_rmap_item)."""
 
 WRITABLE = {"run": (0, 2), "pages_to_scan": (1, 1 << 31), "sleep_millisecs": (0, 1 << 31), "merge_across_nodes": (0, 1)}
-"""The knobs, with what the kernel accepts."""
+"""Knobs, with the range that the kernel accepts."""
 
 
 @dataclass(slots=True)
 class Ksm:
-    """Knobs and counters as in /sys/kernel/mm/ksm, and the merging itself; `step` moves it on."""
+    """Knobs and counters as in /sys/kernel/mm/ksm; `step` merges."""
 
     run: int = 0
     pages_to_scan: int = 100
@@ -49,16 +52,16 @@ class Ksm:
 
     @property
     def saved_kib(self) -> float:
-        """KiB that the host has saved."""
+        """Memory that the host saves."""
         return self.sharing * PAGE
 
     def step(self, mergeable_kib: float, resident_kib: float, dt: float) -> None:
-        """Scan for `dt` seconds, with so much resident in guests and so much of that in several of them."""
+        """Scan for `dt` seconds. `mergeable_kib` of the guests' resident memory has content that other guests have, too."""
         self.candidates = resident_kib / PAGE
         most = mergeable_kib / PAGE * MERGEABLE
-        self.sharing = min(self.sharing, most)  # freed and rewritten pages are merged no more
+        self.sharing = min(self.sharing, most)  # freed and rewritten pages are no longer merged
         if self.run == 2:
-            self.sharing = self.visited = self.scans = 0.0  # the books are freed, and begun anew
+            self.sharing = self.visited = self.scans = 0.0  # the kernel drops its rmap items
         if self.run != 1 or self.candidates <= 0:
             return
         busy = self.pages_to_scan * SECONDS_PER_PAGE
@@ -69,7 +72,7 @@ class Ksm:
         self.sharing += (most - self.sharing) * (1 - math.exp(-pages / self.candidates / VISITS))
 
     def read(self) -> dict[str, Value]:
-        """The files of /sys/kernel/mm/ksm and the scanner's CPU time."""
+        """Return the files of /sys/kernel/mm/ksm, and the scanner's CPU time."""
         sharing = int(self.sharing)
         scanning = self.visited > 0
         return {
@@ -84,7 +87,7 @@ class Ksm:
         }
 
     def write(self, knobs: Mapping[str, int]) -> None:
-        """Set knobs. Raises `NotSupported` for one that this kernel does not have, or a value that it does not take; then none is set."""
+        """Set all knobs, or none: raise `NotSupported` for an unknown knob or a value out of range."""
         for name, value in knobs.items():
             if name not in WRITABLE:
                 raise NotSupported(f"this kernel has no KSM knob {name}")

@@ -1,4 +1,4 @@
-"""The plugin: a simulated host in the place of a hypervisor, and `mom demo`."""
+"""Plugin with a simulated host in the place of a hypervisor."""
 
 from __future__ import annotations
 
@@ -16,65 +16,65 @@ from mom_plugins_sim.world import CLASS, World
 
 
 class SimPlugin:
-    """A simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
+    """Simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
 
     Settings = SimSettings
 
     def __init__(self, settings: SimSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._made: SimHypervisor | None = None
+        self._hypervisor: SimHypervisor | None = None
 
     @property
     def hypervisor(self) -> SimHypervisor:
-        """The simulated hypervisor; the simulation begins when it is first asked for."""
-        if self._made is None:
+        """Simulated hypervisor. The first access begins the simulation."""
+        if self._hypervisor is None:
             clock = self._context.monotonic
             settings, shelf = self._settings, None
             if settings.shelf is None:
                 scene = scene_of_settings(settings)
             else:
                 shelf = Shelf(settings.shelf, settings.host)
-                scene = shelf.stocked(settings)
-            self._made = SimHypervisor(World(scene, clock()), clock, shelf)
-        return self._made
+                scene = shelf.scene(settings)
+            self._hypervisor = SimHypervisor(World(scene, clock()), clock, shelf)
+        return self._hypervisor
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Those of a real host and its guests, as far as they are simulated, and what only a simulation knows."""
+        """Declare the simulated fields of a real host and its guests, and fields that only a simulation knows."""
         return FIELDS
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor:
-        """The simulated one."""
+        """Return the simulated hypervisor."""
         return self.hypervisor
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """The simulated host."""
+        """Return the simulated host's fields."""
         return self.hypervisor.host_fields()
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
-        """The simulated guests."""
+        """Return the simulated guests' fields."""
         return self.hypervisor.guest_columns(guests)
 
     mom_status = late_hook("mom_daemon:StatusPart.of_memory", "report")
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """That none of this is real, and that classes which a scenario names are none without the plugin that knows them."""
-        what = self._settings.scenario or f"{self._settings.guests} guests"
-        message = f"a simulated host with simulated guests ({what}): nothing real is managed"
+        """Warn that nothing is real, and that a scenario's service classes need the plugin `sla`."""
+        world = self._settings.scenario or f"{self._settings.guests} guests"
+        message = f"a simulated host with simulated guests ({world}): nothing real is managed"
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
-        sold = {guest.sold_as for guest in self.hypervisor.world.scene.guests if guest.sold_as is not None}
-        if sold and (Scope.GUEST, CLASS) not in self._context.declarations.fields:
-            message = f"guests are sold as {', '.join(sorted(sold))}, and no plugin knows classes: nothing is promised to them"
+        classes = {guest.sold_as for guest in self.hypervisor.world.scene.guests if guest.sold_as is not None}
+        if classes and (Scope.GUEST, CLASS) not in self._context.declarations.fields:
+            message = f"guests are sold as {', '.join(sorted(classes))}, but no plugin knows classes: nothing is guaranteed to them"
             yield Finding(Severity.WARNING, "simulation", printable(message, 200), "enable the plugin sla")
 
 
 def scene_of_settings(settings: SimSettings) -> Scene:
-    """The scene of these settings. Raises `MomError` for a scenario that cannot be used."""
+    """Return the scene of these settings. Raise `MomError` for an invalid scenario or recording."""
     if settings.recording is not None:
         from mom_plugins_sim.scenario.recorded import recording_at, scene_of_recording
 

@@ -1,4 +1,4 @@
-"""The parts of a simulation, decided before it begins: the host, each guest with its programs, and what goes wrong when."""
+"""Scene of a simulation, drawn before it begins: the host, each guest with its programs, and the faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from mom_core import Value
 from mom_kvm import SimulationSetup
-from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
+from mom_plugins_sim.guest import MIB, USUAL_TRAITS, GuestTraits
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.workload import HostLoad, Trace, Workload, draw_workload
 
@@ -21,19 +21,16 @@ GUEST_GRAIN_KIB = 64 * MIB
 """Guests are sold in multiples of this."""
 
 SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
-"""How large guests are, relative to each other."""
+"""Guests' sizes, relative to each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestScene:
-    """One guest: who it is, what it has (KiB), what its programs do, and when it is there (seconds since the beginning).
+    """Guest with its sizes (KiB), its programs and its times (seconds since the beginning).
 
-    `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`, and
-    never from a `silent` one. `size` is what it has when it comes, in KiB; None: all of its memory. A `rigid` guest has no balloon
-    device; a `refusing` one gives nothing, whatever it is asked for; others move `balloon_rate` KiB/s. `beside` is what the guest's
-    process holds beside its memory. `sold_as` is the service class that its metadata says, `properties` what its platform says of it.
-    With `reporting`, its kernel hands free memory back, but for the ratio `small_pieces` of what is freed; with `autodeflate`, its balloon
-    gives back before the guest runs out.
+    `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`. A
+    `silent` guest sends none. `size` is its first size; None: all of its memory. A `rigid` guest has no balloon device. The balloon of a
+    `refusing` guest does not move. `sold_as` is the service class in its metadata. `properties` come from its platform.
     """
 
     identity: str
@@ -50,17 +47,13 @@ class GuestScene:
     arrives: float = 0.0
     departs: float = FOREVER
     size: float | None = None
-    balloon_rate: float = BALLOON_RATE
-    beside: float = SUPERVISION
+    traits: GuestTraits = USUAL_TRAITS
     sold_as: str | None = None
-    reporting: bool = False
-    autodeflate: bool = False
-    small_pieces: float = SMALL_PIECES
     properties: Mapping[str, Value] = field(default_factory=dict)
 
 
 class FaultKind(StrEnum):
-    """Faults that can happen."""
+    """Kind of fault."""
 
     GUEST_HANGS = "guest-hangs"  #: programs, balloon driver and statistics of these guests stand still
     STATISTICS_STOP = "statistics-stop"  #: these guests send no statistics
@@ -71,7 +64,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneFault:
-    """Something that goes wrong from `begins` on, for `lasts` seconds; with the guests of these ids, where it is a matter of guests."""
+    """Fault from `begins` on for `lasts` seconds, with the ids of the guests that it concerns."""
 
     kind: FaultKind
     begins: float
@@ -79,14 +72,17 @@ class SceneFault:
     guests: frozenset[str] = frozenset()
 
     def is_on(self, time: float) -> bool:
-        """True if it is so at that moment."""
+        """Return whether the fault is present at that moment."""
         return self.begins <= time < self.begins + self.lasts
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All of it; the same scene gives the same simulation. `host_memory`, `host_swap` and `host_zram` in KiB: the host's swap is on a disk,
-    or compressed in its own memory. `loads` are programs beside the guests, or what was recorded of such over time."""
+    """Complete scene: the same scene gives the same simulation.
+
+    `host_memory` is in KiB, as is the host's swap: `host_swap` on a disk, or `host_zram` compressed in its memory. `loads` are programs
+    on the host, or recordings of such.
+    """
 
     host_memory: float
     guests: Sequence[GuestScene]
@@ -95,17 +91,17 @@ class Scene:
     loads: Sequence[HostLoad | Trace] = ()
     faults: Sequence[SceneFault] = ()
     base: float | None = None
-    """The memory that the host's own system holds, in KiB; None: as much as is usual for one of this size."""
+    """Memory of the host's own system, in KiB; None: the usual amount for this size."""
     host_zram: float = 0.0
     begins: float = SimulationSetup.BEGINS
-    """The local time on the host at the beginning, in seconds since 1970: midnight, as workloads by the time of day have it."""
+    """Local time on the host at the beginning, in seconds since 1970: midnight, as daily workloads expect."""
 
 
 def mixture(settings: SimSettings) -> Scene:
-    """The mixture of usual guests that these settings describe, drawn. The same settings give the same scene."""
+    """Draw the mixture of usual guests that these settings describe. The same settings give the same scene."""
     seed = 1 if settings.seed is None else settings.seed
     host = settings.host_memory // 1024
-    source = random.Random(seed)  # noqa: S311  # a world that repeats itself is the purpose
+    source = random.Random(seed)  # noqa: S311  # the simulation must be repeatable
     shares = [source.choice(SIZES) for _ in range(settings.guests)]
     unit = host * settings.sold / sum(shares) if shares else 0.0
     numbers: Counter[str] = Counter()
@@ -139,11 +135,11 @@ def mixture(settings: SimSettings) -> Scene:
 
 
 def draw_identity(source: random.Random) -> str:
-    """A guest's UUID."""
+    """Draw a guest's UUID."""
     return str(uuid.UUID(int=source.getrandbits(128), version=4))
 
 
 def _every(share: float, count: int, offset: int = 0) -> frozenset[int]:
-    """The numbers below `count` that make up so large a share of them, evenly spread."""
+    """Return that share of the numbers below `count`, evenly spread."""
     chosen = round(share * count)
     return frozenset((round((i + 0.5) * count / chosen) + offset) % count for i in range(chosen))

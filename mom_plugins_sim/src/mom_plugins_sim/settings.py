@@ -1,4 +1,4 @@
-"""The settings of the simulator."""
+"""Settings of the simulator."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from mom_core import Duration, PluginSettings, Size
 
 
 class SimSettings(PluginSettings):
-    """The world to simulate: a mixture of the usual guests, or a scenario or a recording, which say all of it."""
+    """World to simulate: a mixture of usual guests, or a complete scenario or recording."""
 
     scenario: str | None = None
-    """The name of a scenario that comes with mom, or the path of a YAML file; then only `seed` counts besides."""
+    """The name of a scenario that comes with mom, or the path of a YAML file. Of the other settings, only `seed` has an effect then."""
 
     recording: str | None = None
-    """A recording, whose host and guests are simulated: guests want what they were seen to use."""
+    """A recording whose host and guests are simulated. Guests demand their recorded use."""
 
     begins: float | None = None
-    """Of the recording, from then on; seconds since the epoch."""
+    """Start within the recording, in seconds since the epoch."""
 
     ends: float | None = None
-    """Of the recording, up to then; seconds since the epoch."""
+    """End within the recording, in seconds since the epoch."""
 
     more: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Guests besides those of the recording, called advised-001 and so on, whose programs do what those of recorded ones did, at
-    another time of it; `seed` says which."""
+    """Number of guests added to those of the recording, called advised-001 and so on. Each repeats the work of a recorded guest at
+    another time; `seed` decides which."""
 
     more_memory: Size | None = None
-    """The memory that each of them is sold; unset: as the recorded guest whose programs it runs."""
+    """The memory of each added guest; unset: that of the recorded guest whose work it repeats."""
 
     guests: Annotated[int, Field(ge=0, le=100_000)] = 24
-    """How many guests there are."""
+    """Number of guests."""
 
     host_memory: Annotated[Size, Field(ge=1 << 30)] = 32 << 30
     """The host's memory."""
@@ -42,7 +42,7 @@ class SimSettings(PluginSettings):
     """The host's swap, on a disk."""
 
     host_zram: Size = 0
-    """The host's swap that is compressed in its own memory, instead of one on a disk."""
+    """The host's swap compressed in its own memory, instead of swap on a disk."""
 
     sold: Annotated[float, Field(gt=0, le=10)] = 1.5
     """The memory of all guests together, as a multiple of the host's."""
@@ -51,7 +51,7 @@ class SimSettings(PluginSettings):
     """The same seed gives the same host, guests and workloads. Unset: the scenario's, or 1."""
 
     statistics_period: Annotated[Duration, Field(gt=0)] = 5.0
-    """How often guests send their statistics."""
+    """How often guests send statistics."""
 
     silent: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of guests that send no statistics."""
@@ -60,30 +60,30 @@ class SimSettings(PluginSettings):
     """Share of guests without a balloon device."""
 
     cold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of what guests hold always that they hardly touch: 0.2 to 0.4 in programs of all kinds, by TMO (ASPLOS 2022)."""
+    """Share of guests' base memory that is cold: 0.2 to 0.4 in programs of all kinds, by TMO (ASPLOS 2022)."""
 
     shelf: Path | None = None
-    """A folder that several simulated hosts share, so that guests can be moved between them; unset: they cannot."""
+    """A folder that several simulated hosts share, so that guests can migrate between them; unset: guests cannot migrate."""
 
     host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-    """The name of this host there: it has a folder of that name on the shelf, with a file for each of its guests. The destination of
-    a move to it is `qemu+tls://NAME/system`, as to a real host. Give each host a `seed` of its own: guests of the same one have the same
-    ids, and are not moved where one of their id is."""
+    """The name of this host on the shelf: its folder has a file for each of its guests. The destination of a migration to it is
+    `qemu+tls://NAME/system`, as for a real host. Give each host its own `seed`: the same seed draws the same guest ids, and a guest
+    cannot migrate to a host that has its id."""
 
     load: Size = 0
-    """How much a program beside the guests takes of the host's memory for a while."""
+    """Memory that a program on the host takes for a while."""
 
     load_after: Annotated[Duration, Field(ge=0)] = 60.0
-    """When that program begins."""
+    """When that program starts."""
 
     load_for: Annotated[Duration, Field(ge=0)] = 240.0
     """How long it runs."""
 
     load_growth: Annotated[Size, Field(gt=0)] = 150 << 20
-    """How much more it takes in each second, until it has all."""
+    """How much more it takes in each second, up to `load`."""
 
     @model_validator(mode="after")
     def _guests_can_move(self) -> Self:
         if self.shelf is not None and (self.scenario is not None or self.recording is not None):
-            raise ValueError("shelf: guests of a scenario or a recording cannot be moved; leave out shelf, or scenario and recording")
+            raise ValueError("shelf: guests of a scenario or a recording cannot migrate; leave out shelf, or scenario and recording")
         return self

@@ -1,6 +1,6 @@
-"""Where guests of several simulated hosts live, so that they can be moved: a folder for each host, and in it a file for each guest.
+"""Shelf for guests of several simulated hosts that can migrate: a folder for each host, with a file for each guest.
 
-A guest is where its file is, and moving it is renaming that file: it is never in two places, nor in none, whichever process is killed when.
+A guest runs on the host that has its file. Migration renames the file, so a killed process can neither duplicate nor lose a guest.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from mom_plugins_sim.settings import SimSettings
 LOG = logging.getLogger("mom.plugin.sim")
 
 _STOCKED = "stocked"
-"""Marks a host whose guests were put there once: those that it has lost since have moved away."""
+"""Marks a host that has had its first guests: guests that it lost since have migrated."""
 
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
-"""The settings that guests are drawn from."""
+"""Settings that decide which guests a host draws."""
 
 SETTLED_NANOSECONDS = 100_000_000
-"""Linux's file systems tell the times of changes to within a tick of the kernel's, 10 ms at most."""
+"""Far more than the precision of file times on Linux: one tick of the kernel, 10 ms at most."""
 
 
 class Shelf:
-    """One host's place on the shelf.
+    """Folder of one host on the shelf.
 
-    :param folder: the shelf; made when it is missing
+    :param folder: the shelf; created if it is missing
     :param host: the host's name
     """
 
@@ -42,35 +42,35 @@ class Shelf:
         self._changed = -1
         self.host = host
 
-    def stocked(self, settings: SimSettings) -> Scene:
-        """The scene of these settings with the guests that are here now; the first time, those of the settings. Raises `MomError`."""
-        scene = mixture(settings)
+    def scene(self, settings: SimSettings) -> Scene:
+        """Return the scene of these settings with the guests on this host: at first, the guests of the settings. Raise `MomError`."""
+        drawn = mixture(settings)
         origin = settings.model_dump(mode="json", include=_DRAWN)
         try:
             self._own.mkdir(parents=True, exist_ok=True)
             if not (self._own / _STOCKED).exists():
-                for guest in scene.guests:
+                for guest in drawn.guests:
                     self._file(guest.identity).write(origin, durable=False)
                 (self._own / _STOCKED).touch()
-            return replace(scene, guests=[*self.guests(self._names())])
+            return replace(drawn, guests=[*self.guests(self._names())])
         except OSError as error:
             hint = "give shelf a folder that can be written"
             raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
 
-    def news(self) -> frozenset[str] | None:
-        """The ids of the guests that are here; None when nothing has changed since this was asked last."""
+    def changed_guests(self) -> frozenset[str] | None:
+        """Return the ids of the guests on this host; None if nothing has changed since the last call."""
         try:
             changed = self._own.stat().st_mtime_ns
             if changed == self._changed:
                 return None
-            # Until the clock of the file system has moved on, another change may come that looks like the one before.
+            # Another change within the same tick of the file system would have the same time.
             self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
             return frozenset(self._names())
         except OSError as error:
             raise HypervisorError(f"the shelf {self._own} cannot be read: {error.strerror}") from None
 
     def guests(self, identities: Iterable[str]) -> Iterator[GuestScene]:
-        """Those of these guests that are here. One whose file is damaged is left out, which the log says."""
+        """Read these guests. Log and leave out a guest with a damaged file."""
         for identity in identities:
             try:
                 yield self._read(identity)
@@ -78,16 +78,18 @@ class Shelf:
                 LOG.error("%s; the guest is left out", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Put a guest on the place of that host, which is addressed as a real one is. Raises `NotSupported` when there is none, and
-        `HypervisorError` where a guest of its id is there already."""
+        """Move a guest to that host, which has an address like a real one.
+
+        Raise `NotSupported` if there is no such host, and `HypervisorError` if it has a guest of the same id.
+        """
         name = destination.host
-        there = self._folder / name
-        if name == self.host or not (there / _STOCKED).exists():
+        target = self._folder / name
+        if name == self.host or not (target / _STOCKED).exists():
             raise NotSupported(f"there is no other simulated host {destination} on the shelf")
-        if (there / f"{identity}.json").exists():  # renamed onto it, one of the two would be gone
+        if (target / f"{identity}.json").exists():  # renaming would overwrite it
             raise HypervisorError(f"{name} has a guest of the same id: give each host on the shelf a `seed` of its own")
         try:
-            (self._own / f"{identity}.json").rename(there / f"{identity}.json")
+            (self._own / f"{identity}.json").rename(target / f"{identity}.json")
         except OSError as error:
             raise HypervisorError(f"the guest cannot be moved to {destination}: {error.strerror}") from None
 
@@ -98,14 +100,14 @@ class Shelf:
         return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", SimSettings.model_validate)
 
     def _read(self, identity: str) -> GuestScene:
-        """Who it is and what it does follows from the settings that it was drawn by. Raises `StateError`."""
+        """Draw a guest again from the settings in its file. Raise `StateError`."""
         file = self._file(identity)
         settings = file.look()
         if settings is None:
-            raise StateError(f"the guest {identity} is not on the shelf {self._own} any more")
+            raise StateError(f"the guest {identity} is no longer on the shelf {self._own}")
         if settings not in self._drawn:
             self._drawn[settings] = {guest.identity: guest for guest in mixture(settings).guests}
         try:
             return self._drawn[settings][identity]
         except KeyError:
-            raise StateError(f"by {file.path} there is no such guest", hint="give the file its name back") from None
+            raise StateError(f"{file.path} describes no guest of that id", hint="give the file its name back") from None

@@ -1,4 +1,4 @@
-"""The memory that programs inside guests, and beside them on the host, want over time: functions of the time and of nothing else."""
+"""Memory demand of programs, in guests and on the host: pure functions of the time."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ MIB = 1024  # KiB
 DAY = 86_400.0  # s
 
 TOUCH_RATE = 10_000 * 4.0
-"""KiB/s of its memory that a program looks at, page by page and in no order. A real one that did so, 8 % of it in swap, waited for 600 to
-890 pages a second, as it should (docs/simulator.md)."""
+"""KiB/s of its memory that a program touches, page by page and at random.
+
+A real program with 8 % of its memory in swap waited for 600 to 890 pages a second, as expected (docs/simulator.md).
+"""
 
 COLD_RATE = 200 * 4.0
-"""KiB/s of what it hardly touches that a program looks at all the same: as those of the squeeze do."""
+"""KiB/s of its cold memory that a program touches: the rate in benchmarks/squeeze."""
 
 
 class Demand(Protocol):
-    """The anonymous memory that programs want. Sizes in KiB, times in seconds since the beginning."""
+    """Demand for anonymous memory. Sizes in KiB, times in seconds since the beginning."""
 
     @property
     def base(self) -> float:
-        """The memory that they want when they have just started."""
+        """Demand of programs that have just started."""
 
-    def wanted(self, time: float) -> float:
-        """The memory that they want at that moment."""
+    def at(self, time: float) -> float:
+        """Return the demand at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Always the same."""
+    """Constant demand."""
 
     base: float
 
-    def wanted(self, time: float) -> float:
-        """The base."""
+    def at(self, time: float) -> float:
+        """Return the base."""
         return self.base
 
 
 @dataclass(frozen=True, slots=True)
 class Bursty:
-    """`base` all the time, and `burst` more during the first `duty` (ratio) of every `period`, which it is `phase` into at the start."""
+    """`base` all the time, and `burst` more during the first `duty` (ratio) of every `period`. The simulation begins at `phase`."""
 
     base: float
     burst: float
@@ -53,8 +55,8 @@ class Bursty:
     duty: float
     phase: float = 0.0
 
-    def wanted(self, time: float) -> float:
-        """Base, or base and burst."""
+    def at(self, time: float) -> float:
+        """Return the base, or base and burst."""
         if (time + self.phase) % self.period < self.period * self.duty:
             return self.base + self.burst
         return self.base
@@ -62,38 +64,37 @@ class Bursty:
 
 @dataclass(frozen=True, slots=True)
 class Diurnal:
-    """A day's wave between `base` and `peak`, highest at `peak_time` seconds into the day: what servers of people who sleep do."""
+    """Daily wave between `base` and `peak`, highest `peak_time` seconds into the day."""
 
     base: float
     peak: float
     peak_time: float
     period: float = DAY
 
-    def wanted(self, time: float) -> float:
-        """A cosine: half of the day above the mean."""
+    def at(self, time: float) -> float:
+        """Return a cosine: half of the day is above the mean."""
         share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / self.period)
         return self.base + (self.peak - self.base) * share
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Grows from `base` by `rate` KiB/s to `limit`, where it is started anew."""
+    """Growth from `base` by `rate` KiB/s. At `limit` the program restarts."""
 
     base: float
     rate: float
     limit: float
     phase: float = 0.0
 
-    def wanted(self, time: float) -> float:
-        """A saw tooth."""
+    def at(self, time: float) -> float:
+        """Return a saw tooth."""
         tooth = (self.limit - self.base) / self.rate
         return self.base + self.rate * ((time + self.phase) % tooth)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`base`, and during jobs `job` more; each begins at one of `starts` (seconds, ascending) and `lasts`. After `period` they begin
-    anew."""
+    """`base`, and `job` more during jobs, which begin at `starts` (seconds, ascending) and last `lasts`. `period` repeats them."""
 
     base: float
     job: float
@@ -101,8 +102,8 @@ class Batch:
     lasts: float
     period: float = math.inf
 
-    def wanted(self, time: float) -> float:
-        """Base, or base and job."""
+    def at(self, time: float) -> float:
+        """Return the base, or base and job."""
         time %= self.period
         last = bisect.bisect_right(self.starts, time) - 1
         return self.base + self.job if last >= 0 and time - self.starts[last] < self.lasts else self.base
@@ -110,18 +111,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A demand that was measured at given times (seconds, ascending), and stays so until the next; after the last it begins anew."""
+    """Measured demand: each value holds from its time (seconds, ascending) to the next. The end repeats the trace."""
 
     times: Sequence[float]
     values: Sequence[float]
 
     @property
     def base(self) -> float:
-        """The first value."""
+        """Return the first value."""
         return self.values[0]
 
-    def wanted(self, time: float) -> float:
-        """The value at or before that time."""
+    def at(self, time: float) -> float:
+        """Return the value at or before that time."""
         length = self.times[-1] - self.times[0]
         if length > 0:
             time = self.times[0] + time % length if time > self.times[-1] else time
@@ -130,12 +131,11 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The work of one guest's programs. Sizes in KiB, rates in KiB/s.
+    """Work of one guest's programs. Sizes in KiB, rates in KiB/s.
 
-    `demand` is the anonymous memory that they want. They read files of `files` KiB together at `read_rate`, which fills the page cache;
-    `hot_cache` of them they read again and again. `duplicate` is the ratio of the guest's memory whose content other guests have too.
-    Of what programs hold they look at `touch_rate`, but for `cold`, which was written once: of that at `cold_rate`, until they begin to
-    use it like all the rest at `warms` (s).
+    `demand` is their anonymous memory. They read `files` KiB of files at `read_rate` into the page cache, `hot_cache` of them again and
+    again. `duplicate` is the ratio of the guest's memory whose content other guests have, too. Programs touch their memory at
+    `touch_rate`, and `cold` KiB of it only at `cold_rate`. At `warms` (s) the cold memory becomes ordinary memory.
     """
 
     demand: Demand
@@ -149,13 +149,13 @@ class Workload:
     warms: float | None = None
 
     def cold_at(self, time: float) -> float:
-        """The memory that is hardly touched at that moment."""
+        """Return the cold memory at that moment."""
         return self.cold if self.warms is None or time < self.warms else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class GuestKind:
-    """A sort of guest: ranges, from which each guest draws. Shares are of the guest's memory."""
+    """Kind of guest: each guest draws from these ranges. Shares are of the guest's memory."""
 
     name: str
     weight: int
@@ -168,8 +168,8 @@ class GuestKind:
     hot_cache: tuple[float, float]
 
 
-# Shares as in what clouds report of their guests: most use far less than they have bought, a few use nearly all, some in bursts
-# (Verma et al., EuroSys 2015, and TMO, ASPLOS 2022, find 20 to 40 % of resident memory cold). Bursts of minutes are compilers and reports.
+# Shares as in reports of clouds: most guests use far less than they have bought, a few use nearly all, some in bursts. Verma et al.
+# (EuroSys 2015) and TMO (ASPLOS 2022) find 20 to 40 % of resident memory cold. Bursts of minutes are compilers and reports.
 KINDS = (
     GuestKind("web", 4, (0.15, 0.30), (0.0, 0.0), (0, 0), 0.0, (0.15, 0.35), (2 * MIB, 8 * MIB), (0.05, 0.12)),
     GuestKind("db", 2, (0.40, 0.55), (0.0, 0.0), (0, 0), 0.0, (0.25, 0.40), (8 * MIB, 30 * MIB), (0.10, 0.20)),
@@ -178,13 +178,12 @@ KINDS = (
 )
 
 DUPLICATE = (0.10, 0.25)
-"""Ratio of a guest's memory that others have too. Difference Engine (OSDI 2008) finds more in like guests, Satori (USENIX ATC 2009)
-less in mixed ones."""
+"""Ratio of a guest's memory that other guests have, too. Difference Engine (OSDI 2008) finds more in similar guests, Satori (USENIX ATC
+2009) less in mixed ones."""
 
 
 def draw_workload(random_source: random.Random, memory_kib: float, cold: float = 0.0) -> tuple[str, Workload]:
-    """The kind's name, and a workload of that kind for a guest of so much memory; it hardly touches the ratio `cold` of what it
-    holds always."""
+    """Draw a kind and a workload of it, for a guest of that memory. The ratio `cold` of its base is cold."""
     kind = random_source.choices(KINDS, [kind.weight for kind in KINDS])[0]
     uniform = random_source.uniform
     period = uniform(*kind.period)
@@ -202,16 +201,16 @@ def draw_workload(random_source: random.Random, memory_kib: float, cold: float =
 
 @dataclass(frozen=True, slots=True)
 class HostLoad:
-    """A program beside the guests that takes `peak` KiB, from `begins` on for `lasts` seconds, and then gives it back."""
+    """Program on the host that grows to `peak` KiB from `begins` on, and frees all of it after `lasts` seconds."""
 
     peak: float = 0.0
     begins: float = 0.0
     lasts: float = 0.0
     rate: float = 150.0 * MIB
-    """KiB/s at which it grows; this is a program that reads its input from a disk."""
+    """Growth in KiB/s, as of a program that reads its input from a disk."""
 
-    def wanted(self, time: float) -> float:
-        """The memory that it holds at that moment, in KiB."""
+    def at(self, time: float) -> float:
+        """Return its memory at that moment, in KiB."""
         running = time - self.begins
         if running <= 0 or running >= self.lasts:
             return 0.0

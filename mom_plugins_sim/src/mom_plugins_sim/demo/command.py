@@ -1,4 +1,4 @@
-"""Puts the demonstration on the screen: a picture that moves in a terminal, lines elsewhere, and the summary."""
+"""Demonstration on the screen: a moving picture in a terminal, lines elsewhere, and the summary."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
 CYCLES_A_LINE = 5
-"""Where the output is no terminal, or one that knows no bars, a line is printed for so many cycles."""
+"""Cycles per printed line, if the output is not a terminal that can draw bars."""
 
 
 @contextmanager
 def _without_verdicts() -> Iterator[None]:
-    """No verdict is logged meanwhile, as a decorator: it does not say of which of the two hosts it is, and what is shown does."""
+    """Suppress verdicts in the log: they do not say which of the two hosts they mean."""
     log = logging.getLogger("mom.engine")
     log.addFilter(_is_no_verdict)
     try:
@@ -42,20 +42,19 @@ def _is_no_verdict(record: logging.LogRecord) -> bool:
 
 
 @click.command()
-@click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For the recording.  [default: a new folder]")
+@click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="Duration; 0: as fast as possible.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed draws another host.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
 @_without_verdicts()
 @as_caller
 def demo(seconds: float, seed: int, output: Path | None) -> None:
-    """Show mom at work on a simulated host: nothing real is touched.
+    """Show mom at work on a simulated host. It touches nothing real.
 
-    A host has more memory sold than it has, and gets under pressure. The same host without mom is shown beside it. It leaves a recording
-    behind.
+    The host is overcommitted and comes under pressure. The same host without mom is shown beside it. mom records the demonstration.
     """
-    draws = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(highlight=False, file=sys.__stdout__ if draws else None)  # mom's own shows what steers a terminal
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(highlight=False, file=sys.__stdout__ if on_terminal else None)  # mom's stdout escapes terminal control codes
     summary = Summary()
     recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
     live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -87,15 +86,15 @@ def _line(moment: Moment) -> str:
 
 
 def _conclude(console: Console, summary: Summary, recording: Path) -> None:
-    """Tell what happened, and what to type next."""
+    """Print the summary and the next commands."""
     rule = "─" if "utf" in console.encoding.lower() else "-"
     console.print(Text(f"{rule * 2} What happened ".ljust(WIDTH, rule), "bold"))
     for line in summary.lines():
         console.print(Text(line), soft_wrap=True)
     console.print()
     console.print(Text(f"{rule * 2} What to type next ".ljust(WIDTH, rule), "bold"))
-    called = program(Path(sys.argv[0]), shutil.which("mom"))
-    commands = [f"{called} {words}" for words, _ in NEXT]
+    mom = program(Path(sys.argv[0]), shutil.which("mom"))
+    commands = [f"{mom} {words}" for words, _ in NEXT]
     for command, (_, why) in zip(commands, NEXT, strict=True):
         console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)
-    console.print(f"\nrecorded in {recording}, and summed up by\n  {called} report {recording}", soft_wrap=True)
+    console.print(f"\nrecorded in {recording}, and summed up by\n  {mom} report {recording}", soft_wrap=True)

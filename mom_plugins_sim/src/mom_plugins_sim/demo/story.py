@@ -1,4 +1,4 @@
-"""Plays the story of the demonstration: one simulated host managed by a real engine, and beside it the same host without mom."""
+"""Story of the demonstration: a simulated host managed by a real engine, and the same host without mom."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mom_plugins_sim.simulate.run import OFFLOADER
 from mom_plugins_sim.workload import HostLoad
 
 INTERVAL = 5.0
-"""Simulated seconds from one cycle to the next: mom's default."""
+"""Simulated seconds per cycle: mom's default."""
 
 CYCLES = 110
-"""Nine simulated minutes: long enough for pressure to come, to be relieved, and to go."""
+"""Nine simulated minutes: pressure comes, mom relieves it, and it ends."""
 
 SETTINGS = SimSettings.model_validate(
     {
@@ -34,20 +34,21 @@ SETTINGS = SimSettings.model_validate(
         "load_for": "270s",
     }
 )
-"""A host with a quarter more memory sold than it has, and compressed swap; guests that hardly touch 30 % of what they hold always, one
-without statistics, one without a balloon; a program that takes 8.5 GiB."""
+"""Host overcommitted by a quarter, with compressed swap and a program that takes 8.5 GiB.
+
+30 % of the guests' base memory is cold. One guest sends no statistics, and one has no balloon.
+"""
 
 PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)}
-"""The plugins that act in the story."""
-
+"""Plugins that act in the story."""
 
 LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_for, SETTINGS.load_growth / 1024)
-"""The program that takes the host's memory."""
+"""Program that takes the host's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The picture after a cycle: mom's report, and that of a mom that only watches the same host, at the same time."""
+    """State after a cycle: the reports of a mom that acts, and of a mom that only watches the same host."""
 
     number: int
     report: Report
@@ -60,9 +61,9 @@ class Moment:
 
 
 def play(seed: int, record: Path | None = None) -> Generator[Moment, None, None]:
-    """The moments of the story, as fast as they are asked for; the same for the same seed. Raises `MomError` when plugins are missing.
+    """Yield the moments of the story, as fast as the caller wants them. Raise `MomError` if plugins are missing.
 
-    :param record: a folder for a recording
+    :param record: folder for a recording
     """
     sim = SETTINGS.model_copy(update={"seed": seed}).model_dump(mode="json", exclude_unset=True)
     runs = [

@@ -1,4 +1,4 @@
-"""Counts what happened in the demonstration, from nothing but the reports, and tells it."""
+"""Summary of the demonstration, from its reports alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_sim.demo.story import INTERVAL, LOAD, Moment
 
 
 def size(kib: float) -> str:
-    """KiB in GiB, or in MiB if that is little, as short as a person wants it."""
+    """Format KiB for a person: in GiB, or in MiB if that is less than one GiB."""
     if kib < 0.995 * (1 << 20):
         return f"{kib / 1024:.0f} MiB"
     return f"{kib / (1 << 20):.1f} GiB".replace(".0 GiB", " GiB")
@@ -21,25 +21,25 @@ def size(kib: float) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """The whole story in sums: sizes in KiB."""
+    """Sums over the story: sizes in KiB."""
 
     managed: RunSummary = field(default_factory=lambda: RunSummary("with mom"))
     alone: RunSummary = field(default_factory=lambda: RunSummary("without"))
     host: float = 0.0
     sold: float = 0.0
     guests: int = 0
-    taken: float = 0.0
+    inflated: float = 0.0
     left_alone: dict[str, str] = field(default_factory=dict)
 
     def add(self, moment: Moment) -> None:
-        """Take in one moment."""
+        """Add a moment."""
         self.managed.add(moment.report)
         self.alone.add(moment.alone)
         guests = moment.report.snapshot.guests.values()
         self.host = field_number(moment.report.snapshot.host.fields, "mem_available")
         self.guests = len(guests)
         self.sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
-        self.taken = sum(map(taken_from, guests))
+        self.inflated = sum(map(taken_from, guests))
         for guest in guests:
             if guest.blocked:
                 self.left_alone[guest.name] = next(iter(guest.blocked.values()))
@@ -48,11 +48,11 @@ class Summary:
 
     @property
     def returned(self) -> float:
-        """The ratio of what was taken that the guests have again."""
-        return 1.0 - self.taken / most if (most := self.managed.reclaimed.most) else 1.0
+        """Ratio of the reclaimed memory that the guests have back."""
+        return 1.0 - self.inflated / most if (most := self.managed.reclaimed.most) else 1.0
 
     def lines(self) -> list[str]:
-        """The summary for a person, in lines of at most 80 columns."""
+        """Return the summary in lines of at most 80 columns."""
         return [
             f"{self.guests} guests were sold {size(self.sold)} on a host of {size(self.host)}; a program took {size(LOAD.peak)} of it.",
             "",
@@ -67,18 +67,18 @@ NEXT = (
     ("demo --seed 2", "another host"),
     ("simulate --list", "scenarios, to try policies on"),
     ("replay --help", "tries policies on the recording"),
-    ("here", "what mom sees on this host, and how it would be managed"),
+    ("here", "what mom sees on this host, and how it would manage it"),
 )
-"""The verbs to type next, which work where this one does, and why."""
+"""Commands to type next, each with its purpose."""
 
 
-def program(called: Path, found: str | None) -> str:
-    """How to call the mom that runs: `mom`, where that is the one that a shell finds, and else where it is, as seen from here.
+def program(started: Path, on_path: str | None) -> str:
+    """Return how a shell can call the running mom: `mom` if the shell finds it, otherwise its path.
 
-    :param called: what this process was started as
-    :param found: what a shell finds for `mom`
+    :param started: path of the running program
+    :param on_path: path of `mom` that a shell finds
     """
-    if called.name != "mom" or not called.exists() or (found is not None and Path(found).samefile(called)):
+    if started.name != "mom" or not started.exists() or (on_path is not None and Path(on_path).samefile(started)):
         return "mom"
-    near = os.path.relpath(called)
-    return shlex.quote(str(called.resolve()) if near.startswith("..") else near)
+    relative = os.path.relpath(started)
+    return shlex.quote(str(started.resolve()) if relative.startswith("..") else relative)

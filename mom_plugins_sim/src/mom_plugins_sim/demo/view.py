@@ -1,4 +1,4 @@
-"""Draws one moment of the demonstration in a terminal of 80 columns and 24 lines."""
+"""Picture of one moment of the demonstration, for a terminal of 80 columns and 24 lines."""
 
 from __future__ import annotations
 
@@ -20,37 +20,36 @@ GUEST_BAR = 30
 
 GIB = 1 << 20
 SHOWN_KIB = 1024
-"""Less than this in swap is not worth a word."""
-
+"""The picture does not mention less memory in swap."""
 
 USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
-"""Glyphs of bars: memory in use, memory of the program, what compressed swap takes, spare memory, what was taken."""
+"""Glyphs of bars: memory in use, memory of the program, compressed swap, spare memory, ballooned memory."""
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss."""
+    """Format seconds as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def phase(time: float, taken: float) -> tuple[str, str]:
-    """The present part of the story in one sentence, and its style."""
+def phase(time: float, inflated: float) -> tuple[str, str]:
+    """Return a sentence about the present part of the story, and its style."""
     if time <= LOAD.begins:
-        return "All is calm: what guests have bought and do not use is free on the host.", "green"
-    if LOAD.wanted(time):
-        return f"A program takes {size(LOAD.peak)}: guests give what they can spare and do not touch.", "bold yellow"
-    if taken > GIB / 4:
+        return "All is calm: memory that guests do not use is free on the host.", "green"
+    if LOAD.at(time):
+        return f"A program takes {size(LOAD.peak)}: mom reclaims spare and cold memory of guests.", "bold yellow"
+    if inflated > GIB / 4:
         return "The program has ended: guests get their memory back.", "cyan"
     return "All is calm again.", "green"
 
 
 def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -> Text:
-    """A bar of `width` columns for `total`, of parts (amount, glyph, style); what is left is blank."""
+    """Draw a bar of `width` columns for `total`, of parts (amount, glyph, style). The remainder is blank."""
     bar = Text()
     drawn = 0
-    upto = 0.0
+    amounts = 0.0
     for amount, glyph, style in parts:
-        upto += max(0.0, amount)
-        end = min(width, round(upto / total * width)) if total else 0
+        amounts += max(0.0, amount)
+        end = min(width, round(amounts / total * width)) if total else 0
         bar.append(glyph * (end - drawn), style)
         drawn = max(drawn, end)
     bar.append(" " * (width - drawn))
@@ -58,10 +57,10 @@ def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -
 
 
 def frame(moment: Moment) -> Group:
-    """The whole picture."""
+    """Draw the picture."""
     guests = list(moment.report.snapshot.guests.values())
     sentence, style = phase(moment.time, sum(map(taken_from, guests)))
-    program = LOAD.wanted(moment.time)
+    program = LOAD.at(moment.time)
     shown = sorted(guests, key=lambda guest: (-field_number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
     return Group(
         _title(moment, guests),
@@ -82,22 +81,22 @@ def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
     sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
     total = field_number(moment.report.snapshot.host.fields, "mem_available")
     title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)} sold", "bold")
-    done = f"{clock(moment.time)} of {clock(INTERVAL * CYCLES)} "
-    title.append(done.rjust(WIDTH - len(title)), "dim")
+    progress = f"{clock(moment.time)} of {clock(INTERVAL * CYCLES)} "
+    title.append(progress.rjust(WIDTH - len(title)), "dim")
     return title
 
 
 def _host(label: str, report: Report, program: float) -> tuple[Text, Text]:
-    """A host's bar, and below it what is to be said of it."""
+    """Draw a host's bar, and the details below it."""
     host = report.snapshot.host.fields
     total, available, swapped = (field_number(host, name) for name in ("mem_available", "mem_really_available", "swap_usage"))
-    takes = swapped / field_number(host, "offload_ratio", math.inf)
-    guests = max(0.0, total - available - program - takes)
-    parts = ((guests, USED, "blue"), (program, PROGRAM, "yellow"), (takes, SWAPPED, "red"))
+    compressed = swapped / field_number(host, "offload_ratio", math.inf)
+    guests = max(0.0, total - available - program - compressed)
+    parts = ((guests, USED, "blue"), (program, PROGRAM, "yellow"), (compressed, SWAPPED, "red"))
     details = f"{size(available)} available"
-    taken = sum(map(taken_from, report.snapshot.guests.values()))
+    inflated = sum(map(taken_from, report.snapshot.guests.values()))
     if report.mode == "enforce":
-        details += f"; ballooned {size(taken)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
+        details += f"; ballooned {size(inflated)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
     elif swapped > SHOWN_KIB:
         details += f"; {size(swapped)} in swap, programs wait {field_number(host, 'psi_memory_some_avg10'):.0f} % of the time"
     bar = stacked(parts, total, WIDTH - LABEL - 3)
@@ -115,20 +114,21 @@ def _legend() -> Text:
 
 def _guest(guest: Guest, moment: Moment) -> Text:
     fields = guest.fields
-    maximum, has, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
-    bar = stacked(((min(need, has), USED, "blue"), (has - need, SPARE, "green"), (maximum - has, TAKEN, "dim")), maximum, GUEST_BAR)
+    maximum, current, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
+    parts = ((min(need, current), USED, "blue"), (current - need, SPARE, "green"), (maximum - current, TAKEN, "dim"))
+    bar = stacked(parts, maximum, GUEST_BAR)
     line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
     line.append_text(bar)
-    line.append(f" {has / GIB:5.2f} of {maximum / GIB:.2f} GiB")
-    doing, style = _doing(guest, moment)
-    line.append(f"  {doing}"[: WIDTH - len(line)], style)
+    line.append(f" {current / GIB:5.2f} of {maximum / GIB:.2f} GiB")
+    activity, style = _activity(guest, moment)
+    line.append(f"  {activity}"[: WIDTH - len(line)], style)
     return line
 
 
-def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
+def _activity(guest: Guest, moment: Moment) -> tuple[str, str]:
     for outcome in moment.report.outcomes:
-        ours = outcome.decision.entity.id == guest.id and outcome.decision.control == GuestField.BALLOON
-        if ours and outcome.status is Status.APPLIED:
+        resizes = outcome.decision.entity.id == guest.id and outcome.decision.control == GuestField.BALLOON
+        if resizes and outcome.status is Status.APPLIED:
             target, before = outcome.decision.value, outcome.before
             if isinstance(target, int) and isinstance(before, int):
                 grows = target > before
@@ -143,14 +143,14 @@ def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
 
 
 def _last_decision(moment: Moment) -> Text:
-    """One decision of this cycle with where in the policy it was taken."""
+    """Show the largest decision of this cycle, and its place in the policy."""
     applied = [outcome for outcome in moment.report.outcomes if outcome.status is Status.APPLIED]
     if not applied:
         return Text(" nothing to do in this cycle", "dim")
-    outcome = max(applied, key=lambda one: abs((as_number(one.decision.value) or 0) - (as_number(one.before) or 0)))
+    outcome = max(applied, key=lambda change: abs((as_number(change.decision.value) or 0) - (as_number(change.before) or 0)))
     decision = outcome.decision
     kib = decision.control == GuestField.BALLOON
-    shown = [size(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
-    text = f" {decision.control} of {decision.entity}: {shown[0]} → {shown[1]}, says {decision.source}"
+    before, after = (size(value) if kib and isinstance(value, int | float) else str(value) for value in (outcome.before, decision.value))
+    text = f" {decision.control} of {decision.entity}: {before} → {after}, by {decision.source}"
     more = len(applied) - 1
     return Text(f"{text}; {more} more" if more else text, "dim")

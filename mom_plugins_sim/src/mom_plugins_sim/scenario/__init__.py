@@ -1,1 +1,1 @@
-"""Scenarios: hosts that do not exist, written in YAML, with guests that come and go and things that go wrong."""
+"""Scenarios: simulated hosts in YAML, with guests that arrive and depart, and with faults."""

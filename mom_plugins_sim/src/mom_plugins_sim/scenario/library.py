@@ -1,4 +1,4 @@
-"""The scenarios that come with mom, and those in files."""
+"""Scenarios that come with mom, and scenarios in files."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ YAML = frozenset({SUFFIX, ".yml"})
 
 
 class NoScenario(MomError, ValueError):
-    """There is no scenario of that name, or no such file."""
+    """Unknown scenario or missing file."""
 
 
 def built_in() -> Mapping[str, Path]:
-    """Name to file."""
+    """Return the file of each scenario by name."""
     return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
 
 
 def find_scenario(name: str) -> Path:
-    """The file of that path, or the scenario of that name. Raises `NoScenario`."""
+    """Return the file at that path, or the scenario of that name. Raise `NoScenario`."""
     path = Path(name)
     if path.suffix in YAML or "/" in name:
         return path
-    found = built_in().get(name)
-    if found is None:
-        raise NoScenario(f"there is no scenario {printable(name)}", hint=f"there are {', '.join(built_in())}; or name a file *{SUFFIX}")
-    return found
+    scenarios = built_in()
+    if name not in scenarios:
+        raise NoScenario(f"there is no scenario {printable(name)}", hint=f"there are {', '.join(scenarios)}; or name a file *{SUFFIX}")
+    return scenarios[name]
 
 
 def read_scenario(path: Path) -> Scenario:
-    """The scenario in a file. Raises `ConfigError` with all that is wrong, each with its place, and `NoScenario`."""
+    """Read a scenario. Raise `NoScenario`, or `ConfigError` with all mistakes and their places."""
     if not path.exists():
         raise NoScenario(f"there is no file {path}", hint="`mom simulate --list` shows the scenarios that come with mom")
     return read_settings(path, Scenario)

@@ -1,4 +1,4 @@
-"""Guests that might come to a recorded host: they do what recorded ones did, at another time."""
+"""Additional guests for a recorded host: they repeat the work of recorded guests at another time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mom_plugins_sim.scene import FOREVER, GUEST_GRAIN_KIB, GuestScene, Scene, d
 from mom_plugins_sim.workload import Demand, Trace
 
 NAME: Final = "advised"
-"""Newcomers are called this and a number: a pattern of the section `guests` gives them their class."""
+"""Start of the newcomers' names: a pattern in the section `guests` can give them a class."""
 
 
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
-    """The scene with so many guests more, from its beginning on. Raises `MomError` when it has no guest that they could be like.
+    """Return the scene with `count` more guests from the beginning on. Raise `MomError` if no recorded guest has statistics.
 
-    :param memory_kib: what each is sold; None: as much as the one whose programs it runs
-    :param seed: which recorded guest each is like, and by how much its time is shifted
+    :param memory_kib: memory of each guest; None: that of the recorded guest whose work it repeats
+    :param seed: decides which recorded guest each repeats, and with which time shift
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]
     if not models:
-        raise MomError("no guest of the recording has told what it uses", hint="record guests with memory statistics")
-    source = random.Random(seed)  # noqa: S311  # a simulation that repeats itself is the purpose
-    newcomers = [_like(source.choice(models), number, memory_kib, source) for number in range(1, count + 1)]
+        raise MomError("no guest of the recording has sent what it uses", hint="record guests with memory statistics")
+    source = random.Random(seed)  # noqa: S311  # the simulation must be repeatable
+    newcomers = [_copy(source.choice(models), number, memory_kib, source) for number in range(1, count + 1)]
     return replace(scene, guests=[*scene.guests, *newcomers])
 
 
-def _like(model: GuestScene, number: int, memory_kib: float | None, source: random.Random) -> GuestScene:
+def _copy(model: GuestScene, number: int, memory_kib: float | None, source: random.Random) -> GuestScene:
     memory = model.memory if memory_kib is None else max(GUEST_GRAIN_KIB, memory_kib)
     ratio, work = memory / model.memory, model.workload
     guest = replace(model, identity=draw_identity(source), name=f"{NAME}-{number:03d}", memory=memory, swap=model.swap * ratio)
@@ -40,12 +40,12 @@ def _like(model: GuestScene, number: int, memory_kib: float | None, source: rand
 
 
 def _shifted(demand: Demand, ratio: float, source: random.Random) -> Demand:
-    """The same demand, begun at another moment of it, and over again from its beginning when it has come to its end."""
+    """Scale a demand, and rotate it to begin at a random moment."""
     if not isinstance(demand, Trace) or len(demand.times) < 2:
         return demand if not isinstance(demand, Trace) else Trace([0.0], [value * ratio for value in demand.values[:1]])
-    first, lasts = demand.times[0], demand.times[-1] - demand.times[0]
-    begin = source.uniform(0.0, lasts)
-    points = [((time - first - begin) % lasts, value * ratio) for time, value in zip(demand.times[:-1], demand.values[:-1], strict=True)]
+    first, duration = demand.times[0], demand.times[-1] - demand.times[0]
+    begin = source.uniform(0.0, duration)
+    points = [((time - first - begin) % duration, value * ratio) for time, value in zip(demand.times[:-1], demand.values[:-1], strict=True)]
     points.sort()
     times, values = [0.0], [points[-1][1]]
     for time, value in points:

@@ -1,6 +1,6 @@
-"""From a recording to a scene: a simulated host whose guests want what the recorded ones were seen to use.
+"""Scene of a recording: a simulated host whose guests demand what the recorded guests used.
 
-What a guest used is known only as far as it told it and had it: a guest that was short of memory wanted more than was seen.
+A recorded guest's use is known only from its statistics. A guest that was short of memory demanded more than it used.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 
 from mom_core import Guest, MomError, Value, load_config
 from mom_kvm import PastCycles, field_number, pages_kib, platform_properties
-from mom_plugins_sim.guest import HIGH_SHARE, kernel_of, low_of
+from mom_plugins_sim.guest import HIGH_SHARE, kernel_size, low_watermark
 from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import Trace, Workload
 from mom_plugins_sim.world import CLASS
 
-UNTOLD_SHARE = 0.9
-"""Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""
+SILENT_SHARE = 0.9
+"""Assumed use of a guest without statistics, as a ratio of its size: mom must not expect to reclaim much of it."""
 
 READ_RATE = 4 << 10
-"""KiB/s that guests are taken to read: recordings do not tell."""
+"""KiB/s that guests are assumed to read: recordings do not say."""
 
 COLD_SHARE = 0.5
-"""Of what was known to be cold of a guest, on average: what it hardly touched then, it may touch another time."""
+"""Ratio of a guest's average cold memory that is cold in the simulation: it may touch part of it at another time."""
 
 SWAP_SHARE = 0.25
-"""Of its memory, what swap a guest is taken to have that was seen to use some: recordings do not tell."""
+"""Assumed swap of a guest that swapped, as a ratio of its memory: recordings do not say."""
 
 _CLOCK = ("year", "month", "day", "hour", "minute", "second")
 
 
 @dataclass(slots=True)
 class _RecordedGuest:
-    """A guest as it was seen: times are seconds since the beginning of the scene."""
+    """Recorded guest: times are seconds since the beginning of the scene."""
 
     guest: Guest
     memory: float
@@ -56,15 +56,15 @@ class _RecordedGuest:
 
 
 def recording_at(path: Path) -> PastCycles:
-    """The recording, opened by the plugin that writes such. Raises `MomError` when there is none, or that plugin is not installed."""
+    """Open a recording with the plugin `record`. Raise `MomError` if there is none, or if the plugin is not installed."""
     recorder: Any = load_config({"plugins": {"record": {}}}).plugins["record"].loaded.plugin_class
-    found: PastCycles = recorder.mom_source(PastCycles, None, Path(), Path(), path)
-    return found
+    recording: PastCycles = recorder.mom_source(PastCycles, None, Path(), Path(), path)
+    return recording
 
 
 def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
-    """The scene of that time (seconds since the epoch). Raises `MomError` when nothing was recorded then."""
-    seen: dict[str, _RecordedGuest] = {}
+    """Return the scene of that time (seconds since the epoch). Raise `MomError` if it has no recorded cycles."""
+    recorded_guests: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
     total = swap = ratio = duplicate = 0.0
@@ -75,34 +75,34 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
         if begins is None:
             begins = recorded.report.time
             clock = _clock(snapshot.host.fields, begins)
-        now = max(previous, recorded.report.time - begins)  # clocks may be set back: the simulation's is not
+        now = max(previous, recorded.report.time - begins)  # the host's clock may have been set back
         fields = snapshot.host.fields
         total, swap = max(total, field_number(fields, "mem_available")), max(swap, field_number(fields, "swap_total"))
         held = 0.0
         ratio = max(ratio, field_number(fields, "offload_ratio"))
         for identity, guest in snapshot.guests.items():
             held += field_number(guest.fields, "rss")
-            _look(seen, identity, guest, now)
+            _add_cycle(recorded_guests, identity, guest, now)
         free = fields.get("mem_really_available")
         if isinstance(free, int | float) and total and (now > previous or not host_times):
             merged = pages_kib(fields, "ksm_pages_sharing")
             duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
             host_times.append(now)
-            # What compressed memory takes of the host, the simulated one takes again.
+            # The simulated host counts compressed memory by itself.
             compressed = field_number(fields, "swap_usage") / ratio if ratio else 0.0
             host_used.append(max(0.0, total - free - held + merged - compressed))
         previous = now
     if begins is None or not total:
-        raise MomError(f"{recording.where} has no cycle in that time", hint="`mom record show` says from when to when it reaches")
+        raise MomError(f"{recording.where} has no cycle in that time", hint="`mom record show` shows the time that it covers")
     reserve = min(0.01 * total, 256.0 * 1024)
     loads = [Trace(host_times, [max(0.0, used - reserve) for used in host_used])] if host_times else []
-    guests = [_scene(identity, one, now, min(duplicate, 0.9)) for identity, one in seen.items()]
+    guests = [_scene(identity, guest, now, min(duplicate, 0.9)) for identity, guest in recorded_guests.items()]
     on_disk, in_memory = (0.0, swap) if ratio else (swap, 0.0)
     return Scene(total, guests, 0, on_disk, loads, base=0.0, host_zram=in_memory, begins=clock)
 
 
 def _clock(fields: Mapping[str, Value], time: float) -> float:
-    """The local time that the host's clock showed, as of UTC; UTC itself where that was not recorded."""
+    """Return the host's recorded local time as seconds since 1970, or `time` if it was not recorded."""
     year, month, day, hour, minute, second = (fields.get(f"time_{part}") for part in _CLOCK)
     try:
         return datetime.fromisoformat(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z").timestamp()
@@ -110,62 +110,62 @@ def _clock(fields: Mapping[str, Value], time: float) -> float:
         return time
 
 
-def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: float) -> None:
+def _add_cycle(recorded_guests: dict[str, _RecordedGuest], identity: str, guest: Guest, now: float) -> None:
     fields = guest.fields
-    size, most = field_number(fields, "balloon_cur"), field_number(fields, "balloon_max")
-    one = seen.get(identity)
-    if one is None:
+    size, maximum = field_number(fields, "balloon_cur"), field_number(fields, "balloon_max")
+    recorded = recorded_guests.get(identity)
+    if recorded is None:
         if not size:
-            return  # nothing is known of it yet
-        one = seen[identity] = _RecordedGuest(guest, max(size, most), size, now, now, rigid=True)
-    # One that was paused, or moved, for a while has a balloon all the same.
-    one.rigid = one.rigid and bool({"*", "balloon_target"} & guest.blocked.keys())
-    one.last = now
-    one.memory = max(one.memory, most)
-    one.period = max(one.period, field_number(fields, "balloon_stats_period"))
+            return  # the hypervisor has not reported it yet
+        recorded = recorded_guests[identity] = _RecordedGuest(guest, max(size, maximum), size, now, now, rigid=True)
+    # A guest with a balloon may be blocked for a while, such as during a pause or a migration.
+    recorded.rigid = recorded.rigid and bool({"*", "balloon_target"} & guest.blocked.keys())
+    recorded.last = now
+    recorded.memory = max(recorded.memory, maximum)
+    recorded.period = max(recorded.period, field_number(fields, "balloon_stats_period"))
     cold = fields.get("cold")
     if isinstance(cold, int | float):
-        one.cold.append(cold)
-    one.swaps = one.swaps or field_number(fields, "swap_out") > 0
+        recorded.cold.append(cold)
+    recorded.swaps = recorded.swaps or field_number(fields, "swap_out") > 0
     usable = fields.get("mem_usable")
     if size and isinstance(usable, int | float):
         cache = field_number(fields, "mem_disk_caches")
-        one.files = max(one.files, cache)
-        if not one.used:
-            one.cached = cache
+        recorded.files = max(recorded.files, cache)
+        if not recorded.used:
+            recorded.cached = cache
         used = max(0.0, size - usable)
-        if not one.used or one.used[-1] != used:
-            one.times.append(now)
-            one.used.append(used)
+        if not recorded.used or recorded.used[-1] != used:
+            recorded.times.append(now)
+            recorded.used.append(used)
 
 
-def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) -> GuestScene:
-    silent = not one.used
-    kernel, low = kernel_of(one.memory), low_of(one.memory)
+def _scene(identity: str, recorded: _RecordedGuest, ends: float, duplicate: float) -> GuestScene:
+    silent = not recorded.used
+    kernel, low = kernel_size(recorded.memory), low_watermark(recorded.memory)
     if silent:
-        one.times, one.used = [0.0], [UNTOLD_SHARE * one.size]
-    elif one.times[-1] < one.last:  # what did not change any more, or was not told, stays so to the end: a trace begins anew after its last
-        one.times.append(one.last)
-        one.used.append(one.used[-1])
-    # The same that is counted as used, the other way round: kernel, high watermark, and the cache that is not counted as usable.
-    wanted = [max(0.0, used - kernel - low * HIGH_SHARE - min(one.files / 2, low)) for used in one.used]
-    files = one.files
-    always = min(wanted)
-    cold = min(COLD_SHARE * statistics.fmean(one.cold), always) if one.cold else 0.0
+        recorded.times, recorded.used = [0.0], [SILENT_SHARE * recorded.size]
+    elif recorded.times[-1] < recorded.last:  # the last value holds to the end, before the trace repeats
+        recorded.times.append(recorded.last)
+        recorded.used.append(recorded.used[-1])
+    # The inverse of `SimulatedGuestMemory.usable`: subtract kernel, high watermark and unusable cache from the used memory.
+    demand = [max(0.0, used - kernel - low * HIGH_SHARE - min(recorded.files / 2, low)) for used in recorded.used]
+    files, least = recorded.files, min(demand)
+    cold = min(COLD_SHARE * statistics.fmean(recorded.cold), least) if recorded.cold else 0.0
+    sold_as = recorded.guest.properties.get(CLASS)
     return GuestScene(
         identity,
-        one.guest.name,
-        one.memory,
-        Workload(Trace(one.times, wanted), files, READ_RATE, files / 4, duplicate, cold=cold),
-        swap=SWAP_SHARE * one.memory if one.swaps else 0.0,
-        cached=one.cached / files if files else 1.0,
-        statistics_period=one.period or 2.0,
-        statistics_first=math.fmod(len(one.guest.name), one.period or 2.0),
+        recorded.guest.name,
+        recorded.memory,
+        Workload(Trace(recorded.times, demand), files, READ_RATE, files / 4, duplicate, cold=cold),
+        swap=SWAP_SHARE * recorded.memory if recorded.swaps else 0.0,
+        cached=recorded.cached / files if files else 1.0,
+        statistics_period=recorded.period or 2.0,
+        statistics_first=math.fmod(len(recorded.guest.name), recorded.period or 2.0),
         silent=silent,
-        rigid=one.rigid,
-        arrives=one.arrives,
-        departs=FOREVER if one.last >= ends else one.last,
-        size=one.size,
-        sold_as=sold_as if isinstance(sold_as := one.guest.properties.get(CLASS), str) else None,
-        properties=platform_properties(one.guest),
+        rigid=recorded.rigid,
+        arrives=recorded.arrives,
+        departs=FOREVER if recorded.last >= ends else recorded.last,
+        size=recorded.size,
+        sold_as=sold_as if isinstance(sold_as, str) else None,
+        properties=platform_properties(recorded.guest),
     )

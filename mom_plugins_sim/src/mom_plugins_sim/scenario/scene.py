@@ -1,4 +1,4 @@
-"""From a scenario to a scene: each guest drawn from its group, by the seed."""
+"""Scene of a scenario: the seed draws each guest from its group."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError
+from mom_plugins_sim.guest import GuestTraits
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
 from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, Leak, Trace, Workload
@@ -17,7 +18,7 @@ from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, H
 KIB: Final = 1024
 
 GRAIN: Final = 1024
-"""KiB: guests are sold in whole MiB."""
+"""KiB: guests have whole MiB."""
 
 LONGEST_TRACE: Final = 1_000_000
 """Lines of a trace: ten days of seconds."""
@@ -26,20 +27,20 @@ OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, 
 
 
 def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
-    """The scene that a scenario describes.
+    """Draw the scene of a scenario.
 
-    :param folder: where its traces are
-    :param seed: instead of the scenario's own
-    :raises MomError: when a trace cannot be read
+    :param folder: folder of its traces
+    :param seed: replaces the scenario's own seed
+    :raises MomError: for an invalid trace, or a fault without guests
     """
     number = scenario.seed if seed is None else seed
-    source = random.Random(number)  # noqa: S311  # a simulation that repeats itself is the purpose
+    source = random.Random(number)  # noqa: S311  # the simulation must be repeatable
     guests = [guest for name, group in scenario.guests.items() for guest in _group(name, group, folder, source, scenario.lasts)]
     loads = [HostLoad(load.memory / KIB, load.at, load.lasts, load.growth / KIB) for load in scenario.host.load]
     faults = []
     for part in scenario.faults:
         of_guests = part.what in OF_GUESTS
-        struck = frozenset(one.identity for one in guests if of_guests and fnmatch.fnmatchcase(one.name, part.guests))
+        struck = frozenset(guest.identity for guest in guests if of_guests and fnmatch.fnmatchcase(guest.name, part.guests))
         if of_guests and not struck:
             raise MomError(f"the fault {part.what} concerns guests {part.guests}, and there is none", hint="guests are called group-001")
         faults.append(SceneFault(part.what, part.at, part.lasts, struck))
@@ -51,6 +52,8 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
     trace = _read_trace(folder / group.workload.trace.file) if group.workload.trace is not None else None
     shares = (group.statistics.silent, group.balloon.none, group.balloon.refuses)
     silent, rigid, refusing = (frozenset(source.sample(range(group.count), round(share * group.count))) for share in shares)
+    balloon = group.balloon
+    traits = GuestTraits(balloon.rate / KIB, group.process / KIB, balloon.reporting, balloon.autodeflate, group.small_pieces)
     for index in range(group.count):
         least, most = group.memory if isinstance(group.memory, tuple) else (group.memory, group.memory)
         memory = max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
@@ -77,12 +80,8 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             refusing=index in refusing,
             arrives=arrives,
             departs=FOREVER if group.stays is None else arrives + group.stays,
-            balloon_rate=group.balloon.rate / KIB,
-            beside=group.process / KIB,
+            traits=traits,
             sold_as=group.sold_as,
-            reporting=group.balloon.reporting,
-            autodeflate=group.balloon.autodeflate,
-            small_pieces=group.small_pieces,
             properties=group.properties,
         )
 
@@ -117,19 +116,19 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
 
 
 def _read_trace(path: Path) -> Trace:
-    """A trace from a CSV file. Raises `MomError` with the line that is wrong."""
+    """Read a trace from a CSV file. Raise `MomError` with the invalid line."""
     times: list[float] = []
     values: list[float] = []
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             if not {"seconds", "kib"} <= set(rows.fieldnames or ()):
-                raise MomError(f"{path}:1: there is no column seconds, or none kib", hint="begin with a line `seconds,kib`")
+                raise MomError(f"{path}:1: the column seconds or kib is missing", hint="begin with a line `seconds,kib`")
             for row in rows:
                 try:
                     time, value = float(row["seconds"]), float(row["kib"])
                 except (TypeError, ValueError):
-                    raise MomError(f"{path}:{rows.line_num}: no two numbers") from None
+                    raise MomError(f"{path}:{rows.line_num}: seconds or kib is not a number") from None
                 if not (value >= 0 and (not times or time > times[-1]) and abs(time) < 1e12 and value < 1e12):
                     raise MomError(f"{path}:{rows.line_num}: seconds must grow, and kib must not be negative")
                 times.append(time)
@@ -139,5 +138,5 @@ def _read_trace(path: Path) -> Trace:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MomError(f"cannot read {path}: {error}") from error
     if not times:
-        raise MomError(f"{path}: it holds no numbers")
+        raise MomError(f"{path}: the trace is empty")
     return Trace(times, values)

@@ -1,4 +1,4 @@
-"""The parts of a scenario. Everything in it is checked before anything is simulated."""
+"""Parts of a scenario. mom checks all of it before it simulates anything."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from mom_core import Duration, Size, StrictModel
-from mom_plugins_sim.guest import BALLOON_RATE, SMALL_PIECES, SUPERVISION
+from mom_plugins_sim.guest import BALLOON_RATE, QEMU_OVERHEAD, SMALL_PIECES
 from mom_plugins_sim.scene import FaultKind
 from mom_plugins_sim.workload import TOUCH_RATE
 
-BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), SUPERVISION * 1024, round(TOUCH_RATE * 1024)
+BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), QEMU_OVERHEAD * 1024, round(TOUCH_RATE * 1024)
 
 
 def _share(value: object) -> object:
-    """`35%`, or a number from 0 to 1."""
+    """Parse `35%`; leave numbers alone."""
     if isinstance(value, str) and value.endswith("%"):
         try:
             return float(value[:-1]) / 100
@@ -29,49 +29,49 @@ Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 
 
 class ConstantDemand(StrictModel):
-    """Programs that always hold the same."""
+    """Programs with constant memory."""
 
     use: Share
-    """The share that they hold."""
+    """Their share."""
 
 
 class BurstyDemand(StrictModel):
-    """Programs that want more now and then, each guest at its own time."""
+    """Programs with bursts of memory, each guest at its own time."""
 
     base: Share
-    """The share that they hold always."""
+    """Their share between bursts."""
     burst: Share
-    """The share that they want besides, in bursts."""
+    """The additional share during bursts."""
     period: Annotated[Duration, Field(gt=0)]
-    """From one burst to the next."""
+    """Time from one burst to the next."""
     duty: Share
     """The part of the period that a burst lasts."""
     phase: Annotated[Duration, Field(ge=0)] | None = None
-    """How far into a period they are at the beginning; unset: each guest somewhere else."""
+    """Position within the period at the beginning; unset: random for each guest."""
 
 
 class DiurnalDemand(StrictModel):
-    """Programs that follow the day."""
+    """Programs that follow the time of day."""
 
     low: Share
-    """The share that they hold at night."""
+    """Their share at night."""
     high: Share
-    """The share that they hold at the busiest time."""
+    """Their share at the busiest time."""
     peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
-    """When the busiest time is, since midnight; the simulation begins at midnight."""
+    """The busiest time, since midnight. The simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
-    """By how much guests' busiest times differ at most, before and after."""
+    """How far a guest's busiest time may deviate from `peak`, in both directions."""
 
 
 class LeakDemand(StrictModel):
-    """Programs that never give back, until they are started anew."""
+    """Programs that free nothing until they restart."""
 
     base: Share
-    """The share that they hold when they have just started."""
+    """Their share after a start."""
     hourly: Share
-    """How much more it is each hour."""
+    """Growth per hour."""
     limit: Share = 0.9
-    """With how much they are started anew."""
+    """The share at which they restart."""
 
     @model_validator(mode="after")
     def _grows(self) -> LeakDemand:
@@ -81,118 +81,118 @@ class LeakDemand(StrictModel):
 
 
 class BatchDemand(StrictModel):
-    """Jobs that come at random."""
+    """Jobs at random times."""
 
     base: Share
-    """The share that is held between jobs."""
+    """The share between jobs."""
     job: Share
-    """The share that a job wants besides."""
+    """The additional share of a job."""
     every: Annotated[Duration, Field(gt=0)]
-    """From one job to the next, on average (times are drawn from an exponential distribution)."""
+    """Average time from one job to the next, drawn from an exponential distribution."""
     lasts: Annotated[Duration, Field(gt=0)]
-    """How long a job runs."""
+    """Run time of a job."""
 
 
 class TraceDemand(StrictModel):
-    """A demand that was measured somewhere."""
+    """Measured demand."""
 
     file: str
-    """A CSV file with the columns `seconds` and `kib`; beside the scenario, if it is no absolute path."""
+    """A CSV file with the columns `seconds` and `kib`. A relative path starts at the scenario's folder."""
     shift: Annotated[Duration, Field(ge=0)] = 0.0
-    """By how much guests are apart at most, so that they do not all do the same at once."""
+    """Largest time shift of a guest, so that guests do not act in step."""
 
 
 class Demands(StrictModel):
-    """One of these."""
+    """Memory demand of one kind."""
 
     constant: ConstantDemand | None = None
-    """Always the same."""
+    """Constant demand."""
     bursty: BurstyDemand | None = None
     """Bursts at regular times."""
     diurnal: DiurnalDemand | None = None
     """A wave that follows the day."""
     leak: LeakDemand | None = None
-    """Growth without end."""
+    """Steady growth."""
     batch: BatchDemand | None = None
     """Jobs at random times."""
     trace: TraceDemand | None = None
-    """A demand that was measured."""
+    """Measured demand."""
 
     @model_validator(mode="after")
     def _one(self) -> Demands:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"name one kind of workload, not {len(given)}: constant, bursty, diurnal, leak, batch or trace")
+        kinds = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"name one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch or trace")
         return self
 
 
 class StatisticsPart(StrictModel):
-    """The statistics that guests send."""
+    """Statistics that guests send."""
 
     period: Annotated[Duration, Field(gt=0)] = 2.0
     """How often they send statistics."""
     silent: Share = 0.0
-    """The part of the guests that send none."""
+    """Share of guests that send none."""
 
 
 class BalloonPart(StrictModel):
-    """The behaviour of guests when memory is asked of them."""
+    """Balloons of the guests."""
 
     none: Share = 0.0
-    """The part of the guests that have no balloon device."""
+    """Share of guests without a balloon device."""
     refuses: Share = 0.0
-    """The part of the guests that give nothing, whatever is asked."""
+    """Share of guests whose balloon never moves."""
     rate: Annotated[Size, Field(gt=0)] = BALLOON_RATE_BYTES
-    """How much a balloon moves in a second."""
+    """How much a balloon inflates or deflates in a second."""
     reporting: bool = False
-    """Free page reporting: guests hand back by themselves what they free."""
+    """Free page reporting: guests return freed memory by themselves."""
     autodeflate: bool = False
-    """The balloon gives memory back when the guest runs out, before a program is killed."""
+    """The balloon deflates when the guest runs out of memory, before an OOM kill."""
 
 
 class GroupPart(StrictModel):
-    """Guests of a kind."""
+    """Group of guests."""
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """How many."""
+    """Number of guests."""
     memory: Size | tuple[Size, Size]
-    """The memory that each is sold, or the least and the most of it, from which each draws."""
+    """Memory of each guest, or the lower and upper bound of a random size."""
     process: Size = PROCESS_BYTES
-    """Memory that its process on the host holds beside its own."""
+    """Memory of its process on the host beside the guest's own."""
     swap: Share = 0.0
-    """Its own swap, as a part of its memory."""
+    """Its own swap, as a share of its memory."""
     workload: Demands
-    """The demand of its programs."""
+    """Memory demand of its programs."""
     files: Share = 0.2
-    """The files that they read, as a part of its memory."""
+    """Files that they read, as a share of its memory."""
     hot: Share = 0.05
-    """The part of them that they read again and again."""
+    """Files that they read again and again, as a share of its memory."""
     reads: Size = 4 << 20
     """How much they read in a second."""
     cached: Share | None = None
-    """How much of their files they have read already when they come; unset: 60 to 100 %, each guest something else."""
+    """Share of the files in the page cache at the start; unset: random, 60 to 100 %."""
     duplicate: Share = 0.15
-    """How much of its memory has content that other guests have, too."""
+    """Share of its memory whose content other guests have, too."""
     cold: Share = 0.0
-    """Of what its programs hold always, what they have written once and hardly touch, as a part of its memory."""
+    """Cold memory of its programs, as a share of its memory; at most their base."""
     warms: Annotated[Duration, Field(ge=0)] | None = None
-    """When they begin to use that like all the rest; unset: never."""
+    """When cold memory becomes ordinary memory; unset: never."""
     touches: Annotated[Size, Field(gt=0)] = TOUCH_BYTES
-    """How much of the rest they look at in a second, page by page."""
+    """How much ordinary memory they touch in a second, page by page."""
     small_pieces: Share = SMALL_PIECES
-    """Of what its programs free, what lies in pieces too small to be reported to the host."""
+    """Share of freed memory in pieces too small for free page reporting."""
     statistics: StatisticsPart = StatisticsPart()
     """Its statistics."""
     balloon: BalloonPart = BalloonPart()
     """Its balloon."""
     sold_as: Annotated[str | None, Field(alias="class")] = None
-    """The service class that they are sold as, of the plugin sla; unset: none."""
+    """Service class of the plugin sla; unset: none."""
     properties: dict[str, str] = Field(default_factory=dict)
-    """What their platform says of them, such as `{flavor: m1.small}`."""
+    """Properties from their platform, such as `{flavor: m1.small}`."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
-    """When it is started, or the first and the last time, from which each draws."""
+    """Start time, or the first and last time of a random start."""
     stays: Annotated[Duration, Field(gt=0)] | None = None
-    """How long it is there; unset: to the end."""
+    """Lifetime; unset: to the end."""
 
     @model_validator(mode="after")
     def _ranges(self) -> GroupPart:
@@ -203,29 +203,29 @@ class GroupPart(StrictModel):
 
 
 class LoadPart(StrictModel):
-    """A program beside the guests."""
+    """Program on the host."""
 
     at: Annotated[Duration, Field(ge=0)]
-    """When it begins."""
+    """Start time."""
     lasts: Annotated[Duration, Field(gt=0)]
-    """How long it runs."""
+    """Run time."""
     memory: Size
-    """The memory that it takes."""
+    """Its memory."""
     growth: Annotated[Size, Field(gt=0)] = 150 << 20
-    """How much more in each second."""
+    """Growth per second."""
 
 
 class HostPart(StrictModel):
-    """The host."""
+    """Simulated host."""
 
     memory: Annotated[Size, Field(ge=1 << 30)]
     """Its memory."""
     swap: Size = 0
     """Its swap on a disk."""
     zram: Size = 0
-    """Its swap that is compressed in its own memory, instead of one on a disk."""
+    """Its swap compressed in its own memory, instead of swap on a disk."""
     load: tuple[LoadPart, ...] = ()
-    """Programs beside the guests."""
+    """Programs on the host."""
 
     @model_validator(mode="after")
     def _one_swap(self) -> HostPart:
@@ -235,27 +235,27 @@ class HostPart(StrictModel):
 
 
 class FaultPart(StrictModel):
-    """Something that goes wrong."""
+    """Fault."""
 
     at: Annotated[Duration, Field(ge=0)]
-    """When it begins."""
+    """Start time."""
     lasts: Annotated[Duration, Field(gt=0)]
-    """How long it is so."""
+    """Duration."""
     what: Annotated[FaultKind, Field(strict=False)]
-    """The kind."""
+    """Kind of fault."""
     guests: str = "*"
-    """The guests that it concerns, by a pattern of their names, where it concerns guests."""
+    """Pattern of the names of the guests that it concerns."""
 
 
 class Scenario(StrictModel):
-    """A whole scenario."""
+    """Complete scenario."""
 
     title: str
     """Its title."""
     about: str = ""
-    """Its purpose: a few sentences about what it shows."""
+    """Its purpose, in a few sentences."""
     lasts: Annotated[Duration, Field(ge=10, le=365 * 86_400)]
-    """How long it is simulated."""
+    """Simulated time."""
     interval: Annotated[Duration, Field(ge=0.5, le=3600)] = 5.0
     """mom's interval."""
     seed: int = 1
@@ -263,11 +263,11 @@ class Scenario(StrictModel):
     host: HostPart
     """The host."""
     guests: dict[str, GroupPart]
-    """Groups of guests, by name: guests are called web-001, web-002 and so on."""
+    """Groups of guests by name. The guests of `web` are called web-001, web-002 and so on."""
     classes: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """Service classes besides those that are ready, as in the settings of the plugin sla."""
+    """Additional service classes, as in the settings of the plugin sla."""
     faults: tuple[FaultPart, ...] = ()
-    """Faults that happen."""
+    """Faults during the simulation."""
 
     @model_validator(mode="after")
     def _guests_are_named(self) -> Scenario:

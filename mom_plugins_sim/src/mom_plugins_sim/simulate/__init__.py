@@ -1,1 +1,1 @@
-"""`mom simulate`: a scenario under a policy, as fast as it can, and what came of it."""
+"""`mom simulate`: run a scenario under a policy as fast as possible, and show the results."""

@@ -1,4 +1,4 @@
-"""`mom simulate`: runs, shows how far it is, and tells what came of it."""
+"""`mom simulate`: runs, progress and results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,10 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
 @click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies beside the defaults.")
 @click.option("--compare", nargs=2, metavar="A B", help="Run it twice: policies, 'defaults', 'no-offload' or 'nothing'.")
-@click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="How long is simulated.  [default: as the scenario says]")
-@click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")
+@click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
+@click.option("--seed", type=int, help="Another seed draws other guests.  [default: the scenario's]")
 @click.option(
-    "--record",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Leave a recording behind, for mom replay, report and record export.",
+    "--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Record the run, for mom replay, report and record export."
 )
 @json_option
 @quiet(logging.CRITICAL)
@@ -43,9 +40,9 @@ def simulate(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a SCENARIO under the default policies or others, as fast as it can: nothing real is touched.
+    """Run a SCENARIO under the default or other policies, as fast as possible. It touches nothing real.
 
-    SCENARIO is the name of one that comes with mom, or a YAML file. The same seed gives the same numbers.
+    SCENARIO is the name of a scenario that comes with mom, or a YAML file. The same seed gives the same results.
     """
     if list_them:
         _list_scenarios(as_json=as_json)
@@ -59,14 +56,14 @@ def simulate(
     lasts = scenario.lasts if hours is None else hours * 3600
     setups = [SimulationSetup("mom", policies)]
     if compare:
-        setups = [SETUPS.get(one) or SimulationSetup(one, (_policy(one),)) for one in compare]
+        setups = [SETUPS.get(choice) or SimulationSetup(choice, (_policy(choice),)) for choice in compare]
     summaries = []
     for setup in setups:
-        into = record if record is None or len(setups) == 1 else record / setup.name.replace("/", "_")
+        recording = record if record is None or len(setups) == 1 else record / setup.name.replace("/", "_")
         began = time.monotonic()
         summary = RunSummary(setup.name)
         with progress(shown=not as_json) as say:
-            for report in run_scenario(scenario, path, setup, seed, lasts, into):
+            for report in run_scenario(scenario, path, setup, seed, lasts, recording):
                 summary.add(report)
                 say(f"{setup.name}: {100 * (report.time - SimulationSetup.BEGINS) / lasts:.0f} %")
         summaries.append(summary)
@@ -75,7 +72,7 @@ def simulate(
     if as_json:
         click.echo(json.dumps([summary.as_json() for summary in summaries], indent=2))
     else:
-        _tell(scenario, summaries, lasts)
+        _print_results(scenario, summaries, lasts)
         if record is not None:
             click.echo(f"recorded in {record}: `mom report {record} --html report.html` draws it")
     for summary in summaries:
@@ -86,28 +83,27 @@ def simulate(
 
 
 def _policy(name: str) -> Path:
-    """The policies of that path. Said before the first run, which may take minutes."""
+    """Return the path of policies. Check it before the first run, which may take minutes."""
     path = Path(name)
     if not path.exists():
-        there = ", ".join(SETUPS)
-        raise click.UsageError(f"--compare: there are no policies {printable(name)}; it takes a file or folder of some, or {there}")
+        names = ", ".join(SETUPS)
+        raise click.UsageError(f"--compare: there are no policies {printable(name)}; name a file, a folder, or one of {names}")
     return path
 
 
 def _list_scenarios(*, as_json: bool) -> None:
-    """Those that come with mom."""
-    found = {name: read_scenario(path) for name, path in built_in().items()}
+    scenarios = {name: read_scenario(path) for name, path in built_in().items()}
     if as_json:
-        told = [{"name": name, "title": one.title, "about": one.about, "seconds": one.lasts} for name, one in found.items()]
-        click.echo(json.dumps(told))
+        rows = [{"name": name, "title": item.title, "about": item.about, "seconds": item.lasts} for name, item in scenarios.items()]
+        click.echo(json.dumps(rows))
         return
-    for name, one in found.items():
-        guests = sum(group.count for group in one.guests.values())
-        print_prose(f"{name:<16} {one.title}: {guests} guests, {lasting(one.lasts)}", 17)
-        print_prose(f"{'':<16} {one.about.strip()}", 17)
+    for name, scenario in scenarios.items():
+        guests = sum(group.count for group in scenario.guests.values())
+        print_prose(f"{name:<16} {scenario.title}: {guests} guests, {lasting(scenario.lasts)}", 17)
+        print_prose(f"{'':<16} {scenario.about.strip()}", 17)
 
 
-def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
+def _print_results(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
     click.echo(f"{scenario.title}, {lasting(lasts)}")
     for line in RunSummary.side_by_side(summaries):
         click.echo(line)
@@ -115,6 +111,7 @@ def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None
         rows = summary.class_rows()
         if rows and len(summaries) > 1:
             click.echo(f"{summary.name}:")
-        across = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-        for row in rows:
-            click.echo("  " + "  ".join(cell.rjust(w) if n else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, across, strict=True))))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for name, *numbers in rows:
+            cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))]
+            click.echo("  " + "  ".join(cells))

@@ -1,4 +1,4 @@
-"""Runs a scenario under a real engine."""
+"""Run of a scenario under a real engine."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from mom_kvm import SimulationSetup, run_simulation
 from mom_plugins_sim.scenario.schema import Scenario
 
 OFFLOADER: Final = "offload"
-"""The plugin that moves cold memory to the host's swap."""
-
+"""Plugin that moves cold memory to the host's swap."""
 
 SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "nothing": SimulationSetup("nothing", acts=False),
     "defaults": SimulationSetup("defaults"),
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
 }
-"""The names that `--compare` takes besides policies: mom only watches; the default policies alone; these, and no cold memory goes to
-swap."""
+"""Names that `--compare` accepts besides policies.
+
+`nothing`: mom only watches. `defaults`: the default policies alone. `no-offload`: the same, but cold memory never goes to swap.
+"""
 
 
 def run_scenario(
     scenario: Scenario, path: Path, setup: SimulationSetup, seed: int | None, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """The reports of all cycles, as fast as they are asked for; the same for the same scenario, setup and seed.
+    """Yield the reports of all cycles, as fast as the caller wants them. The same scenario, setup and seed give the same reports.
 
     :param path: the scenario's file
     :param lasts: simulated seconds
-    :param record: a folder for a recording
-    Raises `MomError` when plugins are missing, or policies are wrong.
+    :param record: folder for a recording
+    :raises MomError: for missing plugins or invalid policies
     """
     sim: dict[str, Value] = {"scenario": str(path)}
     if seed is not None:
@@ -42,8 +43,10 @@ def run_scenario(
 
 
 def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
-    """The plugins that control: where the setup does not say, cold memory goes to swap if the host has some that is compressed. Where
-    guests are sold as classes, the plugin that knows these is there, too."""
+    """Return the plugins of a setup with their settings.
+
+    By default, cold memory goes to swap if the host has compressed swap. Service classes add the plugin `sla`.
+    """
     usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
     plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
