@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.balance import for_balance
+from mom_plugins_fleet.coordinator.placement import TargetHost
 from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
@@ -284,21 +286,17 @@ class Coordinator:
         targets = places(view) if concerned else {}  # a look at all hosts, which a calm fleet does not need
         self._stuck = {host: self._stuck.get(host, set()) for host in concerned}
         for host in sorted(concerned):
-
-            def edit(_before: Orders, host: str = host) -> Orders:
-                orders, stuck = next_orders(view, host, self.epoch, targets)
-                self._log_stuck(host, stuck)
-                self._stuck[host] -= {move.name for move in orders.moves if move.state is not MoveState.FAILED}
-                return orders
-
             with self._contained(f"the orders of {host}"):
-                await self.change(store, host, edit)
+                await self.change(store, host, partial(self._plan, host, targets))
 
-    def _log_stuck(self, host: str, stuck: Mapping[str, str]) -> None:
-        """Log once for each guest of a drained host why it cannot leave."""
+    def _plan(self, host: str, targets: dict[str, TargetHost], _before: Orders) -> Orders:
+        """Return a host's next orders. Log once for each guest why it cannot leave, until it is ordered to."""
+        orders, stuck = next_orders(self.view, host, self.epoch, targets)
         for name in stuck.keys() - self._stuck[host]:
             self._log.warning("guest %s cannot leave %s: %s", printable(name), host, stuck[name])
-        self._stuck[host] |= stuck.keys()
+        leaving = {move.name for move in orders.moves if move.state is not MoveState.FAILED}
+        self._stuck[host] = (self._stuck[host] | stuck.keys()) - leaving
+        return orders
 
     async def balance(self, store: Store) -> None:
         """Order at most one move for balance in each group that allows it, at intervals."""

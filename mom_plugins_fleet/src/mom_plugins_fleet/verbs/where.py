@@ -91,8 +91,7 @@ class Where:
     def operators(self) -> frozenset[str]:
         """Return the trusted keys: this operator's, and the named ones."""
         seed = None if self.key is None else signing_seed(Path(self.key))
-        own = set() if seed is None else {Signer(seed).public}
-        return self.named_operators() | own
+        return self.named_operators() | ({Signer(seed).public} if seed else set())
 
     def named_operators(self) -> frozenset[str]:
         """Return the keys that --operator names, and without --server those of the configuration."""
