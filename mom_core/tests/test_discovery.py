@@ -79,6 +79,7 @@ def test_a_missing_plugin_of_mom_names_its_distribution_also_where_it_is_misspel
     monkeypatch.setattr(discovery, "distributions", list)
     assert only_error("baloon").hint.startswith("did you mean 'balloon'? It comes with mom-plugins-balloon: ")
     assert only_error("ksm").hint.startswith("it comes with mom-plugins-ksm: ")
+    assert only_error("numa").hint.startswith("it comes with mom-plugins-host: ")
 
 
 def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, monkeypatch):

@@ -20,11 +20,11 @@ import click
 import pytest
 
 import mom_core
+from mom_core.plugins.catalog import catalog
 from mom_core.plugins.discovery import CLONE_CONSTRAINTS
 from mom_core.settings import descriptions
 from mom_daemon.cli.frame import mom
 from mom_daemon.config.importers import installed_importers
-from mom_daemon.plugins.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
@@ -369,7 +369,7 @@ def test_pip_takes_every_distribution_from_the_clone_and_asks_no_index_for_it() 
 
 def test_the_catalog_and_the_readme_list_every_plugin_with_its_distribution() -> None:
     plugins = {(name, project_name(folder)) for folder in DISTRIBUTIONS for name in entry_points(folder)}
-    assert {(entry.name, entry.distribution) for entry in CATALOG} == plugins
+    assert {(name, entry.distribution) for name, entry in catalog().items()} == plugins
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| `(mom-plugins-\w+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert {(name, distribution) for names, distribution in rows for name in re.findall(r"\w+", names)} == plugins
 

@@ -16,7 +16,8 @@ from typing import Final
 import click
 
 from mom_core import MomError, __version__
-from mom_core.plugins.discovery import available_plugins, own_distributions, pip_install
+from mom_core.plugins.catalog import catalog
+from mom_core.plugins.discovery import available_plugins, pip_install
 from mom_daemon import as_caller, print_prose
 from mom_devkit.hosts import host_of
 
@@ -34,9 +35,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 LONGEST_NAME: Final = 30
 """Characters: names are columns of tables."""
 
-RESERVED: Final = frozenset(
-    {"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "record", "xmlrpc", "test", "testing", "example"}
-)
+RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "test", "testing", "example"})
 """Names of mom's own that no distribution is named for, and words that would be misread."""
 
 
@@ -80,8 +79,7 @@ def _refuse_taken_name(name: str) -> None:
     from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
 
     spelled = name.replace("-", "_")
-    own = [name.removeprefix("mom-plugins-") for name in own_distributions()]
-    taken = {known.replace("-", "_") for known in (*RESERVED, *own, *SECTIONS, *setting_names(CoreSettings))}
+    taken = {word.replace("-", "_") for word in (*RESERVED, *catalog(), *SECTIONS, *setting_names(CoreSettings))}
     if spelled in taken:
         raise click.BadParameter(f"{name!r} is mom's own: take another", param_hint="NAME")
     for installed, plugins in available_plugins().items():

@@ -25,6 +25,7 @@ from mom_core._version import __version__
 from mom_core.errors import DeadlineExceeded, PluginError
 from mom_core.model import printable
 from mom_core.plugins.bounded import CallResult, attempt, describe
+from mom_core.plugins.catalog import catalog
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
@@ -142,8 +143,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
     results: dict[str, LoadedPlugin | PluginError] = {}
     loadable: dict[str, Entry] = {}
     missing = [name for name in names if name not in present.entries]
-    own = _own_plugins() if missing else {}  # once: mom-core's metadata is long
-    results.update((name, _missing(name, present, own, suggest=number < MOST_SUGGESTED)) for number, name in enumerate(missing))
+    results.update((name, _missing(name, present, suggest=number < MOST_SUGGESTED)) for number, name in enumerate(missing))
     for name in names:
         entries = present.entries.get(name, [])
         if len(entries) == 1:
@@ -363,17 +363,14 @@ def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginE
     return _error(available, f"cannot be imported: {module} raised {describe(error)}", hint, error)
 
 
-def _own_plugins() -> dict[str, str]:
-    return {parts[2]: name for name in own_distributions() if len(parts := name.split("-")) > 2}
-
-
-def _missing(name: str, present: Installed, own: Mapping[str, str], *, suggest: bool) -> PluginError:
+def _missing(name: str, present: Installed, *, suggest: bool) -> PluginError:
+    own = catalog()
     if name in own:
-        hint = f"it comes with {own[name]}: {how_to_install(own[name])}"
+        hint = f"it comes with {own[name].distribution}: {how_to_install(own[name].distribution)}"
     elif suggest and (meant := suggestion(name, present.entries)):
         hint = f"did you mean {meant!r}?"
     elif suggest and (meant := suggestion(name, own)):
-        hint = f"did you mean {meant!r}? It comes with {own[meant]}: {how_to_install(own[meant])}"
+        hint = f"did you mean {meant!r}? It comes with {own[meant].distribution}: {how_to_install(own[meant].distribution)}"
     else:
         hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list` shows what there is"
     broken = ", ".join(present.unreadable)

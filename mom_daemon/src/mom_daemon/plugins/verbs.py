@@ -13,9 +13,9 @@ import click
 
 from mom_core import ConfigError, printable
 from mom_core.files import DEFAULT_CONFIG
+from mom_core.plugins.catalog import catalog
 from mom_core.plugins.discovery import absent, available_plugins, how_to_install, load_plugins, on_core
 from mom_daemon import VerbGroup, brief, config_argument, json_option, print_prose
-from mom_daemon.plugins.catalog import CATALOG
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,7 +38,7 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
     No plugin is imported. `mom status` shows how the enabled ones run.
     """
     enabled, trouble = _enabled(Path(config_path or DEFAULT_CONFIG))
-    own = {entry.name: entry for entry in CATALOG}
+    own = catalog()
     rows: list[dict[str, Any]] = []
     for name, plugins in available_plugins().items():
         for plugin in plugins:

@@ -1,0 +1,23 @@
+"""Catalog of this project's plugins, also of those that are not installed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+
+class CatalogEntry(NamedTuple):
+    """Distribution that has a plugin, and the plugin's summary."""
+
+    distribution: str
+    summary: str
+
+
+@cache
+def catalog() -> Mapping[str, CatalogEntry]:
+    """Return this project's plugins by name."""
+    text = resources.files("mom_core.plugins").joinpath("catalog.toml").read_text(encoding="utf-8")
+    return {name: CatalogEntry(**entry) for name, entry in tomllib.loads(text).items()}
