@@ -548,13 +548,11 @@ def _members(kind: type) -> list[str]:
     return [*fields, *(f"{member}()" for member in callables if not member.startswith("_"))]
 
 
-_TYPE = re.compile(r": [^=,()\[\]]+(\[[^\]]*\]+)?[^=,()]*(?=[=,)])")
-
-
 def _signature(function: Callable[..., object]) -> str:
     """Names of the parameters that a caller gives, with their defaults."""
-    text = _unquoted(str(inspect.signature(function).replace(return_annotation=inspect.Signature.empty)))
-    return _TYPE.sub("", text).replace("= ", "=").replace("(self, ", "(").replace("(self)", "()")
+    signature = inspect.signature(function)
+    parameters = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values() if each.name != "self"]
+    return _unquoted(str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)))
 
 
 def _summary(thing: object) -> str:
