@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pluggy
+from mom_core.hookspecs import hookspec
 
 if TYPE_CHECKING:
     from mom_core import Finding, Hypervisor, PluginSettings, Report, Suggestion
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mom_daemon.look.running import RunningMom
     from mom_daemon.look.status_part import StatusPart
     from mom_kvm import PastCycles, PastDays
-
-hookspec = pluggy.HookspecMarker("mom")
 
 
 # --- verbs ---------------------------------------------------------------------------------------------------------------------

@@ -252,6 +252,14 @@ class HookManager(pluggy.PluginManager):
     def __init__(self, specs: ModuleType = hookspecs) -> None:
         super().__init__(hookspecs.PROJECT)
         self.add_hookspecs(specs)
+        self._specs = specs.__name__
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        """Register a plugin. Raises `MomError` where a hook differs from its specification."""
+        try:
+            return super().register(plugin, name)
+        except pluggy.PluginValidationError as error:
+            raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         """Parse only methods with a hook's name: access to other attributes may run plugin code."""
@@ -263,10 +271,7 @@ def register(manager: HookManager, instance: object, name: str) -> Hooks:
 
     :raises MomError: unknown hook or argument, missing `@hookimpl` mark, or a wrapper
     """
-    try:
-        manager.register(instance, name)
-    except pluggy.PluginValidationError as error:
-        raise MomError(" ".join(str(error).split()), hint="compare its hooks with mom_core.hookspecs") from error
+    manager.register(instance, name)
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
         (implementation,) = (candidate for candidate in caller.get_hookimpls() if candidate.plugin is instance)

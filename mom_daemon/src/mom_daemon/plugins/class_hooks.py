@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import pluggy
-
 from mom_core import MomError, PluginError
 from mom_core.errors import DeadlineExceeded
 from mom_core.plugins.bounded import attempt, describe
@@ -23,14 +21,17 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
     :raises MomError: the hook differs from its specification, fails, hangs, or returns an object of another type
     """
 
-    def asked() -> list[object]:
+    if not hasattr(plugin.plugin_class, hook):
+        return []
+
+    def call() -> list[object]:
         caller = getattr(registered(plugin.plugin_class, plugin.name).hook, hook)
         answer = caller(**arguments)
         if caller.spec.opts["firstresult"]:
             return [] if answer is None else [answer]
         return list(chain.from_iterable(answer))
 
-    made = attempt(asked, seconds=seconds, what=hook)
+    made = attempt(call, seconds=seconds, what=hook)
     if isinstance(made.error, DeadlineExceeded):
         raise mistake(plugin, made.error.message)
     if isinstance(made.error, MomError):
@@ -47,10 +48,7 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
 def registered(plugin_class: type, name: str) -> HookManager:
     """Return a manager with the hooks of a plugin's class. Raises `MomError` where a hook differs from its specification."""
     manager = HookManager(hookspecs)
-    try:
-        manager.register(plugin_class, name)
-    except pluggy.PluginValidationError as error:
-        raise MomError(" ".join(str(error).split()), hint="compare its hooks with mom_daemon.hookspecs") from error
+    manager.register(plugin_class, name)
     return manager
 
 
