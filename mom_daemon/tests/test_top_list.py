@@ -1,4 +1,4 @@
-"""The list of what is watched live, without a terminal: what fits, what is asked for, and what keys and the mouse make of it."""
+"""The list of what is watched live, without a terminal: what fits, what is asked for, and what keys do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -277,8 +277,9 @@ def test_on_a_host_that_promised_too_much_what_holds_of_it_holds(stage: Stage, h
         promised, room = after.snapshot.host.fields.get("mem_promised"), after.snapshot.host.fields.get("mem_promisable")
         if isinstance(promised, int) and isinstance(room, int):
             assert sum(kib for kib in standing.values() if isinstance(kib, int)) <= max(room + len(standing), 0)
-            said = any(condition.name == "promises" and not condition.over for condition in report.verdict.conditions)
-            assert said == (promised > room + len(standing)) or abs(promised - room) <= len(standing)
+            assert report.verdict is not None
+            reported = any(condition.name == "promises" and not condition.over for condition in report.verdict.conditions)
+            assert reported == (promised > room + len(standing)) or abs(promised - room) <= len(standing)
 
 
 def test_a_guest_gets_back_what_it_is_promised_now_though_nobody_decides_it() -> None:

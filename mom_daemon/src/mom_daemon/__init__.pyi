@@ -19,8 +19,6 @@ from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .lacks import lacking as lacking
 from .owner import (
-    became as became,
-    become_configured_owner as become_configured_owner,
     become_owner as become_owner,
     folders_of as folders_of,
     load_as_owner as load_as_owner,
@@ -35,7 +33,6 @@ from .report_models import (
     DecisionModel as DecisionModel,
     EntityModel as EntityModel,
     GuestColumnModel as GuestColumnModel,
-    Kib as Kib,
     Mode as Mode,
     OutcomeModel as OutcomeModel,
     StandingProblemModel as StandingProblemModel,

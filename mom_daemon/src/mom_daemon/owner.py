@@ -181,18 +181,18 @@ def other_owner(*folders: Path) -> Owner | None:
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
     """Return the first user, not root, who can decide what these paths lead to: the owner of one, of a folder above, or of a link."""
-    inodes: dict[int, int] = {0: 0}
+    groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:
         status = os.lstat(path)
-        inodes.setdefault(status.st_uid, status.st_gid)
+        groups_by_user.setdefault(status.st_uid, status.st_gid)
         return status
 
     for path in paths:
         untrusted(path, look)
         with suppress(OSError):
-            inodes.setdefault((status := path.stat()).st_uid, status.st_gid)
-    return next((_user(uid, gid) for uid, gid in inodes.items() if uid != 0), None)
+            groups_by_user.setdefault((status := path.stat()).st_uid, status.st_gid)
+    return next((_user(uid, gid) for uid, gid in groups_by_user.items() if uid != 0), None)
 
 
 def _user(uid: int, gid: int) -> Owner:

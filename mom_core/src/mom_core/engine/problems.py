@@ -31,7 +31,7 @@ FORGOTTEN_AFTER_CYCLES = 10
 """A problem is over after so many cycles without it. Intermittent problems are not logged again within them."""
 
 
-FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
+_FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
 """Numbers that are not part of a name. `vm-17` and `vm-18` are two guests; `5.1 s` and `6.8 s` are the same problem."""
 
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
@@ -78,7 +78,7 @@ class ProblemLog:
         alike: Counter[tuple[str, str, str]] = Counter()
         different = {(str(item.source), "" if item.entity is None else item.entity.id, item.message): item for item in problems}
         for (source, about, message), problem in different.items():
-            key = (source, about, FREE_NUMBERS.sub("#", message))
+            key = (source, about, _FREE_NUMBERS.sub("#", message))
             # Messages that differ only in numbers are the same problem, unless both occur in one cycle.
             alike[key] += 1
             self._take((source, about, f"{key[2]} {alike[key]}"), problem, cycle, time)

@@ -104,7 +104,7 @@ class HeldConditions:
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """Return the verdict after a cycle.
 
-        :param said: conditions by plugin, in the order of the plugins; None: no answer, so its conditions persist
+        :param reports: conditions by plugin, in the order of the plugins; None: no answer, so its conditions persist
         :param now: monotonic time in s
         :param time: seconds since the epoch
         """

@@ -28,10 +28,10 @@ SHORTEST_CALLED: Final = 8
 _SHORTEST_PART: Final = 12
 """Minimum length of a secret path or query, in characters. Shorter ones, for example `/hook`, are no secret."""
 
-MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
+_MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 """Names of secrets."""
 
-_SECRET_NAME: Final = re.compile(rf"{MASKED_NAMES}|key", re.I)
+_SECRET_NAME: Final = re.compile(rf"{_MASKED_NAMES}|key", re.I)
 
 _SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
 """Further names of secret URL parameters."""
@@ -42,11 +42,11 @@ _SHAPES: Final = (
     # scheme://user:password@host, and scheme://token@host
     (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
     (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
-    (re.compile(rf"([?&](?:[\w-]*{MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
+    (re.compile(rf"([?&](?:[\w-]*{_MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
     # --password X of a command, also in lists of YAML and JSON. FILE, as in advice, is none.
     (
         re.compile(
-            rf"(?<![\w-])(--?[\w-]{{0,40}}{MASKED_NAMES}[\w-]{{0,40}}(?:=|[\"']?(?:\s*,\s*|\s+(?:-\s+)?))[\"']?)"
+            rf"(?<![\w-])(--?[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}(?:=|[\"']?(?:\s*,\s*|\s+(?:-\s+)?))[\"']?)"
             r"(?![/{*-]|(?-i:[A-Z_]+)\b)[^\s\"',\]]+",
             re.I,
         ),
@@ -57,8 +57,8 @@ _SHAPES: Final = (
 """Patterns of secrets in any text. None begins with a repetition: that would take quadratic time in long texts."""
 
 
-_OPTION: Final = re.compile(rf"--?[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)", re.I)
-_ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
+_OPTION: Final = re.compile(rf"--?[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)", re.I)
+_ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
 """Arguments of commands: an option with its value in the next argument, and one with its value included, also `env` variables."""
 
 
@@ -73,7 +73,7 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def names_secret(name: str, value: object) -> bool:
+def _names_secret(name: str, value: object) -> bool:
     """Return whether a setting's name suggests that its value is a secret. A path is none."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
@@ -84,9 +84,9 @@ def masked(value: Value, name: str = "") -> Value:
     """Mask a setting's value if its name or shape suggests a secret, even if the plugin does not declare it."""
     if isinstance(value, str):
         assigned = _ASSIGNED.fullmatch(value)
-        if assigned and names_secret("key", assigned[1]):
+        if assigned and _names_secret("key", assigned[1]):
             return value.removesuffix(assigned[1]) + MASK
-        return MASK if names_secret(name, value) else without_secrets(value)
+        return MASK if _names_secret(name, value) else without_secrets(value)
     if isinstance(value, Mapping):
         return {key: masked(inner, str(key)) for key, inner in value.items()}
     return [masked(inner, called) for called, inner in called_items(value, name)] if isinstance(value, list | tuple) else value
@@ -101,23 +101,23 @@ def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]
         option = text if _OPTION.fullmatch(text) else ""
 
 
-def leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """Yield all nested values of settings with their names."""
     if isinstance(value, BaseModel):
         value = {key: getattr(value, key) for key in type(value).model_fields}
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from leaves(inner, str(key))
+            yield from _leaves(inner, str(key))
     elif isinstance(value, list | tuple | set | frozenset):
         for called, inner in called_items(value, name):
-            yield from leaves(inner, called)
+            yield from _leaves(inner, called)
     else:
         yield name, value
 
 
 def secrets_in(settings: object) -> Iterator[str]:
     """Yield all declared secrets in settings, with path and query of secret URLs."""
-    for _, value in leaves(settings):
+    for _, value in _leaves(settings):
         if isinstance(value, Secret | SecretStr | SecretBytes):
             held = value.get_secret_value()
             text = held.decode(errors="replace") if isinstance(held, bytes) else str(held)
@@ -128,11 +128,11 @@ def secrets_in(settings: object) -> Iterator[str]:
 
 
 def _called_secrets(settings: object) -> Iterator[str]:
-    for name, value in leaves(settings):
+    for name, value in _leaves(settings):
         assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
-        if assigned and names_secret("key", assigned[1]):
+        if assigned and _names_secret("key", assigned[1]):
             yield assigned[1]
-        elif isinstance(value, str) and names_secret(name, value):
+        elif isinstance(value, str) and _names_secret(name, value):
             yield from (value, *value.split())
 
 

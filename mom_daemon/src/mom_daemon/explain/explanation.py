@@ -105,10 +105,11 @@ class Explainers:
             broken = {name: error for (name, _), error in self._broken.items()}
         unknown = [fact for part in parts.values() for fact in part.unknown]
         unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
+        facts = _facts(about)
         trial = _trial_of(report, guest)
         problems = [problem for problem in report.problems if problem.entity is not None and problem.entity.id == guest.id]
         sentences = (
-            *_of_platform(platform_properties(guest)),
+            *_of_platform(facts["properties"]),
             *_decided(about, specs, nouns),
             *_because(unchanged if not about.wanted else "", SentencePlace.UNCHANGED),
             *_trial(trial, specs),
@@ -119,7 +120,7 @@ class Explainers:
         )
         return {
             **{name: value for part in parts.values() for name, value in part.figures.items()},
-            **_facts(about),
+            **facts,
             "why_unchanged": unchanged,
             "problems": [_problem_as_json(problem) for problem in problems],
             "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), row, strict=True)) for row in trial],

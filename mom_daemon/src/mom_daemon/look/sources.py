@@ -125,16 +125,15 @@ def _source(
     return sources[0] if sources else None
 
 
-def newest(recorded: PastCycles, count: int, *, until: float = math.inf, within: float = math.inf) -> Sequence[PastCycle]:
+def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
     """Return the last cycles of a recording, at most `count`, oldest first. Raise `MomError`.
 
-    Looked for from the end on backwards: to read all of a long recording takes minutes.
+    The search starts near the end: reading all of a long recording takes minutes.
 
     :param until: seconds since the epoch; no later ones
-    :param within: seconds before that, or before now; no earlier ones
     """
     end = min(time.time(), until)
-    for seconds in (*(seconds for seconds in _BACKWARDS if seconds < within), within):
+    for seconds in (*_BACKWARDS, math.inf):
         cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)
         if cycles:
             return cycles
