@@ -284,7 +284,7 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
 def test_the_page_says_what_imports_need_beyond_what_is_installed() -> None:
     kinds = installed_importers()
     page = (ROOT / "docs/coming-from.md").read_text().partition("\n## ")[0]
-    shown = re.findall(r"^    mom config import (?:--from (\w+) )?\S+(.*)$", page, re.M)
+    shown = re.findall(r"^(?:    )?mom config import (?:--from (\w+) )?\S+(.*)$", page, re.M)
     assert len(shown) == len(kinds)
     for kind, remark in shown:
         name = kind or next(name for name, (importer, _) in kinds.items() if importer.assumed)
