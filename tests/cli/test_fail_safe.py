@@ -168,7 +168,7 @@ def test_a_damaged_ledger_is_told_by_status(mom: Mom) -> None:
     (mom.directory / "state/ledger.json").write_text("[")
     said = mom("status")
     assert said.returncode == 1
-    assert "What an earlier mom has changed is unknown: the ledger " in said.stdout
+    assert "The changes of an earlier mom are unknown: the ledger " in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": None}
 
 

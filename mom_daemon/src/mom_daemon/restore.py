@@ -36,7 +36,7 @@ from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to put back."
 
-UNKNOWN: Final = "What an earlier mom has changed is unknown."
+UNKNOWN: Final = "The changes of an earlier mom are unknown."
 
 
 @click.command("restore")

@@ -50,7 +50,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
                 later = "the next one takes over what stands of them, or `mom restore` puts it back"
                 print_prose(f"The ledger lists {left} changes of an earlier mom: {later}", 2)
             if unknown:
-                print_prose(f"What an earlier mom has changed is unknown: {unknown}", 2)
+                print_prose(f"The changes of an earlier mom are unknown: {unknown}", 2)
         sys.exit(1)
     if as_json:
         from mom_daemon import verdict_model  # only programs need it
