@@ -112,18 +112,6 @@ def test_a_misspelt_plugin_gets_the_name_that_was_meant(shelf):
     assert only_error("hyperdriv").hint == "did you mean 'hyperdrive'?"
 
 
-def test_for_many_unknown_plugins_the_metadata_of_mom_core_are_read_once(monkeypatch):
-    reads = []
-
-    def requires(name):
-        reads.append(name)
-        return []
-
-    monkeypatch.setattr(discovery, "requires", requires)
-    _, errors = load_plugins([f"p{number}" for number in range(500)])
-    assert (len(errors), len(reads)) == (500, 1)
-
-
 def test_an_unknown_plugin_says_where_plugins_are_found():
     error = only_error("quux")
     assert error.message == "plugin 'quux' is not installed"
