@@ -34,27 +34,27 @@ def test_reads_the_knob(plugin: SwappinessPlugin) -> None:
     assert plugin.mom_collect_host() == {"vm_swappiness": 60}
 
 
-def test_decides_only_where_the_operator_said_what_is_wanted(plugin: SwappinessPlugin, tmp_path: Path) -> None:
+def test_decides_only_if_the_settings_have_a_value(plugin: SwappinessPlugin, tmp_path: Path) -> None:
     assert list(plugin.mom_evaluate(snapshot())) == []
     eager = SwappinessPlugin(SwappinessPlugin.Settings(wanted=10), PluginContext(root=tmp_path))
     (decision,) = eager.mom_evaluate(snapshot())
     assert (decision.entity.id, decision.control, decision.value) == ("host", "vm_swappiness", 10)
 
 
-def test_sets_what_was_decided_and_says_what_stood_there(plugin: SwappinessPlugin, knob: Path) -> None:
+def test_applies_a_decision_and_reports_the_original_value(plugin: SwappinessPlugin, knob: Path) -> None:
     (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
     assert (outcome.before, outcome.after, outcome.status) == (60, 10, Status.APPLIED)
     assert knob.read_text() == "10\n"
 
 
-def test_sends_nothing_when_it_stands_so_already(plugin: SwappinessPlugin, knob: Path) -> None:
+def test_does_not_write_a_value_that_is_already_set(plugin: SwappinessPlugin, knob: Path) -> None:
     before = knob.stat().st_mtime_ns
     (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 60)])
     assert outcome.status is Status.UNCHANGED
     assert knob.stat().st_mtime_ns == before
 
 
-def test_a_knob_that_cannot_be_used_is_an_outcome_not_an_exception(plugin: SwappinessPlugin, knob: Path) -> None:
+def test_an_unusable_knob_is_a_failed_outcome(plugin: SwappinessPlugin, knob: Path) -> None:
     knob.unlink()
     knob.mkdir()
     (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
@@ -62,26 +62,26 @@ def test_a_knob_that_cannot_be_used_is_an_outcome_not_an_exception(plugin: Swapp
     assert "Is a directory" in outcome.error
 
 
-def test_puts_back_what_stood_there_before(plugin: SwappinessPlugin, knob: Path) -> None:
+def test_restores_the_original_value(plugin: SwappinessPlugin, knob: Path) -> None:
     knob.write_text("10\n")
     assert restore(plugin, applied=10).status is Status.APPLIED
     assert knob.read_text() == "60\n"
 
 
-def test_leaves_alone_what_somebody_else_has_changed_since(plugin: SwappinessPlugin, knob: Path) -> None:
+def test_keeps_a_value_that_another_process_has_set(plugin: SwappinessPlugin, knob: Path) -> None:
     knob.write_text("1\n")
     outcome = restore(plugin, applied=10)
     assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, 1)
     assert knob.read_text() == "1\n"
 
 
-def test_the_operator_bounds_what_a_policy_may_ask_for(knob: Path, tmp_path: Path) -> None:
+def test_the_settings_bound_the_control(knob: Path, tmp_path: Path) -> None:
     plugin = SwappinessPlugin(SwappinessPlugin.Settings(highest=70), PluginContext(root=tmp_path))
     (spec,) = declared(plugin, ControlSpec)
     assert (spec.minimum, spec.maximum, spec.field) == (0, 70, "vm_swappiness")
 
 
-def test_root_lets_mom_helper_write_what_the_kernel_takes() -> None:
+def test_mom_helper_may_write_the_range_of_the_kernel() -> None:
     settings = SwappinessPlugin.Settings(highest=HIGHEST)
     (spec,) = declared(SwappinessPlugin(settings, PluginContext()), ControlSpec)
     assert helper_declaration(spec) in (Path(__file__).parents[1] / "helper.d/swappiness.conf").read_text()
