@@ -70,9 +70,9 @@ def _has_ended(pid: int) -> bool:
     "name", ["-o", "--target", "", "a b", "a;reboot", "$(reboot)", "../../etc", "a\nb", "a" * 200, "\ud800", ".hidden", "a/b"]
 )
 def test_a_guest_that_has_a_name_which_could_be_an_option_or_more_is_not_moved(name: str) -> None:
-    with pytest.raises(NotSupported, match="can be no argument"):
+    with pytest.raises(NotSupported, match="cannot be an argument"):
         mover("/bin/true", "{guest}").begin(named(name))
-    with pytest.raises(NotSupported, match="can be no argument"):
+    with pytest.raises(NotSupported, match="cannot be an argument"):
         mover("/bin/true", "{id}").begin(named("web-1", name))
 
 
@@ -90,10 +90,10 @@ def test_no_name_becomes_anything_but_one_plain_argument(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["qm", "migrate"], "has no absolute path"),
-        (["/usr/sbin/qm", "--target={host}"], "a placeholder is a whole argument"),
-        (["/usr/sbin/qm", "{password}"], "a placeholder is a whole argument"),
-        (["/usr/sbin/qm", "{guest}{host}"], "a placeholder is a whole argument"),
+        (["qm", "migrate"], "is not an absolute path"),
+        (["/usr/sbin/qm", "--target={host}"], "braces may only form a whole argument"),
+        (["/usr/sbin/qm", "{password}"], "braces may only form a whole argument"),
+        (["/usr/sbin/qm", "{guest}{host}"], "braces may only form a whole argument"),
         ("/usr/sbin/qm migrate", "list"),
         (["/usr/sbin/qm", 7], "string"),
     ],

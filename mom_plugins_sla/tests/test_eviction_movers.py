@@ -124,7 +124,7 @@ def test_a_destination_that_no_mover_takes_is_refused_with_the_reason_of_each(be
     bench.mover.why_not = lambda destination: "the cluster is asleep"  # type: ignore[method-assign]  # one that takes none
     reports = bench.cycles(60, ("vm1", "guest_migrate", "host://spare"))
     assert applied(reports) == []
-    assert any("the cluster is asleep; the hypervisor here moves guests to URIs" in reason for reason in refusals(reports))
+    assert any("the cluster is asleep; the hypervisor moves guests to URIs" in reason for reason in refusals(reports))
 
 
 def test_a_move_that_is_under_way_when_mom_is_killed_is_asked_for_by_the_next_and_not_begun_again(bench: MovingBench) -> None:
@@ -221,7 +221,7 @@ def test_a_guest_of_which_the_mover_says_that_it_has_moved_has_not_before_it_is_
     bench.hypervisor.known.pop("vm1")
     bench.until(lambda: [one["name"] for one in bench.kept] == ["vm2"])
     bench.until(lambda: bench.kept[0]["lost"])
-    assert bench.kept[0]["lost"] == "the mover cluster says that it has moved, and it is still here"
+    assert bench.kept[0]["lost"] == "the mover cluster reports success, but the guest is still here"
     bench.cycles(120)
     assert bench.drain("vm2") == []
     assert len(bench.mover.jobs) == 2, "neither is moved again"
@@ -250,7 +250,7 @@ def test_what_takes_minutes_is_waited_for_as_long_as_it_may_take(bench: MovingBe
     bench.until(lambda: bench.error("vm2") == "the disk is full")
 
 
-@pytest.mark.parametrize(("said", "told"), [("the disk is local", "the disk is local"), ("", "the mover cluster says that it has failed")])
+@pytest.mark.parametrize(("said", "told"), [("the disk is local", "the disk is local"), ("", "the mover cluster reports a failure")])
 def test_why_a_move_has_failed_is_told_in_its_movers_words_if_it_has_some(bench: MovingBench, said: str, told: str) -> None:
     bench.mover.says = MoveReport(MoveStanding.FAILED, said)
     bench.drain("vm1")
@@ -343,7 +343,7 @@ def test_a_mover_that_is_gone_from_the_configuration_leaves_its_moves_unknown(be
     bench.mover.name = "another"  # as after a change of the configuration
     bench.crash()
     bench.cycle()
-    assert bench.kept[0]["lost"] == "there is no mover cluster any more"
+    assert bench.kept[0]["lost"] == "the mover cluster no longer exists"
     assert bench.drain("vm1") == []
 
 
@@ -358,7 +358,7 @@ def test_a_mover_that_may_let_guests_stand_still_moves_those_only_whose_class_al
         bench.mover.abilities = MoverAbilities(live=live)
         bench.fields = {"vm1": {**MAY_ALL, "may_save": 0}}
         reports = bench.cycles(60, ("vm1", "guest_migrate", "host://spare"))
-        assert any("the mover cluster may let it stand still meanwhile" in reason for reason in refusals(reports))
+        assert any("the mover cluster may stop it during the move" in reason for reason in refusals(reports))
     assert bench.mover.jobs == []
     assert bench.drain("vm2") == [Status.APPLIED]
 

@@ -41,9 +41,9 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
-from mom_kvm import Destination, EvictionField, GuestState, HostDrain, Promises
+from mom_kvm import Destination, EvictionField, GuestMoves, GuestState, HostDrain, Promises
 from mom_plugins_sla import EvictionPlugin
-from mom_plugins_sla.eviction.jobs import FORM, WHAT, Job
+from mom_plugins_sla.eviction.jobs import FORM, TITLE, Job
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.settings import EvictionSettings
 from mom_plugins_sla.eviction.steps import Step
@@ -61,11 +61,11 @@ def test_doctor_says_that_no_guest_is_moved_where_no_destination_is_set(tmp_path
     fields = {(Scope.GUEST, "may_save"): FieldSpec("may_save", Unit.FLAG, Scope.GUEST, "whether it may be saved")}
     context = PluginContext(name="eviction", state_directory=tmp_path, declarations=Declarations(fields))
     (found,) = EvictionPlugin(EvictionSettings(enabled=True), context).mom_doctor(None)
-    assert found.message == "guests whose class allows it are stopped when the host stays full; none is moved"
+    assert found.message == "mom stops guests whose class allows it when the host stays full, and moves none"
     assert "destination" in found.cure
     somewhere = EvictionSettings.model_validate({"enabled": True, "destination": "qemu+tls://spare/system"})
     (found,) = EvictionPlugin(somewhere, context).mom_doctor(None)
-    assert "stopped or moved" in found.message
+    assert "stops or moves" in found.message
 
 
 class FleetDrain:
@@ -148,7 +148,7 @@ class Bench:
         """Until nothing is under way; the end of a call asks for a cycle, which begins by looking at that."""
         if calls := self.plugin.jobs.calls:
             wait(calls, 60)
-            self.plugin.jobs.see_stopped(self.hypervisor)
+            self.plugin.jobs.check_stopped(self.hypervisor)
 
     def cycles(self, seconds: float, *wanted: tuple[str, str, Value]) -> list[Report]:
         return [self.cycle(*wanted) for _ in range(int(seconds / 5))]
@@ -240,7 +240,7 @@ def test_guests_that_nothing_can_start_again_count_as_stopped_for_an_hour(tmp_pa
     reports = bench.cycles(1000, *wanted)
     assert bench.remembered == []
     assert len(bench.hypervisor.known) == 6
-    assert any("2 guests are stopped, or about to be, and more than 2 of 8" in reason for reason in refusals(reports)) is policy
+    assert any("2 guests are stopped, or about to be; the limit is 2 of 8" in reason for reason in refusals(reports)) is policy
     bench.clock.now += 3600
     bench.cycles(200, *wanted)
     assert len(bench.hypervisor.known) == 5
@@ -287,7 +287,7 @@ def test_guests_whose_move_has_failed_do_not_count_as_moved_away(tmp_path: Path)
 def test_observing_touches_nobody_and_tells_nobody_but_shows_what_it_would_do(tmp_path: Path) -> None:
     bench = Bench(tmp_path, enabled=True, mode="observe", fields={"vm2": VAPOR})
     reports = bench.cycles(200)
-    assert any("would be announced" in problem.message for report in reports for problem in report.problems)
+    assert any("mom only observes" in problem.message for report in reports for problem in report.problems)
     assert [o.status for report in reports for o in report.outcomes][:1] == [Status.OBSERVED]
     assert not bench.hypervisor.stopped
     assert bench.remembered == []
@@ -335,7 +335,7 @@ def test_where_guests_stop_in_no_time_nothing_depends_on_how_fast_threads_are(tm
     job = Job(hypervisor.guests()[0].id, "vm", Step.SAVE)
     jobs.stop(hypervisor, job)
     assert job.guest in hypervisor.stopped
-    jobs.see_stopped(hypervisor)
+    jobs.check_stopped(hypervisor)
     jobs.resume(hypervisor, jobs.stopped[0], "there is room")
     assert not hypervisor.stopped
 
@@ -418,7 +418,7 @@ def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of
 def test_nothing_is_done_to_a_guest_that_may_shut_down_at_any_moment(tmp_path: Path) -> None:
     bench = asked(tmp_path)
     reports = bench.cycles(60, ("vm1", "guest_pause", 1))
-    assert refusals(reports) == ["the guest was asked to shut down, and may do so at any moment"]
+    assert refusals(reports) == ["an earlier step (shut down) had no answer in time, and may still take effect"]
     drain = Decision(bench.entity("vm1"), "guest_migrate", "qemu+tls://h2/system", "", Source("fleet"))
     assert len([*bench.plugin.mom_review(bench.cycle().snapshot, [drain])]) == 1
 
@@ -427,7 +427,7 @@ def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_r
     bench = asked(tmp_path)
     bench.ordinary = MAY_ALL
     assert len(applied(bench.cycles(60, *every("guest_save")))) == 1, "two of eight may be stopped"
-    assert "it was asked to shut down, and still runs" in mom_eviction(tmp_path, "undo", "vm1")[1]
+    assert "mom asked it to shut down, and it still runs" in mom_eviction(tmp_path, "undo", "vm1")[1]
     assert "vm1: shut down" in bench.remembered
 
 
@@ -460,7 +460,7 @@ def test_a_guest_that_stops_after_its_call_was_given_up_comes_back_as_others_do(
     assert fields["guest_eviction_error"] == "no answer within 5 s"
     assert fields["guest_paused"] == (None if control == "guest_pause" else 0), "unknown"
     assert bench.plugin.jobs.under_way == 0, "the others need not wait for it"
-    assert any("may do so at any moment" in reason for reason in refusals(bench.cycles(10, ("vm1", "guest_save", 1))))
+    assert any("may still take effect" in reason for reason in refusals(bench.cycles(10, ("vm1", "guest_save", 1))))
     if control == "guest_pause":
         bench.hypervisor.pause(vm1)
     else:
@@ -544,7 +544,7 @@ def test_a_policy_that_would_stop_everybody_stops_a_quarter_after_the_warning(tm
     assert any("announced" in reason for reason in refusals(early))
     later = bench.cycles(300, *every(control))
     assert len(applied(later)) == 2
-    assert any("more than 2 of 8 must not be" in reason for reason in refusals(later))
+    assert any("the limit is 2 of 8" in reason for reason in refusals(later))
 
 
 @pytest.mark.long
@@ -552,7 +552,7 @@ def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_
     bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system", ordinary=MAY_ALL)
     elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+tls://evil/system"))
     assert applied(elsewhere) == []
-    assert any("`destination` of the settings only" in reason for reason in refusals(elsewhere))
+    assert any("only to the `destination` of the settings" in reason for reason in refusals(elsewhere))
     assert len(applied(bench.cycles(3000, *every("guest_migrate", "qemu+tls://spare/system")))) == 2
 
 
@@ -586,14 +586,14 @@ def test_a_drain_moves_no_guest_of_which_the_plugin_of_classes_is_silent(tmp_pat
     bench = Bench(tmp_path, move_unclassed=True)
     specs = [FieldSpec(name, Unit.FLAG, Scope.GUEST, "") for name in ("may_migrate", EvictionField.ANSWERS)]
     bench.plugin._context.declarations = Declarations({(Scope.GUEST, one.name): one for one in specs})
-    unknown = ["the guest's class is not known now: the plugin of classes has not answered"] * 4
+    unknown = ["the guest's class is unknown now: the plugin of classes has not answered"] * 4
     cycles: Sequence[tuple[Mapping[str, Value], list[str]]] = (({}, unknown), ({EvictionField.ANSWERS: None}, []), ({}, unknown))
     for told, said in cycles:
         bench.ordinary = told
         seen = bench.cycle().snapshot
         wanted = [Decision(guest.entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet")) for guest in seen.guests.values()]
         assert [one.reason for one in bench.plugin.mom_review(seen, wanted)] == said
-        assert [why for guest in seen.guests.values() if (why := bench.plugin.why_stays(guest))] == said
+        assert [why for guest in seen.guests.values() if (why := bench.plugin.mom_services()[GuestMoves].why_stays(guest))] == said
 
 
 @pytest.mark.parametrize("who", ["fleet", "eviction", "a policy"])
@@ -626,7 +626,7 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ordinary=MAY_ALL)
     reports = bench.cycles(300, ("vm1", "guest_pause", 1), ("vm1", "guest_save", 1), ("vm1", "guest_shutdown", 1))
     assert len(applied(reports)) == 1
-    assert any("mom has done that to the guest already" in reason for reason in refusals(reports)) or bench.remembered != ["vm1: pause"]
+    assert any("mom has already taken a step" in reason for reason in refusals(reports)) or bench.remembered != ["vm1: pause"]
 
 
 # --- what others do, and what survives ---------------------------------------------------------------------------------------------------
@@ -644,7 +644,7 @@ def test_a_guest_that_somebody_else_lets_go_on_is_left_alone(tmp_path: Path) -> 
     bench.hypervisor.resume(bench.entity("vm1"))
     reports = bench.cycles(1000, ("vm1", "guest_pause", 1))
     assert bench.remembered == []
-    assert any("a person has let the guest go on" in reason for reason in refusals(reports)), "for half an hour whatever a policy wants"
+    assert any("a person has resumed the guest" in reason for reason in refusals(reports)), "for half an hour whatever a policy wants"
 
 
 def test_a_guest_that_is_gone_for_one_look_is_not_forgotten(tmp_path: Path) -> None:
@@ -717,7 +717,7 @@ def test_a_save_that_was_under_way_when_mom_was_killed_is_not_forgotten(tmp_path
     path = tmp_path / "eviction" / "jobs.json"
     kept = json.loads(path.read_text())["content"]
     kept[0] |= {"step": "save", "state": "begun"}
-    StateFile(path, WHAT, FORM).write(kept)
+    StateFile(path, TITLE, FORM).write(kept)
     bench.hypervisor.resume(bench.entity("vm1"))
     bench.start()
     bench.cycles(100)
@@ -745,7 +745,7 @@ def test_a_disk_that_takes_nothing_keeps_mom_from_stopping_anybody(tmp_path: Pat
     (tmp_path / "eviction").write_text("in the way")
     reports = bench.cycles(60, ("vm1", "guest_save", 1))
     assert applied(reports) == []
-    assert any("could not be noted" in outcome.error for report in reports for outcome in report.outcomes)
+    assert any("cannot record" in outcome.error for report in reports for outcome in report.outcomes)
     assert not bench.hypervisor.stopped
 
 
@@ -772,7 +772,7 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
 
 def test_a_guest_of_which_no_note_could_be_read_again_is_not_stopped(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    with pytest.raises(MomError, match="cannot be noted: guest: String should have at most 128 characters"):
+    with pytest.raises(MomError, match="cannot record it: guest: String should have at most 128 characters"):
         bench.plugin.jobs.stop(bench.hypervisor, Job("x" * 129, "long", Step.PAUSE))
     bench.start()
     assert bench.remembered == ["vm1: pause"]
@@ -795,7 +795,7 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
         patched.setattr(threading.Thread, "start", no_thread)
         reports = bench.cycles(60, ("vm1", "guest_save", 1))
     failed = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.FAILED]
-    assert [outcome.error for outcome in failed] == ["it cannot be begun: can't start new thread"]
+    assert [outcome.error for outcome in failed] == ["it cannot begin: can't start new thread"]
     assert bench.remembered == []
     assert bench.plugin.jobs.under_way == 0
 
@@ -804,7 +804,7 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
 
 
 SPARE = "qemu+tls://spare/system"
-LEFT_ALONE = "a person has let the guest go on"
+LEFT_ALONE = "a person has resumed the guest"
 
 
 @pytest.mark.parametrize("writable", [True, False])
@@ -834,7 +834,7 @@ def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A guest that the operator has let go on, and mom is started anew."""
     bench = paused(tmp_path)
     monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", bench.clock.wall)
-    request(bench.plugin._requests, bench.identity("vm1"), lambda: True, 1.0)
+    request(tmp_path / "eviction" / "undo", bench.identity("vm1"), lambda: True, 1.0)
     bench.cycle()
     assert bench.remembered == []
     bench.start()
@@ -844,7 +844,7 @@ def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_a_mom_that_only_observes_lets_no_guest_go_on_though_the_operator_asks_for_it(tmp_path: Path) -> None:
     bench = paused(tmp_path)
     bench.mode = "observe"
-    request(bench.plugin._requests, bench.identity("vm1"), lambda: True, 1.0)
+    request(tmp_path / "eviction" / "undo", bench.identity("vm1"), lambda: True, 1.0)
     bench.cycle()
     assert bench.remembered == ["vm1: pause"]
     assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.PAUSED
@@ -918,7 +918,7 @@ def test_a_request_is_done_by_the_mom_that_runs(tmp_path: Path) -> None:
         asked = threads.submit(mom_eviction, tmp_path, "undo", "vm1")
         while not asked.done():
             bench.cycle()
-        assert asked.result() == (0, "Guest vm1 goes on.\n")
+        assert asked.result() == (0, "Guest vm1 has resumed.\n")
     assert [one.name for one in folder.iterdir()] == [".hidden"]
     assert bench.remembered == []
     assert bench.hypervisor.stands[identity] is GuestState.RUNNING
@@ -928,5 +928,5 @@ def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
     paused(tmp_path)
     code, text = mom_eviction(tmp_path, "undo", "vm1", "--timeout", "1")
     assert code != 0
-    assert "no mom has taken the request" in text
+    assert "no mom has accepted the request" in text
     assert [*(tmp_path / "eviction" / "undo").iterdir()] == []

@@ -146,7 +146,7 @@ def test_a_mover_that_has_gone_meanwhile_is_said(bench: PreparedBench) -> None:
     hang.set()
     bench.until(lambda: bench.kept == [])
     error = bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction_error"]
-    assert error == "there is no mover cluster any more"
+    assert error == "the mover cluster no longer exists"
     assert bench.mover.jobs == []
 
 

@@ -94,7 +94,7 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
         with pytest.raises(UnclearAnswerError):
             mover.begin(job())
     server.got.clear()
-    with pytest.raises(HypervisorError, match="is no UUID"):
+    with pytest.raises(HypervisorError, match="is not a UUID"):
         mover.begin(job(vm="../hosts/1"))
     assert server.got == []
 

@@ -67,7 +67,7 @@ def test_a_name_of_which_nobody_knows_the_address_is_given_up_in_time(monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", unanswered)
     began = time.monotonic()
-    with pytest.raises(UnclearAnswerError, match=r"does not answer within 0\.1 s"):
+    with pytest.raises(UnclearAnswerError, match=r"no answer within 0\.1 s"):
         api("https://mom.example.org", 0.1).ask("GET", "/")
     assert time.monotonic() - began < LONG_SECONDS / 2
     answers.set()
@@ -129,7 +129,7 @@ def test_credentials_that_others_can_read_are_not_sent(server: Server, secret: P
 @pytest.mark.parametrize("text", ["", " \n", "mom@pve!mover=\u00e9", "mom@pve!mover=1\nX-More: 2"])
 def test_what_is_no_line_of_text_is_no_credentials(secret: Path, text: str) -> None:
     secret.write_text(text)
-    with pytest.raises(MomError, match="are none") as caught:
+    with pytest.raises(MomError, match="has no valid credentials") as caught:
         credentials(secret, "make one")
     assert caught.value.hint == "make one"
 
@@ -140,7 +140,7 @@ def test_a_server_is_trusted_by_the_certificates_that_are_named_and_no_others(tm
     for content in (None, "no certificate"):
         if content is not None:
             ca.write_text(content)
-        with pytest.raises(MomError, match=f"the certificates {ca} cannot be read"):
+        with pytest.raises(MomError, match=f"cannot read the certificates {ca}"):
             one.check()
     ca.write_bytes(Authority("ours").pem)
     one.check()

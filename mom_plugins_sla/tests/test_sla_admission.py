@@ -93,7 +93,7 @@ def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_c
     refused = asked(promisable=24, guests=guests, moves=moved_by(CLUSTER))
     assert not refused.admitted
     assert refused.reasons[-1] == (
-        "moving guests away: cluster can move 2 of 3, while they run, which hold at least 3.00 GiB; it chooses the host itself; in a fleet,"
+        "moving guests away: cluster can move 2 of 3, while they run, with at least 3.00 GiB; it chooses the host itself; in a fleet,"
         " `mom fleet plan --drain` shows where they would go"
     )
     assert "nothing on this host can" in asked(promisable=24, guests=guests, moves=moved_by(None)).reasons[-1]
@@ -119,7 +119,7 @@ def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_al
     assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8, and a gold guest of 8 GiB is promised 6
     answer = asked(guests=guests)
     assert not answer.admitted
-    assert "32.00 GiB are promised to guests (of 4 it is not known yet" in answer.reasons[0]
+    assert "32.00 GiB are promised to guests (the guarantees of 4 are unknown yet" in answer.reasons[0]
 
 
 def test_what_guests_that_mom_has_stopped_are_promised_is_promised_to_no_other() -> None:
@@ -137,7 +137,7 @@ def test_what_would_make_room_are_promises_of_lesser_guests() -> None:
 def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
     found = asked(available=5)
     assert not found.admitted
-    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB can be had; one guest of class gold")
+    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB are possible; one guest of class gold")
 
 
 def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised() -> None:
@@ -153,8 +153,8 @@ def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -
     room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
     room = replace(room, can_offload_kib=12 * GIB, returning_kib=1 * GIB)
     said = " ".join(asked(promisable=99, kept=kept_for(room)).reasons)
-    assert "12.00 GiB that they hardly touch can go to swap, 1.00 GiB are kept for what guests may want back from swap" in said
-    assert "so 13.00 GiB can be had" in said
+    assert "12.00 GiB of cold memory can go to swap, 1.00 GiB are kept for swap-in" in said
+    assert "so 13.00 GiB are possible" in said
 
 
 def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
@@ -176,9 +176,9 @@ def test_a_class_without_a_promise_is_bounded_by_memory() -> None:
     ("arguments", "message"),
     [
         ((8 * GIB, "goldd", 1), "there is no class goldd (there are: platinum, gold, compute, vapor)"),
-        ((8, "gold", 1), "8 KiB is no memory of a guest"),
-        ((1 << 50, "gold", 1), "is no memory of a guest"),
-        ((8 * GIB, "gold", 0), "0 is no number of guests"),
+        ((8, "gold", 1), "memory of 8 KiB is out of range"),
+        ((1 << 50, "gold", 1), "KiB is out of range"),
+        ((8 * GIB, "gold", 0), "0 guests are out of range"),
         ((8 * GIB, "gold", 1), "mom has not looked at the host yet"),
     ],
 )

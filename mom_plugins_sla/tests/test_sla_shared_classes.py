@@ -69,7 +69,7 @@ def test_a_file_that_makes_no_sense_leaves_the_classes_as_they_were_and_is_said_
     host.classes()
     host.write(text)
     assert host.classes() == {"web": 0.5}
-    assert str(host.wrong).startswith(f"the classes stay as they were: {host.file}")
+    assert str(host.wrong).startswith(f"the last valid classes stay in force: {host.file}")
     assert host.problems() == [host.wrong]
     host.write("classes: {silver: {guarantee: 50%}}")
     assert host.classes() == {"web": 0.5}
@@ -82,7 +82,7 @@ def test_a_pipe_or_a_folder_in_the_files_place_is_not_waited_for(tmp_path: Path)
         host = Host(tmp_path / folder)
         make(host.file)
         host.classes()
-        assert host.problems() == [f"the classes stay as they were: {host.file}: it is no file"]
+        assert host.problems() == [f"the last valid classes stay in force: {host.file}: not a regular file"]
 
 
 def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_the_check_refuses_a_file_that_makes_no_sense_with_its_place(tmp_path: P
 def test_the_files_path_is_a_whole_one(tmp_path: Path) -> None:
     file = tmp_path / "mom.yaml"
     file.write_text("plugins: {sla: {classes_file: classes.yaml}}")
-    with pytest.raises(ConfigError, match="write the whole path"):
+    with pytest.raises(ConfigError, match="write an absolute one"):
         load_config(file)
     file.write_text("plugins: {sla: {classes_file: /x/classes.yaml, default: silver}}")
     assert load_config(file).plugins["sla"].settings.model_dump()["classes_file"] == Path("/x/classes.yaml")

@@ -21,7 +21,7 @@ def decide(host: Host, guests: Iterable[Guest]) -> Iterator[Decision]:
         if size is None or maximum is None or usable is None:
             continue  # no balloon, or no statistics yet
         if share < SHORT and usable - STEP * size > KEEPS:
-            because = f"the host has {share:.0%} available, and the guest {usable / MiB:,.0f} MiB usable"
+            because = f"the host has {share:.0%} available, and {usable / MiB:,.0f} MiB are usable in it"
             yield guest.set("balloon_target", (1 - STEP) * size, because=because, least=guest.number("guest_guarantee"))
         elif share > AMPLE and size < maximum:
             yield guest.set("balloon_target", (1 + STEP) * size, because=f"the host has {share:.0%} available", most=maximum)

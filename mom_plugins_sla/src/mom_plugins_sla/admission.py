@@ -1,4 +1,4 @@
-"""Admission: whether more guests fit without breaking a promise. Figures in, an answer with its reasons out."""
+"""Admission: whether new guests fit without breaking a guarantee. Figures in, an answer with its reasons out."""
 
 from __future__ import annotations
 
@@ -13,65 +13,67 @@ from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
-"""A guest holds this soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
-Of the simulator's usual mixture, which follows what clouds report, an idle guest holds 13 to 25 %."""
+"""Ratio of its memory that a guest uses soon after its start: kernel, programs and some cache.
+
+In the simulator's usual mixture, which follows the reports of clouds, an idle guest uses 13 to 25 %.
+"""
 
 MOST_COUNTED: Final = 10_000
-"""Guests; no host has more, and one that is promised nothing would fit for ever."""
+"""Largest number of guests: no host has more. Without a limit, any number of guests without guarantee would fit."""
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""KiB of a guest's memory: 1 MiB and 1 PiB. What is less or more is a mistake in a unit."""
+"""Range of a guest's memory in KiB, 1 MiB to 1 PiB: a value outside has a wrong unit."""
 
-GIVERS_SHOWN: Final = 20
+DONORS_SHOWN: Final = 20
 
 
 class NoSuchClass(MomError, ValueError):
-    """Service class that there is not."""
+    """Unknown service class."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Guests that are to be started: how many, of how much memory (KiB), of which class."""
+class NewGuests:
+    """Guests to start: their number, memory (KiB) and class."""
 
     count: int
     memory_kib: int
-    name: str
-    one: ServiceClass
+    class_name: str
+    terms: ServiceClass
 
     @classmethod
-    def of(cls, count: int, memory_kib: int, name: str, classes: Mapping[str, ServiceClass]) -> Wanted:
-        """Guests of the class of that name, or of none where it is empty. Raises `MomError` for what makes no sense."""
+    def of(cls, count: int, memory_kib: int, class_name: str, classes: Mapping[str, ServiceClass]) -> NewGuests:
+        """Return guests of that class; empty: of none. Raise `MomError` for values out of range, or an unknown class."""
         if not LEAST_KIB <= memory_kib <= MOST_KIB:
-            raise UnitError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
+            raise UnitError(f"memory of {memory_kib} KiB is out of range (1 MiB to 1 PiB)", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
-            raise UnitError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
-        if name and name not in classes:
-            raise NoSuchClass(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(classes)}")
-        return cls(count, memory_kib, name, classes.get(name) or ServiceClass())
+            raise UnitError(f"{count} guests are out of range (1 to {MOST_COUNTED})")
+        if class_name and class_name not in classes:
+            raise NoSuchClass(f"there is no class {printable(class_name, 40)}", hint=f"there are: {', '.join(classes)}")
+        return cls(count, memory_kib, class_name, classes.get(class_name) or ServiceClass())
 
     @property
     def guarantee_kib(self) -> float:
-        """Memory promised to each."""
-        return min(self.memory_kib, self.one.guarantee.kib_of(self.memory_kib) or 0.0)
+        """Guarantee of each guest."""
+        return min(self.memory_kib, self.terms.guarantee.kib_of(self.memory_kib) or 0.0)
 
     @property
     def start_kib(self) -> float:
-        """Memory that each must be able to have at once."""
+        """Memory that each guest needs at once."""
         return max(self.guarantee_kib, START_SHARE * self.memory_kib)
 
     def __str__(self) -> str:
         guests = "one guest" if self.count == 1 else f"{self.count} guests"
-        return f"{guests} of class {self.name or 'none'} with {format_kib(self.memory_kib)}"
+        return f"{guests} of class {self.class_name or 'none'} with {format_kib(self.memory_kib)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Host's figures, in KiB: what it can promise, what is promised to guests, and what is kept for launches that have not come.
+    """Figures of the host in KiB.
 
-    Guests that mom has stopped are promised `returning`, for when they come back. `room` is what the host can have at once, by the plugin
-    that makes room; None: there is none, and what is available counts. What `undescribed` guests are promised is not known yet, so that
-    they count with all of their memory.
+    The host can promise `promisable`. It has promised `promised` to guests, `reserved` to launches under way, and `returning` to guests
+    that mom has stopped. `room` is the memory that the balloon plugin can make available at once; None: only available memory counts.
+    `undescribed` guests have unknown guarantees, and count with all of their memory.
     """
 
     promisable: float
@@ -84,20 +86,20 @@ class Figures:
     returning: float = 0.0
 
 
-def figures_of(snapshot: Snapshot, kept: Reservations | None, promises: Promises) -> Figures:
-    """Return the figures of the last cycle. Raises `MomError` while it is not known what the host can promise."""
-    room = None if kept is None else kept.room()
-    reservations = () if kept is None else kept.reservations()
+def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promises) -> Figures:
+    """Return the figures of the last cycle. Raise `MomError` while the promisable memory is unknown."""
+    room = None if service is None else service.room()
+    reservations = () if service is None else service.reservations()
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
-        hint = "it is from the second cycle on, with the plugin balloon, which holds promises, and one that knows the host's memory"
-        raise MomError("what the host can promise is not known", hint=hint)
-    promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # those that are only listed have no fields
+        hint = "wait for the second cycle; it needs the plugin balloon, and a plugin with the host's memory, such as host"
+        raise MomError("the memory that the host can promise is unknown", hint=hint)
+    promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # listed guests have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
-    # A guest that has come for a reservation counts by its own promise.
+    # A guest that has claimed its reservation counts with its own promise.
     reserved = sum(reservation.kept_kib for reservation in reservations if reservation.state.lasts and reservation.guest is None)
-    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction, which alone stops guests
+    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction: then mom stops no guests
     return Figures(promisable, promised, float(reserved), available, room, promises, undescribed, returning)
 
 
@@ -108,28 +110,29 @@ def _promised_kib(guest: Guest, promises: Promises) -> float:
     return max(promised, guest.number("balloon_max") or guest.number("balloon_cur") or 0.0)
 
 
-def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
-    """Say whether these guests fit, and why."""
+def admission_of(new: NewGuests, figures: Figures, snapshot: Snapshot) -> Admission:
+    """Return whether the new guests fit, and why."""
     left = figures.promisable - figures.promised - figures.reserved - figures.returning
     at_once = figures.available if figures.room is None else float(figures.room.most_kib)
-    by_promises = _fits(left, wanted.guarantee_kib)
-    by_memory = _fits(at_once, wanted.start_kib)
+    by_promises = _fits(left, new.guarantee_kib)
+    by_memory = _fits(at_once, new.start_kib)
     fits = min(by_promises, by_memory)
     against: list[str] = []
     in_favour: list[str] = []
-    (in_favour if by_promises >= wanted.count else against).append(_about_promises(wanted, figures, left))
-    (in_favour if by_memory >= wanted.count else against).append(_about_memory(wanted, figures, at_once))
+    (in_favour if by_promises >= new.count else against).append(_about_promises(new, figures, left))
+    (in_favour if by_memory >= new.count else against).append(_about_memory(new, figures, at_once))
     if figures.room is not None and figures.room.why:
         against.append(figures.room.why)
-    admitted = fits >= wanted.count
+    admitted = fits >= new.count
     donors: Sequence[Donor] = ()
-    if by_promises < wanted.count:
-        donors = _donors(_lesser_promises(snapshot, figures.promises, wanted), wanted.count * wanted.guarantee_kib - left, promise=True)
+    if by_promises < new.count:
+        donors = _donors(_lesser_promises(snapshot, figures.promises, new), new.count * new.guarantee_kib - left, promise=True)
     elif admitted:
         free = figures.available if figures.room is None else float(figures.room.free_kib)
-        donors = _donors(_spare(snapshot, figures.promises), wanted.count * wanted.start_kib - free, promise=False)
-    asked = wanted.memory_kib, wanted.name, math.ceil(wanted.guarantee_kib)
-    return Admission(admitted, wanted.count, fits, *asked, (*against, *in_favour), tuple(donors))
+        donors = _donors(_spare(snapshot, figures.promises), new.count * new.start_kib - free, promise=False)
+    guarantee = math.ceil(new.guarantee_kib)
+    reasons = (*against, *in_favour)
+    return Admission(admitted, new.count, fits, new.memory_kib, new.class_name, guarantee, reasons, tuple(donors))
 
 
 def _fits(kib: float, each: float) -> int:
@@ -138,56 +141,56 @@ def _fits(kib: float, each: float) -> int:
     return max(0, min(MOST_COUNTED, math.floor(kib / each)))
 
 
-def _about_promises(wanted: Wanted, figures: Figures, left: float) -> str:
-    together = wanted.count * wanted.guarantee_kib
-    also = f" (of {figures.undescribed} it is not known yet: they count with all their memory)" if figures.undescribed else ""
+def _about_promises(new: NewGuests, figures: Figures, left: float) -> str:
+    total = new.count * new.guarantee_kib
+    also = f" (the guarantees of {figures.undescribed} are unknown yet: they count with all their memory)" if figures.undescribed else ""
     if figures.returning:
         also += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
     if figures.reserved:
         also += f" and {format_kib(figures.reserved)} are reserved for launches"
-    rest = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
+    balance = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
     return (
         f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{also},"
-        f" {rest}; {wanted} would be promised {format_kib(together) if together else 'nothing'}"
+        f" {balance}; {new} would be promised {format_kib(total) if total else 'nothing'}"
     )
 
 
-def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
+def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
     room = figures.room
     if room is None:
-        made_of = f"{format_kib(figures.available)} are available"
+        sources = f"{format_kib(figures.available)} are available"
     else:
-        made_of = f"{format_kib(room.free_kib)} are free and guests can give {format_kib(room.can_free_kib)}"
+        sources = f"{format_kib(room.free_kib)} are free and guests can release {format_kib(room.can_free_kib)}"
         if room.can_offload_kib:
-            made_of += f", {format_kib(room.can_offload_kib)} that they hardly touch can go to swap"
+            sources += f", {format_kib(room.can_offload_kib)} of cold memory can go to swap"
         if room.returning_kib:
-            made_of += f", {format_kib(room.returning_kib)} are kept for what guests may want back from swap"
+            sources += f", {format_kib(room.returning_kib)} are kept for swap-in"
         if room.rise:
-            made_of += f", {room.rise}"
+            sources += f", {room.rise}"
     return (
-        f"memory now: {made_of}, so {format_kib(max(0.0, at_once))} can be had; {wanted} would take"
-        f" {format_kib(wanted.count * wanted.start_kib)} at once"
+        f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are possible; {new} would take"
+        f" {format_kib(new.count * new.start_kib)} at once"
     )
 
 
 def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """Memory that could be had by moving guests away, by what their mover can do: for the operator, as admission moves none."""
+    """Return the memory that moving guests away would free, for the operator: admission moves none."""
     mover = moves.mover()
     if mover is None:
         return "moving guests away: nothing on this host can"
-    can = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
-    held = [rss for guest in can if (rss := guest.number("rss")) is not None]
-    how = "while they run" if mover.abilities.live is True else "letting them stand still meanwhile, perhaps"
-    least = "" if len(held) == len(can) else "at least "
+    movable = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
+    held = [rss for guest in movable if (rss := guest.number("rss")) is not None]
+    how = "while they run" if mover.abilities.live is True else "perhaps while they stand still"
+    least = "" if len(held) == len(movable) else "at least "
     chooses = "; it chooses the host itself" if mover.abilities.chooses else ""
     return (
-        f"moving guests away: {mover.name} can move {len(can)} of {len(snapshot.guests)}, {how}, which hold {least}{format_kib(sum(held))}"
+        f"moving guests away: {mover.name} can move {len(movable)} of {len(snapshot.guests)}, {how}, with {least}{format_kib(sum(held))}"
         f"{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 
 
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
-    """Memory that guests neither use nor are promised, each with what it costs and its size in KiB."""
+    """Yield each guest's cost and its memory in KiB that is neither used nor guaranteed."""
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
@@ -195,19 +198,19 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
             yield guest.number("reclaim_cost") or 1.0, spare, guest.entity
 
 
-def _lesser_promises(snapshot: Snapshot, promises: Promises, wanted: Wanted) -> Iterator[tuple[float, float, Entity]]:
-    """Promises of guests that are less important, each with its priority and its size in KiB."""
+def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
+    """Yield the priority and the promise in KiB of each guest with a lower priority."""
     for guest in snapshot.guests.values():
-        said = guest.number("priority")
-        priority = 50.0 if said is None else said
-        if priority < wanted.one.priority:
+        priority = guest.number("priority")
+        priority = 50.0 if priority is None else priority
+        if priority < new.terms.priority:
             yield priority, promises.promised_kib(guest) or 0.0, guest.entity
 
 
-def _donors(found: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Return those that would give what is missing: the cheapest or least important first, and of these the largest."""
+def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
+    """Return guests that would release the missing memory: the cheapest or least important first, then the largest."""
     donors: list[Donor] = []
-    for _, kib, entity in sorted((item for item in found if item[1] > 0), key=lambda one: (one[0], -one[1]))[:GIVERS_SHOWN]:
+    for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:
             donors.append(Donor(entity, math.ceil(min(kib, missing)), promise))
             missing -= kib

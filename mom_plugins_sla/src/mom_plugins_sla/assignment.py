@@ -1,4 +1,4 @@
-"""The classes of guests, who says so, and what to do where that is not known: names in, names out."""
+"""Assignment of classes to guests, with the source of each assignment: names in, names out."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from mom_plugins_sla.classes import ServiceClass, safest
 from mom_plugins_sla.settings import class_in
 
 METADATA: Final = "sla_class"
-"""The property of a guest with the class that its metadata, or the management system, says."""
+"""Property of a guest with the class from its metadata or from the management system."""
 
 
 class Assigned(NamedTuple):
-    """Guest's class, by name; `unknown` is what was said instead of a class that there is, and `by` who said it."""
+    """Guest's class by name, and its source. `unknown` is the configured name if no class has it."""
 
     name: str
-    by: str
+    source: str
     unknown: str = ""
 
     @property
-    def told(self) -> str:
-        """Who says it, and what is wrong with what was said."""
-        return f"{self.by}, which says {self.unknown}: there is no such class, and this is the safest" if self.unknown else self.by
+    def explanation(self) -> str:
+        """Source, and the replacement of an unknown class."""
+        return f"{self.source}, which says {self.unknown}: there is no such class, and this is the safest" if self.unknown else self.source
 
 
 class ClassAssignment:
-    """Rules. The first that says something about a guest counts: the section `guests`, the guest's metadata, patterns, the default.
+    """Rules in their order: the section `guests`, the guest's metadata, patterns, the default. The first match counts.
 
-    A class that does not exist is the safest that does.
+    The safest class replaces an unknown one.
     """
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
@@ -41,20 +41,20 @@ class ClassAssignment:
         self._default = None if default is None else self._existing(default, "default of the plugin sla")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
-        """Return the guest's class; None: it has none."""
-        written, metadata = class_in(settings), guest.properties.get(METADATA)
-        if written is not None:
-            return self._existing(written, "guests: in the YAML file")
+        """Return the guest's class, if it has one."""
+        configured, metadata = class_in(settings), guest.properties.get(METADATA)
+        if configured is not None:
+            return self._existing(configured, "guests: in the YAML file")
         if isinstance(metadata, str):
             return self._existing(metadata, "the guest's metadata")
         matching = self._patterns.matching(guest)
         return self._by_pattern[matching[-1]] if matching else self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
-        """Return the classes of all those that have one, by guest id."""
-        return {guest.id: found for guest in guests if (found := self.of(guest, settings_of(guest))) is not None}
+        """Return the classes of guests that have one, by guest id."""
+        return {guest.id: assigned for guest in guests if (assigned := self.of(guest, settings_of(guest))) is not None}
 
-    def _existing(self, name: str, by: str) -> Assigned:
+    def _existing(self, name: str, source: str) -> Assigned:
         if name in self._classes:
-            return Assigned(name, by)
-        return Assigned(self._safest, by, printable(name, 40) or "an empty name")
+            return Assigned(name, source)
+        return Assigned(self._safest, source, printable(name, 40) or "an empty name")

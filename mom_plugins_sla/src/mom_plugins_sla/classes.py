@@ -1,4 +1,4 @@
-"""The terms of a class of guests: promises, priorities, and what may be done to its guests when the host is full."""
+"""Terms of service classes: guarantees, priorities, and the permitted steps on a full host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_kvm import EvictionField
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
-"""The CPU share of an ordinary guest."""
+"""CPU share of an ordinary guest."""
 
 ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -23,52 +23,51 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
         EvictionField.MAY_POWER_OFF: "shut down",
     }
 )
-"""The settings and fields that allow that a guest leaves the host, or stops, to make room: none is on unless a class says so; and in words
-what is done to it."""
+"""Settings and fields that permit a guest to leave a full host or to stop, each with its step in words. All are off by default."""
 
 
 class ServiceClass(StrictModel):
-    """One class. What is left out is what an ordinary guest without any promise has."""
+    """Service class. The defaults are those of an ordinary guest without a guarantee."""
 
     guarantee: SizeOrShare = NOTHING
-    """Memory below which a guest is never shrunk: `6GiB`, or `75%` of the most that it can have."""
+    """Memory below which mom never shrinks a guest: `6GiB`, or `75%` of its maximum."""
 
     cpu_share: Annotated[int, Field(ge=1, le=10_000)] = ORDINARY
-    """The guest's weight when CPUs are short; 100 is an ordinary guest's. Set by the policy 62_sla_cpu, where that is on."""
+    """The guest's weight when CPUs are short; 100 is ordinary. The policy 62_sla_cpu sets it, where it is on."""
 
     io_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
-    """How much of the limits agreed for its disks a guest may use while disks are short: 1 is all. Set by 72_sla_io, where that is on."""
+    """Ratio of its disks' agreed limits that a guest may use while disks are short. The policy 72_sla_io sets it, where it is on."""
 
     priority: Annotated[int, Field(ge=0, le=100)] = 50
-    """Whose promises are kept when the host has promised more than it has: 100 is the last to lose."""
+    """Order of guarantees when the host has guaranteed more than it has: 100 is the last to lose."""
 
     reclaim_cost: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
-    """What a KiB that is taken from such a guest costs: with twice the cost, it gives half of what others give."""
+    """Cost of a KiB that mom reclaims: mom reclaims half as much from a guest of twice the cost."""
 
     offload: bool = True
-    """Whether memory that such a guest no longer touches may go to the host's swap, where the plugin offload is enabled."""
+    """Whether cold memory of the guest may go to the host's swap, where the plugin offload is enabled."""
 
     may_pause: bool = False
-    """A guest may be paused when the host lacks memory. It holds its memory; it takes no more."""
+    """mom may pause the guest when the host lacks memory. The guest keeps its memory, and takes no more."""
 
     may_save: bool = False
-    """A guest may be saved to disk, and be restored later."""
+    """mom may save the guest to disk, and restore it later."""
 
     may_power_off: bool = False
-    """A guest may be shut down."""
+    """mom may shut the guest down."""
 
     may_migrate: bool = False
-    """A guest may be moved to another host."""
+    """mom may move the guest to another host."""
 
     warning: Duration = 30.0
-    """How long before such a step it is announced, for something better to be done."""
+    """How long before such a step mom announces it, so that the operator can act first."""
 
     comes_back: bool = True
-    """Whether what was done is undone (resumed, restored, started) when there has been enough memory for long."""
+    """Whether mom resumes, restores or starts the guest once there has been enough memory for long."""
 
     @property
     def may_leave(self) -> bool:
-        """True if anything may be done to its guests when the host is full."""
+        """Whether the class permits any step on a full host."""
         return any(getattr(self, name) for name in ALLOWED)
 
     @model_validator(mode="after")
@@ -76,20 +75,20 @@ class ServiceClass(StrictModel):
         if self.guarantee.share == 1.0 and (self.may_power_off or self.may_save or self.may_pause):
             allowed = next(name for name in ALLOWED if name != EvictionField.MAY_MIGRATE and getattr(self, name))
             raise ValueError(
-                f"guarantee is 100%, and {allowed} is true: guests that keep all their memory whatever happens are none that may stop for"
-                " want of it. Lower the guarantee, or allow only may_migrate"
+                f"guarantee is 100%, but {allowed} is true: guests that keep all their memory must not stop for lack of it."
+                " Lower the guarantee, or allow only may_migrate"
             )
         return self
 
 
 READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
     {
-        # All that it bought, whatever happens. Moving it elsewhere would be a service to it, but the guest's owner has not asked for it.
+        # All its memory, whatever happens. Its owner has not agreed to a migration either.
         "platinum": ServiceClass(guarantee=Portion(share=1.0), cpu_share=400, priority=90, reclaim_cost=8.0),
         "gold": ServiceClass(guarantee=Portion(share=0.75), cpu_share=200, priority=70, reclaim_cost=4.0, may_migrate=True),
-        # All its CPU time, and little memory of its own: it is taken first and most.
+        # All its CPU time, and little guaranteed memory: mom reclaims most from it.
         "compute": ServiceClass(guarantee=Portion(share=0.25), cpu_share=400, priority=40, reclaim_cost=0.5, may_migrate=True),
-        # Cheap, and gone when the host is full.
+        # Cheap, and first to leave a full host.
         "vapor": ServiceClass(
             cpu_share=50,
             io_share=0.5,
@@ -102,25 +101,25 @@ READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
         ),
     }
 )
-"""The classes that are there without being defined; one of the same name in the settings takes the place of one of these."""
+"""Built-in classes. A class of the same name in the settings replaces one."""
 
 
-def _a_name(name: str) -> str:
+def _class_name(name: str) -> str:
     if len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"{name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
     return name
 
 
-ClassName = Annotated[str, AfterValidator(_a_name)]
-"""A name that a file could hold."""
+ClassName = Annotated[str, AfterValidator(_class_name)]
+"""Name without special characters."""
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """Return the name of the class under which least can happen to a guest: for those whose class is unknown."""
+    """Return the name of the class that permits least: guests of an unknown class get it."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
-        one = classes[name]
-        stays = not (one.may_pause or one.may_save or one.may_power_off)
-        return stays, not one.may_migrate, one.guarantee.share or 0.0, one.guarantee.size or 0, one.reclaim_cost, one.priority, name
+        terms = classes[name]
+        stays, guarantee = not (terms.may_pause or terms.may_save or terms.may_power_off), terms.guarantee
+        return stays, not terms.may_migrate, guarantee.share or 0.0, guarantee.size or 0, terms.reclaim_cost, terms.priority, name
 
     return max(classes, key=safety)

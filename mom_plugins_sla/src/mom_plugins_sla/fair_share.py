@@ -1,10 +1,11 @@
-"""Who should have how much when guests want more than the host has: numbers in, numbers out.
+"""Fair shares of memory when guests demand more than the host has: numbers in, numbers out.
 
-Weighted max-min fairness, found by water-filling: all guests' shares rise together from their guarantees, each as fast as its memory is
-dear to take (`cost`), until it has all that it uses; from then on, slower by the idle tax, until it has all that it can have; until the
-host's memory is used up. The tax is that of VMware ESX (C. Waldspurger, Memory Resource Management in VMware ESX Server, OSDI 2002,
-section 5): an idle page costs 1 / (1 - tax) times what a page in use does. Weighted max-min: D. Bertsekas and R. Gallager, Data Networks,
-section 6.5.2.
+Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). All shares rise together from
+their guarantees until the host's memory is used up, each in proportion to its `cost`. Beyond the guest's used memory, a share rises more
+slowly, by the idle tax.
+
+The tax is that of VMware ESX (C. Waldspurger, Memory Resource Management in VMware ESX Server, OSDI 2002, section 5): an idle page costs
+1 / (1 - tax) times as much as a page in use.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """Claim of one guest, in KiB: its guarantee, what it uses (and wants at hand), the most that it can have; and what a KiB costs.
+    """Claim of one guest in KiB: its guarantee, its used memory with headroom, and its maximum; and the cost of a KiB.
 
-    `cost` is a ratio above 0. What is guaranteed or used beyond `most` does not count.
+    `cost` is a ratio above 0. A guarantee or use above `most` does not count.
     """
 
     guarantee: float
@@ -29,13 +30,12 @@ class Claim(NamedTuple):
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
     """Return each guest's fair share in KiB, in the order of the claims.
 
-    No share is below its guarantee, unless the guarantees alone are more than there is: then all get the same part of theirs. No share is
-    more than the guest can have; together they are `room`, or everything that all can have if that is less. With more room, no share is
-    smaller. Of two guests with the same cost and guarantee, the one that lacks some of what it uses has no less than the other.
-    All is in proportion: with every size doubled, so are the shares.
+    No share is below its guarantee. If the guarantees exceed `room`, all get the same part of theirs. No share exceeds the guest's maximum.
+    The shares add up to `room`, or to all maxima if that is less. More room never makes a share smaller. Of two guests with the same cost
+    and guarantee, a guest that lacks used memory never has less than the other. Doubling all sizes doubles all shares.
 
-    :param room: KiB that all guests together can have
-    :param idle_tax: from 0, no difference between idle memory and memory in use, to below 1
+    :param room: KiB for all guests together
+    :param idle_tax: 0 (idle memory counts like used memory) to below 1
     """
     guarantees = [min(claim.guarantee, claim.most) for claim in claims]
     left = room - sum(guarantees)
@@ -60,7 +60,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
 
 
 def _level(claims: Sequence[Claim], turns: Sequence[float], full: Sequence[float], left: float, keeps: float) -> float:
-    """Return how high the level rises until all shares together have risen by `left`: from one bend to the next, in their order."""
+    """Return the level at which all shares together have risen by `left`, going from bend to bend."""
     bends = [(turn, -claim.cost * (1.0 - keeps)) for claim, turn in zip(claims, turns, strict=True)]
     bends += [(end, -claim.cost * keeps) for claim, end in zip(claims, full, strict=True)]
     slope = sum(claim.cost for claim in claims)

@@ -1,4 +1,4 @@
-"""The settings of classes in YAML."""
+"""Settings of classes in YAML."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from mom_plugins_sla.classes import READY, ClassName, ServiceClass
 
 
 class SlaSettings(PluginSettings):
-    """Which classes there are, and which guests are of which."""
+    """Classes, and their assignment to guests."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
-    """Classes besides `platinum`, `gold`, `compute` and `vapor`, or instead of them, by name."""
+    """Classes by name, beside or in place of `platinum`, `gold`, `compute` and `vapor`."""
 
     classes_file: Path | None = None
-    """A file with more classes, below `classes` as here, which come before those here. It may change at any time, and need not be there.
-    A fleet's are in `/var/lib/mom/fleet/classes.yaml`."""
+    """A file with more classes below its key `classes`. They precede the classes of this section. The file may change at any time, and
+    may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
 
     patterns: dict[str, str] = Field(default_factory=dict)
-    """The classes of guests of which neither the section `guests` nor their metadata tells it: patterns, as in that section, to names of
-    classes. Where several match, the last one counts."""
+    """Classes of guests by pattern, for guests without a class in the section `guests` or in their metadata. The patterns are those of
+    that section. The last match counts."""
 
     default: str | None = None
-    """The class of all other guests. Unset: they have none, and nothing is promised to them."""
+    """The class of all other guests. Unset: they have no class, and no guarantee."""
 
     host_keeps: SizeOrShare | None = None
-    """With less available than this, the host is short, for `fair_share`. Unset: less than `mem_watermark_hard` of the plugin balloon,
-    where its policy begins to take what guests may miss; where no plugin says that, 5 % of the host's memory."""
+    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the plugin balloon, where its
+    policy begins to reclaim memory that guests may miss. Without that plugin: 5 % of the host's memory."""
 
     idle_tax: float = Field(default=0.75, ge=0, lt=1)
-    """How much dearer idle memory is than memory in use, for `fair_share`: with 0.75 a guest gets a quarter of the idle memory that it
-    would get of memory that it uses. 0 makes no difference between them."""
+    """How much dearer idle memory is than memory in use, for `fair_share`. With 0.75, a guest gets a quarter as much of idle memory as of
+    memory in use. 0 makes no difference between them."""
 
     fair_share: bool = False
-    """Hold guests to their fair shares while the host is short of memory, by the policy 60_fair_share."""
+    """Hold guests to their fair shares while the host is short of memory, with the policy 60_fair_share."""
 
     cpu: bool = False
-    """Give guests their classes' CPU shares, by the policy 62_sla_cpu. It needs the plugin qos."""
+    """Give guests the CPU shares of their classes, with the policy 62_sla_cpu. It needs the plugin qos."""
 
     cpu_ordinary: int = Field(default=100, ge=2, le=262_144)
-    """The weight of an ordinary guest, with a `cpu_share` of 100, as the host's cgroups count it: 100 with cgroups v2, 1024 with v1."""
+    """Weight of an ordinary guest (`cpu_share` 100) in the host's cgroups: 100 with cgroups v2, 1024 with v1."""
 
     io: bool = False
-    """Hold disks to their guests' I/O shares while disks are short, by the policy 72_sla_io. It needs the plugin qos."""
+    """Hold disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the plugin qos."""
 
     @property
     def all_classes(self) -> dict[str, ServiceClass]:
-        """Those that are ready, with the operator's in their place or beside them."""
+        """Built-in classes, replaced and extended by the operator's."""
         return {**READY, **self.classes}
 
     @field_validator("classes_file")
     @classmethod
     def _is_absolute(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_absolute():
-            raise ValueError(f"{str(path)!r:.100} depends on where mom is started; write the whole path, from / on")
+            raise ValueError(f"{str(path)!r:.100} is a relative path; write an absolute one")
         return path
 
     @field_validator("patterns")
@@ -71,24 +71,24 @@ class SlaSettings(PluginSettings):
 
     @model_validator(mode="after")
     def _names_exist(self) -> SlaSettings:
-        known = self.all_classes
+        classes = self.all_classes
         if self.classes_file is not None:
-            return self  # what stands there may change at any time; a class that is missing then is said of the guests that are to have it
+            return self  # the file may define the names at any time; mom reports the guests of missing classes
         for pattern, name in self.patterns.items():
-            if name not in known:
-                raise ValueError(f"patterns: the guests {pattern!r:.50} are to be of the class {name!r:.50}; there are: {', '.join(known)}")
-        if self.default is not None and self.default not in known:
-            raise ValueError(f"default: there is no class {self.default!r:.50}; there are: {', '.join(known)}")
+            if name not in classes:
+                raise ValueError(f"patterns: there is no class {name!r:.50} for {pattern!r:.50}; there are: {', '.join(classes)}")
+        if self.default is not None and self.default not in classes:
+            raise ValueError(f"default: there is no class {self.default!r:.50}; there are: {', '.join(classes)}")
         return self
 
 
-# A field called `class` cannot be written as an annotation.
+# `class` is a keyword, so it cannot be the name of an annotated attribute.
 _CLASS = Field(default=None, description="The guest's service class: `platinum`, `gold`, `compute`, `vapor`, or one of your own.")
-_MODEL: Any = {"__base__": GuestSettings, "__module__": __name__, "__doc__": "What a guest is sold as.", "class": (str | None, _CLASS)}
+_MODEL: Any = {"__base__": GuestSettings, "__module__": __name__, "__doc__": "Service class of a guest.", "class": (str | None, _CLASS)}
 SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODEL)
 
 
 def class_in(settings: GuestSettings) -> str | None:
-    """Return the name of the class in these settings of a guest."""
-    found = getattr(settings, "class", None)
-    return found if isinstance(found, str) else None
+    """Return the name of the class in a guest's settings."""
+    name = getattr(settings, "class", None)
+    return name if isinstance(name, str) else None

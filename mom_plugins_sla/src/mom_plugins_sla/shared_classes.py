@@ -1,4 +1,4 @@
-"""Classes that stand in a file of their own, beside the settings: the operator of many hosts can change them while mom runs."""
+"""Classes in a separate file that the operator of many hosts can change while mom runs."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from mom_plugins_sla.classes import ClassName, ServiceClass
 
 
 class ClassesFile(StrictModel):
-    """Content of such a file."""
+    """Content of the file."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
     """Classes by name, as in the settings of the plugin."""
 
 
 class SharedClasses:
-    """Classes of a file, as far as it made sense last. Not for several threads."""
+    """Classes of the last valid version of a file. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, ...] | None = None
+        self._version: tuple[int, ...] | None = None
         self.classes: Mapping[str, ServiceClass] = {}
         self.wrong = ""
-        """Why the file as it is now is not what counts, with its line; empty: it is."""
+        """Why the present file is not in force, with the line; empty: it is."""
         self.absent = True
-        """True while there is no such file, which is not wrong: there are no classes to share."""
+        """Whether the file is missing, which is valid: it has no classes then."""
 
     def look(self) -> bool:
-        """Read the file if it is another than before; whether the classes are others now."""
-        before, known, self._seen = self.classes, self._seen, None  # what cannot be looked at now is looked at again
+        """Read the file if it has changed, and return whether its classes have."""
+        before, version, self._version = self.classes, self._version, None  # after an error, read the file again
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             self.absent, self.wrong, self.classes = True, "", {}
             return bool(before)
@@ -43,11 +43,11 @@ class SharedClasses:
             self.absent, self.wrong = False, f"{self._path}: {error.strerror}"
             return False
         self.absent = False
-        if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
-            self.wrong = f"{self._path}: it is no file"
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+            self.wrong = f"{self._path}: not a regular file"
             return False
-        self._seen = found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino  # another mode or owner changes the second only
-        if self._seen == known:
+        self._version = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino  # a new mode or owner changes only ctime
+        if self._version == version:
             return False
         try:
             self.classes, self.wrong = read_settings(self._path, ClassesFile).classes, ""

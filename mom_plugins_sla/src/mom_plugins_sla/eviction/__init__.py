@@ -1,1 +1,1 @@
-"""Guests that leave a full host: which steps are permitted, their order, and how they are undone."""
+"""Guests that leave a full host: the permitted steps, their order, and their undoing."""

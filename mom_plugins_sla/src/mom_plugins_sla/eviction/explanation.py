@@ -1,4 +1,4 @@
-"""The part of `mom explain` on a guest that has to go."""
+"""Part of `mom explain` on a guest that must leave the host or stop."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 
 
 class EvictionExplainer(Explainer):
-    """Sentences on the step that is being done to the guest, and why one that was tried did not work."""
+    """Sentences on the guest's present step, and on the error of the last one."""
 
     controls = CONTROLS
 
     def part(self, about: About) -> ExplanationPart:
-        """Nothing of a guest that stays."""
-        said = []
-        if doing := about.guest.text(EVICTED):
-            said.append(f"The host stays full, and this is done to it, or announced: {printable(doing, 200)}.")
+        """Return the sentences; none for a guest that stays."""
+        texts = []
+        if step := about.guest.text(EVICTED):
+            texts.append(f"The host stays full. Step under way or announced: {printable(step, 200)}.")
         if error := about.guest.text(EVICTION_ERROR):
-            said.append(f"What was tried last to have it leave did not work: {printable(error, 300)}.")
-        return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in said])
+            texts.append(f"The last step failed: {printable(error, 300)}.")
+        return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in texts])

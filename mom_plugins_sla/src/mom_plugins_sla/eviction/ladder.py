@@ -1,11 +1,11 @@
-"""The ladder over time: pressure must last, a step is announced before it is taken, its effect is waited for, and all of it is undone.
+"""Ladder over time: pressure must last, mom announces each step, waits for its effect, and undoes all steps later.
 
-It knows no clock and no hypervisor: `climb` is given both as numbers, and says what is wanted.
+`climb` is pure: it takes the time and the hypervisor's figures as numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mom_plugins_sla.eviction.jobs import Job, JobState
@@ -15,7 +15,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Step that is to be taken at `due` (monotonic seconds; `at`: since the epoch), unless it is not wanted any more by then."""
+    """Step that follows at `due` (monotonic seconds; `at`: since the epoch), unless its decision ends before."""
 
     identity: str
     name: str
@@ -25,41 +25,42 @@ class Announced:
 
 
 class Announcements:
-    """Steps that mom or policies want, each announced before: it waits for its warning, for as long as it is wanted in every cycle."""
+    """Announced steps of mom and of policies. A step waits for its warning, and ends if a cycle no longer decides it."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, Step], Announced] = {}
 
     @property
     def waiting(self) -> Sequence[Announced]:
-        """First to last."""
+        """Announced steps, the oldest first."""
         return tuple(self._waiting.values())
 
     def waits(self, identity: str, step: Step) -> bool:
-        """Return True while a step that is wanted waits for its warning, or for its turn."""
+        """Return whether a step waits for its warning or its turn."""
         return (identity, step) in self._waiting
 
-    def ask(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
-        """It is wanted now."""
+    def announce(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
+        """Announce a step, unless it is announced already; return the announcement."""
         return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning, time + warning))
 
-    def keep(self, wanted: Iterable[tuple[str, Step]]) -> list[Announced]:
-        """Forget what is not wanted any more, and return it."""
-        still = set(wanted)
-        ended = [announced for key, announced in self._waiting.items() if key not in still]
-        self._waiting = {key: announced for key, announced in self._waiting.items() if key in still}
-        return ended
+    def keep(self, decided: Collection[tuple[str, Step]]) -> list[Announced]:
+        """Cancel all other steps, and return them."""
+        cancelled = [announced for key, announced in self._waiting.items() if key not in decided]
+        self._waiting = {key: announced for key, announced in self._waiting.items() if key in decided}
+        return cancelled
 
-    def taken(self, identity: str, step: Step) -> None:
-        """It is done now."""
+    def begin(self, identity: str, step: Step) -> None:
+        """Remove the announcement of a step that begins."""
         self._waiting.pop((identity, step), None)
 
 
 @dataclass(slots=True)
 class Ladder:
-    """Where it stands: since when the host has been full, since when there has been room for each guest that is to come back, by its id,
-    when the last step was taken (monotonic seconds), and which is next; and of guests that came back lately, by their ids, what each takes
-    (KiB), and when it came."""
+    """State of the ladder. Times are monotonic seconds.
+
+    The host has been full since `hard_since`, and has had room for each returning guest since `calm_since`, by guest id. `chosen` is the
+    next step. `returned` has the need (KiB) and the time of guests that came back lately, by guest id.
+    """
 
     settings: EvictionSettings
     hard_since: float | None = None
@@ -69,11 +70,11 @@ class Ladder:
     returned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def waits(self, now: float) -> bool:
-        """Return True while the effect of the last step is still to be seen."""
+        """Return whether the last step still needs time to show its effect."""
         return now - self.last_step < self.settings.apart
 
-    def takes(self, now: float) -> None:
-        """The step that was chosen is taken."""
+    def begin(self, now: float) -> None:
+        """Begin the chosen step."""
         self.last_step, self.chosen = now, None
 
 
@@ -90,17 +91,15 @@ def climb(
     busy: bool = False,
     held: Mapping[str, float] | None = None,
 ) -> Job | None:
-    """Move the ladder on: `chosen` of it is then the step that is wanted at this moment, to be announced and then taken.
+    """Move the ladder on: set `chosen` to the step to announce, and return the job of a guest that can come back now.
 
-    Returns what was done to a guest that is to come back, if one is.
-
-    :param candidates: the guests that run and to which something may be done
-    :param stopped: those that were stopped before, first to last
-    :param guests: how many there are in all, those that are stopped or gone included
-    :param gone: how many were stopped lately, and cannot come back
-    :param moved: how many were moved away lately
-    :param busy: whether something is being done to a guest still: its effect cannot be seen yet
-    :param held: what the host holds of each guest that came back lately, in KiB by its id
+    :param candidates: running guests with permitted steps
+    :param stopped: jobs of stopped guests, the oldest first
+    :param guests: number of all guests, with stopped and gone ones
+    :param gone: number of guests that mom stopped lately and that cannot come back
+    :param moved: number of guests that moved away lately
+    :param busy: whether a step is under way, so that its effect is not visible yet
+    :param held: resident memory of guests that came back lately, in KiB by guest id
     """
     if busy:
         ladder.last_step = now
@@ -118,7 +117,7 @@ def climb(
 
 
 def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozenset[Step]:
-    """Return the steps of which the safety bounds leave some."""
+    """Return the steps that the safety bounds still permit."""
     may_stop = stopped < most_stopped(guests, share)
     may_move = moved < most_stopped(guests + moved, share)
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
@@ -128,8 +127,8 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
     able = [replace(candidate, allowed=candidate.allowed & steps) for candidate in candidates]
     if ladder.chosen not in {(item.identity, step) for item in able for step in item.allowed}:
         ladder.chosen = None
-    lasting = ladder.hard_since is not None and now - ladder.hard_since >= ladder.settings.after
-    if ladder.chosen is None and lasting and not ladder.waits(now):
+    stays_full = ladder.hard_since is not None and now - ladder.hard_since >= ladder.settings.after
+    if ladder.chosen is None and stays_full and not ladder.waits(now):
         total, available = pressure.total or 0.0, pressure.available or 0.0
         chosen = choose(able, max(0.0, ladder.settings.calm * total - available))
         ladder.chosen = None if chosen is None else (chosen[0].identity, chosen[1])
@@ -137,21 +136,23 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
 
 def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job], held: Mapping[str, float]) -> Job | None:
     returning = [item for item in stopped if item.comes_back and item.state is JobState.DONE]
-    # One that boots takes its memory in minutes: until then it is not there for the next one.
-    still = {item.guest for item in stopped}
-    lately = {guest: one for guest, one in ladder.returned.items() if guest not in still and now - one[1] < ladder.settings.calm_for}
-    taken = sum(max(0.0, needs - held.get(guest, 0.0)) for guest, (needs, _) in lately.items())
+    # A guest takes minutes to fill its memory after boot, so its remaining need is not available to the next guest.
+    stopped_ids, calm_for = {item.guest for item in stopped}, ladder.settings.calm_for
+    recent = {
+        guest: (needs, since) for guest, (needs, since) in ladder.returned.items() if guest not in stopped_ids and now - since < calm_for
+    }
+    expected = sum(max(0.0, needs - held.get(guest, 0.0)) for guest, (needs, _) in recent.items())
     before = ladder.calm_since
-    calm = [item for item in returning if pressure.is_calm(ladder.settings, _lacks(item) + taken)]
-    ladder.returned, ladder.calm_since = lately, {item.guest: before.get(item.guest, now) for item in calm}
-    due = [item for item in returning if now - ladder.calm_since.get(item.guest, now) >= ladder.settings.calm_for]
+    calm = [item for item in returning if pressure.is_calm(ladder.settings, _additional_need(item) + expected)]
+    ladder.returned, ladder.calm_since = recent, {item.guest: before.get(item.guest, now) for item in calm}
+    due = [item for item in returning if now - ladder.calm_since.get(item.guest, now) >= calm_for]
     if not due or ladder.waits(now):
         return None
-    chosen = due[-1]  # who was stopped last, and so at the dearest rung, comes back first; one that is too large keeps no other away
-    ladder.last_step, ladder.returned = now, {**lately, chosen.guest: (_lacks(chosen), now)}
+    chosen = due[-1]  # the last stopped guest, from the dearest rung, returns first; a guest without room blocks no other
+    ladder.last_step, ladder.returned = now, {**recent, chosen.guest: (_additional_need(chosen), now)}
     return chosen
 
 
-def _lacks(one: Job) -> float:
-    """What a guest takes of the host when it goes on, in KiB: one that is paused has its memory still."""
-    return 0.0 if one.step is Step.PAUSE else one.needs
+def _additional_need(job: Job) -> float:
+    """Return the memory that a guest takes when it comes back, in KiB: a paused guest still has its memory."""
+    return 0.0 if job.step is Step.PAUSE else job.needs

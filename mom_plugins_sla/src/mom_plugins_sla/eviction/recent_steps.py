@@ -1,4 +1,4 @@
-"""Steps of the last hour, and guests that are left alone for half an hour: on disk, as both must bound the mom after a restart, too."""
+"""Steps of the last hour, and guests to spare for half an hour: both on disk, because they bind mom after a restart, too."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mom_core import PluginContext, StateError
 from mom_plugins_sla.eviction.steps import Step
 
 AGAIN_SECONDS: Final = 1800.0
-"""How long a step that has not worked is not tried again on that guest, and nothing on one that a person has let go on: what kept it from
-working seldom goes away sooner, and that person had a reason."""
+"""How long mom does not repeat a failed step on a guest, and takes no step on a guest that a person has resumed.
+
+The cause of a failure seldom goes away sooner, and the person had a reason.
+"""
 
 COUNTS_SECONDS: Final = 3600.0
-"""How long a guest counts that was moved away, or that mom has stopped and that nothing can start again."""
+"""How long a guest counts that moved away, or that mom stopped and that nothing can start again."""
 
 _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Content of the file: when guests were moved away, which are gone since when, and which steps are not tried on which guests since
-    when, in seconds since the epoch.
-    """
+    """Content of the file: times of moves, lost guests, and steps to spare guests, with times in seconds since the epoch."""
 
     moves: Annotated[tuple[_Time, ...], FailFast()]
     gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]
@@ -38,18 +38,18 @@ _FORM: Final = TypeAdapter(_Kept)
 
 
 class RecentSteps:
-    """What was done to guests lately, and what is not to be done to them for some time. All is called from the plugin's thread."""
+    """Recent steps, and steps to spare guests for some time. For the plugin's thread only."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
         loss = "guests that have left within the last hour do not count for `share`, and a step that has just failed may be tried again"
-        self._file = context.state_file("recent.json", "the file of what was done to guests lately", _FORM, loss=loss)
+        self._file = context.state_file("recent.json", "the file of recent steps", _FORM, loss=loss)
         self._moves: Sequence[float] = ()
         self._gone: Mapping[str, float] = {}
         self._spared: Mapping[tuple[str, Step], float] = {}
 
     def load(self) -> None:
-        """Read what an earlier run has left. What lies ahead, as the clock was set back, counts as just now."""
+        """Read the file of an earlier run. A time in the future, after the clock was set back, counts as now."""
         kept = self._file.read()
         if kept is None:
             return
@@ -60,41 +60,41 @@ class RecentSteps:
 
     @property
     def moved(self) -> int:
-        """How many guests were moved away within the last hour."""
+        """Number of guests that moved away within the last hour."""
         return sum(self._within(since, COUNTS_SECONDS) for since in self._moves)
 
     @property
     def gone(self) -> Collection[str]:
-        """The ids of guests that mom has stopped, and that the hypervisor has forgotten since, within the last hour."""
+        """Ids of guests that mom stopped, and that the hypervisor lost within the last hour."""
         return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
-        """Return True while the step is not to be done to the guest."""
+        """Return whether mom must spare the guest this step."""
         since = self._spared.get((guest, step))
         return since is not None and self._within(since, AGAIN_SECONDS)
 
     def note_move(self) -> None:
-        """A guest is moved away."""
+        """Count a guest that moved away."""
         self._moves = [*self._moves, self._context.monotonic()]
         self._write()
 
     def note_gone(self, guest: str) -> None:
-        """The hypervisor has forgotten a guest that mom has stopped: nothing lets it go on."""
+        """Count a stopped guest that the hypervisor has lost: nothing can start it again."""
         self._gone = {**self._gone, guest: self._context.monotonic()}
         self._write()
 
     def spare(self, guest: str, steps: Iterable[Step]) -> None:
-        """Do none of these to the guest for some time."""
+        """Spare the guest these steps for some time."""
         self._spared = {**self._spared, **dict.fromkeys(((guest, step) for step in steps), self._context.monotonic())}
         self._write()
 
     def write_again(self) -> None:
-        """Write what the disk has not taken."""
+        """Write again after a failed write."""
         if self._file.write_error:
             self._write()
 
     def _write(self) -> None:
-        """Without what is over. Where the disk does not take it, it counts until mom ends; mom says what is wrong with the file."""
+        """Drop expired entries, and write the others. After a failed write they count until mom ends; mom reports the error."""
         self._moves = [since for since in self._moves if self._within(since, COUNTS_SECONDS)]
         self._gone = {guest: self._gone[guest] for guest in self.gone}
         self._spared = {key: since for key, since in self._spared.items() if self._within(since, AGAIN_SECONDS)}

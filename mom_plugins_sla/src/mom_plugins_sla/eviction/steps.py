@@ -1,4 +1,4 @@
-"""The steps that can be taken when the host stays full, and on which guest first: pure, numbers in and a step out. Sizes in KiB."""
+"""Steps for guests of a full host, and the choice of the next guest: numbers in, a step out. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from mom_plugins_sla.eviction.settings import EvictionSettings
 
 
 class Step(StrEnum):
-    """One rung of the ladder, in the order in which they are taken.
+    """Rung of the ladder, in the order that mom climbs it.
 
-    Saving comes before pausing: both let the guest stand still, and only saving gives the host its memory. Shutting down comes last, as
-    programs lose what they were doing.
+    Saving comes before pausing: both stop the guest, but only saving frees its memory. Shutting down comes last, because programs lose
+    their work.
     """
 
-    MIGRATE = "migrate"  #: it works on elsewhere, a moment slower
-    SAVE = "save"  #: it stands still, gives all of its memory back, and goes on where it was
-    PAUSE = "pause"  #: it stands still, and takes no more memory; it gives none back either
-    SHUT_DOWN = "shut down"  #: it gives all of its memory back, and its programs must start anew
+    MIGRATE = "migrate"  #: the guest continues elsewhere, a moment slower
+    SAVE = "save"  #: the guest stops and frees all its memory; its programs will continue
+    PAUSE = "pause"  #: the guest stops, and neither takes nor frees memory
+    SHUT_DOWN = "shut down"  #: the guest frees all its memory; its programs will restart
 
     @property
     def control(self) -> str:
-        """The control that does it, such as `guest_shutdown`."""
+        """Control of this step, such as `guest_shutdown`."""
         return f"guest_{self.replace(' ', '')}"
 
     @property
     def allowed_by(self) -> EvictionField:
-        """The field of a guest that allows it."""
+        """Field of a guest that permits this step."""
         return _ALLOWED_BY[self]
 
 
@@ -44,24 +44,25 @@ _ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
 }
 
 STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
-"""The step that a control does."""
+"""Step of each control."""
 
 
-WAITS: Final = 0.5
-"""Of the setting `full`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
+STALL_RATIO: Final = 0.5
+"""Ratio of the setting `full` that suffices when the plugin balloon also reports a short host, or when the host already was full."""
 
-NO_TIME: Final = "low"
-"""The state of a host that waits for nothing."""
+URGENT: Final = "low"
+"""`host_memory_state` of a host that cannot wait."""
 
-ROOM_TO_END: Final = 1.5
-"""Of the setting `least`: a full host stays so until this much is available. Else each page that moves would begin the wait anew."""
+HYSTERESIS: Final = 1.5
+"""Multiple of the setting `least` that must be available before a full host counts as relieved: single pages must not restart the wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPressure:
-    """State of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
-    available, the state that the plugin balloon gives it (high, soft, hard or low), and what of it is kept for launches. None, and an empty
-    state: unknown.
+    """Memory pressure of the host. None or an empty state: unknown.
+
+    `full` is the share of the last ten seconds that all tasks waited for memory (%). `state` is the plugin balloon's: high, soft, hard or
+    low. `reserved` is kept for launches.
     """
 
     full: float | None = None
@@ -72,43 +73,41 @@ class HostPressure:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> HostPressure:
-        """What a snapshot says of it."""
+        """Return the pressure of a snapshot's host."""
         host = snapshot.host
         full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
         return cls(full, total, available, host.text("host_memory_state") or "", host.number("mem_reserved") or 0.0)
 
     @property
     def share(self) -> float | None:
-        """The share of the host's memory that is available; None when that is unknown, or makes no sense."""
+        """Share of the host's memory that is available; None if unknown or invalid."""
         if self.available is None or self.total is None or not 0 < self.total < math.inf or not 0 <= self.available < math.inf:
             return None
         return self.available / self.total
 
     def is_hard(self, limits: EvictionSettings, already: bool = False) -> bool | None:
-        """Return True when the host is full. None: not enough is known to say so, which is no reason to do anything.
+        """Return whether the host is full; None: unknown, which justifies no step.
 
-        :param already: whether it was full the last time, so that it takes a little more to end
+        :param already: whether it was full before, so that hysteresis applies
         """
         share = self.share
         if share is None:
             return None
-        if share < limits.least * (ROOM_TO_END if already else 1.0):
+        if share < limits.least * (HYSTERESIS if already else 1.0):
             return True
         if share >= limits.calm:
-            return False  # waiting alone is not enough: a guest's own small cgroup can wait while the host has plenty
-        if self.state == NO_TIME:
+            return False  # stalls alone are not enough: a guest in a small cgroup can stall while the host has plenty
+        if self.state == URGENT:
             return True
-        helped = already or self.state == "hard"
-        return self.full is not None and self.full > limits.full * (WAITS if helped else 1.0)
+        confirmed = already or self.state == "hard"
+        return self.full is not None and self.full > limits.full * (STALL_RATIO if confirmed else 1.0)
 
     def has_time(self, limits: EvictionSettings) -> bool:
-        """Return True when the host can wait some seconds before a guest that leaves is moved. What is not known does not hurry."""
-        return self.state != NO_TIME and (self.share is None or self.share >= limits.least)
+        """Return whether the host can wait some seconds before it moves a guest; unknown figures are not urgent."""
+        return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """Return True when there is room for a guest that takes `needs` KiB when it comes back, beside what is kept for launches, and the
-        host is as calm then as it should be.
-        """
+        """Return whether the host stays calm with a returning guest of `needs` KiB and with all reservations."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:
@@ -116,13 +115,13 @@ class HostPressure:
         return (self.available - self.reserved - needs) / self.total >= limits.calm
 
 
-LEAST_KNOWN_WARNING: Final = 30.0
-"""Seconds, where a class gives none: as a class that allows something has by itself."""
+DEFAULT_WARNING: Final = 30.0
+"""Seconds, if a class has none: the default of classes."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """Guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
+    """Guest with its permitted steps, the memory that it would free, and its cost: a KiB of cost 2 is twice as dear."""
 
     identity: str
     allowed: frozenset[Step]
@@ -132,7 +131,7 @@ class EvictionCandidate:
 
 
 def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
-    """Return a guest as a candidate, if anything may be done to it. Only what its class says explicitly counts as allowed."""
+    """Return a guest as a candidate, if its class explicitly permits any step."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
     fields = guest.fields
@@ -149,17 +148,17 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
 
 
 def warning_of(guest: Guest) -> float:
-    """Return how many seconds before a step it is announced."""
+    """Return the seconds from the announcement of a step to the step."""
     warning = guest.number(EvictionField.WARNING)
-    return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
+    return DEFAULT_WARNING if warning is None else max(0.0, warning)
 
 
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
-    """Return how much memory a guest takes when it comes back, in KiB; None when that is unknown. One that goes on where it was takes what
-    the host held of it, in its memory and in its swap, whatever it was sold; one that boots may take all that it can have.
+    """Return the memory that a guest takes when it comes back, in KiB; None: unknown.
 
-    :param host_swapped: what is in the host's swap in all: what of it is the guest's is not told of one whose memory is shared, and may be
-        all, as far as the guest's size goes; None: unknown
+    A resumed or restored guest takes as much as the host held of it, in memory and in swap. A guest that boots may take its maximum.
+
+    :param host_swapped: the host's swap in use, or None: an upper bound for a guest with shared memory, whose part of it is unknown
     """
     rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
     if swapped is None and rss is not None:
@@ -171,18 +170,21 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 
 
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
-    """Return which guest is next, and for what: the lowest rung that any guest's class allows; there the guest whose class is the cheapest;
-    among equals the smallest that is enough for what the host `lacks`, or else the largest.
+    """Return the next guest and its step.
+
+    The step is the lowest rung that any class permits. Of its guests, the cheapest class comes first. Among equals it is the smallest
+    guest that frees what the host `lacks`, or else the largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]
         if able:
             cheapest = min((item.priority, item.cost) for item in able)
-            same = [item for item in able if (item.priority, item.cost) == cheapest]
-            return min(same, key=lambda one: (one.frees < lacks, one.frees if one.frees >= lacks else -one.frees, one.identity)), step
+            equals = [item for item in able if (item.priority, item.cost) == cheapest]
+            enough = [item for item in equals if item.frees >= lacks]
+            return min(enough or equals, key=lambda item: (item.frees if enough else -item.frees, item.identity)), step
     return None
 
 
 def most_stopped(guests: int, share: float) -> int:
-    """Return how many of so many guests may be stopped at once: at least one, but never all of them, whatever the share."""
+    """Return how many guests may be stopped at once: at least one, but never all of them, whatever the share."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)

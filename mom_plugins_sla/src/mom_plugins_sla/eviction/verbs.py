@@ -1,4 +1,4 @@
-"""`mom eviction`: which guests mom has stopped or moves, and letting one go on before there is room."""
+"""`mom eviction`: list guests that mom has stopped or moves, and resume a guest before there is room."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
 from mom_daemon import FiniteRange, config_option, json_option, print_prose, print_table
-from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
+from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, TITLE, UNDER_WAY, Job, JobState
 from mom_plugins_sla.eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.steps import Step
@@ -25,7 +25,7 @@ _BEGUN: Final = {Step.PAUSE: "to be paused", Step.SAVE: "to be saved to disk", S
 @json_option
 @click.pass_context
 def eviction(context: click.Context, config_path: str | None, as_json: bool) -> None:
-    """Show the guests that mom has stopped because the host was full, and those that are being moved, and since when."""
+    """Show the guests that mom has stopped because the host was full, and the guests that it is moving."""
     context.obj = config_path
     if context.invoked_subcommand is not None:
         return
@@ -41,7 +41,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
     for item in jobs:
         if item.is_move:
             lost = f": {printable(item.lost, 400)}" if item.lost else ""
-            print_prose(f"{printable(item.name, 40)} is {item.what} since {_moment(item)}{lost}, by {printable(item.mover, 100)}.", 2)
+            print_prose(f"{printable(item.name, 40)} is {item.activity} since {_moment(item)}{lost}, by {printable(item.mover, 100)}.", 2)
 
 
 @eviction.command("undo")
@@ -50,34 +50,33 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
-    """Have the mom that runs let GUEST go on now, by its name or id, though there may be no room for it. Of a guest whose move is lost, say
-    that it is not being moved any more: look at what moves guests first.
+    """Resume GUEST (name or id) now, even if there is no room for it. For a guest whose move is lost, confirm that the move is over: check
+    its mover first.
 
-    Exit code 1 when it does not go on.
+    Exit code 1 if the guest does not resume.
     """
     config = load_config(config_path or above)
     folder = _folder(config)
     job = _named(_jobs(folder), guest)
     name = printable(job.name)
     if job.state in UNDER_WAY:
-        what = f"it is {job.what}" if job.step is not Step.SHUT_DOWN else "it was asked to shut down, and still runs"
-        raise MomError(f"guest {name} does not go on: {what}", hint="ask again when that has ended")
+        reason = f"it is {job.activity}" if job.step is not Step.SHUT_DOWN else "mom asked it to shut down, and it still runs"
+        raise MomError(f"guest {name} does not resume: {reason}", hint="try again when that has ended")
     if config.mode != "enforce" and not job.lost:
-        raise MomError(f"guest {name} does not go on: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
+        raise MomError(f"guest {name} does not resume: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
     request(folder / REQUESTS, job.guest, lambda: all(item.guest != job.guest for item in _jobs(folder)), timeout)
-    print_prose(f"Guest {name} goes on.", 2)
+    print_prose(f"Guest {name} has resumed.", 2)
 
 
 def _folder(config: Config) -> Path:
-    name = next((name for name, one in config.plugins.items() if isinstance(one.settings, EvictionPlugin.Settings)), None)
+    name = next((name for name, entry in config.plugins.items() if isinstance(entry.settings, EvictionPlugin.Settings)), None)
     if name is None:
         raise MomError("the configuration does not enable the plugin eviction", hint="add `eviction: {}` to `plugins`")
     return config.state_directory / name
 
 
 def _jobs(folder: Path) -> Sequence[Job]:
-    """Raises `MomError`."""
-    return StateFile(folder / FILE, WHAT, FORM, loss=LOSS).look() or ()
+    return StateFile(folder / FILE, TITLE, FORM, loss=LOSS).look() or ()
 
 
 def _moment(job: Job) -> str:
@@ -85,15 +84,15 @@ def _moment(job: Job) -> str:
 
 
 def _named(jobs: Sequence[Job], guest: str) -> Job:
-    found = [job for job in jobs if guest == job.guest] or [job for job in jobs if guest == job.name]
-    if len(found) > 1:
-        raise MomError(f"{len(found)} guests of that name are stopped", hint=f"say which: {', '.join(item.guest for item in found)}")
-    if not found:
+    matches = [job for job in jobs if guest == job.guest] or [job for job in jobs if guest == job.name]
+    if len(matches) > 1:
+        raise MomError(f"{len(matches)} guests of that name are stopped", hint=f"use an id: {', '.join(job.guest for job in matches)}")
+    if not matches:
         names = ", ".join(printable(job.name) for job in jobs)
         raise MomError(
             f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped none"
         )
-    return found[0]
+    return matches[0]
 
 
 def _print_table(stopped: Sequence[Job]) -> None:

@@ -1,7 +1,7 @@
-"""A mover that is a program of the operator's: a fixed list of arguments, no shell, and nothing in it that another host could have written.
+"""Mover that runs a program of the operator with a fixed list of arguments, without a shell.
 
-It runs as mom's user, with that one's rights, so that only the host's own configuration names it. In place of whole arguments stand what is
-to be moved, and where to, each of a type that can be no option and no second argument.
+The program runs with the rights of mom's user, so only the host's own configuration names it. Placeholders for the guest and the
+destination replace whole arguments. Their values can be neither options nor several arguments.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from mom_plugins_sla.eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 
 KILL_SECONDS: Final = 20.0
-"""How long a command that was told to end (SIGTERM) may take before it is killed."""
+"""Time for a command to end after SIGTERM, before SIGKILL."""
 
 KEPT_OUTPUT: Final = 2000
-"""Bytes at the end of what a command says that are kept, for its error."""
+"""Bytes to keep of the end of a command's output, for its error."""
 
 KEPT_ENDED: Final = 20
-"""Commands that have ended and are remembered, the newest: it may be that nobody has looked yet at what came of them. A move whose guest
-has gone is never looked at again."""
+"""Number of ended commands to keep, the newest ones: mom may still look at their results. It never looks after the guest has gone."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
-"""The names and ids that can be an argument: no option, no path, nothing that is split or expanded."""
+"""Names and ids that are safe as arguments: no options, no paths, nothing to split or expand."""
 
-_PLACES: Final[Mapping[str, Callable[[MoveJob], str]]] = {
+_PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
     "{guest}": lambda job: job.guest.name,
     "{id}": lambda job: job.guest.id,
     "{host}": lambda job: job.destination.host,
@@ -47,42 +46,42 @@ _PLACES: Final[Mapping[str, Callable[[MoveJob], str]]] = {
 }
 
 _CHECKED: Final = ("{guest}", "{id}")
-"""Those whose text another one chooses. The others are of a type that holds nothing else."""
+"""Placeholders with free text. The types of the other ones restrict their values."""
 
-_TO: Final = frozenset({"{host}", "{uri}"})
+_DESTINATIONS: Final = frozenset({"{host}", "{uri}"})
 
 
-def _an_argument(text: str) -> str:
-    if ("{" in text or "}" in text) and text not in _PLACES:
-        raise ValueError(f"a placeholder is a whole argument, one of {', '.join(_PLACES)}; other braces are not taken")
+def _argument(text: str) -> str:
+    if ("{" in text or "}" in text) and text not in _PLACEHOLDERS:
+        raise ValueError(f"braces may only form a whole argument, one of {', '.join(_PLACEHOLDERS)}")
     if "\0" in text:
-        raise ValueError("an argument has no null in it")
+        raise ValueError("an argument must not contain a null character")
     return text
 
 
-Argument = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_an_argument)]
+Argument = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_argument)]
 
 
-def _a_command(arguments: list[str]) -> list[str]:
+def _command_line(arguments: list[str]) -> list[str]:
     if arguments and not arguments[0].startswith("/"):
-        raise ValueError(f"the command {printable(arguments[0], 60)!r} has no absolute path: write /usr/sbin/qm, not qm")
+        raise ValueError(f"the command {printable(arguments[0], 60)!r} is not an absolute path: write /usr/sbin/qm, not qm")
     return arguments
 
 
-Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_a_command)]
+Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_command_line)]
 
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
-    """Return the arguments for one move. Raises `NotSupported` for a guest that has a name which can be no argument."""
+    """Return the arguments for a move. Raise `NotSupported` for a guest whose name or id is unsafe as an argument."""
     result = []
     for part in template:
-        place = _PLACES.get(part)
-        text = part if place is None else place(job)
+        value_of = _PLACEHOLDERS.get(part)
+        text = part if value_of is None else value_of(job)
         if part in _CHECKED and _NAME.fullmatch(text) is None:
-            what = "name" if part == "{guest}" else "id"
+            subject = "name" if part == "{guest}" else "id"
             raise NotSupported(
-                f"the guest's {what} {printable(text, 60)!r} can be no argument of a command",
-                hint="letters, digits and _ . + @ : - can, with none of . + @ : - at its beginning",
+                f"the guest's {subject} {printable(text, 60)!r} cannot be an argument of a command",
+                hint="use letters, digits and _ . + @ : -, with a letter, a digit or _ at the beginning",
             )
         result.append(text)
     return result
@@ -91,24 +90,24 @@ def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
 class CommandMover:
     """`Mover` that starts a program for each move.
 
-    :param root: where /proc is found
+    :param root: parent of /proc
     """
 
     def __init__(self, name: str, command: Sequence[str], *, live: bool | None, within: str, root: Path = Path("/")) -> None:
         self.name, self._command, self._proc = name, command, root / "proc"
-        self.abilities = MoverAbilities(live, not _TO & set(command), within)
+        self.abilities = MoverAbilities(live, not _DESTINATIONS & set(command), within)
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """By the placeholders: a command that has none for the host chooses it."""
+        """Return why it cannot move guests there: a command without a placeholder for the host chooses the host itself."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
-        how = "chooses the host: the destination is `anywhere`" if self.abilities.chooses else "must be told where to"
-        return f"the command of {self.name} {how}"
+        reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
+        return f"the command of {self.name} {reason}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start it. Raises `HypervisorError` when it cannot be started."""
+        """Start the program. Raise `HypervisorError` if it cannot start."""
         arguments = arguments_of(self._command, job)
         _refuse_foreign(arguments[0])
         try:
@@ -122,7 +121,7 @@ class CommandMover:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            raise HypervisorError(f"{printable(arguments[0], 100)} cannot be started: {error}") from None
+            raise HypervisorError(f"cannot start {printable(arguments[0], 100)}: {error}") from None
         with self._lock:
             ended = [move for move, run in self._runs.items() if run.process.poll() is not None]
             for move in ended[:-KEPT_ENDED]:
@@ -131,7 +130,7 @@ class CommandMover:
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """By its exit code; where an earlier mom started it, only whether it runs still."""
+        """Return the result by its exit code. For a program of an earlier mom, return only whether it still runs."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:
@@ -145,21 +144,21 @@ class CommandMover:
         run.reader.join(1.0)
         if code == 0:
             return DONE
-        if code < 0 and code != -signal.SIGTERM:  # killed, or it has crashed: what it had begun elsewhere may go on without it
+        if code < 0 and code != -signal.SIGTERM:  # killed or crashed: the move may continue without it
             return UNKNOWN
-        said = (run.last_words.decode("utf-8", "replace").strip().splitlines() or [""])[-1][-300:]
-        how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-        return failed(f"{said} ({how})" if said else how)
+        message = (run.output.decode("utf-8", "replace").strip().splitlines() or [""])[-1][-300:]
+        status = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+        return failed(f"{message} ({status})" if message else status)
 
     def cancel(self, job: MoveJob) -> None:
-        """Tell it to end, with what it has started; kill it when it does not."""
+        """Terminate the program with its children; kill them if they do not end."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is None:
             if self._runs_still(job.reference):
                 _signal_group(int(job.reference.split()[0]), signal.SIGTERM)
             return
-        if run.process.poll() is not None:  # its number may be another one's by now
+        if run.process.poll() is not None:  # another process may have its number
             return
         _signal_group(run.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -168,35 +167,35 @@ class CommandMover:
         _signal_group(run.process.pid, signal.SIGKILL)
 
     def ready(self) -> None:
-        """Raises `MomError` where there is no command."""
+        """Raise `MomError` if there is no command."""
         if not self._command:
-            raise MomError("no program is named that moves guests", hint="give it `command`: [/PATH/TO/PROGRAM, ARGUMENT, ...]")
+            raise MomError("the setting `command` is missing", hint="set `command: [/PATH/TO/PROGRAM, ARGUMENT, ...]`")
 
     def check(self) -> str:
-        """See that the program can be run, and only root can change it. Raises `MomError`."""
+        """Raise `MomError` if the program cannot run, or if users other than root can change it."""
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
-            raise MomError(f"{program} is no program that can be run", hint="chmod +x it, or name another one")
+            raise MomError(f"{program} is not executable", hint="run `chmod +x` on it, or name another program")
         return f"guests are moved by {printable(program, 100)}, which runs as user {user_name(os.geteuid())}"
 
     def _started(self, pid: int) -> int:
-        """When that process was started, in ticks; 0: it is not there."""
-        found = ProcessStat.of(self._proc / str(pid))
-        return 0 if found is None or found.state in "ZX" else found.started
+        """Return the start time of that process in ticks; 0: it does not exist."""
+        status = ProcessStat.of(self._proc / str(pid))
+        return 0 if status is None or status.state in "ZX" else status.started
 
     def _runs_still(self, reference: str) -> bool:
-        """Return True while the process of that reference runs, and not another one of the same number."""
+        """Return whether the process of that reference still runs, and no other has its number."""
         match = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return match is not None and self._started(int(match[1])) == int(match[2])
 
 
 @dataclass(slots=True)
 class _Run:
-    """Command that was started here."""
+    """Command that this mom started."""
 
     process: subprocess.Popen[bytes]
-    last_words: bytes = b""
+    output: bytes = b""
     reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -204,21 +203,21 @@ class _Run:
         self.reader.start()
 
     def _read(self) -> None:
-        """Whatever it says, so that it never waits for a reader; the end is kept."""
+        """Read all output, so that the command never blocks, and keep its end."""
         with suppress(OSError, ValueError):
             while self.process.stdout is not None and (part := self.process.stdout.read1(4096)):  # type: ignore[attr-defined]  # buffered
-                self.last_words = (self.last_words + part)[-KEPT_OUTPUT:]
+                self.output = (self.output + part)[-KEPT_OUTPUT:]
         if self.process.stdout is not None:
             self.process.stdout.close()
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(OSError):  # it has just ended
+    with suppress(OSError):  # the command has just ended
         os.killpg(pid, number)
 
 
 def _environment() -> Mapping[str, str]:
-    """Return the environment that a program of the system's needs, and nothing of mom's own."""
+    """Return a minimal environment, without mom's own variables."""
     with suppress(KeyError):
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
@@ -228,26 +227,26 @@ def _refuse_foreign(program: str) -> None:
     reason = untrusted(Path(program))
     if reason:
         raise NotSupported(
-            f"{program} is not run: {reason}", hint="who can write there decides what mom does: `chown root` and `chmod go-w`"
+            f"mom does not run {program}: {reason}", hint="only root may be able to change it: `chown root` and `chmod go-w`"
         )
 
 
 class CommandMoverPlugin(MoverPlugin):
-    """Has guests moved by a program."""
+    """Plugin that moves guests with a program."""
 
     class Settings(PluginSettings):
-        """Which program, and what it can do."""
+        """Program and its abilities."""
 
         command: Arguments = Field(default_factory=list)
-        """The program by its absolute path, and its arguments, as a list. Whole arguments `{guest}` (name), `{id}`, `{host}` (the
-        destination's host), `{uri}` (the whole destination) and `{move}` (of this move, never used again) stand for what is moved and where
-        to. A secret belongs in a file that the program reads: arguments are seen by every user of the host. It ends with 0 when the guest
-        has moved, otherwise when it has not; told to end (SIGTERM), it gives the move up. A move that ended while mom was restarted
-        is over when the guest is gone; else the operator must look."""
+        """Absolute path of the program and its arguments, as a list. mom replaces the whole arguments `{guest}` (name), `{id}`, `{host}`
+        (the destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file that the
+        program reads, because every user of the host sees arguments. The program exits with 0 if the guest has moved, and with another code
+        if it has not. On SIGTERM it gives the move up. If a move ends while mom restarts, it counts as done once the guest is gone.
+        Otherwise the operator must check."""
         live: bool | None = None
-        """Whether the guest works on while it is moved. Unset: unknown, and only guests that may also be saved are moved."""
+        """Whether the guest runs during the move. Unset: unknown, so only guests that may also be saved are moved."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""
-        """Between which hosts of a fleet it moves guests: those whose movers have the same word here. Empty: all."""
+        """Group of hosts in a fleet: guests move between hosts with the same value. Empty: all hosts."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         mover = CommandMover(context.name, settings.command, live=settings.live, within=settings.within, root=context.root)

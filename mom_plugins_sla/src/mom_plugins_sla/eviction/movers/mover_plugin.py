@@ -1,4 +1,4 @@
-"""The hooks that all plugins with a mover of their own have; each has settings of its own."""
+"""Hooks that all plugins with a mover share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mom_kvm import Mover
 
 
 class CheckedMover(Mover, Protocol):
-    """Mover that can see whether it will work."""
+    """Mover that can check whether it works."""
 
     def check(self) -> str:
-        """Return the sentence of `mom doctor` on it; raises `MomError` when it cannot move guests."""
+        """Return a sentence for `mom doctor`. Raise `MomError` if it cannot move guests."""
 
 
 class MoverPlugin:
-    """Offers a mover.
+    """Plugin that offers a mover.
 
-    :param subject: what `mom doctor` calls it
-    :param ready: raises `MomError` where what is configured cannot do: then mom does not start
+    :param subject: its name in `mom doctor`
+    :param ready: raises `MomError` for an unusable configuration, which keeps mom from starting
     """
 
     def __init__(self, mover: CheckedMover, subject: str, ready: Callable[[], None]) -> None:
@@ -28,17 +28,17 @@ class MoverPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """See that there is what it needs. Raises `MomError`."""
+        """Check the configuration. Raise `MomError`."""
         self._ready()
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Return the mover."""
+        """Offer the mover."""
         return {Mover: self._mover}
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Yield how it is."""
+        """Report the mover's check."""
         try:
             self._ready()
             yield Finding(Severity.OK, self._subject, self._mover.check())

@@ -1,4 +1,4 @@
-"""A mover that asks oVirt's engine, by its REST API, to move a virtual machine."""
+"""Mover that uses the REST API of oVirt's engine."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 
 
 class OvirtMover:
-    """`Mover` on the engine's API: `POST /vms/ID/migrate` begins, the job that its answer names says how it is, and without one the
-    machine's own status; `POST /vms/ID/cancelmigration` gives it up. A machine's id is its UUID.
+    """`Mover` on the engine's API.
 
-    :param chooses: whether the engine chooses the host, of the machine's cluster
+    `POST /vms/ID/migrate` begins a move. Its answer names a job that has the state of the move; without a job, the machine's status counts.
+    `POST /vms/ID/cancelmigration` cancels the move. A machine's id is its UUID.
+
+    :param chooses: whether the engine chooses the host within the machine's cluster
     """
 
     def __init__(self, name: str, api: ServerApi, *, chooses: bool, within: str) -> None:
@@ -34,60 +36,60 @@ class OvirtMover:
         self.abilities = MoverAbilities(live=True, chooses=chooses, within=within)
 
     def why_not(self, destination: Destination) -> str:
-        """It knows hosts by their names or ids."""
+        """Return why it cannot move guests there: the engine knows hosts by names or ids."""
         if self.abilities.chooses:
-            return (
-                "" if destination == Destination.ANYWHERE else f"the engine chooses the host for {self.name}: the destination is `anywhere`"
-            )
+            return "" if destination == Destination.ANYWHERE else f"for {self.name} the engine chooses the host: use `anywhere`"
         if destination.driver == "host":
             return ""
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Begin the move; return the id of the engine's job, if its answer names one."""
+        """Begin the move, and return the id of the engine's job if the answer names one."""
         host = job.destination.host
         action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
         answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
         if answer.get("status") == "failed":
-            raise HypervisorError(f"{self.name}: the engine says that it has failed: {printable(str(answer.get('fault', '')), 300)}")
+            raise HypervisorError(f"{self.name}: the engine reports a failure: {printable(str(answer.get('fault', '')), 300)}")
         identity = part_of(answer, "job").get("id")
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """By the job; else by the machine: that it runs on the host that it was to go to. That it runs elsewhere says nothing, as it may
-        not have begun to move."""
+        """Return the state by the job, or else by the machine.
+
+        Only a machine on the destination host has moved. Elsewhere, its move may not have begun.
+        """
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))
         if machine.get("status") == "migrating":
             return RUNNING
-        at = part_of(machine, "host").get("id")
-        return DONE if machine.get("status") == "up" and at is not None and at == job.destination.host else UNKNOWN
+        host = part_of(machine, "host").get("id")
+        return DONE if machine.get("status") == "up" and host is not None and host == job.destination.host else UNKNOWN
 
     def _by_job(self, job: MoveJob) -> MoveReport:
-        said = self._api.ask("GET", f"/api/jobs/{job.reference}")
-        status = said.get("status")
+        answer = self._api.ask("GET", f"/api/jobs/{job.reference}")
+        status = answer.get("status")
         if status == "started":
             return RUNNING
         if status == "finished":
             return DONE
         if status in ("failed", "aborted"):
-            return failed(f"the engine's job {status}: {printable(str(said.get('description', '')), 200)}")
+            return failed(f"the engine's job {status}: {printable(str(answer.get('description', '')), 200)}")
         return UNKNOWN
 
     def cancel(self, job: MoveJob) -> None:
-        """Have the engine stop the migration."""
+        """Cancel the migration."""
         self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
 
     def check(self) -> str:
-        """Its version; raises `MomError` when it does not let mom in."""
+        """Return a sentence with the engine's version. Raise `MomError` if the engine refuses mom's login."""
         full = part_of(self._api.ask("GET", "/api"), "product_info", "version").get("full_version")
-        return f"it lets mom in (version {printable(str(full or 'unknown'), 60)})"
+        return f"the engine accepts mom's login (version {printable(str(full or 'unknown'), 60)})"
 
     @staticmethod
     def _machine(job: MoveJob) -> str:
         if _UUID.fullmatch(job.guest.id) is None:
-            raise NotSupported(f"the guest's id {printable(job.guest.id, 60)} is no UUID, as which the engine knows it")
+            raise NotSupported(f"the guest's id {printable(job.guest.id, 60)} is not a UUID, so the engine cannot know it")
         return f"/api/vms/{job.guest.id}"
 
 
@@ -97,22 +99,22 @@ def _basic(password: Path) -> Mapping[str, str]:
 
 
 class OvirtMoverPlugin(MoverPlugin):
-    """Has guests moved by oVirt's engine."""
+    """Plugin that moves guests with oVirt's engine."""
 
     class Settings(PluginSettings):
-        """Where the engine is, and what mom is called there."""
+        """Engine and credentials."""
 
         url: WebUrl = "https://localhost/ovirt-engine"
         """The engine, such as `https://engine.example.org/ovirt-engine`."""
         password: ExistingFile = Path("/etc/mom/ovirt.password")
-        """A file with who mom is there, as `USER@PROFILE:PASSWORD`; other users may not read it. It needs the role UserVmManager for the
-        guests, or VmOperator and MIGRATE_VM."""
+        """A file with mom's credentials, as `USER@PROFILE:PASSWORD`. Other users must not be able to read it. The user needs the role
+        UserVmManager for the guests, or VmOperator and MIGRATE_VM."""
         ca: ExistingFile | None = None
-        """The certificates that the engine's is checked with, as PEM. Unset: those that the system trusts."""
+        """Certificates of the engine's authority, as PEM. Unset: the system's."""
         chooses: bool = True
-        """Whether the engine chooses the host: destinations are `anywhere` then. Else the host's name or id in the engine, `host://NAME`."""
+        """Whether the engine chooses the host. Then destinations are `anywhere`, otherwise `host://` and the host's name or id."""
         within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "ovirt"
-        """The cluster's name: guests are moved between hosts of a fleet whose movers have the same word here."""
+        """Name of the cluster: in a fleet, guests move between hosts with the same value."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         api = ServerApi(context.name, settings.url, lambda: _basic(settings.password), settings.ca)

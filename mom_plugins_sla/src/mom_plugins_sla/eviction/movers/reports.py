@@ -1,4 +1,4 @@
-"""Movers' reports on a move, in short."""
+"""Shorthands for movers' reports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
 
 
 def why_failed(error: BaseException) -> str:
-    """Return why a call of a hypervisor or a mover has failed: by its own words, and by its kind where it is a mistake in a program."""
+    """Return why a call of a hypervisor or mover failed: its message, and its type if it is a programming error."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
 
 
 def failed(error: str) -> MoveReport:
-    """It is over, and the guest is still here."""
+    """Return the report that the move is over and the guest has stayed."""
     return MoveReport(MoveStanding.FAILED, printable(error, 400))

@@ -1,5 +1,8 @@
-"""A management's HTTP API with answers in JSON: its key stands in a file, no answer is told apart from a no, and there is one limit on each
-request as a whole, small answers only, no redirects, and no proxies of the system."""
+"""Client for the HTTP API of a management system, with JSON answers and credentials from a file.
+
+It distinguishes a refusal from an unclear answer. It has one time limit for each whole request and a limit for the size of an answer. It
+follows no redirects, and uses no system proxies.
+"""
 
 from __future__ import annotations
 
@@ -19,43 +22,43 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""For one request; a call of a mover makes two or three."""
+"""Time limit per request; a call of a mover makes two or three requests."""
 
 LARGEST_ANSWER: Final = 4 << 20
-"""Bytes: a node's list of guests, or a machine's description."""
+"""Bytes: enough for a node's list of guests, or a machine's description."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def _a_server(url: str) -> str:
-    if not url.isprintable() or " " in url:  # some readers of URLs leave out what others take for a part of the name
-        raise ValueError("a URL has neither spaces nor control characters in it: write https://HOST/PATH")
+def _server_url(url: str) -> str:
+    if not url.isprintable() or " " in url:  # URL parsers disagree on such characters
+        raise ValueError("a URL must not contain spaces or control characters: write https://HOST/PATH")
     parts = urlsplit(url)
     _ = parts.port
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError("write https://HOST/PATH")
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
-        raise ValueError("write https://: what guests are to stop or leave is not for others to read; http is for this host only")
+        raise ValueError("write https://: http is for this host only")
     if parts.username or parts.password:
-        raise ValueError("leave user and password out: they belong into a file of their own")
+        raise ValueError("leave user and password out: put them into the file for credentials")
     return url
 
 
-WebUrl = Annotated[str, AfterValidator(_a_server)]
-"""The URL of a server: by https, or on this host."""
+WebUrl = Annotated[str, AfterValidator(_server_url)]
+"""URL of a server, with https or on this host."""
 
 
 class UnclearAnswerError(MomError):
-    """It is not known whether what was asked for was done. A mover passes it on: of a move that it tells of, it is looked how that is."""
+    """Unclear whether the server has acted. A mover passes it on, and mom looks at the state of the move later."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerApi:
-    """Where the API is, and by what mom is let in.
+    """Address and credentials of an API.
 
-    :param name: of the mover, for errors
-    :param headers: the headers that let a request in, as the file with the credentials is now; raises `MomError`
-    :param no_answer: statuses by which it is not known what became of a request, such as those of a proxy before the API
+    :param name: name of the mover, for errors
+    :param headers: returns the headers with the present credentials; raises `MomError`
+    :param no_answer: statuses that leave the result of a request unclear, such as those of a proxy
     """
 
     name: str
@@ -66,24 +69,24 @@ class ServerApi:
     seconds: float = ANSWER_SECONDS
 
     def check(self) -> None:
-        """Raises `MomError` when the files cannot be used."""
+        """Raise `MomError` if the files are unusable."""
         self.headers()
         self._trusted()
 
     def _trusted(self) -> ssl.SSLContext:
-        """Return the authorities that the server's certificate is checked with."""
+        """Return the trusted authorities for the server's certificate."""
         try:
             return ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
-        except OSError as error:  # ssl's own errors are of that kind, too
-            raise MomError(f"the certificates {self.ca} cannot be read: {error.strerror or error}") from None
+        except OSError as error:  # SSLError is an OSError
+            raise MomError(f"cannot read the certificates {self.ca}: {error.strerror or error}") from None
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
-        """Return the answer's JSON object; empty where it is none, or larger than it may be.
+        """Return the answer's JSON object; empty if the answer is not an object, or too large.
 
-        :param path: below the URL, made of parts that were checked
-        :param kind: of the content
-        :raises HypervisorError: it was refused, or never sent: nothing was done
-        :raises UnclearAnswerError: it may have been done
+        :param path: path below the URL, from checked parts
+        :param kind: type of the content
+        :raises HypervisorError: the server refused the request or never got it, so nothing has happened
+        :raises UnclearAnswerError: the server may have acted
         """
         import httpx
 
@@ -96,7 +99,7 @@ class ServerApi:
         try:
             status, answer = _run(self._answer(method, self.url.rstrip("/") + path, headers, content, verify))
         except TimeoutError:
-            raise UnclearAnswerError(f"{self.name}: it does not answer within {self.seconds:g} s") from None
+            raise UnclearAnswerError(f"{self.name}: no answer within {self.seconds:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise HypervisorError(f"{self.name}: {printable(str(error) or type(error).__name__, 200)}") from None
         except (httpx.HTTPError, OSError, ValueError) as error:
@@ -110,23 +113,25 @@ class ServerApi:
     async def _answer(self, method: str, url: str, headers: Mapping[str, str], content: bytes, verify: ssl.SSLContext) -> tuple[int, bytes]:
         import httpx
 
-        # One limit on all of it: httpx's own are for each read, and an answer that drips can have any number of those.
+        # httpx limits only each read, and a slow answer can have any number of reads.
         async with (
             asyncio.timeout(self.seconds),
             httpx.AsyncClient(timeout=self.seconds, follow_redirects=False, verify=verify, trust_env=False) as client,
             client.stream(method, url, content=content, headers=headers) as answer,
         ):
-            said = bytearray()
+            body = bytearray()
             async for part in answer.aiter_raw(1024):
-                said += part
-                if len(said) > LARGEST_ANSWER:
+                body += part
+                if len(body) > LARGEST_ANSWER:
                     return answer.status_code, b""
-            return answer.status_code, bytes(said)
+            return answer.status_code, bytes(body)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """As asyncio.run, but for the end: that would wait for the system to find a name's address, which takes half a minute if no server
-    answers, though the caller has given up."""
+    """Run a coroutine, without waiting for name resolution afterwards.
+
+    After a timeout, asyncio.run would wait half a minute for name servers that do not answer.
+    """
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -137,30 +142,30 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _object(content: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """Return the object within an answer at these names, one below the other; empty where there is none."""
+    """Return the nested object at these names; empty if there is none."""
     for name in names:
-        found = answer.get(name)
-        answer = found if isinstance(found, dict) else {}
+        value = answer.get(name)
+        answer = value if isinstance(value, dict) else {}
     return answer
 
 
-def _why(said: Mapping[str, Any]) -> str:
-    """Return the reason in a server's error: Proxmox VE in `message` and `errors`, oVirt in `detail` or `fault`."""
-    parts = [said.get(name) for name in ("message", "errors", "detail")]
-    parts += part_of(said, "fault").values()
+def _why(answer: Mapping[str, Any]) -> str:
+    """Return the reason of an error: `message` and `errors` of Proxmox VE, `detail` or `fault` of oVirt."""
+    parts = [answer.get(name) for name in ("message", "errors", "detail")]
+    parts += part_of(answer, "fault").values()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
 
 
 def credentials(key: Path, make: str) -> str:
-    """Return the content of a file that only root can read. Raises `MomError`, whose hint says how to make one."""
+    """Return the credentials in a file that only root can read. Raise `MomError`, with `make` as its hint."""
     text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
     if not text.isascii() or not text.isprintable() or not text:
-        raise MomError(f"the credentials in {key} are none", hint=make)
+        raise MomError(f"{key} has no valid credentials", hint=make)
     return text

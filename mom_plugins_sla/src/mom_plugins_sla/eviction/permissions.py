@@ -1,0 +1,103 @@
+"""Rules on steps and moves: what a guest's class permits, and which mover can move it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mom_core import Guest, Hypervisor, MomError, PluginContext, Scope, Value, printable
+from mom_kvm import Destination, EvictionField, MigrationControl, MoveProgress, Mover
+from mom_plugins_sla.eviction.fields import EVICTED, EVICTION_ERROR
+from mom_plugins_sla.eviction.jobs import MOVED
+from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
+from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.steps import Step
+
+
+class Permissions:
+    """Permissions of guests, and the movers of this host; also the service `GuestMoves`."""
+
+    control = Step.MIGRATE.control
+    """Control that moves a guest."""
+
+    def __init__(self, settings: EvictionSettings, context: PluginContext) -> None:
+        self._settings = settings
+        self._context = context
+        self.hypervisor: Hypervisor | None = None
+        self._own: HypervisorMover | None = None
+
+    def close(self) -> None:
+        """Begin no more moves."""
+        if self._own is not None:
+            self._own.close()
+
+    # --- classes ---------------------------------------------------------------------------------------------------------------
+
+    def why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
+        """Return why the guest's class forbids a step; empty if it permits it."""
+        field = step.allowed_by
+        allowed = guest.fields.get(field)
+        if allowed is None and not (drains and self._settings.move_unclassed):
+            return f"the guest has no class that allows it ({field})"
+        if allowed is None:
+            answers = EvictionField.ANSWERS
+            silent = (Scope.GUEST, answers) in self._context.declarations.fields and answers not in guest.fields
+            return "the guest's class is unknown now: the plugin of classes has not answered" if silent else ""
+        name = printable(str(guest.fields.get(EvictionField.CLASS)), 40)
+        return "" if allowed == 1 else f"the guest's class {name} does not allow it ({field})"
+
+    # --- movers ----------------------------------------------------------------------------------------------------------------
+
+    def movers(self) -> Sequence[Mover]:
+        """Return the movers of other plugins in the YAML order, and then mom's own."""
+        hypervisor = self.hypervisor
+        if hypervisor is not None and isinstance(hypervisor, MigrationControl):
+            self._own = self._own or HypervisorMover(hypervisor, self._context.monotonic)
+            self._own.hypervisor = hypervisor
+        return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
+
+    def mover_to(self, destination: Destination) -> Mover | str:
+        """Return the first mover that can move guests there, or why there is none."""
+        movers, reasons = self.movers(), []
+        for mover in movers:
+            reasons.append(mover.why_not(destination))
+            if not reasons[-1]:
+                return mover
+        if movers:
+            return "; ".join(reasons)
+        return "nothing moves guests here" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
+
+    def why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
+        """Return why the guest must not move to that destination; empty if it may."""
+        try:
+            destination = Destination.parse(value)
+        except MomError as error:
+            return error.message
+        if not drains and destination != self._settings.destination:
+            return "guests move only to the `destination` of the settings, or where the operator of a fleet says"
+        mover = self.mover_to(destination)
+        return mover if isinstance(mover, str) else _why_not_by(mover, guest)
+
+    # --- GuestMoves ------------------------------------------------------------------------------------------------------------
+
+    def mover(self) -> Mover | None:
+        """Return the first mover."""
+        return next(iter(self.movers()), None)
+
+    def why_stays(self, guest: Guest) -> str:
+        """Return why a drain cannot move the guest, whatever the destination."""
+        if why := guest.why_blocked(self.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True):
+            return why
+        mover = self.mover()
+        return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)
+
+    def progress(self, guest: Guest) -> MoveProgress | None:
+        """Return the progress by the guest's fields; None: unknown."""
+        activity = guest.text(EVICTED)
+        return None if activity is None else MoveProgress(MOVED in activity, guest.text(EVICTION_ERROR) or "")
+
+
+def _why_not_by(mover: Mover, guest: Guest) -> str:
+    """Return why a mover must not move the guest: stopping it for the move needs the permission to save it."""
+    if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
+        return ""
+    return f"the mover {mover.name} may stop it during the move, which its class does not allow ({EvictionField.MAY_SAVE})"

@@ -1,0 +1,45 @@
+"""Classes in `mom status` and `mom explain`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from mom_core import Report, lasting, printable
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
+from mom_plugins_sla.classes import ALLOWED
+
+
+def class_parts(report: Report) -> Iterator[StatusPart]:
+    """Yield the number of guests per class, the most frequent first, if any guest has a class."""
+    counts = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
+    without = counts.pop(None, 0)
+    if counts:
+        parts = [f"{count} {printable(str(name), 60)}" for name, count in counts.most_common()]
+        yield StatusPart("classes", ", ".join([*parts, *([f"{without} of none"] if without else [])]))
+
+
+class ClassExplainer(Explainer):
+    """Sentences on the guest's class, its source and the permitted steps."""
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return the sentences; none if no guest has a class."""
+        return ExplanationPart([Sentence("class", text, SentencePlace.KIND) for text in _sentences(about)])
+
+
+def _sentences(about: About) -> Iterator[str]:
+    name, source = about.guest.text("sla_class"), about.guest.text("sla_class_by")
+    if not name:
+        if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
+            yield "It has no service class: neither the configuration nor its metadata names one."
+        return
+    yield f"It is of the service class {printable(name, 60)}" + (f", by {printable(source, 200)}." if source else ".")
+    steps = [step for field, step in ALLOWED.items() if about.guest.fields.get(field) == 1]
+    if steps:
+        warning = about.number("leave_warning")
+        when = "" if warning is None else f", {lasting(warning)} after that is announced"
+        yield f"When the host stays full, its class allows that it is {_either(steps)}{when}."
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
