@@ -145,10 +145,10 @@ class Climber:
     def step(self, now: float, want: tuple[str, Step] | None, warning: float) -> tuple[str, Step] | None:
         """What is taken now, of what is wanted."""
         self.announcements.keep([] if want is None else [want])
-        if want is None or now < self.announcements.ask(want[0], want[0], want[1], now, warning).due or self.ladder.waits(now):
+        if want is None or now < self.announcements.announce(want[0], want[0], want[1], now, warning).due or self.ladder.waits(now):
             return None
-        self.ladder.takes(now)
-        self.announcements.taken(*want)
+        self.ladder.begin(now)
+        self.announcements.begin(*want)
         return want
 
 
@@ -193,7 +193,7 @@ def test_the_smallest_guest_is_chosen_that_gives_what_the_host_lacks() -> None:
 def test_after_a_step_none_is_even_announced_until_its_effect_could_be_seen() -> None:
     ladder, one = Ladder(SETTINGS), guest("vm", Step.SAVE)
     wanted(ladder, 0, FULL, [one])
-    ladder.takes(60)
+    ladder.begin(60)
     assert [wanted(ladder, now, FULL, [one]) for now in (60, 119, 120)] == [None, None, ("vm", Step.SAVE)]
 
 
