@@ -17,9 +17,8 @@ from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Plugi
 from mom_kvm import Callers
 from mom_plugins_kubevirt import hypervisor as module
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
-from mom_plugins_kubevirt.pods import Pods
+from mom_plugins_kubevirt.pods import LauncherPod, Pods
 
 NO_PROCESS = "the guest's process is not found in its pod"
 
@@ -211,7 +210,7 @@ def test_guests_of_pods_whose_names_cannot_be_read_are_not_taken_for_gone(node: 
     assert node.guests().keys() == {identity}, "its name is known"
     node.restart()
     for _ in range(2):
-        with pytest.raises(HypervisorError, match="whose 1 pods with a libvirt are cannot be said") as raised:
+        with pytest.raises(HypervisorError, match="the names of 1 pods with a libvirt are unknown") as raised:
             node.guests()
         assert "podLogsDir" in raised.value.hint
     with pytest.raises(HypervisorError) as raised:

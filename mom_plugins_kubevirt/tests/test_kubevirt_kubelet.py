@@ -40,7 +40,7 @@ def asked(one: StandInKubelet, **settings: Any) -> KubeletWatch:
 
 
 def test_what_pods_request_is_asked_with_the_token_of_a_service_account(own: StandInKubelet) -> None:
-    told = asked(own).told
+    told = asked(own).state
     assert told.pods == {UID: PodRequest(2 * GIB)}
     assert "with the token" in told.door
     assert told.error == ""
@@ -50,11 +50,11 @@ def test_the_token_is_read_anew_each_time(own: StandInKubelet) -> None:
     found = asked(own)
     own.write("var/run/secrets/kubernetes.io/serviceaccount/token", "an-old-one")
     found.ask()
-    assert "403" in found.told.error
-    assert found.told.pods, "what it said before stays"
+    assert "403" in found.state.error
+    assert found.state.pods, "what it said before stays"
     own.write("var/run/secrets/kubernetes.io/serviceaccount/token", TOKEN)
     found.ask()
-    assert found.told.error == ""
+    assert found.state.error == ""
 
 
 @pytest.mark.parametrize("items", [None, [], [pod("static", "1Gi")]], ids=["null", "none", "static pods only"])
@@ -63,29 +63,29 @@ def test_a_kubelet_that_has_just_started_makes_nothing_forgotten_of_pods_that_ar
 ) -> None:
     own.pods = [pod(UID, "2Gi"), pod("ended", "1Gi")]
     found = watch(own)
-    found.want({UID})
+    found.expect({UID})
     found.ask()
     with monkeypatch.context() as starting:
         starting.setattr(StandInKubelet, "answer", lambda self, request: self.say(request, 200, _json({"items": items})))
         found.ask()
-    assert found.told.pods[UID].memory == 2 * GIB
-    assert "ended" not in found.told.pods
+    assert found.state.pods[UID].memory == 2 * GIB
+    assert "ended" not in found.state.pods
     own.pods = [pod(UID, "3Gi")]
     found.ask()
-    assert found.told.pods[UID].memory == 3 * GIB
-    found.want(set())
+    assert found.state.pods[UID].memory == 3 * GIB
+    found.expect(set())
     own.pods = []
     found.ask()
-    assert found.told.pods == {}
+    assert found.state.pods == {}
 
 
 def test_a_certificate_that_the_cluster_signed_is_known_by_the_nodes_name(tmp_path: Path) -> None:
     with kubelet(tmp_path, own_certificate=False) as one:
         one.pods = [pod(UID, "2Gi")]
-        assert asked(one).told.pods
-        assert "not the node's" in asked(one, node="node8").told.error
+        assert asked(one).state.pods
+        assert "not the node's" in asked(one, node="node8").state.error
     with kubelet(tmp_path / "other", own_certificate=False, name="node8") as one:
-        assert "not the node's" in asked(one).told.error, "another node of the cluster answers there"
+        assert "not the node's" in asked(one).state.error, "another node of the cluster answers there"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_where_it_is_and_what_its_certificate_must_say(
 def test_that_a_guest_is_about_to_be_moved_is_told_once(own: StandInKubelet) -> None:
     heard: list[str] = []
     found = watch(own, heard.append)
-    found.want({UID, "second"})
+    found.expect({UID, "second"})
     for leaves in ((False, None), (True, None), (True, None), (True, True), (True, False)):
         own.pods = [pod(uid, "2Gi", leaves=one) for uid, one in zip((UID, "second"), leaves, strict=True) if one is not None]
         found.ask()
@@ -133,41 +133,41 @@ def test_the_newest_of_its_certificates_is_a_link_within_the_node(own: StandInKu
     (pki / "kubelet.crt").rename(pki / "kubelet-server-1.pem")
     (pki / "kubelet-server-current.pem").symlink_to(target)
     (own.folder / "var/run/secrets/kubernetes.io/serviceaccount/ca.crt").unlink()
-    assert asked(own).told.pods
+    assert asked(own).state.pods
 
 
 def test_no_token_goes_to_one_that_cannot_be_known(own: StandInKubelet, tmp_path: Path) -> None:
     with kubelet(tmp_path / "another") as other:
         own.configure(f"port: {other.port}\n")
-        told = asked(own).told
+        told = asked(own).state
         assert not told.pods
         assert "not the node's" in told.error
         assert other.asked == []
     for name in ("var/lib/kubelet/pki/kubelet.crt", "var/run/secrets/kubernetes.io/serviceaccount/ca.crt"):
         (own.folder / name).unlink()
     own.configure(f"port: {own.port}\n")
-    assert asked(own).told.error.startswith("there is no way to ask it")
+    assert asked(own).state.error.startswith("mom cannot ask it")
     assert own.asked == []
 
 
 def test_the_nodes_own_certificate_is_tried_where_the_token_is_refused_or_missing(own: StandInKubelet) -> None:
     own.allows = frozenset({"certificate"})
     own.write("var/lib/kubelet/pki/kubelet-client-current.pem", (own.folder / "client.pem").read_bytes())
-    told = asked(own).told
+    told = asked(own).state
     assert told.pods
     assert "with the certificate" in told.door
     (own.folder / "var/run/secrets/kubernetes.io/serviceaccount/token").unlink()
-    assert asked(own).told.pods
+    assert asked(own).state.pods
 
 
 def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_path: Path) -> None:
     with kubelet(tmp_path, tls=False) as one:
         one.pods = [pod(UID, "1500M")]
-        told = asked(one).told
+        told = asked(one).state
         assert told.pods[UID].memory == 1500e6 / 1024
         assert "read-only" in told.door
         one.configure()
-        assert not asked(one).told.pods, "anybody may listen on a port that the kubelet does not use"
+        assert not asked(one).state.pods, "anybody may listen on a port that the kubelet does not use"
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_
     [
         pytest.param(Behaviour.HANG, "no whole answer within 1 s", marks=pytest.mark.long),
         pytest.param(Behaviour.DRIP, "no whole answer within 1 s", marks=pytest.mark.long),
-        (Behaviour.GARBAGE, "no JSON"),
-        (Behaviour.DEEP, "no JSON"),
-        (Behaviour.LIST, "no object"),
+        (Behaviour.GARBAGE, "not JSON"),
+        (Behaviour.DEEP, "not JSON"),
+        (Behaviour.LIST, "not an object"),
         (Behaviour.FORBIDDEN, "refuses /pods (403)"),
-        (Behaviour.HUGE, "more than 16 MiB"),
+        (Behaviour.HUGE, "exceeds 16 MiB"),
         (Behaviour.CUT, "ended too soon"),
         (Behaviour.CLOSED, "closed"),
     ],
@@ -191,17 +191,17 @@ def test_an_answer_that_is_none_is_said_and_what_was_known_stays(own: StandInKub
     def answers() -> bool:
         """A kubelet that is well is late, too, on a busy machine."""
         found.ask()
-        return not found.told.error
+        return not found.state.error
 
-    wait_until(answers, lambda: found.told.error, 60)
+    wait_until(answers, lambda: found.state.error, 60)
     own.behaviour = behaviour
     found.ask()
-    assert why in found.told.error
-    assert found.told.pods[UID].memory == 2 * GIB
+    assert why in found.state.error
+    assert found.state.pods[UID].memory == 2 * GIB
     own.behaviour = Behaviour.WELL
     own.pods = [pod(UID, "3Gi")]
-    wait_until(answers, lambda: found.told.error, 60)
-    assert found.told.pods[UID].memory == 3 * GIB
+    wait_until(answers, lambda: found.state.error, 60)
+    assert found.state.pods[UID].memory == 3 * GIB
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_an_answer_that_is_none_is_said_and_what_was_known_stays(own: StandInKub
 )
 def test_pods_that_make_no_sense_are_left_out(own: StandInKubelet, items: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandInKubelet, "answer", lambda self, request: self.say(request, 200, _json({"items": items})))
-    told = asked(own).told
+    told = asked(own).state
     assert (told.pods, told.error) == ({}, "")
 
 
@@ -233,31 +233,31 @@ def test_it_is_asked_in_a_thread_and_soon_when_a_pod_is_not_known(own: StandInKu
     heard: list[str] = []
     found = watch(own, heard.append, every="1h")
     found.start()
-    wait_until(lambda: UID in found.told.pods, lambda: str(found.told), 60)
+    wait_until(lambda: UID in found.state.pods, lambda: str(found.state), 60)
     own.pods = [pod(UID, "2Gi"), pod("second", "1Gi")]
-    found.want({UID, "second"})
-    wait_until(lambda: "second" in found.told.pods, lambda: str(found.told), 60)
+    found.expect({UID, "second"})
+    wait_until(lambda: "second" in found.state.pods, lambda: str(found.state), 60)
     own.pods = [pod(UID, "2Gi", leaves=True)]
-    found.want({"third"})
+    found.expect({"third"})
     wait_until(lambda: "a guest is about to be migrated" in heard, lambda: str(heard), 60)
     own.behaviour = Behaviour.HANG
-    found.want({"fourth"})
+    found.expect({"fourth"})
     found.stop()
     count = len(own.asked)
-    found.want({"fifth"})
+    found.expect({"fifth"})
     assert len(own.asked) <= count + 1
 
 
 def test_pods_that_end_before_it_answers_are_forgotten(own: StandInKubelet) -> None:
     found = watch(own)
     for number in range(5):
-        found.want({"stays", f"ends-{number}"})
+        found.expect({"stays", f"ends-{number}"})
     assert found._missing == {"stays", "ends-4"}
 
 
 def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None:
     own.configure("evictionHard: {memory.available: 300Mi}\n")
-    told = asked(own, every="0s").told
+    told = asked(own, every="0s").state
     assert own.asked == []
     assert told.config.hard is not None
     assert told.config.hard.kib == 300 << 10
@@ -266,7 +266,7 @@ def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None
 def test_its_configuration_is_what_it_says_itself_and_else_what_its_files_say(own: StandInKubelet) -> None:
     own.configure(f"port: {own.port}\nevictionHard: {{memory.available: 300Mi}}\n")
     own.config = {"evictionHard": {"memory.available": "5%", "nodefs.available": "10%"}, "evictionSoft": {"memory.available": "1Gi"}}
-    config = asked(own).told.config
+    config = asked(own).state.config
     assert config.hard is not None
     assert config.soft is not None
     assert (config.hard.share, config.soft.kib, config.by) == (0.05, GIB, "the kubelet")

@@ -19,9 +19,9 @@ from mom_plugins_kubevirt import kubelet_watch
 from mom_plugins_kubevirt.doctor import requested_whole
 from mom_plugins_kubevirt.explanation import PodExplainer
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts
 from mom_plugins_kubevirt.node_fields import ASKING
+from mom_plugins_kubevirt.pods import LauncherPod
 
 MIB, GIB = 1 << 10, 1 << 20
 UID = "17470c02-2435-410d-824b-5e7f833ec65a"
@@ -132,7 +132,7 @@ def test_a_guest_that_comes_later_keeps_its_size_until_the_kubelet_was_asked_for
     facts = node.facts(percentage=200.0)
     facts.kubelet.start()
     try:
-        wait_until(lambda: facts.kubelet.told.asked, "the kubelet has answered once", 60)
+        wait_until(lambda: facts.kubelet.state.asked, "the kubelet has answered once", 60)
         node.kubelet.pods += [pod(UID, memory) for memory in requests]
         fields = node.guest(facts, balloon_cur=3 * GIB)
         assert (fields["balloon_min"], fields["pod_request_by"]) == (3 * GIB, ASKING)
@@ -295,7 +295,7 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     node.kubelet.behaviour = Behaviour.FORBIDDEN
     ill = next(iter(node.facts().findings([node.pod])))
     assert ill.severity is Severity.WARNING
-    assert "guests are promised nothing" in ill.message
+    assert "guests have no guarantee" in ill.message
     assert "nodes/pods" in ill.cure
     node.kubelet.behaviour = Behaviour.GARBAGE
     assert "memory_overcommit_percentage of the plugin kubevirt" in next(iter(node.facts().findings([node.pod]))).cure
@@ -306,18 +306,17 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     [
         (
             {"balloon_min": 2 * GIB, "pod_request": 2 * GIB + 240 * MIB, "pod_request_by": "the kubelet"},
-            "Its pod requests 2.23 GiB, as the kubelet says, of which 240 MiB are for KubeVirt's own programs:"
-            " 2.00 GiB are promised to it.",
+            "Its pod requests 2.23 GiB, as the kubelet reports, 240 MiB of it for KubeVirt's own programs: 2.00 GiB are guaranteed.",
         ),
         (
             {"balloon_min": GIB, "pod_request_by": "the setting memory_overcommit_percentage"},
-            "By the setting memory_overcommit_percentage, 1.00 GiB are promised to it; what its pod requests is not known.",
+            "By the setting memory_overcommit_percentage, 1.00 GiB are guaranteed; its pod's request is unknown.",
         ),
         (
             {"balloon_min": GIB, "pod_request_by": ASKING},
-            "The kubelet is being asked what its pod requests; until it answers, the guest is promised its size, 1.00 GiB.",
+            "mom asks the kubelet for its pod's request; until then, all of its 1.00 GiB are guaranteed.",
         ),
-        ({}, "What its pod requests is not known, so no size is promised to it by that; it keeps what it uses."),
+        ({}, "Its pod's request is unknown, so it has no guarantee from that; it keeps what it uses."),
     ],
 )
 def test_explain_says_what_is_promised_and_who_says_so(fields: dict[str, Value], words: str) -> None:
@@ -337,6 +336,9 @@ def test_doctor_names_the_guests_whose_pods_request_all_of_their_memory() -> Non
     ]
     (finding,) = requested_whole(guests)
     assert finding.severity is Severity.WARNING
-    assert finding.message == "1 guest promised all of their memory, as their pods request it: mom can take nothing from them: tenant/whole"
+    assert (
+        finding.message
+        == "1 guest with all of their memory guaranteed, because their pods request it: mom can take nothing from them: tenant/whole"
+    )
     assert "resources.requests.memory" in finding.cure
     assert list(requested_whole(guests[1:])) == []

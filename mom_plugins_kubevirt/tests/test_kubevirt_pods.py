@@ -8,10 +8,9 @@ import pytest
 from kubernetes_node import Node
 
 from mom_devkit import HandClock, host_of
-from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.pod_groups import container_group
 from mom_plugins_kubevirt.pod_libvirt import _is_of
-from mom_plugins_kubevirt.pods import Pods
+from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod, Pods
 
 SYSTEMD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice"
 
@@ -187,7 +186,7 @@ def test_all_are_nameless_only_where_names_cannot_be_read_and_none_is_known(node
     node.process("virtqemud", in_container(uid))
     pods.scan()
     assert pods.all_nameless, "there is no folder of logs"
-    why = "whose 1 pods with a libvirt are cannot be said, so they are left alone: "
+    why = "the names of 1 pods with a libvirt are unknown, so mom leaves them alone: "
     assert pods.why_nameless == (f"{why}they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir")
     with monkeypatch.context() as denied:
         denied.setattr("os.listdir", not_allowed)

@@ -78,7 +78,7 @@ def test_requests_and_answers_are_passed_on_whole(passage: Passage) -> None:
     [
         (message(28) + struct.pack(">I", 32 << 20), f"its libvirt sends a message of {32 << 20} bytes: with one guest, none has more than"),
         (message(28) + struct.pack(">I", MOST_BYTES + 1), f"its libvirt sends a message of {MOST_BYTES + 1} bytes"),
-        (message(28) + bytes(4), "its libvirt sends what is no message of libvirt's"),
+        (message(28) + bytes(4), "its libvirt does not speak libvirt's protocol"),
     ],
 )
 def test_a_message_that_is_too_long_ends_the_connection_before_any_of_it_is_read(passage: Passage, sent: bytes, why: str) -> None:
@@ -110,5 +110,5 @@ def test_after_its_end_nothing_is_connected(relay: Relay) -> None:
 def test_in_whatever_pieces_messages_come_the_one_that_is_too_long_is_found(sizes: list[int], piece: int, too_long: int) -> None:
     sent = b"".join(map(message, sizes)) + struct.pack(">I", too_long)
     followed = Messages()
-    wrong = [followed.wrong_in(sent[at : at + piece]) for at in range(0, len(sent), piece)]
+    wrong = [followed.error_in(sent[at : at + piece]) for at in range(0, len(sent), piece)]
     assert [bool(why) for why in wrong] == [False] * (len(wrong) - 1) + [True]

@@ -11,8 +11,8 @@ from kubernetes_node import Node
 
 from mom_core import HypervisorError
 from mom_devkit import wait_until
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
+from mom_plugins_kubevirt.pods import LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 Listen = Callable[[Path], None]

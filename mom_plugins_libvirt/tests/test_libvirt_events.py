@@ -52,7 +52,7 @@ def test_the_kinds_are_libvirts():
         (GuestEvent("device-added", "u", "two\nlines"), "guest two\\nlines has a new device"),
         (GuestEvent("job-completed", "u", "g"), "guest g finished a job"),
         (GuestEvent(BALLOON, "u", "g", 5 * MIB), "guest g was resized by another process"),
-        (GuestEvent("memory-size-change", "u", "g", 5), "guest g was given memory, or lost some"),
+        (GuestEvent("memory-size-change", "u", "g", 5), "guest g gained or lost memory"),
         (GuestEvent(LIFECYCLE, "u", "g", 0), None),
         (GuestEvent(LIFECYCLE, "u", "g", 77), None),
         (GuestEvent("agent-lifecycle", "u", "g", 1, 2), None),

@@ -137,7 +137,7 @@ def launches() -> LibvirtLaunches:
 def connection(libvirtd: HeldUp, launches: LibvirtLaunches, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     monkeypatch.setattr(module, "EventLoop", NoLoop)
     settings = ConnectionSettings("fake:///", call_timeout=LONG_SECONDS)
-    with closing(Connection(settings, logging.getLogger("test"), libvirtd, held_up=launches.held_up)) as made:
+    with closing(Connection(settings, logging.getLogger("test"), libvirtd, blocked_in_start_hook=launches.blocked_in_start_hook)) as made:
         made.on_event = lambda event: None
         made.start()
         yield made
@@ -187,9 +187,9 @@ def test_several_starts_of_one_guest_are_counted(launches: LibvirtLaunches) -> N
     launches.launches(guest)
     launches.launches(guest)
     launches.launched(guest)
-    assert launches.held_up() == {UUID}
+    assert launches.blocked_in_start_hook() == {UUID}
     launches.launched(guest)
-    assert not launches.held_up()
+    assert not launches.blocked_in_start_hook()
 
 
 def test_the_plugin_reads_descriptions_for_who_asks() -> None:

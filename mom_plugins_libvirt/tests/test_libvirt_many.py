@@ -12,8 +12,8 @@ from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatien
 
 from mom_core import HypervisorError, NotSupported, PluginContext
 from mom_devkit import wait_until
-from mom_kvm import Callers
-from mom_plugins_libvirt import CallPatience, Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
+from mom_kvm import Callers, CallPatience
+from mom_plugins_libvirt import Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_plugins_libvirt.events import GuestEvent
 
 LOG = logging.getLogger("test")

@@ -152,7 +152,7 @@ def test_the_command_line_comes_before_the_file_and_its_mistakes_have_no_line() 
     assert found.imported.top.settings["log_level"] == "debug"
     with pytest.raises(ConfigError) as caught:
         import_momd("", "old.conf", {("logging", "verbosity"): "loud"})
-    assert problems(caught.value) == [(0, "verbosity: loud is no level")]
+    assert problems(caught.value) == [(0, "verbosity: loud is not a log level")]
 
 
 def test_every_wrong_value_is_told_with_its_line() -> None:
@@ -177,7 +177,7 @@ def test_a_number_larger_than_any_is_told_with_its_line() -> None:
         ("rpc-port: 1\n", 1, "an option stands before the first section"),
         ("[main]\na: 1\n[main]\n", 3, "the section main is there twice"),
         ("[main]\na: 1\nA = 2\n", 3, "the option a of main is there twice"),
-        ("[main]\na: 1\nnonsense\n", 3, "this is no option: nonsense"),
+        ("[main]\na: 1\nnonsense\n", 3, "this is not an option: nonsense"),
         ("[main\n", 1, "an option stands before the first section"),
     ],
 )

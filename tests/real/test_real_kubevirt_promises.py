@@ -67,12 +67,12 @@ def test_guests_are_promised_what_their_pods_request_however_the_kubelet_behaves
 
         # Until the kubelet has answered, it is promised its size.
         wait_until(lambda: "It is guaranteed 602 MiB" in explained(small), lambda: explained(small) + mom.log, 60)
-        assert "Its pod requests 800 MiB, as the kubelet says, of which 198 MiB are for KubeVirt's own programs" in explained(small)
-        assert "1.00 GiB are promised to it" in explained(whole)
+        assert "Its pod requests 800 MiB, as the kubelet reports, 198 MiB of it for KubeVirt's own programs" in explained(small)
+        assert "1.00 GiB are guaranteed" in explained(whole)
         assert "nodes/pods" not in mom.verb("doctor").stdout
         node.behaviour = Behaviour.HANG
-        wait_until(lambda: "does not say what pods request" in mom.verb("status").stdout, "mom says that the kubelet is silent", 30)
-        assert "602 MiB are promised to it" in explained(small), "what it has said holds"
+        wait_until(lambda: "does not report what pods request" in mom.verb("status").stdout, "mom says that the kubelet is silent", 30)
+        assert "602 MiB are guaranteed" in explained(small), "what it has said holds"
         node.behaviour = Behaviour.WELL
         late = pods.start(NAMESPACE, "late", {})
         node.pods = [*node.pods, requested(late, "700Mi")]

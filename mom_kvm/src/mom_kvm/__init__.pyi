@@ -1,5 +1,5 @@
 from .bounded_server import BoundedServer as BoundedServer, ServerDoor as ServerDoor
-from .callers import Callers as Callers
+from .callers import CallPatience as CallPatience, Callers as Callers
 from .capabilities import (
     AgentAccess as AgentAccess,
     ColdMemoryControl as ColdMemoryControl,

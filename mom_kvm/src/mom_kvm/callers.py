@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -10,6 +11,12 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_LEAST_PATIENCE_SECONDS = 0.1
+"""A healthy server answers in a few milliseconds, even with guests that work hard."""
+
+_IMPATIENT_SECONDS = 5.0
+"""Time for which a call that did not come back halves the patience with the next ones."""
 
 
 class Callers:
@@ -93,3 +100,34 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
         future.set_result(function())
     except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
         future.set_exception(error)
+
+
+class CallPatience:
+    """Patience with calls about single guests: less after others were given up. For several threads, and connections.
+
+    However many guests hang, all of them together cost a cycle about two call timeouts.
+
+    :param lasts: seconds for which a call that was given up counts
+    :param least: seconds that each call gets in any case
+    """
+
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, lasts: float = _IMPATIENT_SECONDS, least: float = _LEAST_PATIENCE_SECONDS
+    ) -> None:
+        self._monotonic, self._lasts, self._least = monotonic, lasts, least
+        self._lock = threading.Lock()
+        self._given_up: list[float] = []
+        """Times of recent calls that were given up."""
+
+    def given_up(self) -> None:
+        """Count a call that did not come back in time."""
+        with self._lock:
+            self._given_up.append(self._monotonic())
+
+    def seconds(self, call_timeout: float) -> float:
+        """Return the seconds to wait for the next call."""
+        with self._lock:
+            now = self._monotonic()
+            self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]
+            patience: float = call_timeout / 2 ** len(self._given_up)
+        return max(patience, min(self._least, call_timeout))

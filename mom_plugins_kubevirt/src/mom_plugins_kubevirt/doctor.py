@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about the node's pods: how many there are, which cannot be managed, and what their guests lack."""
+"""Findings of `mom doctor` about the node's pods: their number, pods that mom cannot manage, and missing features of guests."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 
 SUBJECT: Final = "kubevirt"
 
-_MOST_TOLD: Final = 5
-"""Pods that are told of one by one."""
+_MOST_SHOWN: Final = 5
+"""Pods with a finding of their own."""
 
 _CURES: Final = Cures(
     plugin=SUBJECT,
     balloon="remove autoattachMemBalloon: false from their VirtualMachines, and start them anew",
     reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and start them anew",
 )
-"""By KubeVirt's own API: what is written into a pod's libvirt is gone with the pod."""
+"""Cures through KubeVirt's API: changes in a pod's libvirt are lost with the pod."""
 
 
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Findings about the pods and their guests."""
+    """Yield findings about the pods and their guests."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {count_of(guests)} active")
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom can watch guests and change nothing", "set readonly to false")
     troubles = hypervisor.troubles()
-    for pod, why in islice(troubles.items(), _MOST_TOLD):
-        yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "look whether it hangs or ends; the others are managed")
-    if len(troubles) > _MOST_TOLD:
-        yield Finding(Severity.WARNING, SUBJECT, f"{len(troubles) - _MOST_TOLD} more pods cannot be managed")
+    for pod, why in islice(troubles.items(), _MOST_SHOWN):
+        yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "check whether it hangs or ends; mom manages the others")
+    if len(troubles) > _MOST_SHOWN:
+        yield Finding(Severity.WARNING, SUBJECT, f"{len(troubles) - _MOST_SHOWN} more pods cannot be managed")
     nameless, cure = hypervisor.node.why_nameless
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
@@ -43,9 +43,11 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
-    """Name the guests whose pods request all of their memory, by their names and fields: nothing is ever taken from them.
+    """Yield the guests whose pods request all of their memory, so that mom can take none.
 
-    KubeVirt applies `memoryOvercommitPercentage` only where a VirtualMachine has no `resources.requests.memory` of its own.
+    KubeVirt applies `memoryOvercommitPercentage` only to VirtualMachines without their own `resources.requests.memory`.
+
+    :param guests: names and fields
     """
     whole = []
     for name, fields in guests:
@@ -53,7 +55,7 @@ def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterab
         if REQUEST in fields and promised is not None and most is not None and promised >= most:
             whole.append(printable(name, 60))
     if whole:
-        text = told(whole, " promised all of their memory, as their pods request it: mom can take nothing from them")
+        text = told(whole, " with all of their memory guaranteed, because their pods request it: mom can take nothing from them")
         yield Finding(Severity.WARNING, "requests", text, _OVERCOMMIT_CURE)
 
 

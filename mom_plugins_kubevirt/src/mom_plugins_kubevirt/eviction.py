@@ -1,9 +1,9 @@
-"""Before the kubelet evicts pods for want of memory, and with them guests: its own arithmetic, and what follows for mom.
+"""The kubelet's own arithmetic of eviction for lack of memory, and the warning before it.
 
-The kubelet counts what is available otherwise than the kernel does (`MemAvailable`): memory less its working set, which is all that is in
-use but page cache that was not used lately (pkg/kubelet/eviction/helpers.go, `memoryAvailable`; google/cadvisor, `setMemoryStats`). Page
-cache in use counts as gone, so it evicts while the kernel has much to drop. It does so twice: for the node, and for all pods together
-against what is allocatable to them (`allocatableMemory.available`).
+The kubelet counts available memory differently from the kernel (`MemAvailable`). It subtracts the working set: all memory in use except
+page cache that was not used lately (pkg/kubelet/eviction/helpers.go, `memoryAvailable`; google/cadvisor, `setMemoryStats`). Page cache in
+use counts as gone, so the kubelet evicts while the kernel has much to drop. It does so for the node, and for all pods together against
+their allocatable memory (`allocatableMemory.available`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mom_kvm import GroupLimit, read_meminfo
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 
 EVICTION: Final = "eviction"
-"""The condition's name."""
+"""Name of the condition."""
 
 SOON_KIB: Final = 64 << 10
-"""KiB above a threshold from which on it is warned of: a guest that fills fresh memory takes that in a fifth of a second."""
+"""KiB above the threshold where the warning starts: a guest fills that with fresh memory in a fifth of a second."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
-"""The group of all pods, by the cgroup driver of systemd and without."""
+"""Group of all pods, with kubelet's systemd driver and without."""
 
 _CURE: Final = (
     "move guests away (`virtctl migrate`, or cordon and drain the node), start no more, or lower memory.available of the kubelet's"
@@ -32,8 +32,8 @@ _CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory as the kubelet counts it, in KiB: what the node has, and has available; what all pods may have together, and have available of
-    it (None: nothing limits them); and what the kernel says is available at that moment."""
+    """Memory in KiB as the kubelet counts it: the node's total and available memory; the pods' allocatable memory together, and the
+    available part of it (None: unlimited); and the kernel's available memory at that moment."""
 
     total: float
     available: float
@@ -43,10 +43,10 @@ class KubeletMemory(NamedTuple):
 
 
 class EvictionRoom(NamedTuple):
-    """How far the kubelet is from evicting, in KiB; negative: it evicts.
+    """Memory in KiB left until the kubelet evicts; negative: it evicts.
 
-    `room` can still be used; `threshold` is what it acts at, and `available` what it counts; `pods`: these are those of all pods together.
-    `evicts_below` is what the kernel says is available when it evicts.
+    `threshold` and `available` are the kubelet's; with `pods`, those of all pods together. The kubelet evicts when the kernel's available
+    memory falls below `evicts_below`.
     """
 
     room: float
@@ -57,13 +57,13 @@ class EvictionRoom(NamedTuple):
 
 
 def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
-    """Memory as the kubelet counts it now; None where that cannot be seen.
+    """Return the memory as the kubelet counts it now; None: unreadable.
 
-    Of the group of all, newer kubelets count what is in use as anonymous memory and page cache, older ones as all that is not free, and the
-    kernel's own with it. What says less is taken, which is the second.
+    In the group of all pods, newer kubelets count anonymous memory and page cache in use; older ones count all that is not free, and the
+    kernel's own memory. mom uses the older ones' smaller result.
 
-    :param root: where /proc is found
-    :param tops: where the node's control groups (v2) may be found
+    :param root: of /proc
+    :param tops: possible folders of the node's control groups (v2)
     """
     memory = read_meminfo(root)
     total, free, available = (memory.get(name) for name in ("MemTotal", "MemFree", "MemAvailable"))
@@ -81,28 +81,28 @@ def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
 
 
 def _pods(top: str) -> GroupLimit | None:
-    """The limit of the group of all pods."""
+    """Return the limit of the group of all pods."""
     return next((limit for name in _PODS if (limit := GroupLimit.of_memory(f"{top}/{name}", top)) is not None), None)
 
 
 def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None:
-    """How far the kubelet is from evicting; None where it does not evict for want of memory."""
-    found: list[EvictionRoom] = []
+    """Return the memory left until the kubelet evicts; None: it does not evict for lack of memory."""
+    rooms: list[EvictionRoom] = []
 
     def count(threshold: float, available: float, *, pods: bool) -> None:
         room = available - threshold
-        found.append(EvictionRoom(room, threshold, available, pods, max(0.0, memory.kernel_available - room)))
+        rooms.append(EvictionRoom(room, threshold, available, pods, max(0.0, memory.kernel_available - room)))
 
     for threshold in (config.hard, config.soft):
         if threshold is not None:
             count(threshold.of(memory.total), memory.available, pods=False)
     if config.hard is not None and config.holds_pods and memory.allocatable is not None and memory.pods_available is not None:
         count(config.hard.of(memory.allocatable), memory.pods_available, pods=True)
-    return min(found, key=lambda one: one.room, default=None)
+    return min(rooms, key=lambda candidate: candidate.room, default=None)
 
 
 def conditions(room: EvictionRoom | None) -> Iterator[Condition]:
-    """That the kubelet evicts pods, or is about to, whatever mom has taken from guests."""
+    """Yield the condition that the kubelet evicts pods, or is about to."""
     if room is None or room.room > SOON_KIB:
         return
     whose = "all pods together have" if room.pods else "it counts"

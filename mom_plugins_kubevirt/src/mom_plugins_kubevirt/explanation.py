@@ -1,4 +1,4 @@
-"""What `mom explain` says of a guest's pod."""
+"""`mom explain` on a guest's pod."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUE
 
 
 class PodExplainer(Explainer):
-    """What the pod requests, what of that is promised to the guest, and who says so."""
+    """Explains the pod's request, the guarantee from it, and their source."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Nothing of a guest that is in no pod."""
+        """Return nothing for a guest without a pod."""
         return ExplanationPart([Sentence("pod", text, SentencePlace.PROMISED) for text in _sentences(about)])
 
 
@@ -22,12 +22,12 @@ def _sentences(about: About) -> Iterator[str]:
         return
     promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
     if promised is None or not by:
-        yield "What its pod requests is not known, so no size is promised to it by that; it keeps what it uses."
+        yield "Its pod's request is unknown, so it has no guarantee from that; it keeps what it uses."
     elif by == ASKING:
-        yield f"The kubelet is being asked what its pod requests; until it answers, the guest is promised its size, {format_kib(promised)}."
+        yield f"mom asks the kubelet for its pod's request; until then, all of its {format_kib(promised)} are guaranteed."
     elif request is None:
-        yield f"By {printable(by, 60)}, {format_kib(promised)} are promised to it; what its pod requests is not known."
+        yield f"By {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
     else:
         own = request - promised
-        beside = f", of which {format_kib(own)} are for KubeVirt's own programs" if own > 0 else ""
-        yield f"Its pod requests {format_kib(request)}, as {printable(by, 60)} says{beside}: {format_kib(promised)} are promised to it."
+        overhead = f", {format_kib(own)} of it for KubeVirt's own programs" if own > 0 else ""
+        yield f"Its pod requests {format_kib(request)}, as {printable(by, 60)} reports{overhead}: {format_kib(promised)} are guaranteed."

@@ -1,13 +1,14 @@
-"""The kubelet's own HTTP API on this node, asked by GET: whom it is known by, as whom mom asks, and how much of an answer is read.
+"""The kubelet's own HTTP API on this node: whom mom trusts there, mom's credentials, and a bounded answer.
 
-By kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz: port 10250 by TLS, where a token or a client's certificate needs the
-right to get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33, `nodes/proxy`), and the read-only port, which is off by default.
+Source: kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz. Port 10250 speaks TLS. A token or client certificate needs the
+right to get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33, `nodes/proxy`). The read-only port is off by default.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -21,7 +22,7 @@ from typing import Any, Final
 from mom_core import MomError, printable, read_file
 
 MOST_BYTES: Final = 16 << 20
-"""Of an answer: 250 pods, which a node may have where much is changed, of 64 KiB each."""
+"""Longest answer: 250 pods, the largest node's number, of 64 KiB each."""
 
 _MOST_TOKEN: Final = 16 << 10
 
@@ -32,21 +33,30 @@ _KEPT: Final = frozenset(
         "mergeDefaultEvictionSettings", "enforceNodeAllocatable",
     }
 )  # fmt: skip
-"""The members of its answers that are read; all others are left out while an answer is read, as they are nearly all of it."""
+"""Members of answers that mom reads. The parser drops all others, which are most of an answer."""
+
+
+_QUANTITY: Final = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
+_SUFFIXES: Final = {
+    **{f"{letter}i": float(1 << 10 * place) for place, letter in enumerate("KMGTPE", 1)},
+    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+}  # fmt: skip
+_MOST_BYTES: Final = float(1 << 60)
+"""An exbibyte; larger values are invalid."""
 
 
 class KubeletError(MomError):
-    """The kubelet gave no answer, or one that is none."""
+    """The kubelet gave no valid answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletDoor:
     """One way to ask the kubelet.
 
-    :param trusted: the certificate of the node itself, or of who signs those of nodes; None: plain HTTP
-    :param names: what the certificate must say whose it is; empty: it is the node's own that is trusted
-    :param token: the file with a token; None: without
-    :param certificate: the file with a client's certificate and key; None: without
+    :param trusted: the node's own certificate, or its signer's; None: plain HTTP
+    :param names: name that the certificate must bear; empty: the node's own certificate is trusted
+    :param token: file with a token; None: none
+    :param certificate: file with a client certificate and key; None: none
     """
 
     host: str
@@ -57,15 +67,15 @@ class KubeletDoor:
     certificate: Path | None = None
 
     def __str__(self) -> str:
-        how = "" if self.trusted is not None else ", read-only"
-        who = f" with the token {self.token}" if self.token else f" with the certificate {self.certificate}" if self.certificate else ""
-        return f"port {self.port}{how}{who}"
+        plain = "" if self.trusted is not None else ", read-only"
+        login = f" with the token {self.token}" if self.token else f" with the certificate {self.certificate}" if self.certificate else ""
+        return f"port {self.port}{plain}{login}"
 
     def get(self, path: str, seconds: float) -> Mapping[str, Any]:
-        """The JSON object at that path, of which only members that are read here are kept.
+        """Return the JSON object at that path, with only the members that mom reads.
 
-        :param seconds: for all of it, however slowly an answer comes
-        :raises KubeletError: there is none
+        :param seconds: for the whole answer, however slowly it comes
+        :raises KubeletError: without a valid answer
         """
         try:
             status, content = self._answer(path, seconds)
@@ -88,7 +98,7 @@ class KubeletDoor:
                 plain, server_hostname=self.names or None, do_handshake_on_connect=False
             )  # fmt: skip
             with closing(stream):
-                # The time limits of sockets are for each piece; an answer that drips is cut off.
+                # Socket timeouts apply to each read; this ends an answer that drips.
                 cut = threading.Timer(max(0.0, until - time.monotonic()), _shut, [stream])
                 cut.daemon = True
                 cut.start()
@@ -113,7 +123,7 @@ class KubeletDoor:
         with closing(connection.getresponse()) as answer:
             content = answer.read(MOST_BYTES + 1)
             if len(content) > MOST_BYTES:
-                raise ValueError(f"it says more than {MOST_BYTES >> 20} MiB of {path}")
+                raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
             if answer.length:
                 raise ValueError("its answer ended too soon")
             return answer.status, content
@@ -130,7 +140,7 @@ class KubeletDoor:
 
 
 def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tuple[KubeletDoor, Mapping[str, Any]]:
-    """What the first door says that is open, and which one that is. Raises `KubeletError`, with what all of them said."""
+    """Return the first answer, and the door that gave it. Raises `KubeletError` with the errors of all doors."""
     errors: list[KubeletError] = []
     for door in doors:
         try:
@@ -138,7 +148,7 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tup
         except KubeletError as error:
             errors.append(error)
     if not errors:
-        raise KubeletError("there is no way to ask it: no certificate by which it is known, and no read-only port")
+        raise KubeletError("mom cannot ask it: mom knows no certificate of it, and it has no read-only port")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
 
 
@@ -148,7 +158,7 @@ def _shut(stream: socket.socket) -> None:
 
 
 def _token(path: Path) -> str:
-    """The token as the file is now: Kubernetes renews it every hour."""
+    """Return the current token: Kubernetes renews the file every hour."""
     text = read_file(path, _MOST_TOKEN).decode("ascii", "replace").strip()
     if not text.isprintable() or not text.isascii() or " " in text or not text:
         raise ValueError(f"{path} holds no token")
@@ -159,27 +169,39 @@ def _kept(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in members if name in _KEPT}
 
 
-def _object(content: bytes, what: str) -> Mapping[str, Any]:
+def _object(content: bytes, subject: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(content, object_pairs_hook=_kept)
+        document = json.loads(content, object_pairs_hook=_kept)
     except (ValueError, RecursionError):
-        raise KubeletError(f"{what}: the answer is no JSON") from None
-    if not isinstance(found, dict):
-        raise KubeletError(f"{what}: the answer is no object")
-    return found
+        raise KubeletError(f"{subject}: the answer is not JSON") from None
+    if not isinstance(document, dict):
+        raise KubeletError(f"{subject}: the answer is not an object")
+    return document
 
 
-def member(found: object, *names: str) -> object:
-    """What is at the end of a path through objects; None where it does not lead there."""
+def member(value: object, *names: str) -> object:
+    """Return the value at the end of a path through objects; None: the path does not exist."""
     for name in names:
-        if not isinstance(found, Mapping):
+        if not isinstance(value, Mapping):
             return None
-        found = found.get(name)
-    return found
+        value = value.get(name)
+    return value
 
 
-def objects_of(found: object, most: int) -> Iterator[Mapping[str, Any]]:
-    """The objects of a list, at most so many."""
-    for one in found[:most] if isinstance(found, list) else ():
-        if isinstance(one, Mapping):
-            yield one
+def objects_of(values: object, most: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a list, `most` at most."""
+    for value in values[:most] if isinstance(values, list) else ():
+        if isinstance(value, Mapping):
+            yield value
+
+
+def quantity_kib(text: object) -> float | None:
+    """Return a Kubernetes quantity such as `100Mi` in KiB (k8s.io/apimachinery, pkg/api/resource); None: invalid or negative."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = str(text)
+    match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
+    if match is None:
+        return None
+    number, suffix = float(match[1]), match[2] or ""
+    size = number * (_SUFFIXES[suffix] if suffix in _SUFFIXES else 10.0 ** int(suffix[1:]))
+    return size / 1024 if size <= _MOST_BYTES else None

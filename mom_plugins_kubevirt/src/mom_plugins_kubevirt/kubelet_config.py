@@ -1,7 +1,7 @@
-"""How the kubelet of this node is configured: by its command line, its files, and what it says itself, the newest word last.
+"""The kubelet's configuration on this node, from its command line, its files, and its own answer, which counts most.
 
-By kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1 and pkg/kubelet/eviction/helpers.go: what the command line says counts
-before the files, a drop-in before the file that it goes with, and a hard threshold is that of 100 MiB only where the operator named none.
+Source: kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1 and pkg/kubelet/eviction/helpers.go. The command line overrides
+files, and a drop-in overrides its main file. The default hard threshold of 100 MiB applies only if the operator sets none.
 """
 
 from __future__ import annotations
@@ -15,46 +15,45 @@ from typing import Any, Final, NamedTuple
 
 from mom_core import ConfigError, parse_document, read_file
 from mom_kvm import ProcessStat, read_kernel_file
-from mom_plugins_kubevirt.kubelet_api import member
-from mom_plugins_kubevirt.quantities import quantity_kib
+from mom_plugins_kubevirt.kubelet_api import member, quantity_kib
 
 AVAILABLE: Final = "memory.available"
 
 USUAL_HARD: Final = "100Mi"
-"""The threshold of a kubelet that was told none."""
+"""Default threshold of the kubelet."""
 
 USUAL_PORT: Final = 10250
 
 USUAL_FILE: Final = "var/lib/kubelet/config.yaml"
-"""Where kubeadm puts the file."""
+"""kubeadm's file."""
 
 _MOST_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 64
 
 _PROGRAMS: Final = frozenset({b"kubelet", b"hyperkube"})
-"""Names of the program. k3s has the kubelet in a process of its own with everything else: there it is asked, or its drop-ins are read."""
+"""Names of the program. k3s runs the kubelet inside its own process: there mom asks it, or reads its drop-ins."""
 
 _IN_POD: Final = re.compile(rb"pod[0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}")
-"""In the path of a control group: a pod's uid, which of those that a node makes of files has no hyphens. From within a container, it is all
-that a path has of another pod."""
+"""A pod's uid in a control group's path. Uids of static pods have no hyphens. From within a container, the path of another pod has
+nothing else."""
 
 _DROP_INS: Final = ("var/lib/rancher/rke2/agent/etc/kubelet.conf.d", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d")
-"""Folders of drop-ins of RKE2 (Harvester) and k3s, where no command line names one."""
+"""Drop-in folders of RKE2 (Harvester) and k3s, if no command line names one."""
 
 
 class Threshold(NamedTuple):
-    """Memory that must be available, as it was written: KiB, or a share of what there is."""
+    """Threshold of available memory: KiB, or a share of all memory."""
 
     kib: float = 0.0
     share: float = 0.0
 
     def of(self, whole_kib: float) -> float:
-        """The KiB that it is of so much."""
+        """Return the threshold in KiB."""
         return self.kib + self.share * whole_kib
 
     @classmethod
     def parse(cls, text: object) -> Threshold | None:
-        """As the kubelet reads it: `100Mi`, `5%`. None for what is none, and for 0 and all of it, which switch it off."""
+        """Return the threshold in a text such as `100Mi` or `5%`; None: invalid, or switched off by 0 or 100 %."""
         if isinstance(text, str) and text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1][:20])
@@ -67,13 +66,12 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
-    """What matters here of the kubelet's configuration.
+    """The part of the kubelet's configuration that mom needs.
 
-    `hard` and `soft`: with less memory available, pods are evicted, at once and after a while; None: not for want of memory. `holds_pods`:
-    the memory of all pods together counts, too, against what is allocatable. `read_only_port` is 0 where that is closed. `certificate` is
-    what it shows, as a path on the node; empty: one that it made itself, in the folder `certificates`. `authority` is the certificate of
-    who signs those that it lets in, and often its own. `node` is the node's name, where the command line says it.
-    `by` says where this is from; empty: from nothing, and these are the kubelet's own defaults.
+    With less available memory than `hard` or `soft`, it evicts pods, at once or after a while; None: it does not evict for memory.
+    `holds_pods`: it also checks all pods together against their allocatable memory. `read_only_port` is 0 if closed. `certificate` is its
+    certificate's path on the node; empty: one that it made itself, in the folder `certificates`. `authority` is the signer of its clients,
+    and often its own. `node` is the node's name on the command line. `by` names the source; empty: the kubelet's defaults.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(USUAL_HARD))
@@ -89,18 +87,18 @@ class KubeletConfig:
 
 
 class KubeletProcess(NamedTuple):
-    """The kubelet that runs on this node: where its files are seen as it sees them, and the flags of its command line; where none is seen,
-    the node's own root, and no flags."""
+    """The kubelet's process: the root that it sees, and the flags of its command line. Without one: the node's root, and no flags."""
 
     root: Path
     flags: Mapping[str, str]
 
 
 def running(root: Path) -> KubeletProcess:
-    """The kubelet's process. Any process may call itself so: it is root's, in no pod, and has the process ids of the node itself, as no
-    container has.
+    """Return the kubelet's process.
 
-    :param root: where /proc is found
+    Any process may have that name. The kubelet runs as root, in no pod, and in the node's own process namespace, as no container does.
+
+    :param root: of /proc
     """
     proc = root / "proc"
     nodes = _process_ids_of(proc / "1")
@@ -118,7 +116,7 @@ def running(root: Path) -> KubeletProcess:
 
 
 def _process_ids_of(process: Path) -> str:
-    """The namespace of a process's ids; empty where it may not be looked at."""
+    """Return the process namespace of a process; empty: unreadable."""
     try:
         return str((process / "ns/pid").readlink())
     except OSError:
@@ -126,9 +124,9 @@ def _process_ids_of(process: Path) -> str:
 
 
 def flags_of(command: bytes) -> dict[str, str]:
-    """The flags of a command line, as Go's reads them: `--name=value`, `--name value`."""
+    """Return the flags of a command line in Go's syntax: `--name=value`, `--name value`."""
     words = command.decode("utf-8", "replace").split("\0")[1:]
-    found: dict[str, str] = {}
+    flags: dict[str, str] = {}
     for place, word in enumerate(words):
         if not word.startswith("--"):
             continue
@@ -136,22 +134,22 @@ def flags_of(command: bytes) -> dict[str, str]:
         if not equals:
             after = words[place + 1] if place + 1 < len(words) else ""
             value = "" if after.startswith("--") else after
-        found[name] = value
-    return found
+        flags[name] = value
+    return flags
 
 
-def config_of(root: Path, process: KubeletProcess, said: Mapping[str, Any] | None = None) -> KubeletConfig:
-    """The configuration in force.
+def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
+    """Return the configuration in force.
 
     :param root: of the node's files
-    :param said: the kubelet's own answer (`/configz`), which has all of it; None: it was not asked, or does not say
+    :param answer: the kubelet's own answer (`/configz`); None: it did not answer
     """
     flags, (documents, by) = process.flags, _documents(root, process)
-    port = _port(flags.get("port"), *(one.get("port") for one in reversed(documents)), usual=USUAL_PORT)
-    read_only = _port(flags.get("read-only-port"), *(one.get("readOnlyPort") for one in reversed(documents)), usual=0)
+    port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=USUAL_PORT)
+    read_only = _port(flags.get("read-only-port"), *(document.get("readOnlyPort") for document in reversed(documents)), usual=0)
     certificate = flags.get("tls-cert-file") or _text(documents, "tlsCertFile")
     authority = flags.get("client-ca-file") or _text(documents, "authentication", "x509", "clientCAFile")
-    own = member(said, "kubeletconfig")
+    own = member(answer, "kubeletconfig")
     if isinstance(own, Mapping):
         hard, soft, by = own.get("evictionHard") or {}, own.get("evictionSoft"), "the kubelet"  # it leaves out what is empty
         holds = own.get("enforceNodeAllocatable")
@@ -160,7 +158,8 @@ def config_of(root: Path, process: KubeletProcess, said: Mapping[str, Any] | Non
         soft = _flag(flags, "eviction-soft") if "eviction-soft" in flags else _last(documents, "evictionSoft")
         enforced = flags.get("enforce-node-allocatable")
         holds = _last(documents, "enforceNodeAllocatable") if enforced is None else enforced.split(",")
-        by = " and ".join(one for one in (by, "its command line" if {"eviction-hard", "eviction-soft"} & flags.keys() else "") if one)
+        by_flags = "its command line" if {"eviction-hard", "eviction-soft"} & flags.keys() else ""
+        by = " and ".join(filter(None, (by, by_flags)))
         if _last(documents, "mergeDefaultEvictionSettings") is True and "eviction-hard" not in flags:
             hard = {AVAILABLE: USUAL_HARD, **(hard if isinstance(hard, Mapping) else {})}
         hard = {AVAILABLE: USUAL_HARD} if hard is None else hard
@@ -179,18 +178,18 @@ def config_of(root: Path, process: KubeletProcess, said: Mapping[str, Any] | Non
 
 
 def _flag(flags: Mapping[str, str], name: str) -> dict[str, str]:
-    """The thresholds of a flag, `memory.available<100Mi,nodefs.available<10%`."""
-    pairs = (one.partition("<") for one in flags[name].split(","))
+    """Return the thresholds of a flag, `memory.available<100Mi,nodefs.available<10%`."""
+    pairs = (pair.partition("<") for pair in flags[name].split(","))
     return {signal.strip(): value.strip() for signal, less, value in pairs if less}
 
 
 def _documents(root: Path, process: KubeletProcess) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The files of the configuration, in their order, and the name of the first."""
+    """Return the configuration's documents in their order, and the first one's name."""
     within, flags = process
     files = [within / (flags.get("config") or USUAL_FILE).lstrip("/")]
     if not files[0].exists() and not flags.get("config"):
         files = [root / USUAL_FILE]
-    folders = [within / flags["config-dir"].lstrip("/")] if flags.get("config-dir") else [root / one for one in _DROP_INS]
+    folders = [within / flags["config-dir"].lstrip("/")] if flags.get("config-dir") else [root / folder for folder in _DROP_INS]
     for folder in folders:
         files += sorted(_drop_ins(folder))[:_MOST_FILES]
     read = [(path, document) for path in files if (document := _document(path)) is not None]
@@ -203,34 +202,38 @@ def _drop_ins(folder: Path) -> Iterator[Path]:
 
 
 def _document(path: Path) -> Mapping[str, Any] | None:
-    """The content of one file; None where it is none, or too large."""
+    """Return a file's content; None: invalid or too large."""
     try:
         content = read_file(path, _MOST_BYTES)
-        found = parse_document(content.decode(), path.name).value if len(content) <= _MOST_BYTES else None
+        document = parse_document(content.decode(), path.name).value if len(content) <= _MOST_BYTES else None
     except (OSError, ConfigError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _last(documents: Sequence[Mapping[str, Any]], name: str) -> object:
-    """The value of the last file that has one. Thresholds of several files are joined, as the kubelet does it."""
-    found: object = None
-    for one in documents:
-        value = one.get(name)
+    """Return the value of the last document that has one; mappings of thresholds are joined, as in the kubelet."""
+    latest: object = None
+    for document in documents:
+        value = document.get(name)
         if value is None:
             continue
-        found = {**found, **value} if isinstance(found, dict) and isinstance(value, dict) else value
-    return found
+        latest = {**latest, **value} if isinstance(latest, dict) and isinstance(value, dict) else value
+    return latest
 
 
 def _text(documents: Sequence[Mapping[str, Any]], *names: str) -> str:
-    found = [value for one in documents if isinstance(value := member(one, *names), str)]
-    return found[-1] if found else ""
+    texts = [value for document in documents if isinstance(value := member(document, *names), str)]
+    return texts[-1] if texts else ""
 
 
-def _port(*said: object, usual: int) -> int:
-    for one in said:
-        port = int(one) if isinstance(one, str) and one.isascii() and one.isdigit() and len(one) < 6 else one
+def _port(*candidates: object, usual: int) -> int:
+    for candidate in candidates:
+        port = (
+            int(candidate)
+            if isinstance(candidate, str) and candidate.isascii() and candidate.isdigit() and len(candidate) < 6
+            else candidate
+        )
         if isinstance(port, int) and not isinstance(port, bool) and 0 <= port < 65_536:
             return port
     return usual

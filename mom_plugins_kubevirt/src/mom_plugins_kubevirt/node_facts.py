@@ -1,4 +1,4 @@
-"""What the node knows beside libvirt: what guests are promised, at what the kubelet evicts, and what is about to be done to guests."""
+"""The node's facts besides libvirt's: guarantees, the kubelet's eviction, and guests about to be migrated."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from mom_kvm import GuestField, read_meminfo
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pod_groups import PodGroups
+from mom_plugins_kubevirt.pods import LauncherPod
 from mom_plugins_kubevirt.requests import promise_of, protected_kib, vouched_kib
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
 
 _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
-"""How the host is off where no guest gets headroom back, as the balloon law has it."""
+"""Host states in which no guest gets headroom back, as in the balloon law."""
 
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
-"""Those of the node, as a container of its process namespace sees them, which has others of its own; and as the node itself does."""
+"""The node's control groups, as seen by a container in its process namespace, which has its own groups; and by the node itself."""
 
 
 class NodeFacts:
-    """What the kubelet, control groups and settings say. Its calls come from the plugin's thread.
+    """Facts from the kubelet, control groups and settings. The plugin's thread calls it.
 
-    :param percentage: KubeVirt's `memoryOvercommitPercentage`, as the operator says it; None: not said
+    :param percentage: KubeVirt's `memoryOvercommitPercentage` by the operator; None: not set
     """
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
@@ -42,43 +42,43 @@ class NodeFacts:
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Add what is known of guests to their fields.
+        """Add the node's facts to guests' fields.
 
-        :param fields: by guest id, with `balloon_cur`, `balloon_max` and `vcpu_count` where they are known
+        :param fields: by guest id, with `balloon_cur`, `balloon_max` and `vcpu_count` where known
         :param pods: by guest id
         """
-        self.kubelet.want({pod.pod_uid for pod in pods.values()})
-        # Before `told`: or an answer that comes in between is missed.
+        self.kubelet.expect({pod.pod_uid for pod in pods.values()})
+        # Before `state`: otherwise an answer in between would be missed.
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
-        told = self.kubelet.told
+        requests = self.kubelet.state.pods
         self._groups.look(fields, pods)
         node_kib = read_meminfo(self._context.root).get("MemTotal")
-        for identity, known in fields.items():
+        for identity, guest_fields in fields.items():
             pod = pods.get(identity)
             if pod is None:
                 continue
-            asked, (group, found) = told.pods.get(pod.pod_uid), self._groups.of(pod, as_number(known.get("rss")))
-            for name, value in found.items():
-                known.setdefault(name, value)
-            protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup, group)
-            most, vcpus = as_number(known.get("balloon_max")), as_number(known.get("vcpu_count"))
-            size = as_number(known.get("balloon_cur")) if pod.pod_uid in awaited else None
-            promise = promise_of(asked, protected, most, vcpus, self._percentage, size)
+            request, (group, group_fields) = requests.get(pod.pod_uid), self._groups.of(pod, as_number(guest_fields.get("rss")))
+            for name, value in group_fields.items():
+                guest_fields.setdefault(name, value)
+            memory = None if request is None else request.memory
+            protected = protected_kib(pod.cgroup, group) if memory is None else None
+            most, vcpus = as_number(guest_fields.get("balloon_max")), as_number(guest_fields.get("vcpu_count"))
+            size = as_number(guest_fields.get("balloon_cur")) if pod.pod_uid in awaited else None
+            promise = promise_of(request, protected, most, vcpus, self._percentage, size)
             if promise is not None:
-                known[PROMISE], known[PROMISED_BY] = math.ceil(promise.kib), promise.by
+                guest_fields[PROMISE], guest_fields[PROMISED_BY] = math.ceil(promise.kib), promise.by
                 if promise.request is not None:
-                    known[REQUEST] = math.ceil(promise.request)
-            request = asked.memory if asked is not None and asked.memory is not None else protected
-            vouched = vouched_kib(request, pod.cgroup, f"{self._context.root}/proc/{pod.pid}", node_kib)
+                    guest_fields[REQUEST] = math.ceil(promise.request)
+            vouched = vouched_kib(protected if memory is None else memory, pod.cgroup, f"{self._context.root}/proc/{pod.pid}", node_kib)
             if vouched is not None:
-                known[GuestField.VOUCHED] = math.ceil(vouched)
-            if asked is not None and asked.leaves:
-                known[GuestField.GIVE_BACK] = LEAVES
+                guest_fields[GuestField.VOUCHED] = math.ceil(vouched)
+            if request is not None and request.leaves:
+                guest_fields[GuestField.GIVE_BACK] = LEAVES
 
     def host_fields(self) -> dict[str, Value]:
-        """What the host's memory means to the kubelet; nothing where it does not evict, or that is not known."""
+        """Return the host's fields about eviction; empty: the kubelet does not evict, or its memory is unknown."""
         memory = memory_of(self._context.root, self._tops)
-        self._room = room = None if memory is None else room_of(memory, self.kubelet.told.config)
+        self._room = room = None if memory is None else room_of(memory, self.kubelet.state.config)
         if room is None:
             return {}
         return {EVICTS_BELOW: math.ceil(room.evicts_below), ROOM: math.floor(room.room), THRESHOLD: math.ceil(room.threshold)}
@@ -86,8 +86,10 @@ class NodeFacts:
     # --- act ---------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """A guest that is to be left as it is, and that mom on another node has made smaller before it came here, gets all of its memory:
-        nobody but mom resizes balloons under KubeVirt. What mom has taken on this node is given back by who took it."""
+        """Restore guests that are about to be migrated, and that mom on another node has shrunk.
+
+        Only mom moves balloons under KubeVirt. The plugin that shrank a guest on this node restores it itself.
+        """
         if GuestField.BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
             return
         taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == GuestField.BALLOON}
@@ -99,45 +101,45 @@ class NodeFacts:
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def conditions(self) -> Iterator[Condition]:
-        """That pods are evicted, whatever mom does."""
+        """Yield the condition of an eviction that mom cannot prevent."""
         return conditions(self._room)
 
     @property
     def why_unknown(self) -> str:
-        """Why the kubelet does not say what pods request; empty: it does, or is not to be asked."""
-        told = self.kubelet.told
-        return f"the kubelet does not say what pods request: {printable(told.error, 400)}" if told.error else ""
+        """Why the kubelet does not report requests; empty: it does, or mom does not ask."""
+        error = self.kubelet.state.error
+        return f"the kubelet does not report what pods request: {printable(error, 400)}" if error else ""
 
     def findings(self, pods: Collection[LauncherPod]) -> Iterator[Finding]:
-        """For `mom doctor`: how the kubelet is asked, and at what it evicts."""
-        if not self.kubelet.told.asked:
+        """Yield findings about access to the kubelet, and its eviction thresholds."""
+        if not self.kubelet.state.asked:
             self.kubelet.ask()
-        told, subject = self.kubelet.told, "kubelet"
-        unknown = [pod for pod in pods if pod.pod_uid not in told.pods]
-        if told.error:
-            yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._else()}", told.hint or _CURE)
-        elif told.door:
-            text = f"it says by {told.door} what {len(told.pods)} pods request"
+        state, subject = self.kubelet.state, "kubelet"
+        unknown = [pod for pod in pods if pod.pod_uid not in state.pods]
+        if state.error:
+            yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._fallback()}", state.hint or _CURE)
+        elif state.door:
+            text = f"it reports by {state.door} what {len(state.pods)} pods request"
             yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are not among them")
-        config = told.config
+        config = state.config
         limits = [
-            f"{format_kib(one.kib) if one.kib else f'{one.share:.1%} of the node'} {when}"
-            for one, when in ((config.hard, "available (at once)"), (config.soft, "available (after a while)"))
-            if one is not None
+            f"{format_kib(threshold.kib) if threshold.kib else f'{threshold.share:.1%} of the node'} {when}"
+            for threshold, when in ((config.hard, "available (at once)"), (config.soft, "available (after a while)"))
+            if threshold is not None
         ]
-        by = f", by {printable(config.by, 100)}" if config.by else ", which is its default: no configuration of it was found"
+        by = f", by {printable(config.by, 100)}" if config.by else ", which is its default: mom found no configuration of it"
         if limits:
             yield Finding(Severity.OK, "eviction", f"the kubelet evicts pods with less than {' or '.join(limits)}{by}")
         else:
-            yield Finding(Severity.OK, "eviction", f"the kubelet evicts no pods for want of memory{by}")
+            yield Finding(Severity.OK, "eviction", f"the kubelet does not evict pods for lack of memory{by}")
 
-    def _else(self) -> str:
+    def _fallback(self) -> str:
         if self._percentage is not None:
-            return "guests are promised what their control groups say, or memory_overcommit_percentage"
-        return "where control groups do not say it either, guests are promised nothing, and keep what they use"
+            return "guarantees come from control groups, or from memory_overcommit_percentage"
+        return "without control groups that show requests, guests have no guarantee, and keep what they use"
 
 
 _CURE: Final = (
-    "give mom a service account that may get nodes/pods and nodes/configz, or say what KubeVirt's memoryOvercommitPercentage is:"
-    " memory_overcommit_percentage of the plugin kubevirt"
+    "give mom a service account that may get nodes/pods and nodes/configz, or set memory_overcommit_percentage of the plugin kubevirt"
+    " to KubeVirt's memoryOvercommitPercentage"
 )

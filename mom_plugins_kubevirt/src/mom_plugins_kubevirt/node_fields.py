@@ -1,4 +1,4 @@
-"""The fields of what the node knows beside libvirt."""
+"""Fields of the node's facts besides libvirt's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"
 PROMISED_BY: Final = "pod_request_by"
 ASKING: Final = "nobody yet: the kubelet is being asked"
-"""Who promises a guest its size, from mom's start until the kubelet has answered."""
+"""Source of a guarantee from mom's start until the kubelet's first answer."""
 EVICTS_BELOW: Final = "mem_evicts_below"
 ROOM: Final = "eviction_room"
 THRESHOLD: Final = "eviction_threshold"
@@ -23,32 +23,28 @@ FIELDS: Final = (
         GuestField.VOUCHED,
         _KIB,
         _G,
-        "the most memory that the node keeps for the guest: its pod's request, or its limit; what is promised above that, as a share of the"
-        " size that the guest claims, shrinks before other promises; unknown: nobody says",
+        "most memory that the node keeps for the guest: its pod's request, or its limit; a guarantee above it, as a share of the size that"
+        " the guest claims, shrinks before others",
         "kubelet /pods, memory.min or memory.low; else memory.max, oom_score_adj",
     ),
     FieldSpec(
-        PROMISE,
-        _KIB,
-        _G,
-        "what the guest is promised: the memory request of its pod, less KubeVirt's own overhead; unknown: that is not known",
-        "its pod's memory request",
+        PROMISE, _KIB, _G, "the guest's guarantee: its pod's memory request, without KubeVirt's own overhead", "its pod's memory request"
     ),
-    FieldSpec(REQUEST, _KIB, _G, "the memory that the container of the guest requests", "kubelet /pods, or memory.min or memory.low"),
+    FieldSpec(REQUEST, _KIB, _G, "memory request of the guest's container", "kubelet /pods, or memory.min or memory.low"),
     FieldSpec(
         PROMISED_BY,
         _TEXT,
         _G,
-        "who says what the guest is promised: the kubelet, its control group, or a setting; nobody yet: it is promised its size",
+        "source of the guest's guarantee: the kubelet, its control group, or a setting; nobody yet: its size is guaranteed",
         "mom",
     ),
     FieldSpec(
         EVICTS_BELOW,
         _KIB,
         _H,
-        "with less available (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not, for want of memory",
+        "with less available memory (`mem_really_available`), the kubelet evicts pods; unknown: it does not evict for lack of memory",
         _EVICTION,
     ),
-    FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", _EVICTION),
-    FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", _EVICTION),
+    FieldSpec(ROOM, _KIB, _H, "memory left until the kubelet evicts pods; negative: it evicts", _EVICTION),
+    FieldSpec(THRESHOLD, _KIB, _H, "available memory, as the kubelet counts it, below which it evicts pods", _EVICTION),
 )

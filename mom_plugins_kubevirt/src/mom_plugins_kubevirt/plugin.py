@@ -1,4 +1,4 @@
-"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin kubevirt: settings, declarations, and the hooks that hand work to the hypervisor."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ if TYPE_CHECKING:
     from mom_plugins_kubevirt.node_facts import NodeFacts
 
 _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
-"""Folders that virt-handler makes on each node on which it runs."""
+"""Folders of virt-handler on each of its nodes."""
 
 _FILES: Final = 65536
-"""mom has six files open for each pod, and the usual limit is 1024."""
+"""mom opens six files for each pod; the usual limit is 1024."""
 
 _MOST_PROBLEMS: Final = 10
-"""Pods of which one cycle tells that they cannot be managed."""
+"""Unmanageable pods that one cycle reports."""
 
 
 class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     """QEMU guests of KubeVirt on this node, each under the libvirt of its own pod."""
 
     class Settings(PluginOfGuests.Settings):
-        """How patient to be with the pods' libvirts, where the node says whose pods they are, and what these request."""
+        """Patience with pods' libvirts, and sources of pods' names and requests."""
 
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
-        """How long to wait for one answer of a pod's libvirt. One that hangs costs the others nothing. Less than half of `deadline`."""
+        """Time limit for one answer of a pod's libvirt, less than half of `deadline`. A hanging one delays no other."""
         readonly: bool = False
-        """Change nothing of guests: mom only watches."""
+        """Watch guests, and change nothing."""
         pod_logs: str = "/var/log/pods"
-        """kubelet's folder of pods' logs (`podLogsDir`) on the node: it tells the namespace and the name of each pod."""
+        """kubelet's folder of pod logs (`podLogsDir`) on the node: it has the namespace and name of each pod."""
 
         kubelet: KubeletSettings = KubeletSettings()
-        """How the node's kubelet is asked what pods request, and at what it evicts them."""
+        """Access to the node's kubelet, for pods' requests and eviction thresholds."""
         memory_overcommit_percentage: Annotated[float, Field(ge=10, le=1000)] | None = None
-        """KubeVirt's `memoryOvercommitPercentage`: where neither the kubelet nor control groups say what a pod requests, its guest is
-        promised its memory divided by this; 150: two thirds. Unset: then it is promised nothing, and keeps what it uses."""
+        """KubeVirt's `memoryOvercommitPercentage`, for pods whose requests neither the kubelet nor control groups report. Their guests
+        are guaranteed their memory divided by it: 150 means two thirds. Unset: such guests have no guarantee, and keep what they use."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
@@ -81,21 +81,21 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a node on which virt-handler runs."""
+        """Suggest the plugin on a node with virt-handler."""
         sign = next((sign for sign in _SIGNS if (root / sign).exists()), None)
         return None if sign is None else Suggestion(f"there is /{sign}: this is a node of KubeVirt", order=20)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The fields of each guest and of all together, and the statistics period."""
+        """Declare fields and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS, *FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Begin to look for pods. A command that only takes a look does so when it asks for the guests."""
-        # Loaded here, as commands that only list plugins must not wait for libvirt.
+        """Start looking for pods. Commands that run once look when they list the guests."""
+        # Loaded here: commands that only list plugins must not wait for libvirt.
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts
         from mom_plugins_kubevirt.pod_libvirt import Means
@@ -119,7 +119,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Watch no longer, and let the connections go."""
+        """Stop the watch, and close the connections."""
         self._stop_watching()
         if self._facts is not None:
             self._facts.kubelet.stop()
@@ -130,22 +130,22 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """What was said about the guests when they were listed, and what the node knows of them."""
+        """Return libvirt's fields of the guests, and the node's."""
         own, facts = self._own(hypervisor), self._facts
         if own is None or facts is None:
             return {}
-        found = {identity: dict(fields) for identity, fields in super().mom_collect_guests(hypervisor, guests).items()}
-        facts.add_to(found, own.pods_of([guest.entity for guest in guests]))
-        return found
+        fields_by_guest = {identity: dict(fields) for identity, fields in super().mom_collect_guests(hypervisor, guests).items()}
+        facts.add_to(fields_by_guest, own.pods_of([guest.entity for guest in guests]))
+        return fields_by_guest
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """How many guests there are that cannot be relied on, and how far the kubelet is from evicting."""
+        """Return the number of unreliable guests, and the memory left until the kubelet evicts."""
         return {**super().mom_collect_host(hypervisor), **({} if self._facts is None else self._facts.host_fields())}
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide as for guests of one libvirt, and as the facts of the node ask for."""
+        """Decide as for guests of one libvirt, and restore guests that are about to be migrated."""
         yield from super().mom_act(snapshot)
         if self._facts is not None:
             yield from self._facts.decisions(snapshot, Source(self._context.name))
@@ -159,9 +159,9 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         yield from self._facts.conditions()
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
-            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")
+            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` shows the guarantees without it, and the cure")
         for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
-            yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "look at the pod; the others are managed")
+            yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "check the pod; mom manages the others")
         nameless, cure = self._hypervisor.node.why_nameless
         if nameless:
             yield Problem(source, nameless, None, Severity.WARNING, cure)
@@ -183,6 +183,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
 def _allow_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    files = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))

@@ -1,6 +1,6 @@
-"""A pod's control groups (v2), as mom can open them also from within a container: limits of memory, and the pressure in them.
+"""Memory limits and pressure of a pod's control groups (v2), as mom can open them.
 
-There, the paths of groups lead to nothing, and the pod's folder does not.
+From within a container, the groups' paths lead nowhere; the pod's folder works.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from typing import Final, NamedTuple
 
 from mom_core import Value, as_number
 from mom_kvm import GroupLimit, GuestField, Hierarchies, cgroups_of, pressure_in
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.pods import LauncherPod
 
 _IN_TURN: Final = 50
-"""How many pods' groups are looked at in one cycle, of which each takes a quarter of a millisecond: until a pod's turn comes, what the last
-look found stands."""
+"""Pods' groups read in one cycle, a quarter of a millisecond each. Until a pod's turn comes, its last reading counts."""
 
-_TOLD: Final = "host_psi_memory_some_avg10"
-"""Where this is known, the groups are seen by the usual way."""
+_USUAL_FIELD: Final = "host_psi_memory_some_avg10"
+"""A guest with this field has its groups read in the usual way."""
 
 _TOP: Final = "/sys/fs/cgroup"
 
@@ -26,81 +25,81 @@ _TOP: Final = "/sys/fs/cgroup"
 _RESIDENT: Final = "rss"
 
 
-class _Look(NamedTuple):
-    """What was found in a pod's groups: the folder of its container's, and fields; and what its guest's process held then (KiB)."""
+class _Reading(NamedTuple):
+    """Reading of a pod's groups: the container's group, fields, and the resident KiB of the guest's process at that time."""
 
     group: str
-    found: Mapping[str, Value]
+    fields: Mapping[str, Value]
     resident: float | None
 
 
 class PodGroups:
-    """The control groups of pods, looked at in turn.
+    """Control groups of pods, read in turn.
 
-    :param proc: where /proc is found
+    :param proc: folder /proc
     """
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
         self._turn = 0
-        self._found: dict[str, _Look] = {}
+        self._readings: dict[str, _Reading] = {}
         """By pod uid."""
 
     def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Look at the groups of some of these pods: of new ones first, and not of those that are seen by the usual way.
+        """Read the groups of some of these pods, new ones first, without those that are read in the usual way.
 
-        :param fields: of guests, by their ids
-        :param pods: the same
+        :param fields: of guests, by id
+        :param pods: by guest id
         """
-        there = {
-            pods[identity].pod_uid: (pods[identity], as_number(known.get(_RESIDENT)))
-            for identity, known in fields.items()
-            if identity in pods and _TOLD not in known
+        due = {
+            pods[identity].pod_uid: (pods[identity], as_number(guest_fields.get(_RESIDENT)))
+            for identity, guest_fields in fields.items()
+            if identity in pods and _USUAL_FIELD not in guest_fields
         }
-        self._found = {uid: found for uid, found in self._found.items() if uid in there}
-        new = [uid for uid in there if uid not in self._found]
-        known = list(self._found)
-        first = self._turn % max(1, len(known))
+        self._readings = {uid: reading for uid, reading in self._readings.items() if uid in due}
+        new, old = [uid for uid in due if uid not in self._readings], list(self._readings)
+        first = self._turn % max(1, len(old))
         self._turn = first + _IN_TURN
-        for uid in [*new, *known[first:], *known[:first]][:_IN_TURN]:
-            pod, resident = there[uid]
+        for uid in [*new, *old[first:], *old[:first]][:_IN_TURN]:
+            pod, resident = due[uid]
             group = container_group(pod, self._proc)
-            self._found[uid] = _Look(group, group_fields(pod, group), resident)
+            self._readings[uid] = _Reading(group, group_fields(pod, group), resident)
 
     def of(self, pod: LauncherPod, resident: float | None) -> tuple[str, Mapping[str, Value]]:
-        """The folder of the group of its container (empty: not known), and what was found in it, with as much less left below the limit as
-        the guest has come to hold since.
+        """Return the container's group (empty: unknown), and the fields of its last reading.
 
-        :param resident: what the guest's process holds now, in KiB; None: not known
+        The room below the limit is less by the guest's growth since.
+
+        :param resident: KiB of the guest's process now; None: unknown
         """
-        group, found, before = self._found.get(pod.pod_uid, _NOTHING)
-        room = as_number(found.get(GuestField.LIMIT_ROOM))
+        group, fields, before = self._readings.get(pod.pod_uid, _NO_READING)
+        room = as_number(fields.get(GuestField.LIMIT_ROOM))
         if room is None or resident is None or before is None:
-            return group, found
-        return group, {**found, GuestField.LIMIT_ROOM: max(0, int(room + before - resident))}
+            return group, fields
+        return group, {**fields, GuestField.LIMIT_ROOM: max(0, int(room + before - resident))}
 
 
-_NOTHING: Final = _Look("", {}, None)
+_NO_READING: Final = _Reading("", {}, None)
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:
-    """The folder of the group of the container with the guest, which is that of its libvirt; empty: not found."""
+    """Return the group of the container with the guest and its libvirt; empty: not found."""
     if not pod.cgroup:
         return ""
     name = pod.cgroup.rpartition("/")[2]
-    _, found, inside = cgroups_of(f"{proc}/{pod.pid}").get(Hierarchies.UNIFIED, "").partition(f"/{name}/")
-    return f"{pod.cgroup}/{inside}" if found and ".." not in inside.split("/") else ""
+    _, separator, inside = cgroups_of(f"{proc}/{pod.pid}").get(Hierarchies.UNIFIED, "").partition(f"/{name}/")
+    return f"{pod.cgroup}/{inside}" if separator and ".." not in inside.split("/") else ""
 
 
 def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
-    """What the limits of these groups still leave, and how long their tasks wait; without what is unknown.
+    """Return the room below the groups' limits, and their tasks' stalls, without unknown ones.
 
-    :param group: the folder of the container's group; empty: not found
+    :param group: the container's group; empty: not found
     """
     folder = group or pod.cgroup
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
     limit = GroupLimit.of_memory(folder, top) if top else None
-    found: dict[str, Value] = {} if limit is None else {GuestField.LIMIT_ROOM: limit.room}
+    fields: dict[str, Value] = {} if limit is None else {GuestField.LIMIT_ROOM: limit.room}
     if folder:
-        found |= {f"host_psi_{name}_avg10": percent for name, percent in pressure_in(folder).items()}
-    return found
+        fields |= {f"host_psi_{name}_avg10": percent for name, percent in pressure_in(folder).items()}
+    return fields

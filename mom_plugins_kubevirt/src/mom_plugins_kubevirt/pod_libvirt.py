@@ -1,4 +1,4 @@
-"""One pod's libvirt: the connection to it, what it lists, and how far it can be relied on."""
+"""One pod's libvirt: the connection, the guest that it lists, and whether mom can trust it."""
 
 from __future__ import annotations
 
@@ -12,55 +12,45 @@ from functools import partial
 from typing import Any, Final
 
 from mom_core import Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import Callers
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_kvm import Callers, CallPatience
 from mom_plugins_kubevirt.pod_socket import reached
-from mom_plugins_kubevirt.pods import LAUNCHER
+from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
-from mom_plugins_libvirt import (
-    CallPatience,
-    Connection,
-    ConnectionSettings,
-    EventLoop,
-    ImpossibleAnswer,
-    LibvirtHypervisor,
-    SamplingSettings,
-)
+from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 
 _LONGEST_RETRY_SECONDS: Final = 1.0
-"""Between two attempts to reach a pod's libvirt: while a pod starts, its daemon does not listen yet, and its guest is to be seen within 2 s
-of when it does. An attempt that fails costs a tenth of a millisecond."""
+"""Longest pause between two attempts to connect. A starting pod's daemon does not listen yet, and mom must see its guest within 2 s
+afterwards. A failed attempt costs a tenth of a millisecond."""
 
 _MOST_OPEN_CALLS: Final = 2
 _MOST_OPENING: Final = 1
-"""A pod that hangs keeps so many threads of mom."""
+"""Threads of mom that a hanging pod can occupy."""
 
 _LONGEST_NAME: Final = 63 + 1 + 253
-"""NAMESPACE_NAME: Kubernetes' bounds for both."""
+"""NAMESPACE_NAME: Kubernetes' limits for both."""
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""Characters of a guest's name that stand in its pod's name whole, and that stand there of a longer one at least: Kubernetes keeps names of
-pods to 63 characters, with virt-launcher- and five at random, or a hash."""
+"""Characters of a guest's name in its pod's name: a short name is whole, a longer one has at least `_CUT_NAME`. Kubernetes limits pods'
+names to 63 characters, with virt-launcher- and a random or hashed end."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""How long one that answers nonsense is not asked again: doubled from the first to the last, which is also how long it must answer sense
-until that begins anew."""
+"""Pause after garbage: doubled from the first to the last. After valid answers for the last pause, it starts again at the first."""
 
 _MOST_EVENTS: Final = 500
-"""Between two looks. A guest that is resized all the time has five each second."""
+"""Events between two looks. Continuous resizing causes five each second."""
 
-_MOST_TOLD: Final = 5
-_TOLD_SECONDS: Final = 10.0
-"""So many cycles a pod may ask for in so many seconds: a start brings three."""
+_MOST_WAKES: Final = 5
+_WAKE_SECONDS: Final = 10.0
+"""Cycles that a pod may ask for in `_WAKE_SECONDS`; a start needs three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all pods' connections share: the event loop, threads, the patience; and how patient to be with one call (s).
+    """Shared by all pods' connections: event loop, threads and patience. `call_timeout` in seconds.
 
-    :param module: libvirt's binding
+    :param module: libvirt's Python binding
     """
 
     context: PluginContext
@@ -75,7 +65,7 @@ class Means:
 
 
 class PodLibvirt:
-    """The libvirt in one pod; made, it connects nowhere yet. `look` is called by one thread at a time; the rest belongs to the thread of
+    """The libvirt in one pod; the first question connects. One thread at a time calls `look`; everything else belongs to the thread of
     the round."""
 
     def __init__(self, pod: LauncherPod, means: Means) -> None:
@@ -99,35 +89,35 @@ class PodLibvirt:
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.tell = self._tell
         self.listed: Sequence[Guest] = ()
-        """By its last answer."""
+        """Guests in its last answer."""
         self.open_call: Future[Sequence[Guest]] | None = None
-        """A question that has not been answered yet."""
+        """Unanswered question."""
         self.trouble = ""
-        """Why its last answer cannot be used, or did not come; empty: it can."""
+        """Why its last answer is missing or unusable; empty: it is usable."""
         self.asked_at = float("-inf")
-        """When it was asked last (monotonic seconds)."""
+        """Monotonic seconds of the last question."""
         self.hangs = False
         self.lies = False
-        """Its last answer was none that a pod's libvirt gives."""
-        self._disbelieved = self._refused = ""
+        """Whether its last answer was one that a pod's libvirt never gives."""
+        self._distrusted = self._refused = ""
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
-        self._told: list[float] = []
-        """When it asked for cycles lately."""
+        self._wakes: list[float] = []
+        """Times of its recent wake-ups."""
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
-        """From any thread. A pod that would keep mom busy with cycles is heard in those that come anyway."""
+        """Wake mom, from any thread. A pod that asks for too many cycles must wait for the scheduled ones."""
         now = time.monotonic()
         with self._lock:
-            self._told = [told for told in self._told if now - told < _TOLD_SECONDS]
-            if len(self._told) >= _MOST_TOLD:
+            self._wakes = [at for at in self._wakes if now - at < _WAKE_SECONDS]
+            if len(self._wakes) >= _MOST_WAKES:
                 return
-            self._told.append(now)
+            self._wakes.append(now)
         self._wake(what)
 
     def _refuse(self, why: str) -> None:
-        """The relay has ended the connection."""
+        """Note that the relay has ended the connection."""
         self._refused = why
 
     def _opened(self) -> None:
@@ -136,16 +126,16 @@ class PodLibvirt:
 
     @property
     def may_be_asked(self) -> bool:
-        """It does not owe an answer, and does not rest."""
+        """Whether it owes no answer, and is not paused."""
         if self.open_call is not None:
             if not self.open_call.done():
                 return False
-            self.hangs = self.open_call.exception() is not None  # one that has answered late is waited for again
+            self.hangs = self.open_call.exception() is not None  # after a late answer, mom waits for it again
             self.open_call = None
         return time.monotonic() >= self._rest_until
 
     def look(self) -> Sequence[Guest]:
-        """Its guests now. Raises `HypervisorError`, also for an answer that no libvirt of a pod gives."""
+        """Return its guests now. Raises `HypervisorError`, also for an answer that a pod's libvirt never gives."""
         self.asked_at = time.monotonic()
         self._refused = ""
         try:
@@ -154,14 +144,14 @@ class PodLibvirt:
             raise ImpossibleAnswer(self._refused) if self._refused else error from error
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
-                raise ImpossibleAnswer("its guest's name is none that KubeVirt gives")
+                raise ImpossibleAnswer("KubeVirt gives no guest such a name")
             if not _is_of(self.pod, guest.name):
-                said = printable(guest.name, 80)
-                raise ImpossibleAnswer(f"its guest is called {said}, which is not that of a pod {self.pod.namespace}/{self.pod.name}")
+                name = printable(guest.name, 80)
+                raise ImpossibleAnswer(f"its guest is called {name}, which does not fit the pod {self.pod.namespace}/{self.pod.name}")
         return guests
 
     def take(self, answer: Sequence[Guest] | HypervisorError) -> None:
-        """It has answered."""
+        """Take an answer."""
         self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
         if isinstance(answer, HypervisorError):
             self.unanswered(f"{answer.message}; {answer.hint}" if isinstance(answer, PermissionDenied) else answer.message)
@@ -176,39 +166,39 @@ class PodLibvirt:
                 self._rest = _FIRST_REST_SECONDS
 
     def judge(self, why: str) -> None:
-        """Use nothing of what it says for this reason, until it is judged again; empty: it may be true."""
-        self._disbelieved = why
+        """Distrust all its figures for this reason, until the next call; empty: trust them."""
+        self._distrusted = why
         self.trouble = why or self.trouble
 
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
-        """It has not answered in time."""
+        """Note that it has not answered in time."""
         self.open_call, self.hangs = call, True
         self.unanswered("its libvirt does not answer")
         if call is not None and not self.listed:
             call.add_done_callback(self._answered_late)
 
     def _answered_late(self, call: Future[Sequence[Guest]]) -> None:
-        """A daemon is slow to answer while it starts its guest, and that is waited for."""
+        """Wake mom for a late answer: a daemon is slow while it starts its guest."""
         if call.exception() is None and call.result():
             self._tell(f"the libvirt of pod {self.pod.name} has answered")
 
     def unanswered(self, why: str = "") -> None:
-        """Nothing new was heard of it: what is known grows older."""
+        """Let its statistics age after a look without an answer."""
         self.trouble = why or self.trouble or "its libvirt does not answer"
         self.hypervisor.unanswered()
 
     def not_asked(self) -> None:
-        """Its turn did not come: what is known grows older, which is not its fault."""
-        if self.asked_at == float("-inf"):  # an earlier mom may have changed its guest
+        """Let its statistics age after a round that did not reach it."""
+        if self.asked_at == float("-inf"):  # an earlier mom may have shrunk its guest
             self.trouble = "there was no time yet to ask its libvirt"
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """Those of its guest, by its own word; none where that cannot be true."""
-        return {} if self._disbelieved else self._claims(guest)
+        """Return its guest's fields by its own word; empty if they cannot be true."""
+        return {} if self._distrusted else self._claims(guest)
 
     def claimed_kib(self, guest: Guest) -> int:
-        """Return the most memory that it says its guest has."""
+        """Return the largest size that it reports for its guest."""
         sizes = [self._claims(guest).get(name) for name in ("balloon_max", "balloon_cur")]
         return max((size for size in sizes if isinstance(size, int)), default=0)
 
@@ -217,7 +207,7 @@ class PodLibvirt:
 
 
 def _is_of(pod: LauncherPod, domain: str) -> bool:
-    """Whether a domain of this name is that of the pod: NAMESPACE_NAME, in a pod virt-launcher-NAME-…, which cuts a long NAME."""
+    """Tell whether this domain name (NAMESPACE_NAME) fits the pod (virt-launcher-NAME-…, with a long NAME cut)."""
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
     return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)

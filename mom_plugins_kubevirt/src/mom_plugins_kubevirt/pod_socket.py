@@ -1,4 +1,4 @@
-"""The way to a pod's libvirt: its socket, opened below the pod's own root, and nothing that a link in the pod could lead to."""
+"""Path to a pod's libvirt: its socket, opened below the pod's own root, so that no link in the pod leads mom elsewhere."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from typing import Final
 
 from mom_core import HypervisorError, PermissionDenied
 from mom_kvm import ProcessStat
-from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
+from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 _SYS_OPENAT2: Final = 437
-"""On all architectures; since Linux 5.6."""
+"""Same number on all architectures; Linux 5.6."""
 
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_IN_ROOT: Final = 0x10
-"""linux/openat2.h: links like those in /proc/PID/fd lead nowhere; all others end within the folder where the search began, as if that were
-the root."""
+"""linux/openat2.h: magic links as in /proc/PID/fd are refused; other links resolve below the starting folder, as if it were the root."""
 
 _O_PATH: Final = os.O_PATH | os.O_CLOEXEC
 _STATUS_BYTES: Final = 4096
@@ -33,11 +32,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """The URI of the pod's libvirt, for as long as the block takes: it holds what it names open. Raises `HypervisorError`.
+    """Yield the URI of the pod's libvirt, which is valid within the block. Raises `HypervisorError`.
 
-    The daemon's process is the one that was found, and the socket belongs to its user. Waits for the pod's file system, which may hang.
+    The daemon's process is still the same, and the socket belongs to its user. Waits for the pod's file system, which may hang.
 
-    :param relay: through which the connection leads
+    :param relay: carries the connection
     :param refuse: see `Relay.to`
     """
     handles: list[int] = []
@@ -47,18 +46,18 @@ def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], 
             yield f"qemu+unix:///{'session' if user else 'system'}?socket={path}"
     except OSError as error:
         kind = PermissionDenied if error.errno in {errno.EACCES, errno.EPERM} else HypervisorError
-        raise kind(f"the libvirt of pod {pod.pod_uid} cannot be reached: {_said(error, pod)}", hint=_cure(error)) from error
+        raise kind(f"the libvirt of pod {pod.pod_uid} cannot be reached: {_reason(error, pod)}", hint=_cure(error)) from error
     finally:
         for handle in handles:
             os.close(handle)
 
 
 def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
-    """Open the process, its root, and the socket below it, which is the last of the handles; the user that serves it."""
+    """Open the process, its root, and its socket (the last handle); return the daemon's user."""
     handles.append(os.open(proc / str(pod.pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    # From here on it is one process: its number may be given to another one, the open folder then holds nothing.
-    found = ProcessStat.parse(_read("stat", handles[0]))
-    if found is None or found.started != pod.started:
+    # Its number may be given to another process now: the open folder is empty then.
+    stat_record = ProcessStat.parse(_read("stat", handles[0]))
+    if stat_record is None or stat_record.started != pod.started:
         raise ProcessLookupError(errno.ESRCH, "it has ended")
     user = _user(_read("status", handles[0]))
     handles.append(os.open("root", _O_PATH | os.O_DIRECTORY, dir_fd=handles[0]))
@@ -68,14 +67,14 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
         raise OSError(errno.ENOTSOCK, "it is no socket")
     if status.st_uid != user:
         raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, and the daemon runs as {user}")
-    # To connect needs that; libvirt says it in words only.
+    # Connecting needs write access; libvirt reports that in words only.
     if not os.access(f"/proc/self/fd/{handles[-1]}", os.W_OK, effective_ids=True):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     return user
 
 
 def _open_in_root(root: int, path: str) -> int:
-    """A handle of what is there, itself and not where it leads to if it is a link. Raises `OSError`."""
+    """Return a handle of a file below a root, without following a final link. Raises `OSError`."""
     how = struct.pack("QQQ", _O_PATH | os.O_NOFOLLOW, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     handle: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
     if handle < 0:
@@ -90,15 +89,15 @@ def _read(name: str, folder: int) -> bytes:
 
 
 def _user(status: bytes) -> int:
-    """The effective one."""
-    _, found, rest = status.partition(b"\nUid:")
-    words = rest.split(None, 2)
-    if not found or len(words) < 2 or not words[1].isdigit():
+    """Return the effective user."""
+    _, line, words_after = status.partition(b"\nUid:")
+    words = words_after.split(None, 2)
+    if not line or len(words) < 2 or not words[1].isdigit():
         raise OSError(errno.EINVAL, "its user is unknown")
     return int(words[1])
 
 
-def _said(error: OSError, pod: LauncherPod) -> str:
+def _reason(error: OSError, pod: LauncherPod) -> str:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return f"there is no /{pod.socket} in it"
     if error.errno == errno.ESRCH:

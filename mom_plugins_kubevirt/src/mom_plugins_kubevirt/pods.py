@@ -1,7 +1,7 @@
-"""Which virt-launcher pods run on this node, by /proc alone: no API server, no credentials.
+"""virt-launcher pods of this node, from /proc alone: no API server, no credentials.
 
-A pod is known by the uid in the name of its control group, which the kernel tells of each process and no container can change. Everything
-else in a pod belongs to its tenant: any process may call itself a libvirt daemon. One that is none costs its own pod a guest.
+A pod's uid stands in the name of its control group, which no container can change. Everything else in a pod belongs to its tenant: any
+process may call itself a libvirt daemon. A false one costs only its own pod the guest.
 """
 
 from __future__ import annotations
@@ -15,69 +15,91 @@ from pathlib import Path
 from typing import Final
 
 from mom_kvm import ProcessStat, cgroups_of, read_kernel_file, times_of
-from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
+
+RIGHTS: Final = "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
+"""Cure if mom may not look into pods and their node."""
 
 _DAEMONS: Final[Mapping[bytes, str]] = {b"virtqemud": "var/run/libvirt/virtqemud-sock", b"libvirtd": "var/run/libvirt/libvirt-sock"}
-"""The names of the processes that serve libvirt in a pod, newer ones first, and where they listen there."""
+"""Names of libvirt's daemons in a pod, newer ones first, with their sockets."""
 
 _QEMU: Final = b"qemu"
-"""How the names of all QEMU processes begin: qemu-kvm, qemu-system-x86."""
+"""Prefix of QEMU's process names: qemu-kvm, qemu-system-x86."""
 
 _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})(?:\.slice)?")
-"""A pod's control group: `pod<uid>` of kubelet's cgroupfs driver, `…-pod<uid>.slice` of its systemd driver, with underscores."""
+"""A pod's control group: `pod<uid>` with kubelet's cgroupfs driver, `…-pod<uid>.slice` with its systemd driver and underscores."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""As libvirt writes it."""
+"""libvirt's form of a UUID."""
 
 _YOUNG_SECONDS: Final = 5.0
-"""A process is looked at again and again for so long: it is forked first, and becomes what it is to be when it executes a program."""
+"""Age up to which each scan rereads a process: after a fork, it may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""So many processes are looked at in one scan at most, 30 ms; the others in the next."""
+"""Processes read in one scan at most, 30 ms; the next scan reads the remaining ones."""
 
 _IN_TURN: Final = 20
-"""Of so many known daemons it is looked in each scan whether they still run; an end that leaves nothing in /proc is seen at once."""
+"""Known daemons whose life each scan checks; an end that removes them from /proc is seen at once."""
 
 MOST_PODS: Final = 1000
-"""Twice as many as any node is allowed to have."""
+"""Twice a node's limit."""
 
 _MOST_PROCESSES: Final = 16
-"""So many QEMU processes of one pod are looked through for its guest. It has one; while that probes QEMU, two."""
+"""QEMU processes of one pod that are read. A pod has one guest; while it probes QEMU, two."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
-"""Between two looks for the name of a pod that has no folder of logs yet."""
+"""Pause between two searches for the name of a pod without a log folder."""
 
 _NODE: Final = ("proc/1/root", "")
-"""The node's root, as a container of its process namespace sees it, and as the node itself does."""
+"""The node's root, as seen by a container in its process namespace, and by the node itself."""
 
 _CGROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 LAUNCHER: Final = "virt-launcher-"
-"""How the names of all pods begin in which KubeVirt runs guests."""
+"""Prefix of the names of KubeVirt's pods with guests."""
 
 _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{0,252})_([0-9a-f-]{36})")
-"""By kubelet: NAMESPACE_POD_UID, none of which has an underscore."""
+"""kubelet's names: NAMESPACE_POD_UID, none of them with an underscore."""
 
 _COMMAND_BYTES: Final = 256 << 10
 _DEEPEST: Final = 3
-"""Folders between the root of the control groups and that of a pod: kubepods.slice, and one for its class of service; one more where a
-node is itself a container."""
+"""Folders between the root of the control groups and a pod's group: kubepods.slice, its service class, and one more if the node itself
+is a container."""
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherPod:
+    """One virt-launcher pod, by the node's word. Only the daemon's name is the pod's own claim."""
+
+    pid: int
+    """Process of the pod's libvirt daemon, as in mom's own /proc."""
+    started: int
+    """Start of that process, in ticks since boot: no other process has the same `pid` and start."""
+    pod_uid: str
+    """The pod's uid, with hyphens, from the name of its control group."""
+    cgroup: str
+    """The pod's own control group (v2), above its containers' groups, as mom can open it; empty: not found."""
+    socket: str
+    """The daemon's socket, as a path in the pod's own root."""
+    namespace: str = ""
+    """The pod's namespace, from the name of kubelet's log folder."""
+    name: str = ""
+    """The pod's name, from the same: `virt-launcher-NAME-…`."""
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What was found in one pod so far."""
+class _Processes:
+    """Processes of one pod."""
 
     daemons: dict[int, LauncherPod] = field(default_factory=dict)
-    """By process id, the oldest first."""
-    processes: list[int] = field(default_factory=list)
-    """QEMU's."""
+    """Libvirt daemons by process id, the oldest first."""
+    qemus: list[int] = field(default_factory=list)
+    """QEMU processes."""
 
 
 class Pods:
-    """The virt-launcher pods of a node. `scan` is for one thread at a time; what it found is for all.
+    """The virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads its results.
 
-    :param root: where /proc is found; mom must see the node's processes there (`hostPID`)
-    :param logs: kubelet's folder of pods' logs on the node
+    :param root: of /proc; mom must see the node's processes there (`hostPID`)
+    :param logs: kubelet's folder of pod logs on the node
     """
 
     def __init__(self, root: Path, logs: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -86,36 +108,36 @@ class Pods:
         self._cgroups = [root / node / cgroups for node in _NODE for cgroups in _CGROUPS]
         self._monotonic = monotonic
         self._old: set[int] = set()
-        """Processes that will not become anything else."""
+        """Processes that need no further reading."""
         self._young: dict[int, float] = {}
-        """Until when a process is looked at."""
-        self._seen: dict[str, _Seen] = {}
+        """Time until which scans reread a process."""
+        self._processes: dict[str, _Processes] = {}
         self._turn = 0
         self._where: dict[int, str] = {}
-        """In which pod the processes are that matter."""
+        """Pod uid of each relevant process."""
         self._names: dict[str, tuple[str, str]] = {}
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
-        """By uid; replaced by each scan that finds others."""
+        """By uid; each scan that changes them replaces the mapping."""
         self._denied = False
-        """Whether the names of folders could not be read for want of a right."""
+        """Whether log folders were unreadable for lack of a right."""
         self._unread = False
-        """Whether they could not be read at all."""
+        """Whether no log folder was readable."""
         self.nameless: Collection[str] = ()
-        """The uids of pods with a libvirt whose names the node does not tell."""
+        """Uids of pods with a libvirt but without a known name."""
 
     def scan(self) -> bool:
-        """Look at the processes that have come since the last scan, and forget those that have gone; whether there are other pods now."""
+        """Read processes that are new since the last scan, forget ended ones, and tell whether the pods have changed."""
         ids = ProcessStat.ids(Path(self._proc))
         if ids is None:
             return False
-        now, there = self._monotonic(), set(ids)
+        now, running = self._monotonic(), set(ids)
         ended = {pid for pid in self._daemons_in_turn() if not self._still_runs(pid)}
-        for gone in (self._where.keys() - there) | ended:
+        for gone in (self._where.keys() - running) | ended:
             self._forget(gone)
-        self._old &= there
-        self._young = {pid: until for pid, until in self._young.items() if pid in there}
-        for pid in sorted(there - self._old - self._young.keys()):
+        self._old &= running
+        self._young = {pid: until for pid, until in self._young.items() if pid in running}
+        for pid in sorted(running - self._old - self._young.keys()):
             self._young[pid] = now + _YOUNG_SECONDS
         for pid in self._due():
             if self._look_at(pid) or now >= self._young[pid]:
@@ -125,100 +147,100 @@ class Pods:
 
     @property
     def why_nameless(self) -> tuple[str, str]:
-        """Why there are pods without names, and the cure; two empty texts where there are none."""
+        """Why pods have no names, and the cure; two empty texts if all have names."""
         if not self.nameless:
             return "", ""
-        what = f"whose {len(self.nameless)} pods with a libvirt are cannot be said, so they are left alone"
+        problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
         if self._denied:
-            return f"{what}: mom may not look into {self._logs[0]}", RIGHTS
-        return f"{what}: they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir"
+            return f"{problem}: mom may not look into {self._logs[0]}", RIGHTS
+        return f"{problem}: they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir"
 
     @property
     def all_nameless(self) -> bool:
-        """There are pods with a libvirt, and the node told of none whose it is: which of them have guests is not known."""
+        """Whether no pod's name is known, so that mom cannot know which have guests."""
         return self._unread and bool(self.nameless) and not self.pods
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
-        """The QEMU process of that pod which was started for the guest with this UUID."""
-        return next((pid for pid, found in self._guests_in(pod_uid) if found == uuid), None)
+        """Return the pod's QEMU process for the guest with this UUID."""
+        return next((pid for pid, own_uuid in self._guests_in(pod_uid) if own_uuid == uuid), None)
 
     def guest_of(self, pod_uid: str) -> str:
-        """The UUID of the guest that a process of that pod was started for, by its command line; empty: there is none."""
-        return next((found for _, found in self._guests_in(pod_uid)), "")
+        """Return the UUID of the pod's guest from a QEMU command line; empty: none."""
+        return next((uuid for _, uuid in self._guests_in(pod_uid)), "")
 
     def _guests_in(self, pod_uid: str) -> Iterator[tuple[int, str]]:
-        seen = self._seen.get(pod_uid)
-        for pid in () if seen is None else tuple(seen.processes):
-            _, option, rest = read_kernel_file(f"{self._proc}/{pid}/cmdline", _COMMAND_BYTES).partition(b"\0-uuid\0")
-            found = rest.partition(b"\0")[0].decode("ascii", "replace")
-            if option and _UUID.fullmatch(found) and self._pod_of(pid)[0] == pod_uid:
-                yield pid, found
+        processes = self._processes.get(pod_uid)
+        for pid in () if processes is None else tuple(processes.qemus):
+            _, option, arguments = read_kernel_file(f"{self._proc}/{pid}/cmdline", _COMMAND_BYTES).partition(b"\0-uuid\0")
+            uuid = arguments.partition(b"\0")[0].decode("ascii", "replace")
+            if option and _UUID.fullmatch(uuid) and self._pod_of(pid)[0] == pod_uid:
+                yield pid, uuid
 
     def _daemons_in_turn(self) -> list[int]:
-        daemons = [pid for seen in self._seen.values() for pid in seen.daemons]
+        daemons = [pid for processes in self._processes.values() for pid in processes.daemons]
         first = self._turn % len(daemons) if daemons else 0
         self._turn = first + _IN_TURN
         return daemons[first : first + _IN_TURN]
 
     def _still_runs(self, pid: int) -> bool:
-        """It is the process that was found, and neither has its number been given to another nor is it only waited for by its parent."""
-        stat, pod = times_of(f"{self._proc}/{pid}"), self._seen[self._where[pid]].daemons[pid]
+        """Tell whether a daemon still runs: its number is not reused, and it is no zombie."""
+        stat, pod = times_of(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
         return stat is not None and stat.started == pod.started
 
     def _due(self) -> list[int]:
-        """Those that have waited for longest are first."""
+        """Return the processes to read, longest waiting first."""
         due = list(self._young)[:_MOST_LOOKED_AT]
         for pid in due if len(self._young) > len(due) else ():
             self._young[pid] = self._young.pop(pid)
         return due
 
     def _look_at(self, pid: int) -> bool:
-        """Whether it is one that matters."""
+        """Read a process, and tell whether it is a pod's libvirt daemon or QEMU."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm").rstrip(b"\n")
         socket = _DAEMONS.get(name)
         if socket is None and not name.startswith(_QEMU):
             return False
         uid, group = self._pod_of(pid)
         stat = times_of(f"{self._proc}/{pid}")
-        if not uid or stat is None or (uid not in self._seen and len(self._seen) >= MOST_PODS):
+        if not uid or stat is None or (uid not in self._processes and len(self._processes) >= MOST_PODS):
             return False
-        seen = self._seen.setdefault(uid, _Seen())
-        if socket is not None and len(seen.daemons) < _MOST_PROCESSES:
-            seen.daemons[pid] = LauncherPod(pid, stat.started, uid, self._cgroup(uid, group), socket)
-        elif socket is None and len(seen.processes) < _MOST_PROCESSES:
-            seen.processes.append(pid)
+        processes = self._processes.setdefault(uid, _Processes())
+        if socket is not None and len(processes.daemons) < _MOST_PROCESSES:
+            processes.daemons[pid] = LauncherPod(pid, stat.started, uid, self._cgroup(uid, group), socket)
+        elif socket is None and len(processes.qemus) < _MOST_PROCESSES:
+            processes.qemus.append(pid)
         self._where[pid] = uid
         return True
 
     def _forget(self, pid: int) -> None:
         uid = self._where.pop(pid)
-        seen = self._seen[uid]
-        seen.daemons.pop(pid, None)
-        if pid in seen.processes:
-            seen.processes.remove(pid)
-        if not seen.daemons and not seen.processes:
-            del self._seen[uid]
+        processes = self._processes[uid]
+        processes.daemons.pop(pid, None)
+        if pid in processes.qemus:
+            processes.qemus.remove(pid)
+        if not processes.daemons and not processes.qemus:
+            del self._processes[uid]
 
     def _renew(self) -> bool:
-        found = {uid: next(iter(seen.daemons.values())) for uid, seen in self._seen.items() if seen.daemons}
-        if any(not pod.name for pod in found.values()):
+        pods = {uid: next(iter(processes.daemons.values())) for uid, processes in self._processes.items() if processes.daemons}
+        if any(not pod.name for pod in pods.values()):
             self._read_names()
-            for uid, pod in found.items():
+            for uid, pod in pods.items():
                 if not pod.name and uid in self._names:
                     namespace, name = self._names[uid]
-                    found[uid] = self._seen[uid].daemons[pod.pid] = replace(pod, namespace=namespace, name=name)
-        self.nameless = [uid for uid, pod in found.items() if not pod.name]
-        found = {uid: pod for uid, pod in found.items() if pod.name.startswith(LAUNCHER)}
-        if found == self.pods:
+                    pods[uid] = self._processes[uid].daemons[pod.pid] = replace(pod, namespace=namespace, name=name)
+        self.nameless = [uid for uid, pod in pods.items() if not pod.name]
+        pods = {uid: pod for uid, pod in pods.items() if pod.name.startswith(LAUNCHER)}
+        if pods == self.pods:
             return False
-        self.pods = found
+        self.pods = pods
         return True
 
-    # --- what the node says of a pod -----------------------------------------------------------------------------------------------
+    # --- the node's facts about a pod ----------------------------------------------------------------------------------------------
 
     def _pod_of(self, pid: int) -> tuple[str, str]:
-        """The uid of the pod that this process is in, and the path of its control group (v2) down to the pod's; empty: in none."""
-        for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # the group of v2 first, whose controller has no name
+        """Return the uid of a process's pod, and the path of its control group (v2) down to the pod's; empty: none."""
+        for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # v2 first: its controller has no name
             steps = path.split("/")
             for number, step in enumerate(steps):
                 match = _POD.search(step)
@@ -227,7 +249,7 @@ class Pods:
         return "", ""
 
     def _cgroup(self, uid: str, group: str) -> str:
-        """The folder of the pod's group. Seen from a container, its path leads up out of it first, and is searched for instead."""
+        """Return the folder of the pod's group. From within a container, its path leads outside, so it is searched for."""
         for top in self._cgroups:
             if not os.path.exists(f"{top}/cgroup.controllers"):  # noqa: PTH110  # a path that may not be looked at is no error
                 continue

@@ -1,6 +1,6 @@
-"""Stands between libvirt's client and the libvirts of pods, and ends a connection before the client reads a message that is too long.
+"""Relay between libvirt's client and pods' libvirts: it ends a connection before the client reads too long a message.
 
-libvirt's client takes messages of 32 MiB, makes 50 times as much of them in memory, and has no setting for that.
+libvirt's client accepts messages of 32 MiB, expands them 50 times in memory, and has no setting for that.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from contextlib import contextmanager
 from typing import Final
 
 MOST_BYTES: Final = 256 << 10
-"""Bytes of one message. The statistics of one guest have some 2 KiB, its description has some 20 KiB."""
+"""Longest message in bytes. One guest's statistics have some 2 KiB, its description some 20 KiB."""
 
 _BYTES_A_SECOND: Final = 4 << 20
-"""Of one pod. What comes faster waits, and costs mom no CPU time until then."""
+"""Bytes per second from one pod. Faster data waits, and costs mom no CPU time."""
 
 _CONNECT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 64 << 10
 _HEAD_BYTES: Final = 4
-"""Each message begins with its length, these bytes included: libvirt, src/rpc/virnetprotocol.x."""
+"""Each message begins with its length, including these bytes: libvirt, src/rpc/virnetprotocol.x."""
 
 
 class Relay:
-    """Passes on what libvirt's client and pods say, in one thread, which starts with the first connection."""
+    """Passes data between libvirt's client and pods, in one thread that the first connection starts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Give the path of a socket that leads to the one at `path`, for one connection, to be made within the block. Raises `OSError`.
+        """Yield the path of a socket that leads to `path`, for one connection within the block. Raises `OSError`.
 
         :param refuse: called in the relay's thread with the reason when it ends the connection; it must not wait
         """
@@ -54,11 +54,11 @@ class Relay:
             pod.setblocking(False)
             with tempfile.TemporaryDirectory(prefix="mom-") as folder:
                 listener.bind(f"{folder}/s")
-                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # leads there without the name as well
+                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # leads there without the name, too
             listener.listen(1)
             listener.setblocking(False)
             loop = self._running()
-            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop).add_done_callback(close)  # also where it never began
+            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop).add_done_callback(close)  # also if it never began
         except BaseException:
             close()
             raise
@@ -68,7 +68,7 @@ class Relay:
             os.close(door)
 
     def stop(self, seconds: float) -> None:
-        """End all connections; no more are made."""
+        """End all connections, and refuse new ones."""
         with self._lock:
             self._stopped, loop, thread = True, self._loop, self._thread
         if loop is not None and thread is not None:
@@ -87,7 +87,7 @@ class Relay:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # its end cancels what is under way
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # its end cancels all tasks
         runner.get_loop().run_forever()
 
 
@@ -113,23 +113,23 @@ async def _pass_requests(client: socket.socket, pod: socket.socket) -> None:
 async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Callable[[str], None]) -> None:
     loop, messages = asyncio.get_running_loop(), Messages()
     while data := await loop.sock_recv(pod, _CHUNK_BYTES):
-        if wrong := messages.wrong_in(data):
-            refuse(wrong)
+        if error := messages.error_in(data):
+            refuse(error)
             return
         await loop.sock_sendall(client, data)
         await asyncio.sleep(len(data) / _BYTES_A_SECOND)
 
 
 class Messages:
-    """Follows where messages begin in what a pod sends."""
+    """Tracks message boundaries in a pod's data."""
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
-        """Bytes of the message under way that are still to come."""
+        """Missing bytes of the current message."""
 
-    def wrong_in(self, data: bytes) -> str:
-        """Return why a message that begins in this next piece must not be read; empty: all may be."""
+    def error_in(self, data: bytes) -> str:
+        """Return why a message that begins in this data must not be read; empty: it may."""
         at = 0
         while at < len(data):
             if self._left:
@@ -142,7 +142,7 @@ class Messages:
                 continue
             size, self._head = int.from_bytes(self._head, "big"), b""
             if size < _HEAD_BYTES:
-                return "its libvirt sends what is no message of libvirt's"
+                return "its libvirt does not speak libvirt's protocol"
             if size > MOST_BYTES:
                 return f"its libvirt sends a message of {size} bytes: with one guest, none has more than {MOST_BYTES}"
             self._left = size - _HEAD_BYTES

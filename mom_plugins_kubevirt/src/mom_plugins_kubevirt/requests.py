@@ -1,9 +1,9 @@
-"""What a guest of KubeVirt is promised: the memory that its pod requests, without what KubeVirt adds to it for its own programs.
+"""Guarantees of KubeVirt's guests: the pod's memory request, without the overhead for KubeVirt's own programs.
 
-KubeVirt makes the request of the container `compute` from the guest's memory (divided by `memoryOvercommitPercentage`, where that is set)
-and an overhead that it works out: kubevirt/kubevirt, pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`,
-`WithMemoryOverhead`), and `GetMemoryOverhead`. The kubelet's list of pods tells what was requested; where that cannot be had, the pod's
-control group says it if the kubelet has the kernel protect it (its feature MemoryQoS); else an operator may.
+KubeVirt computes the request of the container `compute` from the guest's memory (divided by `memoryOvercommitPercentage`, if set) and an
+overhead: kubevirt/kubevirt, pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `WithMemoryOverhead`,
+`GetMemoryOverhead`). The kubelet's list of pods reports the request. Otherwise the pod's control group may show it (the kubelet's feature
+MemoryQoS), or the operator's setting.
 """
 
 from __future__ import annotations
@@ -12,39 +12,38 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from mom_kvm import kib_in, read_kernel_file
-from mom_plugins_kubevirt.kubelet_api import member, objects_of
+from mom_plugins_kubevirt.kubelet_api import member, objects_of, quantity_kib
 from mom_plugins_kubevirt.node_fields import ASKING
-from mom_plugins_kubevirt.quantities import quantity_kib
 
 COMPUTE: Final = "compute"
-"""The container with QEMU."""
+"""Name of the container with QEMU."""
 
 MOST_PODS: Final = 2000
 MOST_CONTAINERS: Final = 64
 
 _MIB: Final = 1024.0
 FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
-"""virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU without its guest, and its I/O thread: the least of what versions
-of KubeVirt count for them (0.54; newer ones count 220 instead of 180). To take off too little promises the guest a little more."""
+"""virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU without its guest, and its I/O thread. It is the least of
+KubeVirt's versions (0.54 has 180 MiB, newer ones 220). A smaller overhead guarantees the guest a little more."""
 
 VCPU_MIB: Final = 8
 PAGE_TABLE_SHARE: Final = 1 / 512
-"""Of the request: one bit for every 512 of memory."""
+"""Share of the request: one bit for every 512 of memory."""
 
 EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
-"""The annotation of a pod whose guest is to be moved elsewhere, from before its migration begins: kubevirt/kubevirt,
+"""Annotation of a pod whose guest must move, set before its migration begins: kubevirt/kubevirt,
 pkg/virt-controller/watch/drain/evacuation."""
 
 
 class PodRequest(NamedTuple):
-    """One pod by the kubelet: the memory that its container `compute` requests, in KiB (None: none); whether its guest is to be moved."""
+    """One pod by the kubelet: the memory request of its container `compute` in KiB (None: none), and whether its guest must move."""
 
     memory: float | None
     leaves: bool = False
 
 
 class PodPromise(NamedTuple):
-    """What a guest is promised in KiB, what its pod requests, and who says so."""
+    """A guest's guarantee in KiB, its pod's request, and who reports it."""
 
     kib: float
     request: float | None
@@ -52,34 +51,34 @@ class PodPromise(NamedTuple):
 
 
 def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """The pods in the kubelet's answer that have a container `compute`, by their uids. What is malformed is left out."""
-    found: dict[str, PodRequest] = {}
+    """Return the pods with a container `compute` in the kubelet's answer, by uid. Malformed ones are left out."""
+    requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")
         containers = objects_of(member(pod, "spec", "containers"), MOST_CONTAINERS)
-        compute = next((one for one in containers if one.get("name") == COMPUTE), None)
+        compute = next((container for container in containers if container.get("name") == COMPUTE), None)
         if not isinstance(uid, str) or compute is None:
             continue
         memory = quantity_kib(member(compute, "resources", "requests", "memory"))
         leaves = member(pod, "metadata", "annotations", EVICTED) is not None
-        found[uid] = PodRequest(memory, leaves)
-    return found
+        requests[uid] = PodRequest(memory, leaves)
+    return requests
 
 
 def overhead_kib(request_kib: float, vcpus: float | None) -> float:
-    """What KubeVirt has added to a request at least, in KiB.
+    """Return the least overhead in KiB that KubeVirt has added to a request.
 
-    :param vcpus: of the guest; None: unknown, and taken for one
+    :param vcpus: of the guest; None: unknown, counts as one
     """
     return _MIB * (FIXED_MIB + VCPU_MIB * max(1.0, vcpus or 1.0)) + PAGE_TABLE_SHARE * request_kib
 
 
 def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:
-    """What a request promises its guest, in KiB.
+    """Return the guarantee in KiB from a request.
 
-    A request of just what the guest has is one to which no overhead was added (`overcommitGuestOverhead`), and promises it all of that.
+    A request of exactly the guest's size has no overhead (`overcommitGuestOverhead`), and guarantees all of it.
 
-    :param guest_kib: the most that the guest can have; None: unknown
+    :param guest_kib: the guest's largest size; None: unknown
     """
     if guest_kib is not None and abs(request_kib - guest_kib) < _MIB:
         return min(request_kib, guest_kib)
@@ -88,28 +87,28 @@ def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float
 
 
 def protected_kib(pod_group: str, container_group: str = "") -> float | None:
-    """The memory of a pod that the kernel protects, as the kubelet has it do so with its feature MemoryQoS; None: none.
+    """Return the memory in KiB that the kernel protects for a pod, by the kubelet's feature MemoryQoS; None: none.
 
-    :param pod_group: the folder of the pod's control group
-    :param container_group: that of the container with QEMU: its own request is told there; empty: not known
+    :param pod_group: folder of the pod's control group
+    :param container_group: folder of the container's group, which has its own request; empty: unknown
     """
     for group in (container_group, pod_group):
-        known = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
-        if known:
-            return float(max(known))
+        limits = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
+        if limits:
+            return float(max(limits))
     return None
 
 
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
-    """Return the most memory that the node keeps for a pod, in KiB; None: unknown.
+    """Return the most memory in KiB that the node keeps for a pod; None: unknown.
 
-    Where its request is not known, the score that the kubelet gives processes of the class Burstable bounds it: 1000, less the thousandths
-    of the node's memory that their container requests (kubernetes/kubernetes, pkg/kubelet/qos/policy.go). A process can only raise its
-    score, which bounds its own pod more.
+    Without a known request, the OOM score of its processes bounds it. For the class Burstable, the kubelet sets 1000 minus the container's
+    thousandths of the node's memory (kubernetes/kubernetes, pkg/kubelet/qos/policy.go). A process can only raise its score, which lowers
+    its own bound.
 
-    :param request: what it requests; None: unknown
-    :param pod_group: the folder of its control group; empty: not known
-    :param process: the folder in /proc of a process in it
+    :param request: its request; None: unknown
+    :param pod_group: folder of its control group; empty: unknown
+    :param process: folder in /proc of one of its processes
     :param node_kib: the node's memory; None: unknown
     """
     if request is not None:
@@ -121,22 +120,22 @@ def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: i
 
 
 def promise_of(
-    asked: PodRequest | None,
+    pod: PodRequest | None,
     protected: float | None,
     guest_kib: float | None,
     vcpus: float | None,
     percentage: float | None,
     size_kib: float | None = None,
 ) -> PodPromise | None:
-    """What a guest is promised, and who says so; None: nothing is known of it.
+    """Return a guest's guarantee, and who reports it; None: unknown.
 
-    :param asked: its pod, by the kubelet; None: the kubelet was not asked, or does not know it
-    :param protected: what its control group protects
-    :param percentage: KubeVirt's `memoryOvercommitPercentage`, by the operator
-    :param size_kib: the guest's size while the kubelet has not answered yet, which may promise all of that; None: it has, or is not asked
+    :param pod: its pod by the kubelet; None: the kubelet was not asked, or does not know it
+    :param protected: memory that its control group protects
+    :param percentage: KubeVirt's `memoryOvercommitPercentage` by the operator
+    :param size_kib: the guest's size while the kubelet has not answered yet, as it may guarantee all of that; else None
     """
-    if asked is not None and asked.memory is not None:
-        return PodPromise(promise_by_request(asked.memory, guest_kib, vcpus), asked.memory, "the kubelet")
+    if pod is not None and pod.memory is not None:
+        return PodPromise(promise_by_request(pod.memory, guest_kib, vcpus), pod.memory, "the kubelet")
     if protected is not None:
         return PodPromise(promise_by_request(protected, guest_kib, vcpus), protected, "its control group")
     if size_kib is not None:

@@ -1,4 +1,4 @@
-"""Asks many at once that may each take for ever, and goes on when no more answers come."""
+"""Questions to many daemons at once, any of them may hang."""
 
 from __future__ import annotations
 
@@ -16,49 +16,47 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16
-"""So many questions are under way at once that may still be answered soon. More of them would only wait for the same cores."""
+"""Questions under way that may still be answered soon; more would only wait for the same cores."""
 
 _SOON_SECONDS: Final = 0.1
-"""What has not been answered by then does not keep the next from being asked."""
+"""Age of a question that no longer holds back the next one."""
 
 _QUIET_SECONDS: Final = 0.5
-"""Where all have been asked and nothing was heard for so long, the others are not waited for. A healthy daemon answers in milliseconds, and
-in some hundred where the host is short of CPU."""
+"""Silence after all questions that ends the round. A healthy daemon answers in milliseconds, or some hundred on a busy host."""
 
 
 def ask_all(
-    callers: Callers, whom: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
+    callers: Callers, daemons: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
 ) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
-    """What each answered, or the error that it raised, and the questions that are still open. An error that is no `HypervisorError` is told
-    as one.
+    """Return the answers or errors, and the open questions. Other exceptions become a `HypervisorError`.
 
     :param patience: seconds in all
-    :param unsure: those that have hung before: they are asked, and not waited for once all others have answered
+    :param unsure: daemons that hung before: asked, but not waited for after all others have answered
     """
     answers: dict[T, R | HypervisorError] = {}
-    open_: dict[T, tuple[Future[R], float]] = {}
-    waiting = deque(sorted(whom, key=lambda one: one not in unsure))  # these first, so that they have the time that the others take
+    pending: dict[T, tuple[Future[R], float]] = {}
+    waiting = deque(sorted(daemons, key=lambda daemon: daemon not in unsure))  # these first: they may answer while the others are asked
     last = time.monotonic()
     end = last + patience
     while True:
         now = time.monotonic()
-        for one in [one for one, (call, _) in open_.items() if call.done()]:
-            answer = _answer_of(open_.pop(one)[0])
-            answers[one], last = answer, now
-        soon = sum(1 for _, began in open_.values() if now - began < _SOON_SECONDS)
+        for daemon in [daemon for daemon, (call, _) in pending.items() if call.done()]:
+            answer = _answer_of(pending.pop(daemon)[0])
+            answers[daemon], last = answer, now
+        soon = sum(1 for _, began in pending.values() if now - began < _SOON_SECONDS)
         while waiting and soon < AT_ONCE:
-            one = waiting.popleft()
-            open_[one] = callers.start(partial(ask, one)), now
+            daemon = waiting.popleft()
+            pending[daemon] = callers.start(partial(ask, daemon)), now
             soon += 1
             last = now
-        if not waiting and all(one in unsure for one in open_):
+        if not waiting and all(daemon in unsure for daemon in pending):
             break
         quiet = _SOON_SECONDS if waiting else last + _QUIET_SECONDS - now
         seconds = min(quiet, end - now)
         if seconds <= 0:
             break
-        wait([call for call, _ in open_.values()], seconds, FIRST_COMPLETED)
-    return answers, {one: call for one, (call, _) in open_.items()}
+        wait([call for call, _ in pending.values()], seconds, FIRST_COMPLETED)
+    return answers, {daemon: call for daemon, (call, _) in pending.items()}
 
 
 def _answer_of(call: Future[R]) -> R | HypervisorError:
@@ -66,5 +64,5 @@ def _answer_of(call: Future[R]) -> R | HypervisorError:
         return call.result()
     except HypervisorError as error:
         return error
-    except Exception as error:  # noqa: BLE001  # containment: whatever one answers, the others are heard
+    except Exception as error:  # noqa: BLE001  # containment: one answer must not end the round
         return HypervisorError(f"its answer cannot be used: {type(error).__name__}: {printable(str(error), 300)}")

@@ -1,7 +1,7 @@
 from .plugin import LibvirtPlugin as LibvirtPlugin
 from .api import binding as binding
 from .connection import Connection as Connection
-from .connection_settings import CallPatience as CallPatience, ConnectionSettings as ConnectionSettings
+from .connection_settings import ConnectionSettings as ConnectionSettings
 from .domain_xml import memory_of as memory_of, parsed as parsed
 from .domains import ImpossibleAnswer as ImpossibleAnswer, SamplingSettings as SamplingSettings
 from .event_loop import EventLoop as EventLoop

@@ -15,12 +15,12 @@ class BulkStatistics:
     """Statistics by bulk calls, without guests whose start waits for a hook: libvirtd would not answer a call that reaches one.
 
     :param module: libvirt's Python binding
-    :param held_up: returns the ids of guests whose start waits for a hook
+    :param blocked_in_start_hook: returns the ids of guests whose start waits for a hook
     """
 
-    def __init__(self, module: Any, held_up: Callable[[], Set[str]]) -> None:
+    def __init__(self, module: Any, blocked_in_start_hook: Callable[[], Set[str]]) -> None:
         self.module = module
-        self.held_up = held_up
+        self.blocked_in_start_hook = blocked_in_start_hook
         self.events = 0
         """Events since the last call about all guests."""
         self._listed: set[str] | None = None
@@ -48,13 +48,13 @@ class BulkStatistics:
         return records if uuids is None else [record for record in records if record.uuid in uuids]
 
     def _ask(self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
-        wanted, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-        if wanted is not None and live.domains.keys() >= wanted:
-            return live.connection.domainListGetStats([live.domains[uuid] for uuid in wanted], groups, flags) if wanted else ()
-        held_up = self.held_up()
-        known_ids = self._listed if wanted is None else wanted
-        if held_up and known_ids is not None:
-            handles = self._handles(live, known_ids - held_up)
+        ids, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        if ids is not None and live.domains.keys() >= ids:
+            return live.connection.domainListGetStats([live.domains[uuid] for uuid in ids], groups, flags) if ids else ()
+        blocked = self.blocked_in_start_hook()
+        known_ids = self._listed if ids is None else ids
+        if blocked and known_ids is not None:
+            handles = self._handles(live, known_ids - blocked)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
         # Handles of single guests come from calls about all guests.
         answer = live.connection.getAllDomainStats(groups, flags | active)

@@ -20,11 +20,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
-from mom_kvm import Callers
+from mom_kvm import Callers, CallPatience
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.bulk_statistics import BulkStatistics
 from mom_plugins_libvirt.changes import OrderRefused, opened
-from mom_plugins_libvirt.connection_settings import CallPatience, ConnectionSettings
+from mom_plugins_libvirt.connection_settings import ConnectionSettings
 from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.events import LIFECYCLE, STARTED, GuestEvent
 from mom_plugins_libvirt.failures import OPERATION_INVALID, cure_for, error_numbers, translated
@@ -42,7 +42,7 @@ _OPEN_SECONDS = 30.0
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
 """By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
 
-_HELD_UP_SECONDS = 0.1
+_HOOK_POLL_SECONDS = 0.1
 """How often it is looked whether a call about all guests waits for a hook by now."""
 
 _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
@@ -55,9 +55,9 @@ class Connection:
     """A connection to one libvirtd, for several threads.
 
     :param module: libvirt's Python binding, or what stands in for it
-    :param held_up: gives guests whose start waits for a hook: libvirtd answers no call that reaches one of them
-    :param callers: the threads in which calls are made, where several connections share them: they are not ended with this one
-    :param patience: as well
+    :param blocked_in_start_hook: returns guests whose start waits for a hook: libvirtd answers no call that reaches one
+    :param callers: threads for calls, if several connections share them; `close` does not end them
+    :param patience: shared patience with calls about single guests
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Connection:
         log: logging.Logger,
         module: Any,
         monotonic: Callable[[], float] = time.monotonic,
-        held_up: Callable[[], Set[str]] = frozenset,
+        blocked_in_start_hook: Callable[[], Set[str]] = frozenset,
         callers: Callers | None = None,
         patience: CallPatience | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Connection:
         self.log = log
         self.module = module
         self._monotonic = monotonic
-        self._bulk = BulkStatistics(module, held_up)
+        self._bulk = BulkStatistics(module, blocked_in_start_hook)
         self._changed = threading.Condition()
         self.callers = callers or Callers("libvirt-call")
         self._own_callers = self.callers if callers is None else None
@@ -160,11 +160,11 @@ class Connection:
         if fallback and (self._open_fallback is None or self._open_fallback.done()):
             attempts.append((fallback, _LAST_ATTEMPT))
         busy = GuestBusy(f"{doing}: {self._too_many}")
-        for wanted, end in attempts:
-            late = self._fallback_is_late if wanted == fallback else None
+        for attempted, end in attempts:
+            late = self._fallback_is_late if attempted == fallback else None
             try:
-                about_all = uuids is None and not self._bulk.held_up()
-                ask = partial(self._bulk.read, groups=wanted, uuids=uuids)
+                about_all = uuids is None and not self._bulk.blocked_in_start_hook()
+                ask = partial(self._bulk.read, groups=attempted, uuids=uuids)
                 return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
@@ -234,12 +234,12 @@ class Connection:
         return call.result()
 
     def _came_back(self, call: Future[Any], patience: float, *, about_all: bool) -> bool:
-        while about_all and patience > _HELD_UP_SECONDS:
-            if Callers.came_back(call, _HELD_UP_SECONDS):
+        while about_all and patience > _HOOK_POLL_SECONDS:
+            if Callers.came_back(call, _HOOK_POLL_SECONDS):
                 return True
-            if self._bulk.held_up():  # since it began: it would come back when that guest starts
+            if self._bulk.blocked_in_start_hook():  # since it began: it would come back when that guest starts
                 return False
-            patience -= _HELD_UP_SECONDS
+            patience -= _HOOK_POLL_SECONDS
         return Callers.came_back(call, patience)
 
     def _left_behind(self, call: Future[Any], *, single: bool) -> None:
@@ -354,13 +354,13 @@ class Connection:
                 self._opening -= 1
                 if self._opening_since == since:
                     self._opening_since = None
-                wanted = live is not None and not self._closed and self._live is None
+                is_needed = live is not None and not self._closed and self._live is None
                 if live is None:
                     self._refusal = refusal
                     self._retry_at = self._monotonic() + self._retry_after
                     self._retry_after = min(self._retry_after * 2, self.settings.longest_retry)
                     self._return()
-                elif wanted:
+                elif is_needed:
                     returned = self._refusal is not None or self._monotonic() - since > self.settings.call_timeout
                     self._refusal = None
                     self._retry_after = _FIRST_RETRY_SECONDS
@@ -368,11 +368,11 @@ class Connection:
                     self.opened += 1
                     self.log.log(min(self.settings.lost_level, logging.INFO), "connected to %s", uri)
                 self._changed.notify_all()
-        if live is not None and not wanted:
+        if live is not None and not is_needed:
             live.close()
         if returned and self.on_return is not None:
             self.on_return()
-        if wanted and self.on_open is not None:
+        if is_needed and self.on_open is not None:
             self.on_open()
 
     def _opened(self) -> OpenConnection:

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-
-_LEAST_PATIENCE_SECONDS = 0.1
-"""A healthy libvirtd answers in a few milliseconds, even with guests that work hard."""
-
-_IMPATIENT_SECONDS = 5.0
-"""For so long a call that did not come back halves the patience with the next ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +30,3 @@ class ConnectionSettings:
     """With more events than this between two calls about all guests, the connection is given up; None: however many there are."""
     lost_level: int = logging.WARNING
     """How loudly it is logged that a connection is given up."""
-
-
-class CallPatience:
-    """How long to wait for a call on a single guest: less after others were given up. For several threads, and connections.
-
-    However many guests hang, all of them together cost a cycle about two call timeouts.
-
-    :param lasts: for so many seconds a call that was given up counts
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, lasts: float = _IMPATIENT_SECONDS) -> None:
-        self._monotonic = monotonic
-        self._lasts = lasts
-        self._lock = threading.Lock()
-        self._given_up: list[float] = []
-        """When calls were given up lately."""
-
-    def given_up(self) -> None:
-        """Count a call that did not come back in time."""
-        with self._lock:
-            self._given_up.append(self._monotonic())
-
-    def seconds(self, call_timeout: float) -> float:
-        """Return how many seconds to wait for the next call."""
-        with self._lock:
-            now = self._monotonic()
-            self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]
-            patience: float = call_timeout / 2 ** len(self._given_up)
-        return max(patience, min(_LEAST_PATIENCE_SECONDS, call_timeout))

@@ -26,7 +26,7 @@ class DomainEntry(SeenGuest):
     description: DomainDescription | None = None
     describe: bool = True
     """The description must be read (again); whatever changes something sets it."""
-    asked: bool = False
+    limits_needed: bool = False
     """Its limits were asked for before its description was read."""
     describe_at: float = float("inf")
     """Monotonic time of the next reading without an event."""
@@ -62,11 +62,11 @@ class DomainEntry(SeenGuest):
     def fit_sizes(self) -> None:
         """Take off its sizes what libvirt counts and it does not have, by its description. Without a balloon, libvirt tells its maximum as
         its size."""
-        what = self.description
-        if what is None or self.reading is None or self.reading.maximum is None:
+        description = self.description
+        if description is None or self.reading is None or self.reading.maximum is None:
             return
-        most = max(1, self.reading.maximum - what.not_had_kib)
-        if not what.balloon and (what.resizable_kib or what.no_ram_kib):
+        most = max(1, self.reading.maximum - description.not_had_kib)
+        if not description.balloon and (description.resizable_kib or description.no_ram_kib):
             self.fields["balloon_cur"] = most
         self.fields["balloon_max"] = possible_maximum(most, self.size)
 

@@ -1,4 +1,4 @@
-"""Read of a guest's description alone: its balloon device, its statistics period, what pins its memory; agents, limits, promises."""
+"""One guest from its domain XML alone: balloon device, statistics period, pinned memory, agents, limits and guarantees."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mom_plugins_libvirt.agents import channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
-"""Characters. libvirt passes on no text of more than 4 MiB; one that is longer did not come from it."""
+"""Characters. libvirt itself passes on at most 4 MiB."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
-"""Units of sizes in KiB. What runs is described in KiB."""
+"""Units in KiB. libvirt describes running guests in KiB."""
 
 _LARGEST_KIB = 1 << 50
-"""An exbibyte. What says more is no size of a guest's memory."""
+"""An exbibyte; larger sizes are invalid."""
 
 
 _MOM_GUEST = "urn:mom:guest:1.0"
-"""The namespace of mom's own element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
+"""Namespace of mom's own element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
 
 _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guarantee"}
 """Attributes of the element, and the names of the guest's properties."""
@@ -34,14 +34,14 @@ _LONGEST_PROMISE = 100
 class DomainDescription:
     """One guest by its XML.
 
-    `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
-    `pinned` says why the host cannot use what the balloon takes, empty where it can.
-    `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now; `no_ram_kib` that of memory devices
-    that are no RAM, such as an NVDIMM, which is a file.
-    `channels` are those to agents, by name, with the paths of their sockets. `properties` are those that the metadata gives the guest:
-    what it is promised, and what it is to its platform.
-    `autodeflate` and `reports_free_pages` say whether the balloon gives memory back before the guest's kernel kills, and whether the guest
-    tells the host which of its memory is free.
+    `balloon` is the balloon device's model; empty: none. `stats_period` is in seconds; 0: statistics are off. `pinned` says why the host
+    cannot use ballooned memory; empty: it can.
+
+    `resizable_kib` is the size of all virtio-mem devices, and `plugged_kib` the plugged part. `no_ram_kib` are memory devices that are no
+    RAM, such as an NVDIMM.
+
+    `channels` are agent channels by name, with socket paths. `properties` are guarantees in the metadata, and the platform's properties.
+    `autodeflate`: the balloon deflates before the guest's kernel kills. `reports_free_pages`: the guest reports free memory to the host.
     """
 
     balloon: str
@@ -55,23 +55,23 @@ class DomainDescription:
     autodeflate: bool = False
     reports_free_pages: bool = False
     plugging_kib: int = 0
-    """KiB that virtio-mem was asked to plug in or out, and that have not come or gone yet."""
+    """KiB that virtio-mem has been asked to plug or unplug, and has not yet."""
     plug_limit_kib: int = 0
-    """KiB that it could have after all that may be plugged into it while it runs; 0: nothing may."""
+    """KiB of the guest with all memory plugged that may be plugged while it runs; 0: none may."""
     no_ram_kib: int = 0
     vcpus: int = 0
-    """Its vCPUs that are online; 0: unknown."""
+    """Online vCPUs; 0: unknown."""
 
     @property
     def not_had_kib(self) -> int:
-        """KiB that libvirt counts into the guest's maximum, and that it does not have even with an empty balloon."""
+        """KiB that libvirt counts into the guest's maximum, but the guest lacks even with an empty balloon."""
         return self.resizable_kib - self.plugged_kib + self.no_ram_kib
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """Return the guest that this domain XML describes; None if it cannot be understood.
+    """Return the guest in a domain XML; None: unintelligible.
 
-    :param of_platform: gives the properties that its platform says
+    :param of_platform: returns the platform's properties
     """
     domain = parsed(xml)
     if domain is None:
@@ -98,7 +98,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses what libvirt never writes: a document type, without which there are no entities that could grow without bounds."""
+    """Refuses document types, which libvirt never writes: without them, no entity can expand without bounds."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         """Refuse a document type, for the parser."""
@@ -106,7 +106,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """Return the domain element; None for what is no domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
+    """Return the domain element; None: not a domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
     if len(xml) > LONGEST_XML:
         return None
     try:
@@ -117,10 +117,9 @@ def parsed(xml: str) -> ElementTree.Element | None:
 
 
 def why_pinned(domain: ElementTree.Element) -> str:
-    """Return why the host gains nothing from this guest's balloon; empty where it does.
+    """Return why the host gains nothing from this guest's balloon; empty: it does.
 
-    A balloon gives memory back by discarding it, which QEMU does not do, or the kernel refuses, as long as something relies on all of
-    the guest's memory being where it is.
+    A balloon gives memory back by discarding it. QEMU or the kernel refuses that while anything needs all of the guest's memory in place.
     """
     security = domain.find("launchSecurity")
     if security is not None:
@@ -135,11 +134,11 @@ def why_pinned(domain: ElementTree.Element) -> str:
 
 
 def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
-    """Return devices that reach the guest's memory by themselves: through VFIO or vDPA. QEMU discards nothing while there is one."""
+    """Return devices with direct access to guest memory, through VFIO or vDPA. QEMU discards nothing while one exists."""
     for device in () if devices is None else devices:
         kind = device.get("type")
         if device.tag == "hostdev":
-            # Mediated devices of s390 (vfio-ccw, vfio-ap) pin only what is in use, and QEMU lets the balloon work with them.
+            # Mediated devices of s390 (vfio-ccw, vfio-ap) pin only memory in use, and QEMU lets the balloon work with them.
             if kind == "pci" or (kind == "mdev" and device.get("model", "vfio-pci") == "vfio-pci"):
                 yield f"a host device ({kind})"
         elif device.tag == "interface" and kind in {"hostdev", "vdpa"}:
@@ -149,10 +148,10 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the KiB that the guest will have when it starts; 0 where that is not written.
+    """Return the guest's KiB at its start; 0: unknown.
 
-    What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once. What virtio-mem is
-    to plug in, the guest takes as it boots, without another question.
+    The guest never touches memory that its balloon takes from the start, unless something allocates all of its memory at once. It does take
+    virtio-mem's requested memory during its boot.
     """
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
@@ -178,7 +177,7 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
 
 
 class _VirtioMem(NamedTuple):
-    """KiB that a virtio-mem device could give the guest, that it gives, and that it is to give (None: not told)."""
+    """KiB of a virtio-mem device: its size, the plugged part, and the requested part (None: unknown)."""
 
     size: int
     current: int
@@ -189,8 +188,8 @@ def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
     targets = domain.iterfind("devices/memory[@model='virtio-mem']/target")
     sizes = ((memory.find("size"), memory.find("current"), memory.find("requested")) for memory in targets)
     return [
-        _VirtioMem(_kib(size), _kib(now), None if natural_number(getattr(wanted, "text", None)) is None else _kib(wanted))
-        for size, now, wanted in sizes
+        _VirtioMem(_kib(size), _kib(now), None if natural_number(getattr(requested, "text", None)) is None else _kib(requested))
+        for size, now, requested in sizes
     ]
 
 

@@ -49,20 +49,20 @@ SILENT = "the guest has not answered libvirt's last call"
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
-    certain (None: nothing is told of guests' processes); what platforms say of guests (None: nothing).
+    """`stale_after` in seconds (None: by each guest's own period). `find` returns the process id for a guest's name and UUID (None: no
+    fields of processes).
 
-    The statistics of each vCPU, some 2 KiB, are asked for with `counts_vcpus`; without, the description says how many there are.
-    An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into. So many seconds,
-    `asked_seconds`, all calls together may read descriptions of guests whose limits are asked for, and for which no look had time: none in
-    a mom that looks again and again."""
+    `counts_vcpus` reads statistics of each vCPU, some 2 KiB; without it, the description has their number. Answers with more than
+    `most_guests`, and descriptions of more than `longest_xml` characters, are refused. `described_on_demand` are the seconds that all calls
+    together may spend on descriptions that no look has read yet; 0 in a mom that looks in each cycle.
+    """
 
     stale_after: float | None = None
     find: Callable[[str, str], int | None] | None = None
     platforms: PlatformProperties | None = None
     most_guests: int | None = None
     longest_xml: int = LONGEST_XML
-    asked_seconds: float = 0.0
+    described_on_demand: float = 0.0
     wall: Callable[[], float] = time.time
     counts_vcpus: bool = True
 
@@ -91,7 +91,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
         """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
-        self._asked_seconds = settings.asked_seconds
+        self._described_on_demand = settings.described_on_demand
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         # What happened meanwhile is read by the cycle that this asks for.
@@ -110,7 +110,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._take(records)
         with self._lock:
             due = [entry for entry in self._seen.values() if entry.describe]
-        due.sort(key=lambda entry: (entry.description is not None, not entry.asked))
+        due.sort(key=lambda entry: (entry.description is not None, not entry.limits_needed))
         self._describe(due, min(end, self._monotonic() + _DESCRIBE_SECONDS))
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
@@ -230,7 +230,7 @@ class Domains(SeenGuests[DomainEntry]):
             return ""
 
     def _learn(self, entry: DomainEntry, description: DomainDescription | None, garbled: str) -> None:
-        """Return the lock is held."""
+        """Take a new description. The lock is held."""
         had, entry.description, entry.garbled = entry.period, description, garbled
         entry.period = 0 if description is None else description.stats_period
         if entry.period and not had:
@@ -245,10 +245,10 @@ class Domains(SeenGuests[DomainEntry]):
         """Read the descriptions of those that have none yet, while there is time for that; the next looks begin with the others."""
         due = [entry for entry in guests if entry.description is None and entry.describe]
         for entry in due:
-            entry.asked = True
+            entry.limits_needed = True
         began = self._monotonic()
-        self._describe(due, began + self._asked_seconds)
-        self._asked_seconds = max(0.0, self._asked_seconds - (self._monotonic() - began))
+        self._describe(due, began + self._described_on_demand)
+        self._described_on_demand = max(0.0, self._described_on_demand - (self._monotonic() - began))
 
     def _properties(self, seen: DomainEntry) -> Mapping[str, Value]:
         if seen.description is None:

@@ -54,7 +54,7 @@ _DETAILS = {
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
 """The others are worth reading again, which the next cycle does."""
 
-_RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "was given memory, or lost some"}
+_RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
 """These come every second for each guest that is being resized, so they are rate limited below."""
 
 
@@ -82,9 +82,9 @@ class EventBook:
         with self._lock:
             if event.kind != BALLOON:  # a new size comes with every bulk call
                 self._changed.add(event.uuid)
-            what = self._worth_a_cycle(event)
-        if what:
-            self._tell(f"guest {printable(event.name)} {what}")
+            news = self._worth_a_cycle(event)
+        if news:
+            self._tell(f"guest {printable(event.name)} {news}")
 
     def changed(self, active: Collection[str]) -> set[str]:
         """Return the ids of guests to read again, once; `active` are all guests now."""
@@ -96,8 +96,8 @@ class EventBook:
     def _worth_a_cycle(self, event: GuestEvent) -> str:
         """Say what happened, in words; empty if it can wait for the next cycle. The lock is held."""
         if event.kind == LIFECYCLE:
-            what, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
-            return f"{what}, {detail}" if what and detail else what
+            news, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
+            return f"{news}, {detail}" if news and detail else news
         if event.kind not in _RESIZED:
             return _WORTH_A_CYCLE.get(event.kind, "")
         if event.kind == BALLOON and self._resizes.is_own(event.uuid, event.code):

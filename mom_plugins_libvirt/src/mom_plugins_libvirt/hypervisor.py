@@ -80,16 +80,16 @@ class LibvirtHypervisor(Domains):
         if entry.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
             self.read_description(entry)
         maximum = entry.fields.get("balloon_max")
-        asked = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
+        balloon_kib = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
         # The events that this causes tell of the balloon's part alone.
-        self._resizes.resizing(entry.id, None if entry.size is None else entry.size - entry.plugged_kib, asked)
+        self._resizes.resizing(entry.id, None if entry.size is None else entry.size - entry.plugged_kib, balloon_kib)
         doing = f"setting the balloon of {guest}"
         try:
-            self.change(entry, doing, lambda domain, live: domain.setMemoryFlags(asked, live))
+            self.change(entry, doing, lambda domain, live: domain.setMemoryFlags(balloon_kib, live))
         except GuestBusy:
             if entry.job != MOVES_AWAY or entry.size is None or target_kib < entry.size:
                 raise
-            self._give_by_qemu(entry, doing, asked)
+            self._give_by_qemu(entry, doing, balloon_kib)
 
     def _give_by_qemu(self, entry: DomainEntry, doing: str, kib: int) -> None:
         """Resize by QEMU's monitor: libvirt's own call would wait for the end of the move."""
@@ -106,8 +106,8 @@ class LibvirtHypervisor(Domains):
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """Return the sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
         self._look_first()
-        there = self.of({entry.id for entry in self.seen(guests)})
-        return {uuid: size for uuid, record in there.items() if (size := whole(record.get("balloon.current")))}
+        records = self.of({entry.id for entry in self.seen(guests)})
+        return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
 
     def size_now(self, guest: Entity) -> float | None:
         """See `SeenGuests`: by QEMU's word, as libvirt itself hears of a balloon that moves once a second."""

@@ -27,12 +27,12 @@ class LibvirtLaunches:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held_up: Counter[str] = Counter()
+        self._blocked_in_start_hook: Counter[str] = Counter()
 
-    def held_up(self) -> Set[str]:
+    def blocked_in_start_hook(self) -> Set[str]:
         """Return the ids of guests whose start waits now: libvirt answers no question that reaches one of them."""
         with self._lock:
-            return self._held_up.keys() | set()
+            return self._blocked_in_start_hook.keys() | set()
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
         """Return the guest of a domain XML, as a hook of libvirt is given it."""
@@ -47,13 +47,13 @@ class LibvirtLaunches:
     def launches(self, guest: LaunchedGuest) -> None:
         """Note that its start waits from now on."""
         with self._lock:
-            self._held_up[guest.id] += 1
+            self._blocked_in_start_hook[guest.id] += 1
 
     def launched(self, guest: LaunchedGuest) -> None:
         """Note that its start waits no longer."""
         with self._lock:
-            self._held_up[guest.id] -= 1
-            self._held_up += Counter()  # without those that are zero
+            self._blocked_in_start_hook[guest.id] -= 1
+            self._blocked_in_start_hook += Counter()  # without those that are zero
 
 
 def _uuid(domain: Element) -> str:

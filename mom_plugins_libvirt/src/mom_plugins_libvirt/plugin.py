@@ -83,8 +83,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
-        asked = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # there is no next cycle
-        sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), asked_seconds=asked)
+        seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # there is no next cycle
+        sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), described_on_demand=seconds)
         connection = self._connection(self._settings.readonly, self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)
         hypervisor.tell = self._context.wake
@@ -109,7 +109,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         if not self._context.serves:
             timeout = max(timeout, _PATIENT_SHARE * self._settings.deadline)
         settings = ConnectionSettings(self._settings.uri, readonly, timeout)
-        return Connection(settings, log, binding(), held_up=self._launches.held_up)
+        return Connection(settings, log, binding(), blocked_in_start_hook=self._launches.blocked_in_start_hook)
 
     # --- surface ---------------------------------------------------------------------------------------------------------
 

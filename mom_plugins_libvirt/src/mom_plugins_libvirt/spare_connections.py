@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_core import GuestBusy, HypervisorError
+from mom_kvm import CallPatience
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.connection_settings import CallPatience
 
 
 class SpareConnections:

@@ -1,4 +1,4 @@
-"""Meaning of libvirt's numbers for a guest's state, and the states in which mom leaves a guest alone."""
+"""libvirt's numbers for a guest's state, and the states where mom leaves a guest alone."""
 
 from __future__ import annotations
 

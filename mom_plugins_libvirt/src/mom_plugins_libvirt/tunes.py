@@ -49,16 +49,16 @@ class GuestTuning:
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
-        tunes, asked = {}, []
+        tunes, read = {}, []
         for entry in self._domains.described(guests):
             tune = entry.cpu_tune  # another thread may forget it meanwhile, as the description was read again
             has_none = none_has or (entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS)
             if tune is None and not has_none and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
                 entry.cpu_tune = tune = self._read_cpu_tune(entry)
-                asked.append(entry)
+                read.append(entry)
             tunes[entry.id] = CpuTune(user_limit_percent=entry.tuning.user_limit_percent) if tune is None else tune
-        if asked and not self._tunable and all(entry.untunable for entry in asked):
-            self._domains.cpu_untunable, self._untunable_since = asked[0].untunable, now
+        if read and not self._tunable and all(entry.untunable for entry in read):
+            self._domains.cpu_untunable, self._untunable_since = read[0].untunable, now
         return tunes
 
     def _read_cpu_tune(self, entry: DomainEntry) -> CpuTune | None:
@@ -81,12 +81,12 @@ class GuestTuning:
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set the given limits in one call. A quota of -1 is no limit."""
-        given = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
-        wanted = {name: value for name, value in given if value is not None}
+        values = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
+        limits = {name: value for name, value in values if value is not None}
         entry = self._domains.ready(guest)
         try:
             self._domains.change(
-                entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live)
+                entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(limits, live)
             )
         finally:
             entry.cpu_tune = None  # to be read again, whatever came of it
@@ -101,9 +101,9 @@ class GuestTuning:
         """Set these limits of that disk; those that are not given stay."""
         entry = self._domains.ready_described(guest)
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
-        wanted = wanted_limits(guest, disk, entry.tuning.disks, limits)
+        all_limits = wanted_limits(guest, disk, entry.tuning.disks, limits)
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
-        self._domains.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
+        self._domains.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, all_limits, live))
 
     # --- network -----------------------------------------------------------------------------------------------------------------
 
@@ -115,10 +115,10 @@ class GuestTuning:
         """Set both directions of that interface; an empty one is no limit."""
         entry = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
-        wanted, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
+        after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
-            self._domains.change_described(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
+            self._domains.change_described(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, after, live))
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
@@ -170,9 +170,9 @@ class GuestTuning:
         if not nodes:
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
         entry = self._domains.ready(guest)
-        wanted = ",".join(str(node) for node in sorted(nodes))
+        nodeset = ",".join(str(node) for node in sorted(nodes))
         doing = f"setting the NUMA nodes of {guest}"
-        self._domains.change_described(entry, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": wanted}, live))
+        self._domains.change_described(entry, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": nodeset}, live))
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:

@@ -125,8 +125,8 @@ class EventMonitors:
         for path in paths:
             if path not in self._lines and now >= self._retry_at.get(path, 0.0):
                 self._open(path)
-        there = set(paths)
-        self._retry_at = {path: at for path, at in self._retry_at.items() if path in there}
+        existing = set(paths)
+        self._retry_at = {path: at for path, at in self._retry_at.items() if path in existing}
 
     def _open(self, path: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""QEMU's status words for a guest, and the states in which mom leaves a guest alone."""
+"""QEMU's status words for a guest, and the states where mom leaves a guest alone."""
 
 from __future__ import annotations
 

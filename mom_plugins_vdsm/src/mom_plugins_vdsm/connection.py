@@ -1,8 +1,7 @@
-"""One connection to vdsm that lasts: opened when it is needed, given up when it does not answer, opened again with back-off.
+"""Lasting connection to vdsm: opened when needed, given up when silent, opened again with back-off.
 
-All of it happens in an event loop in a thread of its own; callers hand it their questions and wait, each only so long.
-stomp.py would do the framing, but neither tells a wrong certificate from a vdsm that is away, nor bounds what a frame may hold, nor
-connects again by itself.
+An event loop in a thread of its own does everything; callers hand it questions, and wait for a limited time. stomp.py could do the framing.
+But it cannot tell an invalid certificate from a stopped vdsm, bound a frame's size, or reconnect by itself.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
-"""How long not to try again after the first, second … attempt in a row that came to nothing: calls fail at once meanwhile. A vdsm that is
-started anew needs some ten seconds. After a connection that worked, the next call connects."""
+"""Pause after the first, second … failed attempt in a row; calls fail at once meanwhile. A restart of vdsm takes some ten seconds. After
+a connection that worked, the next call connects."""
 
 _OPEN_SECONDS = 10.0
-"""How long each step of connecting may take: to the socket, the handshake, CONNECTED. vdsm itself allows ten seconds for a handshake."""
+"""Time limit for each step of connecting: socket, handshake, CONNECTED. vdsm allows ten seconds for a handshake."""
 
 _HEART_BEAT_MS = 24_000
-"""How often vdsm shall give a sign of life: what vdsm's own client asks for. mom promises none: vdsm drops who is a moment late."""
+"""Heart-beat that mom asks of vdsm, as vdsm's own client does. mom promises none: vdsm disconnects a client that is a moment late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
-"""vdsm's own client gives up at 30 s."""
+"""vdsm's own client gives up after 30 s."""
 
 _PING_SECONDS = 2.0
-"""How long vdsm may take to answer anything at all after a call without an answer. It answers a ping at once while one of its workers is
-free: after so long all of them hang, or nothing arrives here any more."""
+"""Time limit for any answer at all after an unanswered call. vdsm answers a ping at once while one of its workers is free. After this
+time, all of them hang, or the connection is dead."""
 
 _MOST_LATE_CALLS = 40
-"""Of so many calls without an answer the connection is given up: half of the requests that vdsm lets wait."""
+"""Unanswered calls at which mom gives up the connection: half of vdsm's queue."""
 
 _FAREWELL_SECONDS = 0.1
-"""How long vdsm may take to confirm the end of a connection; a plugin has 0.4 s to close all."""
+"""Time limit for vdsm's confirmation of the end; a plugin has 0.4 s to close everything."""
 
 _SLACK_SECONDS = 5.0
-"""A caller waits for so much longer than its time before it takes the connection's thread for dead."""
+"""Extra wait of a caller before it takes the connection's thread for dead."""
 
 _PIECE = 64 << 10
-"""Bytes that are read at once."""
+"""Bytes of one read."""
 
 REQUESTS = "jms.topic.vdsm_requests"
 EVENTS = "jms.queue.events"
@@ -60,44 +59,44 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """Where vdsm is and with which files it is spoken to (None: without TLS); the bytes of one answer."""
+    """Where vdsm is, and the TLS files (None: without TLS)."""
 
     address: Address
     tls: TlsFiles | None
     largest_answer: int = 64 << 20
-    """vdsm needs a few KiB for each guest."""
+    """Bytes of one answer at most; vdsm needs a few KiB for each guest."""
 
     @property
     def peer(self) -> str:
-        """How people name it."""
+        """Name of the peer in messages."""
         return f"vdsm at {self.address}"
 
 
 @dataclass(slots=True)
 class _Session:
-    """One open socket, and the requests without an answer that went over it, by id."""
+    """One open socket, and its unanswered requests by id."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     frames: FrameReader
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
-    """Where vdsm sends answers. New for each connection: all who are subscribed to it get them."""
+    """vdsm's address for answers, new for each connection: all its subscribers get them."""
     silence_limit: float | None = _OPEN_SECONDS
-    """Seconds without a byte after which vdsm is taken for dead; None when it promised no heart-beat."""
+    """Seconds of silence after which vdsm counts as dead; None: vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
-    """Each gets the result, or the `HypervisorError` that says why there is none."""
+    """Each gets the result, or a `HypervisorError`."""
     late: set[str] = field(default_factory=set)
-    """Ids of those that no caller waits for, or not any more."""
+    """Ids of requests without a waiting caller."""
     answers: int = 0
     given_up: HypervisorError | None = None
-    """Why it has ended, or is about to."""
+    """Why the session has ended, or is about to."""
 
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Have a frame written when the socket takes it."""
+        """Write a frame when the socket accepts it."""
         self.writer.write(StompFrame(command, headers, body).encode())
 
     def ask(self, message: JsonRpcRequest) -> asyncio.Future[object]:
-        """Send a request; what will have its answer."""
+        """Send a request, and return the future of its answer."""
         answer = self.sent[message.id] = asyncio.get_running_loop().create_future()
         headers = {"destination": REQUESTS, "content-type": "application/json", "reply-to": self.destination}
         self.send("SEND", {**headers, "content-length": str(len(message.body))}, message.body)
@@ -115,16 +114,16 @@ class VdsmConnection:
     def __init__(self, settings: VdsmConnectionSettings, log: logging.Logger) -> None:
         self.settings = settings
         self.opened = 0
-        """How often the connection was opened: a larger number means that events may have been missed."""
+        """Number of connections so far: after an increase, events may have been missed."""
         self.peer_certificate_ends: float | None = None
-        """When vdsm's certificate expires, in seconds since the epoch; None without TLS, and before the first connection."""
+        """Expiry of vdsm's certificate in seconds since the epoch; None: no TLS, or not connected yet."""
         self.on_event: Callable[[Event], None] | None = None
-        """Told of vdsm's events, in the connection's thread, so it must not call vdsm. To be set before `start`."""
+        """Called with vdsm's events in the connection's thread, so it must not call vdsm. Set it before `start`."""
         self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closing = asyncio.Event()
-        # All that follows belongs to the thread.
+        # The following belongs to the thread.
         self._session: _Session | None = None
         self._opening: asyncio.Future[_Session | HypervisorError] | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -135,7 +134,7 @@ class VdsmConnection:
     # --- for callers -------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread. It connects when there is something to ask."""
+        """Start the thread. The first question connects."""
         self._loop = loop = asyncio.new_event_loop()
 
         def run() -> None:
@@ -146,11 +145,11 @@ class VdsmConnection:
         self._thread.start()
 
     def close(self, patience: float = 0.3) -> None:
-        """End the connection and the thread, and fail what waits; waits `patience` seconds at most."""
+        """End the connection and the thread, and fail waiting calls; waits `patience` seconds at most."""
         if self._loop is not None and self._thread is not None:
             with suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._closing.set)
-            self._thread.join(patience)  # only an attempt to connect can hold it up for longer; it ends by itself after that
+            self._thread.join(patience)  # an attempt to connect may last longer, and ends by itself
 
     def call(
         self,
@@ -160,13 +159,13 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """The result of this verb. Takes `timeout` seconds at most, connecting included.
+        """Return the result of a verb. Takes `timeout` seconds at most, connecting included.
 
-        Raises `GuestBusy` when there is no answer in time (it may still take effect; `late` is told how to find out whether vdsm has
-        answered since: never, where the connection has ended before), and another `HypervisorError` when vdsm refuses or cannot be
-        reached.
+        Raises `GuestBusy` without an answer in time; the call may still take effect. `late` then gets a function that tells whether vdsm
+        has answered since; after the connection's end it always returns False. Raises another `HypervisorError` if vdsm refuses or cannot
+        be reached.
 
-        :param doing: what is being done, for error messages
+        :param doing: the action, for error messages
         """
         closed = HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
         if self._loop is None or self._closing.is_set():
@@ -187,26 +186,26 @@ class VdsmConnection:
     async def _ask(
         self, method: str, params: Mapping[str, object], timeout: float, doing: str, late: Callable[[Callable[[], bool]], None] | None
     ) -> object:
-        message, asked = request(method, params), None
+        message, answer_future = request(method, params), None
         try:
             async with asyncio.timeout(timeout):
                 session = await self._opened()
-                before, asked = session.answers, session.ask(message)
-                answer = await asyncio.shield(asked)
+                before, answer_future = session.answers, session.ask(message)
+                answer = await asyncio.shield(answer_future)
             if isinstance(answer, HypervisorError):
                 raise answer
             return answer
         except TimeoutError:
-            if asked is not None and not asked.done():
+            if answer_future is not None and not answer_future.done():
                 self._overdue(session, message.id, before)
                 if late is not None:
-                    late(asked.done)
+                    late(answer_future.done)
             raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}") from None
         except HypervisorError as error:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        """No caller waits for this any more. Where other answers came, vdsm lives, and is stuck with this call only."""
+        """Note an overdue request. If other answers came, vdsm works, and only this call hangs."""
         session.late.add(identity)
         if len(session.late) > _MOST_LATE_CALLS:
             self._give_up(session)
@@ -214,7 +213,7 @@ class VdsmConnection:
             self._ping(session)
 
     def _ping(self, session: _Session) -> None:
-        """Ask vdsm itself, as guests may hang one after the other. The session ends if nothing at all is answered in time."""
+        """Ping vdsm, as guests may hang one after the other. Without any answer in time, the session ends."""
         ping, before = request("Host.ping2", {}), session.answers
         session.ask(ping)
         session.late.add(ping.id)
@@ -229,7 +228,7 @@ class VdsmConnection:
         session.give_up(HypervisorError(f"{self.settings.peer} does not answer"))
 
     async def _opened(self) -> _Session:
-        """The session that is open, or is opened unless it is too early for that. Raises `HypervisorError`."""
+        """Return the open session, or open one if it is time to try. Raises `HypervisorError`."""
         if self._session is not None:
             return self._session
         if self._opening is None:
@@ -241,12 +240,12 @@ class VdsmConnection:
         opened = await asyncio.shield(self._opening)
         if isinstance(opened, HypervisorError):
             raise opened
-        if opened.given_up is not None:  # before this task had its turn: what is sent over it now has no answer, and no error either
+        if opened.given_up is not None:  # this task ran too late: a request would get neither an answer nor an error
             raise opened.given_up
         return opened
 
     async def _serve(self) -> None:
-        """Open a connection and exchange frames until it ends."""
+        """Open a connection, and exchange frames until it ends."""
         session: _Session | None = None
         try:
             session = await self._connected()
@@ -257,7 +256,7 @@ class VdsmConnection:
             if session is not None:
                 await self._say_farewell(session)
             raise
-        except Exception as error:  # noqa: BLE001  # containment: without an end that is noted no other connection is opened
+        except Exception as error:  # noqa: BLE001  # containment: without a noted end, no other connection is opened
             self._log.exception("the connection to %s is given up", self.settings.peer)
             self._ended(HypervisorError(f"{type(error).__name__}: {error}"), session)
         finally:
@@ -277,13 +276,13 @@ class VdsmConnection:
         if session is not None:
             session.given_up = error
             for identity, answer in session.sent.items():
-                if identity not in session.late:  # those stay open: vdsm may be stuck with them still
+                if identity not in session.late:  # these stay open: vdsm may still be stuck with them
                     answer.set_result(error)
 
     # --- opening -----------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> _Session:
-        """A new session, which vdsm has not answered yet. Raises `HypervisorError`."""
+        """Return a new session, before vdsm's first answer. Raises `HypervisorError`."""
         settings, tls = self.settings, self.settings.tls
         context = None if tls is None else context_of(tls)
         try:
@@ -315,7 +314,7 @@ class VdsmConnection:
     # --- serving -----------------------------------------------------------------------------------------------------------------
 
     async def _exchange(self, session: _Session) -> NoReturn:
-        """Take what vdsm sends. Raises `HypervisorError` at the end."""
+        """Take vdsm's frames. Raises `HypervisorError` at the end."""
         peer = self.settings.peer
         while True:
             try:
@@ -335,7 +334,7 @@ class VdsmConnection:
                 raise HypervisorError(f"{peer} cannot be understood: {error}") from error
 
     def _lost(self, session: _Session, error: OSError | None) -> HypervisorError:
-        """Why the connection broke, or was closed by vdsm (None)."""
+        """Return why the connection broke, or vdsm closed it (None)."""
         peer, tls = self.settings.peer, self.settings.tls
         if session.given_up is not None:
             return session.given_up
@@ -378,12 +377,12 @@ class VdsmConnection:
             return
         answer = session.sent.pop(message.id, None)
         session.late.discard(message.id)
-        if answer is not None:  # else it is another client's, or was given twice
+        if answer is not None:  # else it is another client's, or a repetition
             session.answers += 1
             answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:
-        """Tell vdsm, so that it need not find out. It confirms, and leaves closing to the client."""
+        """Say goodbye to vdsm. It confirms, and leaves closing to the client."""
         session.send("DISCONNECT", {"receipt": "end"})
         with suppress(OSError, FrameError):
             async with asyncio.timeout(_FAREWELL_SECONDS):

@@ -1,4 +1,4 @@
-"""The findings of `mom doctor` about vdsm: how it is configured, whether it can be reached, and which guests mom can do little for."""
+"""Findings of `mom doctor` about vdsm: its configuration, the connection, and guests that mom cannot manage."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mom_plugins_vdsm.vdsm_conf import VdsmConf
 SUBJECT = "vdsm"
 
 _EXPIRES_SOON_SECONDS = 30 * 86400.0
-"""oVirt renews hosts' certificates from the engine, by hand: a month is time enough to find a maintenance window."""
+"""Warning time: operators renew hosts' certificates from the engine, and need a maintenance window."""
 
 
 def configured(conf: VdsmConf) -> Iterable[Finding]:
-    """Findings about vdsm's own configuration."""
+    """Yield findings about vdsm's own configuration."""
     for problem in conf.problems:
         yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct it, or set tls, host and port for the plugin vdsm")
 
 
 def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
-    """Findings about the connection, the certificates and the guests."""
+    """Yield findings about the connection, the certificates and the guests."""
     connection, settings = hypervisor.connection, hypervisor.connection.settings
     try:
         connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")

@@ -1,4 +1,4 @@
-"""The hypervisor that vdsm gives: guests with their statistics from one bulk call, balloons, CPU and I/O limits, and KSM's knobs."""
+"""Hypervisor on vdsm: guests and statistics by one bulk call, balloons, CPU and I/O limits, and KSM's knobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PluginContext, Value, printable
+from mom_kvm import CallPatience
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
@@ -18,30 +19,28 @@ ALL_CONTROLS = "*"
 BALLOON_CONTROL = "balloon_target"
 
 MOST_GUESTS = 10_000
-"""Guests of one host: ten times what oVirt supports, and as many as mom is measured with."""
+"""Most guests of one host: ten times oVirt's limit."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last call that asked the same"
 
 _LOST_SECONDS = 60.0
-"""After so long an answer counts as lost, and the guest may be asked again: as long as vdsm's own client waits. Each question to a guest
-that hangs holds one of vdsm's eight workers."""
+"""Age at which an open call counts as lost, and its guest may be asked again: vdsm's own client waits as long. Each question to a
+hanging guest occupies one of vdsm's eight workers."""
 
-_IMPATIENT_SECONDS = 5.0
 _LEAST_PATIENCE_SECONDS = 0.2
-"""For so long a call that was not answered halves the time that the next ones about guests have, down to the least: however many guests
-hang, the controller that asks for all of them is back before its deadline, and the others get what was decided for them."""
+"""Time for a call about a guest even after others hung: however many do, a controller that sets all guests keeps its deadline."""
 
 _BULK_FOR_OTHERS_SECONDS = 4.0
-"""How long a controller may wait for a bulk answer: it has a deadline of its own, of 5 s unless the configuration says otherwise."""
+"""Longest wait of a controller for a bulk answer: its own deadline is 5 s by default."""
 
 _STATUS_EVENT = "|virt|VM_status|"
 
 
 @dataclass(frozen=True, slots=True)
 class HypervisorSettings:
-    """In seconds: how long to wait for a bulk answer and for one about a guest; for how long statistics and disks' limits are kept, as the
-    engine may change these at any time; every how many vdsm samples. And whether a guest's page cache counts as usable."""
+    """Time limits in seconds for a bulk answer and for one about a guest. Statistics and disks' limits are kept for `statistics_kept`,
+    as the engine may change them at any time. `sample_interval` is vdsm's."""
 
     answer_timeout: float = 10.0
     call_timeout: float = 2.0
@@ -52,29 +51,29 @@ class HypervisorSettings:
 
 @dataclass(slots=True)
 class _State:
-    """All that was read last. Belongs to the hypervisor's lock; the mappings are replaced, never changed."""
+    """Results of the last reads. Belongs to the hypervisor's lock; mappings are replaced, never changed."""
 
     vms: Mapping[str, Vm] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     read: float | None = None
     changed: set[str] = field(default_factory=set)
-    """Guests that were changed since, so that what was read of them is no longer true."""
+    """Guests that were changed since the last read."""
     disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     disks_read: float | None = None
     disk_changes: int = 0
-    """Of limits, by mom. With another number than when they were read, these are no longer true; disks are where they were."""
+    """Number of mom's changes of limits. If it has changed since the read, the read limits are outdated; the disks are not."""
     disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
-    """Of calls that were given up, whether they have come back, and since when; by guest id, or by the call where it is about no guest."""
+    """Open calls that were given up: whether they have come back, and since when; by guest id, or by call if it is about no guest."""
 
 
 @dataclass(slots=True, eq=False)
 class VdsmHypervisor:
-    """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
+    """Guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
 
-    Safe to be used from several threads. Everything takes at most the time-out that the settings give it. A guest about which vdsm
-    does not answer is not asked about again while that call is open, for a minute at most: each holds one of vdsm's eight workers. Nor is
-    the same asked again of KSM, or of all disks.
+    Several threads may use it. Every call takes at most its timeout in the settings. While vdsm owes an answer about a guest, mom asks
+    nothing more about it, for a minute at most: each question occupies one of vdsm's eight workers. The same holds for KSM, and for all
+    disks.
     """
 
     connection: VdsmConnection
@@ -86,8 +85,10 @@ class VdsmHypervisor:
     _reading_disks: threading.Lock = field(default_factory=threading.Lock)
     _state: _State = field(default_factory=_State)
     _malformed: int = 0
+    _patience: CallPatience = field(init=False)
 
     def __post_init__(self) -> None:
+        self._patience = CallPatience(self.context.monotonic, least=_LEAST_PATIENCE_SECONDS)
         self.connection.on_event = self._event
 
     @property
@@ -100,10 +101,10 @@ class VdsmHypervisor:
         """Where vdsm listens."""
         return f"vdsm://{self.connection.settings.address}"
 
-    # --- what there is -----------------------------------------------------------------------------------------------------------
+    # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """The guests that run on this host now, by one bulk call, which also reads the statistics that `fields` then hands out.
+        """Return the guests that run here, by one bulk call, which also reads the statistics that `fields` returns.
 
         Raises `HypervisorError` while vdsm cannot be reached, or does not know its guests yet.
         """
@@ -115,30 +116,30 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        """Return the fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
-        known = [vm for guest in guests if (vm := vms.get(guest.id)) is not None]
-        return {vm.id: {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields) for vm in known}
+        listed = [vm for guest in guests if (vm := vms.get(guest.id)) is not None]
+        return {vm.id: {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields) for vm in listed}
 
     def vms(self) -> Sequence[Vm]:
-        """The guests that run here, as of the last call of `guests`."""
+        """Return the guests that run here, as of the last call of `guests`."""
         with self._lock:
             return tuple(self._state.vms.values())
 
-    def _vms(self, timeout: float, wanted: Collection[str] | None = None) -> Mapping[str, Vm]:
-        """The guests that run here; read anew when it is time, or when one of those that are wanted (None: all) was changed."""
+    def _vms(self, timeout: float, needed: Collection[str] | None = None) -> Mapping[str, Vm]:
+        """Return the guests that run here; read again if outdated, or if one of `needed` (None: all) was changed."""
         with _turn(self._sampling, timeout):
             with self._lock:
                 state = self._state
-                changed = state.changed if wanted is None else state.changed.intersection(wanted)
+                changed = state.changed if needed is None else state.changed.intersection(needed)
                 if state.read is not None and not changed and self.context.monotonic() - state.read < self.settings.statistics_kept:
                     return state.vms
             return self._read_vms(timeout)
 
     def _read_vms(self, timeout: float) -> Mapping[str, Vm]:
-        """Ask vdsm. The caller holds the lock that keeps two from doing this at once."""
+        """Read the guests from vdsm. The caller holds `_sampling`."""
         with self._lock:
             noted = set(self._state.changed)
         answer = self._bulk("Host.getAllVmStats", timeout, "reading the guests")
@@ -157,19 +158,19 @@ class VdsmHypervisor:
         vms = {vm.id: vm for vm in read if vm is not None and vm.here}
         malformed = len(answer) - sum(vm is not None for vm in read)
         if malformed > self._malformed:
-            self.context.log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
+            self.context.log.warning("%d entries of vdsm's list of guests are invalid, and left out", malformed)
         self._malformed = malformed
         if malformed == len(answer) > 0:
-            raise HypervisorError("reading the guests: no entry of vdsm's list of guests makes sense")
+            raise HypervisorError("reading the guests: no entry of vdsm's list of guests is valid")
         marks = self.incarnations.follow(vms.values())
         with self._lock:
             state = self._state
             state.vms, state.marks, state.read = vms, marks, now
-            state.changed -= noted  # what was changed while vdsm answered may not be in the answer
+            state.changed -= noted  # the answer may lack changes during the call
         return vms
 
     def _forget_answered(self) -> None:
-        """Also what will not be answered any more. The lock is held."""
+        """Forget calls that were answered or are lost. The lock is held."""
         now = self.context.monotonic()
         late = self._state.late
         self._state.late = {i: (done, since) for i, (done, since) in late.items() if not done() and now - since < _LOST_SECONDS}
@@ -179,8 +180,8 @@ class VdsmHypervisor:
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask the guest to go to that size; returns when vdsm has taken the request, not when the guest has followed.
 
-        Raises `NotSupported` for a size that the guest cannot have, `GuestGone`, `GuestBusy` when there was no answer in time (it may
-        still take effect), and other kinds of `HypervisorError`.
+        Raises `NotSupported` for a size that the guest cannot have, `GuestGone`, `GuestBusy` when there was no answer in time (it may still
+        take effect), and other kinds of `HypervisorError`.
         """
         vm = self._vm(guest)
         if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
@@ -189,23 +190,23 @@ class VdsmHypervisor:
         if isinstance(maximum, int) and target_kib > maximum:
             raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
         why_not = _why_no_balloon(vm)
-        if why_not:  # vdsm would call it a success, and do nothing
+        if why_not:  # vdsm would report success, and do nothing
             raise NotSupported(f"{guest}: {why_not}")
         self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """The KiB that these guests have now, as vdsm knows it, which samples every so many seconds. One bulk call at most."""
+        """Return the KiB that these guests have, from vdsm's last samples, by guest id. One bulk call at most."""
         sizes = ((identity, vm.fields.get("balloon_cur")) for identity, vm in self._vms_of(guests).items())
         return {identity: size for identity, size in sizes if isinstance(size, int)}
 
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """The limits of these guests now, from the same bulk answer as their statistics."""
+        """Return the limits of these guests, from the same bulk answer as their statistics."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set what is given: the quota, then the period, as vdsm has a verb for each. Raises as `set_balloon` does."""
+        """Set the quota, then the period: vdsm has a verb for each. Raises as `set_balloon` does."""
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
         self._vm(guest)
@@ -215,20 +216,20 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The limits of these guests' disks, from one bulk answer that is kept as long as statistics are."""
-        wanted = {guest.id for guest in guests}
+        """Return the limits of these guests' disks, by guest id, from one bulk answer that is kept as long as statistics."""
+        ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
                 state = self._state
                 disks, recent = state.disks, self._disks_are_recent()
                 changed = state.disk_changes != state.disk_changes_read
-                come = (wanted & state.vms.keys()) - disks.keys()
-            if not recent or changed or come:
+                new = (ids & state.vms.keys()) - disks.keys()
+            if not recent or changed or new:
                 disks = self._read_disks()
-        return {identity: disks[identity] for identity in wanted if disks.get(identity)}
+        return {identity: disks[identity] for identity in ids if disks.get(identity)}
 
     def _disks_are_recent(self) -> bool:
-        """Whether they were read so recently that they are where they were then. The lock is held."""
+        """Tell whether the disks were read recently. The lock is held."""
         read = self._state.disks_read
         return read is not None and self.context.monotonic() - read < self.settings.statistics_kept
 
@@ -236,27 +237,27 @@ class VdsmHypervisor:
         with self._lock:
             changes, now = self._state.disk_changes, self.context.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
-        # vdsm may ask each guest's QEMU for these: one that hangs would hold another of its workers each time.
+        # vdsm may ask each guest's QEMU for these: a hanging one would occupy another worker each time.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
         tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
         with self._lock:
             self._state.disks = {**dict.fromkeys(running, ()), **tunes}
-            # What was changed while vdsm answered may not be in the answer.
+            # The answer may lack changes during the call.
             self._state.disks_read, self._state.disk_changes_read = now, changes
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits on the disk with that name; the others stay as they are then. Raises as `set_balloon` does."""
+        """Set these limits of that disk, and keep the others. Raises as `set_balloon` does."""
         self._vm(guest)
         with self._lock:
-            known = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
-        found = _named(known, disk) or _named(self.io_tunes([guest]).get(guest.id, ()), disk)
-        if found is None:
+            recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
+        tune = _named(recent, disk) or _named(self.io_tunes([guest]).get(guest.id, ()), disk)
+        if tune is None:
             raise NotSupported(f"{guest} has no disk {printable(disk)} that vdsm can limit")
         try:
-            self._set(guest, "VM.setIoTune", {"tunables": [tunable(found, limits)]}, f"setting the limits of disk {printable(disk)}")
+            self._set(guest, "VM.setIoTune", {"tunables": [tunable(tune, limits)]}, f"setting the limits of disk {printable(disk)}")
         finally:
             with self._lock:
                 self._state.disk_changes += 1
@@ -266,86 +267,82 @@ class VdsmHypervisor:
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Have vdsm's privileged helper write these knobs of this host, in the given order."""
         doing, params = "setting KSM's knobs", {"tuningParams": dict(knobs)}
-        # Other values do go to vdsm: `run` may have to stand again behind an unmerging that takes minutes.
+        # A call with other values is not refused: `run` may have to be 1 again while an unmerging takes minutes.
         self._call_once(f"KSM {knobs}", "Host.setKsmTune", params, self.settings.call_timeout, doing, f"{doing}: {_SAME_SILENT}")
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
 
     def _vms_of(self, guests: Sequence[Entity]) -> dict[str, Vm]:
-        wanted = {guest.id for guest in guests}
-        vms = self._vms(self._for_others, wanted)
-        return {identity: vms[identity] for identity in wanted if identity in vms}
+        ids = {guest.id for guest in guests}
+        vms = self._vms(self._for_others, ids)
+        return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """A guest as it was read last; vdsm is asked only where nothing was read."""
+        """Return a guest as last read; vdsm is asked only before the first read. Raises `GuestGone`."""
         with self._lock:
-            known, read = self._state.vms.get(guest.id), self._state.read
-        if known is None and read is None:  # a caller asks for guests by what an earlier process knew of them
-            known = self._vms_of([guest]).get(guest.id)
-        if known is None:
-            raise GuestGone(f"{guest} is not there any more")
-        return known
+            vm, read = self._state.vms.get(guest.id), self._state.read
+        if vm is None and read is None:  # a caller may know guests from an earlier process
+            vm = self._vms_of([guest]).get(guest.id)
+        if vm is None:
+            raise GuestGone(f"{guest} has ended")
+        return vm
 
     def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
-        """:param once: not while vdsm owes an answer to the same"""
+        """Make a bulk call. Raises `HypervisorError`.
+
+        :param once: refuse while vdsm owes an answer to the same call
+        """
         try:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
-        except GuestBusy as error:  # no guest's matter
+        except GuestBusy as error:  # the call is about no guest
             raise HypervisorError(error.message, hint="if vdsm is well, set a longer answer_timeout for the plugin vdsm") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
-        told = {"vmID": guest.id, **params}
         try:
-            self._call_once(guest.id, method, told, self._patience(), f"{doing} of {guest}", f"{guest}: {_SILENT}")
+            timeout, about = self._patience.seconds(self.settings.call_timeout), f"{doing} of {guest}"
+            self._call_once(guest.id, method, {"vmID": guest.id, **params}, timeout, about, f"{guest}: {_SILENT}")
         finally:
             with self._lock:
                 self._state.changed.add(guest.id)
 
-    def _patience(self) -> float:
-        """Seconds to wait for an answer about one guest."""
-        whole = self.settings.call_timeout
-        with self._lock:
-            self._forget_answered()
-            recent = sum(self.context.monotonic() - since < _IMPATIENT_SECONDS for _, since in self._state.late.values())
-        return max(whole / (1 << recent), min(_LEAST_PATIENCE_SECONDS, whole))
-
     def _call_once(self, about: str, method: str, params: Mapping[str, object], timeout: float, doing: str, silent: str) -> object:
-        """The result of a call; raises `GuestBusy` with `silent`, and asks nothing, while vdsm owes an answer about the same."""
+        """Make a call. Raises `GuestBusy` with `silent` while vdsm owes an answer about the same."""
         with self._lock:
             self._forget_answered()
             if about in self._state.late:
                 raise GuestBusy(silent)
 
         def late(done: Callable[[], bool]) -> None:
+            self._patience.given_up()
             with self._lock:
                 self._state.late[about] = (done, self.context.monotonic())
 
         return self.connection.call(method, params, timeout, doing, late)
 
-    # --- what happens ------------------------------------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------------------------------
 
     def _event(self, event: Event) -> None:
         if not event.method.startswith(_STATUS_EVENT):
             return
         identity = event.method.removeprefix(_STATUS_EVENT)
-        said = event.params.get(identity)
-        status = said.get("status") if isinstance(said, dict) else None
+        params = event.params.get(identity)
+        status = params.get("status") if isinstance(params, dict) else None
         if not isinstance(status, str):
             return
         with self._lock:
-            known = self._state.vms.get(identity)
-            if known is not None and known.status == status:
+            vm = self._state.vms.get(identity)
+            if vm is not None and vm.status == status:
                 return
             self._state.changed.add(identity)
-        name = printable(known.name if known else identity)
+        name = printable(vm.name if vm else identity)
         self.context.wake(f"guest {name} is {printable(status, 40)!r}")
 
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Hold the lock; raises `HypervisorError` when another thread has it for so long."""
+    """Hold the lock. Raises `HypervisorError` if another thread holds it for `timeout` seconds."""
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not answered an earlier question about all guests yet")
     try:

@@ -1,10 +1,10 @@
-"""Tells a guest that was started anew from the same one: vdsm has no number for that, only for how long the guest has been running.
+"""Incarnations of vdsm's guests: vdsm reports only for how long a guest has been running.
 
-vdsm counts that by the wall clock. When the clock is set, all guests seem to have been running for longer or shorter by as much; what is
-known of them is moved along, by how far the wall clock has moved against the clock since the host's start.
+vdsm counts that by the wall clock. When the clock is set, all guests seem to run for longer or shorter. mom corrects that by the wall
+clock's movement against the clock since boot.
 
-What was found out is kept in a file, so that mom knows a guest again after mom itself was restarted. Where that file says nothing of a
-guest, as it was damaged or could not be written, the ledger may: it has the mark that the guest had when mom changed something on it.
+A file keeps the results, so that mom knows guests again after its own restart. If the file lacks a guest, the ledger may have its mark from
+when mom changed it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
-"""By how much a guest may have been running shorter than expected and still be the same: clocks are set, and answers are cached."""
+"""Tolerance for a guest's later start: clocks are set, and answers are cached."""
 
 _KEPT_SECONDS = 600.0
-"""How long a guest that is not listed is remembered: vdsm may be restarted, and be wrong for a moment."""
+"""Time for which an unlisted guest is remembered: a restarted vdsm may miss guests for a moment."""
 
 
 @dataclass(slots=True)
 class _GuestRun:
-    """One run of a guest: its mark, since when it runs and when it was last seen, in seconds since the host was started."""
+    """One run of a guest: its mark, and its start and last sight in seconds since boot."""
 
     mark: str
     started: float
@@ -39,8 +39,8 @@ class _GuestRun:
 
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
-    """The file: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id; and when it
-    began by the wall clock by which those starts were found, in seconds since the epoch."""
+    """The file: the boot id; each guest's mark and start in seconds since boot, by id; and the wall clock's time of the boot, in seconds
+    since the epoch."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
@@ -52,22 +52,22 @@ FORM: Final = TypeAdapter(KeptIncarnations)
 
 @dataclass(slots=True)
 class Incarnations:
-    """Gives every run of every guest a mark of its own."""
+    """Gives each run of each guest its own mark."""
 
     file: StateFile[KeptIncarnations]
-    """Where they are kept."""
+    """File that keeps the marks."""
     boot: str
-    """Tells one run of the host from the next, in which no guest is the same."""
+    """Boot id: no guest survives a boot."""
     since_boot: Callable[[], float]
-    """The clock that was 0 then."""
+    """Returns the seconds since boot."""
     changes: Callable[[], Collection[LedgerEntry]] = tuple
-    """Gives what mom has changed and not put back yet."""
+    """Returns mom's changes that are not restored yet."""
     keep: bool = True
-    """Write the file: a command that only takes a look must not."""
+    """Whether to write the file; commands that only read must not."""
     wall: Callable[[], float] = time.time
-    """The clock by which `changes` are dated, and by which vdsm counts for how long guests run."""
+    """Wall clock of `changes` and of vdsm's running times."""
     _boot_time: float = field(init=False)
-    """When the host was started by the wall clock as it is set now."""
+    """Time of the boot by the current wall clock."""
     _rebooted: bool = False
     _runs: dict[str, _GuestRun] = field(default_factory=dict)
     _written: bool = True
@@ -82,17 +82,17 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """The marks of these guests, which are all that run here now, by guest id."""
+        """Return the marks of these guests, by guest id. They are all guests that run here now."""
         now = self.since_boot()
         self._move_with_the_clock(now)
         runs: dict[str, _GuestRun] = {}
         before = self._runs
-        in_ledger = {} if all(vm.id in before for vm in vms) else self._in_ledger()
+        in_ledger = {} if all(vm.id in before for vm in vms) else self._ledger_entries()
         for vm in vms:
             run = before.get(vm.id)
             started = None if vm.elapsed is None else now - vm.elapsed
             if run is None or (started is not None and started > run.started + _SLACK_SECONDS):
-                mark = self._mark_of_same(vm, in_ledger.get(vm.id)) if run is None else ""
+                mark = self._mark_in_ledger(vm, in_ledger.get(vm.id)) if run is None else ""
                 run = _GuestRun(mark or uuid.uuid4().hex[:12], now if started is None else started, now)
                 self._written = False
             elif started is not None:
@@ -111,19 +111,19 @@ class Incarnations:
 
     def _move_with_the_clock(self, now: float) -> None:
         boot_time = self.wall() - now
-        set_by, self._boot_time = boot_time - self._boot_time, boot_time
+        moved, self._boot_time = boot_time - self._boot_time, boot_time
         for run in self._runs.values():
-            run.started -= set_by
+            run.started -= moved
 
-    def _in_ledger(self) -> dict[str, LedgerEntry]:
-        """The last change that mom made to each guest, by the guest's id; nothing when the host was started anew since."""
+    def _ledger_entries(self) -> dict[str, LedgerEntry]:
+        """Return mom's last change of each guest, by guest id; empty after a reboot of the host."""
         changes = () if self._rebooted else sorted(self.changes(), key=lambda entry: entry.time)
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
-    def _mark_of_same(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        """The mark that a guest had when mom changed it; empty if it was started after that.
+    def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
+        """Return the guest's mark from when mom changed it; empty if it started later.
 
-        Where vdsm does not say since when it runs, it is taken for the same: what is put back is compared with what stands there.
+        Without a running time, it counts as the same guest: restoring compares the current value first.
         """
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
@@ -131,7 +131,7 @@ class Incarnations:
 
     def _write(self) -> None:
         guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}
-        # Without it all works, so it is tried again with the next list; mom says what is wrong with the file.
+        # mom works without the file, and writes it again with the next list. `StateFile` reports the problem.
         with suppress(StateError):
             self.file.write(asdict(KeptIncarnations(self.boot, guests, self._boot_time)), durable=False)
             self._written = True

@@ -1,7 +1,7 @@
-"""JSON-RPC 2.0 as vdsm speaks it: requests, answers, events, and what vdsm's error codes mean to mom. Pure.
+"""JSON-RPC 2.0 as vdsm speaks it: requests, answers, events, and the meaning of vdsm's error codes. Pure.
 
-Every request is built here, and so has an id: one without ends vdsm's request thread, and no client gets an answer any more. Ids are
-UUIDs, as vdsm keeps one table of them for all its clients.
+Every request has an id: one without ends vdsm's request thread, and no client gets an answer any more. Ids are UUIDs, because vdsm keeps
+one table for all its clients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
 
-# vdsm's error codes, as far as mom tells them apart.
+# vdsm's error codes that mom distinguishes.
 NO_SUCH_VERB = -32601
 NO_SUCH_VM = 1
 MIGRATING = 51
@@ -22,20 +22,20 @@ RECOVERING = 99
 QUEUE_FULL = 1100
 
 MOST_VALUES = 1_000_000
-"""Values in one message: a few hundred for each guest make that thousands of guests. Of `[],` 60 MB stand for 20 million lists and 1.6 GB,
-and the parser lets no other thread of mom work meanwhile."""
+"""Values in one message: enough for thousands of guests. 60 MB of `[],` would make 20 million lists and 1.6 GB, and the parser blocks
+mom's other threads meanwhile."""
 
 _KINDS: dict[int, type[HypervisorError]] = {NO_SUCH_VERB: NotSupported, NO_SUCH_VM: GuestGone, MIGRATING: GuestBusy, QUEUE_FULL: GuestBusy}
 
-_RECOVERING_HINT = "wait: vdsm has been started and looks for its guests"
+_RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
 
 class AnswerError(ValueError):
-    """A message that is no JSON-RPC."""
+    """A message that is not JSON-RPC."""
 
 
 class JsonRpcRequest(NamedTuple):
-    """A request, and the id that its answer will have."""
+    """A request, and the id of its answer."""
 
     id: str
     body: bytes
@@ -43,7 +43,7 @@ class JsonRpcRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JsonRpcAnswer:
-    """The answer to the request with that id: its result, or why there is none."""
+    """The answer to a request: its result, or an error."""
 
     id: str
     result: object = None
@@ -52,14 +52,14 @@ class JsonRpcAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that vdsm tells all its clients: method `|virt|VM_status|ID`, and what it says about it."""
+    """vdsm's event for all its clients: method `|virt|VM_status|ID`, and its parameters."""
 
     method: str
     params: Mapping[str, object]
 
 
 def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
-    """One request, to be sent in a frame of its own: of several in one, vdsm answers none."""
+    """Return a request, for a frame of its own: vdsm answers none of several in one frame."""
     identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:
@@ -68,15 +68,16 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """A message as it is meant. Raises `AnswerError` for none, and before it is parsed for one of more than `MOST_VALUES` values."""
-    # Each value but the first of a list or object stands behind a comma. Those in texts count too: there are few.
+    """Return the answer or event in a message. Raises `AnswerError` for an invalid message, and before parsing one of more than
+    `MOST_VALUES` values."""
+    # Each value of a list or object, except its first, follows a comma. Commas in texts are few, and count too.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > MOST_VALUES:
-        raise AnswerError(f"a message with some {values:,} values is not read; at most {MOST_VALUES:,} are")
+        raise AnswerError(f"a message has some {values:,} values; at most {MOST_VALUES:,} are read")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, and integers of thousands of digits
-        raise AnswerError(f"vdsm sent what is no JSON: {printable(str(error))}") from error
+        raise AnswerError(f"vdsm sent invalid JSON: {printable(str(error))}") from error
     if not isinstance(message, dict):
         raise AnswerError(f"vdsm sent a {type(message).__name__} where an answer belongs")
     method, params, identity = message.get("method"), message.get("params"), message.get("id")
@@ -92,7 +93,7 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
 
 
 def _refused(error: object) -> HypervisorError:
-    """The error for vdsm's own."""
+    """Return the exception for vdsm's error."""
     code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else (0, error)
     code = code if isinstance(code, int) else 0
     text = message if isinstance(message, str) else f"{message!r:.100}"

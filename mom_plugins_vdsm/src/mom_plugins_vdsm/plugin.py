@@ -1,4 +1,4 @@
-"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin vdsm: settings, declarations, and the hooks that hand work to the hypervisor."""
 
 from __future__ import annotations
 
@@ -31,46 +31,46 @@ if TYPE_CHECKING:
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
 _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
-"""Files of which one is there where vdsm is installed."""
+"""Signs of vdsm on a host."""
 
 _STATISTICS_KEPT_SECONDS = 5.0
 _STATISTICS_PER_CYCLE = 0.5
-"""Statistics are used again for so long, and for at most this ratio of a cycle: every cycle has new ones, and all calls within one have the
-same."""
+"""Age up to which statistics are reused, and the same as a share of a cycle: every cycle reads new ones, and all calls within one share
+them."""
 
 _ANSWERS_OF_DEADLINE = 0.8
-"""The ratio of the plugin's deadline that waiting for an answer may take; mapping a thousand guests takes some hundredths of a second."""
+"""Share of the plugin's deadline for waiting; mapping a thousand guests takes some hundredths of a second."""
 
 
 class VdsmPlugin:
-    """Guests under oVirt's vdsm: who they are, what they use; balloons, CPU and I/O limits and KSM through vdsm's verbs."""
+    """Guests under oVirt's vdsm: list, statistics, and balloons, CPU and I/O limits and KSM by vdsm's verbs."""
 
     class Settings(PluginSettings):
-        """Where vdsm is, and how patient to be with it. What is not set is taken from vdsm's own configuration."""
+        """Where vdsm is, and time limits. Unset values come from vdsm's own configuration."""
 
         deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
         """Time limit for each call of this plugin; a cycle goes on without a late result."""
         host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-        """Where vdsm listens. Unset: on this host, at the address that vdsm's configuration names."""
+        """vdsm's host. Unset: this host, at the address in vdsm's configuration."""
         port: Annotated[int, Field(gt=0, le=65535)] | None = None
-        """The port. Unset: vdsm's `management_port`, usually 54321."""
+        """vdsm's port. Unset: vdsm's `management_port`, usually 54321."""
         tls: bool | None = None
-        """Speak TLS. Unset: as vdsm's option `ssl` says, which is usually true."""
+        """Use TLS. Unset: vdsm's option `ssl`, which is usually true."""
         pki_directory: str = "/etc/pki/vdsm"
-        """Where the files of the next three settings are."""
+        """Folder of the files in the next three settings."""
         key: str = "keys/vdsmkey.pem"
-        """mom's private key: vdsm's own. An absolute path, or one below `pki_directory`, as the next two."""
+        """mom's private key: vdsm's own. An absolute path, or one below `pki_directory`, like the next two."""
         certificate: str = "certs/vdsmcert.pem"
         """mom's certificate: vdsm's own."""
         ca: str = "certs/cacert.pem"
-        """The certificate of the CA that signed both ends' certificates."""
+        """Certificate of the CA that signed both sides' certificates."""
         answer_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
-        """How long to wait for an answer about all guests; at most 80 % of `deadline`."""
+        """Time limit for an answer about all guests; at most 80 % of `deadline`."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """How long to wait for an answer about one guest."""
+        """Time limit for an answer about one guest."""
         count_page_cache: bool = False
-        """Count what a guest's page cache holds as usable (`mem_usable`). vdsm does not say how much of it is shared memory, which
-        a guest cannot give: with databases in the guests, leave this off."""
+        """Count a guest's page cache as usable (`mem_usable`). Leave this off with databases in guests: vdsm does not report how much of
+        the cache is shared memory, which a guest cannot give."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class VdsmPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where vdsm is installed."""
+        """Suggest the plugin on a host with vdsm."""
         trace = next((trace for trace in _TRACES if (root / trace).exists()), None)
         return None if trace is None else Suggestion(f"vdsm is on this host (/{trace})", order=20)
 
@@ -89,21 +89,21 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """vdsm's statistics of each guest."""
+        """Declare vdsm's statistics of each guest."""
         return (
             _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloonInfo.balloon_cur"),
             _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloonInfo.balloon_max"),
-            _field("balloon_min", Unit.KIB, "what the guest is promised in the engine; 0: nothing", "balloonInfo.balloon_min"),
+            _field("balloon_min", Unit.KIB, "the guest's guarantee in the engine; 0: none", "balloonInfo.balloon_min"),
             _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "memoryStats.mem_total"),
             _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "memoryStats.mem_unused"),
-            _field("mem_free", Unit.KIB, "the same, and its page cache", "memoryStats.mem_free"),
+            _field("mem_free", Unit.KIB, "unused memory and page cache", "memoryStats.mem_free"),
             _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping, at least", "mem_unused, or mem_free"),
             _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "memoryStats.mem_free - mem_unused"),
             _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "memoryStats.swap_in"),
             _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "memoryStats.swap_out"),
             _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "memoryStats.majflt"),
             _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "memoryStats.minflt"),
-            _field("stats_age", Unit.SECONDS, "age of what the guest itself reported, at most", "when it changed, and vm_sample_interval"),
+            _field("stats_age", Unit.SECONDS, "largest possible age of the guest's own report", "its last change, and vm_sample_interval"),
             _field("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpuCount"),
         )
 
@@ -112,7 +112,7 @@ class VdsmPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Start the connection's thread. The first call that needs vdsm connects: it may be down when mom starts."""
-        # Loaded here, as commands that only list plugins must not wait for it.
+        # Loaded here: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
@@ -132,13 +132,13 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._hypervisor is not None:
             self._hypervisor.connection.close()
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
-        """vdsm."""
+        """Return vdsm's hypervisor."""
         return self._hypervisor
 
     def _connection_settings(self, conf: VdsmConf) -> VdsmConnectionSettings:
@@ -168,7 +168,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The statistics of the bulk answer that listed the guests."""
+        """Return the statistics of the bulk answer that listed the guests."""
         own = self._hypervisor
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
@@ -178,7 +178,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Reach vdsm, and see what the guests lack."""
+        """Report whether mom reaches vdsm, and missing features of guests."""
         from mom_plugins_vdsm.doctor import configured, examined
 
         if self._conf is None or self._hypervisor is None:

@@ -18,10 +18,10 @@ from mom_kvm import Address
 
 DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0
-"""mom answers at once; an old MOM may be at the end of its cycle."""
+"""mom answers at once; an old MOM may first finish its cycle."""
 
 _TEXTS: Final = {"setPolicy": 0, "setNamedPolicy": 1}
-"""The verbs that take a text, and in which place: a file is read for it."""
+"""Verbs with a text, and its position: the argument names its file."""
 
 
 class SocketTransport(Transport):
@@ -32,7 +32,7 @@ class SocketTransport(Transport):
         self._address, self._timeout = address, timeout
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        """The way to the server, whatever the URL says."""
+        """Return a connection to the server, whatever the URL is."""
         self.close()
         connection = http.client.HTTPConnection("localhost")
         self._connection = ("", connection)  # what close() of the base class closes
@@ -99,5 +99,5 @@ def _text(file: str) -> str:
 
 
 def main() -> None:
-    """The script's entry."""
+    """Run the script."""
     rpc_client(prog_name="mom-rpcclient")

@@ -1,4 +1,4 @@
-"""XML-RPC on the wire: calls read by the standard library within limits that no request can exceed, and answers of all that mom knows."""
+"""XML-RPC on the wire: calls read by the standard library within limits, and answers with all of mom's values."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from xml.parsers import expat
 from xmlrpc.client import Fault, ResponseError, Unmarshaller
 
 MAX_DEPTH: Final = 32
-"""Elements inside each other. A call with one text is four deep, and the deepest that any verb takes."""
+"""Nesting of elements. A call with one text has four levels, the most of any verb."""
 
 MAX_ELEMENTS: Final = 1000
-"""Elements in one request; a call with two texts has nine."""
+"""Elements of one request; a call with two texts has nine."""
 
 _LARGEST: Final = sys.float_info.max
 
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot carry: one of them would make the whole answer unreadable."""
+"""Characters that XML 1.0 cannot hold: one would make the whole answer unreadable."""
 
 
 class RefusedRequestError(Exception):
-    """A request whose XML is not read any further."""
+    """A request whose XML exceeds the limits."""
 
 
 def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
-    """The method and its parameters.
+    """Return the method and its parameters.
 
-    :raises RefusedRequestError: document types and entities (no client needs them, and a few bytes of them stand for gigabytes), more
-        depth or elements than any call has
-    :raises Exception: whatever else is not XML or no XML-RPC call; the message says what
+    :raises RefusedRequestError: document types and entities (no client needs them, and a few bytes can expand to gigabytes), and more depth
+        or elements than any call has
+    :raises Exception: for anything else that is no XML-RPC call, with the reason
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -78,7 +78,7 @@ def _escaped(text: str) -> str:
 
 
 def _whole(value: int) -> str:
-    """`<int>` has 32 bits, `<i8>` 64, which vdsm and all Python clients read; what is larger still keeps its size as a float."""
+    """Return a whole number: `<int>` has 32 bits, `<i8>` 64, which vdsm and Python clients read. A larger one becomes a float."""
     if -(1 << 31) <= value < 1 << 31:
         return f"<value><int>{value}</int></value>"
     if -(1 << 63) <= value < 1 << 63:
@@ -87,7 +87,7 @@ def _whole(value: int) -> str:
 
 
 def _xml(value: object, nil: bool) -> str:
-    """One value as XML-RPC has it. The standard library's marshaller wants all values prepared, which takes as long again."""
+    """Return a value as XML-RPC. The standard library's marshaller would need all values converted first, which takes as long again."""
     if isinstance(value, bool):
         return f"<value><boolean>{value:d}</boolean></value>"
     if isinstance(value, int):
@@ -97,11 +97,11 @@ def _xml(value: object, nil: bool) -> str:
     if isinstance(value, float):
         return f"<value><double>{value!r}</double></value>"
     if isinstance(value, Mapping):
-        told = ((_escaped(str(name)), _xml(one, nil)) for name, one in value.items() if nil or not _unknown(one))
-        members = "".join(f"<member><name>{name}</name>\n{one}</member>\n" for name, one in told)
+        encoded = ((_escaped(str(name)), _xml(item, nil)) for name, item in value.items() if nil or not _unknown(item))
+        members = "".join(f"<member><name>{name}</name>\n{item}</member>\n" for name, item in encoded)
         return f"<value><struct>{members}</struct></value>"
     if isinstance(value, list | tuple):
-        return f"<value><array><data>{''.join(_xml(one, nil) for one in value)}</data></array></value>"
+        return f"<value><array><data>{''.join(_xml(item, nil) for item in value)}</data></array></value>"
     return f"<value><string>{_escaped(str(value))}</string></value>"
 
 
@@ -110,15 +110,15 @@ def _unknown(value: object) -> bool:
 
 
 def write_answer(value: object, *, nil: bool) -> bytes:
-    """A method's answer.
+    """Return a method's answer.
 
-    :param nil: send unknown values as nil; otherwise they are left out of structs, and empty texts elsewhere
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty texts elsewhere
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 
 
 def write_fault(text: str) -> bytes:
-    """A failure, as MOM tells it: with code 1."""
+    """Return a failure in MOM's form: with code 1."""
     return _response(f"<fault>\n{_xml({'faultCode': 1, 'faultString': text}, nil=False)}\n</fault>\n")
 
 

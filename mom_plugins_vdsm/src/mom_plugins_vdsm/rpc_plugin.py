@@ -1,4 +1,4 @@
-"""The plugin `xmlrpc`: MOM's RPC server, which vdsm and MOM's own clients talk to."""
+"""The plugin xmlrpc: MOM's RPC server for vdsm and MOM's own clients."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
-"""Where vdsm looks for mom (its option `[mom] socket_path`)."""
+"""vdsm's path of mom's socket (its option `[mom] socket_path`)."""
 
 
 LOOPBACK = "127.0.0.1"
-"""Where a port is that is written alone."""
+"""Host of a port without one."""
 
 
 def _an_address(text: str) -> str:
@@ -35,25 +35,25 @@ def _permissions(text: str) -> str:
 
 
 class XmlRpcPlugin:
-    """Serves MOM's XML-RPC verbs: statistics for all clients, and policies from those that may set them."""
+    """Serves MOM's XML-RPC verbs: statistics for all clients, and policies for those that may change them."""
 
     class Settings(PluginSettings):
-        """Where to listen, and how much a client may use."""
+        """Where to listen, and clients' limits."""
 
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
-        """The path of a unix socket, a port (on 127.0.0.1), or host:port. Every client may read statistics and policies."""
+        """Path of a unix socket, a port (on 127.0.0.1), or host:port. Every client may read statistics and policies."""
         mode: Annotated[str, AfterValidator(_permissions)] = "0600"
-        """The permissions of the unix socket: who can connect can change the policies. vdsm runs as the same user as mom, so no other
-        user needs any."""
+        """Permissions of the unix socket: whoever can connect can change policies. vdsm runs as mom's user, so no other user needs
+        access."""
         changes_over_tcp: bool = False
-        """Let clients on TCP change policies and the log level, too. XML-RPC has no authentication: with true, any account of this
-        host can replace all policies, and so can others on the network if the address is not of the loopback."""
+        """Let TCP clients change policies and the log level, too. XML-RPC has no authentication: any account of this host could then
+        replace all policies. With a non-loopback address, so could others on the network."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
-        """How many may be connected at once. For one more, the one goes that has been sending its call or taking its answer for longest."""
+        """Most clients at once. A further one replaces the client that has been sending or receiving for longest."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-        """How long a request may take to arrive, and an answer to be taken."""
+        """Time limit for receiving a request, and for delivering an answer."""
         largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
-        """How large a request may be."""
+        """Largest request."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -67,14 +67,14 @@ class XmlRpcPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where vdsm is."""
+        """Suggest the plugin on a host with vdsm."""
         if not (root / "run/vdsm").is_dir():
             return None
         return Suggestion("vdsm asks mom for statistics, and sets policies", {"listen": VDSM_SOCKET}, order=81)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a command only takes a look. Raises `MomError` when that cannot be."""
+        """Listen, in a mom that serves. Raises `MomError` if that fails."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
@@ -87,13 +87,13 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report that a client's policy is not in force: vdsm tells its engine that it is."""
-        for wrong, still in self._verbs.refused():
-            yield Problem(Source(self._context.name), wrong, severity=Severity.WARNING, hint=still)
+        """Report policies of clients that are not in force: vdsm tells its engine that they are."""
+        for problem, in_force in self._verbs.refused():
+            yield Problem(Source(self._context.name), problem, severity=Severity.WARNING, hint=in_force)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Answers come from the newest report, so that no client ever waits for a cycle."""
+        """Keep the newest report for answers, so that no client waits for a cycle."""
         self._verbs.note(report)
 
     @hookimpl
@@ -104,7 +104,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Look for the socket's folder, and say who can change the policies."""
+        """Report a missing socket folder, and who can change policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
             cure = "make it; under oVirt, install and start vdsm"
@@ -117,7 +117,7 @@ class XmlRpcPlugin:
         return [Finding(Severity.OK, self._subject, "the socket is there" if path.is_socket() else "can be listened on")]
 
     def _exposed(self) -> list[Finding]:
-        """Others than mom's own user can do more there than the operator may know of."""
+        """Return findings about access for others than mom's own user."""
         address = self._address
         if address.path:
             if not int(self._settings.mode, 8) & 0o002:

@@ -1,6 +1,6 @@
-"""The HTTP side of the RPC server: many clients at once, each within its time and its sizes, so that none can hold up another.
+"""HTTP part of the RPC server: many clients at once, each within its time and size, so that none delays another.
 
-A connection serves one call, as vdsm makes one for each.
+A connection serves one call, because vdsm opens one for each.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; vdsm's have some 300."""
 
 _PIECE: Final = 64 << 10
-"""Bytes that are sent at once."""
+"""Bytes sent at once."""
 
 _MOST_AFTER: Final = 1 << 20
-"""Bytes that are read of a client while it takes its answer: closing before would lose that, and endless ones keep a core busy."""
+"""Bytes read from a client while it takes its answer: closing earlier would lose the answer, and endless data would keep a core busy."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
 class _RefusedError(Exception):
-    """A request that is answered with an HTTP error."""
+    """A request that gets an HTTP error."""
 
     def __init__(self, status: HTTPStatus, reason: str = "") -> None:
         super().__init__(reason or status.phrase)
@@ -43,14 +43,14 @@ class _RefusedError(Exception):
 class RpcServer(BoundedServer[ServerDoor]):
     """Serves in a thread of its own, from `start` to `close`.
 
-    :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
-    :param clients: how many may be connected at once
-    :param patience: seconds that a call may take to arrive, and an answer to be taken
+    :param open_listener: returns the listener; raises `OccupiedByOurselvesError` while an ending plugin still serves there
+    :param clients: most clients at once
+    :param patience: seconds to receive a call, and to deliver an answer
     :param largest: bytes of a call
     """
 
     clients = 0
-    """How many are connected."""
+    """Connected clients."""
 
     def __init__(
         self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger, *, clients: int, patience: float, largest: int
@@ -59,13 +59,13 @@ class RpcServer(BoundedServer[ServerDoor]):
         self._verbs = verbs
         self._patience, self._largest = patience, largest
         self._waiting: dict[asyncio.StreamWriter, None] = {}
-        """Clients that have yet to send a whole call or to take the answer, longest first."""
+        """Clients that are sending a call or receiving an answer, longest first."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """End the connection that has been silent for longest, if any is."""
+        """End the connection that has been sending or receiving for longest, if there is one."""
         silent = next(iter(self._waiting), None)
         if silent is None:
             return False
@@ -89,7 +89,7 @@ class RpcServer(BoundedServer[ServerDoor]):
                 self._waiting.pop(writer, None)
                 writer.transport.abort()
         except (OSError, EOFError):
-            pass  # it went away, or took too long
+            pass  # it disconnected, or took too long
         except Exception:  # one client's request must not end the server, whatever is wrong with it
             self.log.exception("a request of %s failed", peer)
         finally:
@@ -106,7 +106,7 @@ class RpcServer(BoundedServer[ServerDoor]):
                 await _skip(reader, length - self._largest)
                 return self._verbs.refuse_large(body[:_PIECE], peer, self._largest)
         self._waiting.pop(writer, None)
-        # Changes take their time: they wait for each other, and no other call for them.
+        # Changes take time: they wait for each other, and no other call waits for them.
         try:
             async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
                 return await asyncio.to_thread(self._verbs.answer, body, peer)
@@ -118,9 +118,9 @@ class RpcServer(BoundedServer[ServerDoor]):
         head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         async with asyncio.timeout(self._patience):
             writer.write(head.encode("ascii"))
-            with memoryview(body) as rest:  # in pieces: the newest statistics are in memory once, however many clients take them
+            with memoryview(body) as view:  # in pieces: the newest statistics are in memory once, however many clients take them
                 for start in range(0, len(body), _PIECE):
-                    writer.write(rest[start : start + _PIECE])
+                    writer.write(view[start : start + _PIECE])
                     await writer.drain()
             writer.write_eof()
             with contextlib.suppress(asyncio.IncompleteReadError):  # the client has read the answer, and goes
@@ -128,7 +128,7 @@ class RpcServer(BoundedServer[ServerDoor]):
 
 
 async def _skip(reader: asyncio.StreamReader, length: int) -> None:
-    """Read that many bytes and drop them: the client reads an answer only after it has sent everything."""
+    """Read and drop that many bytes: a client reads its answer only after it has sent everything."""
     while length > 0:
         length -= len(piece := await reader.read(min(length, _PIECE)))
         if not piece:
@@ -136,8 +136,8 @@ async def _skip(reader: asyncio.StreamReader, length: int) -> None:
 
 
 def _length_of(head: bytes) -> int:
-    """Return the number of bytes of a call's body. Raise `_RefusedError` where this is the head of no call."""
-    first, _, rest = head.decode("latin-1").partition("\r\n")
+    """Return the length of a call's body. Raise `_RefusedError` for a head of no call."""
+    first, _, header_lines = head.decode("latin-1").partition("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
         raise _RefusedError(HTTPStatus.BAD_REQUEST)
@@ -147,7 +147,7 @@ def _length_of(head: bytes) -> int:
     if path not in {"/", "/RPC2"}:
         raise _RefusedError(HTTPStatus.NOT_FOUND, "the path is / or /RPC2")
     try:
-        headers = http.client.parse_headers(io.BytesIO(rest.encode("latin-1")))
+        headers = http.client.parse_headers(io.BytesIO(header_lines.encode("latin-1")))
     except http.client.HTTPException:
         raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
     if "origin" in headers:
@@ -160,7 +160,7 @@ def _length_of(head: bytes) -> int:
 
 
 def _peer(client: socket.socket) -> str:
-    """A client as people call it."""
+    """Return a client's name for the log."""
     try:
         if client.family == socket.AF_UNIX:
             process, user, _group = PeerCredentials.of(client)

@@ -1,4 +1,4 @@
-"""MOM's RPC verbs: what each is called with, does and returns, as MOM's clients know it."""
+"""MOM's RPC verbs, with the parameters and answers that MOM's clients know."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from mom_kvm import PolicyProblem, PolicyRefused, PolicyTexts
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
 
 MAIN_POLICY: Final = "50_main_"
-"""The name under which MOM stores a policy that comes without one."""
+"""MOM's name for a policy without one."""
 
 NEEDED_BY_VDSM: Final = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
-"""Host fields without which vdsm's own answers to its engine fail: they are 0 as long as nothing is known."""
+"""Host fields that vdsm's answers to its engine need; 0 while unknown."""
 
 GUEST_FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
     "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
 )  # fmt: skip
-"""MOM's guest fields: a client may look for each, so that those of which nothing is known are nil rather than absent."""
+"""MOM's guest fields: clients may read each, so unknown ones are nil instead of absent."""
 
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
-"""Of the log; MOM's clients may write their numbers, from 1."""
+"""Log levels; MOM's clients may also write their numbers, from 1."""
 
 ALL_POLICIES: Final = ""
-"""Stands for all policies together, among those that were refused."""
+"""Key for all policies together among refused ones."""
 
 MOST_REFUSED: Final = 20
-"""So many refused policies are remembered: a client can think of any number of names."""
+"""Refused policies that mom remembers: a client can invent any number of names."""
 
 MOST_LEFT_OUT: Final = 10
-"""How often what is wrong with parameters is left out, and the rest tried: one thing can hide another."""
+"""Attempts to leave out invalid parameters: one error can hide another."""
 
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
-"""A line of what vdsm sets for `Host.setMOMPolicyParameters`."""
+"""A line of parameters from vdsm's `Host.setMOMPolicyParameters`."""
 
 _POLICY_CALL: Final = re.compile(
     rb"<methodName>\s*(setPolicy|setNamedPolicy)\s*</methodName>(?:\s*<params>\s*<param>\s*<value>\s*<string>([^<]{1,1000})</string>)?"
 )
-"""Beginning of a call that sets a policy: the verb and, for one with a short first text, that text."""
+"""Beginning of a call that sets a policy: the verb, and a short first text."""
 
 ABSENT_IS_0: Final = ("swap_total", "swap_usage")
-"""Guest fields that MOM knows to be 0 where vdsm does not tell them, as it does of no guest today."""
+"""Guest fields that are 0 in MOM if vdsm does not report them, which it never does today."""
 
 _ALL_CONTROLS: Final = "*"
-"""The block of a guest to which nothing can be done."""
+"""Key of a block of all controls."""
 
 CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
-"""The verbs that change something."""
+"""Verbs that change something."""
 
-_STILL: Final = "what was in force before is in force still"
+_UNCHANGED: Final = "the policies before stay in force"
 
 
 class Verbs:
     """Answers calls, from any thread.
 
-    :param context: has the evaluator's policies and what the plugins declare, as they are at the moment of the call
+    :param context: gives the evaluator's policies and the plugins' declarations at the time of a call
     :param nil: nil may be sent: on a unix socket, not on TCP
-    :param read_only: verbs that change something are refused
+    :param read_only: refuse verbs that change something
     """
 
     def __init__(self, context: PluginContext, where: str, *, nil: bool, read_only: bool = False) -> None:
@@ -75,7 +75,7 @@ class Verbs:
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
-        """Of each policy whose last change was refused, and not made good since: what was wrong, and what is in force."""
+        """For each policy with a refused last change: the problem, and the policy in force."""
         self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
             "ping": (lambda peer: self._works(), 0),
             "getStatistics": (lambda peer: self._newest(), 0),
@@ -87,22 +87,22 @@ class Verbs:
             "resetPolicies": (self._reset, 0),
             "setVerbosity": (self._set_verbosity, 1),
         }
-        """Each verb, and how many parameters it takes."""
+        """Each verb, with its number of parameters."""
 
     def note(self, report: Report) -> None:
-        """From now on, this is the newest report."""
+        """Keep the newest report."""
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
-        """True if a call is one for a change of policies, which may take its time."""
+        """Tell whether a call changes policies, which may take time."""
         return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
 
     def refused(self) -> Iterable[tuple[str, str]]:
-        """Why changes were not made, or not as a whole, and what is in force. A client may not have told."""
+        """Return refused or partly refused changes: the problem, and the policy in force."""
         return tuple(self._refused.values())
 
     def answer(self, body: bytes, peer: str) -> bytes:
-        """The answer to a call, or a fault. Never raises, and `getStatistics` never faults."""
+        """Return the answer to a call, or a fault. Raises nothing, and `getStatistics` never faults."""
         method = "a call"
         try:
             method, params = read_call(body)
@@ -119,23 +119,23 @@ class Verbs:
         if verb is None:
             raise Exception(f'method "{method}" is not supported')  # noqa: TRY002  # clients are told its class, which MOM's server had
         if len(params) != count:
-            raise TypeError(f"{method} takes {count} parameters, and {len(params)} are given")
+            raise TypeError(f"{method} takes {count} parameters, not {len(params)}")
         if self.read_only and method in CHANGING:
-            hint = "listen on a unix socket, whose permissions say who may, or set changes_over_tcp: true for the plugin xmlrpc"
-            raise PermissionDenied(f"{method} changes something, and nothing can be changed over TCP", hint=hint)
+            hint = "listen on a unix socket with suitable permissions, or set changes_over_tcp: true for the plugin xmlrpc"
+            raise PermissionDenied(f"{method} changes something, which TCP clients may not", hint=hint)
         return verb(peer, *params)
 
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        """The answer is written once for each report: vdsm asks every few seconds, and several of its threads may at once."""
+        """Return the statistics, encoded once for each report: vdsm asks every few seconds, perhaps from several threads."""
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
                 try:
                     written = write_answer(self._newest(), nil=self._nil)
                 except Exception:  # noqa: BLE001  # vdsm takes a fault here for a broken host
-                    self._log.exception("%s: the statistics cannot be told", self._where)
+                    self._log.exception("%s: the statistics cannot be encoded", self._where)
                     written = write_answer({"host": dict.fromkeys(NEEDED_BY_VDSM, 0), "guests": {}}, nil=self._nil)
                 self._statistics = (report, written)
             return self._statistics[1]
@@ -150,18 +150,17 @@ class Verbs:
         unknown = dict.fromkeys(declared)
         guests: dict[str, object] = {}
         for guest in snapshot.guests.values() if snapshot is not None else ():
-            guests[guest.name] = {**unknown, **_told(guest.fields)}
+            guests[guest.name] = {**unknown, **_as_mom_shows(guest.fields)}
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """The `momStatus` of vdsm's engine: of what is in force, whatever was refused."""
+        """Return vdsm's `momStatus`: whether the policies in force work, whatever was refused."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
     def _guests(self) -> list[str]:
-        """Those that something can be done about: MOM leaves out what is paused, starting or on its way to another host, and what was not
-        sampled yet, of which the number of virtual CPUs is unknown.
-        """
+        """Return the manageable guests. MOM leaves out guests that are paused, starting, migrating, or not sampled yet (their number of
+        virtual CPUs is unknown)."""
         report = self._report
         guests = report.snapshot.guests.values() if report is not None else ()
         sampled = (Scope.GUEST, "vcpu_count") in self._context.declarations.fields
@@ -197,51 +196,51 @@ class Verbs:
         return self._changed(peer, "resetPolicies", None, replace_all=True)
 
     def _changed(self, peer: str, method: str, texts: Mapping[str, str | None] | None, *, replace_all: bool = False) -> bool:
-        """Make a change, or go back to the files (None). False: it is refused, which the log and `refused` tell."""
+        """Make a change, or return to the files' policies (None). False: refused; the log and `refused` have the reason."""
         name = ALL_POLICIES if replace_all or texts is None else next(iter(texts))
         try:
             left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
         except PolicyRefused as refused:
-            return self._refuse(peer, method, name, [str(each) for each in refused.problems] or [refused.message])
+            return self._refuse(peer, method, name, [str(problem) for problem in refused.problems] or [refused.message])
         if not name:
             self._refused.clear()
         self._refused.pop(name, None)
         if left_out:
-            problems = [str(each) for each in left_out]
-            self._tell(logging.WARNING, f"{method} by {peer} is taken without what is wrong", problems)
-            lines, wrong = len({one.line for one in left_out}), printable(problems[0], 400)
-            still = "the other lines are in force; a policy in the files may define what these set"
-            self._refused[name] = (f"{_last_set(name)} in force without {lines} of its lines: {wrong}", still)
+            self._tell(logging.WARNING, f"{method} by {peer} is taken without invalid lines", [str(problem) for problem in left_out])
+            lines, first = len({problem.line for problem in left_out}), printable(str(left_out[0]), 400)
+            in_force = "the other lines are in force; a policy in the files may define what these set"
+            self._refused[name] = (f"{_last_set(name)} in force without {lines} of its lines: {first}", in_force)
         return True
 
     def _refuse(self, peer: str, method: str, name: str, problems: Sequence[str]) -> bool:
-        """Note a change that is refused. Return the answer to its call."""
+        """Note a refused change, and return the answer to its call."""
         self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", problems)
         self._refused.pop(name, None)
         while len(self._refused) >= MOST_REFUSED:
             self._refused.pop(next(iter(self._refused)))
-        self._refused[name] = (f"{_last_set(name)} refused: {printable(problems[0], 400)}", _STILL)
+        self._refused[name] = (f"{_last_set(name)} refused: {printable(problems[0], 400)}", _UNCHANGED)
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Answer a call that is too large to be read. vdsm takes no other answer to a policy than one to its call: after an HTTP error, it
-        calls a mom dead for 5 s.
+        """Answer a call that is too large to read.
+
+        vdsm needs an answer to its call: after an HTTP error, it considers mom dead for 5 s.
 
         :param beginning: of the call, with the verb's name
-        :param most: bytes that are read of a call
+        :param most: largest call in bytes
         """
-        called = _POLICY_CALL.search(beginning)
-        wrong = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the plugin xmlrpc"
-        if called is None or self.read_only:
-            self._log.warning("%s: a call by %s is refused: %s", self._where, peer, wrong)
-            return write_fault(wrong)
-        method, name = (part.decode("utf-8", "replace") if part is not None else ALL_POLICIES for part in called.groups())
-        return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else ALL_POLICIES, [wrong]), nil=self._nil)
+        match = _POLICY_CALL.search(beginning)
+        problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the plugin xmlrpc"
+        if match is None or self.read_only:
+            self._log.warning("%s: a call by %s is refused: %s", self._where, peer, problem)
+            return write_fault(problem)
+        method, name = (part.decode("utf-8", "replace") if part is not None else ALL_POLICIES for part in match.groups())
+        return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else ALL_POLICIES, [problem]), nil=self._nil)
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
-        """Make it; of parameters, without those that are wrong, which are returned. Raises `PolicyRefused`.
+        """Make a change; return the problems of parameters that were left out. Raises `PolicyRefused`.
 
-        vdsm repeats all parameters that it was ever told, so one that is wrong would be there until vdsm is restarted.
+        vdsm repeats all its parameters, so an invalid one would return until vdsm is restarted.
         """
         if texts is None:
             self._texts().reset(who=who)
@@ -251,7 +250,7 @@ class Verbs:
             try:
                 self._texts().change(texts, who=who, replace_all=replace_all)
             except PolicyRefused as refused:
-                fitting = None if replace_all or len(left_out) >= MOST_LEFT_OUT else _without_wrong(texts, refused.problems)
+                fitting = None if replace_all or len(left_out) >= MOST_LEFT_OUT else _without_invalid(texts, refused.problems)
                 if fitting is None:
                     raise
                 texts = fitting
@@ -266,13 +265,13 @@ class Verbs:
     # --- the daemon -----------------------------------------------------------------------------------------------------------------
 
     def _set_verbosity(self, peer: str, level: object) -> bool:
-        said = str(level).strip().lower()
-        name = dict(zip("12345", LEVELS, strict=True)).get(said, said)
+        text = str(level).strip().lower()
+        name = dict(zip("12345", LEVELS, strict=True)).get(text, text)
         if name not in LEVELS:
-            raise ValueError(f"{printable(said)} is no level: {', '.join(LEVELS)}, or 1 to 5")
-        wanted = logging.getLevelNamesMapping()[name.upper()]
-        logging.getLogger("mom").setLevel(wanted)
-        self._log.log(wanted, "%s: %s sets the log level to %s", self._where, peer, logging.getLevelName(wanted))
+            raise ValueError(f"{printable(text)} is not a log level; use {', '.join(LEVELS)}, or 1 to 5")
+        number = logging.getLevelNamesMapping()[name.upper()]
+        logging.getLogger("mom").setLevel(number)
+        self._log.log(number, "%s: %s sets the log level to %s", self._where, peer, logging.getLevelName(number))
         return True
 
 
@@ -286,40 +285,40 @@ def _policy(text: object) -> str:
     return text
 
 
-def _without_wrong(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """A text of parameters without the lines that are wrong. None where it is another kind of text, nothing would be left, or others would
-    be wrong, too."""
+def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
+    """Return a text of parameters without its invalid lines. None: another kind of text, nothing would remain, or other policies have
+    errors, too."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
-    wrong = {one.line for one in problems}
-    if any(one.name != name for one in problems) or not all(_PARAMETER.fullmatch(line) for line in lines):
+    invalid = {problem.line for problem in problems}
+    if any(problem.name != name for problem in problems) or not all(_PARAMETER.fullmatch(line) for line in lines):
         return None
-    kept = ["" if number in wrong else line for number, line in enumerate(lines, 1)]  # as many lines, so that places stay
+    kept = ["" if number in invalid else line for number, line in enumerate(lines, 1)]  # as many lines, so that places stay
     return {name: "\n".join(kept)} if kept != lines and any(line.startswith("(") for line in kept) else None
 
 
 def _whole(value: object) -> int:
-    """A number for vdsm, which takes 0 for what is not known."""
+    """Return a number for vdsm; 0: unknown."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return 0
     return round(value)
 
 
-def _told(fields: Mapping[str, Value]) -> dict[str, object]:
-    """A guest's fields as MOM tells them."""
-    told: dict[str, object] = dict(fields)
+def _as_mom_shows(fields: Mapping[str, Value]) -> dict[str, object]:
+    """Return a guest's fields in MOM's form."""
+    shown: dict[str, object] = dict(fields)
     if fields.get("mem_available") is not None:
-        told.update({name: 0 for name in ABSENT_IS_0 if fields.get(name) is None})
+        shown.update({name: 0 for name in ABSENT_IS_0 if fields.get(name) is None})
     disks, now = (as_items(fields.get(name)) or () for name in ("io_tune", "io_tune_current"))
     agreed = [disk for disk in disks if _limits(disk.get("maximum")) or _limits(disk.get("guaranteed"))]
     places = {_place(disk) for disk in agreed}
     if "io_tune" in fields:
-        told["io_tune"] = [_with_limits(disk) for disk in agreed] or None
+        shown["io_tune"] = [_with_limits(disk) for disk in agreed] or None
     if "io_tune_current" in fields:
-        told["io_tune_current"] = [
+        shown["io_tune_current"] = [
             {"name": disk.get("name"), "path": disk.get("path"), "ioTune": _limits(disk)} for disk in now if _place(disk) in places
         ] or None
-    return told
+    return shown
 
 
 def _place(disk: Mapping[str, Value]) -> tuple[str, str]:
@@ -327,11 +326,11 @@ def _place(disk: Mapping[str, Value]) -> tuple[str, str]:
 
 
 def _with_limits(disk: Mapping[str, Value]) -> dict[str, object]:
-    """A disk in `io_tune`, where its limits were objects with an attribute `vals`."""
+    """Return a disk of `io_tune`, with limits as objects with an attribute `vals`."""
     limits = {part: {"vals": _limits(disk.get(part))} for part in ("guaranteed", "maximum", "current")}
     return {"name": disk.get("name"), "path": disk.get("path"), **limits}
 
 
 def _limits(value: object) -> dict[str, Value]:
-    """The limits that are known."""
+    """Return the known limits."""
     return {key: value[key] for key in DiskTune.LIMITS if value.get(key) is not None} if isinstance(value, Mapping) else {}

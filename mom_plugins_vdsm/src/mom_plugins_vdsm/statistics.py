@@ -1,4 +1,4 @@
-"""From one entry of vdsm's bulk statistics to what mom knows of a guest: numbers that come as text, and unknown values as unknown. Pure."""
+"""One guest from an entry of vdsm's bulk statistics. Numbers may come as text; unknown values stay unknown. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from mom_core import CpuTune, Value
 
 _LARGEST = 1 << 62
-"""Above this a number is no size and no count."""
+"""Larger numbers are invalid."""
 
 UP = "Up"
 PAUSED = "Paused"
 NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
-"""Statuses of guests that do not run on this host now: they ended, or have yet to begin."""
+"""Statuses of guests that do not run here: they have ended, or not begun yet."""
 
 _STATUS_WORDS = {
     "Powering up": "is starting",
@@ -23,35 +23,34 @@ _STATUS_WORDS = {
     "Migration Source": "is being migrated",
     "Saving State": "is being saved",
 }
-"""The meaning of each status, of those in which vdsm is to be left alone with the guest."""
+"""Words for statuses in which mom must leave the guest alone."""
 
 _MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free": "mem_free"}
-"""Sizes in KiB, by their names in `memoryStats`."""
+"""Fields in KiB, and their names in `memoryStats`."""
 
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
-"""Per second, averaged by vdsm."""
+"""Rates per second, averaged by vdsm."""
 
 _NO_ANSWER = "-1"
-"""`monitorResponse` of a guest about which libvirt has not answered vdsm for long: its statistics are as old, and vdsm repeats them."""
+"""`monitorResponse` of a guest about which libvirt has long not answered vdsm; vdsm repeats its old statistics."""
 
 _LATEST_SAMPLE = 1.2
-"""Intervals after which vdsm has sampled again: it asks libvirt about all guests at once, which is late when a guest is."""
+"""Sample intervals after which vdsm has sampled again: one late guest delays the sample of all."""
 
 NO_LIMIT = -1
 UNSET_PERIOD_US = 100_000
-"""libvirt's, for a guest whose period was never set; vdsm leaves out what was never set."""
+"""libvirt's period for guests where none was set; vdsm leaves it out."""
 
 _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": UNSET_PERIOD_US, "vcpuUserLimit": 100}
-"""A guest may have 100 % of the host's CPUs when nothing was agreed."""
+"""Without an agreement, a guest may use 100 % of the host's CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A guest as vdsm described it last.
+    """A guest as vdsm last described it.
 
-    `sampled` says whether its domain runs and vdsm has looked at it twice: before that much is absent. `sample` are the numbers
-    that tell one of vdsm's samples from the next; `changed` and `age_then` say when they were first seen, in monotonic seconds, and how old
-    they may have been then. `read` is when this was read.
+    `sampled`: its domain runs, and vdsm has sampled it twice; before, much is absent. `sample` identifies vdsm's sample; `changed` is its
+    first sight in monotonic seconds, and `age_then` its largest possible age then. `read` is the time of this read.
     """
 
     id: str
@@ -72,32 +71,32 @@ class Vm:
 
     @property
     def here(self) -> bool:
-        """True if it runs on this host, in whatever state."""
+        """Whether it runs on this host, in any state."""
         return self.status not in NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:
-        """Seconds since vdsm took the sample, at most.
+        """Return the largest possible age of vdsm's sample in seconds.
 
-        vdsm does not say. A sample that was not there at the last look is no older than that look, and none is much older than vdsm's
-        interval when it is read: numbers that stay the same for longer were sampled again.
+        vdsm does not report it. A new sample is no older than the last look. No sample is much older than vdsm's interval when read:
+        unchanged numbers were sampled again.
         """
-        known = self.age_then + (self.read - self.changed)
-        return round(min(known, _LATEST_SAMPLE * sample_interval) + (now - self.read), 3)
+        age = self.age_then + (self.read - self.changed)
+        return round(min(age, _LATEST_SAMPLE * sample_interval) + (now - self.read), 3)
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
-    """A guest as this entry describes it; None if it names no guest.
+    """Return the guest in an entry; None: it names no guest.
 
-    :param entry: as in the answer to Host.getAllVmStats
+    :param entry: from the answer to Host.getAllVmStats
     :param previous: the same guest at the last look
-    :param now: when it was read, in monotonic seconds
-    :param sample_interval: every how many seconds vdsm samples
-    :param count_page_cache: the guest could also give the memory that its page cache holds
+    :param now: time of the read, in monotonic seconds
+    :param sample_interval: vdsm's, in seconds
+    :param count_page_cache: count page cache as usable
     """
     identity, status = entry.get("vmId"), entry.get("status")
     if not isinstance(identity, str) or not identity or not isinstance(status, str):
         return None
-    named = entry.get("vmName")
+    vm_name = entry.get("vmName")
     fields: dict[str, Value] = {}
     vcpus = number(entry.get("vcpuCount"))
     if vcpus:
@@ -105,7 +104,7 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     balloon = entry.get("balloonInfo")
     for name in ("balloon_cur", "balloon_max", "balloon_min"):
         size = number(balloon.get(name)) if isinstance(balloon, Mapping) else None
-        if size or (size == 0 and name == "balloon_min"):  # nothing was guaranteed; 0 of the others: libvirt did not say
+        if size or (size == 0 and name == "balloon_min"):  # 0 is a valid guarantee only; elsewhere, libvirt did not report
             fields[name] = size
     stats = entry.get("memoryStats")
     reports = isinstance(stats, Mapping) and number(entry.get("memUsage")) != 0 and str(entry.get("monitorResponse")) != _NO_ANSWER
@@ -115,7 +114,7 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     changed, age_then = _first_seen(sample, previous, now, sample_interval)
     return Vm(
         id=identity,
-        name=named if isinstance(named, str) and named else previous.name if previous else identity,
+        name=vm_name if isinstance(vm_name, str) and vm_name else previous.name if previous else identity,
         status=status,
         blocked=_why_blocked(status, entry),
         read=now,
@@ -133,24 +132,24 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
 
 
 def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], maximum: Value, *, count_page_cache: bool) -> None:
-    """Add what the guest says of its memory: nothing if it says that it has more than it can have."""
-    known = {name: size for name, key in _MEMORY.items() if (size := number(stats.get(key))) is not None}
-    total = known.get("mem_available")
+    """Add the guest's memory figures; none if it claims more than it can have."""
+    sizes = {name: size for name, key in _MEMORY.items() if (size := number(stats.get(key))) is not None}
+    total = sizes.get("mem_available")
     if total is not None and isinstance(maximum, int) and total > maximum:
         return
     if not total:  # a guest without memory does not run
-        known.pop("mem_available", None)
+        sizes.pop("mem_available", None)
         total = _LARGEST
     for name in ("mem_unused", "mem_free"):
-        if known.get(name, 0) > total:
-            del known[name]
-    unused, free = known.get("mem_unused"), known.get("mem_free")
+        if sizes.get(name, 0) > total:
+            del sizes[name]
+    unused, free = sizes.get("mem_unused"), sizes.get("mem_free")
     if unused is not None and free is not None and free >= unused:
         fields["mem_disk_caches"] = free - unused
     usable = free if count_page_cache and free is not None else unused
     if usable is not None:
         fields["mem_usable"] = usable
-    fields.update(known)
+    fields.update(sizes)
     for name, key in _RATES.items():
         rate = _rate(stats.get(key))
         if rate is not None:
@@ -158,7 +157,7 @@ def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], maximum: 
 
 
 def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval: float) -> tuple[float, float]:
-    """When this sample was first seen, and how old it may have been then."""
+    """Return the sample's first sight, and its largest possible age then."""
     if previous is None:
         return now, sample_interval
     if previous.sample == sample:
@@ -167,7 +166,7 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
-    """The limits of the guest's CPU time. vdsm leaves out what was never set: no limit, where the guest is known to run."""
+    """Return the limits of the guest's CPU time. vdsm leaves out unset ones: for a running guest, that means no limit."""
     unset = _UNSET_CPU if sampled else {}
     quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
     period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))
@@ -177,10 +176,10 @@ def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
 
 
 def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
-    """Why nothing can be set on this guest now; empty when all can."""
+    """Return why mom may change nothing of this guest now; empty: it may."""
     if status == UP:
         return ""
-    if status == PAUSED and "migrationProgress" in entry:  # the last phase of a migration, in which the memory follows
+    if status == PAUSED and "migrationProgress" in entry:  # the last phase of a migration
         return "the guest is being migrated"
     why = f"the guest {_STATUS_WORDS.get(status, f'is {status!r:.40}, says vdsm')}"
     code = entry.get("pauseCode")
@@ -188,9 +187,9 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
 
 
 def number(value: object, *, negative: bool = False) -> int | None:
-    """The whole number that vdsm means, which may come as text; None when it means none.
+    """Return vdsm's whole number, which may come as text; None: invalid.
 
-    :param negative: one below 0 makes sense here
+    :param negative: values below 0 are valid
     """
     if isinstance(value, str):
         digits = value.removeprefix("-") if negative else value
@@ -207,7 +206,7 @@ def number(value: object, *, negative: bool = False) -> int | None:
 
 
 def _rate(value: object) -> float | None:
-    """A number that may be fractional; None when it is none, or negative."""
+    """Return a number, perhaps fractional; None: invalid, or negative."""
     if type(value) is float:
         return value if 0 <= value < _LARGEST else None
     return number(value)

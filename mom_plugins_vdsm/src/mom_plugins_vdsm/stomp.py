@@ -1,6 +1,6 @@
-"""STOMP 1.2 as vdsm speaks it: frames to bytes; and bytes, in whatever pieces they arrive, to frames. Pure.
+"""STOMP 1.2 as vdsm speaks it: frames to bytes, and bytes in any pieces to frames. Pure.
 
-The format is that of https://stomp.github.io/stomp-specification-1.2.html. Only frames that a server sends are read.
+Format: https://stomp.github.io/stomp-specification-1.2.html. Only a server's frames are read.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 LARGEST_HEAD = 16 << 10
-"""Bytes of command, headers and the line ends before them. vdsm's are some 200, and it sends a line end in 24 s. Without a limit a peer
-could fill memory with a header that never ends, or keep a core busy with line ends."""
+"""Bytes of command, headers and preceding line ends. vdsm's have some 200, and a line end every 24 s. The limit protects against endless
+headers and line ends."""
 
 MOST_HEADERS = 64
 """vdsm sends four."""
@@ -26,19 +26,19 @@ _TO_ESCAPE = re.compile(r"[\\:\n\r]")
 
 
 class FrameError(ValueError):
-    """The bytes that arrived are no frame: the connection cannot be used any more, as it is unknown where the next frame begins."""
+    """The received bytes are no frame: the connection is unusable, as the next frame's start is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class StompFrame:
-    """One frame. Where a header is repeated, the first one counts."""
+    """One frame. The first of repeated headers counts."""
 
     command: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     def encode(self) -> bytes:
-        """The frame as it goes over the wire."""
+        """Return the frame's bytes."""
         lines = [self.command]
         lines += [f"{_escaped(name)}:{_escaped(value)}" for name, value in self.headers.items()]
         return "\n".join(lines).encode() + b"\n\n" + self.body + b"\0"
@@ -47,21 +47,21 @@ class StompFrame:
 class FrameReader:
     """Cuts a stream into frames.
 
-    :param largest_body: bytes of a body from which on it is refused
+    :param largest_body: longest body in bytes
     """
 
     def __init__(self, largest_body: int) -> None:
         self._largest_body = largest_body
         self._buffer = bytearray()
         self._head: StompFrame | None = None
-        """The frame whose body is being read."""
+        """Frame whose body is being read."""
         self._searched = 0
-        """So much of the buffer was searched for the end of what is being read, and is not searched again."""
+        """Bytes of the buffer that were already searched for the end."""
         self._line_ends = 0
-        """How many came since the last frame, as signs of life."""
+        """Line ends since the last frame, which are signs of life."""
 
     def feed(self, piece: bytes) -> Iterator[StompFrame]:
-        """The frames that are complete with this piece; raises `FrameError` behind the last good one. To be exhausted each time."""
+        """Yield the frames that this piece completes. Raises `FrameError` after the last valid one. The caller must exhaust it."""
         self._buffer += piece
         while True:
             if self._head is None:
@@ -79,7 +79,7 @@ class FrameReader:
             line_ends = len(buffer) - len(buffer.lstrip(b"\r\n"))
             self._line_ends += line_ends
             del buffer[:line_ends]
-        # The end that is searched for may have begun in what was searched before.
+        # The end may have begun in the searched bytes.
         end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
         if self._line_ends + (end.start() if end else len(buffer)) > LARGEST_HEAD:
             raise FrameError(f"the head of a frame is longer than {LARGEST_HEAD} bytes")
@@ -105,7 +105,7 @@ class FrameReader:
         return self._cut(length, length + 1)
 
     def _cut(self, length: int, end: int) -> bytes:
-        """The first bytes of the buffer, which begins anew at `end`."""
+        """Return the first bytes of the buffer, and drop all before `end`."""
         with memoryview(self._buffer) as view:
             first = bytes(view[:length])
         del self._buffer[:end]
@@ -118,13 +118,13 @@ def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
         lines = head.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise FrameError("the head of a frame is not UTF-8") from error
-    command, *rest = (line.removesuffix("\r") for line in lines)
+    command, *header_lines = (line.removesuffix("\r") for line in lines)
     if command not in SERVER_COMMANDS:
         raise FrameError(f"{command[:20]!r} is no frame that a server sends")
-    if len(rest) > MOST_HEADERS:
+    if len(header_lines) > MOST_HEADERS:
         raise FrameError(f"a {command} frame has more than {MOST_HEADERS} headers")
     headers: dict[str, str] = {}
-    for line in rest:
+    for line in header_lines:
         name, colon, value = line.partition(":")
         if not colon or ":" in value:
             raise FrameError(f"a {command} frame has the malformed header {line[:40]!r}")

@@ -1,6 +1,6 @@
-"""TLS as vdsm's own clients use it, and plain words for what is wrong with a certificate and in which file it stands.
+"""TLS as vdsm's own clients use it, and error messages that name the invalid file.
 
-Both ends verify the chain against vdsm's CA, and neither the host's name: the certificate is for the host's name on the network, while
+Both sides verify the chain against vdsm's CA, and neither verifies the host's name: the certificate names the host on the network, while
 mom connects to localhost.
 """
 
@@ -22,12 +22,12 @@ _ENROLL_HINT = "have the engine make new ones for this host: Installation, Enrol
 _NO_TLS_HINT = "set tls: false for the plugin vdsm, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
-"""Bytes. A certificate has 2 KiB, the largest bundles of CAs some hundred."""
+"""Bytes of a file; a certificate has 2 KiB, large CA bundles some hundred KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: mom's key and certificate (vdsm's own, usually), and the CA that signed both ends'."""
+    """PEM files: mom's key and certificate (usually vdsm's own), and the CA that signed both sides' certificates."""
 
     key: Path
     certificate: Path
@@ -35,7 +35,7 @@ class TlsFiles:
 
 
 def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-    """The context of a connection to vdsm, from the files as they are now. Raises `HypervisorError` that names the file."""
+    """Return the TLS context for vdsm from the current files. Raises `HypervisorError` that names the invalid file."""
     key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
@@ -44,7 +44,7 @@ def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.
     try:
         context.load_verify_locations(cafile=files.ca)
     except (ssl.SSLError, ValueError) as error:
-        raise HypervisorError(f"{files.ca} holds no certificate of a CA: {_said(error)}") from error
+        raise HypervisorError(f"{files.ca} holds no certificate of a CA: {_reason(error)}") from error
     damaged = f"{files.certificate} and its key {files.key} cannot be used"
     try:
         # Asked for a password, OpenSSL would read it from the terminal, and wait for ever.
@@ -54,7 +54,7 @@ def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.
             raise HypervisorError(f"the key {files.key} does not belong to the certificate {files.certificate}") from error
         if b"ENCRYPTED" in key:
             raise HypervisorError(f"{damaged}: it is encrypted") from error
-        raise HypervisorError(f"{damaged}: one of them is damaged, or is not in PEM form ({_said(error)})", hint=_ENROLL_HINT) from error
+        raise HypervisorError(f"{damaged}: one of them is damaged, or is not in PEM form ({_reason(error)})", hint=_ENROLL_HINT) from error
     return context
 
 
@@ -69,9 +69,9 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """The problem that a peer with the same CA would have with mom's certificate; empty when it is good.
+    """Return why a peer with the same CA would reject mom's certificate; empty: it would not.
 
-    A handshake in memory says: there is no other way to have the standard library check a certificate.
+    It makes a handshake in memory: the standard library checks certificates in no other way.
     """
     try:
         accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
@@ -90,34 +90,34 @@ def own_certificate_problem(files: TlsFiles) -> str:
             except ssl.SSLCertVerificationError as error:
                 return f"{files.certificate} {_verdict(error, files)}"
             except ssl.SSLError as error:
-                return f"{files.certificate} cannot be used: {_said(error)}"
+                return f"{files.certificate} cannot be used: {_reason(error)}"
     return ""
 
 
 def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorError:
-    """The error for a handshake, or the first read after it, that failed with this.
+    """Return the error for a failed handshake, or a failed first read.
 
-    Under TLS 1.3 a client takes the handshake for done before the server has looked at its certificate.
+    Under TLS 1.3, a client's handshake ends before the server has checked its certificate.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
     if "ALERT" in reason:
         return not_let_in(files, peer, reason.partition("ALERT_")[2].replace("_", " ").lower())
-    if own_certificate_problem(files):  # it has hung up without a reason, and that is one
+    if own_certificate_problem(files):  # that explains the end without a reason
         return not_let_in(files, peer, "")
     if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
         return HypervisorError(f"{peer} does not speak TLS", hint=_NO_TLS_HINT)
-    return HypervisorError(f"no TLS connection with {peer}: {_said(error)}", hint=_NO_TLS_HINT)
+    return HypervisorError(f"no TLS connection with {peer}: {_reason(error)}", hint=_NO_TLS_HINT)
 
 
-def not_let_in(files: TlsFiles, peer: str, said: str) -> HypervisorError:
-    """The error for a connection that vdsm ended before it said anything: it does not accept mom's certificate.
+def not_let_in(files: TlsFiles, peer: str, reason: str) -> HypervisorError:
+    """Return the error for a connection that vdsm ended before its first byte: it rejects mom's certificate.
 
-    :param said: vdsm's reason, if it gave one
+    :param reason: vdsm's reason; empty: none
     """
     problem = own_certificate_problem(files)
-    message = f"{peer} does not accept the certificate {files.certificate}" + (f": {said}" if said else "")
+    message = f"{peer} does not accept the certificate {files.certificate}" + (f": {reason}" if reason else "")
     if problem:
         return PermissionDenied(f"{message}; {problem}", hint=_ENROLL_HINT)
     return PermissionDenied(message, hint="it must be signed by the CA that vdsm trusts")
@@ -133,6 +133,6 @@ def _verdict(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:
     return f"is not accepted: {error.verify_message}"
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None)
     return printable(reason.replace("_", " ").lower() if isinstance(reason, str) else str(error), 120)

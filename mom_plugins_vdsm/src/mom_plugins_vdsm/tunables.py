@@ -1,4 +1,4 @@
-"""Disks' limits in vdsm's words. Pure."""
+"""Disks' limits in vdsm's format. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mom_plugins_vdsm.statistics import number
 
 
 def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
-    """The limits of one guest's disks, from its entry in the answer to Host.getAllVmIoTunePolicies.
+    """Return the limits of a guest's disks from its entry in the answer to Host.getAllVmIoTunePolicies.
 
-    What was agreed for a disk is found by its path; by its name where a path is missing. Without it the disk has `current` only.
+    A disk's policy is found by its path, or by its name without a path. Without a policy, the disk has `current` only.
     """
     if not isinstance(entry, Mapping):
         return ()
@@ -42,10 +42,10 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """The entry with which VM.setIoTune gives this disk these limits. vdsm keeps the others, which the engine may have changed since."""
-    told: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
+    """Return the entry for VM.setIoTune that gives a disk these limits. vdsm keeps the others, which the engine may have changed since."""
+    entry: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
     if disk.path:
-        told["path"] = disk.path
+        entry["path"] = disk.path
     if disk.name != disk.path:
-        told["name"] = disk.name
-    return told
+        entry["name"] = disk.name
+    return entry

@@ -1,4 +1,4 @@
-"""vdsm's own configuration, as far as it says how to reach vdsm: read, so that the operator need not say it twice."""
+"""vdsm's own configuration: how to reach vdsm, so that the operator need not repeat it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ SAMPLE_INTERVAL_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class VdsmConf:
-    """How vdsm is configured: whether it speaks TLS, where it listens, every how many seconds it samples its guests.
-
-    `problems` say what could not be read, or made no sense: the default holds then.
-    """
+    """vdsm's TLS, address and sample interval in seconds. `problems` are unreadable files and invalid values; mom uses the defaults
+    instead."""
 
     tls: bool = True
     host: str = "localhost"
@@ -29,7 +27,7 @@ class VdsmConf:
 
 
 def read_vdsm_conf(root: Path) -> VdsmConf:
-    """vdsm's configuration below `root`: the main file, then all drop-ins, sorted by file name; what comes later wins."""
+    """Return vdsm's configuration below `root`: the main file, then all drop-ins by file name; later ones win."""
     problems: list[str] = []
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     drop_ins = [path for folder in _DROP_INS for path in _configurations(root / folder)]
@@ -41,7 +39,7 @@ def read_vdsm_conf(root: Path) -> VdsmConf:
         except OSError as error:
             problems.append(f"{path} cannot be read: {error.strerror}")
         except (configparser.Error, UnicodeDecodeError) as error:
-            problems.append(f"{path} makes no sense: {str(error).splitlines()[0]}")
+            problems.append(f"{path} is invalid: {str(error).splitlines()[0]}")
 
     def number(section: str, option: str, default: int, most: int) -> int:
         try:
@@ -72,6 +70,6 @@ def _configurations(folder: Path) -> list[Path]:
 
 
 def _address(listens: str) -> str:
-    """Where to connect to a vdsm that listens there: anything reaches one that listens everywhere."""
+    """Return the address to connect to for a listening address."""
     listens = listens.strip()
     return "localhost" if listens in {"", "::", "0.0.0.0"} else listens  # noqa: S104  # compared with, not listened on

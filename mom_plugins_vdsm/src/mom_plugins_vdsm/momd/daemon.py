@@ -1,4 +1,4 @@
-"""`momd`: the old daemon's command line. Its flags and its INI file become a configuration of mom's, and mom runs with that."""
+"""`momd`: the old daemon's command line. Its flags and its INI file become a configuration of mom, and mom runs with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
 
 VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
 VDSM_RUN: Final = Path("/run/vdsm/mom")
-"""Where user vdsm may write, who runs the daemon beside vdsm."""
+"""Folders for user vdsm, who runs the daemon beside vdsm."""
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -57,7 +57,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
 
     first = read()
     with daemon_log(_handler(first.log, background=daemonize)) as journal, _also_in_the_log(first.log):
-        journal.use(_config(first, path))  # what is wrong is said here, before anything goes to the background
+        journal.use(_config(first, path))  # errors appear here, before the daemon goes to the background
         run = partial(run_daemon, load, journal)
         if daemonize and not first.log.file:
             print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
@@ -66,49 +66,49 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
 
 
 def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **policies: str | None) -> dict[tuple[str, str], str]:
-    """The command line as options of the file; what it says about policies takes the place of all that the file says about them."""
-    said: dict[tuple[str, str], str] = {}
+    """Return the command line as options of the file. Policies on the command line replace all policies of the file."""
+    options: dict[tuple[str, str], str] = {}
     if any(path is not None for path in policies.values()):
         for option, path in (("policy", policies["rules_file"]), ("policy-dir", policies["policy_dir"])):
-            said["main", option] = str(Path(path).absolute()) if path else ""
+            options["main", option] = str(Path(path).absolute()) if path else ""
     if plot_dir is not None:
-        said["main", "plot-dir"] = plot_dir
+        options["main", "plot-dir"] = plot_dir
     if log is not None:
-        said["logging", "log"] = log if log.lower() == "stdio" else str(Path(log).absolute())
+        options["logging", "log"] = log if log.lower() == "stdio" else str(Path(log).absolute())
     if verbosity is not None:
-        said["logging", "verbosity"] = verbosity
-    return said
+        options["logging", "verbosity"] = verbosity
+    return options
 
 
 def _config(momd: Momd, path: Path) -> Config:
-    """mom's configuration, with files where this process may have them.
+    """Return mom's configuration, with folders that this process may use.
 
-    :param path: the old one, which is the only one that the reader of a problem knows
+    :param path: the old configuration, the only file that the reader of a problem knows
     """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (
         ("state_directory", "STATE_DIRECTORY", VDSM_STATE),
         ("run_directory", "RUNTIME_DIRECTORY", VDSM_RUN),
     ):
-        given = os.environ.get(variable, "").partition(":")[0]  # systemd makes these folders for a unit, and says so
-        if given:
-            settings[name] = given
+        folder = os.environ.get(variable, "").partition(":")[0]  # systemd makes these folders for a unit, and says so
+        if folder:
+            settings[name] = folder
         elif VDSM in momd.imported.plugins:
             settings[name] = str(beside_vdsm)
     try:
         return load_config(settings)
     except ConfigError as error:
-        more = f"`mom config import {path}` shows what became of each option"
-        told = ((one, f"{one.hint}; {more}" if one.hint else more) for one in error.problems)
-        raise ConfigError([dataclasses.replace(one, file=str(path), hint=hint) for one, hint in told]) from error
+        more = f"`mom config import {path}` shows the new form of each option"
+        problems = ((problem, f"{problem.hint}; {more}" if problem.hint else more) for problem in error.problems)
+        raise ConfigError([dataclasses.replace(problem, file=str(path), hint=hint) for problem, hint in problems]) from error
 
 
 @contextmanager
 def _also_in_the_log(target: LogTarget) -> Iterator[None]:
-    """Have the log say why the daemon ends, where it is not standard error anyway: an operator who looks for the reason looks there."""
+    """Log why the daemon ends, unless it logs to standard error anyway: operators look there."""
     try:
         yield
-    except Exception as error:  # whatever it is, it ends the daemon, and is raised again
+    except Exception as error:  # logged and raised again: it ends the daemon
         if target.file:
             for line in str(error).splitlines():
                 LOG.critical("momd ends: %s", line)
@@ -116,12 +116,12 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
 
 
 class _LogFile(RotatingFileHandler):
-    """The log's file. A full disk is no reason to write tracebacks to a terminal."""
+    """The log's file, without tracebacks on the terminal for a full disk."""
 
-    flushOnClose = False  # noqa: N815  # the name that logging asks for: where that fails, logging would not close the file
+    flushOnClose = False  # noqa: N815  # logging's own name: otherwise a failed flush would leave the file open
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
-        """Let mom's log count it as lost."""
+        """Raise the error, so that mom's log counts the record as lost."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
 
 
@@ -151,7 +151,7 @@ def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path |
 
 
 def _write_pid(path: Path) -> None:
-    """The engine's lock keeps a second daemon away; a file of one that was killed is replaced."""
+    """Write the pid file; replace one of a killed daemon. The engine's lock prevents a second daemon."""
     try:
         replace_file(path, f"{os.getpid()}\n", durable=False, mode=0o644)
     except OSError as error:
@@ -167,9 +167,9 @@ def _pid_in(path: Path) -> int:
 
 @contextmanager
 def _in_background() -> Iterator[Callable[[], None]]:
-    """Go on in a process of its own, without a terminal. The one that was started waits until that is ready, and ends with its verdict.
+    """Continue in a background process without a terminal. The first process waits until that is ready, and ends with its verdict.
 
-    What goes wrong before it is ready is told by the one that was started, with exit code 1.
+    It reports errors before that, with exit code 1.
     """
     hear, tell = os.pipe()
     sys.stdout.flush()
@@ -206,5 +206,5 @@ def _in_background() -> Iterator[Callable[[], None]]:
 
 
 def main() -> int:
-    """The script's entry."""
+    """Run the script."""
     return run_program(momd)

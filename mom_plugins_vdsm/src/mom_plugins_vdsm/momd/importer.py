@@ -1,4 +1,4 @@
-"""The old daemon's INI file: its sections, options, collectors and controllers, and the plugins that took their place."""
+"""Importer of the old daemon's INI file: its options, collectors and controllers become plugins and settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HYPERVISORS: Final[Mapping[str, str]] = {
     "libvirt": "libvirt",
     **dict.fromkeys(("vdsm", "vdsmxmlrpc", "vdsmxmlrpcbulk", "vdsmjsonrpc", "vdsmjsonrpcbulk", "vdsmrpc", "vdsmjsonrpcclient"), VDSM),
 }
-"""Values of hypervisor-interface. The old ones for vdsm differed in how they asked; there is one way now."""
+"""Values of hypervisor-interface. The old ones for vdsm differed in their protocol; mom has one."""
 
 HOST_COLLECTORS: Final[Mapping[str, str]] = {"HostMemory": "host", "HostCpu": "host", "HostTime": "host", "HostKSM": "ksm"}
 
 HYPERVISOR: Final = "(hypervisor)"
-"""Stands for whichever plugin the guests come from."""
+"""Stands for the plugin of the guests."""
 
 GUEST_COLLECTORS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("GuestMemory", "GuestMemoryOptional", "GuestQemuProc", "GuestLibvirt"), HYPERVISOR),
@@ -40,7 +40,7 @@ CONTROLS: Final[Mapping[str, tuple[str, ...]]] = {
     "CpuTune": ("vcpu_quota", "vcpu_period"),
     "IoTune": ("io_tune",),
 }
-"""The controls that a controller acted on. Without the controller, a policy that set these did nothing."""
+"""Controls of each controller. Without the controller, policies that set them had no effect."""
 
 LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("5", "debug"), "debug"),
@@ -65,20 +65,20 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
     VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
 }
-"""The values that the old daemon takes for options that are not given; those of [vdsm] it never read."""
+"""The old daemon's defaults; it never read those of [vdsm]."""
 
 VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
-"""The settings of the plugin vdsm, by options of [vdsm]; numbers apart."""
+"""Settings of the plugin vdsm, by options of [vdsm], without numbers."""
 
 _ANSWER_SHARE: Final = 0.8
-"""The share of its deadline that the plugin vdsm waits for an answer at most."""
+"""Share of its deadline that the plugin vdsm may wait for an answer."""
 
 _FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """Where the old daemon's log goes: a file (empty: standard error) of at most so many bytes, with so many older ones kept."""
+    """The old daemon's log: a file (empty: standard error), its largest size in bytes, and the number of older files."""
 
     file: str = ""
     max_bytes: int = 2 << 20
@@ -87,13 +87,13 @@ class LogTarget:
 
 @dataclass(slots=True)
 class Momd:
-    """An old configuration that was understood: mom's, and where to log."""
+    """An old configuration as mom's, and its log."""
 
     imported: Imported
     log: LogTarget = field(default_factory=LogTarget)
 
     def for_mom_run(self) -> Imported:
-        """The same for `mom run`, which does not log into files."""
+        """Return the configuration for `mom run`, which does not log into files."""
         if self.log.file:
             self.imported.notes.append(
                 f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd keeps in its journal; "
@@ -104,29 +104,29 @@ class Momd:
 
 @dataclass(slots=True)
 class _Reader:
-    """The options of one file, with the command line on top and the defaults below, and what becomes of them."""
+    """Options of one file, with the command line above and the defaults below it, and the resulting configuration."""
 
     ini: Ini
     overrides: Mapping[tuple[str, str], str]
     imported: Imported
 
     def option(self, name: str, section: str = "main") -> IniOption:
-        """An option as it counts."""
+        """Return the option in force."""
         if (section, name) in self.overrides:
             return IniOption(self.overrides[section, name])
         return self.ini.sections.get(section, {}).get(name) or IniOption(DEFAULTS[section][name])
 
-    def given(self, name: str, section: str = "main") -> bool:
-        """True if the file or the command line says it."""
+    def has(self, name: str, section: str = "main") -> bool:
+        """Tell whether the file or the command line has the option."""
         return (section, name) in self.overrides or name in self.ini.sections.get(section, {})
 
     def wrong(self, name: str, section: str, must: str, hint: str = "") -> None:
-        """Note that an option is not what it must be."""
+        """Note an invalid option."""
         option = self.option(name, section)
         self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
-        """A number. Anything else is noted, and None."""
+        """Return a number; None: invalid, and noted."""
         text = self.option(name, section).text
         try:
             value = float(int(text)) if whole else float(text)
@@ -139,32 +139,31 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """A path, or nothing. What does not begin with / is noted."""
+        """Return a path or an empty text; a relative path is noted."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "no path that begins with /")
         return text
 
-    def names(self, name: str, section: str, known: Mapping[str, str], kind: str) -> list[str]:
-        """A list of known names, separated by commas or lines. What others there are becomes a note."""
+    def names(self, name: str, section: str, valid: Mapping[str, str], kind: str) -> list[str]:
+        """Return the known names of a list separated by commas or lines; unknown ones become notes."""
         option = self.option(name, section)
         names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
         where = f" (line {option.line})" if option.line else ""
-        for one in names:
-            if one not in known:
-                self.note(f"{kind} {one}{where}: it is not one of MOM's own; it needs a plugin of mom's")
-        return [one for one in names if one in known]
+        for unknown in (part for part in names if part not in valid):
+            self.note(f"{kind} {unknown}{where}: it is not one of MOM's own; it needs a plugin of mom's")
+        return [part for part in names if part in valid]
 
     def note(self, text: str) -> None:
-        """Add a note: what is not taken over, and why, or what the operator has to decide."""
+        """Add a note for the operator: an option that is not taken over, or a decision to make."""
         self.imported.notes.append(text)
 
 
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
     """Turn an old configuration into mom's.
 
-    :param overrides: what the command line says, by section and option; it comes before the file
-    :raises ConfigError: with everything that is wrong, each with its line
+    :param overrides: the command line, by section and option; it comes before the file
+    :raises ConfigError: with all errors, each with its line
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Each setting says what it was. "
@@ -182,7 +181,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     _policies(reader, hypervisor, _idle_controllers(reader, controllers))
     _rpc(reader)
     _mode(reader, controllers)
-    _rest(reader)
+    _other_options(reader)
     if reader.ini.problems:
         raise ConfigError(sorted(reader.ini.problems))
     return Momd(imported, log)
@@ -202,7 +201,7 @@ def _hypervisor(reader: _Reader) -> str:
 def _intervals(reader: _Reader) -> None:
     every = reader.number("policy-engine-interval")
     others = ("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval")
-    differing = [f"{name}: {value:g}" for name in others if (value := reader.number(name)) != every and value and reader.given(name)]
+    differing = [f"{name}: {value:g}" for name in others if (value := reader.number(name)) != every and value and reader.has(name)]
     samples = reader.number("sample-history-length", whole=True, least=1)
     if every is None or samples is None:
         return
@@ -220,19 +219,19 @@ def _seconds(value: float) -> str:
 
 
 def _logging(reader: _Reader) -> LogTarget:
-    said = reader.option("verbosity", "logging").text
-    level = LEVELS.get(said.lower())
+    verbosity = reader.option("verbosity", "logging").text
+    level = LEVELS.get(verbosity.lower())
     if level is None:
-        reader.wrong("verbosity", "logging", "no level", "there are critical, error, warn, info, debug, or 1 to 5")
-    elif level != "info" or reader.given("verbosity", "logging"):
-        reader.imported.top.set("log_level", level, f"verbosity: {said}")
+        reader.wrong("verbosity", "logging", "not a log level", "there are critical, error, warn, info, debug, or 1 to 5")
+    elif level != "info" or reader.has("verbosity", "logging"):
+        reader.imported.top.set("log_level", level, f"verbosity: {verbosity}")
     file = "" if reader.option("log", "logging").text.lower() in {"stdio", ""} else reader.path("log", "logging")
     size, backups = (reader.number(name, "logging", whole=True, least=0) or 0 for name in ("max-bytes", "backup-count"))
     return LogTarget(file, int(size), int(backups))
 
 
 def _guests(reader: _Reader, hypervisor: str) -> None:
-    """The plugin that the guests come from."""
+    """Add the plugin of the guests."""
     section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface').text or hypervisor}")
     uri = reader.option("libvirt-hypervisor-uri").text
     if hypervisor == "libvirt":
@@ -253,10 +252,10 @@ def _guests(reader: _Reader, hypervisor: str) -> None:
 
 
 def _collectors(reader: _Reader, hypervisor: str) -> None:
-    for section, known in (("host", HOST_COLLECTORS), ("guest", GUEST_COLLECTORS)):
+    for section, plugins in (("host", HOST_COLLECTORS), ("guest", GUEST_COLLECTORS)):
         by_plugin: dict[str, list[str]] = {}
-        for name in reader.names("collectors", section, known, "collector"):
-            by_plugin.setdefault(hypervisor if known[name] == HYPERVISOR else known[name], []).append(name)
+        for name in reader.names("collectors", section, plugins, "collector"):
+            by_plugin.setdefault(hypervisor if plugins[name] == HYPERVISOR else plugins[name], []).append(name)
         for plugin, names in by_plugin.items():
             enabled = reader.imported.plugin(plugin, f"[{section}] collectors: {', '.join(names)}")
             if plugin == "guestagent":
@@ -289,12 +288,12 @@ def _policies(reader: _Reader, hypervisor: str, idle: list[str]) -> None:
 
 
 def _rpc(reader: _Reader) -> None:
-    said = reader.option("rpc-port").text
-    if said.startswith("/"):
-        reader.imported.plugin("xmlrpc").set("listen", said, "rpc-port")
+    text = reader.option("rpc-port").text
+    if text.startswith("/"):
+        reader.imported.plugin("xmlrpc").set("listen", text, "rpc-port")
         return
     try:
-        port = int(said or "-1")
+        port = int(text or "-1")
     except ValueError:
         port = 1 << 16
     if port > 65535:
@@ -310,31 +309,31 @@ def _rpc(reader: _Reader) -> None:
 
 def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
     """Have mom act where MOM would have acted: with a controller, and a policy, or a client that may set one."""
-    told = "xmlrpc" in reader.imported.plugins
+    has_clients = "xmlrpc" in reader.imported.plugins
     policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
-    acts = bool(controllers) and bool(policy or told)
+    acts = bool(controllers) and bool(policy or has_clients)
     reader.imported.top.set(
         "mode", "enforce" if acts else "observe", "MOM acted by its file" if acts else "by its file, MOM changed nothing"
     )
     if not policy:
-        until = "until a client sets a policy by XML-RPC, no policy decides" if told else "no policy decides, so mom changes nothing"
+        until = "until a client sets a policy by XML-RPC, no policy decides" if has_clients else "no policy decides, so mom changes nothing"
         cure = "name yours (`file` or `directory` of the plugin policy), or write `defaults: true` to have mom's own decide"
         reader.note(f"policy and policy-dir are empty: {until}; {cure}")
 
 
-def _rest(reader: _Reader) -> None:
-    """Note what no longer matters, and what there is not."""
+def _other_options(reader: _Reader) -> None:
+    """Note options without an effect, and unknown ones."""
     plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
     if plots:
         reader.note(f"plot-dir: {plots}: enable the plugin record; `mom report --html FILE` draws its accounts")
     if threads.lower() not in _FLAGS:
         reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
-    elif reader.given("guest-manager-multi-thread"):
+    elif reader.has("guest-manager-multi-thread"):
         reader.note(f"guest-manager-multi-thread: {threads}: all guests are read in one call now")
     for section, options in reader.ini.sections.items():
         if section.lower().startswith("collector:"):
-            told = ", ".join(f"{name}: {option.text}" for name, option in options.items()) or "nothing"
-            reader.note(f"[{section}] {told}: {_collector_options(section)}")
+            listed = ", ".join(f"{name}: {option.text}" for name, option in options.items()) or "nothing"
+            reader.note(f"[{section}] {listed}: {_collector_options(section)}")
         elif section not in DEFAULTS:
             reader.note(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section")
         elif section == VDSM and VDSM not in reader.imported.plugins:
@@ -357,5 +356,5 @@ def _convert(texts: Mapping[str, str]) -> Imported:
 
 
 def importers() -> list[Importer]:
-    """What `mom config import` finds here."""
+    """Return the importers of `mom config import`."""
     return [Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert, assumed=True)]

@@ -1,6 +1,6 @@
-"""INI files as the old daemon read them, with the line of each option, so that every complaint has a place.
+"""INI files as the old daemon read them, with the line of each option for error messages.
 
-The standard library's parser keeps no lines of what is right.
+The standard library's parser keeps no lines of valid options.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OPTION: Final = re.compile(r"([^:=]+?)\s*[:=]\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class IniOption:
-    """The text of an option, and the line in which it stands (0: nowhere)."""
+    """Text of an option, and its line (0: not in a file)."""
 
     text: str
     line: int = 0
@@ -25,7 +25,7 @@ class IniOption:
 
 @dataclass(slots=True)
 class Ini:
-    """Sections by name, each with its options by lower-case name, and what is wrong with them."""
+    """Sections by name, each with its options by lower-case name; lines of sections; and errors."""
 
     file: str
     sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
@@ -33,24 +33,24 @@ class Ini:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def complain(self, line: int, message: str, hint: str = "") -> None:
-        """Note that something is wrong there."""
+        """Note an error."""
         self.problems.append(ConfigProblem(self.file, line, 1 if line else 0, message, hint))
 
 
 def read_ini(text: str, file: str) -> Ini:
-    """Read an INI file. Raises `ConfigError` for what is not one, with its lines."""
+    """Read an INI file. Raises `ConfigError` with the lines of its errors."""
     ini = Ini(file)
     section = name = ""
     options: dict[str, IniOption] = {}
-    depth = 0  # of the option: what stands deeper goes on with it
+    depth = 0  # indentation of the option: deeper lines continue it
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-        said = line.strip()
-        if not said or said[0] in "#;":
+        content = line.strip()
+        if not content or content[0] in "#;":
             continue
         before, depth = depth, len(line) - len(line.lstrip())
         if name and depth > before:
-            options[name], depth = IniOption(f"{options[name].text}\n{said}".strip(), options[name].line), before
-        elif match := _SECTION.fullmatch(said):
+            options[name], depth = IniOption(f"{options[name].text}\n{content}".strip(), options[name].line), before
+        elif match := _SECTION.fullmatch(content):
             section, name = match[1], ""
             if section in ini.sections:
                 ini.complain(number, f"the section {printable(section)} is there twice", "join the two")
@@ -59,13 +59,13 @@ def read_ini(text: str, file: str) -> Ini:
         elif not section:
             ini.complain(number, "an option stands before the first section", "begin with a line such as [main]")
             break
-        elif match := _OPTION.fullmatch(said):
+        elif match := _OPTION.fullmatch(content):
             name = match[1].lower()
             if name in options:
                 ini.complain(number, f"the option {printable(name)} of {printable(section)} is there twice", "remove one of them")
             options[name] = IniOption(match[2], number)
         else:
-            ini.complain(number, f"this is no option: {printable(said, 60)}", "write `name: value` or `name = value`")
+            ini.complain(number, f"this is not an option: {printable(content, 60)}", "write `name: value` or `name = value`")
     if ini.problems:
         raise ConfigError(ini.problems)
     everywhere = ini.sections.pop("DEFAULT", {})  # counts in every section
