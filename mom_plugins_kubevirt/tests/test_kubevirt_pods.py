@@ -9,7 +9,7 @@ from kubernetes_node import Node
 
 from mom_devkit import HandClock, host_of
 from mom_plugins_kubevirt.pod_groups import container_group
-from mom_plugins_kubevirt.pod_libvirt import _is_of
+from mom_plugins_kubevirt.pod_libvirt import is_domain_of
 from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod, Pods
 
 SYSTEMD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice"
@@ -192,7 +192,8 @@ def test_all_are_nameless_only_where_names_cannot_be_read_and_none_is_known(node
         denied.setattr("os.listdir", not_allowed)
         clock.now += 2
         pods.scan()
-    assert pods.why_nameless == (f"{why}mom may not look into {pods._logs[0]}", RIGHTS)
+    problem, cure = pods.why_nameless
+    assert (problem.startswith(f"{why}mom may not look into "), cure) == (True, RIGHTS)
     known = node.pod()
     clock.now += 2
     pods.scan()
@@ -223,7 +224,7 @@ LONG = "a-guest-with-a-name-of-more-than-thirty-characters"
     ],
 )
 def test_a_guest_is_its_pods_own_by_the_namespace_and_the_name_that_the_node_tells_of_it(pod, domain, own):
-    assert _is_of(LauncherPod(1, 7, "uid", "", "sock", "prod", pod), domain) is own
+    assert is_domain_of(LauncherPod(1, 7, "uid", "", "sock", "prod", pod), domain) is own
 
 
 @pytest.mark.parametrize(

@@ -623,20 +623,6 @@ def test_of_two_guests_that_say_they_are_one_the_first_stays(host: FakeHost, hyp
     assert fields(hypervisor)["web"]["balloon_cur"] == 1024 * MIB
 
 
-def test_a_uuid_is_the_guests_whose_qemu_was_started_with_it_whoever_says_so_first(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    liar = host.add("a-liar", size=10 * MIB)
-    hypervisor.guests()
-    guest = host.add("web")
-    hypervisor.guests()
-    first, second = hypervisor.seen()
-    first.process = 1  # it is another process
-    second.identity = Identity("web", guest.uuid)
-    first.id = guest.uuid
-    hypervisor._index()
-    assert [(known.name, known.id) for known in hypervisor.seen()] == [("web", guest.uuid)]
-    assert list(hypervisor.duplicates) == [str(liar.path)]
-
-
 def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     first = host.add("web")
     second = host.add("web2", uuid=first.uuid)
@@ -647,26 +633,6 @@ def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(h
         assert (web.id, web.blocked, hypervisor.duplicates) == (first.uuid, {}, {})
         hypervisor.set_balloon(web.entity, target)
         assert (second.size, first.size) == (target, 1024 * MIB)
-    (held,) = (known for known in hypervisor._guests.values() if known.path == str(first.path))
-    held.process = 1  # as if it were another QEMU, that says the same of itself
-    hypervisor._index()
-    assert [known.path for known in hypervisor.seen()] == [str(first.path)]
-    assert list(hypervisor.duplicates) == [str(second.path)]
-
-
-def test_a_guest_that_was_migrated_within_the_host_is_the_one_that_runs_while_its_old_qemu_is_still_there(host: FakeHost) -> None:
-    old = host.add("web")
-    hypervisor = host.hypervisor()
-    hypervisor.guests()
-    new = host.add("web2", uuid=old.uuid, status="inmigrate")
-    hypervisor.guests()
-    next(known for known in hypervisor._guests.values() if known.path == str(old.path)).process = 1  # it is another process
-    hypervisor._index()
-    assert [known.path for known in hypervisor.seen()] == [str(old.path)]
-    for known in hypervisor._guests.values():
-        known.status = "postmigrate" if known.path == str(old.path) else "running"
-    hypervisor._index()
-    assert [known.path for known in hypervisor.seen()] == [str(new.path)]
 
 
 def test_a_guest_that_is_migrated_away_gets_memory_back_and_gives_none(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -681,20 +647,6 @@ def test_a_guest_that_is_migrated_away_gets_memory_back_and_gives_none(host: Fak
     hypervisor.guests()
     with pytest.raises(GuestBusy, match="migrated out"):
         hypervisor.set_balloon(web.entity, 1024 * MIB)
-
-
-def test_a_mom_that_begins_while_a_guest_is_migrated_within_the_host_knows_the_one_that_runs(host: FakeHost) -> None:
-    new = host.add("a-new", status="inmigrate")
-    old = host.add("web", uuid=new.uuid, migration="active")
-    hypervisor = host.hypervisor()
-    hypervisor.guests()
-    next(known for known in hypervisor._guests.values() if known.path == str(old.path)).process = 1  # it is another process
-    hypervisor._index()
-    assert [known.path for known in hypervisor.seen()] == [str(old.path)], "it may be shrunk, and its entries in the ledger are of it"
-    for known in hypervisor._guests.values():
-        known.status = "postmigrate" if known.path == str(old.path) else "inmigrate"
-    hypervisor._index()
-    assert [known.path for known in hypervisor.seen()] == [str(new.path)]
 
 
 def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: FakeHost, clock: HandClock) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mom_core import BalloonControl, PluginContext, Problem, Report, Severity, Snapshot
 from mom_core.hypervisor import Hypervisor
 from mom_plugins_qemu import QemuPlugin
+from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 Make = Callable[..., QemuPlugin]
 
@@ -92,10 +93,10 @@ def test_a_guest_whose_answers_cannot_be_used_is_a_problem_that_names_it(make: M
         guest.says, said = b"hello\n", "its monitor does not speak QMP: it is not JSON"
     else:
         guest.memory, said = 1 << 50, "its monitor says that the guest has up to"
-        own = plugin._hypervisor
-        assert own is not None
-        for known in own._guests.values():
-            known.described_at = float("-inf")
+        hypervisor = of(plugin)
+        assert isinstance(hypervisor, QemuHypervisor)
+        for monitored in hypervisor.seen():
+            monitored.described_at = float("-inf")
     (problem,) = [one for one in plugin.mom_problems(seen(plugin)) if isinstance(one, Problem)]
     assert (problem.entity, problem.severity) == (web.entity, Severity.WARNING)
     assert problem.message.startswith(said)

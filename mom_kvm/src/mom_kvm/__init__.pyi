@@ -28,6 +28,7 @@ from .health import (
 )
 from .host_gauge import AvailableGauge as AvailableGauge
 from .hypervisors import (
+    check_size as check_size,
     PROMISED_NOTHING as PROMISED_NOTHING,
     UNDESCRIBED as UNDESCRIBED,
     capable as capable,
@@ -119,7 +120,7 @@ from .sockets import (
 )
 from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
 from .disk_limits import tune_named as tune_named, wanted_limits as wanted_limits
-from .fields import GuestField as GuestField, guest_fields as guest_fields, host_fields as host_fields
+from .fields import GuestField as GuestField, guest_fields as guest_fields, host_fields as host_fields, named_fields as named_fields
 from .guest_cgroup import cgroups_of as cgroups_of, pressure_in as pressure_in
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests

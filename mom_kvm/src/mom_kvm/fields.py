@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
@@ -153,6 +153,14 @@ def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     :param source: where a hypervisor has a part of its guests' records from, such as `balloon.current`
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN
+
+
+def named_fields(sources: Mapping[str, str]) -> tuple[FieldSpec, ...]:
+    """Return the fields of guests with these names, for a hypervisor that has only some.
+
+    :param sources: by the fields' names
+    """
+    return tuple(FieldSpec(name, unit, Scope.GUEST, text, sources[name]) for name, unit, text, _ in _SAID if name in sources)
 
 
 def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:

@@ -28,6 +28,17 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
     return cast("Capability", hypervisor)
 
 
+def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
+    """Raise `NotSupported` for a size that this guest cannot have.
+
+    :param maximum_kib: None: unknown
+    """
+    if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
+        raise NotSupported(f"{target_kib!r:.40} KiB is no size for {guest}")
+    if maximum_kib is not None and target_kib > maximum_kib:
+        raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {guest} can have")
+
+
 def read_together(
     targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
 ) -> dict[Target, Value | HypervisorError]:

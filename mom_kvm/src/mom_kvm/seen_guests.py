@@ -13,7 +13,7 @@ from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
 from mom_kvm.fields import GuestField
 from mom_kvm.freshness import stale_seconds
 from mom_kvm.host_side import HostSide
-from mom_kvm.hypervisors import UNDESCRIBED
+from mom_kvm.hypervisors import UNDESCRIBED, check_size
 from mom_kvm.kernel_files import boot_id
 from mom_kvm.resizes import Resizes
 from mom_kvm.statistics import Reading, Record, convert, usable_memory
@@ -150,10 +150,7 @@ class SeenGuest(ABC):
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
         """Return the KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have."""
-        if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
-            raise NotSupported(f"{target_kib!r:.40} KiB is no size for {printable(self.name)}")
-        if maximum_kib is not None and target_kib > maximum_kib:
-            raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {printable(self.name)} can have")
+        check_size(target_kib, maximum_kib, printable(self.name))
         if self.least is not None and target_kib < self.least:
             raise NotSupported(f"{target_kib} KiB is less than the {self.least} KiB to which its balloon can bring {printable(self.name)}")
         return target_kib - self.plugged_kib

@@ -145,7 +145,7 @@ class PodLibvirt:
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
                 raise ImpossibleAnswer("KubeVirt gives no guest such a name")
-            if not _is_of(self.pod, guest.name):
+            if not is_domain_of(self.pod, guest.name):
                 name = printable(guest.name, 80)
                 raise ImpossibleAnswer(f"its guest is called {name}, which does not fit the pod {self.pod.namespace}/{self.pod.name}")
         return guests
@@ -206,7 +206,7 @@ class PodLibvirt:
         return self.hypervisor.fields([guest]).get(guest.id, {})
 
 
-def _is_of(pod: LauncherPod, domain: str) -> bool:
+def is_domain_of(pod: LauncherPod, domain: str) -> bool:
     """Tell whether this domain name (NAMESPACE_NAME) fits the pod (virt-launcher-NAME-…, with a long NAME cut)."""
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PluginContext, Value, printable
-from mom_kvm import CallPatience
+from mom_kvm import CallPatience, check_size
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
@@ -184,11 +184,8 @@ class VdsmHypervisor:
         take effect), and other kinds of `HypervisorError`.
         """
         vm = self._vm(guest)
-        if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
-            raise NotSupported(f"{target_kib!r:.40} KiB is no size for {guest}")
         maximum = vm.fields.get("balloon_max")
-        if isinstance(maximum, int) and target_kib > maximum:
-            raise NotSupported(f"{target_kib} KiB is more than the {maximum} KiB that {guest} can have")
+        check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
         why_not = _why_no_balloon(vm)
         if why_not:  # vdsm would report success, and do nothing
             raise NotSupported(f"{guest}: {why_not}")

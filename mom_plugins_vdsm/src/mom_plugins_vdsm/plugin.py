@@ -23,7 +23,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import Address, boot_id, late_hook
+from mom_kvm import Address, boot_id, late_hook, named_fields
 
 if TYPE_CHECKING:
     from mom_plugins_vdsm.connection import VdsmConnectionSettings
@@ -40,6 +40,23 @@ them."""
 
 _ANSWERS_OF_DEADLINE = 0.8
 """Share of the plugin's deadline for waiting; mapping a thousand guests takes some hundredths of a second."""
+
+
+_SOURCES = {
+    "balloon_cur": "balloonInfo.balloon_cur",
+    "balloon_max": "balloonInfo.balloon_max",
+    "mem_available": "memoryStats.mem_total",
+    "mem_unused": "memoryStats.mem_unused",
+    "mem_usable": "mem_unused, or mem_free",
+    "mem_disk_caches": "memoryStats.mem_free - mem_unused",
+    "swap_in": "memoryStats.swap_in",
+    "swap_out": "memoryStats.swap_out",
+    "major_fault": "memoryStats.majflt",
+    "minor_fault": "memoryStats.minflt",
+    "stats_age": "its last change, and vm_sample_interval",
+    "vcpu_count": "vcpuCount",
+}
+"""Fields that guests also have under libvirt, with vdsm's names."""
 
 
 class VdsmPlugin:
@@ -91,20 +108,9 @@ class VdsmPlugin:
     def mom_declare(self) -> Iterable[FieldSpec]:
         """Declare vdsm's statistics of each guest."""
         return (
-            _field("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloonInfo.balloon_cur"),
-            _field("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloonInfo.balloon_max"),
-            _field("balloon_min", Unit.KIB, "the guest's guarantee in the engine; 0: none", "balloonInfo.balloon_min"),
-            _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "memoryStats.mem_total"),
-            _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "memoryStats.mem_unused"),
-            _field("mem_free", Unit.KIB, "unused memory and page cache", "memoryStats.mem_free"),
-            _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping, at least", "mem_unused, or mem_free"),
-            _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "memoryStats.mem_free - mem_unused"),
-            _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "memoryStats.swap_in"),
-            _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "memoryStats.swap_out"),
-            _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "memoryStats.majflt"),
-            _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "memoryStats.minflt"),
-            _field("stats_age", Unit.SECONDS, "largest possible age of the guest's own report", "its last change, and vm_sample_interval"),
-            _field("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpuCount"),
+            *named_fields({name: f"vdsm {source}" for name, source in _SOURCES.items()}),
+            _field("balloon_min", "the guest's guarantee in the engine; 0: none", "balloonInfo.balloon_min"),
+            _field("mem_free", "unused memory and page cache", "memoryStats.mem_free"),
         )
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -186,8 +192,8 @@ class VdsmPlugin:
         return [*configured(self._conf), *examined(self._hypervisor)]
 
 
-def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
-    return FieldSpec(name, unit, Scope.GUEST, description, f"vdsm {source}")
+def _field(name: str, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, Unit.KIB, Scope.GUEST, description, f"vdsm {source}")
 
 
 def _uptime() -> float:

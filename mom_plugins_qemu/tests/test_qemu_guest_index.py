@@ -1,0 +1,51 @@
+"""Which monitor and which process a guest is, where several claim its id."""
+
+from typing import Any
+
+import pytest
+
+from mom_plugins_qemu.guest_index import index_guests
+from mom_plugins_qemu.monitored_guest import MonitoredGuest
+from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
+from mom_plugins_qemu.qemu_process import Identity
+
+UUID = "0aa55aa5-0000-4000-8000-000000000001"
+
+
+def guest(path: str, process: int, *, started_as: str = "", **more: Any) -> MonitoredGuest:
+    identity = Identity(uuid=started_as)
+    return MonitoredGuest(id=UUID, start=path, since=0.0, path=path, process=process, started=1, identity=identity, own_name=path, **more)
+
+
+def test_a_uuid_belongs_to_the_guest_that_was_started_with_it_whoever_claims_it_first() -> None:
+    liar, web = guest("liar", 1), guest("web", 2, started_as=UUID)
+    guests, duplicates = index_guests([liar, web])
+    assert guests == {UUID: web}
+    assert duplicates == {"liar": "it says that it is guest web, which web is"}
+
+
+def test_of_two_processes_with_one_uuid_the_older_guest_stays() -> None:
+    first, second = guest("first", 1), guest("second", 2)
+    assert index_guests([first, second]).guests == {UUID: first}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "runs"), [("running", "inmigrate", "old"), ("postmigrate", "running", "new"), ("postmigrate", "inmigrate", "new")]
+)
+@pytest.mark.parametrize("new_first", [False, True])
+def test_during_a_migration_within_the_host_the_guest_is_the_one_that_runs(old: str, new: str, runs: str, new_first: bool) -> None:
+    both = [guest("old", 1, status=old), guest("new", 2, status=new)]
+    guests, _ = index_guests(both[::-1] if new_first else both)
+    assert [known.path for known in guests.values()] == [runs]
+
+
+def test_of_two_monitors_of_one_process_one_that_answers_is_chosen() -> None:
+    held, free = guest("held", 1, failure="its monitor is held"), guest("free", 1)
+    assert index_guests([held, free]) == ({UUID: free}, {})
+
+
+def test_a_definition_by_one_monitor_holds_for_all_monitors_of_the_process() -> None:
+    first, second = guest("first", 1), guest("second", 1, proxmox=ProxmoxGuest("100", GuestDefinition()))
+    index_guests([first, second])
+    assert first.proxmox == second.proxmox
+    assert first.proxmox is not None
