@@ -116,18 +116,18 @@ class CallPatience:
     ) -> None:
         self._monotonic, self._lasts, self._least = monotonic, lasts, least
         self._lock = threading.Lock()
-        self._given_up: list[float] = []
-        """Times of recent calls that were given up."""
+        self._given_up: list[tuple[float, Callable[[], bool]]] = []
+        """Recent calls that were given up: when, and whether they have come back."""
 
-    def given_up(self) -> None:
-        """Count a call that did not come back in time."""
+    def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
+        """Count a call that did not come back in time, until it does."""
         with self._lock:
-            self._given_up.append(self._monotonic())
+            self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
         """Return the seconds to wait for the next call."""
         with self._lock:
             now = self._monotonic()
-            self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]
+            self._given_up = [(at, came_back) for at, came_back in self._given_up if now - at < self._lasts and not came_back()]
             patience: float = call_timeout / 2 ** len(self._given_up)
         return max(patience, min(self._least, call_timeout))

@@ -312,7 +312,7 @@ class VdsmHypervisor:
                 raise GuestBusy(silent)
 
         def late(done: Callable[[], bool]) -> None:
-            self._patience.given_up()
+            self._patience.given_up(done)
             with self._lock:
                 self._state.late[about] = (done, self.context.monotonic())
 
