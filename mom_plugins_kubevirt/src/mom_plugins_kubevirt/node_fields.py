@@ -42,7 +42,7 @@ FIELDS: Final = (
         EVICTS_BELOW,
         _KIB,
         _H,
-        "with less available memory (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not evict for lack of memory",
+        "with less available memory (`mem_really_available`) than this, the kubelet evicts pods; unknown: it never does for lack of memory",
         _EVICTION,
     ),
     FieldSpec(ROOM, _KIB, _H, "memory left until the kubelet evicts pods; negative: it evicts", _EVICTION),
