@@ -105,7 +105,7 @@ def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: 
     screen.keys("Enter")
     wait_until(lambda: "db-" not in screen.text(), screen.text)
     screen.keys("Enter")
-    screen.shows("now", "It has", "guaranteed", "the last", "size", "all that is known of it")
+    screen.shows("now", "It has", "guaranteed", "the last", "size", "all its fields")
     screen.keys("Escape")
     screen.shows("filter 'web-01'")
     screen.keys("Escape")

@@ -1,4 +1,4 @@
-"""From what is known to the lines of a screen: pure, so that every screen can be tested as text."""
+"""Lines of each screen of `mom top`: pure functions of a picture."""
 
 from __future__ import annotations
 
@@ -33,43 +33,43 @@ if TYPE_CHECKING:
     from mom_daemon import ConditionModel
 
 WIDE: Final = 110
-"""Columns from which there is room for words in place of signs."""
+"""From this width on, words replace signs."""
 
 _HEAD: Final = 5
-"""Lines above a view: four of the host, one of headings."""
+"""Lines above a view: four about the host, one of headings."""
 
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 TALL: Final = 40
-"""Lines from which there is room for the last acts above the guests."""
+"""From this height on, the last acts are shown above the guests."""
 
 _ACTS: Final = 5
 
 
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
-    """Return how many lines of a list fit on a screen of so many columns and lines, below what is wrong with the host."""
+    """Return the number of guests that fit below the verdict. `size` is columns and lines."""
     width, height = size
     above = [] if picture is None else [*brief_verdict(picture, width, _most_verdict(height)), *_last_acts(picture, width, height)]
     return max(1, height - _HEAD - 1 - len(above))
 
 
 def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
-    """All lines of a screen.
+    """Return all lines of a screen.
 
-    :param size: its columns and lines
+    :param size: columns and lines
     :param now: monotonic seconds
     """
     width, height = size
     if small := too_small(size):
         return small
-    told_below = look.view == "problems"  # all of the verdict
-    lines = body_lines(size, None if told_below else picture)
+    verdict_below = look.view == "problems"
+    lines = body_lines(size, None if verdict_below else picture)
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
-    if not told_below:
+    if not verdict_below:
         head = [*brief_verdict(picture, width, _most_verdict(height)), *head, *_last_acts(picture, width, height)]
     nothing, keys = picture.guests_unknown or "there are no guests on this host", "!:problems d:decisions "
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
@@ -79,29 +79,29 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 
 
 def verdict_lines(picture: Picture, width: int) -> list[Line]:
-    """Return all conditions of the host, the worst first: since when, why, and what to do, also of what is over."""
+    """Return all conditions of the host, the worst first, each with its duration, reason and cure. Cleared ones are included."""
     lines: list[Line] = []
     for condition in picture.conditions:
         if condition["severity"] == "ok":
             lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
             lines += wrapped(f"over for {over}: {printable(condition['message'], 400)}; it lasted {lasted}", width, "dim")
         else:
-            lines += wrapped(_told(condition), width, _SEVERE.get(condition["severity"], ""))
+            lines += wrapped(_headline(condition), width, _SEVERE.get(condition["severity"], ""))
             lines += [*_why(condition, width), *_cure(condition, width)]
     return lines
 
 
 def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
-    """Return what is wrong in so many lines at most: a line for each condition, then why, and what to do about the worst."""
+    """Return the verdict in at most `most` lines: one for each condition, then the reason and cure of the worst."""
     standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
     if not standing:
         return []
     shown = standing[: max(1, most - 2)]
-    lines: list[Line] = [[(cell(_told(condition), width - 1), _SEVERE.get(condition["severity"], ""))] for condition in shown]
+    lines: list[Line] = [[(cell(_headline(condition), width - 1), _SEVERE.get(condition["severity"], ""))] for condition in shown]
     why, cure = _why(standing[0], width), _cure(standing[0], width)
     room = max(0, most - len(lines))
     whole = len(shown) == len(standing) and len(why) + len(cure) <= room
-    cure = cure[: room - min(1, len(why), room)]  # of each the beginning
+    cure = cure[: room - min(1, len(why), room)]  # leave a line for the reason
     lines += [*why[: room - len(cure)], *cure]
     if not whole:
         text, style = lines[-1][0]
@@ -109,12 +109,12 @@ def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
     return lines
 
 
-def _told(condition: ConditionModel) -> str:
-    """Return what a condition is about, since when, and the rest of its message: what is cut off at the end matters least."""
-    headline, _, rest = condition["message"].partition(": ")
+def _headline(condition: ConditionModel) -> str:
+    """Return a condition's message with its duration in front of the details: a narrow screen cuts off the end."""
+    headline, _, details = condition["message"].partition(": ")
     ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
     since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"
-    return printable(f"{since}: {rest}" if rest else since, 400)
+    return printable(f"{since}: {details}" if details else since, 400)
 
 
 def _why(condition: ConditionModel, width: int) -> list[Line]:
@@ -126,14 +126,14 @@ def _cure(condition: ConditionModel, width: int) -> list[Line]:
 
 
 def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
-    """Return the last acts, a line each, where the screen has room; else nothing."""
+    """Return the last acts, a line each, if the screen is tall."""
     if height < TALL or not picture.acts:
         return []
     return [[("what mom did last", "bold"), (" (d: all)", "dim")], *(_act_line(act, width) for act in picture.acts[:_ACTS])]
 
 
 def _most_verdict(height: int) -> int:
-    """Return how many lines of a screen the verdict may take: the guests are looked at because of it."""
+    """Return the most lines that the verdict may take, so that guests stay in view below it."""
     return max(1, (height - 8) // 3)
 
 
@@ -141,16 +141,16 @@ def _most_verdict(height: int) -> int:
 
 
 def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
-    """Four lines on mom and the host."""
+    """Return four lines about mom and the host."""
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
     third = _pressure_line(picture.host, width)
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
-        said = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
-        if len(said) > 1:  # how to go on matters more by now
-            third = [(said.pop(0), "bold red")]
-        fourth: Line = [(" ".join(said), "bold red")]
+        words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
+        if len(words) > 1:  # the cure matters more than old pressure figures
+            third = [(words.pop(0), "bold red")]
+        fourth: Line = [(" ".join(words), "bold red")]
     elif late := picture.late_by(now):
         fourth = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
     else:
@@ -181,14 +181,15 @@ def _memory_line(picture: Picture, width: int) -> Line:
     return memory_line(total, available, style, width, _room(available, host.get("mem_watermark_high"), width))
 
 
-def _room(available: float | None, wanted: float | None, width: int) -> str:
-    """Return how much memory is missing, and how much should be free; empty: unknown."""
-    if available is None or wanted is None:
+def _room(available: float | None, watermark: float | None, width: int) -> str:
+    """Return the missing memory and the watermark; empty if unknown."""
+    if available is None or watermark is None:
         return ""
+    lacks = available < watermark
     if width < WIDE:
-        return f", {short(wanted - available)} too little ({short(wanted)} wanted)" if available < wanted else f", {short(wanted)} wanted"
-    missing = f": {format_kib(wanted - available)} too little" if available < wanted else ""
-    return f"{missing}, {format_kib(wanted)} should be free"
+        return f", {short(watermark - available)} too little ({short(watermark)} wanted)" if lacks else f", {short(watermark)} wanted"
+    missing = f": {format_kib(watermark - available)} too little" if lacks else ""
+    return f"{missing}, {format_kib(watermark)} should be free"
 
 
 def _pressure_line(host: Json, width: int) -> Line:
@@ -217,16 +218,16 @@ def _pressure_line(host: Json, width: int) -> Line:
 
 
 def _kib(host: Json, field: str) -> float | None:
-    """A field that counts pages, in KiB; unknown where the host does not tell how large they are."""
+    """Return a field that counts pages, in KiB; None if the page size is unknown."""
     pages, size = host.get(field), host.get("page_size")
     return None if pages is None or size is None else pages * size
 
 
 def _health_line(picture: Picture) -> Line:
-    sick = {one["name"]: one["state"] for one in picture.report["plugins"] if one["state"] != "ok"}
+    sick = {plugin["name"]: plugin["state"] for plugin in picture.report["plugins"] if plugin["state"] != "ok"}
     rows = picture.rows
-    has, sold = (picture.together.get(name) for name in ("size", "max"))
-    text = "the guests are unknown" if picture.guests_unknown else f"{len(rows)} guests have {short(has)} of {short(sold)}"
+    size, most = (picture.together.get(name) for name in ("size", "max"))
+    text = "the guests are unknown" if picture.guests_unknown else f"{len(rows)} guests have {short(size)} of {short(most)}"
     line: list[tuple[str, str]] = [(text, "bold red" if picture.guests_unknown else "")]
     changes = picture.changes
     suffer = sum(1 for row in rows if row.harm)
@@ -234,7 +235,7 @@ def _health_line(picture: Picture) -> Line:
     line.append((f", {changes} change{'' if changes == 1 else 's'}", "") if changes else (", nothing changed", ""))
     problems = picture.problems
     if problems:
-        worst = "error" if any(one.severity == "error" for one in problems) else "warning"
+        worst = "error" if any(problem.severity == "error" for problem in problems) else "warning"
         line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
@@ -265,7 +266,7 @@ def _changes(acts: Sequence[Json], width: int) -> list[Line]:
 
 
 def _who(act: Json) -> str:
-    """Return whom an act concerns; the name is as short as others' are, so that they can be told apart."""
+    """Return whose act it is, shortened in the middle like all names."""
     name = shortened(printable(act["first"][0]["name"] if act["first"] else act["who"], 200), 24)
     return f"{name} and {act['about'] - 1} more" if act["about"] > 1 else name
 
@@ -281,7 +282,7 @@ def _act_line(act: Json, width: int) -> Line:
 
 
 def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
-    """Return an act in as many lines as it takes, with where it was decided."""
+    """Return a whole act, with the place of the decision."""
     source = f" ({Source(**act['source'])})" if act["source"] else ""
     who = f"{_who(act)} " if named else ""
     text = printable(f"{who}{act['text']}{source}", 600)
@@ -302,14 +303,14 @@ def _problems(picture: Picture, width: int) -> list[Line]:
         out.append([("no problems", "green")])
     out.append([])
     out.append([(f"{'plugin':<16} {'state':<10} {'took':>9} {'calls':>8} {'failed':>7}", "bold")])
-    for one in picture.report["plugins"]:
-        took = sum(one["durations_seconds"].values()) * 1e3
-        name, state = cell(printable(one["name"]), 17), cell(one["state"], 10)
-        calls = f" {took:6.1f} ms {one['calls']:>8} {one['failures']:>7}"
-        again = f"  tried again in {one['retry_in_seconds']:.0f} s" if one["retry_in_seconds"] else ""
-        out.append([(name, ""), (state, "" if one["state"] == "ok" else "bold red"), (calls, ""), (again, "yellow")])
-        if one["last_error"]:
-            out += wrapped(f"  last: {printable(one['last_error'], 1000)}", width, "dim")
+    for plugin in picture.report["plugins"]:
+        took = sum(plugin["durations_seconds"].values()) * 1e3
+        name, state = cell(printable(plugin["name"]), 17), cell(plugin["state"], 10)
+        calls = f" {took:6.1f} ms {plugin['calls']:>8} {plugin['failures']:>7}"
+        again = f"  tried again in {plugin['retry_in_seconds']:.0f} s" if plugin["retry_in_seconds"] else ""
+        out.append([(name, ""), (state, "" if plugin["state"] == "ok" else "bold red"), (calls, ""), (again, "yellow")])
+        if plugin["last_error"]:
+            out += wrapped(f"  last: {printable(plugin['last_error'], 1000)}", width, "dim")
     return out
 
 
@@ -327,7 +328,7 @@ def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int)
         out += [[], [("what mom did to it lately", "bold")]]
         out += [line for act in drill.acts[:12] for line in _act(act, width, named=False)]
     fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
-    out += [[], [("all that is known of it", "bold")]]
+    out += [[], [("all its fields", "bold")]]
     out += wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
     return out
 
@@ -336,9 +337,8 @@ def _explained(explanation: Json, width: int) -> list[Line]:
     out: list[Line] = []
     topic = ""
     for sentence in explanation.get("sentences", ()):
-        said = str(sentence["topic"])
-        label = cell(printable(said) if said != topic else "", 11)
-        topic = said
+        label = cell(printable(str(sentence["topic"])) if sentence["topic"] != topic else "", 11)
+        topic = sentence["topic"]
         for number, line in enumerate(in_lines(printable(str(sentence["text"]), 2000), max(20, width - 14))):
             out.append([(label if not number else " " * 11, "bold cyan"), (" " + line, "")])
     return out
@@ -348,7 +348,7 @@ _PAST: Final = (("balloon_cur", "size"), ("mem_usable", "usable"), ("rss", "on h
 
 
 def _past(past: Sequence[Json], width: int) -> list[Line]:
-    """How some figures went, each between its own least and most."""
+    """Return sparklines of some fields, each scaled to its own range."""
     room = max(10, width - 34)
     shown = past[-room:]
     if len(shown) < 2:
@@ -357,9 +357,9 @@ def _past(past: Sequence[Json], width: int) -> list[Line]:
     out: list[Line] = [[], [(f"the last {len(shown)} cycles ({age(took)})", "bold")]]
     for field, label in _PAST:
         values = [sample["fields"].get(field) for sample in shown]
-        known = [value for value in values if value is not None]
-        if known:
-            ends = f" {short(min(known))} to {short(max(known))}"
+        numbers = [value for value in values if value is not None]
+        if numbers:
+            ends = f" {short(min(numbers))} to {short(max(numbers))}"
             out.append([(cell(label, 9), ""), (sparkline(values), "cyan"), (ends, "dim")])
     return out
 

@@ -1,4 +1,4 @@
-"""`mom top`: the command."""
+"""`mom top`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from mom_daemon import as_caller, config_option
 from mom_plugins_http.cli.client import Client
 
-if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
+if TYPE_CHECKING:  # verbs import late: they must start fast
     from mom_daemon import Looking
 
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imported only where it is used: verbs must start fast
 @config_option
 @as_caller
 def top_command(config_path: str | None) -> None:
-    """Watch a running mom in the terminal: the host, all guests, what is decided, and why. `?` shows the keys.
+    """Watch a running mom in the terminal: the host, all guests, each decision and its reason. `?` shows the keys.
 
     Needs the right to read the control socket, and a terminal that can be drawn on. `mom status` and `mom guests` print the same once.
     """
@@ -33,7 +33,7 @@ def top_command(config_path: str | None) -> None:
 
 
 def looking() -> Looking:
-    """What the person at the terminal sees first."""
+    """Return the view that `mom top` starts with."""
     from mom_daemon import Looking
     from mom_plugins_http.top.picture import NAME
 
