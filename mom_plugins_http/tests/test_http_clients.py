@@ -29,8 +29,7 @@ from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.published import Published
 from mom_plugins_http.routes.route import MOST_ARRIVING
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
-from mom_plugins_http.server.answers_in_pieces import PIECE
-from mom_plugins_http.server.held_bytes import HeldBytes
+from mom_plugins_http.server.held_bytes import PIECE, HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
 

@@ -111,7 +111,7 @@ def test_nobody_not_even_root_may_do_anything_on_the_pages_socket_without_sessio
         answer = replace(served, client=page).put("60_mine")
         assert answer.status_code == 401
         assert "mom page" in answer.json()["hint"]
-    assert "a session of the page that is not known" in caplog.text
+    assert "an unknown session of the page" in caplog.text
     assert "s3cret" not in caplog.text
 
 

@@ -918,4 +918,4 @@ def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost
                 page.wait_for_function(f"{KEPT} === null")
             process.communicate()
         if not lost:  # the page notices by itself: mom ends its stream, and refuses the next one
-            expect(page.locator("#login-problem")).to_contain_text("no session of the page that is known came with the request")
+            expect(page.locator("#login-problem")).to_contain_text("the request has no valid session of the page")

@@ -1,6 +1,6 @@
-"""For authors of plugins: hosts of files, a hypervisor of memory, engines for tests, the conformance kit, and two verbs.
+"""For authors of plugins: hosts of files, a fake hypervisor, engines for tests, the conformance kit, and two verbs.
 
-Names are imported when they are first used: pytest loads this package wherever it is installed, and must not pay for it.
+Names are imported at first use: pytest loads this package everywhere, and must stay fast.
 """
 
 import lazy_loader

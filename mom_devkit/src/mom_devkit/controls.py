@@ -1,4 +1,4 @@
-"""Has the engine set a plugin's controls and put them back, without an engine: for tests of one plugin."""
+"""Set and restore a plugin's controls as the engine does, for tests of one plugin."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """Apply these decisions as the engine does: read, write through the plugin, and read again. One outcome for each, in their order.
+    """Apply these decisions as the engine does: read, write through the plugin, and read again. Return their outcomes in order.
 
-    There is no review but that of the bounds, no ledger and no deadline; what the plugin raises is raised here.
+    Only bounds are reviewed; there is no ledger and no deadline. Errors of the plugin are raised.
 
-    :param snapshot: from which it is taken what gradual controls stand at, as the engine does; without one, they are read, too
+    :param snapshot: source of the present values of gradual controls, as in the engine; None: read them, too
     """
     controller = _controller(plugin, hypervisor)
-    gradual = [] if snapshot is None else [one for one in decisions if controller.specs[one.control].gradual]
-    found = controller.read(target_of(one) for one in decisions if one not in gradual)
-    for one in gradual:
-        guest = None if snapshot is None else snapshot.guests.get(one.entity.id)
-        found[target_of(one)] = None if guest is None else guest.fields.get(controller.specs[one.control].field)
+    gradual = [] if snapshot is None else [decision for decision in decisions if controller.specs[decision.control].gradual]
+    present = controller.read(target_of(decision) for decision in decisions if decision not in gradual)
+    for decision in gradual:
+        guest = None if snapshot is None else snapshot.guests.get(decision.entity.id)
+        present[target_of(decision)] = None if guest is None else guest.fields.get(controller.specs[decision.control].field)
     outcomes = {}
     due = []
     for decision in decisions:
         spec = controller.specs[decision.control]
         value, reason = bounded(decision.value, spec)
-        wanted = replace(decision, value=value)
-        outcome = without_writing(spec, wanted, found[target_of(decision)], None)
+        reviewed = replace(decision, value=value)
+        outcome = without_writing(spec, reviewed, present[target_of(decision)], None)
         if value is None:
             outcomes[target_of(decision)] = Outcome(decision, None, None, Status.REFUSED, reason)
         elif outcome is None:
-            due.append(wanted)
+            due.append(reviewed)
         else:
             outcomes[target_of(decision)] = outcome
-    outcomes |= {target_of(outcome.decision): outcome for outcome in controller.apply(due, found)}
+    outcomes |= {target_of(outcome.decision): outcome for outcome in controller.apply(due, present)}
     return [outcomes[target_of(decision)] for decision in decisions]
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """The outcomes that the engine makes of these entries of the ledger when mom ends: one outcome for each, in their order."""
+    """Restore these entries of the ledger as the engine does when mom ends. Return their outcomes in order."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 
 
 def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
-    """The declarations of a plugin of one kind: `FieldSpec`, `ControlSpec`, `DefaultPolicy` or `GuestColumn`."""
+    """Return a plugin's declarations of one kind: `FieldSpec`, `ControlSpec`, `DefaultPolicy` or `GuestColumn`."""
     specs: Iterable[object] = plugin.mom_declare()  # type: ignore[attr-defined]  # a plugin is any object with hooks
-    return [one for one in specs if isinstance(one, kind)]
+    return [spec for spec in specs if isinstance(spec, kind)]
 
 
 def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:

@@ -1,4 +1,4 @@
-"""Hosts of files: what a plugin finds below `context.root` in a test, so that nothing of the real host is touched."""
+"""Hosts of files for tests: the tree below a plugin's `context.root`, in place of the real host."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ USUAL: Final = (
     "sys/module/zswap/parameters/* sys/block/zram*/mm_stat sys/devices/system/node/* sys/devices/system/node/node*/* "
     "sys/devices/system/cpu/online sys/devices/system/cpu/possible sys/fs/cgroup/cgroup.controllers"
 )
-"""Files that plugins read that manage memory. Whatever of them this host lacks is missing in the copy too."""
+"""Files that memory plugins read. The copy lacks those that this host lacks."""
 
 LONGEST_BYTES: Final = 1 << 20
-"""Larger files are left out: none of the usual ones is, and a test need not copy what it does not read."""
+"""Larger files are left out. The usual ones are smaller."""
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy the usual files of /proc and /sys of this host into a folder, all of them writable there; returns the folder."""
+    """Copy the usual files of this host's /proc and /sys into a folder, writable, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):
-            with suppress(OSError):  # some are folders, some can only be written, some only on other hardware
+            with suppress(OSError):  # folders, write-only files, and files of other hardware
                 content = read_file(path, LONGEST_BYTES)
                 if len(content) <= LONGEST_BYTES:
                     target = folder / path.relative_to("/")
@@ -37,7 +37,7 @@ def mirror_host(folder: Path) -> Path:
 
 
 def host_of(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write files by their paths below the root (`proc/sys/vm/swappiness`) into a folder; returns the folder."""
+    """Write files by path (`proc/sys/vm/swappiness`) into a folder, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name.lstrip("/")

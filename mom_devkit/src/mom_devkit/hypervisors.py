@@ -1,4 +1,4 @@
-"""A hypervisor of memory only, with the capabilities that set something on running guests: what is set on a guest is what is read back."""
+"""Fake hypervisor with the capabilities that change running guests. It reads back the values that were set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("swap_in", "swap_out"), Unit.KIB_PER_SECOND),
     "stats_age": Unit.SECONDS,
 }
-"""The fields that the test host has for its guests, unless the plugin under test collects them itself."""
+"""Fields that the test host has for its guests, unless the plugin under test collects them."""
 
 
 @dataclass(slots=True)
 class FakeGuest:
-    """A guest that a test can look at and change. Sizes in KiB; `fields` is what the test host collects for it."""
+    """Guest that a test can inspect and change. Sizes in KiB; `fields` are further fields that the test host collects."""
 
     name: str
     id: str = ""
@@ -40,145 +40,146 @@ class FakeGuest:
         self.id = self.id or f"00000000-0000-4000-8000-{sum(map(ord, self.name)):012d}"
 
     def collected(self) -> dict[str, Value]:
-        """The usual fields of a guest, as a hypervisor's plugin would collect them now."""
+        """Return the usual fields, as a hypervisor's plugin would collect them now."""
         free = self.balloon_kib // 2
         sizes = (self.balloon_kib, self.maximum_kib, 0, self.balloon_kib, free, free, 0, 0, 0.0)
         return {**dict(zip(USUAL_UNITS, sizes, strict=True)), **self.fields}
 
 
 class FakeHypervisor:
-    """Implements `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
-    `NodeTuneControl`, but not `KsmControl`: KSM is the test host's own.
+    """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
+    `NodeTuneControl`. `KsmControl` is left to the test host.
 
-    :param guests: three of 1 GiB each when left out; kept by name in `known`, and gone when they are taken out of it
+    :param guests: default: three of 1 GiB each. `known` keeps them by name; a guest taken out of it is gone
     """
 
     uri = "fake:///test"
 
     def __init__(self, guests: Sequence[FakeGuest] | None = None) -> None:
-        made = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
-        self.known = {guest.name: guest for guest in made}
+        fakes = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
+        self.known = {fake.name: fake for fake in fakes}
         self.ended: list[FakeGuest] = []
-        """Guests that are still listed, and end before anything is asked about them."""
+        """Guests that are still listed, but end before any other call."""
 
     def guests(self) -> Sequence[Guest]:
-        """All that are known."""
+        """Return all guests."""
         return [
             Guest(
-                one.id,
-                one.name,
-                properties={"name": one.name, "uuid": one.id, **one.properties},
-                blocked=dict(one.blocked),
-                incarnation=one.incarnation,
+                fake.id,
+                fake.name,
+                properties={"name": fake.name, "uuid": fake.id, **fake.properties},
+                blocked=dict(fake.blocked),
+                incarnation=fake.incarnation,
             )
-            for one in (*self.known.values(), *self.ended)
+            for fake in (*self.known.values(), *self.ended)
         ]
 
     def guest(self, entity: Entity) -> FakeGuest:
-        """The guest that is meant; raises `GuestGone`."""
-        one = self.known.get(entity.name)
-        if one is None or one.id != entity.id:
+        """Return a guest. Raise `GuestGone`."""
+        guest = self.known.get(entity.name)
+        if guest is None or guest.id != entity.id:
             raise GuestGone(f"there is no guest {entity.name}")
-        return one
+        return guest
 
-    def _there(self, guests: Sequence[Entity]) -> list[FakeGuest]:
-        wanted = {entity.id for entity in guests}
-        return [one for one in self.known.values() if one.id in wanted]
+    def _running(self, guests: Sequence[Entity]) -> list[FakeGuest]:
+        ids = {entity.id for entity in guests}
+        return [fake for fake in self.known.values() if fake.id in ids]
 
     # BalloonControl
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Gives the guest that size at once."""
-        one = self.guest(guest)
-        if not 0 < target_kib <= one.maximum_kib:
-            raise NotSupported(f"{target_kib} KiB is not within 1 and {one.maximum_kib}")
-        one.balloon_kib = target_kib
+        """Set the guest's size at once."""
+        fake = self.guest(guest)
+        if not 0 < target_kib <= fake.maximum_kib:
+            raise NotSupported(f"{target_kib} KiB is not within 1 and {fake.maximum_kib}")
+        fake.balloon_kib = target_kib
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Their sizes."""
-        return {one.id: one.balloon_kib for one in self._there(guests)}
+        """Return the sizes."""
+        return {fake.id: fake.balloon_kib for fake in self._running(guests)}
 
     # CpuTuneControl
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """The present settings."""
-        return {one.id: one.cpu for one in self._there(guests)}
+        """Return the present settings."""
+        return {fake.id: fake.cpu for fake in self._running(guests)}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Sets what is given, within the kernel's bounds."""
-        one = self.guest(guest)
+        """Set these values, within the kernel's bounds."""
+        fake = self.guest(guest)
         if period_us is not None and not 1000 <= period_us <= 1_000_000:
             raise NotSupported("a period is 1000 to 1000000 us")
         if quota_us is not None and quota_us != -1 and quota_us < 1000:
             raise NotSupported("a quota is -1, or at least 1000 us")
-        given = {"quota_us": quota_us, "period_us": period_us, "shares": shares}
-        one.cpu = replace(one.cpu, **{name: value for name, value in given.items() if value is not None})
+        values = {"quota_us": quota_us, "period_us": period_us, "shares": shares}
+        fake.cpu = replace(fake.cpu, **{name: value for name, value in values.items() if value is not None})
 
     # IoTuneControl
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The present settings."""
-        return {one.id: one.disks for one in self._there(guests)}
+        """Return the present settings."""
+        return {fake.id: fake.disks for fake in self._running(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Sets what is given."""
-        one = self.guest(guest)
-        if all(there.name != disk for there in one.disks):
-            raise NotSupported(f"{one.name} has no disk {disk}")
-        one.disks = tuple(replace(d, current={**d.current, **limits}) if d.name == disk else d for d in one.disks)
+        """Set these limits."""
+        fake = self.guest(guest)
+        if all(each.name != disk for each in fake.disks):
+            raise NotSupported(f"{fake.name} has no disk {disk}")
+        fake.disks = tuple(replace(each, current={**each.current, **limits}) if each.name == disk else each for each in fake.disks)
 
     # NetTuneControl
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """The present settings."""
-        return {one.id: one.interfaces for one in self._there(guests)}
+        """Return the present settings."""
+        return {fake.id: fake.interfaces for fake in self._running(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Sets both directions."""
-        one = self.guest(guest)
-        if all(there.name != interface for there in one.interfaces):
-            raise NotSupported(f"{one.name} has no interface {interface}")
-        one.interfaces = tuple(NetTune(n.name, dict(inbound), dict(outbound)) if n.name == interface else n for n in one.interfaces)
+        """Set both directions."""
+        fake = self.guest(guest)
+        if all(each.name != interface for each in fake.interfaces):
+            raise NotSupported(f"{fake.name} has no interface {interface}")
+        tune = NetTune(interface, dict(inbound), dict(outbound))
+        fake.interfaces = tuple(tune if each.name == interface else each for each in fake.interfaces)
 
     # CpuPinControl and NodeTuneControl
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """The present settings."""
-        return {one.id: tuple(one.pins) for one in self._there(guests)}
+        """Return the present settings."""
+        return {fake.id: tuple(fake.pins) for fake in self._running(guests)}
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Pins one vCPU."""
-        one = self.guest(guest)
-        if not 0 <= vcpu < len(one.pins):
-            raise NotSupported(f"{one.name} has no vCPU {vcpu}")
-        one.pins[vcpu] = frozenset(cpus)
+        """Pin one vCPU."""
+        fake = self.guest(guest)
+        if not 0 <= vcpu < len(fake.pins):
+            raise NotSupported(f"{fake.name} has no vCPU {vcpu}")
+        fake.pins[vcpu] = frozenset(cpus)
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """The present settings."""
-        return {one.id: one.nodes for one in self._there(guests)}
+        """Return the present settings."""
+        return {fake.id: fake.nodes for fake in self._running(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Changes the nodes, as far as the mode allows it."""
-        one = self.guest(guest)
-        if one.nodes.mode not in {"strict", "restrictive"}:
-            raise NotSupported(f"nodes of mode {one.nodes.mode} cannot be changed while the guest runs")
-        one.nodes = NodeTune(one.nodes.mode, frozenset(nodes))
+        """Change the nodes. Raise `NotSupported` if the mode is fixed."""
+        fake = self.guest(guest)
+        if fake.nodes.mode not in {"strict", "restrictive"}:
+            raise NotSupported(f"nodes of mode {fake.nodes.mode} cannot be changed while the guest runs")
+        fake.nodes = NodeTune(fake.nodes.mode, frozenset(nodes))
 
 
 class FakePromises:
-    """Implements `mom_core.Promises` by fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+    """Implementation of `mom_core.Promises` by fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
-    :param guaranteed: the name of the field with what holds, in KiB
-    :param promised: the name of the field with all that is promised; empty: the same
+    :param guaranteed: name of the field with the guarantee in force, in KiB
+    :param promised: name of the field with the whole promise; empty: the same
     """
 
     def __init__(self, guaranteed: str, promised: str = "") -> None:
         self._guaranteed, self._promised = guaranteed, promised or guaranteed
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """The field's value."""
+        """Return the field's value."""
         return guest.number(self._guaranteed)
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """The field's value."""
+        """Return the field's value."""
         return guest.number(self._promised)

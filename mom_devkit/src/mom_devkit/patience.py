@@ -1,4 +1,4 @@
-"""How a test waits for what another thread or process does: until it is so, and not for a time that a busy machine makes too short."""
+"""Wait of a test for another thread or process: until it is ready, not for a fixed time that a busy machine exceeds."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 LONGEST_PAUSE_SECONDS: Final = 0.05
-"""Between two looks: each may start a program."""
+"""Longest pause between two looks: each may start a program."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""So much of a look and the pause before it counts at most: a virtual machine may stand still for minutes, and its clock go on."""
+"""Longest step that counts: a virtual machine may stand still for minutes while its clock goes on."""
 
 
-def wait_until(look: Callable[[], Found | None], explain: object = "it did not happen", seconds: float = 120.0) -> Found:
-    """The first value of `look` that counts as true. It looks often at first, then less and less often.
+def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:
+    """Return the first true value of `look`. Looks become rarer with time.
 
-    :param explain: what is said if there is none in time; where that can be called, as what reads a log can, what it returns
-    :raises AssertionError: if there is none within so many seconds
+    :param explain: text of the error, or a function that returns it
+    :raises AssertionError: there was none within so many seconds
     """
     waited, last = 0.0, time.monotonic()
-    while not (found := look()):
+    while not (value := look()):
         now = time.monotonic()
         waited += min(now - last, LONGEST_STEP_SECONDS)
         last = now
         if waited > seconds:
             raise AssertionError(f"not within {seconds:g} s: {explain() if callable(explain) else explain}")
         time.sleep(min(LONGEST_PAUSE_SECONDS, 0.001 + waited / 10))
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""`mom plugin check`: the conformance kit, for one plugin or all, each in a process of its own."""
+"""`mom plugin check`: the conformance kit for one plugin or all, each in its own process."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_i
 from mom_daemon import as_caller, brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
-"""How long all checks of one plugin may take. They take seconds; a plugin whose every call hangs takes deadlines in a row."""
+"""Longest time for all checks of one plugin. They take seconds; a plugin that hangs in every call takes many deadlines."""
 
 
 @click.command("check")
 @click.argument("name", required=False)
 @click.option("--settings", metavar="YAML", default="{}", help="The plugin's settings, such as '{uri: \"test:///default\"}'.")
 @click.option(
-    "--host", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="A folder with the files of /proc and /sys that it needs."
+    "--host", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Folder with the files of /proc and /sys that it needs."
 )
-@click.option("--may-touch", is_flag=True, help="The guests of its own hypervisor are a test's, and may be changed.")
+@click.option("--may-touch", is_flag=True, help="Allow changes of the guests of the plugin's own hypervisor.")
 @json_option
 @as_caller
 def check_command(name: str | None, settings: str, host: str | None, may_touch: bool, as_json: bool) -> None:
-    """Check whether an installed plugin does what mom relies on, or all of them.
+    """Check whether an installed plugin, or each one, meets mom's contract.
 
-    Each check runs the plugin with the real engine on a copy of this host's usual files in /proc and /sys, with guests that exist in
-    memory only. Nothing real is changed. Exit 1 when something must be put right.
+    Each check runs the plugin with the real engine on a copy of this host's usual files in /proc and /sys, with fake guests. Nothing real
+    changes. Exit code 1 for errors.
     """
     document = parse_document(settings, "--settings")
     if document.problems:
@@ -42,10 +42,11 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
         raise click.BadParameter("must be a mapping, such as '{size: 64MiB}'", param_hint="--settings")
     installed = available_plugins()
     if name is not None and name not in installed:
-        hint = f"`mom plugin list` shows what is; `{pip_install()} -e .` in a project's folder installs it"
+        hint = f"`mom plugin list` lists those that are; `{pip_install()} -e .` in a project's folder installs it"
         raise click.BadParameter(f"{name!r} is not installed ({hint})", param_hint="NAME")
-    wanted = [plugin for plugins in installed.values() for plugin in plugins if name in {None, plugin.name}]
-    results = [_check({"name": one.name, "settings": document.value or {}, "host": host, "may_touch": may_touch}, one) for one in wanted]
+    request = {"settings": document.value or {}, "host": host, "may_touch": may_touch}
+    plugins = [plugin for same_name in installed.values() for plugin in same_name if name in {None, plugin.name}]
+    results = [_check({"name": plugin.name, **request}, plugin) for plugin in plugins]
     if as_json:
         click.echo(json.dumps(results, indent=2))
     else:
@@ -56,7 +57,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
 
 
 def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, Any]:
-    """Have a process of its own check it; that this process ends or hangs is a finding like any other."""
+    """Check a plugin in its own process. The end or a hang of this process is a finding."""
     findings: list[Mapping[str, str]] = []
     checks, current = 0, ""
     read, write = os.pipe()
@@ -65,18 +66,18 @@ def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, 
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[write], text=True) as child:
             os.close(write)
             try:
-                _, said = child.communicate(json.dumps(request), timeout=CHECK_SECONDS)
+                _, errors = child.communicate(json.dumps(request), timeout=CHECK_SECONDS)
                 ended = "" if child.returncode == 0 else f"its process ended with {child.returncode}"
             except subprocess.TimeoutExpired:
                 child.kill()
-                _, said = child.communicate()
+                _, errors = child.communicate()
                 ended = f"it was not done within {CHECK_SECONDS:g} s"
         for step in map(json.loads, answer):
             current = step["check"]
             checks += "findings" not in step
             findings += step.get("findings", [])
     if ended:
-        last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
+        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "")
         cure = "a plugin never ends its process (os._exit, a crash in C code), and never waits without a limit"
         message = f"{ended}: {last[:200]}" if last else ended
         findings.append({"severity": "error", "subject": current, "message": message, "cure": cure})

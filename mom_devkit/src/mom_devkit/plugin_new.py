@@ -1,4 +1,4 @@
-"""`mom plugin new`: a complete distribution to begin with, that does something real and passes all of its checks."""
+"""`mom plugin new`: a complete distribution to begin with. It does something real and passes all checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "hypervisor": ("plugin", "processes"),
     "reporter": ("plugin", "lines"),
 }
-"""The kinds of plugins, and the modules that each begins with."""
+"""Kinds of plugins, with the modules that each begins with."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
@@ -41,14 +41,14 @@ RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd",
 
 @click.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What the plugin is for.")
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="Kind of the plugin.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where to write.  [default: ./mom-NAME]")
 @as_caller
 def new_command(name: str, kind: str, directory: Path | None) -> None:
-    """Begin a new plugin: a complete distribution with code, settings, tests, README and checks, which does something real at once.
+    """Begin a new plugin: a working distribution with code, settings, tests, README and checks.
 
-    A collector reads /proc/vmstat, a controller sets a knob of the kernel and puts it back, an evaluator decides about balloons, a
-    hypervisor finds QEMU's processes, a reporter writes cycles to a file. Nothing that exists is overwritten.
+    A collector reads /proc/vmstat, a controller sets and restores a kernel knob, an evaluator decides balloon sizes, a hypervisor finds
+    QEMU's processes, a reporter writes cycles to a file. Existing files stay as they are.
     """
     _refuse_bad_name(name)
     _refuse_taken_name(name)
@@ -58,7 +58,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     print_prose("\nnext:")
     for line in (f"cd {target}", f"{pip_install()} -e '.[dev]'", "pytest", f"mom plugin check {name}"):
         click.echo(f"    {line}")
-    print_prose(f"\nthen change src/{_package(name)}/plugin.py into what you need", 6)
+    print_prose(f"\nthen change src/{_package(name)}/plugin.py as you need", 6)
 
 
 def _package(name: str) -> str:
@@ -90,7 +90,7 @@ def _refuse_taken_name(name: str) -> None:
 
 
 def write_project(name: str, kind: str, target: Path) -> None:
-    """Write the distribution. Raises `MomError` when something stands there."""
+    """Write the distribution. Raise `MomError` if the target exists."""
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
         raise MomError(f"{target} exists already, and stays as it is", hint="--directory names another folder")
     try:
@@ -100,7 +100,7 @@ def write_project(name: str, kind: str, target: Path) -> None:
 
 
 def files_of(name: str, kind: str) -> dict[str, str]:
-    """The files of a new distribution by path."""
+    """Return the files of a new distribution by path."""
     templates = resources.files("mom_devkit").joinpath("templates")
     about = tomllib.loads(templates.joinpath(kind, "about.toml").read_text(encoding="utf-8"))
     package, class_name = _package(name), f"{''.join(word.capitalize() for word in re.split('[-_]', name))}Plugin"
@@ -114,27 +114,27 @@ def files_of(name: str, kind: str) -> dict[str, str]:
         "PACKAGE": package,
         "CLASS": class_name,
         "FIELD": name.replace("-", "_"),
-        # The releases of mom-core for which it is: this one and all later ones with the same first number of their version.
+        # Supported releases of mom-core: this one and later ones with the same major version.
         "CORE": f">={major}.{minor},<{int(major) + 1}",
     }
 
-    def filled(*path: str) -> str:
+    def fill(*path: str) -> str:
         text = templates.joinpath(*path).read_text(encoding="utf-8")
-        for word, value in words.items():  # the long texts come first, as they hold words too
+        for word, value in words.items():  # long texts come first, as they contain placeholders
             text = text.replace(f"@{word}@", value.strip("\n") + "\n" if "\n" in value else value)
         return text
 
     common = {".gitignore": "gitignore", ".github/workflows/checks.yml": "ci.yml"}
     common |= {name: name for name in ("pyproject.toml", "README.md", "LICENSE")}
     files = {
-        **{path: filled("common", f"{template}.template") for path, template in common.items()},
+        **{path: fill("common", f"{template}.template") for path, template in common.items()},
         f"src/{package}/__init__.py": (
             f'"""{about["summary"]}."""\n\nfrom __future__ import annotations\n\n'
             f"from {package}.plugin import {class_name} as {class_name}\n"
         ),
         f"src/{package}/py.typed": "",
-        f"tests/test_{package}.py": filled(kind, "test.py.template"),
+        f"tests/test_{package}.py": fill(kind, "test.py.template"),
     }
     for module in KINDS[kind]:
-        files[f"src/{package}/{module}.py"] = filled(kind, f"{module}.py.template")
+        files[f"src/{package}/{module}.py"] = fill(kind, f"{module}.py.template")
     return files

@@ -1,4 +1,4 @@
-"""The plugin for pytest, wherever this distribution is installed: fixtures, and nothing that costs time unless they are used."""
+"""Plugin for pytest: fixtures that cost no time until a test uses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mom_host(tmp_path: Path) -> Path:
-    """An empty folder in the place of `/`: what a plugin under test finds below `context.root`. `host_of` writes files into it."""
+    """Return an empty folder in place of `/`, for `context.root`. `host_of` writes files into it."""
     root = tmp_path / "mom-host"
     root.mkdir()
     return root
@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this host's usual files of /proc and /sys, made once: some take the kernel long. Tests copy it before they change it."""
+    """Return a copy of this host's usual files of /proc and /sys, made once. Tests copy it before they change it."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -33,7 +33,7 @@ def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
-    """A plugin's context on the host of files, with folders for its state that are this test's own."""
+    """Return a plugin's context on the host of files, with this test's own folders for state."""
     from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
@@ -41,21 +41,21 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
 
 @pytest.fixture
 def mom_open_folder() -> Iterator[Path]:
-    """An empty folder that other users can reach, unlike pytest's own."""
+    """Yield an empty folder that other users can reach, unlike pytest's own."""
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="mom-open-") as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="mom-open-") as path:
+        folder = Path(path)
         folder.chmod(0o755)
         yield folder
 
 
 @pytest.fixture(params=["as root", pytest.param("by mom-helper", marks=pytest.mark.processes)])
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
-    """Has a test run twice: with mom as root, and as another user with a real mom-helper.
+    """Run a test twice: with mom as root, and as another user with a real mom-helper.
 
-    `with mom_power(declarations):` mom's code runs so, and the helper may write what they declare, as `helper_declaration` of mom_kvm
-    makes them. Skipped where this process cannot become another user.
+    Run mom's code inside `with mom_power(declarations):`. The declarations come from mom_kvm's `helper_declaration`. Skipped if this
+    process cannot become another user.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 
@@ -69,7 +69,7 @@ def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
 
 @pytest.fixture
 def mom_stand_in_guest() -> Iterator[StandInGuest]:
-    """A process that stands for a guest's QEMU: another user's, in a control group of its own. Skipped where none can be made."""
+    """Yield a process in place of a guest's QEMU: another user's, in its own control group. Skipped if impossible."""
     from mom_devkit.without_root import StandInGuest, why_not_another_user
 
     if reason := why_not_another_user():
@@ -84,9 +84,9 @@ def mom_stand_in_guest() -> Iterator[StandInGuest]:
 
 @pytest.fixture
 def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., PluginRun]:
-    """Runs some cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "balloon": {}, "policy": {}})`.
+    """Return a function that runs cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "policy": {}})`.
 
-    The arguments are those of `run_plugins`; what is found below `context.root` is `mom_host`. Each call begins anew.
+    Its arguments are those of `run_plugins`; `root` is `mom_host`. Each call begins anew.
     """
     from itertools import count
 

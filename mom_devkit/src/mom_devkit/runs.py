@@ -1,5 +1,4 @@
-"""Whole runs in a test: a few cycles of a real engine with given plugins, on a clock of their own, and what came of them. Classes of
-plugins need no distribution; files are below a folder of the test's own."""
+"""Runs of a real engine in a test, with these plugins and a test's clock. Plugin classes need no distribution."""
 
 from __future__ import annotations
 
@@ -16,31 +15,33 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Seconds since the epoch at which every run begins: midnight of 1 January 2026, UTC."""
+"""Start time of every run, in seconds since the epoch: midnight of 1 January 2026, UTC."""
 
 
 @dataclass
 class HandClock:
-    """Stands still until a test moves `now`, in seconds: a plugin's `context.monotonic`, or with `wall` an engine's
-    `Clock(clock, clock.wall)`."""
+    """Clock that stands still until a test moves `now`, in seconds.
+
+    It serves as a plugin's `context.monotonic`, or as an engine's `Clock(clock, clock.wall)`.
+    """
 
     now: float = 0.0
 
     def __call__(self) -> float:
-        """What `now` says."""
+        """Return `now`."""
         return self.now
 
     def wall(self) -> float:
-        """Seconds since the epoch: it began at `NEW_YEAR`, and has gone on by as much as `now`."""
+        """Return seconds since the epoch: `NEW_YEAR` plus `now`."""
         return NEW_YEAR + self.now
 
 
-def plugin_settings(said: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
-    """A plugin's settings, if this stood in its section of the configuration.
+def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
+    """Return a plugin's settings from its section of the configuration.
 
-    :raises ConfigError: with all that is wrong, each with the way to it and a hint
+    :raises ConfigError: all errors, each with its path and a hint
     """
-    return settings_in(mapping_document(said, f"settings of {name}"), model, f"plugin {name!r}")
+    return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
 def config_of(
@@ -54,15 +55,14 @@ def config_of(
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """A configuration of these plugins, in this order, whose ledger, lock and status are below `directory`.
+    """Return a configuration of these plugins, in order, with ledger, lock and status below `directory`.
 
-    :param plugins: the name of an installed plugin and what YAML would say of it, or any name and a plugin's class, whose inner
-        `Settings` and `GuestSettings` count as they do for an installed plugin
-    :param settings: what YAML would say of classes, by plugin name: checked as YAML is
-    :param guests: the section `guests`, with settings of installed plugins
+    :param plugins: name and section of an installed plugin, or any name and a plugin's class with its `Settings` and `GuestSettings`
+    :param settings: sections of the classes by plugin name, checked as YAML is
+    :param guests: the section `guests`, for installed plugins
     :param interval: seconds
-    :param root: where /proc and /sys are found
-    :raises ConfigError: with all that is wrong in the settings
+    :param root: folder with /proc and /sys
+    :raises ConfigError: all errors in the settings
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
     installed = {name: item for name, item in plugins.items() if not isinstance(item, type)}
@@ -87,31 +87,31 @@ def config_of(
 
 @dataclass(frozen=True, slots=True)
 class PluginRun:
-    """A run: the reports of all its cycles, in order."""
+    """Reports of all cycles of a run, in order."""
 
     reports: Sequence[Report]
 
     def values(self, guest: str, field: str) -> list[Value]:
-        """A field of the guest of this name in each cycle; None where it was unknown, or the guest not there."""
-        seen = ({one.name: one.fields for one in report.snapshot.guests.values()} for report in self.reports)
-        return [guests.get(guest, {}).get(field) for guests in seen]
+        """Return a guest's field in each cycle; None: the field is unknown, or the guest absent."""
+        cycles = ({each.name: each.fields for each in report.snapshot.guests.values()} for report in self.reports)
+        return [guests.get(guest, {}).get(field) for guests in cycles]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """The values that evaluators decided of a control in the whole run, of one guest or of all."""
-        return _values((one for report in self.reports for one in report.decisions), control, guest)
+        """Return the values that evaluators decided for a control in the whole run, of one guest or of all."""
+        return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
-        """The values that were applied."""
-        outcomes = (one for report in self.reports for one in report.outcomes)
-        return _values((one.decision for one in outcomes if one.status is Status.APPLIED), control, guest)
+        """Return the values that mom applied."""
+        outcomes = (outcome for report in self.reports for outcome in report.outcomes)
+        return _values((outcome.decision for outcome in outcomes if outcome.status is Status.APPLIED), control, guest)
 
     @property
     def problems(self) -> list[str]:
-        """All problems, once each, as `source: message`."""
+        """Return all problems, once each, as `source: message`."""
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:
-        """No guest ever had less of a field than a number, or than another field of its own; unknown ones are not looked at."""
+        """Assert that a guest's field never fell below a number, or below another of its fields. Unknown values are skipped."""
         for number, report in enumerate(self.reports, 1):
             for guest in report.snapshot.guests.values():
                 value, bound = guest.fields.get(field), guest.fields.get(least) if isinstance(least, str) else least
@@ -120,7 +120,7 @@ class PluginRun:
 
 
 def _values(decisions: Iterable[Decision], control: str, guest: str | None) -> list[Value]:
-    return [one.value for one in decisions if one.control == control and guest in {None, one.entity.name}]
+    return [decision.value for decision in decisions if decision.control == control and guest in {None, decision.entity.name}]
 
 
 def run_plugins(
@@ -135,14 +135,14 @@ def run_plugins(
     root: Path = Path("/"),
     between: Callable[[int], None] | None = None,
 ) -> PluginRun:
-    """Run some cycles, as fast as they go.
+    """Run some cycles, as fast as possible.
 
-    :param folder: for ledger, lock and whatever plugins keep
-    :param plugins: in the order of precedence: the name of an installed plugin and its settings, or any name and a plugin's class
+    :param folder: folder for ledger, lock and plugins' files
+    :param plugins: by precedence: name and section of an installed plugin, or any name and a plugin's class
     :param interval: seconds from one cycle to the next, on the run's own clock
     :param guests: the section `guests`
     :param policies: texts by name, for the installed plugin `policy`
-    :param between: called with the number of each cycle, from 1, before it begins: to change the world
+    :param between: called before each cycle with its number, from 1, to change the world
     """
     if policies is not None:
         directory = host_of(folder / "policy.d", {f"{name}.policy": text for name, text in policies.items()})

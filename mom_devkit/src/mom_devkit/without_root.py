@@ -1,4 +1,4 @@
-"""A test as another user than root, for whom a real mom-helper does what only root may: as mom runs on a host."""
+"""Tests as another user than root, with a real mom-helper for root's work, as on a host."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ from mom_devkit.patience import wait_until
 from mom_kvm import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
 
 USER: Final = "nobody"
-"""Whom mom is in such a test: a user that every host has, and that owns nothing."""
+"""mom's user in such a test. Every host has it, and it owns nothing."""
 
 LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""An environment variable that names another socket of mom-libvirt-helper than the usual one."""
+"""Environment variable with the socket of mom-libvirt-helper."""
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
 class HelperProcess:
-    """A mom-helper of a test's own, which follows the orders of user nobody, or of another one.
+    """Test's own mom-helper, with orders from user nobody, or from another user.
 
-    :param declarations: what root lets it write, and whose processes are guests, as in a file of /etc/mom/helper.d
-    :param groups: a tree of plain files that it sees where the kernel's control groups (v2) are, as these may have no controller for
-        memory here; None: the kernel's own
+    :param declarations: permitted files and users of guests, as in a file of /etc/mom/helper.d
+    :param groups: plain files in place of the kernel's control groups (v2), which may lack a memory controller; None: the kernel's
     """
 
     _variable = HELPER_SOCKET_VARIABLE
 
     def __init__(self, declarations: str, groups: Path | None = None, user: str = USER) -> None:
         self._groups, self._user = groups, user
-        self._made = tempfile.TemporaryDirectory(prefix="mom-helper-", ignore_cleanup_errors=True)
-        self.folder = Path(self._made.name)
-        self.folder.chmod(0o755)  # the folder of the socket must be within reach
+        self._directory = tempfile.TemporaryDirectory(prefix="mom-helper-", ignore_cleanup_errors=True)
+        self.folder = Path(self._directory.name)
+        self.folder.chmod(0o755)  # mom's user must reach the socket
         self.socket = self.folder / "socket"
         (self.folder / "helper.d").mkdir()
         (self.folder / "helper.d/test.conf").write_text(declarations)
@@ -52,21 +51,21 @@ class HelperProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What has a process of that user find it."""
+        """Return the environment that leads a process to this helper."""
         return {self._variable: str(self.socket)}
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Return the helper's log."""
         return (self.folder / "log").read_text()
 
     @property
     def pid(self) -> int:
-        """Its process; 0 while there is none."""
+        """Return the helper's process; 0: not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the helper, and wait until it listens."""
         self.socket.unlink(missing_ok=True)
         places = ("--socket", self.socket, "--state", self.folder / "state", "--declarations", self.folder / "helper.d")
         command = [*self._seeing_groups(), *self._serving(), "--user", self._user, *map(str, places)]
@@ -75,43 +74,43 @@ class HelperProcess:
         wait_until(self._listens, lambda: f"mom-helper does not listen: {self.log}", 60)
 
     def _listens(self) -> bool:
-        """True once that user may connect."""
+        """Return whether the user may connect."""
         return self.socket.is_socket() and bool(self.socket.stat().st_mode & stat.S_IWGRP)
 
     def kill(self) -> None:
-        """End it as `kill -9` does."""
+        """End the helper as `kill -9` does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(60)
             self._process = None
 
     def processes(self) -> Sequence[int]:
-        """Its own, those of its connections, and the one that takes memory."""
-        found = [] if self._process is None else [self._process.pid]
-        for pid in found:
-            with suppress(OSError):  # it has ended
-                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
+        """Return all processes of the helper."""
+        pids = [] if self._process is None else [self._process.pid]
+        for pid in pids:
+            with suppress(OSError):  # the process has ended
+                pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return pids
 
     def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Put back what stood there before the first order, as its unit does after it was stopped."""
+        """Restore the values from before the first order, as the unit does after a stop."""
         command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
     def close(self) -> None:
-        """End it, and leave nothing behind."""
+        """End the helper, and remove its files."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(10)
             self.kill()
-        self._made.cleanup()
+        self._directory.cleanup()
 
     def _serving(self) -> list[str]:
         return self._command("serve")
 
     def _seeing_groups(self) -> list[str]:
-        """What its command begins with, to see that tree."""
+        """Return the beginning of a command that sees `groups`."""
         mount = _hierarchies().mount_of(Hierarchies.UNIFIED)
         if self._groups is None or mount is None:
             return []
@@ -123,7 +122,7 @@ class HelperProcess:
 
 
 class LibvirtHelperProcess(HelperProcess):
-    """A mom-libvirt-helper of a test's own, for guests of the libvirt at this URI."""
+    """Test's own mom-libvirt-helper, for guests of the libvirt at this URI."""
 
     _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
 
@@ -136,7 +135,7 @@ class LibvirtHelperProcess(HelperProcess):
 
 
 def why_not_another_user() -> str:
-    """Why this process cannot be another user for a test; empty: it can."""
+    """Return why this process cannot become another user; empty if it can."""
     if os.geteuid() != 0:
         return "only root can become another user"
     closed = next((path for path in (_PROGRAM, *_PROGRAM.parents) if not path.stat().st_mode & stat.S_IXOTH), None)
@@ -145,7 +144,7 @@ def why_not_another_user() -> str:
 
 @contextmanager
 def another_user(name: str = USER) -> Iterator[None]:
-    """This process as another user, in all threads, without root's power. It can become root again; programs that it starts cannot."""
+    """Make this process another user, in all threads. It can become root again; programs that it starts cannot."""
     user, groups = pwd.getpwnam(name), os.getgroups()
     os.setgroups([])
     os.setresgid(user.pw_gid, user.pw_gid, 0)
@@ -159,17 +158,16 @@ def another_user(name: str = USER) -> Iterator[None]:
 
 
 def _hierarchies() -> Hierarchies:
-    """Those of this machine."""
-    found = Hierarchies(Path("/"))
-    found.refresh()
-    return found
+    hierarchies = Hierarchies(Path("/"))
+    hierarchies.refresh()
+    return hierarchies
 
 
 class MomPower:
-    """What a test writes to the host with: as root, or as another user by a mom-helper.
+    """Power to write to the host: as root, or as another user through a mom-helper.
 
-    Called with declarations, it gives the context in which mom's code runs. What it is to reach must be in a folder that other users can
-    reach, as `mom_open_folder` is.
+    A call with declarations returns the context for mom's code. Its files must be in a folder that other users can reach, such as
+    `mom_open_folder`.
     """
 
     def __init__(self, *, by_helper: bool) -> None:
@@ -178,7 +176,7 @@ class MomPower:
         self._connection: Helper | None = None
 
     def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
-        """The context of mom's code. The helper is started by the first call, with what `HelperProcess` takes."""
+        """Return the context for mom's code. The first call starts the helper with these arguments."""
         return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager
@@ -199,11 +197,11 @@ class MomPower:
 
 
 class StandInGuest:
-    """A process that stands for a guest's QEMU: another user's, in a control group of its own.
+    """Process in place of a guest's QEMU: another user's, in its own control group.
 
-    `DECLARATION` has mom-helper take it for a guest.
+    `DECLARATION` makes mom-helper treat it as a guest.
 
-    :param command: what runs there; it ends when its standard input does
+    :param command: program that ends with its standard input
     :raises OSError: this process may make no control groups
     """
 
@@ -225,13 +223,13 @@ class StandInGuest:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Return the process number."""
         return self.process.pid
 
     def close(self) -> None:
-        """End it, and leave no group behind."""
+        """End the process, and remove its group."""
         self.process.kill()
         self.process.communicate()
-        with suppress(OSError):  # of another test
+        with suppress(OSError):  # another test uses the parent
             self.folder.rmdir()
             self.folder.parent.rmdir()

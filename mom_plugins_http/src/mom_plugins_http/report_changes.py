@@ -1,4 +1,4 @@
-"""What changes in the report's document from one cycle to the next: told by the event stream, and put together again by readers."""
+"""Changes in the report from one cycle to the next, for the event stream and its readers."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ Item = TypeVar("Item")
 
 @described
 class GuestChangesModel(TypedDict):
-    """How the table of guests differs."""
+    """Changes in the table of guests."""
 
     rows: list[list[Any]]
-    """Those that are new or not what they were: for the guest of that id, this row from now on."""
+    """New and changed rows; each replaces the row with its id."""
     gone: list[str]
-    """Ids of guests that are there no more."""
+    """Ids of guests that no longer exist."""
 
 
 @described
 class OutcomeChangesModel(TypedDict):
-    """How outcomes differ."""
+    """Changes in the outcomes."""
 
     items: list[OutcomeModel]
-    """Those that are new or not what they were: for the entity and the control, this outcome from now on."""
+    """New and changed outcomes; each replaces the one with its entity and control."""
     gone: list[tuple[str, str]]
-    """Entity's id and control of what is decided no more."""
+    """Entity's id and control of outcomes that no longer exist."""
 
 
 @described
 class ReportChanges(TypedDict):
-    """The difference from the document before: each member of `GET /v1/report` that does, whole, but for `guests` and `outcomes`, of which
-    only the rows and outcomes that differ are told. `cycle` is always there."""
+    """Changed members of `GET /v1/report`, always with `cycle`. Members are whole, except `guests` and `outcomes`."""
 
     guests: NotRequired[GuestChangesModel]
     outcomes: NotRequired[OutcomeChangesModel]
@@ -47,7 +46,7 @@ _KEYED: Final = ("guests", "outcomes")
 
 
 def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str, Any] | None:
-    """The changes that make of the one the other, as `ReportChanges`; None where guests have other columns, and all of it is to be told."""
+    """Return the changes between two documents as `ReportChanges`; None if the columns of guests differ."""
     if before["guests"]["columns"] != now["guests"]["columns"]:
         return None
     changes: dict[str, Any] = {
@@ -63,7 +62,7 @@ def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str,
 
 
 def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDocument:
-    """The document after these changes."""
+    """Return the document after these changes."""
     now = {**before, **{name: value for name, value in changes.items() if name not in _KEYED}}
     if "guests" in changes:
         rows = _joined(before["guests"]["rows"], changes["guests"]["rows"], changes["guests"]["gone"], _guest)
@@ -75,22 +74,22 @@ def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDo
 
 
 _guest = itemgetter(0)
-"""The id in a row of the table of guests."""
+"""Returns the id in a row of the table of guests."""
 
 
-def _decided(one: OutcomeModel) -> tuple[str, str]:
-    return one["entity"]["id"], one["control"]
+def _decided(outcome: OutcomeModel) -> tuple[str, str]:
+    return outcome["entity"]["id"], outcome["control"]
 
 
 def _differing(before: Sequence[Item], now: Sequence[Item], key: Callable[[Item], Hashable]) -> tuple[list[Item], list[Any]]:
-    """The items that are not what they were, and the keys of those that are gone."""
-    known = {key(one): one for one in before}
-    differing = [one for one in now if known.pop(key(one), None) != one]
-    return differing, list(known)
+    """Return new and changed items, and the keys of those that no longer exist."""
+    old = {key(item): item for item in before}
+    differing = [item for item in now if old.pop(key(item), None) != item]
+    return differing, list(old)
 
 
 def _joined(before: Sequence[Item], items: Sequence[Item], gone: Any, key: Callable[[Item], Hashable]) -> list[Item]:
-    known = {key(one): one for one in before}
+    joined = {key(item): item for item in before}
     for name in gone:
-        known.pop(name, None)
-    return list((known | {key(one): one for one in items}).values())
+        joined.pop(name, None)
+    return list((joined | {key(item): item for item in items}).values())

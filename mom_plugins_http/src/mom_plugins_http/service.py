@@ -1,11 +1,11 @@
-"""Everything that serves, put together: from settings to doors, from reports to answers."""
+"""Server with its sockets, routes and threads."""
 
 from __future__ import annotations
 
 import ssl
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
-"""The longest that ending may take: the teardown of all plugins has 0.4 s."""
+"""Longest teardown: all plugins together have 0.4 s."""
 
 _NEWS_SECONDS: Final = 0.5
-"""So long each report waits for what other plugins say, which is in memory, but for the history while a policy is compiled."""
+"""Longest wait of a report for other plugins' news. The history of policies waits for a compilation."""
 
 
 class Service:
-    """One server with one socket, or two."""
+    """API server with its unix sockets and, if set, TCP."""
 
     def __init__(self, settings: HttpSettings, context: PluginContext, path: Path) -> None:
         self._settings = settings
@@ -78,7 +78,7 @@ class Service:
 
     @property
     def routes(self) -> Sequence[Route]:
-        """All operations."""
+        """Return all operations."""
         return self._api.routes
 
     def _doors(self) -> list[Door]:
@@ -90,13 +90,15 @@ class Service:
             doors.append(Door(lambda: self._listen(page, access), page, access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
-            # A plugin of this process may still listen there: one that a reload replaces, which has the unix socket too.
+            # During a reload, the replaced plugin of this process may still listen there.
             doors.append(Door(lambda: listen(address, ours=self._server.waits), tls=lambda: self._tls))
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """The socket's file has one group, that of those who may change things; readers get in by its access control list. So do both where
-        mom may not give the file to a group."""
+        """Listen on a unix socket. Its file belongs to the group that may change; an access control list admits readers.
+
+        If mom may not give the file to a group, the list admits both groups.
+        """
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
         listener = listen(Address(str(path)), mode=0o600 if group is None else 0o660, group=group, second_group=second)
@@ -105,7 +107,7 @@ class Service:
         return listener
 
     def _page_path(self) -> Path | None:
-        """The page's own socket, beside the control socket; None where no page is served, or the path would be too long for a socket."""
+        """Return the path of the page's socket, beside the control socket; None without a page, or if the path is too long."""
         if not self._settings.page:
             return None
         path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
@@ -115,33 +117,28 @@ class Service:
             return None
 
     def start(self) -> None:
-        """Listen and serve. Raises `MomError`."""
+        """Listen and serve. Raise `MomError`."""
         self._server.start(self._context.name)
         self._context.log.info(
             "the API is served on %s%s", self._path, f" and on {self._settings.tcp.listen}" if self._settings.tcp else ""
         )
 
     def take(self, report: Report) -> None:
-        """A cycle has ended: answer from it, and tell those that listen."""
-        news = self._gathered()  # first: a client that is answered from this cycle is told of whatever comes later
+        """Publish a cycle that has ended, with other plugins' news."""
+        news = self._gather()  # first: clients with this cycle get all later news
         self._published.notes = self._news.notes
         self._published.take(report, self._context.declarations, self._news.policies, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
 
-    def _gathered(self) -> Sequence[Item]:
-        """What other plugins say, asked in a thread of its own: one that does not answer delays what they say, and no report."""
-        waits = 0.0 if self._gathering is not None else _NEWS_SECONDS
+    def _gather(self) -> Sequence[Item]:
+        """Return other plugins' news. A slow plugin delays its news, and no report."""
+        patience = 0.0 if self._gathering is not None else _NEWS_SECONDS
         call = self._gathering or self._news_callers.start(self._news.gather)
-        self._gathering = None if Callers.came_back(call, waits) else call
+        self._gathering = None if Callers.came_back(call, patience) else call
         return () if self._gathering is not None else call.result()
 
-    def wrong_services(self) -> Mapping[str, str]:
-        """What is wrong with what other plugins offer, by whose it is."""
-        waits = self._gathering is not None and not self._gathering.done()  # it may have been slow only, and have answered since
-        return {**self._news.wrong, self._news.asks: "does not answer"} if waits else self._news.wrong
-
     def prepare_tcp(self) -> Callable[[], None] | None:
-        """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""
+        """Read certificate and tokens again, and return the function that puts them in force. Raise `MomError`."""
         tcp = self._settings.tcp
         if tcp is None:
             return None
@@ -153,7 +150,7 @@ class Service:
         return commit
 
     def close(self) -> None:
-        """Stop listening, end all connections and all threads."""
+        """Stop listening; end all connections and threads."""
         until = time.monotonic() + _CLOSE_SECONDS
         self._server.close()
         self._news_callers.close(0.0 if self._gathering is not None else _NEWS_SECONDS)
@@ -162,17 +159,17 @@ class Service:
 
 
 def tls_of(tcp: TcpSettings) -> ssl.SSLContext:
-    """Certificate and key, read and found to fit each other. Raises `MomError`."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    """Return the context with certificate and key. Raise `MomError` if they are unusable."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     read_secret(tcp.key, "the key", "have a certificate made with a new key", group=True)
     try:
-        made.load_cert_chain(tcp.certificate, tcp.key, password=_no_password)
+        context.load_cert_chain(tcp.certificate, tcp.key, password=_no_password)
     except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) and error.strerror else error
-        message = f"the certificate {tcp.certificate} with the key {tcp.key} cannot be used: {what}"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        message = f"the certificate {tcp.certificate} with the key {tcp.key} cannot be used: {reason}"
         raise MomError(message, hint="both are PEM files that mom's user can read, the key without a password") from error
-    return made
+    return context
 
 
 def _no_password() -> str:
@@ -180,7 +177,7 @@ def _no_password() -> str:
 
 
 def tokens_of(tcp: TcpSettings) -> Tokens:
-    """The tokens, read from their files. Raises `MomError`."""
+    """Return the tokens from their files. Raise `MomError`."""
     files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:
@@ -188,5 +185,5 @@ def tokens_of(tcp: TcpSettings) -> Tokens:
             "no client could use the API through TCP: there is no token", hint="set `read_token` or `change_token`, or leave `tcp` out"
         )
     if len(set(tokens.values())) < len(tokens):
-        raise MomError("who may only read has the same token as who may change", hint="make another one: openssl rand -hex 32")
+        raise MomError("read_token and change_token hold the same token", hint="make another one: openssl rand -hex 32")
     return Tokens(tokens)

@@ -11,45 +11,45 @@ from mom_core import Duration, ExistingFile, PluginSettings, Size, StrictModel
 from mom_kvm import Address
 
 SOCKET: Final = "mom.sock"
-"""The socket's usual name, in mom's run directory."""
+"""Default name of the socket, in mom's run directory."""
 
 
-def _a_path(path: Path) -> Path:
+def _check_path(path: Path) -> Path:
     if not Address.parse(str(path)).path:
         raise ValueError("write a path that begins with /")
     return path
 
 
-def _a_port(text: str) -> str:
+def _check_port(text: str) -> str:
     if Address.parse(text).path:
         raise ValueError("write host:port, such as 192.0.2.7:8132 or [::]:8132")
     return text
 
 
-def _a_name(text: str) -> str:
+def _canonical_name(text: str) -> str:
     from mom_plugins_http.server.sites import name_of
 
-    found = name_of(text)
-    if found is None:
+    name = name_of(text)
+    if name is None:
         raise ValueError("write a name or an address as in a URL, without a port and without brackets")
-    return found
+    return name
 
 
 class TcpSettings(StrictModel):
-    """Serving beyond this host: always with TLS, and only who knows a token."""
+    """Service beyond this host, with TLS and tokens."""
 
-    listen: Annotated[str, AfterValidator(_a_port)]
-    """Where, as `host:port`."""
+    listen: Annotated[str, AfterValidator(_check_port)]
+    """Listening address, as `host:port`."""
     certificate: ExistingFile
-    """The server's certificate with its chain, as PEM. Read again when mom's configuration is reloaded, as the next three."""
+    """Certificate with its chain, as PEM. A reload reads this and the next three files again."""
     key: ExistingFile
-    """Its private key, as PEM."""
+    """Private key, as PEM."""
     read_token: ExistingFile | None = None
-    """A file with the token of those who may read; other users may not read the file itself."""
+    """File with the token for reading. Other users must not have access to the file."""
     change_token: ExistingFile | None = None
-    """A file with the token of those who may also change policies."""
-    hosts: list[Annotated[str, AfterValidator(_a_name)]] = Field(default_factory=list)
-    """Further names and addresses, without a port, by which clients may call this server: beside the host's own, and where it listens."""
+    """File with the token for reading and changing."""
+    hosts: list[Annotated[str, AfterValidator(_canonical_name)]] = Field(default_factory=list)
+    """Further names and addresses of this server, without a port, besides the host's name and `listen`."""
 
 
 OPEN_TO_ALL: Final = "every user may connect, for its file system has no access control lists for groups; mom refuses strangers itself"
@@ -57,26 +57,26 @@ OPEN_TO_ALL_FIX: Final = "set `socket` of the plugin http to a path on tmpfs, or
 
 
 class HttpSettings(PluginSettings):
-    """Where to listen, for whom, and how much a client may use."""
+    """Sockets, rights and limits."""
 
-    socket: Annotated[Path, AfterValidator(_a_path)] | None = None
-    """The path of the unix socket. Unset: `mom.sock` in mom's run directory, usually /run/mom."""
+    socket: Annotated[Path, AfterValidator(_check_path)] | None = None
+    """Path of the unix socket. Unset: `mom.sock` in mom's run directory, usually /run/mom."""
     read_group: Annotated[str, Field(min_length=1)] | None = None
-    """Members of this group may read. Unset: root and mom's own user only."""
+    """Group that may read. Unset: only root and mom's user."""
     change_group: Annotated[str, Field(min_length=1)] | None = None
-    """Members of this group may also change policies and reserve memory. Unset: root and mom's own user only."""
+    """Group that may read, change policies and reserve memory. Unset: only root and mom's user."""
     tcp: TcpSettings | None = None
-    """Serving beyond this host. Unset: not at all."""
+    """Service beyond this host. Unset: none."""
     page: bool = True
-    """Serve the web page, too, and have a socket of its own for it, to which `mom page` leads."""
+    """Serve the web page, with its own socket for `mom page`."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
-    """How many may be connected at once. For one more, a connection ends of those who may do least: one without a whole request, or one
-    of the user who holds most. A quarter may listen to events, by the same rule."""
+    """Limit of connections. A new one replaces one of the lowest right: one without a whole request, or one of the user who holds most.
+    A quarter may listen to events, by the same rule."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-    """How long a request may take to arrive, and for how long an answer may wait for a client that does not take it."""
+    """How long a request may take to arrive, and an answer may wait for its client to read."""
     largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20
-    """How large the body of a request may be."""
+    """Largest body of a request."""
     metrics_guests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
-    """How many guests have metrics of their own at most, the first by name; 0: only sums. A guest has some 15 time series."""
+    """Limit of guests with their own metrics, by name; 0: only sums. A guest has some 15 time series."""
     metrics_leave_out: list[str] = Field(default_factory=list)
-    """Patterns of names of guests that have no metrics of their own, such as `ci-*`."""
+    """Patterns for names of guests without their own metrics, such as `ci-*`."""

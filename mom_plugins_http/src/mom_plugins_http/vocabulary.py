@@ -1,6 +1,6 @@
-"""What routes and verbs both say, without what the server is made of: verbs must start fast."""
+"""Constant for routes and verbs. Verbs must start fast, and import no server."""
 
 from typing import Final
 
 MOST_ITEMS: Final = 1000
-"""Items of a page."""
+"""Items of a list."""

@@ -1,4 +1,4 @@
-"""The conformance kit: what every plugin must be able to show, on a host of files and with the real engine."""
+"""Conformance kit: checks of plugins on a host of files, with the real engine."""
 
 from __future__ import annotations
 
@@ -31,27 +31,29 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "traces": behaviour.traces,
     }
 )
-"""All checks by name, in the order in which they build on each other. The first line of each one's docstring says what must be so."""
+"""All checks by name. Later ones build on earlier ones. The first line of a docstring states the requirement."""
 
 
-def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **given: Any) -> list[Finding]:
-    """Check a plugin, and give what was found: errors must be put right, warnings are to be thought about. Nothing real is changed.
+def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: Any) -> list[Finding]:
+    """Check a plugin, and return errors and warnings. Nothing real changes.
 
     :param checks: only these
-    :param given: what `ConformanceTests` has as attributes: `name`, `settings`, `host`, `hypervisor`, `values` and `may_touch`
+    :param options: attributes of `ConformanceTests`: `name`, `settings`, `host`, `hypervisor`, `values` and `may_touch`
     """
-    with examined(plugin_class, **given) as subject:
+    with examined(plugin_class, **options) as subject:
         try:
             subject.read_settings()
         except ConfigError as error:
-            cure = "the settings that were given are not what YAML may say for this plugin; `mom plugin info` lists its settings"
+            cure = "`mom plugin info` lists the settings of the plugin"
             return [Finding(Severity.ERROR, "settings", str(problem), "" if problem.hint else cure) for problem in error.problems]
         return [finding for check in checks or CHECKS for finding in run_check(subject, check)]
 
 
 @contextmanager
-def examined(plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **given: Any) -> Iterator[ExaminedPlugin]:
-    """The plugin under test, with its test host below a folder of its own; the parameters are those of `check_plugin`."""
+def examined(
+    plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **options: Any
+) -> Iterator[ExaminedPlugin]:
+    """Yield the plugin under test, with its test host in a temporary folder. The parameters are those of `check_plugin`."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):
@@ -62,20 +64,19 @@ def examined(plugin_class: type, *, name: str = "", host: Mapping[str, str] | Pa
             mirror_host(root)
         else:
             host_of(root, host)
-        yield ExaminedPlugin(plugin_class, name or statements.entry_name(plugin_class), root, Path(folder), **given)
+        yield ExaminedPlugin(plugin_class, name or statements.entry_name(plugin_class), root, Path(folder), **options)
 
 
 def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
-    """The findings of one check, each with the check's name as its subject; that it could not be made is an error too."""
+    """Return the findings of one check, each with the check's name as its subject. A check that fails to run is an error."""
     findings: list[Finding] = []
     state = behaviour.process_state()
     try:
         findings += CHECKS[check](subject)
     except MomError as error:
         findings.append(subject.fault(error.message, error.hint))
-    except Exception as error:  # noqa: BLE001  # the plugin's own code runs in here, and may raise anything
+    except Exception as error:  # noqa: BLE001  # the plugin's code may raise anything
         findings.append(subject.fault(f"it raises {behaviour.located(error)}"))
-    # After each check: the first one that has the plugin change something leaves nothing to see for the others.
-    for what in behaviour.changes_since(state):
-        findings.append(subject.fault(f"it changes {what}", "these belong to the whole process: leave them alone"))
+    for name in behaviour.changes_since(state):  # after each check: a second change would look like none
+        findings.append(subject.fault(f"it changes {name}", "these belong to the whole process: leave them alone"))
     return [replace(finding, subject=check) for finding in findings]

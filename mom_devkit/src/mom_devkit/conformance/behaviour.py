@@ -1,4 +1,4 @@
-"""Checks of a plugin at work: what its hooks return, guests that come and go, observing, reload, a hypervisor's answers, what is left."""
+"""Checks of a plugin at work: results of hooks, changing guests, observe mode, reload, hypervisor and leaks."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_kvm import Destination
 
 CYCLES: Final = 3
-"""Enough for a plugin that computes rates to have one, and for a failure of `mom_report` to show."""
+"""Enough for a plugin to compute rates, and for a failure of `mom_report` to show."""
 
 ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
-"""How the engine's problems with a plugin's answers begin; all others are what the plugin itself reports."""
+"""Beginnings of the engine's problems with a plugin's answers. Others are the plugin's own."""
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
-    """The engine's complaints about the plugin's answers in a cycle, and of its calls since it was set up."""
+    """Yield the engine's problems with the plugin's answers in a cycle, and with its calls since setup."""
     own = next(plugin for plugin in report.plugins if plugin.name == subject.name)
     if hasattr(subject.plugin_class, "mom_hypervisor") and own.last_error.startswith(HypervisorError.__name__):
         yield subject.remark(f"its hypervisor cannot be reached here: {own.last_error}", "give settings that reach one")
@@ -56,7 +56,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hooks return values of the declared types, nothing fails, and every call is done well within the deadline."""
+    """Its hooks return values of the declared types, nothing fails, and each call ends well within the deadline."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()
@@ -65,29 +65,29 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
             if decision.source.name == subject.name and not decision.reason:
                 yield subject.remark(f"a decision on {decision.control} has no reason", "operators ask why: give `reason`")
         yield from _findings(subject, life)
-        yield from _what_verbs_show(subject, life, report)
+        yield from _shown_by_verbs(subject, life, report)
 
 
 def located(error: BaseException) -> str:
-    """An exception, with the file and line of the plugin where it came up."""
+    """Return an exception with its file and line in the plugin."""
     place = place_of(error)
     return describe(error) + (f" (at {place})" if place else "")
 
 
 def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
-    """What `mom config check` and `mom doctor` ask for."""
+    """Check the hooks behind `mom config check` and `mom doctor`."""
     plugin = life.subject
-    asked = [("mom_check", {}), *(("mom_doctor", {"hypervisor": one}) for one in (life.engine.hypervisor, None))]
-    for hook, arguments in [(hook, arguments) for hook, arguments in asked if hook in plugin.hooks]:
+    calls = [("mom_check", {}), *(("mom_doctor", {"hypervisor": each}) for each in (life.engine.hypervisor, None))]
+    for hook, arguments in [(hook, arguments) for hook, arguments in calls if hook in plugin.hooks]:
         try:
-            findings, wrong = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
-        except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is the finding
-            yield subject.fault(f"{hook} failed: {located(error)}", "what is wrong with the host or the configuration is a Finding")
+            findings, fault = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
+        except BaseException as error:  # noqa: BLE001  # any error of the plugin is the finding
+            yield subject.fault(f"{hook} failed: {located(error)}", "report faults of the host or the configuration as a Finding")
         else:
             if any(not _is_sound(finding) for finding in findings):
-                wrong = f"{hook} gave a Finding whose parts are not a Severity and texts"
-            if wrong:
-                yield subject.fault(wrong, "yield Finding objects")
+                fault = f"{hook} gave a Finding whose parts are not a Severity and texts"
+            if fault:
+                yield subject.fault(fault, "yield Finding objects")
 
 
 def _is_sound(finding: Finding) -> bool:
@@ -95,8 +95,8 @@ def _is_sound(finding: Finding) -> bool:
     return isinstance(finding.severity, Severity) and all(isinstance(part, str) for part in parts)
 
 
-def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
-    """What `mom status`, `mom explain` and `mom config init` ask for, as they do it."""
+def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
+    """Check the hooks behind `mom status`, `mom explain` and `mom config init`."""
     hooks, loaded = life.subject.hooks, life.subject.configured.loaded
     try:
         if "mom_status" in hooks:
@@ -107,21 +107,21 @@ def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Ite
         yield subject.fault(error.message, "what is unknown has no part; a host that it does not fit has no suggestion")
     explainers = Explainers(explainers_of([loaded]))
     explainers.take(report)
-    said = {what for guest in report.snapshot.guests.values() for what in explainers.explain(report, guest)["unknown"]}
-    for what in sorted(what for what in said if what.startswith(f"what the plugin {subject.name} knows (")):
-        yield subject.fault(f"mom_explainer: `mom explain` does not know {what}", "what is unknown is named in `unknown`")
+    unknown = {text for guest in report.snapshot.guests.values() for text in explainers.explain(report, guest)["unknown"]}
+    for text in sorted(text for text in unknown if text.startswith(f"what the plugin {subject.name} knows (")):
+        yield subject.fault(f"mom_explainer: `mom explain` does not know {text}", "what is unknown is named in `unknown`")
 
 
 def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator[Finding]:
     for part in parts:
         place, *texts = (part.place, part.heading, part.text)
         if not isinstance(place, int) or not all(isinstance(text, str) for text in texts):
-            what = "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer"
-            yield subject.fault(what, "place, heading, text")
+            message = "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer"
+            yield subject.fault(message, "place, heading, text")
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """A host without guests or anything else that it looks for, guests that end within a cycle, and new ones are no error."""
+    """An empty host, guests that end within a cycle, and new guests are no error."""
     bench = subject.new_bench()
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
@@ -130,20 +130,20 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
         with alive(subject, Bench(subject.new_folder("nothing"), FakeHypervisor([]), subject.new_folder("life"))) as life:
             life.cycle()
     except MomError as error:
-        cure = "raise in the calls that need it: what mom_setup raises keeps the daemon from starting"
-        yield subject.remark(f"it keeps mom from starting on a host without what it looks for: {error.message}", cure)
+        cure = "raise in the calls that need it: an error in mom_setup keeps the daemon from starting"
+        yield subject.remark(f"it keeps mom from starting on an empty host: {error.message}", cure)
     ghost = FakeGuest("ghost")
     with alive(subject, bench) as life:
         life.cycle()
         ended = hypervisor.known.popitem()[1] if hypervisor.known else None
         hypervisor.known["new"] = FakeGuest("new")
         hypervisor.ended.append(ghost)
-        asked = [
-            Decision(Entity(Scope.GUEST, ghost.id, ghost.name), one.name, int(one.minimum or 1), "a check of errors")
-            for one in subject.declared_as(ControlSpec)
-            if one.scope is Scope.GUEST
+        decisions = [
+            Decision(Entity(Scope.GUEST, ghost.id, ghost.name), control.name, int(control.minimum or 1), "a check of errors")
+            for control in subject.declared_as(ControlSpec)
+            if control.scope is Scope.GUEST
         ]
-        yield from _troubles(subject, life.cycle(*asked), "with a guest that ended within the cycle, ")
+        yield from _troubles(subject, life.cycle(*decisions), "with a guest that ended within the cycle, ")
         if ended is not None:
             ended.incarnation = "2"
             hypervisor.known[ended.name] = ended
@@ -151,7 +151,7 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """While mom only observes, nothing on the host or its guests changes."""
+    """In observe mode, nothing on the host or its guests changes."""
     bench = subject.new_bench()
     before, guests = _content(bench.root), _guests_of(bench.hypervisor)
     with alive(subject, bench, mode="observe") as life:
@@ -180,7 +180,7 @@ def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
         life.cycle()
         instances = [life.subject.instance]
         for _ in range(2):
-            config = configured(subject, bench, life.wanted, settings={**subject.settings, "deadline": "7s"})
+            config = configured(subject, bench, life.decisions, settings={**subject.settings, "deadline": "7s"})
             try:
                 life.engine.reload(config)
             except MomError as error:
@@ -199,10 +199,10 @@ def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
 # --- a hypervisor --------------------------------------------------------------------------------------------------------------
 
 GHOST: Final = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "conformance-ghost")
-"""A guest that no hypervisor has."""
+"""Guest that no hypervisor has."""
 
 READINGS: Final = ("balloon_sizes", "cpu_tunes", "io_tunes", "net_tunes", "agent_channels", "cpu_pins", "node_tunes", "standings")
-"""Calls by which capabilities read of all guests at once."""
+"""Calls of capabilities that read all guests at once."""
 
 CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("set_balloon", (1 << 20,)),
@@ -218,21 +218,21 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("shut_down", ()),
     ("start", (1.0,)),
 )
-"""Calls by which capabilities change a guest, with the arguments besides the guest."""
+"""Calls of capabilities that change a guest, with the arguments after the guest."""
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """A hypervisor lists guests that are told apart, and says `GuestGone` of one that it does not have."""
+    """A hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:
-        owner, one = life.engine.plugins.hypervisor_owner, life.engine.hypervisor
+        owner, tested = life.engine.plugins.hypervisor_owner, life.engine.hypervisor
         if owner is None or owner.name != subject.name:
             return
         try:
-            guests = list(one.guests())
+            guests = list(tested.guests())
         except HypervisorError as error:
-            yield subject.remark(f"its hypervisor cannot be reached here, so it was not looked at: {error}", "give settings that reach one")
+            yield subject.remark(f"its hypervisor cannot be reached here, so it was not checked: {error}", "give settings that reach one")
             return
         if not guests:
             yield subject.remark("its hypervisor has no guests here, so how it lists them was not checked", "give settings for some")
@@ -243,17 +243,19 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
                 yield subject.fault(f"the guest {guest.entity} has no property name or uuid", "`properties` hold at least these")
             if not guest.incarnation:
                 yield subject.remark(f"the guest {guest.entity} has no incarnation", "mom takes one that was started anew for the old one")
-        for name in [name for name in READINGS if hasattr(one, name)]:
+        for name in [name for name in READINGS if hasattr(tested, name)]:
             try:
-                answer = getattr(one, name)([GHOST])
-            except Exception as error:  # noqa: BLE001  # whatever the hypervisor raises is the finding
-                yield subject.fault(f"{name} of a guest that is gone raises {describe(error)}", "leave it out: the others count")
+                answer = getattr(tested, name)([GHOST])
+            except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
+                yield subject.fault(
+                    f"{name} of a guest that is gone raises {describe(error)}", "leave the guest out, and answer for the others"
+                )
                 continue
             if answer:
-                yield subject.fault(f"{name} knows a guest that does not exist", "leave out what is not there")
-        for name, given in [(name, given) for name, given in CHANGES if hasattr(one, name)]:
+                yield subject.fault(f"{name} knows a guest that does not exist", "leave unknown guests out")
+        for name, arguments in [(name, arguments) for name, arguments in CHANGES if hasattr(tested, name)]:
             try:
-                getattr(one, name)(GHOST, *given)
+                getattr(tested, name)(GHOST, *arguments)
             except GuestGone:
                 continue
             except HypervisorError as error:
@@ -261,31 +263,33 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
             except Exception as error:  # noqa: BLE001  # as above
                 yield subject.fault(f"{name} of a guest that is gone raises {describe(error)}", "raise GuestGone")
             else:
-                yield subject.fault(f"{name} of a guest that is gone does nothing and says nothing", "raise GuestGone")
+                yield subject.fault(f"{name} of a guest that is gone has no effect and raises nothing", "raise GuestGone")
 
 
 # --- what is left --------------------------------------------------------------------------------------------------------------
 
 END_SECONDS: Final = 2.0
-"""Seconds that a thread may take that was told to end."""
+"""Longest end of a thread after mom_teardown."""
 
-SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # no real one: it is planted to be looked for
-"""The value of a secret where the settings have none, to be looked for afterwards."""
+SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
+"""Planted secret, for settings without one."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     """It leaves no thread or open file, changes nothing of the process, and shows no secret from its settings."""
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield from _secrets(subject)  # what is opened once for the process, by the first that needs it, is no leak
+        yield from _secrets(subject)  # first: files opened once per process are no leak
         threads, files = set(threading.enumerate()), _open_files()
         with alive(subject) as life:
             for _ in range(CYCLES):
                 life.cycle()
             worker = life.subject.worker
     if worker.hung:
-        yield subject.fault(f"it does not end in time: {worker.why_not('mom_teardown')}", "mom_teardown waits for nothing without a limit")
-        threads |= {thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"}  # mom's own, which waits for it
+        yield subject.fault(f"it does not end in time: {worker.why_not('mom_teardown')}", "limit each wait in mom_teardown")
+        threads |= {
+            thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"
+        }  # mom's own thread, which waits for it
     until = time.monotonic() + END_SECONDS
     while (left := set(threading.enumerate()) - threads) and time.monotonic() < until:
         next(iter(left)).join(0.05)
@@ -296,7 +300,7 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     more = sorted(target for descriptor, target in _open_files().items() if files.get(descriptor) != target)
     if more:
         yield subject.fault(f"it leaves open: {', '.join(more[:5])}", "close in mom_teardown what mom_setup opened")
-    for warning in said:
+    for warning in caught:
         if issubclass(warning.category, ResourceWarning | DeprecationWarning):
             yield subject.remark(f"{warning.category.__name__}: {warning.message}", f"{warning.filename}:{warning.lineno}")
 
@@ -308,7 +312,7 @@ def _secrets(subject: ExaminedPlugin) -> Iterator[Finding]:
     model = subject.read_settings(settings)
     logged: list[str] = []
     handler, root = logging.Handler(), logging.getLogger()
-    handler.emit = lambda record: logged.append(f"{record.getMessage()} {record.exc_info}")  # type: ignore[method-assign]  # it keeps them
+    handler.emit = lambda record: logged.append(f"{record.getMessage()} {record.exc_info}")  # type: ignore[method-assign]  # collects all records
     level = root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
@@ -327,25 +331,25 @@ def _secrets(subject: ExaminedPlugin) -> Iterator[Finding]:
     shown["its log"] = "\n".join(logged)
     for where, text in shown.items():
         if any(secret in text for secret in secrets_in(model)):
-            yield subject.fault(f"a secret from its settings stands in {where}", "call get_secret_value() only where it is used")
+            yield subject.fault(f"a secret from its settings is in {where}", "call get_secret_value() only to use the secret")
 
 
 def _open_files() -> dict[str, str]:
     paths: dict[str, str] = {}
-    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208  # names are all that is needed
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208  # only names are needed
         try:
             paths[descriptor] = str(Path("/proc/self/fd", descriptor).readlink())
         except OSError:
-            continue  # the one with which the folder itself was read
+            continue  # the descriptor of the folder itself
     return paths
 
 
 def process_state() -> dict[str, object]:
-    """The state of the whole process that no plugin may change, by name."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # asking for the umask itself would set it
-    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+    """Return the state of the process that no plugin may change, by name."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask would set it
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {
-        **{f"the handler of {one.name}": signal.getsignal(one) for one in handled},
+        **{f"the handler of {each.name}": signal.getsignal(each) for each in signals},
         **{f"the environment ({name})": value for name, value in os.environ.items()},
         "the locale": locale.setlocale(locale.LC_ALL),
         "the working directory": str(Path.cwd()),
@@ -354,6 +358,6 @@ def process_state() -> dict[str, object]:
 
 
 def changes_since(before: dict[str, object]) -> list[str]:
-    """The names of what has changed in the process."""
+    """Return the names of changed parts of the process's state."""
     now = process_state()
-    return [what for what in {**before, **now} if before.get(what) != now.get(what)]
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]

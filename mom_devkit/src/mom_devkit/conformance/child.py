@@ -1,7 +1,7 @@
-"""Checks one plugin in a process of its own, so that a plugin that ends, blocks or changes its process does not harm who asked.
+"""Check of one plugin in its own process: the plugin may end, block or change it.
 
-`python -m mom_devkit.conformance.child DESCRIPTOR` reads a request as JSON from standard input: the name of an installed plugin,
-and the rest as `check_plugin` takes it. It writes a line of JSON when a check begins, and one with its findings.
+`python -m mom_devkit.conformance.child DESCRIPTOR` reads a request as JSON from standard input: the name of an installed plugin, and
+options of `check_plugin`. It writes a line of JSON when a check begins, and one with its findings.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mom_devkit.conformance.behaviour import changes_since, process_state
 from mom_devkit.runs import plugin_settings
 
 LOADING: Final = "loading"
-"""The name of the first step, which is no check of the kit: there, the class is imported, and its settings are read."""
+"""Name of the first step: import of the class, and its settings."""
 
 SLOW_IMPORT_SECONDS: Final = 10.0
-"""An import that takes longer does something that belongs into mom_setup: a cold one on a busy machine takes seconds."""
+"""A slower import does work that belongs in mom_setup. A cold import on a busy machine takes seconds."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
-    """The name of each check before it is begun, with None, and after it is done, with its findings."""
+    """Yield the name of each check twice: before it with None, and after it with its findings."""
     yield LOADING, None
     plugin, findings = _loaded(name)
     if plugin is not None:
@@ -41,15 +41,15 @@ def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch
             plugin = None
     yield LOADING, findings
     if plugin is not None:
-        given: dict[str, Any] = {"name": name, "settings": settings, "host": Path(host) if host else None, "may_touch": may_touch}
-        with examined(plugin.plugin_class, **given) as subject:
+        options: dict[str, Any] = {"name": name, "settings": settings, "host": Path(host) if host else None, "may_touch": may_touch}
+        with examined(plugin.plugin_class, **options) as subject:
             for check in CHECKS:
                 yield check, None
                 yield check, run_check(subject, check)
 
 
 def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
-    """The plugin's class, and what its import did that it should not do."""
+    """Return the plugin's class, and findings about its import."""
     state, threads, began = process_state(), set(threading.enumerate()), time.monotonic()
     loaded, errors = load_plugins([name])
     seconds = time.monotonic() - began
@@ -61,23 +61,23 @@ def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
         text = f"its import starts threads: {', '.join(started)}"
         findings.append(Finding(Severity.ERROR, LOADING, text, "start them in mom_setup, and join them in mom_teardown"))
     cure = "these belong to the whole process: leave them alone"
-    findings += [Finding(Severity.ERROR, LOADING, f"its import changes {what}", cure) for what in changes_since(state)]
+    findings += [Finding(Severity.ERROR, LOADING, f"its import changes {name}", cure) for name in changes_since(state)]
     return loaded.get(name), findings
 
 
 def main() -> None:
-    """Do what standard input asks for."""
+    """Answer the request on standard input."""
     request: dict[str, Any] = json.load(sys.stdin)
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)  # what a plugin prints is not the answer
         for check, findings in steps(**request):
-            said = {} if findings is None else {"findings": [dataclasses.asdict(finding) for finding in findings]}
-            answer.write(json.dumps({"check": check, **said}) + "\n")
+            step = {} if findings is None else {"findings": [dataclasses.asdict(finding) for finding in findings]}
+            answer.write(json.dumps({"check": check, **step}) + "\n")
             answer.flush()
 
 
 if __name__ == "__main__":
     try:
         main()
-    except MomError as refused:
-        sys.exit(str(refused))
+    except MomError as error:
+        sys.exit(str(error))

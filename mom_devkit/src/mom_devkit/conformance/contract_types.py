@@ -1,4 +1,4 @@
-"""Check declarations and offers of a plugin beyond what a type checker finds. A running mom takes them as they come."""
+"""Check declarations and services of a plugin beyond its types. A running mom does not check them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, GuestColumn, Scope, Unit
 
 METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
-"""A name that Prometheus takes, and none of mom's own metrics of the host and of itself."""
+"""Name for Prometheus that is none of mom's own metrics."""
 
 
 def why_useless(spec: object) -> str:
@@ -47,7 +47,7 @@ def _why_useless_column(spec: GuestColumn) -> str:
 
 
 def missing_of(kind: object, offer: object) -> str:
-    """Return what an offered service lacks of its protocol; empty if nothing."""
+    """Return why a service does not implement its protocol; empty if it does."""
     if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
         return f"{kind!r:.80} is no protocol"
     missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]

@@ -1,4 +1,4 @@
-"""Checks of what a plugin states: packaging, hooks, settings, fields, controls, default policies."""
+"""Checks of a plugin's packaging, hooks, settings, fields, controls and default policies."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from mom_devkit.conformance.contract_types import missing_of, why_useless
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-"""Names that are easily written in YAML and on a command line."""
+"""Name that is easy to write in YAML and on a command line."""
 
 FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-"""A word of the policy language, as all others are written."""
+"""Word of the policy language."""
 
 POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
 
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
 
 CONSTRUCTION_SECONDS: Final = 2.0
-"""A constructor only keeps what it is given; two seconds are for a machine that swaps."""
+"""Longest constructor. It only keeps its arguments, even on a machine that swaps."""
 
 DECLARATION_SECONDS: Final = 10.0
-"""How long a constructor is waited for at all, as the daemon does."""
+"""Deadline of a constructor, as in the daemon."""
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
 
 
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its distribution names it, says what it is, and needs mom-core; its code imports only what is public."""
+    """Its distribution has its entry point and a description, and requires mom-core; its code imports only public names."""
     if not PLUGIN_NAME.fullmatch(subject.name):
         yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
     if entry is None or entry.dist is None:
         yield subject.remark(
-            "no installed distribution names it, so its metadata was not looked at", f"`{pip_install()} -e .` in its project"
+            "no installed distribution names it, so its metadata was not checked", f"`{pip_install()} -e .` in its project"
         )
     else:
         if not entry.dist.metadata["Summary"]:
@@ -73,7 +73,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """The installed entry point that names a class: looked for once, as that reads the metadata of all that is installed."""
+    """Return the installed entry point of a class. Cached: the search reads all installed metadata."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
@@ -82,14 +82,14 @@ def entry_of(plugin_class: type) -> EntryPoint | None:
 
 
 def entry_name(plugin_class: type) -> str:
-    """The name under which a class's distribution lists it; a guess from the class's name where none does."""
+    """Return the name of a class's entry point, or a guess from the class's name."""
     entry = entry_of(plugin_class)
     words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", plugin_class.__name__.removesuffix("Plugin"))
     return entry.name if entry else "_".join(words).lower() or "plugin"
 
 
 def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
-    """Imports that a plugin must do without: the line, what is imported, and the cure."""
+    """Yield forbidden imports: line, name and cure."""
     public = {"mom_core": {*dir(mom_core), "testing"}, "mom_kvm": {*dir(mom_kvm)}}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -108,14 +108,14 @@ def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, f"{private}, which is private and may change at any time", cure
 
 
-# --- what it declares ----------------------------------------------------------------------------------------------------------
+# --- declarations ----------------------------------------------------------------------------------------------------------
 
 
 def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """It is constructed without a host; hooks, settings, fields, controls and default policies are what mom and its users can read."""
-    wrong = list(_settings(subject))
-    yield from wrong
-    instance = None if wrong else (yield from _constructed(subject))
+    """Its constructor needs no host; hooks, settings, fields, controls and default policies are valid and described."""
+    faults = list(_settings(subject))
+    yield from faults
+    instance = None if faults else (yield from _constructed(subject))
     if instance is None:
         return
     try:
@@ -133,11 +133,11 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     ]
     useless += [f"mom_services: {why}" for kind, offer in subject.offered.items() if (why := missing_of(kind, offer))]
     if useless:
-        yield from (subject.fault(what) for what in useless)
+        yield from (subject.fault(message) for message in useless)
         return
     fields, controls = subject.declared_as(FieldSpec), subject.declared_as(ControlSpec)
-    for hook, needed in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
-        if hook in hooks and not needed:
+    for hook, specs in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
+        if hook in hooks and not specs:
             yield subject.fault(f"it implements {hook}, and declares nothing for it by mom_declare", "what is not declared is dropped")
     if "mom_source" in hooks and not isinstance(vars(subject.plugin_class).get("mom_source"), staticmethod):
         yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: it is called on the class")
@@ -158,7 +158,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Finding]:
-    """Its fields have the units that other installed plugins give them: mom refuses to run both."""
+    """Find fields with another unit than in other installed plugins: mom refuses to run both."""
     for plugin, unit in _declared_here().get((field.scope, field.name), ()):
         if plugin != subject.name and unit is not field.unit:
             message = f"it declares the field {field.name} in {field.unit}, and the plugin {plugin} in {unit}"
@@ -168,31 +168,31 @@ def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Findi
 
 @cache
 def _declared_here() -> Mapping[tuple[Scope, str], Sequence[tuple[str, Unit]]]:
-    """Return the fields of all installed plugins, with each plugin and the unit that it gives."""
-    found: dict[tuple[Scope, str], list[tuple[str, Unit]]] = {}
+    """Return the fields of all installed plugins, with each plugin and its unit."""
+    units: dict[tuple[Scope, str], list[tuple[str, Unit]]] = {}
     for plugin, declared in declared_by(everything_installed()[0], []).items():
         for spec in declared:
             if isinstance(spec, FieldSpec):
-                found.setdefault((spec.scope, spec.name), []).append((plugin, spec.unit))
-    return found
+                units.setdefault((spec.scope, spec.name), []).append((plugin, spec.unit))
+    return units
 
 
 def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
-    """The plugin, constructed where there is no host; None where that fails."""
+    """Return the plugin, constructed on an empty host; None if that fails."""
     folder = subject.new_folder("empty")
     context = PluginContext(name=subject.name, root=folder, state_directory=folder / "state", run_directory=folder / "run")
     settings = subject.read_settings()
     began = time.monotonic()
-    made = attempt(lambda: subject.plugin_class(settings, context), seconds=DECLARATION_SECONDS, what="its constructor")
+    result = attempt(lambda: subject.plugin_class(settings, context), seconds=DECLARATION_SECONDS, what="its constructor")
     seconds = time.monotonic() - began
-    if made.error is not None:
+    if result.error is not None:
         cure = "open things in mom_setup: plugins are also constructed to check a configuration, where there is no host"
-        yield subject.fault(f"it cannot be constructed on an empty host: {describe(made.error)}", cure)
+        yield subject.fault(f"it cannot be constructed on an empty host: {describe(result.error)}", cure)
     elif seconds > CONSTRUCTION_SECONDS:
         yield subject.fault(f"its constructor takes {seconds:.1f} s", "do what takes time in mom_setup")
     if any(folder.rglob("*")):
         yield subject.fault("its constructor writes files", "do that in mom_setup")
-    return made.value
+    return result.value
 
 
 def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -209,7 +209,7 @@ def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
                 yield subject.fault(f"the setting {name} sounds like a secret and is plain text", "make it a pydantic.SecretStr")
         try:
             model.model_json_schema()
-        except Exception as error:  # noqa: BLE001  # pydantic says in many ways that a type has no schema, and a plugin's own types in more
+        except Exception as error:  # noqa: BLE001  # pydantic and a plugin's types raise many errors for a type without a schema
             yield subject.fault(f"{model.__name__} has no JSON Schema: {describe(error)}", "`mom config schema` needs one for each type")
 
 

@@ -1,4 +1,4 @@
-"""Checks that what a controller sets can be seen, and is put back at a clean stop and after a crash."""
+"""Check that a control shows in its field, and is restored at a clean stop and after a crash."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
 
 def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Each control is set on the test host, shows in its field, and stands as before after a clean stop and after a crash."""
+    """Each control is set on the test host, shows in its field, and is restored at a clean stop and after a crash."""
     controls = subject.declared_as(ControlSpec)
     if not controls:
         return
     with alive(subject) as life:
         own = life.engine.plugins.hypervisor_owner
     if own is not None and own.name == subject.name and not subject.may_touch:
-        cure = "allow it where that is a test's own: may_touch"
+        cure = "allow it for a test's own guests: may_touch"
         yield subject.remark("its controls were not set, as the guests are those of its own hypervisor", cure)
         return
     for spec in controls:
         bench = subject.new_bench()
         with alive(subject, bench) as life:
-            entity, before = _stands(life.cycle().snapshot, spec)
+            entity, before = _present(life.cycle().snapshot, spec)
             if entity is None or before is None:
-                why = "the test host has no guest on which it can be" if entity is None else f"its field {spec.field} is unknown there"
+                why = "the test host has no guest for it" if entity is None else f"its field {spec.field} is unknown there"
                 yield subject.remark(f"{spec.name} was not set: {why}", "give a `host` with its files, or a `hypervisor`")
                 continue
             applied = yield from _set(subject, life, spec, entity, before)
@@ -47,7 +47,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
 def _set(
     subject: ExaminedPlugin, life: Life, spec: ControlSpec, entity: Entity, before: Value
 ) -> Generator[Finding, None, Decision | None]:
-    """Set it to the first of some values that is taken; the decision, as review has left it, or None."""
+    """Set the control to the first accepted value. Return the decision after review; None: no value was accepted."""
     refused: dict[str, None] = {}
     ignored = True
     for value in _candidates(subject, spec, before):
@@ -55,35 +55,35 @@ def _set(
         report = life.cycle(decision)
         for problem in report.problems:
             if problem.source.name == subject.name and problem.message.startswith(("mom_read", "mom_write")):
-                yield subject.fault(problem.message, "say what is wrong by a HypervisorError for the target that it is about")
+                yield subject.fault(problem.message, "raise a HypervisorError for the target")
         outcome = outcome_of(report.outcomes, decision)
         if outcome is None or outcome.status is not Status.APPLIED:
             refused[f"{value}: {outcome.status} {outcome.error}".strip() if outcome else f"{value}: dropped by review"] = None
             ignored &= outcome is not None and outcome.status is Status.FAILED and outcome.error.endswith(STILL_STANDS)
             continue
-        done = outcome.decision
-        stands = done.value if outcome.after is None else outcome.after
+        applied = outcome.decision
+        present = applied.value if outcome.after is None else outcome.after
         if outcome.after is None:
-            yield subject.remark(f"{spec.name}: the outcome does not say what stands there afterwards", "read it back where possible")
-        _, shown = _stands(life.cycle().snapshot, spec)
-        if shown is not None and not _same(spec, shown, stands):
+            yield subject.remark(f"{spec.name}: the outcome has no value after the change", "read it back if possible")
+        _, shown = _present(life.cycle().snapshot, spec)
+        if shown is not None and not _same(spec, shown, present):
             yield subject.fault(
-                f"{spec.name} was set to {stands}, and its field {spec.field} says {shown}", "collect what the control sets"
+                f"{spec.name} was set to {present}, and its field {spec.field} says {shown}", "collect what the control sets"
             )
-        again = outcome_of(life.cycle(done).outcomes, done)
-        if again is not None and again.status is Status.APPLIED and _same(spec, stands, done.value):
-            yield subject.remark(f"{spec.name} is sent again when it stands so already", "let mom_read say what stands there")
-        return done
+        again = outcome_of(life.cycle(applied).outcomes, applied)
+        if again is not None and again.status is Status.APPLIED and _same(spec, present, applied.value):
+            yield subject.remark(f"{spec.name} is written again with an unchanged value", "mom_read returns the present value")
+        return applied
     why = f"{spec.name} was never set ({'; '.join(list(refused)[:3])})"
     if refused and ignored:
-        yield subject.fault(why, "write what mom_write is given; what cannot be written, it says by a HypervisorError")
+        yield subject.fault(why, "mom_write must write its values, or raise a HypervisorError")
     else:
         yield subject.remark(why, "give values that make sense: values={…}")
     return None
 
 
-def _stands(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value]:
-    """Where the control can be set, and what its field says of it; a guest of which that is known first."""
+def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value]:
+    """Return an entity for the control, preferably with a known field, and the field's value."""
     if spec.scope is Scope.HOST:
         return snapshot.host.entity, snapshot.host.fields.get(spec.field)
     free = [guest for guest in snapshot.guests.values() if not guest.why_blocked(spec.name)]
@@ -92,17 +92,17 @@ def _stands(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value
 
 
 def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> list[Value]:
-    """Values near what stands there first, then the bounds: far away is where a host might be hurt, were it a real one."""
-    given = subject.values.get(spec.name, spec.choices or None)
-    if given is not None:
-        return [value for value in given if value != before]
+    """Return values near the present one, then the bounds. Extreme values could harm a real host."""
+    values = subject.values.get(spec.name, spec.choices or None)
+    if values is not None:
+        return [value for value in values if value != before]
     if not isinstance(before, int | float):
         return []
     low, high = spec.minimum, spec.maximum
-    wanted: list[float] = [before * 3 // 4, before // 2, before + 1, before - 1, before * 2]
-    wanted += [bound for bound in (low, high) if bound is not None]
-    wanted += [1_000, 100_000, 50_000]  # -1 and 0 often mean no limit, and what is near them nothing at all
-    kept = [value for value in wanted if (low is None or value >= low) and (high is None or value <= high) and value != before]
+    numbers: list[float] = [before * 3 // 4, before // 2, before + 1, before - 1, before * 2]
+    numbers += [bound for bound in (low, high) if bound is not None]
+    numbers += [1_000, 100_000, 50_000]  # -1 and 0 often mean no limit, with no useful values near them
+    kept = [value for value in numbers if (low is None or value >= low) and (high is None or value <= high) and value != before]
     fractional = spec.unit in {Unit.RATIO, Unit.PERCENT, Unit.SECONDS}
     return list(dict.fromkeys(value if fractional else int(value) for value in kept))
 
@@ -112,10 +112,10 @@ def _is_back(
 ) -> Iterator[Finding]:
     outcome = outcome_of(outcomes, applied)
     if outcome is None:
-        yield subject.fault(f"{spec.name} was not put back {when}: nothing was said of it", "mom_read gives what stands there now")
+        yield subject.fault(f"{spec.name} was not put back {when}: there is no outcome", "mom_read returns the present value")
     elif outcome.status not in BACK:
         yield subject.fault(
-            f"{spec.name} was not put back {when}: {outcome.status} {outcome.error}".strip(), "write what mom_write is given"
+            f"{spec.name} was not put back {when}: {outcome.status} {outcome.error}".strip(), "mom_write must write its values"
         )
     with alive(subject, bench._replace(folder=subject.new_folder("look")), mode="observe") as life:
         snapshot = life.cycle().snapshot
@@ -123,16 +123,16 @@ def _is_back(
     fields = snapshot.host.fields if entity.scope is Scope.HOST else snapshot.guests[entity.id].fields
     now = fields.get(spec.field)
     if not _same(spec, now, before):
-        yield subject.fault(f"{spec.name} is not undone {when}: it was {before}, and is {now}", "write what mom_write is given")
+        yield subject.fault(f"{spec.name} is not undone {when}: it was {before}, and is {now}", "mom_write must write its values")
 
 
-def _same(spec: ControlSpec, one: Value, other: Value) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= max(spec.tolerance, 1e-6 * max(abs(one), abs(other), 1))
-    return same(spec, one, other)
+def _same(spec: ControlSpec, value: Value, other: Value) -> bool:
+    if isinstance(value, int | float) and isinstance(other, int | float):
+        return abs(value - other) <= max(spec.tolerance, 1e-6 * max(abs(value), abs(other), 1))
+    return same(spec, value, other)
 
 
 def outcome_of(outcomes: Sequence[Outcome], decision: Decision) -> Outcome | None:
-    """The outcome of a decision, or of putting back its change."""
-    wanted = (decision.entity.id, decision.control)
-    return next((one for one in outcomes if (one.decision.entity.id, one.decision.control) == wanted), None)
+    """Return the outcome of a decision, or of its restore."""
+    target = (decision.entity.id, decision.control)
+    return next((outcome for outcome in outcomes if (outcome.decision.entity.id, outcome.decision.control) == target), None)

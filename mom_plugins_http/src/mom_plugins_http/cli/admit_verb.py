@@ -1,4 +1,4 @@
-"""`mom admit`: whether another guest fits."""
+"""`mom admit`."""
 
 from __future__ import annotations
 
@@ -16,42 +16,41 @@ from mom_plugins_http.cli.policy_verbs import common_options
 
 
 @click.command("admit", short_help="Say whether another guest fits.")
-@click.option("--memory", required=True, metavar="SIZE", help="What each guest may have at most, such as 8GiB.")
-@click.option("--class", "sla_class", default="", metavar="CLASS", help="Its service class.  [default: that of the plugin sla]")
-@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many such guests.")
+@click.option("--memory", required=True, metavar="SIZE", help="Maximum memory of each guest, such as 8GiB.")
+@click.option("--class", "sla_class", default="", metavar="CLASS", help="Their service class.  [default: that of the plugin sla]")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of guests.")
 @common_options
 @as_caller
 def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config_path: str | None) -> None:
-    """Say whether more guests fit on this host without breaking a promise to those that are there, and what would have to give.
+    """Say whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
 
-    It asks the running mom, which needs the plugins sla and http. What is reserved for launches counts; nothing is kept for the guests by
-    asking: that is `mom reserve`. Exit code 1 when they do not fit, and when mom cannot say: it does not run, or knows too little yet.
+    The running mom needs the plugins sla and http. Reservations for launches count. To keep the memory, use `mom reserve`. Exit code 1 if
+    the guests do not fit, or mom cannot say.
     """
     try:
         parse_size(memory)
     except UnitError as error:
         raise click.UsageError(f"--memory: {error}") from None
-    asked = {"memory": memory, "count": count, **({"class": sla_class} if sla_class else {})}
-    query = urlencode(asked, errors="surrogateescape")
-    found = Client.configured(config_path).get(f"/v1/admission?{query}")
+    query = urlencode({"memory": memory, "count": count, **({"class": sla_class} if sla_class else {})}, errors="surrogateescape")
+    answer = Client.configured(config_path).get(f"/v1/admission?{query}")
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(answer))
     else:
-        for line in _lines(found):
+        for line in _lines(answer):
             print_prose(line, 4)
-    if not found["admitted"]:
+    if not answer["admitted"]:
         sys.exit(1)
 
 
-def _lines(found: Any) -> list[str]:
-    count, fits = found["count"], found["fits"]
+def _lines(answer: Any) -> list[str]:
+    count, fits = answer["count"], answer["fits"]
     guests = "1 guest" if count == 1 else f"{count} guests"
-    what = f"{guests} of {format_kib(found['memory_kib'])}, class {printable(found['sla_class'] or 'none')}"
-    lines = [f"yes: {what} would fit" if found["admitted"] else f"no: {what} would not fit" + (f"; {fits} would" if fits else "")]
-    lines += [f"  {printable(reason, 400)}" for reason in found["reasons"]]
-    if found["donors"]:
-        lines.append("would have to give:" if found["admitted"] else "what would make room:")
-        for one in found["donors"]:
-            of_what = "of what it is promised" if one["promise"] else "that it neither uses nor is promised"
-            lines.append(f"  {printable(one['guest']['name'])}: {format_kib(one['kib'])} {of_what}")
+    subject = f"{guests} of {format_kib(answer['memory_kib'])}, class {printable(answer['sla_class'] or 'none')}"
+    lines = [f"yes: {subject} would fit" if answer["admitted"] else f"no: {subject} would not fit" + (f"; {fits} would" if fits else "")]
+    lines += [f"  {printable(reason, 400)}" for reason in answer["reasons"]]
+    if answer["donors"]:
+        lines.append("would have to give:" if answer["admitted"] else "what would make room:")
+        for donor in answer["donors"]:
+            part = "of what it is promised" if donor["promise"] else "that it neither uses nor is promised"
+            lines.append(f"  {printable(donor['guest']['name'])}: {format_kib(donor['kib'])} {part}")
     return lines

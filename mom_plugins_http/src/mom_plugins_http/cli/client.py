@@ -1,4 +1,4 @@
-"""Talking to a running mom through its control socket, with the standard library only: verbs must start fast."""
+"""Client of a running mom's control socket. It needs only the standard library: verbs must start fast."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
 
-_NO_SOCKET: Final = "start mom, with the plugin http enabled; where it runs without, systemctl reload mom"
+_NO_SOCKET: Final = "start mom, with the plugin http enabled; if it runs without the plugin, systemctl reload mom"
 
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
-"""The largest policies take seconds to compile, and changes wait for each other."""
+"""Patience for changes: the largest policies take seconds to compile, and changes wait for each other."""
 
 READ_SECONDS: Final = 10.0
-"""A mom that works answers within milliseconds, and one on a host that is full within seconds: as long as a person waits."""
+"""Patience for reads. mom answers within milliseconds, on a full host within seconds."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""
 
 
 def coded(name: str) -> str:
-    """A name as a part of a path, whatever bytes were typed. Raises `ApiMisusedError` for an empty one."""
+    """Return a name as part of a path, whatever its bytes. Raise `ApiMisusedError` for an empty name."""
     if not name:
         raise ApiMisusedError(400, "an empty text names nothing", "")
     return quote(name, safe="", errors="surrogateescape")
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP through a unix socket."""
+    """HTTP connection through a unix socket."""
 
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
         super().__init__("localhost", timeout=seconds)
         self.path = path
 
     def connect(self) -> None:
-        """Connect to the socket's path."""
+        """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         until = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
                 self.sock.connect(str(self.path))
-            except BlockingIOError:  # many connect at once, and the kernel's queue is full
+            except BlockingIOError:  # the kernel's queue is full
                 if time.monotonic() > until:
                     raise
                 time.sleep(_AGAIN_SECONDS)
@@ -62,7 +62,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class ApiRefusedError(MomError):
-    """mom says no. `status` is HTTP's."""
+    """Refusal by mom, with HTTP's status."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -70,14 +70,14 @@ class ApiRefusedError(MomError):
 
 
 class ApiMisusedError(ApiRefusedError, ValueError):
-    """What was asked makes no sense to mom."""
+    """Refusal of an invalid request."""
 
 
 class Client:
-    """A client of one control socket.
+    """Client of one control socket.
 
-    :param seconds: how long mom may be silent before it is given up
-    :param reading: the same where nothing is changed; a verb that waits for long has more patience
+    :param seconds: longest silence before a request fails
+    :param reading: the same for requests that change nothing
     """
 
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
@@ -87,8 +87,10 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Of the mom with this configuration; where that cannot be used as it is now, of the one that was started with it and runs on.
-        Raises `MomError` when it has no control socket."""
+        """Return a client of the mom with this configuration. For an invalid configuration, use its default socket if that exists.
+
+        Raise `MomError` without a control socket.
+        """
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:
@@ -108,17 +110,17 @@ class Client:
         )
 
     def get(self, path: str) -> Any:
-        """An answer as JSON."""
+        """Return an answer as JSON."""
         return self.ask("GET", path)
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None, *, seen: str = "") -> Any:
-        """An answer as JSON.
+        """Return an answer as JSON.
 
-        :param seen: the entity tag of what is changed
-        :raises RefusedError: mom says no
-        :raises PolicyRefused: policies that cannot be used
-        :raises NotRunning: none is there
-        :raises MomError: it does not answer
+        :param seen: entity tag of the version to change
+        :raises ApiRefusedError: mom refuses
+        :raises PolicyRefused: mom refuses the policies
+        :raises NotRunning: no mom is there
+        :raises MomError: mom does not answer
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
         data = None if body is None else json.dumps(body).encode()
@@ -133,7 +135,7 @@ class Client:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             text = response.read(_LARGEST_ANSWER)
-            if response.length:  # so much is missing, which is no error for who reads a part
+            if response.length:  # bytes are missing, which is no error for `read(limit)`
                 raise http.client.HTTPException("the answer was cut off")
             content = json.loads(text) if text and response.status < 400 else {}
         except (FileNotFoundError, ConnectionRefusedError):
@@ -154,7 +156,7 @@ class Client:
 
 
 def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """Return the error that mom was silent for so long on a connection that is still open."""
+    """Return the error for a mom that was silent for so long on an open connection."""
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)
@@ -165,7 +167,7 @@ def no_answer(connection: UnixConnection, seconds: float) -> MomError:
 
 
 def _stopped(connection: UnixConnection) -> MomError | None:
-    """Return the error that the process at the other end is stopped: it does not answer, however long a verb waits."""
+    """Return the error for a stopped process at the other end, which will not answer; None if it runs."""
     pid, process = _peer(connection)
     if process is None or process.state not in {"T", "t"}:
         return None
@@ -177,16 +179,16 @@ _LAST: Final = "`mom status` says what was so last"
 
 
 def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:
-    """Return the process at the other end; None where it has ended, or the kernel does not say."""
+    """Return the process at the other end; None if it has ended, or is unknown."""
     try:
         pid = PeerCredentials.of(connection.sock).process
-    except (OSError, AttributeError):  # http.client may have let go of its socket
+    except (OSError, AttributeError):  # http.client may have dropped its socket
         return 0, None
     return pid, ProcessStat.of(f"/proc/{pid}")
 
 
 def refusal(status: int, body: bytes) -> MomError:
-    """The error that a problem document tells of."""
+    """Return the error in a problem document."""
     try:
         content = json.loads(body)
     except ValueError:
@@ -194,7 +196,7 @@ def refusal(status: int, body: bytes) -> MomError:
     problem = content if isinstance(content, dict) else {}
     message, hint = str(problem.get("detail", f"mom answers with {status}")), str(problem.get("hint", ""))
     if status == 422 and problem.get("problems"):
-        return PolicyRefused([PolicyProblem(**one) for one in problem["problems"]], hint=hint or message)
+        return PolicyRefused([PolicyProblem(**each) for each in problem["problems"]], hint=hint or message)
     if status == 404 and message.startswith("there is no guest"):
         return NoSuchGuest(message, hint=hint.partition("; GET ")[0])
     return (ApiMisusedError if status == 400 else ApiRefusedError)(status, message, hint)

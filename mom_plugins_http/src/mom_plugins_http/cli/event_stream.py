@@ -1,12 +1,10 @@
-"""The event stream as clients in Python read it: server-sent events, from the control socket."""
+"""Reader of the event stream: server-sent events from the control socket."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from mom_core import MomError
@@ -17,11 +15,11 @@ _LARGEST_LINE: Final = 256 << 20
 
 
 class EventStream:
-    """A running mom's events, from when this is made until `close`.
+    """Events of a running mom, until `close`.
 
-    :param query: of the request, such as `fields=`
-    :param silence: seconds without a sign of life after which mom is given up, once it has answered; until then, the client's count
-    :raises MomError: mom does not answer, or says no
+    :param query: query of the request, such as `fields=`
+    :param silence: longest time without any byte, in seconds, after the first answer
+    :raises MomError: mom does not answer, or refuses
     """
 
     def __init__(self, client: Client, silence: float, query: str = "") -> None:
@@ -38,7 +36,7 @@ class EventStream:
             raise error from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            client.get("/v1/status")  # says in words why mom does not answer, or that this user may not ask
+            client.get("/v1/status")  # raises the reason in words
             raise _ended(error) from None
         if self._response.status != 200:
             content = self._response.read()
@@ -46,7 +44,7 @@ class EventStream:
             raise refusal(self._response.status, content)
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name and content of each event. Raises `MomError` when the connection breaks; ends when mom ends it."""
+        """Yield name and content of each event until mom ends the stream. Raise `MomError` if the connection breaks."""
         name, parts = "", list[bytes]()
         try:
             while line := self._response.readline(_LARGEST_LINE):
@@ -61,15 +59,11 @@ class EventStream:
                     name, parts = "", []
         except TimeoutError:
             raise no_answer(self._connection, self._silence) from None
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # `close` takes http.client's file away
             raise _ended(error) from None
 
     def close(self) -> None:
-        """End it, from any thread: a thread that waits for the next event is woken, and finds the end of the stream."""
-        sock = self._connection.sock
-        if sock is not None:
-            with suppress(OSError):  # mom was faster
-                sock.shutdown(socket.SHUT_RDWR)
+        """End the stream."""
         self._connection.close()
 
 

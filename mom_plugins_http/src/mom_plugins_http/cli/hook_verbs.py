@@ -1,4 +1,4 @@
-"""`mom hook`: the hypervisor asks mom before it starts a guest."""
+"""`mom hook`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATES: Final = {
     HookState.FOREIGN: "another program is there, which stays as it is",
 }
 
-_platform = click.argument("platform", type=click.Choice([str(one) for one in Platform]))
+_platform = click.argument("platform", type=click.Choice([str(name) for name in Platform]))
 
 
 def _root(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,13 +33,13 @@ def _root(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.group("hook", short_help="Have the hypervisor ask mom before a guest starts.")
 @as_caller
 def hook_command() -> None:
-    """Have the hypervisor ask mom before it starts a guest, so that memory is made for it first.
+    """Have the hypervisor ask mom before it starts a guest, so that mom can make memory first.
 
     \b
-    mom hook install libvirt       each start of a guest of libvirt's
-    mom hook install proxmox       those of Proxmox VE's guests that name it
+    mom hook install libvirt       for all guests of libvirt
+    mom hook install proxmox       for the guests of Proxmox VE that name it
 
-    What is installed stands alone: where mom is away, hangs or was removed, guests start as without it.
+    Without an answer, for example because mom was removed, guests start as usual.
     """
 
 
@@ -52,48 +52,48 @@ def _hook(platform: str, root: Path, config_path: str | None) -> Hook:
 @_platform
 @_root
 def install_command(platform: str, root: Path, config_path: str | None) -> None:
-    """Install the hook of PLATFORM, or write it anew, and say what is to be done besides. A file that is not mom's stays as it is."""
+    """Install the hook of PLATFORM, or write it anew, and print the next steps. A file that is not mom's stays as it is."""
     hook = _hook(platform, root, config_path)
-    unknown = hook.install()
+    needs_reload = hook.install()
     print_prose(f"{hook.path} asks mom before a guest starts, at {hook.socket}.", 2)
     if hook.platform is Platform.PROXMOX:
-        print_prose("For each guest that is to have room: qm set VMID --hookscript local:snippets/mom-launch", 2)
+        print_prose("For each guest: qm set VMID --hookscript local:snippets/mom-launch", 2)
         print_prose(
             "The storage `local` must take snippets: pvesm set local --content iso,vztmpl,backup,snippets adds them to the usual.", 2
         )
         print_prose("In a cluster, install it on each node first: a node where it is missing does not start such a guest.", 2)
-    elif unknown:
+    elif needs_reload:
         print_prose(f"There was no hook for guests before, so libvirt must look again: {reload_line(root)}. Guests run on meanwhile.", 2)
 
 
-@hook_command.command("remove", short_help="Take the hook away.")
+@hook_command.command("remove", short_help="Remove the hook.")
 @_platform
 @_root
 def remove_command(platform: str, root: Path, config_path: str | None) -> None:
-    """Take the hook of PLATFORM away. One that guests of Proxmox VE still name stays, as they would not start without it."""
+    """Remove the hook of PLATFORM, unless guests of Proxmox VE still name it: they would not start without it."""
     hook = Hook(Platform(platform), root, Path(), 0.0)
     removed = hook.remove()
     print_prose(f"{hook.path} is removed." if removed else f"There is no {hook.path}.", 2)
 
 
-@hook_command.command("show", short_help="Say which hooks are installed.")
+@hook_command.command("show", short_help="Show the installed hooks.")
 @json_option
 @_root
 def show_command(as_json: bool, root: Path, config_path: str | None) -> None:
-    """Say which hooks are installed, and whether they are as this mom would install them. `mom doctor` says so, too."""
+    """Show the installed hooks, and whether they are current. `mom doctor` shows the same."""
     shown = []
-    for one in Platform:
-        hook = _hook(one, root, config_path)
+    for platform in Platform:
+        hook = _hook(platform, root, config_path)
         try:
             state = str(hook.state())
-            text = _STATES[HookState(state)].format(one)
+            text = _STATES[HookState(state)].format(platform)
         except MomError as error:
             state, text = "unknown", str(error)
-        shown.append({"platform": str(one), "path": str(hook.path), "state": state, "guests": hook.users()})
-        if not as_json and (one.is_here(root) or state != HookState.ABSENT):
+        shown.append({"platform": str(platform), "path": str(hook.path), "state": state, "guests": hook.users()})
+        if not as_json and (platform.is_here(root) or state != HookState.ABSENT):
             users = f"; named by the guests {', '.join(hook.users())}" if hook.users() else ""
-            print_prose(f"{one}: {hook.path}: {text}{users}", 2)
+            print_prose(f"{platform}: {hook.path}: {text}{users}", 2)
     if as_json:
         click.echo(json.dumps(shown))
-    elif not any(one.is_here(root) for one in Platform):
+    elif not any(platform.is_here(root) for platform in Platform):
         print_prose("This is no host of libvirt or Proxmox VE.", 2)

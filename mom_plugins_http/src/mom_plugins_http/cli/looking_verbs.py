@@ -1,4 +1,4 @@
-"""`mom history` and `mom events`: what a running mom saw and did, from its control socket."""
+"""`mom history` and `mom events`, from the control socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mom_daemon import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
-"""Between two events at most: mom sends a sign of life every 15 s."""
+"""Longest time between two events: mom sends a sign of life every 15 s."""
 
 _OF_HOST: Final = {
     "mem_available": "memory",
@@ -32,13 +32,13 @@ _OF_HOST: Final = {
     "ksm_pages_sharing": "pages shared",
     "ksmd_cpu_usage": "ksmd",
 }
-"""The fields of the host that are shown, under the words of `mom status`; --json has all, by name."""
+"""Fields of the host, with their headings; --json has all."""
 
 _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
     "balloon_reason", "sweep_end", "stats_age",
 )  # fmt: skip
-"""A guest's first fields; the others follow by name, as far as the terminal has room."""
+"""First fields of a guest; others follow by name, while there is room."""
 
 _SHOWN_PAST: Final = 20
 
@@ -49,21 +49,22 @@ _SHOWN_PAST: Final = 20
 @common_options
 @as_caller
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
-    """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
+    """Show a guest, or the host, in the last cycles, newest first. mom keeps an hour or so; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
-    found = client.get(f"{path}?limit={cycles}")["items"]
+    samples = client.get(f"{path}?limit={cycles}")["items"]
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(samples))
         return
     units = {
         field["name"]: field["unit"] for field in client.get("/v1/fields")["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
     }
-    known = {name for one in found for name, value in one["fields"].items() if value is not None}
-    first = _OF_HOST if whose == HOST_ID else _OF_GUEST
-    columns = [name for name in (first if whose == HOST_ID else dict.fromkeys((*first, *sorted(known)))) if name in known]
-    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # MOM's name of the total
-    rows = [[_time(one["time"]), *(_amount(one["fields"].get(name), units.get(name, "")) for name in columns)] for one in found]
+    known_fields = {name for sample in samples for name, value in sample["fields"].items() if value is not None}
+    columns = [
+        name for name in (_OF_HOST if whose == HOST_ID else dict.fromkeys((*_OF_GUEST, *sorted(known_fields)))) if name in known_fields
+    ]
+    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # MOM's name for the total
+    rows = [[_time(past["time"]), *(_amount(past["fields"].get(name), units.get(name, "")) for name in columns)] for past in samples]
     print_table(("time", *(TableColumn(heads.get(name, name), rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")
 
@@ -72,15 +73,15 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 
 
 @click.command("events")
-@click.option("--outcomes", is_flag=True, help="What came of the decisions of the last cycle.")
-@click.option("--guest", metavar="GUEST", help="With --outcomes: only of this guest, by id or name; `host` for the host.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with each event that comes, until ^C.")
+@click.option("--outcomes", is_flag=True, help="The outcomes of the last cycle's decisions.")
+@click.option("--guest", metavar="GUEST", help="With --outcomes: only this guest, by id or name; `host` for the host.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with each further event, until ^C.")
 @common_options
 @as_caller
 def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
-    """Show the last cycle as one line, or what came of its decisions; with --follow, each further cycle as it ends, and what else happens.
+    """Show the last cycle in one line, or the outcomes of its decisions; with --follow, also each further cycle and other events.
 
-    Exit code 1 when mom ends, or lets a slow reader go.
+    Exit code 1 if mom ends, or disconnects a slow reader.
     """
     if guest is not None and not outcomes:
         raise click.UsageError("--guest is for --outcomes")
@@ -113,22 +114,22 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
 def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
     path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{coded(str(guest))}"
     answer = client.get(path)
-    found = [one for one in answer["outcomes"] if guest != HOST_ID or one["entity"]["scope"] == HOST_ID]
+    outcomes = [outcome for outcome in answer["outcomes"] if guest != HOST_ID or outcome["entity"]["scope"] == HOST_ID]
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(outcomes))
         return
     units = {control["name"]: control["unit"] for control in client.get("/v1/controls")["items"]}
     headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
-    if found:
-        print_table(headings, [_outcome(one, units.get(one["control"], "")) for one in found])
+    if outcomes:
+        print_table(headings, [_outcome(outcome, units.get(outcome["control"], "")) for outcome in outcomes])
     else:
         print_prose("Nothing, in the last cycle.")
     print_prose(f"from {client.path}")
 
 
-def _outcome(one: Mapping[str, Any], unit: str) -> Sequence[str]:
-    who, by, error = brief(one["entity"]["name"], 30), str(Source(**one["source"])), brief(one["error"], 160)
-    return who, one["control"], _amount(one["before"], unit), _amount(one["value"], unit), one["status"], by, error
+def _outcome(outcome: Mapping[str, Any], unit: str) -> Sequence[str]:
+    who, by, error = brief(outcome["entity"]["name"], 30), str(Source(**outcome["source"])), brief(outcome["error"], 160)
+    return who, outcome["control"], _amount(outcome["before"], unit), _amount(outcome["value"], unit), outcome["status"], by, error
 
 
 def _event_line(name: str, content: Mapping[str, Any]) -> str:
@@ -137,15 +138,15 @@ def _event_line(name: str, content: Mapping[str, Any]) -> str:
 
 def _cycle_line(report: Mapping[str, Any]) -> str:
     cycle = report["cycle"]
-    done = ", ".join(f"{count} {status}" for status, count in report["outcome_counts"].items() if count and status != Status.UNCHANGED)
+    changes = ", ".join(f"{count} {status}" for status, count in report["outcome_counts"].items() if count and status != Status.UNCHANGED)
     woken = f", woken by {printable(cycle['woken_by'])}" if cycle["woken_by"] else ""
     available = report["host"]["fields"].get("mem_really_available")
     host = "" if available is None else f", {format_kib(available)} available on the host"
-    wrong = f", {len(report['problems'])} problems" if report["problems"] else ""
+    problems = f", {len(report['problems'])} problems" if report["problems"] else ""
     rows = report["guests"]["rows"]
     guests = "guests unknown" if guests_unknown(rows, verdict_of(cast("ReportDocument", report))) else f"{len(rows)} guests"
     return (
-        f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {done or 'nothing done'}{host}{wrong}, "
+        f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {changes or 'nothing done'}{host}{problems}, "
         f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"
     )
 
@@ -158,5 +159,5 @@ def _time(seconds: float) -> str:
 
 
 def _amount(value: Value, unit: str) -> str:
-    """In four digits, where it has more."""
+    """Return a value in at most four digits, with its unit."""
     return brief(amount(float(f"{value:.4g}") if isinstance(value, float) else value, unit), 80)

@@ -1,4 +1,4 @@
-"""`mom page`: a way to the web page for one browser, and for no other account of the machine that it runs on."""
+"""`mom page`: the address of the web page, for one browser only."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
 
     For the workstation: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
 
-    Without the address, no client gets anything at that port: other accounts of the workstation, who can connect to it, too, are asked for
-    a key. The key in the address works once, within two minutes; the browser then has what this user may do until this ends, or mom does,
-    and for 12 hours at most.
+    Other accounts of the workstation can connect to the port, but get nothing without a key. The key in the address works once, within two
+    minutes. The browser then has this user's rights until this command or mom ends, for at most 12 hours.
     """
-    found = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
-    address = f"http://localhost:{port}/#key={quote(str(found['key']))}"
+    answer = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
+    address = f"http://localhost:{port}/#key={quote(str(answer['key']))}"
     if as_json:
-        click.echo(json.dumps({"url": address, **found}))
+        click.echo(json.dumps({"url": address, **answer}))
         return
     click.echo(address)
     if once:
         return
-    tunnel = shlex.quote(printable(f"{port}:{found['socket']}", 200))
+    tunnel = shlex.quote(printable(f"{port}:{answer['socket']}", 200))
     forward = f"ssh -o ExitOnForwardFailure=yes -L {tunnel} USER@{socket.gethostname()} mom page"
-    click.echo(f"It works once, within {found['seconds']:.0f} s, at a workstation that ran: {forward}", err=True)
+    click.echo(f"It works once, within {answer['seconds']:.0f} s, at a workstation that ran: {forward}", err=True)
     click.echo("^C, or the end of input, ends this, and the session of the page that was opened with it.", err=True)
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):

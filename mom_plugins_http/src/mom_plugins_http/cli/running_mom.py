@@ -1,10 +1,10 @@
-"""What mom's own verbs ask a running mom, from the API's answers."""
+"""Running mom for mom's own verbs, through the API."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mom_kvm import PolicyText
 from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
@@ -14,31 +14,28 @@ if TYPE_CHECKING:
 
 
 class SocketMom:
-    """The mom that serves a unix socket."""
+    """mom behind a unix socket."""
 
     def __init__(self, path: Path) -> None:
         self._client = Client(path, READ_SECONDS)
 
     @property
     def where(self) -> str:
-        """The socket's path."""
+        """Return the socket's path."""
         return str(self._client.path)
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Why a guest is as it is. Raises `MomError`, `NoSuchGuest` where there is none."""
-        found: Mapping[str, Any] = self._client.get(f"/v1/guests/{coded(guest)}/explanation")
-        return found
+        """Return the explanation of a guest's size. Raise `MomError`, `NoSuchGuest`."""
+        return cast("Mapping[str, Any]", self._client.get(f"/v1/guests/{coded(guest)}/explanation"))
 
     def configuration(self) -> Mapping[str, Any]:
-        """The settings in force. Raises `MomError`."""
-        found: Mapping[str, Any] = self._client.get("/v1/configuration")
-        return found
+        """Return the settings in force. Raise `MomError`."""
+        return cast("Mapping[str, Any]", self._client.get("/v1/configuration"))
 
     def policies(self) -> Mapping[str, PolicyText]:
-        """The policies in force, by name. Raises `MomError`."""
-        return {one["name"]: PolicyText(one["text"], one["origin"]) for one in self._client.get("/v1/policies")["items"]}
+        """Return the policies in force by name. Raise `MomError`."""
+        return {policy["name"]: PolicyText(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
 
     def report(self) -> ReportDocument:
-        """All of the newest cycle. Raises `MomError`."""
-        found: ReportDocument = self._client.get("/v1/report")
-        return found
+        """Return the newest cycle. Raise `MomError`."""
+        return cast("ReportDocument", self._client.get("/v1/report"))

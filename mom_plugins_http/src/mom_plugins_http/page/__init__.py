@@ -1,1 +1,1 @@
-"""The web page: a document and its modules, which ask the API for what they show."""
+"""Web page: a document and its modules."""

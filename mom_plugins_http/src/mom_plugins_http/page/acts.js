@@ -1,14 +1,14 @@
-// What mom did, and what is wrong, in sentences.
+// Acts of mom and conditions of the host, in sentences.
 
 import { h, heads, renew } from "./elements.js";
 import { clock, coded, lately, place, shortened, span } from "./figures.js";
 
-const NAME = 20; // letters of a name in a sentence
+const NAME = 20; // most letters of a name in a sentence
 
 /** @type {Record<string, string>} */
 export const TONE = { applied: "good", failed: "bad", refused: "warn", gone: "warn" };
 
-/** Link to a guest, with as much of its name as a sentence has room for. @param {{ id: string, name: string }} guest */
+/** Link to a guest, with a shortened name. @param {{ id: string, name: string }} guest */
 export const guestLink = (guest) => h("a", { href: `#/guest/${coded(guest.id)}`, title: guest.name, "aria-label": guest.name }, shortened(guest.name, NAME));
 
 /** @param {Api.Act} act */
@@ -44,14 +44,14 @@ export function renewActs(body, acts, none, named = true) {
 /** @param {boolean} [named] */
 export const actHeads = (named = true) => heads(...ACT_HEADS.filter((one) => named || one !== "Who"));
 
-/** What a condition is about: its message up to the first colon. @param {{ message: string }} condition */
+/** Headline of a condition: its message up to the first colon. @param {{ message: string }} condition */
 export const headline = ({ message }) => message.split(": ")[0];
 
-/** @param {string} text @param {Set<string>} names of guests, which are shortened in it */
+/** @param {string} text @param {Set<string>} names of guests, to be shortened in the text */
 const withShortNames = (text, names) => text.replace(/[^\s,;:()]+/g, (word) => (names.has(word) ? shortened(word, NAME) : word));
 
 /**
- * What is wrong with the host as a whole: since when, why, and what to do. The first and all errors are unfolded; what is over comes last.
+ * Conditions of the host as a whole, with start, reason and cure. The first and all errors are unfolded; cleared ones come last.
  * @param {Api.ReportDocument} report
  */
 export function conditionItems({ verdict, guests }) {

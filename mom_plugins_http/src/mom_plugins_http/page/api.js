@@ -1,15 +1,15 @@
-// Asking mom: each request with a time limit, and an error that says what to do.
+// Requests to mom, each with a time limit, and with an error that has a hint.
 
 import { send } from "./connection.js";
 
 const ANSWER_MS = 15000;
 
 /**
- * What the page shows while it knows nothing of mom. The page's own modules make it; nothing in an answer does.
+ * Content of the page before the first report. Only the page's own modules make it, never an answer.
  * @typedef {object} Instead
  * @property {string} title
  * @property {string} command for the operator to type on the host
- * @property {() => Promise<unknown>} [start] start mom, where the page can
+ * @property {() => Promise<unknown>} [start] starts mom, if the page can
  */
 
 /** mom refuses, or cannot be reached. */
@@ -27,7 +27,7 @@ export class Refused extends Error {
 /** The connection failed. */
 export class Unreached extends TypeError {}
 
-/** What an error says to a person. @param {unknown} error */
+/** Text of an error. @param {unknown} error */
 export function said(error) {
   if (error instanceof Refused) return [error.message, error.hint].filter(Boolean).join("; ");
   if (error instanceof Error && error.name === "TimeoutError") return "mom does not answer: it hangs, or this browser shows it in more than five windows at once";
@@ -37,7 +37,7 @@ export function said(error) {
 /**
  * @param {string} method
  * @param {string} path
- * @param {{ body?: unknown, seen?: string }} [options] seen: the version of the policies that the operator has seen
+ * @param {{ body?: unknown, seen?: string }} [options] seen: version of the policies that the operator has seen
  * @returns {Promise<{ content: any, tag: string }>}
  */
 export async function ask(method, path, { body, seen } = {}) {

@@ -1,13 +1,13 @@
-// Charts as SVG, with a cursor that the mouse and the arrow keys move, and what stands there in words; what is dragged over is looked at closer.
+// Charts as SVG. Mouse and arrow keys move a cursor, with its values in words; dragging zooms.
 
 import { drawn, h, renew, write } from "./elements.js";
 import { clock, isNumber, kib, moment } from "./figures.js";
 
-const WIDTH = 900; // pixels, until it is known
+const WIDTH = 900; // pixels, before the layout
 const MARGIN = { left: 62, right: 8, top: 8, bottom: 20 };
 const MARK = 5; // pixels from the middle of a mark to its points
-const TOLD = 4; // marks in words, of those that fall together
-const DRAGGED = 6; // pixels from which on it is no click
+const TOLD = 4; // most marks in words at one place
+const DRAGGED = 6; // fewer pixels are a click
 const CLOSEST = 10; // seconds
 const DAY = 86400;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY]; // seconds between round times
@@ -21,27 +21,27 @@ const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10
  * @property {string} look its class in the style
  * @property {Figure[]} values one for each time
  * @property {[Figure[], Figure[]]} [range] the least and the most around each
- * @property {boolean} [line] a line across areas, not one of them
- * @property {Figure[]} [told] the values in words, where the line is drawn elsewhere
+ * @property {boolean} [line] a line across the areas
+ * @property {Figure[]} [told] values for the text, if they differ from the drawn ones
  */
 
 /**
- * @typedef {object} Mark something that has happened, on the axis of time
+ * @typedef {object} Mark event on the time axis
  * @property {number} time
  * @property {string} tone
  * @property {string} text
  * @property {boolean} [top] at the top of the chart, not at its bottom
  */
 
-/** Charts of the same time: they have one cursor, and the same part of it is looked at closer. */
+/** Charts with a common cursor and zoom. */
 export class Together {
-  /** @param {() => void} changed another part is looked at: each chart is to be shown anew */
+  /** @param {() => void} changed called after a zoom: each chart must be drawn again */
   constructor(changed) {
     this.changed = changed;
     /** @type {Chart[]} */
     this.charts = [];
     /** @type {number | null} */
-    this.at = null; // the time where the cursor stands
+    this.at = null; // time of the cursor
     /** @type {Time[]} */
     this.parts = []; // each within the one before
   }
@@ -62,7 +62,7 @@ export class Together {
     this.changed();
   }
 
-  /** To the part before; whether there was one. @param {boolean} whole or at once to all of the time */
+  /** Zoom out; returns whether it was possible. @param {boolean} whole to the whole time at once */
   back(whole) {
     if (!this.parts.length) return false;
     this.parts.length = whole ? 0 : this.parts.length - 1;
@@ -90,7 +90,7 @@ export class Chart {
     this.thousand = thousand;
     this.least = least;
     this.height = height;
-    this.live = true; // what stands at the right is now
+    this.live = true; // the right end is now
     /** @type {Time} */
     this.span = [0, 0];
     /** @type {number[]} */
@@ -100,7 +100,7 @@ export class Chart {
     /** @type {Mark[]} */
     this.marks = [];
     /** @type {number | null} */
-    this.dragged = null; // from which time on
+    this.dragged = null; // start time of a drag
     this.svg = drawn("svg", { class: `chart ${kind}`, viewBox: `0 0 ${WIDTH} ${height}`, height, preserveAspectRatio: "none", tabindex: 0, role: "img", "aria-label": caption });
     this.legend = h("ul", { class: "legend" });
     this.said = h("p", { class: "said faint", "aria-live": "polite" });
@@ -180,7 +180,7 @@ export class Chart {
     if (event.ctrlKey || event.altKey || event.metaKey || !times.length) return;
     if (event.key === "+" || event.key === "=") {
       const [from, to] = this.span;
-      const begins = Math.max(from, Math.min((from + to) / 2, (together.at ?? to) - (to - from) / 4)); // half of it, around the cursor
+      const begins = Math.max(from, Math.min((from + to) / 2, (together.at ?? to) - (to - from) / 4)); // half the time, around the cursor
       together.closer(begins, begins + (to - from) / 2);
     } else if (event.key === "-" || event.key === "Escape") {
       if (together.back(event.key === "Escape")) event.stopPropagation();
@@ -277,7 +277,7 @@ export class Chart {
     this.tell(index);
   }
 
-  /** Marks with their places; those of one kind that fall together are one. */
+  /** Marks with their places. Marks of one kind at one place are joined. */
   placedMarks() {
     /** @type {Map<string, { middle: number, top: boolean, tone: string, texts: string[] }>} */
     const placed = new Map();
@@ -323,7 +323,7 @@ function band(low, high, x, y, look) {
   });
 }
 
-/** Round times of this time zone, so many at most, and how they are written. @param {number} from @param {number} to @param {number} most @returns {[number, string][]} */
+/** At most `most` round times of this time zone, with their texts. @param {number} from @param {number} to @param {number} most @returns {[number, string][]} */
 export function roundTimes(from, to, most) {
   const step = STEPS.find((one) => (to - from) / one <= most) ?? 30 * DAY;
   /** @param {number} time */
@@ -331,7 +331,7 @@ export function roundTimes(from, to, most) {
   /** @type {[number, string][]} */
   const made = [];
   for (let local = Math.ceil((from - zone(from)) / step) * step; ; local += step) {
-    const time = local + zone(local + zone(from)); // it may be summer by then
+    const time = local + zone(local + zone(from)); // summer time may begin in between
     if (time > to) return made;
     const date = new Date(time * 1000);
     const isDay = !(date.getHours() || date.getMinutes() || date.getSeconds());
@@ -339,7 +339,7 @@ export function roundTimes(from, to, most) {
   }
 }
 
-/** The indices of what is true, in runs without a gap. @param {boolean[]} flags @returns {number[][]} */
+/** Indices of true flags, in runs without a gap. @param {boolean[]} flags @returns {number[][]} */
 export function known(flags) {
   /** @type {number[][]} */
   const runs = [];
@@ -351,7 +351,7 @@ export function known(flags) {
   return runs;
 }
 
-/** Round values from 0 on, at most six of them, and four where it is low. @param {number} most @param {number} thousand @param {number} [height] @returns {number[]} */
+/** Round values from 0: at most six, or four in a low chart. @param {number} most @param {number} thousand @param {number} [height] @returns {number[]} */
 export function rounds(most, thousand, height = 260) {
   const unit = thousand ** Math.floor(Math.log(most) / Math.log(thousand));
   const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].map((one) => one * unit).find((one) => most / one <= (height < 200 ? 3 : 5)) ?? most;
@@ -379,7 +379,7 @@ export function sparkPath(values) {
   if (figures.length < 2) return "";
   const least = Math.min(...figures);
   const most = Math.max(...figures);
-  const flat = most - least <= 0.01 * Math.abs(most); // a smaller difference is no news
+  const flat = most - least <= 0.01 * Math.abs(most); // ignore smaller differences
   return trail(values, (n) => 1 + (n * 108) / Math.max(1, values.length - 1), (value) => (flat ? 12 : 22 - ((value - least) / (most - least)) * 20));
 }
 

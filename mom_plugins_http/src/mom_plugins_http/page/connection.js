@@ -1,7 +1,7 @@
-// How the page reaches mom. Where it is shown inside another page, as in Cockpit, a module with the same names stands in place of this one.
+// Connection to mom. Inside another page, such as Cockpit, a module with the same names replaces this one.
 
 const TOKEN = "mom-token";
-const LEAVING_MS = 5000; // a page that is left or loaded anew loses its connections, and not the port
+const LEAVING_MS = 5000; // leaving or reloading a page ends its connections, but not the tunnel
 
 let left = -LEAVING_MS;
 globalThis.addEventListener?.("beforeunload", () => { left = performance.now(); });
@@ -9,15 +9,15 @@ globalThis.addEventListener?.("beforeunload", () => { left = performance.now(); 
 /** @returns {string | null} */
 export const token = () => sessionStorage.getItem(TOKEN);
 
-/** Kept until the tab is closed. @param {string | null} value null: none any more */
+/** Keep a token until the tab closes. @param {string | null} value null: forget it */
 export function keepToken(value) {
   if (value === null) sessionStorage.removeItem(TOKEN);
   else sessionStorage.setItem(TOKEN, value);
 }
 
 /**
- * Without TLS, nobody says who has the port once a connection fails: ssh may have ended, and another user have taken it. What was known to
- * mom is told nobody there any more. Whether there was something to forget.
+ * Without TLS, another user may have the port after a failed connection, because ssh may have ended. So forget the token.
+ * Returns whether there was one.
  * @param {unknown} error
  */
 export function forgetIfLost(error) {

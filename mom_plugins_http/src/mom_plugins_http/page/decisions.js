@@ -1,4 +1,4 @@
-// What mom did, would have done or could not do: all of it, or what the operator looks for.
+// Acts of mom: all of them, or those that match a filter.
 
 import { TONE, actHeads, renewActs } from "./acts.js";
 import { get } from "./api.js";
@@ -6,7 +6,7 @@ import { h, scrolled } from "./elements.js";
 
 const MOST = 200;
 
-/** What is looked for; outlives the view. */
+/** The filter; it outlives the view. */
 const looked = { text: "", outcome: "" };
 
 /** @param {Api.Act} act */
@@ -36,6 +36,6 @@ export class DecisionsView {
     renewActs(this.body, this.acts.filter(wanted), `Nothing${this.acts.length ? " of that kind" : ""} for as long as mom remembers.`);
   }
 
-  /** Policies or reservations have changed: they are among the acts. */
+  /** Changes of policies and reservations are acts, too. */
   tell() { return this.update(); }
 }

@@ -1,4 +1,4 @@
-"""The page's document and the parts that it loads, with a policy that lets a browser run these and nothing else."""
+"""Web page and its parts, with a policy that lets a browser run nothing else."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 
 BEGINS: Final = "page.js"
-"""The module that imports all others."""
+"""Module that imports all others."""
 
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
-"""Where the document names all modules, so that a browser asks for all at once, not for one after the other as they import each other."""
+"""Place in the document for links to all modules, so that a browser loads them at once."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
-"""Lines of modules that are for who reads the source, a fifth of their bytes: they are not sent."""
+"""Comments in modules: a fifth of their bytes, and not sent."""
 
 
 class Part(NamedTuple):
-    """A file as a browser gets it."""
+    """File as a browser gets it."""
 
     body: bytes
     packed: bytes
-    """The same in a third of the bytes, which are few over ssh from far away."""
+    """Compressed body, for slow ssh connections."""
     media_type: str
     tag: str
-    """The body's digest: the same part is sent once."""
+    """Digest of the body, as entity tag."""
 
 
 class WebPage:
-    """Serves the page. There is nothing secret in it, so that it can ask for a token before anything else."""
+    """Operations for the page. It holds no secrets, and asks for a token itself."""
 
     @cached_property
     def document(self) -> Part:
-        """The document. All addresses in it are relative to its own."""
-        others = [name for name in self.parts if name.endswith(".js") and name != BEGINS]
-        modules = [f'<link rel="modulepreload" fetchpriority="low" href="page/{name}">' for name in others]
+        """Return the document. All its addresses are relative."""
+        modules = [name for name in self.parts if name.endswith(".js") and name != BEGINS]
+        links = [f'<link rel="modulepreload" fetchpriority="low" href="page/{name}">' for name in modules]
         begins = f'<script type="module" src="page/{BEGINS}"></script>'
-        return _part(_text("page.html").replace(_MODULES_MARK, "\n".join([*modules, begins])).encode(), "text/html")
+        return _part(_text("page.html").replace(_MODULES_MARK, "\n".join([*links, begins])).encode(), "text/html")
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """Modules and style by name."""
-        found = sorted(one.name for one in files(_HERE).iterdir() if one.name.endswith(tuple(_MEDIA_TYPES)))
-        return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in found}
+        """Return modules and style by name."""
+        names = sorted(file.name for file in files(_HERE).iterdir() if file.name.endswith(tuple(_MEDIA_TYPES)))
+        return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in names}
 
     def routes(self) -> list[Route]:
-        """Its operations."""
+        """Return the operations."""
         return [
             Route("GET", "/", self.page, str, Right.NOTHING, media_type="text/html"),
             Route("GET", "/page/{part}", self.page_part, str, Right.NOTHING, media_type="text/javascript"),
         ]
 
     async def page(self, call: ApiCall) -> Response:
-        """The web page, which asks the rest for what it shows."""
+        """Return the web page."""
         return _answer(call, self.document)
 
     async def page_part(self, call: ApiCall) -> Response:
-        """A module or the style of the web page."""
+        """Return a module or the style of the web page."""
         name = call.path["part"]
         if (part := self.parts.get(name)) is None:
             raise ProblemError(404, f"the page has no part {printable(name)}", f"it has {', '.join(self.parts)}")
@@ -101,7 +101,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""They keep a browser from running, loading, framing or telling any server anything else."""
+"""They keep a browser from running, loading or framing anything else, and from contacting other servers."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

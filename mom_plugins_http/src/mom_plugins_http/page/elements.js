@@ -1,6 +1,6 @@
 // Elements of the document. Texts become text nodes: a name can hold anything and stays a name.
 
-const UNSEEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu; // what turns the direction of what follows, or looks like nothing
+const UNSEEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu; // invisible characters, and those that change the direction of text
 const READ = ["title", "aria-label", "placeholder"]; // attributes that people read
 
 /** A text as it is drawn: what cannot be seen in it is shown, as on a terminal, so that no name can pose as another one. @param {unknown} text */
@@ -62,8 +62,8 @@ export function write(element, text) {
 }
 
 /**
- * Make these the children of an element, and touch only what differs, so that focus, scrolled places and marked text stay. A child with
- * `data-key` is the one that had the key before; another one, the one in its place. Listeners of those that were there stay theirs.
+ * Make these the children of an element, and change only differences, so that focus, scroll position and selection stay. A child with
+ * `data-key` updates the child with that key, any other the child at its place. Existing listeners stay.
  * @param {Element} parent
  * @param {...(Child | Child[])} children
  */
@@ -99,7 +99,7 @@ export function renew(parent, ...children) {
 /** Whether it has the focus or marked text, which it would lose if it were moved. @param {Node} node */
 const isHeld = (node) => node.contains(document.activeElement) || getSelection()?.containsNode(node, true);
 
-/** Move those that stand before a child behind it. @param {Element} parent @param {ChildNode | null} at the first of them @param {Node} before the child */
+/** Move preceding siblings behind a child. @param {Element} parent @param {ChildNode | null} at the first of them @param {Node} before the child */
 function moveBehind(parent, at, before) {
   const behind = before.nextSibling;
   while (at && at !== before) {
@@ -121,7 +121,7 @@ function become(before, now) {
   if (before.isEqualNode(now)) return;
   for (const name of before.getAttributeNames()) if (!now.hasAttribute(name) && name !== "open") before.removeAttribute(name);
   for (const name of now.getAttributeNames()) {
-    if (name === "open") continue; // whoever looks folds and unfolds
+    if (name === "open") continue; // the reader folds and unfolds
     const value = now.getAttribute(name) ?? "";
     if (before.getAttribute(name) !== value) before.setAttribute(name, value);
   }
@@ -134,7 +134,7 @@ export function heads(...names) {
 }
 
 /**
- * A table that scrolls by itself where it is wider than the window; a keyboard reaches it then.
+ * A table that scrolls if it is wider than the window, also by keyboard.
  * @param {string} label @param {HTMLTableSectionElement} head @param {HTMLTableSectionElement} body
  */
 export function scrolled(label, head, body) {

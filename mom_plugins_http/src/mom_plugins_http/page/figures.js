@@ -1,4 +1,4 @@
-// Figures and moments as people say them.
+// Figures and times in words.
 
 export const UNKNOWN = "–";
 
@@ -18,7 +18,7 @@ export function shortened(name, most) {
   return `${letters.slice(0, most - 1 - end).join("")}…${letters.slice(-end).join("")}`;
 }
 
-/** The sum of what is known; null where nothing is. @param {unknown[]} values @returns {number | null} */
+/** Sum of the known values; null if all are unknown. @param {unknown[]} values @returns {number | null} */
 export function sum(values) {
   const known = values.filter(isNumber);
   return known.length ? known.reduce((one, other) => one + other, 0) : null;
@@ -39,7 +39,7 @@ export function kib(value) {
   return UNKNOWN;
 }
 
-/** `2.22 of 96.0 GiB`: the unit once where both have the same. @param {number | null | undefined} part in KiB @param {number | null | undefined} all in KiB */
+/** `2.22 of 96.0 GiB`: a shared unit appears once. @param {number | null | undefined} part in KiB @param {number | null | undefined} all in KiB */
 export function kibOf(part, all) {
   const [amountOf, unit] = kib(part).split(" ");
   return `${unit && unit === kib(all).split(" ")[1] ? amountOf : kib(part)} of ${kib(all)}`;

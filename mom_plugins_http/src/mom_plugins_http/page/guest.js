@@ -1,4 +1,4 @@
-// One guest: why it has its size, how it went, and all that is known of it.
+// View of one guest: explanation, history and all fields.
 
 import { TONE, actHeads, renewActs } from "./acts.js";
 import { Refused, get, said } from "./api.js";
@@ -47,7 +47,7 @@ export class GuestView {
   async update() {
     if (this.asking) return;
     this.asking = true;
-    this.days.update(); // which may take its time
+    this.days.update(); // may be slow
     try {
       const [guest, explanation, acts, fields] = await Promise.all([get(this.path), get(`${this.path}/explanation`),
         get(`v1/acts?limit=${LISTED_ACTS}&guest=${this.query}`), declaredFields(), this.goOn()]);
@@ -62,7 +62,7 @@ export class GuestView {
     }
   }
 
-  /** As many cycles as were missed since it was asked last. */
+  /** Number of cycles since the last request. */
   async goOn() {
     const last = this.past.at(-1);
     const begun = last && last.time >= this.mom.report.started_at;

@@ -1,10 +1,10 @@
-// Where a guest's memory is, as parts that add up to all that it may have.
+// Parts of a guest's memory. They add up to its maximum.
 
 import { isNumber } from "./figures.js";
 
 /** @typedef {number | null} Kib unknown is null */
 
-/** The parts from the bottom of the chart to its top: their names, and what they are called. */
+/** Parts from the bottom of the chart to its top: names and labels. */
 export const PARTS = /** @type {const} */ ([
   ["used", "used"],
   ["untold", "in it, of which it tells nothing"],
@@ -19,8 +19,8 @@ export const PARTS = /** @type {const} */ ([
 /** @typedef {(typeof PARTS)[number][0]} PartName */
 
 /**
- * What the guest tells of its inside, and what the host knows of the same memory. The host does not know what is in a page: what is
- * swapped, cold or merged is counted out of what is used, then of cache, then of what is free.
+ * Parts from the guest's own statistics and from the host's. The host cannot see the use of a page: swapped, cold and merged pages are
+ * taken from used memory first, then from cache, then from free memory.
  * @param {Record<string, any>} fields in KiB
  * @returns {Record<PartName, Kib>}
  */
@@ -32,7 +32,7 @@ export function memoryParts(fields) {
   const made = { used: null, untold: null, merged: null, cold: null, swapped: null, cache: null, free: null, ballooned: null };
   if (size === null) return made;
   if (most !== null) made.ballooned = Math.max(0, most - size);
-  const late = told === null ? 0 : Math.max(0, told - size); // it said so before it became that much smaller: a balloon takes what is free first
+  const late = told === null ? 0 : Math.max(0, told - size); // statistics from before the balloon grew: it takes free memory first
   if (unused !== null) made.free = Math.min(size, Math.max(0, unused - late));
   const rest = size - (made.free ?? 0);
   if (usable !== null) made.cache = Math.min(rest, Math.max(0, usable - late - (made.free ?? 0)));
@@ -53,13 +53,13 @@ export function memoryParts(fields) {
   };
   const [swapped, cold, merged] = ["host_swap", "cold", "host_ksm_merged"].map(known);
   made.swapped = take(swapped);
-  made.cold = take(cold === null ? null : Math.max(0, cold - (swapped ?? 0))); // what is cold and swapped already is counted once
+  made.cold = take(cold === null ? null : Math.max(0, cold - (swapped ?? 0))); // cold pages in swap count once
   made.merged = take(merged);
   return made;
 }
 
 /**
- * What the guest usually uses at that time, as the plugin forecast has learned it, with what its kernel does not count: as high as what is used would be.
+ * Usual use at that time, from the plugin forecast, with the memory that the kernel does not count: comparable to used memory.
  * @param {Record<string, any>} fields in KiB
  * @returns {Kib}
  */

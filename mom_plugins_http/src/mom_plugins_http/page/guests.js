@@ -1,4 +1,4 @@
-// The table of guests: only the rows that can be seen are made, so that a thousand are no more work than thirty.
+// Table of guests. Only visible rows exist, so a thousand guests cost as much as thirty.
 
 import { sparkPath } from "./charts.js";
 import { drawn, emptyState, h, renew, seen, write } from "./elements.js";
@@ -10,32 +10,32 @@ import { whyUnlisted } from "./known.js";
 /** @typedef {{ id: string, guest: Guest, name: string, guests: null }} OneGuest */
 /** @typedef {{ id: string, guest: null, name: string, guests: Guest[] }} Group */
 
-const ROW = 32; // pixels, as the style has it
-const OTHERS = 30; // the width of a guest's name, of its small line and of remarks, as the style has them
+const ROW = 32; // pixels, as in the style
+const OTHERS = 30; // width of name, sparkline and remarks, as in the style
 
 const NARROW = 760; // pixels, as the style has it
-const WIDE = 1900; // pixels from which on there is room for whatever a terminal may show
-const MOST_RANK = 3; // columns of a higher one are for a terminal that is wide
-const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, s: 4.4 }); // in the size of the page's text, by unit
-const NAME = "name"; // the list by names
-const SUFFERING = "suffers"; // those that suffer first, as `mom top` has it
-const LETTERS = 18; // of a name, where the window is wide
-const SUMMED = ["KiB", "KiB/s"]; // units of which groups have the sum
+const WIDE = 1900; // pixels: from here on, all columns of a terminal fit
+const MOST_RANK = 3; // columns of a higher rank are for wide terminals
+const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, s: 4.4 }); // in em, by unit
+const NAME = "name"; // sort by name
+const SUFFERING = "suffers"; // sufferers first, as in `mom top`
+const LETTERS = 18; // of a name, in a wide window
+const SUMMED = ["KiB", "KiB/s"]; // units that groups sum up
 
 /** @param {Guest} guest */
 const remarks = (guest) => [...new Set([guest.fields["column.remarks"], ...Object.values(guest.blocked)].filter(Boolean))].join("; ");
 
 /** @typedef {Api.GuestColumn} Column */
 
-/** How guests can be grouped: what it is called, and the group of a guest. @type {Record<string, [string, (guest: Guest) => string]>} */
+/** Groupings of guests: label, and the group of a guest. @type {Record<string, [string, (guest: Guest) => string]>} */
 const GROUPS = {
   class: ["by class", (guest) => guest.fields.sla_class ?? "no class"],
   name: ["by name", (guest) => guest.name.replace(/[-_.]?[0-9]+$/, "") || guest.name],
 };
 
 /**
- * How the list is; outlives the view. `sort` is the key of a column, `NAME` or `SUFFERING`. `closed` are the groups of which the guests are not listed;
- * `top` is how far it was scrolled; `columns` says by name which columns are wanted whatever room there is (true), or not at all (false).
+ * State of the list; it outlives the view. `sort` is the key of a column, `NAME` or `SUFFERING`. `closed` are folded groups; `top` is the
+ * scroll position; `columns` forces columns on (true) or off (false) by name.
  */
 const list = { sort: SUFFERING, falling: true, pattern: "", by: "", closed: new Set(), top: 0, choosing: false, columns: /** @type {Record<string, boolean>} */ ({}) };
 const KEPT = /** @type {const} */ (["sort", "falling", "by", "columns"]); // over a reload
@@ -68,7 +68,7 @@ function inOrder(guests) {
   /** @param {Guest} guest @returns {Figure} */
   const valueOf = ({ fields }) => (list.sort === SUFFERING ? (fields.suffers ? 0.5 : 0) + (fields.killed_lately ?? 0) : fields[list.sort]);
   return guests.map((guest) => ({ value: valueOf(guest), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
-    const known = Number(b !== undefined) - Number(a !== undefined); // what is unknown comes last either way
+    const known = Number(b !== undefined) - Number(a !== undefined); // unknown values come last in either order
     if (known) return known;
     if (a !== b && a !== undefined && b !== undefined) return (a < b ? -1 : 1) * sign;
     return inNaturalOrder(one.name, other.name);
@@ -76,9 +76,9 @@ function inOrder(guests) {
 }
 
 /**
- * Guests in groups, each after a row of its own.
+ * Guests in groups, each below the row of its group.
  * @param {Guest[]} guests in their order
- * @param {string} by one of `GROUPS`; empty: not at all
+ * @param {string} by one of `GROUPS`; empty: no groups
  * @param {Set<string>} closed
  * @returns {(OneGuest | Group)[]}
  */
@@ -176,17 +176,17 @@ class Row {
 }
 
 export class GuestsView {
-  /** @param {Mom} mom @param {() => void} again makes the view anew, as with other columns */
+  /** @param {Mom} mom @param {() => void} again rebuilds the view, for other columns */
   constructor(mom, again) {
     this.title = "Guests";
     this.mom = mom;
     /** @type {Map<string, Row>} */
     this.rows = new Map();
     /** @type {Row[]} */
-    this.spare = []; // to be used again: rows that can be seen no more
+    this.spare = []; // rows out of sight, for reuse
     /** @type {(OneGuest | Group)[]} */
     this.shown = [];
-    this.lastFocused = ""; // also while its row cannot be seen
+    this.lastFocused = ""; // even while its row is out of sight
     const declared = mom.report.fields;
     const offered = mom.report.guest_columns.filter((one) => one.name !== "remarks");
     this.columns = fitting(offered);
@@ -205,7 +205,7 @@ export class GuestsView {
     const chooser = h("details", { class: "chooser", open: list.choosing, ontoggle: () => { list.choosing = chooser.open; } }, h("summary", null, "Columns"), h("div", null, chosen));
     const remarked = this.heading(SUFFERING, "Remarks", "what it suffers from, or keeps it from giving memory", "minor");
     this.heads = [this.heading(NAME, "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one))), remarked];
-    this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
+    this.spaces = [h("td"), h("td")]; // one column only: further columns would take width in a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
     this.body = h("tbody", null, this.above, this.below);
@@ -216,7 +216,7 @@ export class GuestsView {
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
     this.none = h("div");
     this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, chooser, this.count), this.box, this.none);
-    let back = list.top; // as soon as there is something to scroll
+    let back = list.top; // once there are rows to scroll
     this.sized = new ResizeObserver(() => {
       this.paint();
       if (back && this.box.clientHeight) this.box.scrollTop = back;
@@ -275,13 +275,13 @@ export class GuestsView {
     this.paint();
   }
 
-  /** Makes the rows that can be seen. @param {boolean} anew also those that were there: figures are others now */
+  /** Make the visible rows. @param {boolean} anew also existing ones: their figures have changed */
   paint(anew = true) {
     const first = Math.max(0, Math.min(Math.floor(this.box.scrollTop / ROW) - 8, this.shown.length));
     const last = Math.min(this.shown.length, first + Math.ceil((this.box.clientHeight || 600) / ROW) + 16);
     const focused = focusedGuest();
     const wantedIds = new Set(this.shown.slice(first, last).map((one) => one.id));
-    // The arrow keys go on from there. Before anything is changed: what is half changed, and laid out for the focus, would be scrolled elsewhere.
+    // The arrow keys go on from there. Focus first: a layout halfway through the changes would scroll elsewhere.
     if (focused && this.rows.has(focused) && !wantedIds.has(focused)) this.box.focus({ preventScroll: true });
     for (const [id, row] of this.rows) {
       if (wantedIds.has(id)) continue;
@@ -306,7 +306,7 @@ export class GuestsView {
     if (focused && wantedIds.has(focused) && focusedGuest() !== focused) this.rows.get(focused)?.focus();
   }
 
-  /** From the filter to what it has found. */
+  /** Go from the filter to its first result. */
   enter() {
     this.box.scrollTop = 0;
     this.paint();
@@ -331,5 +331,5 @@ export class GuestsView {
   close() { this.sized.disconnect(); }
 }
 
-/** The id of the guest whose link has the focus. */
+/** Id of the guest with the focused link. */
 const focusedGuest = () => (document.activeElement instanceof HTMLElement ? document.activeElement.dataset.guest : undefined);

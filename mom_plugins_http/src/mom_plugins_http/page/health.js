@@ -1,4 +1,4 @@
-// mom itself: its cycles, its plugins, and what is wrong.
+// View of mom itself: cycles, plugins and problems.
 
 import { problemItems } from "./acts.js";
 import { Chart, Together } from "./charts.js";

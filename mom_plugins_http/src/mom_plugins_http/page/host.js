@@ -1,4 +1,4 @@
-// The host: what is wrong, who suffers, where its memory is, and what mom did lately.
+// View of the host: conditions, suffering guests, memory and recent acts.
 
 import { TONE, actItems, conditionItems, guestLink, problemItems } from "./acts.js";
 import { get } from "./api.js";
@@ -11,12 +11,12 @@ import { PastDays } from "./recorded.js";
 /** @import { Guest, Mom, Sample } from "./known.js" */
 
 const SMALL = 110; // pixels
-const NAMED = 6; // guests that suffer: more do not fit beside the chart
+const NAMED = 6; // most suffering guests beside the chart
 const ACTS = 5; // on the first screen
 const MARKED = 100; // acts in the chart
 
 /**
- * The host's memory in parts that add up: pages that KSM merged count once.
+ * Parts of the host's memory that add up: pages merged by KSM count once.
  * @param {Pick<Sample, "fields" | "guests_together">} sample
  */
 export function parts(sample) {
@@ -62,13 +62,13 @@ export class HostView {
     renew(this.suffering, sufferers(mom));
     renew(this.problems, problemItems(mom.problems));
     this.draw();
-    this.past.update(); // which may take its time
+    this.past.update(); // may be slow
     this.acts = (await get(`v1/acts?together=1&limit=${MARKED}`)).items;
     renew(this.recent, actItems(this.acts.slice(0, ACTS)));
     this.draw();
   }
 
-  /** Policies or reservations have changed: they are among the acts. */
+  /** Changes of policies and reservations are acts, too. */
   tell() { return this.update(); }
 
   draw() {
@@ -98,12 +98,12 @@ export class HostView {
     }
   }
 
-  /** Where acts began. */
+  /** Marks at the start of acts. */
   actMarks() {
     return this.acts.map(({ since, who, text, status }) => ({ time: since, text: `${who} ${text}`, tone: status === "applied" ? "" : TONE[status] ?? "" }));
   }
 
-  /** The last cycles, as far as the recording does not have them. @returns {Point[]} */
+  /** Cycles after the end of the recording. @returns {Point[]} */
   lately() {
     const last = this.past.items?.at(-1);
     const from = last ? last.time + last.seconds / 2 : this.past.items ? this.past.span?.[0] ?? 0 : 0;

@@ -1,16 +1,16 @@
-// What is known of mom: the newest report, what came before it, and what has happened.
+// State of mom: the newest report, past cycles and problems.
 
 import { get } from "./api.js";
 import { sum } from "./figures.js";
 
 const KEPT_SAMPLES = 720;
 const SPARK_CYCLES = 60;
-const MEANWHILE = 10; // cycles that may end while past ones are asked for, which are counted from the newest
+const MEANWHILE = 10; // cycles that may end during a request for past ones
 
-/** Fields of guests that are asked for beside those of the columns, as far as plugins declare them. */
+/** Fields of guests beyond the columns; unknown ones are ignored. */
 export const GUEST_FIELDS = "rss?,cold?,suffers?";
 
-/** Those of the host's past cycles that are drawn. */
+/** Fields of the host's past cycles, for charts. */
 const HOST_FIELDS = "mem_available?,mem_really_available?,ksm_saved?,psi_memory_some_avg10?,swap_usage?,killed_today?,killed_lately?,mem_watermark_high?,mem_watermark_low?";
 
 /** @typedef {{ id: string, name: string, blocked: Record<string, string>, fields: Record<string, any> }} Guest */
@@ -22,21 +22,21 @@ export class Mom {
     this.me = null;
     /** @type {Api.ReportDocument | null} */
     this.newest = null;
-    this.heard = 0; // by this page's own clock, in milliseconds
+    this.heard = 0; // in milliseconds, by performance.now()
     /** @type {Guest[]} */
     this.guests = [];
     /** @type {Map<string, (number | null)[]>} */
     this.sparks = new Map();
     /** @type {Sample[]} */
     this.samples = [];
-    this.whole = 0; // the cycle until which none is missing in them
+    this.whole = 0; // last cycle without a gap before it
     /** @type {Api.CommonProblem[]} */
     this.problems = [];
     /** @type {unknown} */
-    this.problemsOf = null; // the part of the report that they were made of
+    this.problemsOf = null; // the part of the report behind `problems`
   }
 
-  /** The newest report; there is one before anything is shown. @returns {Api.ReportDocument} */
+  /** Newest report; it exists before any view. @returns {Api.ReportDocument} */
   get report() {
     if (!this.newest) throw new Error("mom has not told anything yet");
     return this.newest;
@@ -46,12 +46,12 @@ export class Mom {
     return this.me?.right === "change";
   }
 
-  /** The host's size of a page, in KiB. @returns {number | null} */
+  /** Page size of the host, in KiB. @returns {number | null} */
   get pageKib() {
     return this.newest?.host.fields.page_size ?? null;
   }
 
-  /** The host before this page began to listen; after a while in which it did not, as many cycles as it has missed. */
+  /** Load the host's cycles that this page has missed. */
   async loadHost() {
     const { number } = this.report.cycle;
     const limit = Math.min(KEPT_SAMPLES, number - this.whole + MEANWHILE);
@@ -61,7 +61,7 @@ export class Mom {
     this.samples = [...this.samples.filter((one) => one.cycle < first), ...items.reverse()].slice(-KEPT_SAMPLES);
   }
 
-  /** Load the small lines of guests. */
+  /** Load the guests' sparklines. */
   async loadPast() {
     this.sparks = new Map(Object.entries((await get(`v1/guest-histories?limit=${SPARK_CYCLES}`)).guests));
   }
@@ -69,7 +69,7 @@ export class Mom {
   /** A cycle has ended. @param {Api.ReportDocument} report */
   hear(report) {
     const { cycle } = report;
-    if (this.newest?.started_at !== report.started_at) [this.samples, this.whole] = [[], 0]; // of another mom
+    if (this.newest?.started_at !== report.started_at) [this.samples, this.whole] = [[], 0]; // another mom has started
     this.newest = report;
     this.heard = performance.now();
     if (this.samples.some((one) => one.cycle === cycle.number && one.time === cycle.time)) return;
@@ -79,7 +79,7 @@ export class Mom {
     if (this.samples.length > KEPT_SAMPLES) this.samples.shift();
   }
 
-  /** Problems of the newest report; whether they are others now. */
+  /** Load the problems of the newest report; returns whether they have changed. */
   async lookAtProblems() {
     const { problems } = this.report;
     if (problems === this.problemsOf) return false;
@@ -88,7 +88,7 @@ export class Mom {
     return true;
   }
 
-  /** Guests of the newest report, as views need them. */
+  /** Convert the guests of the newest report for the views. */
   look() {
     const { guests } = this.report;
     const columns = guests.columns.slice(4);
@@ -106,7 +106,7 @@ export class Mom {
   }
 }
 
-/** The sum over all guests of which the field is known; null where it is known of none. @param {Api.ReportDocument} report @param {string} name @returns {number | null} */
+/** Sum over the guests with the field; null if no guest has it. @param {Api.ReportDocument} report @param {string} name @returns {number | null} */
 function together(report, name) {
   const at = report.guests.columns.indexOf(name);
   return at < 0 ? null : sum(report.guests.rows.map((row) => row[at]));
@@ -116,7 +116,7 @@ function together(report, name) {
 export const whyUnlisted = ({ guests, verdict }) => (!guests.rows.length
   && verdict?.conditions.find((one) => one.name === "guests" && one.plugins.includes("core") && !one.over_seconds)?.message) || "";
 
-/** What fields say, by scope and name; asked for once. @type {Promise<Map<string, Api.Field>> | null} */
+/** Declarations of fields by scope and name; requested once. @type {Promise<Map<string, Api.Field>> | null} */
 let asked = null;
 
 export function declaredFields() {

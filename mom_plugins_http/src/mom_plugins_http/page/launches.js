@@ -1,4 +1,4 @@
-// Memory for guests that are to be launched: what could be had, what is reserved, and whether more guests fit.
+// View of launches: available memory, reservations and admission.
 
 import { Refused, ask, get, said } from "./api.js";
 import { h, heads, renew, scrolled, seen, tile, write } from "./elements.js";
@@ -6,7 +6,7 @@ import { coded, kib, moment, span } from "./figures.js";
 
 /** @import { Mom } from "./known.js" */
 
-const LOOK_MS = 5000; // between two looks: what is there already changes without news
+const LOOK_MS = 5000; // between two looks: progress sends no event
 
 export class LaunchesView {
   /** @param {Mom} mom */
@@ -86,7 +86,7 @@ export class LaunchesView {
     return h("td", null, h("button", { type: "button", "aria-label": `Give up what is reserved for ${one.name || one.id}`, onclick: () => this.release(one) }, "Give up"));
   }
 
-  /** @param {() => Promise<string>} what gives what is told of it */
+  /** @param {() => Promise<string>} what does the work, and returns its result in words */
   async change(what) {
     this.message.hidden = false;
     try {

@@ -1,4 +1,4 @@
-// The page: which view is seen, how mom is heard, who the operator is, and what keys do.
+// The page: views, event stream, sign-in and keys.
 
 import { headline } from "./acts.js";
 import { Refused, Unreached, ask, get, said } from "./api.js";
@@ -15,7 +15,7 @@ import { PoliciesView, drafts } from "./policies.js";
 import { LaunchesView } from "./launches.js";
 import { listen, shown } from "./stream.js";
 
-const LIST_MS = 1000; // between two looks at all guests, however short the cycles are
+const LIST_MS = 1000; // least time between two updates of all guests
 const AGAIN_MS = 2000;
 const THEME = "mom-theme";
 
@@ -31,7 +31,7 @@ const THEME = "mom-theme";
 const mom = new Mom();
 const connection = { trouble: "", since: 0, lost: false, failed: "" };
 
-// --- which view ---
+// --- views ---
 
 /** @type {[string, string, (detail: string) => View][]} */
 const VIEWS = [
@@ -78,10 +78,10 @@ function refresh() {
 function complain(error) {
   if (forgetIfLost(error)) connection.lost = true;
   if (error instanceof Refused) trouble(error);
-  else if (!(error instanceof Unreached)) console.error(error); // the stream ends as well, and says so
+  else if (!(error instanceof Unreached)) console.error(error); // the stream fails, too, and reports it
 }
 
-// --- hearing of cycles ---
+// --- event stream ---
 
 let lookedAt = 0;
 let looking = 0;
@@ -98,11 +98,11 @@ function hear(report) {
 
 async function look() {
   try {
-    if (document.hidden) return; // when it is shown again, the next cycle has it look
+    if (document.hidden) return; // the next cycle after it is shown updates it
     lookedAt = performance.now();
     mom.look();
     const first = !view;
-    if (first) show(); // at once; problems are asked for
+    if (first) show(); // at once; problems follow
     if (await mom.lookAtProblems() || !first) refresh();
   } catch (error) {
     complain(error);
@@ -123,7 +123,7 @@ async function back() {
   refresh();
   await mom.loadPast();
   refresh();
-  if (again) tell("policies", { items: [] }); // they may have changed meanwhile
+  if (again) tell("policies", { items: [] }); // events may have been missed
 }
 
 /** @param {unknown} error @returns {"stop" | "again"} */
@@ -145,7 +145,7 @@ function trouble(error) {
   if (!mom.newest) renew(byId("main"), instead(error));
 }
 
-/** Say what is wrong and what to do while nothing is known of mom. @param {unknown} error */
+/** Content before the first report: error and cure. @param {unknown} error */
 function instead(error) {
   /** @type {import("./api.js").Instead} */
   const { title, command, start } = error instanceof Refused ? error.instead ?? { title: "mom refuses to answer", command: "" }
@@ -154,7 +154,7 @@ function instead(error) {
   return emptyState("!", title, `${connection.trouble}. It is asked again and again.`, command && h("pre", null, command), press, h("p", { class: "bad", role: "alert" }, connection.failed));
 }
 
-/** What is wrong with the host as a whole, in one line above all views, which takes the same room always. @param {Api.ReportDocument} report */
+/** Show the verdict in one line of fixed height above all views. @param {Api.ReportDocument} report */
 function verdict(report) {
   const standing = (report.verdict?.conditions ?? []).filter((one) => one.severity !== "ok");
   const [worst] = standing;
@@ -165,14 +165,14 @@ function verdict(report) {
   const [host] = byId("views").children;
   renew(host, "Host", standing.length > 0 && " ", standing.length > 0 && h("span", { class: "count", title: "what is wrong" }, standing.length));
   const names = standing.map((one) => one.name).join();
-  if (names === announced) return; // whoever listens is told when something begins or ends, not of each figure
+  if (names === announced) return; // announce only the start and end of conditions
   announced = names;
   write(byId("announced"), worst ? worst.message : "Nothing is wrong with the host");
 }
 
 let announced = "";
 
-/** One line on what is wrong with what is shown, or nothing. */
+/** Show in one line why the page is not live. */
 function banner() {
   if (document.hidden) return;
   const { newest } = mom;
@@ -191,7 +191,7 @@ function banner() {
   write(byId("state"), `${text ? "not live" : "live"}: cycle ${newest.cycle.number} at ${clock(newest.cycle.time)}`);
 }
 
-// --- who it is ---
+// --- sign-in ---
 
 const login = /** @type {HTMLDialogElement} */ (byId("login"));
 const tokenField = /** @type {HTMLInputElement} */ (byId("token"));
@@ -208,14 +208,14 @@ function signIn(error, key = "") {
   tokenField.focus();
 }
 
-/** A key of `mom page` works once: it becomes a session, and goes from the address, so that it stays in no history. @param {string} key */
+/** Exchange a key of `mom page` for a session. @param {string} key */
 async function exchange(key) {
   keepToken(null);
   const { content } = await ask("POST", "v1/page-sessions", { body: { key } });
   keepToken(content.token);
 }
 
-// --- the beginning ---
+// --- start ---
 
 async function begin(key = "") {
   await shown();
@@ -233,7 +233,7 @@ async function begin(key = "") {
       return;
     }
     trouble(error);
-    setTimeout(begin, AGAIN_MS, error instanceof TypeError && location.protocol === "http:" ? "" : key); // whoever answers next may be another
+    setTimeout(begin, AGAIN_MS, error instanceof TypeError && location.protocol === "http:" ? "" : key); // another user may have the port by then
     return;
   }
   listen({ fields: GUEST_FIELDS, hear, tell, lost, back });
@@ -258,7 +258,7 @@ function turnTheme() {
   const next = dark() ? "light" : "dark";
   try {
     localStorage.setItem(THEME, next);
-  } catch { /* it is for this time only, then */ }
+  } catch { /* only for this visit, then */ }
   theme(next);
 }
 

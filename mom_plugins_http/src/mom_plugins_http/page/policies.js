@@ -1,4 +1,4 @@
-// Policies: read, checked while they are typed, saved only over what was seen, and taken back.
+// View of policies: read, edit with checks, save over the version seen, roll back.
 
 import { Refused, ask, get, said } from "./api.js";
 import { h, seen, write } from "./elements.js";
@@ -9,7 +9,7 @@ import { coded, moment } from "./figures.js";
 const CHECK_MS = 400;
 const LINE = 19; // pixels, as the style has it
 
-/** What was typed and not saved, by name, and the version over which it is to be saved; outlives the view. @type {Map<string, { text: string, tag: string }>} */
+/** Drafts by name, each with the version that it replaces; they outlive the view. @type {Map<string, { text: string, tag: string }>} */
 export const drafts = new Map();
 
 /** @typedef {Api.PolicyProblem & { tone: string }} Marked */
@@ -57,7 +57,7 @@ export class PoliciesView {
     this.dropping = h("button", { type: "button", onclick: () => this.discard() }, "Discard what I typed");
     const buttons = this.may && h("div", { class: "bar" }, this.saving, this.dropping,
       h("button", { type: "button", onclick: () => this.remove() }, "Remove this policy"));
-    // A new policy is saved over the version that was seen: there is none to begin with before the policies are read.
+    // A new policy needs the version that it is based on, so the policies must be loaded first.
     this.newName = h("input", { "aria-label": "Name of a new policy", placeholder: "60_mine", maxlength: 128, required: true, disabled: true });
     const fresh = this.may && h("form", { class: "bar", onsubmit: (event) => {
       event.preventDefault();
@@ -86,14 +86,14 @@ export class PoliciesView {
     }
   }
 
-  /** What is in force now: what was typed and says the same is no draft any more. @param {{ content: any, tag: string }} known */
+  /** Take the policies in force; equal drafts are dropped. @param {{ content: any, tag: string }} known */
   take({ content, tag }) {
     this.items = content.items;
     this.tag = tag;
     for (const one of this.items) if (drafts.get(one.name)?.text === one.text) drafts.delete(one.name);
   }
 
-  update() {} // an event tells of changes
+  update() {} // events report changes
 
   /** Another operator has changed the policies. @param {string} name */
   async tell(name) {
@@ -150,14 +150,14 @@ export class PoliciesView {
     const number = ++this.checking;
     try {
       const { content } = await ask("POST", "v1/policy-check", { body: { changes: { [this.name]: this.text.value } } });
-      if (number !== this.checking) return; // something was typed since
+      if (number !== this.checking) return; // the text has changed since
       this.mark(content.problems, content.warnings);
     } catch (error) {
       if (number === this.checking) write(this.verdict, `It could not be checked: ${said(error)}`);
     }
   }
 
-  /** Problems keep it from being saved; warnings, which stand behind them, are only for the eye. @param {Api.PolicyProblem[]} problems @param {Api.PolicyProblem[]} [warnings] */
+  /** Show problems, which block saving, and warnings. @param {Api.PolicyProblem[]} problems @param {Api.PolicyProblem[]} [warnings] */
   mark(problems, warnings = []) {
     this.problems = [...problems.map((one) => ({ ...one, tone: "bad" })), ...warnings.map((one) => ({ ...one, tone: "warn" }))];
     /** @param {unknown[]} several @param {string} what */
@@ -174,7 +174,7 @@ export class PoliciesView {
 
   number() {
     const lines = this.text.value.split("\n").length;
-    const marked = new Map(this.problems.filter((one) => one.name === this.name).reverse().map((one) => [one.line, one])); // of a line the first
+    const marked = new Map(this.problems.filter((one) => one.name === this.name).reverse().map((one) => [one.line, one])); // the first of each line
     this.gutter.replaceChildren(...Array.from({ length: lines }, (_, n) => {
       const one = marked.get(n + 1);
       const sign = !one ? "" : one.tone === "warn" ? "! " : "✗ ";
@@ -292,11 +292,11 @@ export class PoliciesView {
   async past() {
     /** @type {{ items: Api.PolicyChange[] }} */
     const { items } = await get("v1/policy-history");
-    // Versions that differ in no text, such as after a reload.
+    // Versions with equal texts, for example after a reload.
     const changed = items.findIndex((one) => one.diff);
     for (const same of items.slice(1, changed < 0 ? items.length : changed + 1)) goOn(tagOf(same), tagOf(items[0] ?? same));
     this.seenTag = drafts.get(this.name)?.tag ?? this.seenTag;
-    // What the operator has opened, or is at, stays so: the history is drawn anew whenever policies change.
+    // Keep opened entries and the focus: the history is drawn again after each change.
     /** @param {Element | null | undefined} one */
     const versionOf = (one) => one?.getAttribute("data-version") ?? "";
     const opened = new Set([...this.history.querySelectorAll("details[open]")].map(versionOf));

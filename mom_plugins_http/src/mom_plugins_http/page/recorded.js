@@ -1,4 +1,4 @@
-// Which time is looked at: the last cycles that mom itself remembers, or past days, where the plugin record keeps them.
+// Choice of time: the last cycles from mom, or past days from the plugin record.
 
 import { get, said } from "./api.js";
 import { Together } from "./charts.js";
@@ -7,19 +7,19 @@ import { coded } from "./figures.js";
 
 /** @import { Time } from "./charts.js" */
 
-const AGAIN_MS = 300000; // until newer points of the same time are asked for: as often as the recorder writes them
+const AGAIN_MS = 300000; // between two requests: as often as the recorder writes
 const POINTS = 700;
-const MINUTE = 60; // seconds, of which a host's past days are made
-const GROUP = 30; // cycles, of which a guest's past days may have one only
+const MINUTE = 60; // seconds: resolution of a host's past days
+const GROUP = 30; // cycles: past days of a guest may have one of so many
 
 /** @type {[string, string][]} */
 const SPANS = [["", "the last cycles"], ["3600", "an hour"], ["21600", "6 hours"], ["86400", "a day"], ["604800", "a week"], ["2592000", "30 days"], ["chosen", "from … to …"]];
 
-/** What is chosen; outlives the view. */
+/** The choice; it outlives the view. */
 const chosen = { span: "", from: 0, to: 0 };
 
 export class PastDays extends Together {
-  /** @param {string} guest its id; empty: the host is looked at @param {() => void} show what is known now @param {() => number} interval seconds from cycle to cycle */
+  /** @param {string} guest its id; empty: the host @param {() => void} show redraws @param {() => number} interval seconds from cycle to cycle */
   constructor(guest, show, interval) {
     super(() => {
       this.asked = -Infinity;
@@ -30,7 +30,7 @@ export class PastDays extends Together {
     this.show = show;
     this.interval = interval;
     /** @type {Api.Recorded[] | null} */
-    this.items = null; // null: the last cycles are to be shown
+    this.items = null; // null: show the last cycles
     this.asked = -Infinity;
     this.choice = h("select", { onchange: () => this.choose(this.choice.value) }, SPANS.map(([span, label]) => h("option", { value: span, selected: span === chosen.span }, label)));
     this.from = h("input", { type: "datetime-local", onchange: () => this.choose("chosen") });
@@ -41,14 +41,14 @@ export class PastDays extends Together {
     this.element = h("div", { class: "bar" }, h("label", null, "Show ", this.choice), this.ends, this.whole, this.said);
   }
 
-  /** The time that is looked at before a part of it is; null: that of the last cycles. @returns {Time | null} */
+  /** Whole time before a zoom; null: the last cycles. @returns {Time | null} */
   get span() {
     if (chosen.span === "chosen") return [chosen.from, chosen.to];
     const now = Date.now() / 1000;
     return chosen.span ? [now - Number(chosen.span), now] : null;
   }
 
-  /** What a chart is to know of the time that it shows. */
+  /** Options of a chart for its time. */
   get shown() {
     const { items, span } = this;
     const [from, to] = this.part ?? span ?? [0, 0];
@@ -70,7 +70,7 @@ export class PastDays extends Together {
     return this.update();
   }
 
-  /** Asks for what is chosen, where it is not there or has become old. */
+  /** Request the chosen time if it is missing or old. */
   async update() {
     const { span, part } = this;
     this.whole.hidden = !part;
@@ -90,7 +90,7 @@ export class PastDays extends Together {
     try {
       const [from, to] = part ?? span;
       const { items } = await get(`v1/recorded?seconds=${Math.max(MINUTE, Math.ceil(to - from))}&until=${Math.ceil(to)}&limit=${POINTS}${this.guest && `&guest=${coded(this.guest)}`}`);
-      if (asked !== this.asked) return; // another choice was made meanwhile
+      if (asked !== this.asked) return; // the choice has changed since
       this.items = items;
       write(this.said, "");
     } catch (error) {

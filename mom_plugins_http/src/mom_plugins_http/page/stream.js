@@ -1,17 +1,17 @@
-// The stream of events: the report of each cycle, and what changes beside it.
+// Event stream: the report of each cycle, and other changes.
 
 import { Refused } from "./api.js";
 import { send } from "./connection.js";
 
 const SILENCE_MS = 40000; // without cycles there is a sign of life every 15 s
 
-/** A browser has six connections to a place, and a stream takes one: a tab that is hidden asks nothing, and has none. */
+/** Wait until the tab is visible. Browsers limit connections to six, so a hidden tab has no stream. */
 export async function shown() {
   while (document.hidden) await new Promise((resolve) => { document.addEventListener("visibilitychange", resolve, { once: true }); });
 }
 
 /**
- * The document after what has changed in it: whole members, but for guests and outcomes, of which those are told that differ.
+ * Report after changes: whole members, except guests and outcomes, which have only differences.
  * @param {Api.ReportDocument} report
  * @param {Api.ReportChanges} changes
  * @returns {Api.ReportDocument}
@@ -44,15 +44,15 @@ function joined(before, items, gone, key) {
 
 /**
  * @typedef {object} Listener
- * @property {string} fields of guests, which it wants to be told of
+ * @property {string} fields of guests for the stream
  * @property {(report: Api.ReportDocument) => void} hear of each cycle
- * @property {(name: string, content: any) => void} tell of what else has changed
- * @property {(error: unknown) => "stop" | "again"} lost the connection has ended; error: null where the server has ended it
- * @property {() => Promise<void>} back the first report was heard of a connection; tried anew while it fails: what was before, or was missed
- *   meanwhile, comes from there only
+ * @property {(name: string, content: any) => void} tell of other events
+ * @property {(error: unknown) => "stop" | "again"} lost the connection has ended; error: null if the server has ended it
+ * @property {() => Promise<void>} back called after the first report of a connection, to load missed data; a failure ends
+ *   the connection
  */
 
-/** Listens for as long as the page is there. EventSource cannot send a token. @param {Listener} listener */
+/** Listen while the page exists. EventSource cannot send a token. @param {Listener} listener */
 export async function listen({ fields, hear, tell, lost, back }) {
   let end = new AbortController();
   let slept = false;
@@ -74,7 +74,7 @@ export async function listen({ fields, hear, tell, lost, back }) {
       alive();
       const answer = await send("GET", `v1/events?fields=${fields}`, { signal: end.signal });
       if (!answer.ok || !answer.body) throw new Refused(answer.status, await answer.json().catch(() => ({})));
-      let missed = true; // what happened until now is not told again
+      let missed = true; // earlier events are not repeated
       /** @type {Api.ReportDocument | null} */
       let report = null;
       for await (const [name, content] of events(answer.body, alive)) {
@@ -100,9 +100,9 @@ export async function listen({ fields, hear, tell, lost, back }) {
 }
 
 /**
- * The names and contents of events.
+ * Names and contents of events.
  * @param {ReadableStream<Uint8Array>} body
- * @param {() => void} alive called when something has come, be it only a sign of life
+ * @param {() => void} alive called after each piece of data
  * @returns {AsyncGenerator<[string, any]>}
  */
 async function* events(body, alive) {

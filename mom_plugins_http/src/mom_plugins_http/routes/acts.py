@@ -1,4 +1,4 @@
-"""What mom did lately, in words, as the page and `mom top` show it. The steps of one act are one item."""
+"""Recent changes in words, for the page and `mom top`. The steps of one act are one item."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.published import PastNote, PastOutcome
 
 NAMED: Final = 3
-"""Guests of an act that are named."""
+"""Guests named in an act."""
 
 STEP_GAP_SECONDS: Final = 60.0
-"""s. The steps of one act follow each other within this time."""
+"""Longest time between two steps of one act, unless cycles are slower."""
 
 LONGEST: Final = 400
 """Characters of a text."""
@@ -26,14 +26,14 @@ LONGEST: Final = 400
 
 @described
 class ActModel(TypedDict):
-    """A change that mom made, would have made, or could not make; or a change of policies or reservations."""
+    """Change that mom made, would have made, or failed to make; or a change of policies or reservations."""
 
     time: Time
-    """When its last step was."""
+    """Time of the last step."""
     since: Time
-    """When its first step was."""
+    """Time of the first step."""
     about: int
-    """How many guests it concerns, or 1 for the host; 0: policies or reservations."""
+    """Number of guests, or 1 for the host; 0: policies or reservations."""
     first: list[EntityModel]
     """The first of them."""
     who: str
@@ -43,12 +43,12 @@ class ActModel(TypedDict):
     """Empty for a change of policies or reservations, as `control`."""
     control: str
     source: SourceModel | None
-    """Where it was decided; null: a change of policies or reservations."""
+    """Place of the decision; null: a change of policies or reservations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How acts read: units of controls, and the explainers of plugins by control."""
+    """Vocabulary of acts: units of controls, and the plugins' explainers by control."""
 
     units: Mapping[str, str]
     explainers: Mapping[str, Explainer]
@@ -75,7 +75,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """The steps by which one value was changed, the newest first."""
+    """Steps of one change, newest first."""
 
     steps: Sequence[PastOutcome]
 
@@ -95,14 +95,14 @@ class Act:
         return _rises(self.before, self.last.decision.value)
 
 
-def acts(done: Sequence[PastOutcome], notes: Sequence[PastNote], words: Words, gap: float, *, together: bool) -> list[ActModel]:
+def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Words, gap: float, *, together: bool) -> list[ActModel]:
     """Return all acts, the newest first.
 
-    :param done: the newest first
+    :param outcomes: the newest first
     :param gap: seconds between two steps of one act at most
-    :param together: make one act of what was done to several guests for the same reason
+    :param together: join the same change of several guests for the same reason
     """
-    single = folded(done, gap)
+    single = folded(outcomes, gap)
     groups = joined(single, words, gap) if together else [[act] for act in single]
     news: list[ActModel] = [
         {
@@ -114,11 +114,11 @@ def acts(done: Sequence[PastOutcome], notes: Sequence[PastNote], words: Words, g
     return sorted([*(_model(group, words) for group in groups), *news], key=lambda act: -act["time"])
 
 
-def folded(done: Sequence[PastOutcome], gap: float) -> list[Act]:
+def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
     """Group changes of one value in the same direction and with the same outcome, shortly after each other."""
     groups: list[list[PastOutcome]] = []
     newest: dict[tuple[Scope, str, str], list[PastOutcome]] = {}
-    for past in done:
+    for past in outcomes:
         decision = past.outcome.decision
         key = decision.entity.scope, decision.entity.id, decision.control
         group = newest.get(key)
@@ -131,20 +131,20 @@ def folded(done: Sequence[PastOutcome], gap: float) -> list[Act]:
 
 
 def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
-    """Group acts of several guests that are alike but for sizes, shortly after each other: of each guest one."""
+    """Group acts of several guests that differ only in sizes and follow each other shortly. A guest occurs once in a group."""
     groups: list[dict[Entity, Act]] = []
     newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
-    begun: dict[tuple[object, ...], float] = {}
-    """When the first step of the newest group was."""
+    begins: dict[tuple[object, ...], float] = {}
+    """Time of the first step of the newest group."""
     for act in single:
         entity = act.last.decision.entity
         key = act.last.decision.control, act.last.status, act.last.error, act.rises, _FIGURE.sub("", words.why(act.last))
         group = newest.get(key)
-        if group is None or entity in group or begun[key] - act.steps[0].time > gap:
+        if group is None or entity in group or begins[key] - act.steps[0].time > gap:
             newest[key] = group = {}
-            begun[key] = act.steps[-1].time
+            begins[key] = act.steps[-1].time
             groups.append(group)
-        group[entity], begun[key] = act, min(begun[key], act.steps[-1].time)
+        group[entity], begins[key] = act, min(begins[key], act.steps[-1].time)
     return [list(group.values()) for group in groups]
 
 
@@ -190,7 +190,7 @@ def _sentence(group: Sequence[Act], words: Words) -> str:
 
 
 def _change(group: Sequence[Act], words: Words) -> str:
-    """Return `, 4.00 → 1.86 GiB`: the unit once where both figures have the same; sums of several guests' sizes."""
+    """Return `, 4.00 → 1.86 GiB`, with a shared unit once, and with sums for several guests."""
     control, before, after = group[0].last.decision.control, group[0].before, group[0].last.decision.value
     if len(group) > 1:
         if words.units.get(control) != Unit.KIB:

@@ -1,4 +1,4 @@
-"""The table of all operations, and the application that answers them: who may, what is asked, and what went wrong."""
+"""Application for all operations: rights, routes and errors."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route, WholeNames
 from mom_plugins_http.server.access import Peer, Right, Tokens
-from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
-from mom_plugins_http.server.held_bytes import HeldBytes
+from mom_plugins_http.server.held_bytes import PIECE, HeldBytes, Sending
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, own_names, reached_at, same_site, same_site_locally
 from mom_plugins_http.settings import HttpSettings
 
 
 class Api:
-    """The application.
+    """Application of the API.
 
-    :param routes: what there is to be asked, beside the description and keys of the page
+    :param routes: operations, without the API's description and the page's keys
     """
 
     def __init__(self, context: PluginContext, routes: Sequence[Route], page_keys: PageKeys, settings: HttpSettings) -> None:
         self.tokens: Tokens | None = None
-        """Replaced when the files are read again."""
+        """Replaced by a reload."""
         self._context = context
         self._settings = settings
         tcp = settings.tcp
         self._hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
-        """The names by which TCP clients may call this server."""
+        """Names of this server for TCP clients."""
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """By what the client may do: no body of those who may only read, or nothing, takes the place of a change."""
+        """By right: bodies of readers and strangers take no place from changes."""
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
         self.routes = [described, *routes, *page_keys.routes()]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route
-        made = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
-        self.application = Starlette(routes=made, exception_handlers={HTTPException: self._no_route}, middleware=[Middleware(WholeNames)])
+        endpoints = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
+        self.application = Starlette(
+            routes=endpoints, exception_handlers={HTTPException: self._no_route}, middleware=[Middleware(WholeNames)]
+        )
         self.application.router.redirect_slashes = False
 
     def _endpoint(self, methods: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:
@@ -74,15 +75,15 @@ class Api:
             return error.response()
         except MomError as error:
             return ProblemError(400 if isinstance(error, ValueError) else 409, error.message, error.hint).response()
-        except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
+        except Exception:  # a bug in mom or another plugin: log it, without details for the client
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
 
-    def _in_pieces(self, made: Response, request: Request) -> Response:
-        """A large answer as one that goes out as fast as the client reads, and counts among those that are unread."""
-        if isinstance(made, StreamingResponse) or len(made.body) <= PIECE:
-            return made
-        return Sending(made, self._unread, request.scope["state"]["end_connection"])
+    def _in_pieces(self, response: Response, request: Request) -> Response:
+        """Return a large answer as one that goes out as fast as the client reads, and counts as unread."""
+        if isinstance(response, StreamingResponse) or len(response.body) <= PIECE:
+            return response
+        return Sending(response, self._unread, request.scope["state"]["end_connection"])
 
     # --- who may ---------------------------------------------------------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ class Api:
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=route.path == "/")
             hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
         else:
-            # The address that the request came to is its own, too, as pods have one that no configuration knows: no other site has it.
+            # The address that the request came to is also its name: pods have addresses that no configuration knows.
             good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
             hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
         if not good:
@@ -117,44 +118,43 @@ class Api:
             raise ProblemError(403, what, hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
-        """The peer's right by now, and its name: a session ends, and tokens are replaced, while a stream of events goes on."""
-        given = request.headers.get("authorization", "")
+        """Return the peer's current right, and its name. During a stream of events, sessions end and tokens change."""
+        authorization = request.headers.get("authorization", "")
         if peer.keyed:
-            right, who = self._page_keys.session(given) or (Right.NOTHING, "")
+            right, who = self._page_keys.session(authorization) or (Right.NOTHING, "")
             return right, f"the page of {who}"
         if not peer.local:
-            right = Right.NOTHING if self.tokens is None else self.tokens.right(given)
+            right = Right.NOTHING if self.tokens is None else self.tokens.right(authorization)
             return right, f"token to {right.name.lower()} from {peer.name}"
         return peer.right, peer.name
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
-        """Who comes with no token or session that is good. The web page asks without one first, to see whether it needs one."""
-        what, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
+        """Return the error for a missing or invalid token or session. The page first asks without one, to learn whether it needs one."""
+        noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
         if peer.keyed:
-            what, hint = "session of the page", "open the address that `mom page` prints on the host"
-        given = request.headers.get("authorization", "")
-        why = f"a {what} that is not known" if given else f"a request without a {what}"
-        self._note_refusal(peer, why, logging.WARNING if given else logging.INFO)
-        return ProblemError(401, f"no {what} that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
+            noun, hint = "session of the page", "open the address that `mom page` prints on the host"
+        sent = "authorization" in request.headers
+        self._note_refusal(peer, f"an unknown {noun}" if sent else f"a request without a {noun}", logging.WARNING if sent else logging.INFO)
+        return ProblemError(401, f"the request has no valid {noun}", hint, headers={"www-authenticate": "Bearer"})
 
     def _note_refusal(self, peer: Peer, why: str, level: int = logging.WARNING) -> None:
-        """In the log, which counts what comes again and again: no client decides how much is written. Never what was sent as a token."""
+        """Log a refusal, never with the token. The log limits repeated lines, so no client can fill it."""
         self._context.log.log(level, "refused to %s: %s", peer.name, why)
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:
             return "it needs the token to change (`change_token`)"
-        what = "read_group or change_group" if right is Right.READ else "change_group"
-        return f"root may, and members of the group that `{what}` of the plugin http names; a new member must log in again"
+        group = "read_group or change_group" if right is Right.READ else "change_group"
+        return f"root may, and members of the group that `{group}` of the plugin http names; a new member must log in again"
 
     # --- what else -------------------------------------------------------------------------------------------------------------------
 
     async def describe(self, call: ApiCall) -> object:
-        """This description."""
+        """Return this description."""
         return description(self.routes)
 
     async def _no_route(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these
+        assert isinstance(error, HTTPException)  # noqa: S101  # registered for this type only
         where = printable(request.url.path)
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "")
@@ -164,8 +164,8 @@ class Api:
         return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes all there is").response()
 
 
-def _response(made: object, route: Route) -> Response:
-    if isinstance(made, Response):
-        return made
-    body = made if isinstance(made, bytes) else json_text(made)
+def _response(answer: object, route: Route) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    body = answer if isinstance(answer, bytes) else json_text(answer)
     return Response(body, route.status, {"cache-control": "no-store"}, "application/json")

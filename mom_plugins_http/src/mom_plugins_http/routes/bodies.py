@@ -1,9 +1,10 @@
-"""Bodies of requests: JSON objects that are read into a model, or refused with what is wrong and what would do."""
+"""Bodies of requests: JSON objects, read into models or refused with a hint."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Final, TypeVar
@@ -17,45 +18,43 @@ from mom_plugins_http.server.problems import ProblemError
 JSON: Final = "application/json"
 
 _MOST_MEMBERS: Final = 1000
-"""Members of an object, such as the policies that are changed together."""
+"""Members of an object, such as the policies of one change."""
 
 
 Body = TypeVar("Body", bound=StrictModel)
 
 
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
-    """The body as this model. Raises `ProblemError`.
+    """Return the body as this model. Raise `ProblemError`.
 
-    :param media_types: of the operation, for the message
+    :param media_types: those of the operation, for the message
     """
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not understood", f"send {media_types}")
     try:
         body = await call.body()
-        with suppress(ValueError, RecursionError):  # the model says what is no JSON
-            json.loads(body, object_pairs_hook=_sound)
+        with suppress(ValueError, RecursionError):  # the model reports invalid JSON
+            json.loads(body, object_pairs_hook=_check_members)
         return model.model_validate_json(body)
-    except ValidationError as wrong:
-        first = wrong.errors(include_url=False, include_input=False)[0]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
         where = f"`{printable(str(first['loc'][0]))}`" if first["loc"] else "the body"
         hint = f"its members are {', '.join(sorted(model.model_fields))}; GET /v1/openapi.json describes them"
         raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
 
 
-def _sound(members: Sequence[tuple[str, object]]) -> None:
-    """Raise `ProblemError` for an object that has very many members, as an error for each would take a gigabyte, or one twice: readers of
-    JSON differ in whose value counts."""
+def _check_members(members: Sequence[tuple[str, object]]) -> None:
+    """Raise `ProblemError` for too many members, whose errors would take a gigabyte, and for ambiguous duplicates."""
     if len(members) > _MOST_MEMBERS:
         raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
-    seen: set[str] = set()
-    for name, _ in members:
-        if name in seen:
+    counts = Counter(name for name, _ in members)
+    for name, count in counts.items():
+        if count > 1:
             raise ProblemError(400, f"`{printable(name)}` stands there twice", "write it once")
-        seen.add(name)
 
 
 def text_of(body: bytes) -> str:
-    """The body as text. Raises `ProblemError`."""
+    """Return the body as text. Raise `ProblemError`."""
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -65,34 +64,35 @@ def text_of(body: bytes) -> str:
 # --- members -----------------------------------------------------------------------------------------------------------------------------
 
 
-def as_float(given: Any) -> Any:
-    """A number of JSON: an integer of hundreds of digits is no float."""
-    return math.inf if isinstance(given, int) and abs(given) > _LARGEST else given
-
-
-_LARGEST: Final = 1_000_000_000
-"""30 years in seconds."""
-
+_MOST_SECONDS: Final = 1_000_000_000
+"""30 years. Python cannot make floats of integers with hundreds of digits."""
 
 MOST_KIB: Final = 1 << 40
-"""A PiB: of integers of hundreds of digits, no float can be made."""
+"""1 PiB, for the same reason."""
 
-Span = Annotated[float, BeforeValidator(lambda given: parse_duration(given) if isinstance(given, str) else as_float(given))]
-"""Seconds, given as a text with a unit or as a number."""
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_duration(value)
+    return math.inf if isinstance(value, int) and abs(value) > _MOST_SECONDS else value
+
+
+Span = Annotated[float, BeforeValidator(_seconds)]
+"""Seconds, from a text with a unit or a number."""
 
 Size = Annotated[
-    int, Field(ge=0, le=MOST_KIB), BeforeValidator(lambda given: math.ceil(parse_size(given) / 1024) if isinstance(given, str) else given)
+    int, Field(ge=0, le=MOST_KIB), BeforeValidator(lambda value: math.ceil(parse_size(value) / 1024) if isinstance(value, str) else value)
 ]
-"""KiB, given so."""
+"""KiB, from a text with a unit or a number."""
 
 
 def span_schema(description: str, **bounds: float) -> WithJsonSchema:
-    """The schema of a span; bounds are of the number."""
+    """Return the schema of a span. The bounds are in seconds."""
     text = {"type": "string", "description": description, "examples": ["10m"]}
     return WithJsonSchema({"anyOf": [text, {"type": "number", "x-unit": "s", **bounds}]})
 
 
 def size_schema(**bounds: int) -> WithJsonSchema:
-    """The schema of a size."""
+    """Return the schema of a size. The bounds are in KiB."""
     text = {"type": "string", "description": "With a unit, as `8GiB`.", "examples": ["8GiB"]}
     return WithJsonSchema({"anyOf": [text, {"type": "integer", "x-unit": "KiB", **bounds}]})

@@ -1,9 +1,9 @@
-"""The newest cycle and those before it; who asks, and what is so until the configuration changes."""
+"""Operations on the newest cycle, on past cycles, and on mom as a whole."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
@@ -34,34 +34,34 @@ from mom_plugins_http.routes.answers import (
     PastModel,
     about,
     as_object,
-    found_guest,
+    guest_of,
     offered,
     past_cycles,
-    wanted_fields,
+    queried_fields,
 )
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, PastOutcome, ReportView
 from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
 NAMED: Final = 10
-"""Entities that are told of those that have a problem; `/v1/report` has each by itself."""
+"""Affected guests named in a problem; `/v1/report` has them all."""
 
 
-SECONDS: Final = Parameter("seconds", "How far back.", "integer", 60, 366 * 86_400, 86_400)
-UNTIL: Final = Parameter("until", "Until when, in seconds since the epoch; if it is not given, until now.", "integer", 0, 1 << 40)
-POINTS: Final = Parameter("limit", "How many items at most, about as far apart as each other.", "integer", 2, 1000, 300)
+SECONDS: Final = Parameter("seconds", "Length of the span, in seconds.", "integer", 60, 366 * 86_400, 86_400)
+UNTIL: Final = Parameter("until", "End of the span, in seconds since the epoch; default: now.", "integer", 0, 1 << 40)
+POINTS: Final = Parameter("limit", "How many items at most, evenly spaced.", "integer", 2, 1000, 300)
 HOST_FIELDS: Final = replace(FIELDS, description=FIELDS.description.replace("each guest", "the host"))
-OF: Final = Parameter("guest", "A guest that is there, by id or name, whose fields are told of in place of the host's.")
+OF: Final = Parameter("guest", "A current guest, by id or name: its fields in place of the host's.")
 
-TOGETHER: Final = Parameter("together", "1: one item for all guests to which the same was done for the same reason.", "integer", 0, 1, 0)
+TOGETHER: Final = Parameter("together", "1: join the same change of several guests for the same reason.", "integer", 0, 1, 0)
 
 MOST_ASKED: Final = 8
-"""Requests that may wait for each other: each reads for some seconds, in a process of its own."""
+"""Waiting requests. Each reads for some seconds, in a process of its own."""
 
 
 class ClientModel(TypedDict):
-    """A client, and what it may do."""
+    """Client and its right."""
 
     name: str
     right: Annotated[str, Field(json_schema_extra={"enum": [right.name.lower() for right in Right]})]
@@ -69,7 +69,7 @@ class ClientModel(TypedDict):
 
 
 class DeclaredModel(TypedDict):
-    """Something that a plugin declares."""
+    """Declaration of a plugin."""
 
     name: str
     scope: Scope
@@ -79,13 +79,13 @@ class DeclaredModel(TypedDict):
 
 
 class FieldModel(DeclaredModel):
-    """Something that is collected."""
+    """Field that a plugin collects."""
 
     source: str
 
 
 class ControlModel(DeclaredModel):
-    """Something that can be set."""
+    """Control that mom can set."""
 
     field: str
     minimum: float | None
@@ -95,29 +95,29 @@ class ControlModel(DeclaredModel):
 
 @described
 class PastHostModel(PastModel):
-    """The host in a past cycle."""
+    """Host in a past cycle."""
 
     fields: Mapping[str, Any]
     guests_together: Mapping[str, Any]
-    """Sums over all guests of which the field is known; null where it is known of none."""
+    """Sums over the guests with the field; null: no guest has it."""
 
 
 @described
 class RecordedModel(TypedDict):
-    """Some time of the host, of which `time` is the middle, or a recorded cycle of one guest."""
+    """Span of the host's past around `time`, or a recorded cycle of one guest."""
 
     time: Time
     seconds: Seconds
-    """How long it was; 0: one cycle."""
+    """Length of the span; 0: one cycle."""
     least: Mapping[str, Any]
-    """Of the host's fields, and of sums over guests, which are called `guests.` and the field."""
+    """Least values of the host's fields and, as `guests.FIELD`, of sums over guests."""
     mean: Mapping[str, Any]
     most: Mapping[str, Any]
-    guest: Annotated[Mapping[str, Any] | None, Field(description="null: it was not there, or not asked for.")]
+    guest: Annotated[Mapping[str, Any] | None, Field(description="null: the guest did not exist, or the query names none.")]
 
 
 class RecentOutcomeModel(OutcomeModel):
-    """An outcome, and its cycle."""
+    """Outcome and its cycle."""
 
     cycle: int
     time: Time
@@ -125,26 +125,26 @@ class RecentOutcomeModel(OutcomeModel):
 
 @described
 class CommonProblemModel(TypedDict):
-    """One problem, and all guests that have it."""
+    """Problem and all guests that have it."""
 
     severity: Severity
     source: SourceModel
     about: int
-    """How many guests have it, or 1 for the host; 0: it is about none."""
+    """Number of affected guests, or 1 for the host; 0: neither."""
     first: list[EntityModel]
     """The first of them."""
     who: str
     """The same in words."""
     message: str
     hint: str
-    """Where each has its own, that of the first, with its name."""
+    """If hints differ, that of the first guest, with its name."""
     since: Time
     cycles: int
-    """In which it was seen."""
+    """Number of cycles with the problem."""
 
 
 class CycleRoutes:
-    """Operations on cycles as a whole. Guests have resources of their own.
+    """Operations on cycles as a whole.
 
     :param worker: reads past days
     """
@@ -154,7 +154,7 @@ class CycleRoutes:
         self._worker = worker
 
     def routes(self) -> list[Route]:
-        """Its operations."""
+        """Return the operations."""
         return [
             Route("GET", "/v1/whoami", self.whoami, ClientModel),
             Route("GET", "/v1/report", self.report, ReportDocument, parameters=(FIELDS,)),
@@ -170,16 +170,16 @@ class CycleRoutes:
         ]
 
     async def whoami(self, call: ApiCall) -> ClientModel:
-        """Who the client is to mom, and what it may do, so that no client is offered what is refused."""
+        """Return the identity and right of the client."""
         return {"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}
 
     async def report(self, call: ApiCall) -> bytes:
-        """All of the newest cycle as one document, as the status file has it: what it saw, decided and did, and what is wrong."""
-        names = wanted_fields(call, self._answers.view().declarations)
+        """Return the newest cycle as one document, as in the status file: statistics, decisions, outcomes and problems."""
+        names = queried_fields(call, self._answers.view().declarations)
         return self._answers.kept(("report", names), lambda view: view.document(self._answers.context.interval, names))
 
     async def status(self, call: ApiCall) -> bytes:
-        """How mom is: the report without guests, fields and lists of what was decided."""
+        """Return the state of mom: the report without guests, fields and decisions."""
 
         def made(view: ReportView) -> Mapping[str, object]:
             report = view.document(self._answers.context.interval, ())
@@ -188,23 +188,23 @@ class CycleRoutes:
         return self._answers.kept("status", made)
 
     async def configuration(self, call: ApiCall) -> object:
-        """The settings in force; secrets are masked."""
+        """Return the settings in force. Secrets are masked."""
         return self._answers.context.configuration()
 
     async def fields(self, call: ApiCall) -> object:
-        """All fields, with units."""
+        """List all fields, with units."""
         declared = self._answers.view().declarations
         return {"items": [told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]}
 
     async def controls(self, call: ApiCall) -> object:
-        """All controls, with units and bounds."""
+        """List all controls, with units and bounds."""
         declared = self._answers.view().declarations
         owners = declared.control_owners
         return {"items": [told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
 
     async def host_history(self, call: ApiCall) -> object:
-        """The host in past cycles, newest first."""
-        names = wanted_fields(call, self._answers.context.declarations, Scope.HOST)
+        """List past cycles of the host, newest first."""
+        names = queried_fields(call, self._answers.context.declarations, Scope.HOST)
 
         def values(sample: CycleSample) -> dict[str, object]:
             fields = sample.host if names is None else {name: sample.host[name] for name in names if name in sample.host}
@@ -213,39 +213,42 @@ class CycleRoutes:
         return past_cycles(self._answers, call, values)
 
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
-        """Past days, oldest first, where the plugin record keeps them: the host up to a few minutes ago, or cycles of one guest."""
-        kept = offered(self._answers.context, RecordedPoints, "records", "record")
-        guest = found_guest(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
+        """List past days that the plugin record keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
+        recorder = offered(self._answers.context, RecordedPoints, "records", "record")
+        guest = guest_of(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
         until = call.number(UNTIL) or time.time()
-        asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), guest, GUEST_HISTORY)
-        points = await self._worker.run(lambda: kept.recorded_points(asked), call.peer.user)
-        return {"items": [told(RecordedModel, one) for one in points]}
+        span = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), guest, GUEST_HISTORY)
+        points = await self._worker.run(lambda: recorder.recorded_points(span), call.peer.user)
+        return {"items": [told(RecordedModel, point) for point in points]}
 
     async def recent_outcomes(self, call: ApiCall) -> object:
-        """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
-        done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
-        return {"items": [{"cycle": one.number, "time": one.time, **outcome_model(one.outcome)} for one in done[: call.number(LIMIT)]]}
+        """List changes of past cycles, newest first: at most 100 of each cycle, 1,000 in all."""
+        newest = self._outcomes(call)[: call.number(LIMIT)]
+        return {"items": [{"cycle": past.number, "time": past.time, **outcome_model(past.outcome)} for past in newest]}
 
     async def acts(self, call: ApiCall) -> bytes:
-        """List what mom did lately in words, newest first: of past cycles 100 outcomes each, 1,000 in all, and changes of policies."""
-        limit, together, asked = call.number(LIMIT), call.number(TOGETHER), call.query.get("guest")
-        done = about(call, self._answers.view(), self._answers.published.done(), lambda one: one.outcome.decision.entity)
+        """List recent changes in words, newest first, also of policies and reservations: at most 100 of each cycle, 1,000 in all."""
+        limit, together, guest = call.number(LIMIT), call.number(TOGETHER), call.query.get("guest")
+        outcomes = self._outcomes(call)
 
         def made(view: ReportView) -> object:
             published, units = self._answers.published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
             gap = max(STEP_GAP_SECONDS, 3 * self._answers.context.interval)
-            notes, words = published.notes if asked is None else (), Words(units, published.explainers.by_control())
-            return {"items": acts(done, notes, words, gap, together=bool(together))[:limit]}
+            notes, words = published.notes if guest is None else (), Words(units, published.explainers.by_control())
+            return {"items": acts(outcomes, notes, words, gap, together=bool(together))[:limit]}
 
-        return self._answers.kept(("acts", limit, together, asked), made)
+        return self._answers.kept(("acts", limit, together, guest), made)
+
+    def _outcomes(self, call: ApiCall) -> Sequence[PastOutcome]:
+        return about(call, self._answers.view(), self._answers.published.outcomes(), lambda past: past.outcome.decision.entity)
 
     async def problems(self, call: ApiCall) -> object:
-        """Problems, and since when they stand, each once for all guests that have it; the report has each by itself."""
+        """List current problems with their age, each once for all affected guests."""
         view = self._answers.view()
-        standing = about(call, view, standing_problems(view.report, view.state), lambda one: one.entity)
+        standing = about(call, view, standing_problems(view.report, view.state), lambda problem: problem.entity)
         return {
             "items": [
-                {**as_object(one), "about": len(one.about), "first": as_object(one.about[:NAMED]), "who": one.who}
-                for one in common_problems(standing)
+                {**as_object(common), "about": len(common.about), "first": as_object(common.about[:NAMED]), "who": common.who}
+                for common in common_problems(standing)
             ]
         }

@@ -1,4 +1,4 @@
-"""`/v1/events`: the report as server-sent events, whole at first and then what changes with each cycle; and what changes beside it."""
+"""`/v1/events`: server-sent events with the whole report, then the changes of each cycle, and changes of policies and reservations."""
 
 from __future__ import annotations
 
@@ -12,69 +12,68 @@ from starlette.types import Receive, Scope, Send
 from mom_core import PluginContext
 from mom_daemon import ReportDocument, json_text
 from mom_plugins_http.report_changes import ReportChanges, changes_between
-from mom_plugins_http.routes.answers import FIELDS, wanted_fields
+from mom_plugins_http.routes.answers import FIELDS, queried_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
 from mom_plugins_http.routes.published import Published, ReportView, Subscriber
 from mom_plugins_http.routes.route import ApiCall, Route
-from mom_plugins_http.server.answers_in_pieces import PIECE
+from mom_plugins_http.server.held_bytes import PIECE
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.shares import Shares
 
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""How often a comment is sent when there are no cycles, so that proxies keep the connection, and mom notices who is gone."""
+"""Interval of comments without cycles: proxies keep the connection, and mom notices clients that are gone."""
 
 Fields = tuple[str, ...] | None
-"""Those of guests that are told of; None: all."""
+"""Fields of guests that a client listens to; None: all."""
 
 
 MOST_LISTS: Final = 8
-"""Different lists of fields that are told of at once: a report is made and kept for each."""
+"""Different lists of fields at a time: mom keeps a report for each."""
 
 
 @dataclass(slots=True)
-class _Told:
-    """The report as clients that want the same fields know it, and as an event, made for the first who asks."""
+class _SentReport:
+    """Report as clients with the same fields have it, and as an event, made for the first new client."""
 
     report: ReportDocument
     event: bytes = b""
 
     @property
     def number(self) -> int:
-        """Of its cycle."""
         return self.report["cycle"]["number"]
 
     def whole(self) -> bytes:
-        """All of it, for one who knows nothing yet."""
+        """Return the whole report, for a new client."""
         self.event = self.event or _event("report", self.number, self.report)
         return self.event
 
 
 class Events:
-    """The clients that listen. All of it runs in the server's thread.
+    """Event stream for all its clients, in the server's thread.
 
-    :param most: how many may listen at once
+    :param most: limit of clients
     """
 
     def __init__(self, context: PluginContext, published: Published, most: int) -> None:
         self._context = context
         self._published = published
         self._most = most
-        self._told: dict[Fields, _Told] = {}
+        self._sent: dict[Fields, _SentReport] = {}
 
     def routes(self) -> list[Route]:
-        """Its operation."""
+        """Return the operation."""
         events = {"report": ReportDocument, "cycle": ReportChanges, "reservations": NewReservationsModel, "policies": NewPoliciesModel}
         return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
 
     def tell(self, news: Sequence[Item]) -> None:
-        """A cycle has ended: tell all clients, and what else has happened."""
+        """Send the end of a cycle, and other news, to all clients."""
         view, subscribers = self._published.view, self._published.subscribers
-        before, self._told = self._told, {}  # what no client wants any more is forgotten
+        before, self._sent = self._sent, {}  # drops lists of fields without a client
         if view is None or not subscribers:
             return
-        first = [_event(one.name, None, one.content) for one in news]
+        first = [_event(item.name, None, item.content) for item in news]
         changed = {fields: self._changed(view, fields, before.get(fields)) for fields in self._lists()}
         for subscriber in subscribers:
             for event in filter(None, (*first, changed[subscriber.fields])):
@@ -83,17 +82,17 @@ class Events:
     def _lists(self) -> set[Fields]:
         return {subscriber.fields for subscriber in self._published.subscribers}
 
-    def _changed(self, view: ReportView, fields: Fields, before: _Told | None) -> bytes | None:
-        """The event for those who know the report before; None where they know this one."""
-        if before is not None and before.number == view.report.number:  # they came when it was there already
-            self._told[fields] = before
+    def _changed(self, view: ReportView, fields: Fields, before: _SentReport | None) -> bytes | None:
+        """Return the event for clients with the report before; None if they have this one."""
+        if before is not None and before.number == view.report.number:  # they connected after this cycle
+            self._sent[fields] = before
             return None
-        now = self._told[fields] = _Told(view.document(self._context.interval, fields))
+        now = self._sent[fields] = _SentReport(view.document(self._context.interval, fields))
         changes = None if before is None else changes_between(before.report, now.report)
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
     def _make_room(self, newcomer: Subscriber) -> None:
-        """End streams of the user who has most, if there is no place for one more. Raise `ProblemError` if none may be ended for it."""
+        """End streams of the user who has most, if all places are taken. Raise `ProblemError` if none may end for the newcomer."""
         later = {"retry-after": "10"}
         listening = self._published.subscribers
         if len(listening) >= self._most and not self._end_some([[each] for each in listening], newcomer):
@@ -119,26 +118,26 @@ class Events:
         return True
 
     async def events(self, call: ApiCall) -> Response:
-        """The newest cycle's report as an event `report`, then with each cycle what has changed in it, as an event `cycle`."""
+        """Send the newest report as an event `report`, then the changes of each cycle as an event `cycle`."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        fields = wanted_fields(call, self._context.declarations)
+        fields = queried_fields(call, self._context.declarations)
         if call.request.method == "HEAD":
             return Response(headers=headers, media_type=MEDIA_TYPE)
         subscriber = Subscriber(fields, call.peer)
         self._make_room(subscriber)
         view = self._published.view
         if view is not None:
-            if fields not in self._told:  # what others know already will change for all of them together
-                self._told[fields] = _Told(view.document(self._context.interval, fields))
-            subscriber.offer(self._told[fields].whole())
-        self._published.subscribers.add(subscriber)  # at once: of many who ask at the same time, each counts for the next
-        return _Stream(_told_to(subscriber, call), headers, lambda: self._published.subscribers.discard(subscriber))
+            if fields not in self._sent:
+                self._sent[fields] = _SentReport(view.document(self._context.interval, fields))
+            subscriber.offer(self._sent[fields].whole())
+        self._published.subscribers.add(subscriber)  # before any `await`: simultaneous clients count each other
+        return _Stream(_stream_of(subscriber, call), headers, lambda: self._published.subscribers.discard(subscriber))
 
 
 class _Stream(StreamingResponse):
-    """Events as they come.
+    """Response with events as they come.
 
-    :param ended: called when nobody listens any more, also where nobody has begun to
+    :param ended: called when the client has gone, even before the first event
     """
 
     def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str], ended: Callable[[], object]) -> None:
@@ -146,21 +145,21 @@ class _Stream(StreamingResponse):
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
+        """Send the events."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._ended()
 
 
-async def _told_to(subscriber: Subscriber, call: ApiCall) -> AsyncIterator[bytes]:
+async def _stream_of(subscriber: Subscriber, call: ApiCall) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
     while not subscriber.ended:
         event = await subscriber.next(BEAT_SECONDS) or b": still here\n\n"
         if not call.still_allowed():
             break
-        for at in range(0, len(event), PIECE):  # as fast as the client reads
-            yield event[at : at + PIECE]
+        for start in range(0, len(event), PIECE):  # as fast as the client reads
+            yield event[start : start + PIECE]
 
 
 def _event(name: str, number: int | None, content: object) -> bytes:

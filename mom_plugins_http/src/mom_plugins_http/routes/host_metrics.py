@@ -1,6 +1,6 @@
-"""What fields of the host are called among metrics: Prometheus' conventions, applied to the fields of any plugin.
+"""Metric names for fields of the host, by Prometheus' conventions.
 
-Base units (bytes, seconds, ratios from 0 to 1) with the unit at the end; `_total` after counters and after nothing else; no unit twice.
+Names end with a base unit (bytes, seconds, ratios from 0 to 1), once. Counters, and only they, end with `_total`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PREFIX: Final = "mom_host_"
 
 
 class Scale(NamedTuple):
-    """How a unit is written in Prometheus' base units: the name's ending, a factor, and a divisor, which is exact where 0.01 is not."""
+    """Conversion to a base unit: the name's ending, a factor, and a divisor, since 0.01 is not exact."""
 
     suffix: str
     factor: float = 1
@@ -41,7 +41,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Texts and lists are no metrics. Pages are counted, as the kernel and node_exporter count those of KSM."""
+"""Texts and lists have no metrics. Pages stay pages, as in the kernel's and node_exporter's KSM counters."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",
@@ -59,18 +59,18 @@ NAMES: Final[Mapping[str, str]] = {
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Fields whose own names would mislead among metrics, and those that are one metric with labels. MOM calls `mem_available` what the host
-has in total, and counts cache as free."""
+"""Fields whose names would mislead, and fields that share a metric with labels. MOM's `mem_available` is the total, its `mem_free`
+includes cache."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
-"""Units at the end of a field's own name: the metric says its own."""
+"""Unit at the end of a field's name, which the metric's unit replaces."""
 
 _RESERVED: Final = re.compile(r"_(?:total|count|sum|bucket|created|info)$")
-"""Endings that Prometheus and OpenMetrics keep for counters, summaries, histograms and texts."""
+"""Endings reserved by Prometheus and OpenMetrics."""
 
 
 class HostMetric(NamedTuple):
-    """A field as a metric."""
+    """Metric of a field."""
 
     field: str
     name: str
@@ -79,22 +79,21 @@ class HostMetric(NamedTuple):
     scale: Scale
 
     def value_of(self, value: float) -> float:
-        """The field's value in base units."""
+        """Return the field's value in base units."""
         return value * self.scale.factor / self.scale.divisor if self.scale.divisor != 1 else value * self.scale.factor
 
 
 def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
-    """The metrics of these fields of the host. Where two would have the same name, the later one has none: a text with both is none that
-    Prometheus reads."""
-    found: dict[str, HostMetric] = {}
+    """Return the metrics of these fields. The first field with a name has it: Prometheus rejects duplicates."""
+    metrics: dict[str, HostMetric] = {}
     for spec in specs:
         scale = SCALES.get(spec.unit)
         if scale is None or spec.metric is Metric.NONE:
             continue
         name = NAMES.get(spec.name) or _name(spec, scale.suffix)
         unit = ", in bytes" if spec.unit is Unit.PAGES_PER_SECOND else ""
-        found.setdefault(name, HostMetric(spec.name, name, spec.metric, f"{spec.description}{unit}.", scale))
-    return list(found.values())
+        metrics.setdefault(name, HostMetric(spec.name, name, spec.metric, f"{spec.description}{unit}.", scale))
+    return list(metrics.values())
 
 
 def _name(spec: FieldSpec, suffix: str) -> str:

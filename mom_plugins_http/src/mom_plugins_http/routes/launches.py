@@ -1,10 +1,10 @@
-"""Launches of guests through the API: whether they fit, and memory that is reserved for them."""
+"""Operations on launches of guests: admission, and memory reserved for them."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Final, TypeVar
 
@@ -24,9 +24,8 @@ from mom_kvm import (
     Reservation,
     ReservationRefused,
     Reservations,
-    Room,
 )
-from mom_plugins_http.routes.answers import answered, as_object, asked, offered, sound
+from mom_plugins_http.routes.answers import as_object, offered
 from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
@@ -36,50 +35,50 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Requests that may wait for each other: each looks at all guests, some milliseconds for a thousand."""
+"""Waiting requests. Each looks at all guests, some milliseconds for a thousand."""
 
 
-MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
-CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")
+MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")
+CLASS: Final = Parameter("class", "Their service class; default: the class of guests without one.")
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
-PATIENCE: Final = Parameter("patience", "Seconds to wait for the decision at most.", "integer", 0, 600, 300)
-"""A hook is a little more patient than the longest wait that can be configured, 300 s; mom decides by that in any case."""
-IDENTITY: Final = Parameter("id", "What the platform calls the guest, where its description does not say: Proxmox VE's number.")
+PATIENCE: Final = Parameter("patience", "Longest wait for the decision, in seconds.", "integer", 0, 600, 300)
+"""A hook waits a little longer than the longest wait in the configuration, 300 s. mom decides within that."""
+IDENTITY: Final = Parameter("id", "The platform's id of the guest, if its description has none: Proxmox VE's number.")
 
 _LOOK_SECONDS: Final = 0.1
-"""How often it is looked whether the memory for a launch is there."""
+"""Interval of looks at a waiting launch."""
 
 LEAST_KIB: Final = 1024
-"""Of a guest, and of a reservation."""
+"""Of guests and reservations."""
 
 _PARTS: Final = 1024
-"""The largest reservation that promises allow is found to such a part of what memory allows."""
+"""Precision of the largest reservation, as a part of the memory available."""
 
 _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
 
 class StartingGuestModel(StrictModel):
-    """A guest that is about to be started."""
+    """Guest that is about to start."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
-    """What it will have when it starts."""
+    """Memory at its start."""
     id: Annotated[str, Field(max_length=200)] = ""
-    """The id that it will have, such as libvirt's UUID."""
+    """Its id, such as libvirt's UUID."""
 
 
-class WantedModel(StrictModel):
-    """Memory that is to be kept."""
+class ReservationRequestModel(StrictModel):
+    """Request for a reservation."""
 
     memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
     deadline: Annotated[Span, span_schema("From now, with a unit, as `10m`.", minimum=1, maximum=86400)]
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
-    """A pattern for the name or id of the guest that it is for, such as `db-*`."""
+    """Pattern for the name or id of the guest that may use it, such as `db-*`."""
 
 
 @described
 class RoomModel(TypedDict):
-    """Memory that could be reserved, and its parts."""
+    """Memory available for reservations, and its parts."""
 
     available_kib: int
     host_keeps_kib: int
@@ -88,36 +87,36 @@ class RoomModel(TypedDict):
     can_offload_kib: int
     returning_kib: int
     rising_kib: int
-    """What guests are expected to take before long, by their days."""
+    """Memory that guests will soon take, by their daily pattern."""
     rising_until: float
-    """By when they will have, in seconds since the epoch; 0: unknown."""
+    """Time of that rise, in seconds since the epoch; 0: unknown."""
     rise: str
-    """The same for people; empty: nothing is expected."""
+    """The rise in words; empty: none."""
     guaranteed_kib: int
     most_kib: int
-    """The largest reservation that can be had, as far as memory and promises to guests allow."""
+    """Largest reservation that memory and promises to guests allow."""
     free_kib: int
-    """The part of that which is there already."""
+    """Part of it that is free now."""
     why: str
-    """Why guests give nothing; empty if they do."""
+    """Why guests give up nothing; empty if they do."""
 
 
 @described
 class ReservationsModel(TypedDict):
-    """All reservations."""
+    """Reservations, and memory for further ones."""
 
     room: RoomModel | None
-    """Memory that could be reserved; null: unknown."""
+    """Memory available for reservations; null: unknown."""
     items: list[Reservation]
     ended: list[Reservation]
-    """The last ones, newest first."""
+    """Recently ended reservations, newest first."""
 
 
 class LaunchRoutes:
-    """Everything about launches, in threads of its own: no request for room waits for a policy to be compiled.
+    """Operations on launches. They have their own threads, so none waits for a policy to compile.
 
     :param worker: makes room
-    :param reading: does what those may ask for who may only read, so that no launch waits for it
+    :param reading: answers read-only requests, so that no launch waits for them
     """
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
@@ -126,14 +125,14 @@ class LaunchRoutes:
         self._reading = reading
 
     def routes(self) -> list[Route]:
-        """Its operations."""
+        """Return the operations."""
         path, one, change = "/v1/reservations", "/v1/reservations/{id}", Right.CHANGE
         described_as = {"application/xml": str, "text/plain": str, JSON: StartingGuestModel}
         return [
             Route("GET", "/v1/admission", self.admission, Admission, parameters=(MEMORY, CLASS, COUNT)),
             Route("POST", "/v1/launches", self.launch, Launch, change, (PATIENCE, IDENTITY), body=described_as),
             Route("GET", path, self.reservations, ReservationsModel),
-            Route("POST", path, self.reserve, Reservation, change, body={JSON: WantedModel}, status=201),
+            Route("POST", path, self.reserve, Reservation, change, body={JSON: ReservationRequestModel}, status=201),
             Route("GET", one, self.reservation, Reservation),
             Route("DELETE", one, self.release_reservation, Reservation, change),
         ]
@@ -142,28 +141,26 @@ class LaunchRoutes:
         return offered(self._context, Reservations, "makes room for launches", "balloon")
 
     async def admission(self, call: ApiCall) -> object:
-        """Say whether more guests fit without breaking a promise, and what would have to give."""
-        kept = offered(self._context, Admissions, "knows promises", "sla")
+        """Say whether more guests fit without breaking a promise, and which guests would have to shrink."""
+        admissions = offered(self._context, Admissions, "knows promises", "sla")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
-        question = partial(kept.admission, memory, sla_class, call.number(COUNT))
-        asked = partial(answered, self._context, Admissions, lambda: sound(Admission, question()))
-        answer = await self._reading.run(asked, call.peer.user)
-        return as_object(answer)
+        question = partial(admissions.admission, memory, sla_class, call.number(COUNT))
+        return as_object(await self._reading.run(question, call.peer.user))
 
     async def launch(self, call: ApiCall) -> object:
-        """Have memory made for a guest that is about to be started; answers when it may be, 409 with `state` `refused` when it must not."""
+        """Make memory for a guest that is about to start; answer when it may start. 409 with `state` `refused`: it must not."""
         launches = offered(self._context, Launches, "makes room for launches", "balloon")
         readers = self._context.services(LaunchReader)
         guest = await self._launched(call, readers)
         for reader in readers:
             reader.launches(guest)
         try:
-            launch = await self._run(partial(launches.begin, guest, patience=call.number(PATIENCE), who=call.peer.name), kind=Launches)
+            launch = await self._run(partial(launches.begin, guest, patience=call.number(PATIENCE), who=call.peer.name))
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
-                if not self._worker.full:  # if it is, the launch waits on: its hook would take a refusal for leave to start
-                    launches = self._context.service(Launches) or launches  # of a reload, which has taken over what is kept
-                    launch = await self._run(partial(launches.look, launch), kind=Launches)
+                if not self._worker.full:  # else wait on: the hook would start the guest after a refusal
+                    launches = self._context.service(Launches) or launches  # a reload makes a new one
+                    launch = await self._run(partial(launches.look, launch))
         finally:
             for reader in readers:
                 reader.launched(guest)
@@ -172,29 +169,29 @@ class LaunchRoutes:
         return as_object(launch)
 
     async def _launched(self, call: ApiCall, readers: Sequence[LaunchReader]) -> LaunchedGuest:
-        """The guest that the body describes: by libvirt's domain XML, a definition of Proxmox VE, or in JSON. Raises `ProblemError`."""
+        """Return the guest in the body: libvirt's domain XML, a definition of Proxmox VE, or JSON. Raise `ProblemError`."""
         if call.media_type not in {"application/xml", "text/plain"}:
-            given = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
-            return LaunchedGuest(given.name, given.memory, given.id)
+            body = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
+            return LaunchedGuest(body.name, body.memory, body.id)
         text, identity = text_of(await call.body()), str(call.query.get(IDENTITY.name, ""))
         guest = await self._worker.run(lambda: next(filter(None, (reader.read(text, identity) for reader in readers)), None))
         if guest is None:
-            hint = "it is read by the plugin of the hypervisor that is to start it: libvirt, or qemu for Proxmox VE"
+            hint = "enable the plugin of the hypervisor: libvirt, or qemu for Proxmox VE"
             raise ProblemError(422, "no enabled plugin understands this description of a guest", hint)
         return guest
 
-    async def _run(
-        self,
-        job: Callable[[], Result],
-        asked: int = 0,
-        worker: Worker | None = None,
-        kind: Callable[..., object] = Reservations,
-        user: str = "",
-    ) -> Result:
+    async def _run(self, job: Callable[[], Result], requested_kib: int = 0) -> Result:
+        """Run a job that makes room, with errors as problem documents."""
+        return await self._refusing(self._worker.run(job), requested_kib)
+
+    async def _read(self, job: Callable[[], Result], call: ApiCall) -> Result:
+        return await self._refusing(self._reading.run(job, call.peer.user))
+
+    async def _refusing(self, running: Awaitable[Result], requested_kib: int = 0) -> Result:
         try:
-            return await (worker or self._worker).run(partial(answered, self._context, kind, job), user)
+            return await running
         except ReservationRefused as error:
-            figures = {"requested_kib": asked, **told(RoomModel, error.room)}
+            figures = {"requested_kib": requested_kib, **told(RoomModel, error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
         except UnitError:
             raise
@@ -202,62 +199,65 @@ class LaunchRoutes:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
     async def reservations(self, call: ApiCall) -> ReservationsModel:
-        """Memory that is reserved for launches, and that could be."""
-        kept = self._context.service(Reservations)
-        if kept is None:  # there are none, which is no mistake of the client's
+        """List the memory reserved for launches, and the memory available for more."""
+        service = self._context.service(Reservations)
+        if service is None:
             return {"room": None, "items": [], "ended": []}
-        read, user = self._reading, call.peer.user
-        room = await self._run(self._room, worker=read, user=user)
-        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=read, user=user)
+        room = await self._read(partial(self._room, service), call)
+        listed = await self._read(service.reservations, call)
         return {
             "room": room,
-            "items": [as_object(one) for one in found if one.state.lasts],
-            "ended": [as_object(one) for one in reversed(found) if not one.state.lasts],
+            "items": [as_object(each) for each in listed if each.state.lasts],
+            "ended": [as_object(each) for each in reversed(listed) if not each.state.lasts],
         }
 
-    def _room(self) -> RoomModel | None:
-        """What can be reserved, by all that `reserve` goes by; None: nothing is known."""
-        known = asked(self._context, Reservations, lambda each: sound(Room, each.room()))
-        if known is None:
+    def _room(self, service: Reservations) -> RoomModel | None:
+        """Return the memory that `reserve` would grant; None: unknown."""
+        try:
+            room = service.room()
+        except MomError:
             return None
-        most = refused = known.most_kib
+        most = refused = room.most_kib
         if self._breaks_a_promise(most):
-            most, step = 0, max(LEAST_KIB, known.most_kib // _PARTS)
+            most, step = 0, max(LEAST_KIB, room.most_kib // _PARTS)
             while refused - most > step:
                 middle = (most + refused) // 2
                 most, refused = (most, middle) if self._breaks_a_promise(middle) else (middle, refused)
-        return told(RoomModel, known, most_kib=most, free_kib=min(most, known.free_kib))
+        return told(RoomModel, room, most_kib=most, free_kib=min(most, room.free_kib))
 
     def _breaks_a_promise(self, memory_kib: int) -> bool:
-        """True if it is known that a guest of so much memory could not be started without that."""
-        if memory_kib < LEAST_KIB:
+        """Return whether the start of a guest of this size would break a promise; False if unknown."""
+        admissions = self._context.service(Admissions)
+        if memory_kib < LEAST_KIB or admissions is None:
             return False
-        answer = asked(self._context, Admissions, lambda each: sound(Admission, each.admission(memory_kib)))
-        return answer is not None and not answer.admitted
+        try:
+            return not admissions.admission(memory_kib).admitted
+        except MomError:
+            return False
 
     async def reservation(self, call: ApiCall) -> object:
-        """One reservation, also one that has ended lately."""
-        return as_object(await self._found(call, self._reading))
+        """Return one reservation, also one that has ended lately."""
+        return as_object(self._of(call, await self._read(self._reservations().reservations, call)))
 
-    async def _found(self, call: ApiCall, worker: Worker) -> Reservation:
-        identity, kept = call.path["id"], self._reservations()
-        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=worker, user=call.peer.user)
-        for one in found:
-            if one.id == identity:
-                return one
-        known = ", ".join(one.id for one in found if one.state.lasts)
-        raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {known or 'none'}")
+    def _of(self, call: ApiCall, listed: Sequence[Reservation]) -> Reservation:
+        """Return the reservation in the path. Raise `ProblemError`."""
+        identity = call.path["id"]
+        for reservation in listed:
+            if reservation.id == identity:
+                return reservation
+        ids = ", ".join(each.id for each in listed if each.state.lasts)
+        raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {ids or 'none'}")
 
     async def reserve(self, call: ApiCall) -> object:
-        """Have memory made and kept for a launch; 409 at once with all figures when it cannot be had."""
-        given = await read_body(call, WantedModel)
-        kept, who = self._reservations(), call.peer.name
-        return as_object(await self._run(lambda: kept.reserve(given.memory, given.deadline, name=given.name, who=who), given.memory))
+        """Reserve memory for a launch; 409 at once, with all figures, if there is too little."""
+        body = await read_body(call, ReservationRequestModel)
+        reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
+        return as_object(await self._run(reserve, body.memory))
 
     async def release_reservation(self, call: ApiCall) -> object:
-        """Give a reservation up."""
-        found = await self._found(call, self._worker)
-        if not found.state.lasts:
-            raise ProblemError(409, f"reservation {found.id} has ended: it is {found.state}", found.note)
-        kept, who = self._reservations(), call.peer.name
-        return as_object(await self._run(lambda: kept.release(found.id, who=who)))
+        """Release a reservation."""
+        service = self._reservations()
+        reservation = self._of(call, await self._run(service.reservations))
+        if not reservation.state.lasts:
+            raise ProblemError(409, f"reservation {reservation.id} has ended: it is {reservation.state}", reservation.note)
+        return as_object(await self._run(partial(service.release, reservation.id, who=call.peer.name)))

@@ -1,8 +1,7 @@
 """Metrics in Prometheus' text format, from one report.
 
-All names begin with `mom_`, so that none is another exporter's: a Prometheus that scrapes mom and a libvirt exporter would add the two up.
-Guests have the label `domain`, as there, so that both can be joined. The text is written directly: prometheus-client's writer takes 125 ms
-for what a thousand guests have, this one a tenth of that.
+All names begin with `mom_`: a sum over mom's and a libvirt exporter's metrics would count twice. Guests have the label `domain`, as in that
+exporter, for joins. For a thousand guests, prometheus-client's writer takes 125 ms; this one takes a tenth of that.
 """
 
 from __future__ import annotations
@@ -27,56 +26,52 @@ MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class GuestSelection:
-    """Which guests have metrics of their own: at most `most`, and none whose name matches one of the patterns. Sums count all guests."""
+    """Guests with their own metrics: at most `most`, without those that match a pattern. Sums count all guests."""
 
     most: int = 10_000
     leave_out: Sequence[str] = ()
 
     def of(self, guests: Iterable[Guest]) -> list[Guest]:
-        """The first of them by name."""
-        unwanted = re.compile("|".join(map(fnmatch.translate, self.leave_out))) if self.leave_out else None
-        wanted = [guest for guest in guests if unwanted is None or not unwanted.match(guest.name)]
-        return wanted[: self.most]
+        """Return the first of these guests by name."""
+        left_out = re.compile("|".join(map(fnmatch.translate, self.leave_out))) if self.leave_out else None
+        return [guest for guest in guests if left_out is None or not left_out.match(guest.name)][: self.most]
 
 
 class MetricsRoutes:
-    """For Prometheus."""
+    """Operation for Prometheus."""
 
     def __init__(self, answers: CycleAnswers, selection: GuestSelection) -> None:
         self._answers = answers
         self._selection = selection
 
     def routes(self) -> list[Route]:
-        """Its operation."""
+        """Return the operation."""
         return [Route("GET", "/metrics", self.metrics, str, media_type="text/plain")]
 
     async def metrics(self, call: ApiCall) -> Response:
-        """Metrics for Prometheus."""
+        """Return metrics for Prometheus."""
         view = self._answers.view()
 
-        def made() -> bytes:
-            return exposition(view, self._selection)
-
-        return Response(view.answer("metrics", made), media_type=MEDIA_TYPE)
+        return Response(view.answer("metrics", lambda: exposition(view, self._selection)), media_type=MEDIA_TYPE)
 
 
 def exposition(view: ReportView, selection: GuestSelection) -> bytes:
     """Return all metrics of a report."""
     lines: list[str] = []
     report = view.report
-    known = not guests_unknown(report.snapshot.guests, report.verdict)  # that there is none is not known, either
+    listed = not guests_unknown(report.snapshot.guests, report.verdict)
     for part in (
         _cycle(view),
         _verdict(report),
         _host(view),
-        _sums(view) if known else (),
+        _sums(view) if listed else (),
         _totals(view.totals),
         _plugins(report),
         _trial(report),
     ):
         for family in part:
             family.write(lines)
-    if known:
+    if listed:
         _guests(view, selection, lines)
     failed = [outcome for outcome in report.outcomes if outcome.status is Status.FAILED]
     _one("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
@@ -85,7 +80,7 @@ def exposition(view: ReportView, selection: GuestSelection) -> bytes:
 
 
 class _Family(NamedTuple):
-    """One metric with all its samples, label text and value: a counter where its name ends with `_total`, as all counters' names do."""
+    """Metric with its samples (labels, value). It is a counter if its name ends with `_total`."""
 
     name: str
     help: str
@@ -139,14 +134,14 @@ def _verdict(report: Report) -> Iterator[_Family]:
     if report.verdict is None:
         return
     worst = report.verdict.severity
-    severities = [(f'{{severity="{one}"}}', int(worst is one)) for one in Severity]
-    yield _Family("mom_verdict", "1 for how bad the worst is that is wrong with the host as a whole.", severities)
+    severities = [(f'{{severity="{severity}"}}', int(worst is severity)) for severity in Severity]
+    yield _Family("mom_verdict", "1 for the severity of the worst condition of the host as a whole.", severities)
     standing = [
-        (f'{{condition="{_label(one.name)}",severity="{one.severity}"}}', one.lasted)
-        for one in report.verdict.conditions
-        if one.severity is not Severity.OK
+        (f'{{condition="{_label(condition.name)}",severity="{condition.severity}"}}', condition.lasted)
+        for condition in report.verdict.conditions
+        if condition.severity is not Severity.OK
     ]
-    yield _Family("mom_condition_seconds", "For how long something has been wrong with the host as a whole.", standing)
+    yield _Family("mom_condition_seconds", "How long a condition of the host as a whole has lasted.", standing)
 
 
 def _host(view: ReportView) -> Iterator[_Family]:
@@ -166,42 +161,42 @@ def _sums(view: ReportView) -> Iterator[_Family]:
     yield _one("mom_guests", "Guests that mom sees.", len(guests))
     yield _one("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
     if reclaimed := _differences(view.report.snapshot, "balloon_max", "balloon_cur"):
-        yield _one("mom_reclaimed_bytes", "Memory that balloons hold back from all guests together.", max(0, sum(reclaimed)) * 1024)
+        yield _one("mom_reclaimed_bytes", "Memory that balloons hold in all guests together.", max(0, sum(reclaimed)) * 1024)
     if distances := _differences(view.report.snapshot, "balloon_target", "balloon_cur"):
-        text = "By how much all guests together are away from the sizes that mom last set."
+        text = "Distance of all guests together from the sizes that mom last set."
         yield _one("mom_balloon_distance_bytes", text, sum(map(abs, distances)) * 1024)
     for column in _measured(view):
-        known = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]
+        figures = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]
         name = column.metric.replace("_guest_", "_guests_", 1)
-        if known and column.unit is Unit.KIB and name != column.metric:  # a plugin's own name has no other one for the sum
-            yield _one(name, f"Of all guests together: {column.about}.", sum(known) * 1024)
+        if figures and column.unit is Unit.KIB and name != column.metric:  # a plugin's own name has no plural
+            yield _one(name, f"Of all guests together: {column.about}.", sum(figures) * 1024)
 
 
 def _differences(snapshot: Snapshot, more: str, less: str) -> list[float]:
-    """Between two fields of each guest of which both are known."""
+    """Return the differences of two fields, for each guest with both."""
     pairs = zip(snapshot.numbers(more), snapshot.numbers(less), strict=True)
-    return [one - other for one, other in pairs if one is not None and other is not None]
+    return [large - small for large, small in pairs if large is not None and small is not None]
 
 
 def _measured(view: ReportView) -> list[GuestColumn]:
-    """Each metric once, and of numbers: with what a plugin calls so by mistake, Prometheus would read none of them."""
-    found: dict[str, GuestColumn] = {}
+    """Return the columns with metrics, each metric once: Prometheus rejects duplicates."""
+    columns: dict[str, GuestColumn] = {}
     for column in guest_columns(view.declarations):
         if column.metric and column.unit in SCALES:
-            found.setdefault(column.metric, column)
-    return list(found.values())
+            columns.setdefault(column.metric, column)
+    return list(columns.values())
 
 
 def _totals(totals: Totals) -> Iterator[_Family]:
     for name, text, counts in (
-        ("mom_decisions_total", "What evaluators wanted.", totals.decisions),
+        ("mom_decisions_total", "Decisions of evaluators.", totals.decisions),
         ("mom_revisions_total", "Decisions that review changed or dropped.", totals.revisions),
     ):
         yield _Family(name, text, [(f'{{control="{_label(control)}"}}', count) for control, count in sorted(counts.items())])
     outcomes = [
         (f'{{control="{_label(control)}",status="{status}"}}', count) for (control, status), count in sorted(totals.outcomes.items())
     ]
-    yield _Family("mom_outcomes_total", "What came of decisions.", outcomes)
+    yield _Family("mom_outcomes_total", "Outcomes of decisions.", outcomes)
 
 
 def _plugins(report: Report) -> Iterator[_Family]:
@@ -216,18 +211,18 @@ def _plugins(report: Report) -> Iterator[_Family]:
     states = [(f'{{plugin="{name}",state="{state}"}}', int(plugin.state is state)) for name, plugin in plugins for state in PluginState]
     yield _Family("mom_plugin_state", "1 for the state that a plugin is in.", states)
     aside = [(f'{{plugin="{name}"}}', plugin.retry_in) for name, plugin in plugins]
-    yield _Family("mom_plugin_retry_seconds", "In how long a plugin that is set aside is tried again; 0: it is not.", aside)
+    yield _Family("mom_plugin_retry_seconds", "Time until a plugin that is set aside is tried again; 0: not set aside.", aside)
 
 
 def _trial(report: Report) -> Iterator[_Family]:
     if report.considered is None:
         return
-    yield _one("mom_trial_decisions", "What policies on trial would have decided.", len(report.considered))
+    yield _one("mom_trial_decisions", "Decisions of policies on trial.", len(report.considered))
     yield _one("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(report.differences()))
 
 
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
-    """The bulk: a thousand guests have fourteen thousand samples."""
+    """Write the metrics of guests: fourteen thousand samples for a thousand guests."""
     snapshot = view.report.snapshot
     chosen = selection.of(snapshot.listed)
     left_out = len(snapshot.listed) - len(chosen)
@@ -247,13 +242,11 @@ def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> No
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:
-    """A label for each guest: its name, which says the id too where another guest has the same name."""
-    seen: set[str] = set()
-    labels = []
+    """Return a label for each guest: its name, with the id if another guest has the same name."""
+    names: dict[str, None] = {}
     for guest in guests:
         name = guest.name
-        while name in seen:  # it may be called as another one is with its id
+        while name in names:  # another guest may even have the name with the id
             name = f"{name} ({guest.id})"
-        seen.add(name)
-        labels.append(f'{{domain="{_label(name)}"}}')
-    return labels
+        names[name] = None
+    return [f'{{domain="{_label(name)}"}}' for name in names]

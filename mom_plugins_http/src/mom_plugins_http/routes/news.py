@@ -1,21 +1,17 @@
-"""Changes of reservations and policies since the last cycle, for those who listen."""
+"""Changes of reservations and policies since the last cycle, for clients that listen."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import PluginContext, format_kib
+from mom_core import MomError, PluginContext, format_kib
 from mom_kvm import PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
-from mom_plugins_http.routes.answers import as_object, asked, sound, whose
+from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.published import PastNote
-
-Service = TypeVar("Service")
-Result = TypeVar("Result")
-
 
 KEPT_NOTES: Final = 200
 
@@ -34,70 +30,67 @@ class NewPoliciesModel(TypedDict):
 
 
 class Item(NamedTuple):
-    """One event: its name, and what it says."""
+    """Name and content of one event."""
 
     name: str
     content: Mapping[str, Any]
 
 
 class News:
-    """Compares what is with what was said last; what was so when mom began is no news."""
+    """Compares reservations and policies with those of the last call. The state at mom's start is no news."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
         self._states: dict[str, ReservationState] | None = None
         self._version: str | None = None
-        self._wrong: dict[str, str] = {}
         self.notes: Sequence[PastNote] = ()
-        """Changes in words, the newest first, also those before this was asked first; replaced as a whole."""
+        """Changes in words, newest first, with those before the first call; replaced as a whole."""
         self.policies: PolicyState | None = None
-        """Those in force, when this was asked last."""
-        self.wrong: Mapping[str, str] = {}
-        """What is wrong with services, by whose they are, when this was asked last."""
-        self.asks = ""
-        """Whose service is asked now, or was last."""
+        """Policies in force at the last call."""
 
     def gather(self) -> Sequence[Item]:
-        """The changes since this was asked last."""
-        self._wrong = {}
-        found = [*self._reservations(), *self._policies()]
-        self.wrong = self._wrong
-        return found
+        """Return the changes since the last call."""
+        items: list[Item] = []
+        for changes in (self._reservations, self._policies):
+            try:
+                items += changes()
+            except MomError:  # the plugin does not know yet: next time
+                continue
+            except Exception:  # another plugin's code: clients still get the cycle
+                self._context.log.exception("another plugin fails to report its changes")
+        return items
 
     def _note(self, notes: Sequence[PastNote]) -> None:
         self.notes = sorted([*notes, *self.notes], key=lambda note: -note.time)[:KEPT_NOTES]
 
-    def _asked(self, kind: Callable[..., Service], question: Callable[[Service], Result]) -> Result | None:
-        self.asks = whose(self._context, kind)
-        return asked(self._context, kind, question, self._wrong)
-
     def _reservations(self) -> Sequence[Item]:
-        found = self._asked(Reservations, lambda kept: [sound(Reservation, one) for one in kept.reservations()])
-        if found is None:
+        if (service := self._context.service(Reservations)) is None:
             return ()
-        before, self._states = self._states, {one.id: one.state for one in found}
-        changed = [one for one in found if before is None or before.get(one.id) is not one.state]
-        self._note([_reservation_note(one, one.created_at if before is None else time.time()) for one in changed])
+        reservations = service.reservations()
+        before, self._states = self._states, {each.id: each.state for each in reservations}
+        changed = [each for each in reservations if before is None or before.get(each.id) is not each.state]
+        self._note([_reservation_note(each, each.created_at if before is None else time.time()) for each in changed])
         return [Item("reservations", {"items": as_object(changed)})] if changed and before is not None else ()
 
     def _policies(self) -> Sequence[Item]:
-        self.policies = self._asked(PolicyTexts, lambda kept: sound(PolicyState, kept.state()))
-        version, before = None if self.policies is None else self.policies.version, self._version
-        if version is None or version == before:
+        service = self._context.service(PolicyTexts)
+        self.policies = None if service is None else service.state()
+        if service is None or self.policies is None:
             return ()
-        # Only now: the history may have to wait for a change that is being compiled, and no cycle is to do that for nothing.
-        history = self._asked(PolicyTexts, lambda kept: [sound(PolicyChange, one) for one in kept.history()])
-        if history is None:
+        version, before = self.policies.version, self._version
+        if version == before:
             return ()
-        self._version, known = version, [one.version for one in history]
-        since = known.index(before) + 1 if before in known else 0
-        until = known.index(version) + 1 if version in known else None  # what has come since is told next time
+        history = service.history()  # only after a change: the call may wait for another change to compile
+        self._version, versions = version, [change.version for change in history]
+        since = versions.index(before) + 1 if before in versions else 0
+        until = versions.index(version) + 1 if version in versions else None  # later changes are for the next call
         changes = history[since:until]
-        self._note([PastNote(one.time, "policies", f"{one.what}, by {one.who}") for one in changes])
+        self._note([PastNote(change.time, "policies", f"{change.what}, by {change.who}") for change in changes])
         return [Item("policies", {"version": version, "items": as_object(changes)})] if before is not None else ()
 
 
-def _reservation_note(one: Reservation, time: float) -> PastNote:
-    guest = f", by {one.guest.name}" if one.guest else ""
-    note = f"; {one.note}" if one.note else ""
-    return PastNote(time, "reserved", f"{format_kib(one.memory_kib)} for {one.name or one.id}: {one.state}{guest}{note}")
+def _reservation_note(reservation: Reservation, time: float) -> PastNote:
+    guest = f", by {reservation.guest.name}" if reservation.guest else ""
+    note = f"; {reservation.note}" if reservation.note else ""
+    text = f"{format_kib(reservation.memory_kib)} for {reservation.name or reservation.id}: {reservation.state}{guest}{note}"
+    return PastNote(time, "reserved", text)

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the API: from the table of routes and their models."""
+"""OpenAPI description of the API, from its routes and their models."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Schema = dict[str, Any]
 _REFERENCE: Final = "#/components/schemas/"
 
 _UNITS: Final = {"_kib": "KiB", "_seconds": "s", "_at": "s"}
-"""By the endings of members' names."""
+"""Units by the ending of a member's name."""
 
 
 class ProblemModel(TypedDict):
-    """RFC 9457, with what to do in `hint`."""
+    """RFC 9457, with the cure in `hint`."""
 
     type: str
     title: str
@@ -43,8 +43,8 @@ class ProblemModel(TypedDict):
 
 
 def description(routes: Sequence[Route]) -> Schema:
-    """The description of these operations."""
-    models = [ProblemModel, *(model for one in routes for model in (one.answer, *one.body.values(), *one.events.values()))]
+    """Return the description of these operations."""
+    models = [ProblemModel, *(model for route in routes for model in (route.answer, *route.body.values(), *route.events.values()))]
     schema, components = _schemas(tuple(dict.fromkeys(models)))
     paths: dict[str, Schema] = {}
     for route in routes:
@@ -73,22 +73,22 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
     ]
     parameters += [
-        {"name": one.name, "in": "query", "required": False, "description": one.description, "schema": one.schema()}
-        for one in route.parameters
+        {"name": each.name, "in": "query", "required": False, "description": each.description, "schema": each.schema()}
+        for each in route.parameters
     ]
     if route.versioned:
-        text = "The ETag of the policies that the client has seen, or `*` for whatever is there."
+        text = "The ETag of the policies that the client has seen; `*`: any."
         parameters.append(
             {"name": "If-Match", "in": "header", "required": True, "description": text, "schema": {"type": "string", "minLength": 1}}
         )
     answers: Schema = {
-        str(route.status): {"description": "As asked for.", "content": {route.media_type: {"schema": schema(route.answer)}}},
-        "default": {"description": "Why not, and what to do.", "content": {problems.MEDIA_TYPE: {"schema": schema(ProblemModel)}}},
+        str(route.status): {"description": "Success.", "content": {route.media_type: {"schema": schema(route.answer)}}},
+        "default": {"description": "Error and cure.", "content": {problems.MEDIA_TYPE: {"schema": schema(ProblemModel)}}},
     }
     run = route.run
     operation: Schema = {"operationId": getattr(run, "__name__", ""), "summary": run.__doc__ or "", "responses": answers}
     if route.right is Right.CHANGE:
-        operation["description"] = "For root, the group that may change, and the token to change."
+        operation["description"] = "For root, `change_group`, and the token to change."
     if parameters:
         operation["parameters"] = parameters
     if route.events:
@@ -101,40 +101,39 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
 
 class _Generator(GenerateJsonSchema):
     def field_is_required(self, field: ModelField | DataclassField | TypedDictField, total: bool) -> bool:
-        """Data classes are answers only, which have all of their members."""
+        """Return True for data classes: they are answers, with all members."""
         return field["type"] == "dataclass-field" or super().field_is_required(field, total)
 
 
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
-    """A function that gives the schema of one of these models, and the components that schemas refer to: once in a process, as models stay
-    the same, and each time leaves something in caches of Python's `typing`."""
+    """Return a function from a model to its schema, and the shared components. Cached: each call grows caches of Python's `typing`."""
     adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
-    made, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
+    schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})
     choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
 
     def tidy(value: Any) -> Any:
-        """Without titles, which repeat names; with the few words that a text may be in their place."""
+        """Drop titles, which repeat names, and inline enumerations."""
         if isinstance(value, list):
-            return [tidy(one) for one in value]
+            return [tidy(item) for item in value]
         if not isinstance(value, dict):
             return value
         if (reference := value.get("$ref")) is not None:
             named = {"type": "string", "enum": choices[reference]["enum"]} if reference in choices else {"$ref": _name(reference)}
-            return {**{key: one for key, one in value.items() if key != "$ref"}, **named}
-        kept = {key: tidy(one) for key, one in value.items() if not (key == "title" and isinstance(one, str))}
+            return {**{key: item for key, item in value.items() if key != "$ref"}, **named}
+        kept = {key: tidy(item) for key, item in value.items() if not (key == "title" and isinstance(item, str))}
         for name, unit in _UNITS.items():
             for member, of in kept.get("properties", {}).items():
                 if member.endswith(name) and isinstance(of, dict):
                     of.setdefault("x-unit", unit)
         return kept
 
-    described = {name: kind for name, kind in kinds.items() if f"{name}Model" not in kinds}  # an entity of a service is told as its model
+    described = {name: kind for name, kind in kinds.items() if f"{name}Model" not in kinds}  # an entity of a service appears as its model
     components = {_name(name): tidy(kind) for name, kind in described.items() if _REFERENCE + name not in choices}
-    return lambda model: tidy(made[models.index(model), "validation"]), components
+    return lambda model: tidy(schemas[models.index(model), "validation"]), components
 
 
 def _name(name: str) -> str:
-    """A model's name as clients know it: `Items_OutcomeModel_` is a list of outcomes."""
+    """Return a model's name for clients: `OutcomeList` for `Items_OutcomeModel_`."""
     return re.sub(r"Items_(\w+?)(?:Model)?_$", r"\1List", name).removesuffix("Model")

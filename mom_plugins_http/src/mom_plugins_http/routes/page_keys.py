@@ -1,7 +1,7 @@
-"""Keys for the web page: who may use the control socket gets one that works once, and the browser that brings it gets a session.
+"""Keys for the web page. A user of the control socket gets a key that works once; the browser exchanges it for a session.
 
-`ssh -L` gives every account of the workstation a way to the socket at its other end, where the kernel sees only the ssh connection. So the
-page has a socket of its own, on which no client may do anything without a session. Only digests are kept, and only in memory.
+`ssh -L` lets every account of the workstation reach the socket at the other end, where the kernel sees only the ssh connection. So the page
+has its own socket, where every client needs a session. mom keeps only digests, in memory.
 """
 
 from __future__ import annotations
@@ -24,53 +24,53 @@ from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.shares import Shares
 
 KEY_SECONDS: Final = 120.0
-"""A key is for the browser that is opened with it, now."""
+"""Lifetime of a key: the browser opens right away."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
-"""A working day; and no session outlives this mom."""
+"""Lifetime of a session: a working day. No session outlives this mom."""
 
 MOST: Final = 64
-"""Keys, and sessions, that are kept at once: for one more, one goes that is worth no more."""
+"""Limit of keys, and of sessions. A new one replaces one of no higher right."""
 
 PREFIX: Final = "key-"
-"""Tells keys from tokens, for the page."""
+"""Lets the page tell keys from tokens."""
 
-_TIED: Final = Parameter("tied", "1: the session ends with the process that asks, which has to be there until then.", "integer", 0, 1, 0)
+_TIED: Final = Parameter("tied", "1: the session ends with the asking process.", "integer", 0, 1, 0)
 
 
 class KeyModel(StrictModel):
-    """A key that was given."""
+    """Key from `POST /v1/page-keys`."""
 
     key: str
 
 
 @described
 class PageKeyModel(TypedDict):
-    """A key for the page."""
+    """Key for the page."""
 
     key: str
     """Works once."""
     seconds: Seconds
-    """For how long it works."""
+    """Lifetime."""
     socket: str
-    """The unix socket to forward, on which it works."""
+    """The unix socket to forward."""
 
 
 @described
 class PageSessionModel(TypedDict):
-    """A session of the page."""
+    """Session of the page."""
 
     token: str
     """For the header `Authorization: Bearer`."""
     seconds: Seconds
-    """For how long it works."""
+    """Lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """The right that a key or session gives, whom it was given to, and until when, in monotonic seconds.
+    """Right, owner and end (monotonic seconds) of a key or session.
 
-    :param process: the number of the process that it ends with, and when that was started; None for none
+    :param process: number and start time of the process that it ends with; None: no process
     """
 
     right: Right
@@ -80,26 +80,26 @@ class _Granted:
 
     @property
     def user(self) -> str:
-        """Whom it was given to, whichever process asked."""
+        """Return the owner without the process."""
         return self.who.partition(",")[0]
 
 
 class PageKeys:
-    """Gives out keys and sessions. Used by the server's thread only.
+    """Keys and sessions of the page. Used by the server's thread only.
 
-    :param socket: the path of the page's socket; empty where there is none
+    :param socket: path of the page's socket; empty: mom has none
     """
 
     def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic, proc: str = "/proc") -> None:
         self._proc = proc
         self._socket = socket
         self._clock = clock
-        # By digests: to find one tells nothing of a secret of 192 bits or more.
+        # By digest: the time of a lookup reveals nothing about secrets of 192 bits.
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
     def routes(self) -> list[Route]:
-        """Its operations."""
+        """Return the operations."""
         body = {JSON: KeyModel}
         return [
             Route("POST", "/v1/page-keys", self.give_page_key, PageKeyModel, status=201, parameters=(_TIED,)),
@@ -107,7 +107,7 @@ class PageKeys:
         ]
 
     async def give_page_key(self, call: ApiCall) -> PageKeyModel:
-        """Give a key for the web page, which works once."""
+        """Give a key for the web page that works once."""
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
         if not self._socket:
@@ -116,7 +116,7 @@ class PageKeys:
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
     async def begin_page_session(self, call: ApiCall) -> PageSessionModel:
-        """Begin a session of the web page, for a key."""
+        """Exchange a key for a session of the web page."""
         key = (await read_body(call, KeyModel)).key
         token = self.session_for(key) if call.peer.keyed else None
         if token is None:
@@ -124,9 +124,9 @@ class PageKeys:
         return {"token": token, "seconds": SESSION_SECONDS}
 
     def key_for(self, peer: Peer, *, tied: bool = False) -> str:
-        """A key with the right of this peer. Raises `ProblemError`.
+        """Return a key with the right of this peer. Raise `ProblemError`.
 
-        :param tied: whether key and session end with the peer's process
+        :param tied: key and session end with the peer's process
         """
         started = self._started(peer.process) if tied else None
         if tied and started is None:
@@ -137,7 +137,7 @@ class PageKeys:
         return key
 
     def session_for(self, key: str) -> str | None:
-        """The token of a new session, for a key that works no more from now on; None where it does not work. Raises `ProblemError`."""
+        """Use up a key, and return the token of its session; None for an invalid key. Raise `ProblemError`."""
         granted = self._keys.pop(token_digest(key), None)
         if granted is None or not self._lasts(granted):
             return None
@@ -146,7 +146,7 @@ class PageKeys:
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
-        """The right of a session and whom its key was given to, by the header `Authorization`; None where there is no such session."""
+        """Return right and owner of the session in the header `Authorization`; None without a valid session."""
         granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
 
@@ -156,20 +156,22 @@ class PageKeys:
         return granted.process is None or self._started(granted.process[0]) == granted.process[1]
 
     def _started(self, process: int) -> int | None:
-        """When a process was started: another one that gets its number later was started later."""
-        found = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
-        return None if found is None or found.state in {"Z", "X"} else found.started
+        """Return the start time of a process, which tells it from a later process with its number; None if it has ended."""
+        stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
+        return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """Keep one more. Of too many, the oldest goes of the user who holds most among those who may do least. Raise `ProblemError` if all
-        of them may do more."""
+        """Keep a key or session. At the limit, drop the oldest of the lowest right, of the user who holds most.
+
+        Raise `ProblemError` if all have a higher right.
+        """
         if len(kept) >= MOST:
-            for digest in [digest for digest, one in kept.items() if not self._lasts(one)]:
+            for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]
         if len(kept) >= MOST:
             shares = Shares(kept.values())
-            gone = min(kept, key=lambda digest: shares.order(kept[digest]))
-            if kept[gone].right > granted.right:
+            weakest = min(kept, key=lambda digest: shares.order(kept[digest]))
+            if kept[weakest].right > granted.right:
                 raise ProblemError(503, "others have all pages that mom keeps", "end one of them: ^C at its mom page")
-            del kept[gone]
+            del kept[weakest]
         kept[token_digest(secret)] = granted

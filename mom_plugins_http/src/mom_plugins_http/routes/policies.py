@@ -1,4 +1,4 @@
-"""Policies through the API: read, checked and changed, by who has seen the version that they change."""
+"""Operations on policies. A change names the version that its client has seen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_NAME: Final = 128
 """Characters of a policy's name."""
 
 MOST_JOBS: Final = 64
-"""Changes, and checks, that may wait for each other; a compilation takes some hundredths of a second, the largest ones seconds."""
+"""Waiting changes, and waiting checks. A compilation takes some hundredths of a second, the largest take seconds."""
 
 _AGAIN: Final = "look at what they are now, and decide again"
 
@@ -39,7 +39,7 @@ def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
 ChangedTexts = Annotated[
     dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]], AfterValidator(_named)
 ]
-"""Texts to set, and policies to remove, by the policy's name."""
+"""Texts to set, and policies to remove, by name."""
 
 
 class ChangesModel(StrictModel):
@@ -51,20 +51,20 @@ class ChangesModel(StrictModel):
 
 
 class PolicyTextModel(StrictModel):
-    """A policy."""
+    """Text of a policy."""
 
     text: str
 
 
 class VersionModel(StrictModel):
-    """The version that is wanted."""
+    """Version to go back to."""
 
     version: str
-    """As `GET /v1/policy-history` lists them."""
+    """A version from `GET /v1/policy-history`."""
 
 
 class ListedPolicyModel(TypedDict):
-    """A policy in force."""
+    """Policy in force."""
 
     name: str
     origin: str
@@ -79,13 +79,13 @@ class PoliciesModel(TypedDict):
 
 
 class PolicyModel(ListedPolicyModel):
-    """One policy."""
+    """Policy, with the version of all policies."""
 
     version: str
 
 
 class ChangedModel(TypedDict):
-    """The policies after a change."""
+    """Policies after a change."""
 
     version: str
     names: list[str]
@@ -96,16 +96,16 @@ class CheckedModel(TypedDict):
     """Mistakes in changes."""
 
     good: bool
-    """The changes could be made: there may be warnings."""
+    """Whether the changes could be made, perhaps with warnings."""
     problems: list[PolicyProblem]
     warnings: list[PolicyProblem]
 
 
 class PolicyRoutes:
-    """Everything about policies. What compiles runs in a thread of its own; the evaluator makes each change as a whole.
+    """Operations on policies. Compilation has its own threads. The evaluator makes each change as a whole.
 
     :param worker: makes the changes
-    :param reading: does what those may ask for who may only read, so that no change waits for it
+    :param reading: answers read-only requests, so that no change waits for them
     """
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
@@ -114,34 +114,34 @@ class PolicyRoutes:
         self._reading = reading
 
     def routes(self) -> list[Route]:
-        """Its operations."""
-        all_, one, changed, change = "/v1/policies", "/v1/policies/{name}", ChangedModel, Right.CHANGE
+        """Return the operations."""
+        path, changed, change = "/v1/policies", ChangedModel, Right.CHANGE
         changes, version = {JSON: ChangesModel}, {JSON: VersionModel}
         text = {"text/plain": str, JSON: PolicyTextModel}
         return [
-            Route("GET", all_, self.policies, PoliciesModel),
-            Route("PATCH", all_, self.change_policies, changed, change, body=changes, versioned=True),
+            Route("GET", path, self.policies, PoliciesModel),
+            Route("PATCH", path, self.change_policies, changed, change, body=changes, versioned=True),
             Route("POST", "/v1/policy-check", self.check_policies, CheckedModel, body=changes),
             Route("POST", "/v1/policy-reset", self.reset_policies, changed, change, versioned=True),
             Route("POST", "/v1/policy-rollback", self.roll_back_policies, changed, change, body=version, versioned=True),
             Route("GET", "/v1/policy-history", self.policy_history, Items[PolicyChange], parameters=(LIMIT,)),
-            Route("GET", one, self.policy, PolicyModel),
-            Route("PUT", one, self.set_policy, changed, change, body=text, versioned=True),
-            Route("DELETE", one, self.remove_policy, changed, change, versioned=True),
+            Route("GET", f"{path}/{{name}}", self.policy, PolicyModel),
+            Route("PUT", f"{path}/{{name}}", self.set_policy, changed, change, body=text, versioned=True),
+            Route("DELETE", f"{path}/{{name}}", self.remove_policy, changed, change, versioned=True),
         ]
 
     def texts(self) -> PolicyTexts:
-        """The evaluator's. Raises `ProblemError` when there is none."""
+        """Return the evaluator's policies. Raise `ProblemError` without an evaluator."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:
-        """Have policies changed, in its turn: those that are in force then. Raises `ProblemError`."""
+        """Run a change of the policies in its turn. Raise `ProblemError`."""
 
         def change() -> Result:
             texts = self.texts()
             made = job(texts)
             if self._context.service(PolicyTexts) is not texts:
-                raise ProblemError(409, "mom took another configuration meanwhile: whether this is in force is not known", _AGAIN)
+                raise ProblemError(409, "mom took another configuration meanwhile: this may or may not be in force", _AGAIN)
             return made
 
         try:
@@ -153,31 +153,31 @@ class PolicyRoutes:
             raise ProblemError(412, error.message, _AGAIN, more={"version": error.version}, headers={"etag": _tag(error.version)}) from None
 
     async def policies(self, call: ApiCall) -> Response:
-        """All policies in force; the ETag is their version."""
+        """List the policies in force; the ETag is their version."""
         state = self.texts().state()
         items = [told(ListedPolicyModel, text, name=name) for name, text in state.texts.items()]
         made: PoliciesModel = {"version": state.version, "items": items}
         return _tagged(call, state, made)
 
     async def policy(self, call: ApiCall) -> Response:
-        """One policy."""
+        """Return one policy."""
         state, name = self.texts().state(), call.path["name"]
-        found = state.texts.get(name)
-        if found is None:
+        policy = state.texts.get(name)
+        if policy is None:
             raise _no_policy(name, state)
-        made: PolicyModel = {"version": state.version, "name": name, "origin": found.origin, "text": found.text}
+        made: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
         return _tagged(call, state, made)
 
     async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
-        """The last changes, newest first, with who, when and what."""
+        """List the last changes, newest first: author, time and text."""
         changes = await self._reading.run(self.texts().history, call.peer.user)
         return {"items": as_object(changes[::-1][: call.number(LIMIT)])}
 
     async def check_policies(self, call: ApiCall) -> CheckedModel:
-        """Say what is wrong with changes, without making them."""
-        given = await read_body(call, ChangesModel)
-        found = await self._reading.run(lambda: self.texts().remarks(given.changes, replace_all=given.replace_all), call.peer.user)
-        problems, warnings = [[as_object(one) for one in found if (one.severity == "error") is wrong] for wrong in (True, False)]
+        """Check changes without making them."""
+        body = await read_body(call, ChangesModel)
+        remarks = await self._reading.run(lambda: self.texts().remarks(body.changes, replace_all=body.replace_all), call.peer.user)
+        problems, warnings = [[as_object(each) for each in remarks if (each.severity == "error") is fatal] for fatal in (True, False)]
         return {"good": not problems, "problems": problems, "warnings": warnings}
 
     async def set_policy(self, call: ApiCall) -> Response:
@@ -201,8 +201,8 @@ class PolicyRoutes:
     async def change_policies(self, call: ApiCall) -> Response:
         """Set and remove several policies, all or none."""
         expected = self.expected(call)
-        given = await read_body(call, ChangesModel)
-        return await self._change(call, given.changes, expected, replace_all=given.replace_all)
+        body = await read_body(call, ChangesModel)
+        return await self._change(call, body.changes, expected, replace_all=body.replace_all)
 
     async def _change(
         self, call: ApiCall, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False
@@ -211,25 +211,25 @@ class PolicyRoutes:
         return _made(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
     async def reset_policies(self, call: ApiCall) -> Response:
-        """Forget what was changed at run time; read the files again."""
+        """Drop all changes made at run time; read the files again."""
         expected = self.expected(call)
         return _made(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
 
     async def roll_back_policies(self, call: ApiCall) -> Response:
-        """Make the policies what they were in an earlier version."""
+        """Restore an earlier version of the policies."""
         expected = self.expected(call)
         version = (await read_body(call, VersionModel)).version
         return _made(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
 
     def expected(self, call: ApiCall) -> str | None:
-        """The version that the client has seen; None when it says that any will do. Raises `ProblemError` when it says nothing."""
+        """Return the version in `If-Match`; None for `*`. Raise `ProblemError` without the header."""
         header = call.request.headers.get("if-match", "").strip()
         if not header:
             hint = "send `If-Match` with the ETag of what you have seen, or `If-Match: *` to change whatever is there"
             raise ProblemError(428, "a change must say which version of the policies it changes", hint)
         if header == "*":
             return None
-        # A weak tag never matches, and of several at most one is in force: that one, or any for the message.
+        # A weak tag never matches. Of several, take the one in force, or any for the message.
         tags = [tag.strip() for tag in header.split(",")]
         versions = [tag[1:-1] for tag in tags if len(tag) > 2 and tag[0] == tag[-1] == '"']
         current = self.texts().state().version
@@ -243,7 +243,7 @@ def _made(state: PolicyState) -> Response:
 
 def _tagged(call: ApiCall, state: PolicyState, content: Mapping[str, Any]) -> Response:
     tag = _tag(state.version)
-    if tag in [one.strip().removeprefix("W/") for one in call.request.headers.get("if-none-match", "").split(",")]:
+    if tag in [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers={"etag": tag})
     return _json(content, {"etag": tag})
 
@@ -261,7 +261,7 @@ def _no_policy(name: str, state: PolicyState) -> ProblemError:
 
 
 def _check_name(name: str) -> None:
-    """Raises `ProblemError` for what is no policy's name."""
+    """Raise `ProblemError` for an invalid name of a policy."""
     if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip()):
         hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank around"
         raise ProblemError(400, f"{printable(name)!r} is no name of a policy", hint)

@@ -1,4 +1,4 @@
-"""What the API answers from: the newest report, what came before it, and the clients that want to hear of the next."""
+"""Data behind the API's answers: the newest report, past cycles, and the clients that wait for the next one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mom_plugins_http.server.access import Peer
 T = TypeVar("T")
 
 KEPT_CYCLES: Final = 720
-"""Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
+"""Past values of the host: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Samples of guests that are kept together, some 6 MiB: 60 cycles with 1,000 guests, all `KEPT_CYCLES` with 80."""
+"""Past samples of all guests together, some 6 MiB: 60 cycles with 1,000 guests, all `KEPT_CYCLES` with 80."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",
@@ -41,46 +41,45 @@ GUEST_HISTORY: Final = (
     "cold",
     "mem_used_expected",
 )
-"""The fields of a guest whose history is kept."""
+"""Fields of a guest with a history."""
 
 SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
-"""Those of which the sum over all guests is kept, too."""
+"""Fields with a history of the sum over all guests."""
 
-KEPT_DONE: Final = 1000
-"""Outcomes of past cycles that are kept, the newest."""
+KEPT_OUTCOMES: Final = 1000
+"""Newest outcomes of past cycles."""
 
 MOST_COUNTED: Final = 1000
-"""Names of controls, with or without a status, that are counted since the start: mom's own are some thirty."""
+"""Counters by control, with or without a status. mom has some thirty controls."""
 
-DONE_OF_A_CYCLE: Final = 100
-"""Of one cycle at most: where mom only observes a thousand guests, each cycle would push out all others."""
+OUTCOMES_OF_A_CYCLE: Final = 100
+"""Outcomes kept of one cycle: with a thousand guests, one cycle would push out all others."""
 
 _WAITING_EVENTS: Final = 16
-"""Events that a client may be behind; one that is further behind is let go, and may come again."""
+"""Events that a client may be behind. A slower one is disconnected, and may connect again."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""The same in bytes, but for one that is larger by itself: what 10,000 guests are told of in four cycles."""
+"""The same in bytes, except for a single larger event: four cycles with 10,000 guests."""
 
 _KEPT_ANSWERS: Final = 32
-"""Encoded answers of a cycle that are kept for who asks the same: pages of a list, metrics."""
+"""Encoded answers of one cycle that clients share: pages of a list, metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastGuests:
-    """The fields of `GUEST_HISTORY` of all guests in a past cycle, eight bytes for each figure: what is not finite is unknown. A field that
-    is known of no guest has no column."""
+    """Fields of `GUEST_HISTORY` of all guests in a past cycle, as floats: NaN is unknown. A field without any value has no column."""
 
     places: Mapping[str, int]
-    """Where each guest stands in a column, by its id; the same mapping while the guests stay the same."""
+    """Index in the columns by guest id. Cycles with the same guests share the mapping."""
     columns: Mapping[str, array[float]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
-        """Those of one guest; None: it was not there."""
+        """Return the fields of one guest; None: the guest did not exist."""
         place = self.places.get(guest)
         return None if place is None else {name: self._value(name, place) for name in GUEST_HISTORY}
 
     def field(self, name: str, guest: str) -> float | None:
-        """One of them; None: unknown."""
+        """Return one field of one guest; None: unknown."""
         place = self.places.get(guest)
         return None if place is None else self._value(name, place)
 
@@ -92,9 +91,9 @@ class PastGuests:
 
 
 def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
-    """Those of this snapshot.
+    """Return the fields of the guests in a snapshot.
 
-    :param before: of the cycle before
+    :param before: those of the cycle before
     """
     ids = tuple(snapshot.guests)
     places = before.places if before is not None and tuple(before.places) == ids else {guest: place for place, guest in enumerate(ids)}
@@ -103,21 +102,18 @@ def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
 
 
 def _figures(values: Sequence[Value]) -> array[float] | None:
-    """None where none is known."""
+    """Return the values as floats; None if all are unknown."""
     if values.count(None) == len(values):
         return None
     with suppress(TypeError, OverflowError):
-        return array("d", cast(Sequence[float], values))  # all are known: in a tenth of the time
-    known = [value if isinstance(value, int | float) and abs(value) < sys.float_info.max else math.nan for value in values]
-    return None if all(map(math.isnan, known)) else array("d", known)
+        return array("d", cast(Sequence[float], values))  # ten times as fast, if every value is a number
+    numbers = [value if isinstance(value, int | float) and abs(value) < sys.float_info.max else math.nan for value in values]
+    return None if all(map(math.isnan, numbers)) else array("d", numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class CycleSample:
-    """One past cycle: the host's values, and those of guests (None: not kept any more).
-
-    `together` are the sums over all guests that have them; None where none has.
-    """
+    """One past cycle: fields of the host, of guests (None: dropped), and sums over all guests with the field (None: no guest)."""
 
     number: int
     time: float
@@ -129,7 +125,7 @@ class CycleSample:
 
 @dataclass(frozen=True, slots=True)
 class PastOutcome:
-    """The outcome of a decision in a past cycle."""
+    """Outcome of a decision in a past cycle."""
 
     number: int
     time: float
@@ -138,7 +134,7 @@ class PastOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PastNote:
-    """A change of policies or reservations."""
+    """Change of policies or reservations, in words."""
 
     time: float
     who: str
@@ -147,7 +143,7 @@ class PastNote:
 
 @dataclass(slots=True)
 class Totals:
-    """Counts since the start: decisions and revisions by control, outcomes by control and status."""
+    """Counters since the start: decisions and revisions by control, outcomes by control and status."""
 
     cycles: int = 0
     seconds: float = 0.0
@@ -157,7 +153,7 @@ class Totals:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, report: Report) -> None:
-        """Count one more cycle."""
+        """Count a cycle."""
         self.cycles += 1
         self.seconds += report.duration
         self.woken += bool(report.woken_by)
@@ -166,47 +162,44 @@ class Totals:
         _count(self.outcomes, [(outcome.decision.control, outcome.status.value) for outcome in report.outcomes])
 
 
-def _count(counts: Counter[T], found: Sequence[T]) -> None:
-    """Count these; of names that are new no more than there is room for, as a policy may make up others in each cycle."""
-    if len(counts) < MOST_COUNTED:
-        counts.update(found)
-    else:
-        counts.update(one for one in found if one in counts)
+def _count(counts: Counter[T], names: Sequence[T]) -> None:
+    """Count these names, without new ones beyond the limit: a policy may invent controls in each cycle."""
+    counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
 
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """One report with what belongs to it; nothing in it changes but `answers`, which only the server's thread touches."""
+    """One report with its context. Only `answers` changes, in the server's thread."""
 
     report: Report
     declarations: Declarations
     totals: Totals
     policies: PolicyState | None = None
-    """Those that decided in this cycle."""
+    """Policies of this cycle."""
     state: EngineState = field(default_factory=EngineState)
-    """What the engine knew besides, when the cycle ended; and when that was, by the clock that all processes of a host share."""
+    """The engine's state when the cycle ended, and the time by CLOCK_MONOTONIC."""
     monotonic: float = field(default_factory=time.monotonic)
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def document(self, interval: float, fields: Sequence[str] | None = None) -> ReportDocument:
-        """The cycle as one document, with these fields of guests; None: all.
+        """Return the cycle as one document, with these fields of guests; None: all.
 
         :param interval: seconds between two cycles
         """
         return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """The encoded answer of this name, made when it is first asked for in this cycle."""
-        found = self.answers.get(key)
-        if found is None:
-            found = make()
+        """Return the encoded answer with this key; make it for the first request of the cycle."""
+        answer = self.answers.get(key)
+        if answer is None:
+            answer = make()
             if len(self.answers) < _KEPT_ANSWERS:
-                self.answers[key] = found
-        return found
+                self.answers[key] = answer
+        return answer
 
 
 class Subscriber:
-    """A client that is told of each cycle, with these fields of guests; None: all."""
+    """Client of the event stream, with these fields of guests; None: all."""
 
     def __init__(self, fields: tuple[str, ...] | None, peer: Peer) -> None:
         self.fields = fields
@@ -214,10 +207,10 @@ class Subscriber:
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
         self.ended = False
-        """Whether it did not keep up, or has yielded to another client."""
+        """Whether the client was too slow, or has yielded to another one."""
 
     def offer(self, event: bytes) -> None:
-        """One more event, unless too many wait."""
+        """Add an event, or end the stream if too many wait."""
         if self._events.full() or (self._waiting and self._waiting + len(event) > _WAITING_BYTES):
             self.ended = True
             return
@@ -225,13 +218,13 @@ class Subscriber:
         self._events.put_nowait(event)
 
     def end(self) -> None:
-        """Let the client go."""
+        """End the stream."""
         self.ended = True
-        with suppress(asyncio.QueueFull):  # otherwise nothing is waited for
+        with suppress(asyncio.QueueFull):  # a full queue wakes the stream by itself
             self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
-        """The next event; None when there was none for so long."""
+        """Return the next event; None after so many seconds without one."""
         try:
             event = await asyncio.wait_for(self._events.get(), seconds)
         except TimeoutError:
@@ -241,36 +234,36 @@ class Subscriber:
 
 
 class Published:
-    """Takes reports in from the plugin's thread; everything else is for the server's."""
+    """Newest report and past cycles. `take` runs in the plugin's thread, everything else in the server's."""
 
     def __init__(self) -> None:
         self.view: ReportView | None = None
         """Replaced as a whole."""
         self.subscribers: set[Subscriber] = set()
         self.explainers = Explainers()
-        """They remember what explanations need of earlier cycles."""
+        """They keep the parts of earlier cycles that explanations need."""
         self._totals = Totals()
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
-        self._done: deque[PastOutcome] = deque(maxlen=KEPT_DONE)
+        self._outcomes: deque[PastOutcome] = deque(maxlen=KEPT_OUTCOMES)
         self.notes: Sequence[PastNote] = ()
-        """The newest first; replaced as a whole."""
+        """Newest first; replaced as a whole."""
 
     def take(self, report: Report, declarations: Declarations, policies: PolicyState | None, state: EngineState) -> None:
-        """A cycle has ended."""
+        """Publish a cycle that has ended."""
         self._totals.add(report)
         self._remember(report)
-        done = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
-        self._done.extend(PastOutcome(report.number, report.time, outcome) for outcome in done[:DONE_OF_A_CYCLE])
+        changes = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
+        self._outcomes.extend(PastOutcome(report.number, report.time, outcome) for outcome in changes[:OUTCOMES_OF_A_CYCLE])
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
         self.view = ReportView(report, declarations, deepcopy(self._totals), policies, state)
 
-    def done(self) -> Sequence[PastOutcome]:
-        """Outcomes of past cycles, the newest cycle first."""
-        return list(self._done)[::-1]
+    def outcomes(self) -> Sequence[PastOutcome]:
+        """Return the outcomes of past cycles, newest first."""
+        return list(self._outcomes)[::-1]
 
     def history(self) -> Sequence[CycleSample]:
-        """Past cycles, oldest first."""
+        """Return past cycles, oldest first."""
         return list(self._samples)
 
     def _remember(self, report: Report) -> None:
@@ -289,11 +282,10 @@ class Published:
 
 
 def _sum(column: array[float] | None) -> float | None:
-    """Of what is known; None where nothing is."""
-    known = [value for value in column or () if math.isfinite(value)]
-    return _whole(sum(known)) if known else None
+    numbers = [value for value in column or () if math.isfinite(value)]
+    return _whole(sum(numbers)) if numbers else None
 
 
 def _whole(value: float) -> float:
-    """As it was collected: sizes are whole numbers."""
+    """Return a whole number as an integer, as it was collected."""
     return int(value) if value.is_integer() else value

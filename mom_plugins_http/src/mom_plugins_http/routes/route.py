@@ -1,4 +1,4 @@
-"""The shape of the API: what a route is, what may be asked of it, and what a request gives to who answers it."""
+"""Routes, their parameters, and requests as routes get them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Bytes of requests' bodies that are in memory together, half of them for those who may change things: a few of the largest."""
+"""Bytes of all bodies in memory, half of them for clients with the right to change: a few of the largest."""
 
 _DRAINED: Final = 16 << 20
-"""Bytes of a refused body that are read and dropped, so that the client gets to read why."""
+"""Bytes of a refused body that mom reads and drops, so that the client reads the error."""
 
 _DRAIN_SECONDS: Final = 1.0
 
@@ -32,7 +32,7 @@ _MOST_PARAMETERS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a query. `kind` is `integer` or `string`; an integer has bounds."""
+    """Parameter of a query. `kind` is `integer` or `string`; an integer has bounds."""
 
     name: str
     description: str
@@ -42,7 +42,7 @@ class Parameter:
     default: int | None = None
 
     def read(self, text: str) -> int | str:
-        """The value. Raises `ProblemError`."""
+        """Return the value. Raise `ProblemError`."""
         if self.kind == "string":
             return text
         if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
@@ -51,7 +51,7 @@ class Parameter:
         raise ProblemError(400, f"{printable(text)} is no good value of {self.name}", hint)
 
     def schema(self) -> dict[str, Value]:
-        """As JSON Schema."""
+        """Return the JSON Schema."""
         if self.kind == "string":
             return {"type": "string"}
         more: dict[str, Value] = {} if self.default is None else {"default": self.default}
@@ -59,20 +59,20 @@ class Parameter:
 
 
 SLASH: Final = "\0"
-"""Stands in a path for a slash that is part of a name, as KubeVirt's guests have one (`NAMESPACE/NAME`), and no step."""
+"""Placeholder in a path for a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
 
-LIMIT: Final = Parameter("limit", "How many items to list at most, the newest.", "integer", 1, MOST_ITEMS, 100)
-GUEST: Final = Parameter("guest", "Only what concerns this guest, by id or name; `host` for the host.")
+LIMIT: Final = Parameter("limit", "How many of the newest items to list.", "integer", 1, MOST_ITEMS, 100)
+GUEST: Final = Parameter("guest", "Only items about this guest, by id or name; `host` for the host.")
 
 
 class WholeNames:
-    """Keeps a slash in a name (%2F) apart from those between the steps of a path, which a server has decoded alike."""
+    """Middleware that tells a slash in a name (%2F) from those in the path: servers decode both alike."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Pass the request on."""
         raw: bytes = scope.get("raw_path") or b""
         if b"%2f" in raw.lower():
             steps = (unquote(step).replace("/", SLASH) for step in raw.decode("ascii", "replace").split("/"))
@@ -81,7 +81,7 @@ class WholeNames:
 
 
 class Arriving:
-    """A request's body, as far as it has arrived."""
+    """Part of a request's body that has arrived."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -89,10 +89,10 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """A request that may be answered: who sent it, and what it asks, checked against the route.
+    """Request with its sender and its query, both checked.
 
-    `held` counts its body, from the first byte until it is answered, together with those of others who may do as much.
-    `still_allowed` tells a long answer whether the token or session that came with the request is still good.
+    :param held: counts the body, from the first byte until the answer, together with those of the same right
+    :param still_allowed: returns whether the request's token or session is still valid, for long answers
     """
 
     request: Request
@@ -105,21 +105,21 @@ class ApiCall:
 
     @property
     def path(self) -> Mapping[str, str]:
-        """The variable parts of the path."""
+        """Return the variable parts of the path."""
         parts: dict[str, str] = self.request.path_params
         return {name: part.replace(SLASH, "/") for name, part in parts.items()}
 
     def number(self, parameter: Parameter) -> int:
-        """The value of an integer, or its default."""
+        """Return the value of an integer, or its default."""
         return int(self.query.get(parameter.name, parameter.default or 0))
 
     @property
     def media_type(self) -> str:
-        """Of the body, without parameters."""
+        """Return the body's media type, without parameters."""
         return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def body(self) -> bytes:
-        """The whole body. Raises `ProblemError` when it is too large, or does not arrive."""
+        """Return the whole body. Raise `ProblemError` if it is too large, or does not arrive."""
         declared = self.request.headers.get("content-length", "")
         too_large = ProblemError(
             413,
@@ -151,7 +151,7 @@ class ApiCall:
 
     async def _drain(self) -> None:
         if self.request.headers.get("expect"):
-            return  # it waits for our word before it sends anything
+            return  # the client waits for an answer before it sends the body
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 size = 0
@@ -170,7 +170,7 @@ def _too_many() -> ProblemError:
 
 
 Answering = Callable[[ApiCall], Awaitable[object]]
-"""Gives a response, its body as JSON, or what becomes its body."""
+"""Returns a response, its body as JSON, or an object for its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +178,11 @@ class Route:
     """One operation.
 
     :param run: answers; its name is the `operationId`, its docstring the summary
-    :param answer: the model of a good answer, from which its schema comes
-    :param body: models of the request's body by media type; none if it has no body
-    :param versioned: whether it changes the policies, and so must say which version it has seen (`If-Match`)
-    :param status: of a good answer
-    :param events: models of what a stream tells, by the event's name
+    :param answer: model of a successful answer
+    :param body: models of the request's body by media type; empty: no body
+    :param versioned: changes the policies, and needs the version that the client has seen (`If-Match`)
+    :param status: status of a successful answer
+    :param events: models of a stream's events by name
     """
 
     method: str
@@ -198,20 +198,20 @@ class Route:
     events: Mapping[str, object] = field(default_factory=dict)
 
     def query(self, text: str) -> dict[str, int | str]:
-        """The query's parameters, checked. Raises `ProblemError`."""
+        """Return the query's parameters, checked. Raise `ProblemError`."""
         try:
-            given = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
-            raise ProblemError(400, "the query has too many parameters", self._known()) from None
-        found: dict[str, int | str] = {}
-        known = {parameter.name: parameter for parameter in self.parameters}
-        for name, value in given:
-            if name not in known:
-                raise ProblemError(400, f"there is no parameter {printable(name)} here", self._known())
-            if name in found:
+            raise ProblemError(400, "the query has too many parameters", self._hint()) from None
+        values: dict[str, int | str] = {}
+        parameters = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in pairs:
+            if name not in parameters:
+                raise ProblemError(400, f"there is no parameter {printable(name)} here", self._hint())
+            if name in values:
                 raise ProblemError(400, f"the parameter {name} stands there twice", "write it once")
-            found[name] = known[name].read(value)
-        return found
+            values[name] = parameters[name].read(value)
+        return values
 
-    def _known(self) -> str:
+    def _hint(self) -> str:
         return f"there are: {', '.join(parameter.name for parameter in self.parameters)}" if self.parameters else "there are none"

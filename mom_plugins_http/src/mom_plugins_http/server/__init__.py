@@ -1,1 +1,1 @@
-"""The server: connections, their limits, and who is at the other end."""
+"""HTTP server: connections, their limits, and the identity of peers."""

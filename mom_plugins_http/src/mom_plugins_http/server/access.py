@@ -1,4 +1,4 @@
-"""Who may do what: by the kernel's word for the peer of a unix socket, by a token for TCP."""
+"""Rights of clients: the kernel identifies the peer of a unix socket, a token a client through TCP."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from mom_core import MomError, printable, read_secret, user_name
 from mom_kvm import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
-"""asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups, as they were when it connected."""
+"""asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups when it connected."""
 
 _GROUP_BYTES: Final = 1024
-"""All that Python reads of a socket's option: 256 groups. Of who is in more, the user database tells."""
+"""The most that Python reads of a socket option: 256 groups. For a user in more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Characters: a shorter one can be guessed."""
+"""Characters. A shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 """Bytes."""
 
 
 class Right(IntEnum):
-    """The rights of clients; each includes those before it."""
+    """Rights of clients. Each includes the lower ones."""
 
     NOTHING = 0
     READ = 1
@@ -42,7 +42,7 @@ class Right(IntEnum):
 
 
 class Credentials(NamedTuple):
-    """Process, user and groups at the other end of a unix socket, as the kernel knows them."""
+    """Process, user and groups of the peer of a unix socket, from the kernel."""
 
     process: int
     user: int
@@ -51,8 +51,12 @@ class Credentials(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who sent a request: how the log names it, and what it may do. `local` says that it came through a unix socket; `keyed`, that this is
-    the page's, where whom the kernel knows is only the ssh connection; `process` is at the other end of a unix socket, 0 for none."""
+    """Sender of a request: its name in the log, and its right.
+
+    :param local: came through a unix socket
+    :param keyed: came through the page's socket, where the kernel knows only the ssh connection
+    :param process: peer of a unix socket; 0: none
+    """
 
     name: str
     right: Right
@@ -62,12 +66,12 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """The user or, through TCP, the address, whichever process it is."""
+        """Return the user or, through TCP, the address; without the process."""
         return self.name.partition(",")[0]
 
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:
-    """Of the peer of a connected unix socket."""
+    """Return the credentials of the peer of a connected unix socket."""
     process, user, group = PeerCredentials.of(sock)
     try:
         packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
@@ -79,22 +83,22 @@ def credentials(sock: socket.socket | TransportSocket) -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Who may do what through the unix socket, by the numbers of groups: root and mom's own user may change everything."""
+    """Numbers of the groups that may read and change through the unix socket. Root and mom's own user may do everything."""
 
     read: int | None = None
     change: int | None = None
 
-    def peer(self, found: Credentials) -> Peer:
-        """The peer, with its right."""
-        if found.user in {0, os.geteuid()} or self.change in found.groups:
+    def peer(self, who: Credentials) -> Peer:
+        """Return the peer with its right."""
+        if who.user in {0, os.geteuid()} or self.change in who.groups:
             right = Right.CHANGE
         else:
-            right = Right.READ if self.read in found.groups else Right.NOTHING
-        return Peer(f"user {printable(user_name(found.user))}, process {found.process}", right, local=True, process=found.process)
+            right = Right.READ if self.read in who.groups else Right.NOTHING
+        return Peer(f"user {printable(user_name(who.user))}, process {who.process}", right, local=True, process=who.process)
 
 
 def group_id(name: str) -> int:
-    """The number of a group of this host. Raises `MomError` when there is none of the name."""
+    """Return the number of a group of this host. Raise `MomError` if it does not exist."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
@@ -102,7 +106,7 @@ def group_id(name: str) -> int:
 
 
 def has_access_lists(folder: Path) -> bool:
-    """True if files in this folder may have access control lists; also where that cannot be found out, as mom has yet to make it."""
+    """Return whether files in this folder may have access control lists; True for a folder that does not exist yet."""
     try:
         os.getxattr(folder, "system.posix_acl_access")
     except OSError as error:
@@ -111,7 +115,7 @@ def has_access_lists(folder: Path) -> bool:
 
 
 def may_give_to(groups: Set[int]) -> bool:
-    """True if mom may give its files to these groups: to its own, and as root to any."""
+    """Return whether mom may give its files to these groups: as root to any, else to its own."""
     return os.geteuid() == 0 or groups <= {os.getegid(), *os.getgroups()}
 
 
@@ -123,30 +127,30 @@ def _listed_groups(user: int, group: int) -> frozenset[int]:
 
 
 class Tokens:
-    """Who may do what through TCP: who knows a token may do what it is for. Only digests are kept."""
+    """Digests of the tokens for TCP, with the right that each gives."""
 
     def __init__(self, tokens: Mapping[Right, str]) -> None:
         self._digests = [(right, token_digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
 
     def right(self, authorization: str) -> Right:
-        """The right that the header `Authorization` gives."""
-        given = bearer_digest(authorization)
-        return next((right for right, digest in self._digests if hmac.compare_digest(given, digest)), Right.NOTHING)
+        """Return the right that the header `Authorization` gives."""
+        sent = bearer_digest(authorization)
+        return next((right for right, digest in self._digests if hmac.compare_digest(sent, digest)), Right.NOTHING)
 
 
 def bearer_digest(authorization: str) -> bytes:
-    """The digest of the token in the header `Authorization`; empty where it has none."""
+    """Return the digest of the token in the header `Authorization`; empty without a token."""
     kind, _, token = authorization.partition(" ")
     return token_digest(token.strip()) if kind.lower() == "bearer" else b""
 
 
 def token_digest(token: str) -> bytes:
-    """All that is kept of a token."""
+    """Return the digest of a token, which mom keeps in place of the token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def read_token(path: Path) -> str:
-    """The token in a file that only its owner and group can read. Raises `MomError`."""
+    """Return the token in a file that only its owner and group can read. Raise `MomError`."""
     make = f"make one: openssl rand -hex 32 > {path}"
     token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:

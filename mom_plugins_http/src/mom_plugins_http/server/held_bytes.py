@@ -1,26 +1,32 @@
-"""How many bytes clients have a server keep: requests that are still arriving or wait for their turn, answers that are not read yet."""
+"""Limit for the bytes that a server holds for its clients: bodies that arrive or wait, and answers that are not read yet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
 MOST_BYTES: Final = 64 << 20
-"""Of all that is held together. A hundred clients that read what they ask for need a few of the largest answers at a time."""
+"""Of all bodies together. A hundred clients that read their answers need a few of the largest at a time."""
+
+PIECE: Final = 64 << 10
+"""Bytes given to a connection at once. It takes no more while its client does not read."""
 
 
 class Holder(Protocol):
-    """A holder of a body that is in memory for a client's sake."""
+    """Owner of a body in memory."""
 
     @property
     def body(self) -> bytes | bytearray | memoryview:
-        """It, as far as it is there."""
+        """Return the bytes so far."""
 
 
 class HeldBytes:
-    """Bodies that are held for clients. One that several clients wait for is in memory once, and counts once.
+    """Bodies held for clients. One that several clients wait for is in memory once, and counts once.
 
-    Where more does not fit, the connections end that have held theirs for longest: a client that sends and reads is done before.
+    When a body does not fit, the connections end that have held theirs longest: a client that sends and reads is done sooner.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:
@@ -33,25 +39,53 @@ class HeldBytes:
         self._held[holder] = end_connection
 
     def fits(self, holder: Holder) -> bool:
-        """Make room for a body that is new or has grown. False: what is kept for others leaves none."""
-        while self.size > self._most and (others := self._held.keys() - {holder}):
-            longest = next((one for one in self._held if one in others and one not in self._kept), None)
+        """Make room for a body that is new or has grown. Return False if protected bodies leave none."""
+        while self.size > self._most and self._held.keys() - {holder}:
+            longest = next((each for each in self._held if each is not holder and each not in self._kept), None)
             if longest is None:
                 return False
             self._held.pop(longest)()
         return True
 
     def keep(self, holder: Holder) -> None:
-        """Its connection is not ended any more to make room for others: the request has arrived, and what it asks for may be under way."""
+        """Protect a request that has arrived: its work may be under way."""
         if holder in self._held:
             self._kept.add(holder)
 
     def end(self, holder: Holder) -> None:
-        """Count it no longer."""
+        """Count this body no longer."""
         self._held.pop(holder, None)
         self._kept.discard(holder)
 
     @property
     def size(self) -> int:
-        """Bytes of all bodies together."""
-        return sum({id(one.body): len(one.body) for one in self._held}.values())
+        """Return the bytes of all bodies together."""
+        return sum({id(each.body): len(each.body) for each in self._held}.values())
+
+
+class Sending(Response):
+    """Response whose body goes to the connection in pieces, as fast as the client reads.
+
+    :param response: status, headers and body
+    :param unread: counts the body until the connection has taken the last piece
+    """
+
+    def __init__(self, response: Response, unread: HeldBytes, end_connection: Callable[[], None]) -> None:
+        self.status_code = response.status_code
+        self.body = response.body
+        self.background = None
+        self.raw_headers = response.raw_headers
+        self._unread = unread
+        self._end_connection = end_connection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response. Return when the connection has the last piece, or the client has gone."""
+        self._unread.begin(self, self._end_connection)
+        self._unread.fits(self)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(self.body), PIECE):
+                await send({"type": "http.response.body", "body": bytes(self.body[start : start + PIECE]), "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._unread.end(self)

@@ -1,4 +1,4 @@
-"""Answers that say no: RFC 9457 problem documents, each with what to do."""
+"""Error answers: RFC 9457 problem documents, each with a hint."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class ProblemError(Exception):
-    """Ends a request with a problem document.
+    """Error that ends a request with a problem document.
 
-    :param detail: what is wrong, in one sentence
-    :param hint: what to do
+    :param detail: the error in one sentence
+    :param hint: the cure
     :param more: further members of the document
     """
 
@@ -32,13 +32,13 @@ class ProblemError(Exception):
         self.headers = headers or {}
 
     def response(self) -> Response:
-        """As it goes to the client."""
+        """Return the answer for the client."""
         body = problem_body(self.status, self.detail, self.hint, self.more)
         return Response(body, self.status, {**self.headers, "cache-control": "no-store"}, MEDIA_TYPE)
 
 
 def problem_body(status: int, detail: str, hint: str = "", more: Mapping[str, Any] | None = None) -> bytes:
-    """A problem document as JSON."""
+    """Return a problem document as JSON."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:

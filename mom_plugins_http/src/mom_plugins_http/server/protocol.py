@@ -1,4 +1,4 @@
-"""One connection: uvicorn's HTTP/1.1, with who the peer is and how patient mom is with it."""
+"""One connection: uvicorn's HTTP/1.1, with the peer's identity and with time limits."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right, credentials
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
-"""Bytes of request line and headers together; clients send some hundreds."""
+"""Bytes of request line and headers; clients send some hundreds."""
 
 IDLE_SECONDS: Final = 60
-"""How long a connection is kept for a next request."""
+"""How long a connection may wait for its next request."""
 
 _QUIET: Final = logging.Logger("connection")
-"""Where uvicorn logs, and no handler listens at any level. What clients do wrong they are told; in the log it would be theirs to
-fill."""
+"""Silent logger for uvicorn. Clients get errors as answers; in the log, they could fill the disk."""
 _QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 class _Parser(h11.Connection):
-    """Reads no body in chunks: of one byte each, they would keep the loop, and so all other clients, for seconds."""
+    """Parser that refuses chunked bodies: chunks of one byte would block the loop, and all other clients, for seconds."""
 
     chunked = False
 
     def next_event(self) -> Any:
-        """As h11 does. Raises `h11.RemoteProtocolError`."""
+        """Return h11's next event. Raise `h11.RemoteProtocolError`."""
         event = super().next_event()
         if isinstance(event, h11.Request) and any(name == b"transfer-encoding" for name, _ in event.headers):
             self.chunked = True
@@ -47,10 +46,10 @@ class _Parser(h11.Connection):
 
 
 class HttpConnection(H11Protocol):
-    """A connection to one client.
+    """Connection to one client.
 
-    :param access: who may do what through a unix socket; None for TCP, where the peer is known by its token
-    :param keyed: whether the peer is known by a session of the page only
+    :param access: rights through a unix socket; None for TCP, where a token identifies the peer
+    :param keyed: only a session of the page identifies the peer
     """
 
     def __init__(self, config: uvicorn.Config, state: ServerState, access: LocalAccess | None, *, keyed: bool = False) -> None:
@@ -59,17 +58,17 @@ class HttpConnection(H11Protocol):
         self.access_log = False
         self.conn = _Parser(h11.SERVER, LONGEST_HEAD)
         self.peer = UNKNOWN_PEER
-        """The peer with its highest right so far: what the kernel says at whichever socket, or a token or session that came."""
+        """The peer with its highest right so far, from the kernel, a token or a session."""
         self._access = access
         self._keyed = keyed
         self.since = self.loop.time()
-        """When the last answer ended or, before the first one, the client connected."""
+        """When the last answer ended; at first, when the client connected."""
         self._head_began: float | None = None
         self._unsent = 0
         self._stuck_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find out who it is: the kernel knows, and the answer cannot change. Those who answer can also end the connection."""
+        """Identify the peer. Routes get the peer, and the means to end the connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # streams have no other kind
         super().connection_made(transport)
         peer = self.peer = peer_of(transport.get_extra_info("socket"), self._access)
@@ -78,21 +77,21 @@ class HttpConnection(H11Protocol):
         self.app_state = {"peer": peer, "end_connection": transport.abort, "entitle": self.entitle}
 
     def entitle(self, right: Right) -> None:
-        """Note the right that the sender of a request has shown. A head alone shows none: any stranger can send one."""
+        """Note the right that a request has proved. A head alone proves none: any stranger can send one."""
         self.peer = replace(self.peer, right=max(self.peer.right, right))
 
     @property
     def busy(self) -> bool:
-        """Whether the head of a request has arrived and its answer is not complete."""
+        """Return whether a request's head has arrived and its answer is incomplete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def answering(self) -> bool:
-        """Whether a whole request is being answered, of a peer that may do anything."""
+        """Return whether mom is answering a whole request of a peer with any right."""
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn does, but remember when a request began to arrive."""
+        """Do as uvicorn does, and remember when a request began to arrive."""
         if not self.busy and self._head_began is None:
             self._head_began = self.loop.time()
         super().data_received(data)
@@ -100,26 +99,26 @@ class HttpConnection(H11Protocol):
             self._head_began = None
 
     def on_response_complete(self) -> None:
-        """As uvicorn does, but remember when the client became silent."""
+        """Do as uvicorn does, and remember when the client became silent."""
         self.since = self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Say what is wrong with a request that is no HTTP, if nothing else is being said, and end the connection."""
+        """Refuse a request that is no HTTP, unless an answer is under way, and end the connection."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return
-        status, what, hint = 400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
+        status, detail, hint = 400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
         if isinstance(self.conn, _Parser) and self.conn.chunked:
-            status, what, hint = 411, "a body in chunks is not read", "send its length: `Content-Length`"
-        body = problem_body(status, what, hint)
+            status, detail, hint = 411, "a body in chunks is not read", "send its length: `Content-Length`"
+        body = problem_body(status, detail, hint)
         headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
         for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
     def look_after(self, now: float, patience: float) -> None:
-        """End the connection if the client lets mom wait for too long. Called every second or so."""
+        """End the connection if the client makes mom wait for too long. Called every second or so."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
             self._stuck_since = None
@@ -136,7 +135,7 @@ class HttpConnection(H11Protocol):
 def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | None) -> Peer:
     """Return the peer of a connected socket; `UNKNOWN_PEER` if it has gone.
 
-    :param access: who may do what through a unix socket; None for TCP
+    :param access: rights through a unix socket; None for TCP
     """
     try:
         if sock is None:
@@ -149,7 +148,7 @@ def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | 
 
 
 def server_config(app: Callable[..., Any]) -> uvicorn.Config:
-    """The settings of uvicorn's protocol."""
+    """Return the settings of uvicorn's protocol."""
     config = uvicorn.Config(
         app,
         http=HttpConnection,

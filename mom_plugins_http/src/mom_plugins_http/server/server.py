@@ -1,4 +1,4 @@
-"""The server of the API: what it looks after in its connections, and a thread for what takes its time."""
+"""Server of the API, with limits for its connections, and a thread for slow jobs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from mom_plugins_http.settings import HttpSettings
 Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
-"""How often connections are looked after: a fifth of the shortest usual patience."""
+"""Interval of checks on connections: a fifth of the usual patience."""
 
 _REST_SECONDS: Final = 5.0
-"""How often sockets are looked after while nobody is connected."""
+"""The same while nobody is connected."""
 
 _HANDSHAKES: Final = 32
-"""TLS connections that may be half made, and at most half of all; further ones are closed at once."""
+"""TLS handshakes at a time, and at most half of all connections. Further clients are closed at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door(ServerDoor):
-    """One place to listen at, and for whom.
+    """One listening socket, and its rules.
 
     :param path: the file of a unix socket; None for TCP
-    :param access: who may do what through a unix socket; None for TCP
-    :param tls: for TCP: gives what a new connection uses
-    :param keyed: whether a unix socket is the page's, on which a session is needed for every client
+    :param access: rights through a unix socket; None for TCP
+    :param tls: returns the TLS context for a new connection; None for a unix socket
+    :param keyed: the page's unix socket, where every client needs a session
     """
 
     path: Path | None = None
@@ -55,7 +55,7 @@ class Door(ServerDoor):
 
 
 class Server(BoundedServer[Door]):
-    """Serves an ASGI application in a thread of its own, from `start` to `close`."""
+    """Server of an ASGI application in its own thread, from `start` to `close`."""
 
     def __init__(self, app: Callable[..., Any], doors: Sequence[Door], settings: HttpSettings, log: logging.Logger) -> None:
         super().__init__(doors, settings.clients, log)
@@ -64,13 +64,13 @@ class Server(BoundedServer[Door]):
         self._state = ServerState()
         self._handshakes = 0
         self._came = asyncio.Event()
-        """Set when somebody connects."""
+        """Set when a client connects."""
         self._listening: dict[Door, asyncio.Task[None]] = {}
 
     # --- in the server's thread ----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Look after all connections."""
+        """Begin to check connections."""
         self._tick()
         self.keep(self._look_after())
 
@@ -81,15 +81,15 @@ class Server(BoundedServer[Door]):
 
     @property
     def clients(self) -> int:
-        """How many are connected, or about to be."""
+        """Return the number of connections and handshakes."""
         return len(self._state.connections) + self._handshakes
 
     def takes(self, door: Door) -> bool:
-        """True where this door takes one more client: no more handshakes of TLS than may be half made."""
+        """Return whether this door takes another client: TLS handshakes are limited."""
         return door.tls is None or self._handshakes < min(_HANDSHAKES, self._settings.clients // 2)
 
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Hand the client over to its connection, after the handshake of TLS, if there is one."""
+        """Hand the client over to its connection, after a TLS handshake if needed."""
         loop = asyncio.get_running_loop()
         patience = self._settings.patience if door.tls is not None else None
         self._came.set()
@@ -102,7 +102,7 @@ class Server(BoundedServer[Door]):
                 ssl=None if door.tls is None else door.tls(),
                 ssl_handshake_timeout=patience,
             )
-        except OSError:  # it has gone, or speaks no TLS (SSLError is one)
+        except OSError:  # the client has gone, or speaks no TLS (SSLError is an OSError)
             sock.close()
         except BaseException:
             sock.close()
@@ -116,8 +116,7 @@ class Server(BoundedServer[Door]):
         await super()._listen(door, listener)
 
     def _listen_again(self) -> None:
-        """Make files of sockets anew that were deleted, as cleaners of folders do: no client finds a socket without one. Those that are
-        connected stay. While mom may not write to the folder, there is nothing to try."""
+        """Bind sockets again whose files were deleted, for example by a cleaner of /run. Connected clients stay."""
         for door, task in list(self._listening.items()):
             if door.path is not None and not os.path.lexists(door.path) and os.access(door.path.parent, os.W_OK):
                 if not task.done():
@@ -129,8 +128,10 @@ class Server(BoundedServer[Door]):
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """End a connection of those who may do least: one without a whole request, or one of the user who holds most. Nobody who may
-        nothing has a whole request: strangers cannot hold their places by them."""
+        """End a connection of the lowest right: one without a whole request, or one of the user who holds most.
+
+        A request without any right never counts as whole, so strangers cannot hold places.
+        """
         open_ones = [each for each in self._connections() if not each.transport.is_closing()]
         shares = Shares(each.peer for each in open_ones)
 
@@ -138,16 +139,16 @@ class Server(BoundedServer[Door]):
             right, held = shares.order(each.peer)
             return right, each.answering, held, each.since
 
-        first = min(open_ones, key=order, default=None)
-        if first is None:
+        weakest = min(open_ones, key=order, default=None)
+        if weakest is None:
             return False
-        if first.answering:
+        if weakest.answering:
             newcomer = peer_of(sock, door.access)
-            reader = replace(newcomer, right=max(newcomer.right, Right.READ))  # a stranger may be about to show a token
-            if not shares.yields(first.peer, reader):
+            reader = replace(newcomer, right=max(newcomer.right, Right.READ))  # it may be about to send a token
+            if not shares.yields(weakest.peer, reader):
                 return False
-        self._state.connections.discard(first)
-        first.transport.abort()
+        self._state.connections.discard(weakest)
+        weakest.transport.abort()
         return True
 
     async def _look_after(self) -> None:
@@ -168,10 +169,10 @@ class Server(BoundedServer[Door]):
 
 
 class Worker:
-    """One thread for what takes its time, such as compiling policies: jobs wait for each other, and the server for none of them.
+    """Thread for slow jobs such as compiling policies. Jobs wait for each other, and the server for none of them.
 
-    :param what: the jobs, for who is refused
-    :param most: how many jobs wait at most
+    :param what: plural noun for the jobs, for error messages
+    :param most: limit of waiting jobs
     """
 
     def __init__(self, name: str, what: str, most: int) -> None:
@@ -183,13 +184,15 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Whether as many jobs wait as may."""
+        """Return whether the limit of waiting jobs is reached."""
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
-        """The job's result, or what it raises; `ProblemError` when too many wait, or there is no thread. Called in the server's thread.
+        """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs wait, or the system has no thread.
 
-        :param user: whose job it is, where anyone may ask: users take turns, and none has more places than are free
+        Called in the server's thread.
+
+        :param user: owner of a job that anyone may ask for. Users take turns, and none has more places than are free
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
@@ -197,7 +200,7 @@ class Worker:
         self._own[user] += 1
         try:
             async with self._turns.setdefault(user, asyncio.Lock()) if user else contextlib.nullcontext():
-                return await asyncio.wrap_future(self._begun(job))
+                return await asyncio.wrap_future(self._start(job))
         finally:
             self._waiting -= 1
             self._own[user] -= 1
@@ -205,12 +208,12 @@ class Worker:
                 del self._own[user]
                 self._turns.pop(user, None)
 
-    def _begun(self, job: Callable[[], Result]) -> Future[Result]:
+    def _start(self, job: Callable[[], Result]) -> Future[Result]:
         try:
             return self._callers.start(job)
         except RuntimeError as error:
             raise ProblemError(503, "the system gives mom no more threads", "ask again later", headers={"retry-after": "1"}) from error
 
     def close(self, seconds: float) -> None:
-        """End after the job that is under way; wait for that at most so long."""
+        """End after the job under way; wait at most `seconds` for it."""
         self._callers.close(seconds)

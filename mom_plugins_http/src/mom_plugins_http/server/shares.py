@@ -14,11 +14,11 @@ class PlaceHolder(Protocol):
 
     @property
     def right(self) -> Right:
-        """May do this."""
+        """Return the owner's right."""
 
     @property
     def user(self) -> str:
-        """The same for all places of one user."""
+        """Return the owner's user, who may hold several places."""
 
 
 class Shares:
@@ -32,6 +32,6 @@ class Shares:
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: PlaceHolder, newcomer: PlaceHolder) -> bool:
-        """Return whether a busy place goes to a newcomer: one with a higher right, or with the same right and, also then, fewer places."""
+        """Return whether a busy place goes to a newcomer: it has a higher right, or the same right and, even then, fewer places."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)

@@ -108,7 +108,9 @@ def picture_of(report: ReportDocument, problems: Sequence[CommonProblem], acts: 
         for column in columns
         if column["name"] != GuestColumn.REMARKS and any(row[places[column["name"]]] is not None for row in table["rows"])
     ]
-    together = {name: _sum([row[places[name]] for row in table["rows"]]) for name in ("size", "max") if name in places}
+    together: dict[str, float | None] = {
+        name: _sum([row[places[name]] for row in table["rows"]]) for name in ("size", "max") if name in places
+    }
     return Picture(report, shown, by_name(rows), together, problems, acts)
 
 
