@@ -81,17 +81,17 @@ class Act:
 
     @property
     def last(self) -> Outcome:
-        """The newest step."""
+        """Return the newest step."""
         return self.steps[0].outcome
 
     @property
     def before(self) -> Value:
-        """The value before the first step."""
+        """Return the value before the first step."""
         return self.steps[-1].outcome.before
 
     @property
     def rises(self) -> bool | None:
-        """Whether the value went up; None: neither up nor down."""
+        """Return whether the value rose; None: neither rose nor fell."""
         return _rises(self.before, self.last.decision.value)
 
 

@@ -53,7 +53,7 @@ class CycleAnswers:
             raise ProblemError(503, "mom has not finished its first cycle yet", "ask again in a moment", headers={"retry-after": "1"})
         return view
 
-    def kept(self, key: object, make: Callable[[ReportView], object]) -> bytes:
+    def cached(self, key: object, make: Callable[[ReportView], object]) -> bytes:
         """Return the encoded answer with this key; make it once per cycle."""
         view = self.view()
         return view.answer(key, lambda: json_text(make(view)))

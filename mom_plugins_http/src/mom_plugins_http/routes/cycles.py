@@ -176,16 +176,16 @@ class CycleRoutes:
     async def report(self, call: ApiCall) -> bytes:
         """Return the newest cycle as one document, as in the status file: statistics, decisions, outcomes and problems."""
         names = queried_fields(call, self._answers.view().declarations)
-        return self._answers.kept(("report", names), lambda view: view.document(self._answers.context.interval, names))
+        return self._answers.cached(("report", names), lambda view: view.document(self._answers.context.interval, names))
 
     async def status(self, call: ApiCall) -> bytes:
         """Return the state of mom: the report without guests, fields and decisions."""
 
-        def made(view: ReportView) -> Mapping[str, object]:
+        def make(view: ReportView) -> Mapping[str, object]:
             report = view.document(self._answers.context.interval, ())
             return {name: value for name, value in report.items() if name in StatusModel.__annotations__}
 
-        return self._answers.kept("status", made)
+        return self._answers.cached("status", make)
 
     async def configuration(self, call: ApiCall) -> object:
         """Return the settings in force. Secrets are masked."""
@@ -231,13 +231,13 @@ class CycleRoutes:
         limit, together, guest = call.number(LIMIT), call.number(TOGETHER), call.query.get("guest")
         outcomes = self._outcomes(call)
 
-        def made(view: ReportView) -> object:
+        def make(view: ReportView) -> object:
             published, units = self._answers.published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
             gap = max(STEP_GAP_SECONDS, 3 * self._answers.context.interval)
             notes, words = published.notes if guest is None else (), Words(units, published.explainers.by_control())
             return {"items": acts(outcomes, notes, words, gap, together=bool(together))[:limit]}
 
-        return self._answers.kept(("acts", limit, together, guest), made)
+        return self._answers.cached(("acts", limit, together, guest), make)
 
     def _outcomes(self, call: ApiCall) -> Sequence[PastOutcome]:
         return about(call, self._answers.view(), self._answers.published.outcomes(), lambda past: past.outcome.decision.entity)

@@ -133,17 +133,17 @@ class GuestRoutes:
         """List all guests by name."""
         names = queried_fields(call, self._answers.view().declarations)
 
-        def made(view: ReportView) -> Items[GuestModel]:
+        def make(view: ReportView) -> Items[GuestModel]:
             columns = _columns(view)
             return {"items": [_guest(guest, columns, names) for guest in listed_guests(view).values()]}
 
-        return self._answers.kept(("guests", names), made)
+        return self._answers.cached(("guests", names), make)
 
     async def guest(self, call: ApiCall) -> bytes:
         """Return one guest by id or name, with its decisions, outcomes and problems."""
         guest = guest_of(self._answers.view(), call.path["guest"])
 
-        def made(view: ReportView) -> GuestWithDecisionsModel:
+        def make(view: ReportView) -> GuestWithDecisionsModel:
             report = view.report
             return {
                 **_guest(guest, _columns(view)),
@@ -159,17 +159,17 @@ class GuestRoutes:
                 ],
             }
 
-        return self._answers.kept(("guest", guest.id), made)
+        return self._answers.cached(("guest", guest.id), make)
 
     async def guest_explanation(self, call: ApiCall) -> bytes:
         """Return the reasons for a guest's size, in figures and in sentences."""
         guest = guest_of(self._answers.view(), call.path["guest"])
 
-        def made(view: ReportView) -> object:
+        def make(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
             return self._answers.published.explainers.explain(view.report, guest, texts=texts, declarations=view.declarations)
 
-        return self._answers.kept(("explanation", guest.id), made)
+        return self._answers.cached(("explanation", guest.id), make)
 
     async def guest_history(self, call: ApiCall) -> object:
         """List the main fields of one guest in past cycles, newest first."""
@@ -187,12 +187,12 @@ class GuestRoutes:
         if field not in GUEST_HISTORY:
             raise ProblemError(400, f"no history is kept of {printable(field)}", f"it is of {', '.join(GUEST_HISTORY)}")
 
-        def made(view: ReportView) -> GuestHistoriesModel:
+        def make(view: ReportView) -> GuestHistoriesModel:
             kept = [(sample.time, sample.guests) for sample in self._answers.published.history()[-points:] if sample.guests is not None]
             values = {guest: [past.field(field, guest) for _, past in kept] for guest in view.report.snapshot.guests}
             return {"field": field, "times": [when for when, _ in kept], "guests": values}
 
-        return self._answers.kept(("histories", field, points), made)
+        return self._answers.cached(("histories", field, points), make)
 
 
 def _columns(view: ReportView) -> list[GuestColumn]:

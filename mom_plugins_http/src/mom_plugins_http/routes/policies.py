@@ -139,10 +139,10 @@ class PolicyRoutes:
 
         def change() -> Result:
             texts = self.texts()
-            made = job(texts)
+            result = job(texts)
             if self._context.service(PolicyTexts) is not texts:
                 raise ProblemError(409, "mom took another configuration meanwhile: this may or may not be in force", _AGAIN)
-            return made
+            return result
 
         try:
             return await self._worker.run(change)
@@ -156,8 +156,8 @@ class PolicyRoutes:
         """List the policies in force; the ETag is their version."""
         state = self.texts().state()
         items = [told(ListedPolicyModel, text, name=name) for name, text in state.texts.items()]
-        made: PoliciesModel = {"version": state.version, "items": items}
-        return _tagged(call, state, made)
+        policies: PoliciesModel = {"version": state.version, "items": items}
+        return _tagged(call, state, policies)
 
     async def policy(self, call: ApiCall) -> Response:
         """Return one policy."""
@@ -165,8 +165,8 @@ class PolicyRoutes:
         policy = state.texts.get(name)
         if policy is None:
             raise _no_policy(name, state)
-        made: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
-        return _tagged(call, state, made)
+        answer: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
+        return _tagged(call, state, answer)
 
     async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
         """List the last changes, newest first: author, time and text."""
@@ -208,18 +208,18 @@ class PolicyRoutes:
         self, call: ApiCall, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False
     ) -> Response:
         who = call.peer.name
-        return _made(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
+        return _changed(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
     async def reset_policies(self, call: ApiCall) -> Response:
         """Drop all changes made at run time; read the files again."""
         expected = self.expected(call)
-        return _made(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
+        return _changed(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
 
     async def roll_back_policies(self, call: ApiCall) -> Response:
         """Restore an earlier version of the policies."""
         expected = self.expected(call)
         version = (await read_body(call, VersionModel)).version
-        return _made(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
+        return _changed(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
 
     def expected(self, call: ApiCall) -> str | None:
         """Return the version in `If-Match`; None for `*`. Raise `ProblemError` without the header."""
@@ -236,9 +236,9 @@ class PolicyRoutes:
         return current if current in versions else (versions[0] if versions else header)
 
 
-def _made(state: PolicyState) -> Response:
-    made: ChangedModel = {"version": state.version, "names": list(state.texts)}
-    return _json(made, {"etag": _tag(state.version)})
+def _changed(state: PolicyState) -> Response:
+    answer: ChangedModel = {"version": state.version, "names": list(state.texts)}
+    return _json(answer, {"etag": _tag(state.version)})
 
 
 def _tagged(call: ApiCall, state: PolicyState, content: Mapping[str, Any]) -> Response:

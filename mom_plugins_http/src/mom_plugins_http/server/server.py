@@ -120,7 +120,7 @@ class Server(BoundedServer[Door]):
         for door, task in list(self._listening.items()):
             if door.path is not None and not os.path.lexists(door.path) and os.access(door.path.parent, os.W_OK):
                 if not task.done():
-                    self.log.warning("the file of the socket %s was deleted: it is made anew", door.path)
+                    self.log.warning("the file of the socket %s was deleted: binding it again", door.path)
                 task.cancel()
                 self.keep(self._listen(door, None))
 
