@@ -392,7 +392,7 @@ def test_a_hypervisor_that_lists_badly_or_ignores_ghosts_is_found() -> None:
     text = said(wrong(mom_hypervisor=lambda self: Careless()), "hypervisor")
     for what in (
         "two guests have one id",
-        "set_balloon of a guest that is gone does nothing",
+        "set_balloon of a guest that is gone has no effect",
         "balloon_sizes of a guest that is gone raises",
     ):
         assert what in text
