@@ -18,7 +18,6 @@ from test_report_accounts import GIB, KNOWN, cycle
 from mom_core import Report
 from mom_kvm import PointsAsked
 from mom_plugins_record.report import accounts_file
-from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
     NAME,
@@ -31,6 +30,7 @@ from mom_plugins_record.report.accounts_file import (
     read_minutes,
 )
 from mom_plugins_record.report.command import find_accounts
+from mom_plugins_record.report.hours import GuestHour, HostHour, SizeSpread, SoldSums
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 from mom_plugins_record.report.minutes import MinuteRow
 from mom_plugins_record.report.summary import summary_of
@@ -51,10 +51,11 @@ def kept(file: AccountsFile, now: float = EPOCH) -> AccountsKeeper:
 
 def hour(number: int = 1_000_000, guests: int = 2) -> tuple[HostHour, list[GuestHour]]:
     rows = [
-        GuestHour(number, f"g{n}", f"guest {n}", "gold", "1", 3600.0, sold_kib_seconds=1.5, touched_kib=5.0, used_spread={7: 1.0, 300: 2.5})
+        GuestHour(number, f"g{n}", f"guest {n}", "gold", "1", 3600.0, touched_kib=5.0, kib_seconds=SoldSums(1.5),
+                  used=SizeSpread(spread={7: 1.0, 300: 2.5}))
         for n in range(guests)
-    ]
-    return HostHour(number, "vm", number * 3600.0, number * 3600.0 + 3600, 3600.0, used_spread={1: 2.0}), rows
+    ]  # fmt: skip
+    return HostHour(number, "vm", number * 3600.0, number * 3600.0 + 3600, 3600.0, used=SizeSpread(spread={1: 2.0})), rows
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read_again(path: Path) -> None:
     file_at(path).write([hour()])
-    assert read_hosts(path, EPOCH, EPOCH) == [with_guests(*hour())]
+    assert read_hosts(path, EPOCH, EPOCH) == [hour()[0]]
     assert list(read_guests(path, 0, float("inf"))) == hour()[1]
     assert list(read_guests(path, EPOCH + 3600, float("inf"))) == []
 
@@ -108,7 +109,7 @@ def test_what_is_said_of_guests_that_come_and_go_for_ever_takes_no_memory_withou
     for number in range(5):
         made, (one,) = with_properties(number, flavor="small")
         file.write([(made, [replace(one, id=f"g{number}")])])
-    assert list(file._told) == ["g4"]
+    assert list(file._written_properties) == ["g4"]
     assert [said for _, _, said in properties(path)] == [{"flavor": "small"}] * 5
 
 
@@ -150,7 +151,7 @@ def test_any_tool_can_open_it(path: Path) -> None:
     file_at(path).write([hour()])
     with closing(sqlite3.connect(path)) as connection:
         query = (
-            "SELECT g.name, g.sold_kib_seconds, sum(u.value) FROM guest_hours g, json_each(g.used_spread) u GROUP BY g.name ORDER BY g.name"
+            "SELECT g.name, g.kib_seconds_sold, sum(u.value) FROM guest_hours g, json_each(g.used_spread) u GROUP BY g.name ORDER BY g.name"
         )
         assert connection.execute(query).fetchall() == [("guest 0", 1.5, 3.5), ("guest 1", 1.5, 3.5)]
 
@@ -381,12 +382,12 @@ def test_accounts_that_a_disk_does_not_give_for_a_while_are_not_taken_for_damage
 
     file_at(path).write([hour()])
     monkeypatch.setattr(accounts_file, "_check_pages", unreadable)
-    monkeypatch.setattr(accounts_file, "_read_through", broken)
+    monkeypatch.setattr(accounts_file, "_read_all", broken)
     with pytest.raises(AccountsError, match="cannot be used: Input/output error"):
         file_at(path).open()
     with pytest.raises(AccountsError, match="cannot be read: Input/output error"):
         check(path)
-    monkeypatch.setattr(accounts_file, "_read_through", is_over)
+    monkeypatch.setattr(accounts_file, "_read_all", is_over)
     assert file_at(path).open() == ""
     assert list(path.parent.glob("*.damaged-*")) == []
     assert read_hosts(path, 0.0, float("inf"))
@@ -434,7 +435,7 @@ def test_a_clock_that_was_wrong_at_the_start_costs_nothing_of_the_day_to_which_i
     keeper = kept(file_at(path, run=2), EPOCH + 40 * 86_400.0)
     for number, ahead in ((20, 40 * 86_400.0), (30, 40 * 86_400.0), (40, 0.0), (50, 0.0)):
         keeper.add(cycle_of(number, ahead), None)
-    assert keeper.today().guests_killed == 10 + 20, "of the mom before, and of this one"
+    assert keeper.today().guests.harm.killed == 10 + 20, "of the mom before, and of this one"
 
 
 def test_what_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
@@ -508,10 +509,10 @@ def test_a_disk_that_stays_full_costs_old_hours_and_no_memory_without_end(tmp_pa
 
 def test_a_guest_that_counts_beyond_all_numbers_keeps_no_hour_from_being_written(path: Path) -> None:
     host, (liar, other) = hour()
-    liar.killed = 3 << 62
+    liar.harm.killed = host.guests.harm.killed = 3 << 62
     file_at(path).write([(host, [liar, other])])
-    assert [row.killed for row in read_guests(path, 0, float("inf"))] == [(1 << 63) - 1, 0]
-    assert [row.guests_killed for row in read_hosts(path, EPOCH, EPOCH)] == [(1 << 63) - 1]
+    assert [row.harm.killed for row in read_guests(path, 0, float("inf"))] == [(1 << 63) - 1, 0]
+    assert [row.guests.harm.killed for row in read_hosts(path, EPOCH, EPOCH)] == [(1 << 63) - 1]
 
 
 def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(path: Path) -> None:
@@ -529,9 +530,9 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     assert now is not None
     assert now.sweeps == 2 * GIB
     today = second.today()
-    assert today.guests_promise_broken_seconds == 60
-    assert today.guests_by_sweeps_kib_seconds + today.guests_by_balloon_kib_seconds == pytest.approx(10 * 2 * GIB)
-    assert (today.seconds, today.guests_killed_known_seconds) == (70, 0)
+    assert today.guests.harm.promise_broken_seconds == 60
+    assert today.guests.given_back_kib_seconds.sweeps + today.guests.given_back_kib_seconds.balloon == pytest.approx(10 * 2 * GIB)
+    assert (today.seconds, today.guests.harm.killed_known_seconds) == (70, 0)
 
 
 @pytest.mark.long
@@ -542,7 +543,7 @@ def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path
             row.properties = {"project": f"p{number % 3}", "flavor": "m1.small"}
     file_at(path).write(written)
     sound = path.read_bytes()
-    expected = [with_guests(*one) for one in written], [row for _, rows in written for row in sorted(rows, key=lambda row: row.id)]
+    expected = [host for host, _ in written], [row for _, rows in written for row in sorted(rows, key=lambda row: row.id)]
     chosen = random.Random(1)  # noqa: S311  # the same each time
     copy = tmp_path / "copy.sqlite3"
     refused = 0

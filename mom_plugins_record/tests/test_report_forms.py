@@ -16,14 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_kvm import RecordedPoint
-from mom_plugins_record.report.accounts import GuestHour, HostHour
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
 from mom_plugins_record.report.growth import growth_of
+from mom_plugins_record.report.hours import GivenBackSums, GuestHour, GuestSums, HarmSums, HostHour, SizeSpread, SoldSums, bin_of
 from mom_plugins_record.report.minutes import MinuteRow
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, risk_of
-from mom_plugins_record.report.spread import bin_of
 from mom_plugins_record.report.summary import AccountedHours, summary_of
 
 GIB = float(1 << 20)
@@ -31,23 +30,26 @@ FIRST = 490_008  # midnight, UTC
 HOURS = 24 * 10
 
 
-def guest(hour: int, name: str, sold: float, used: float, **more: Any) -> GuestHour:
+def size(gib: float, seconds: float = 3600.0, most: float | None = None) -> SizeSpread:
+    return SizeSpread(gib * GIB * seconds, seconds, (gib if most is None else most) * GIB, {bin_of(gib * GIB): seconds})
+
+
+def guest(hour: int, name: str, sold: float, uses: float, **more: Any) -> GuestHour:
+    harm = {"waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0}
+    harm |= {key: more.pop(key) for key in HarmSums.__slots__ if key in more}
+    held = uses + 0.5
     known: dict[str, Any] = {
-        "sold_kib_seconds": sold * GIB * 3600, "had_kib_seconds": sold * GIB * 3600, "held_kib_seconds": (used + 0.5) * GIB * 3600,
-        "untaken_kib_seconds": (sold - used - 0.5) * GIB * 3600, "by_sweeps_kib_seconds": 0.25 * GIB * 3600,
-        "used_kib_seconds": used * GIB * 3600,
-        "used_known_seconds": 3600.0, "waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0,
-        "sold_kib": sold * GIB, "used_most_kib": used * GIB, "used_spread": {bin_of(used * GIB): 3600.0},
-        "held_spread": {bin_of((used + 0.5) * GIB): 3600.0},
+        "sold_kib": sold * GIB, "used": size(uses), "held_spread": {bin_of(held * GIB): 3600.0}, "harm": HarmSums(**harm),
+        "kib_seconds": SoldSums(*(gib * GIB * 3600 for gib in (sold, sold, held, 0, 0, sold - held))),
+        "given_back_kib_seconds": GivenBackSums(sweeps=0.25 * GIB * 3600),
     }  # fmt: skip
     return GuestHour(hour, name, name, "gold" if name.startswith("a") else "", "1", 3600.0, **{**known, **more})
 
 
 def host(hour: int, **more: Any) -> HostHour:
     known: dict[str, Any] = {
-        "seconds": 3600.0, "cycles": 720, "guests_most": 3, "guest_seconds": 3 * 3600.0, "total_kib_seconds": 32 * GIB * 3600,
-        "available_kib_seconds": (20 - (hour - FIRST) / 100) * GIB * 3600, "memory_known_seconds": 3600.0, "total_kib": 32 * GIB,
-        "wanted_kib": 2 * GIB, "used_most_kib": 14 * GIB, "sold_most_kib": 16 * GIB, "used_spread": {bin_of(12 * GIB): 3600.0},
+        "seconds": 3600.0, "cycles": 720, "guests_most": 3, "used": size(12 + (hour - FIRST) / 100, most=14), "total_kib": 32 * GIB,
+        "wanted_kib": 2 * GIB, "sold_most_kib": 16 * GIB, "guests": GuestSums(SoldSums(held=8.7 * GIB * 3600)),
     }  # fmt: skip
     return HostHour(**{"hour": hour, "name": "kvm-07", "began": hour * 3600.0, "ended": (hour + 1) * 3600.0, **known, **more})
 
@@ -317,14 +319,14 @@ def test_nothing_is_said_of_a_guest_that_tells_nothing_or_was_seen_for_less_than
 
 
 def test_time_for_which_a_guest_does_not_tell_what_it_uses_is_no_time_in_which_it_uses_nothing() -> None:
-    silent = guest(FIRST, "a", 8, 4, used_known_seconds=900.0, used_kib_seconds=4 * GIB * 900, used_spread={bin_of(4 * GIB): 900.0})
+    silent = guest(FIRST, "a", 8, 4, used=size(4, 900.0))
     (line,) = summary_of(AccountedHours([host(FIRST)], [silent], FIRST * 3600, (FIRST + 1) * 3600), by="guest").lines
     assert (line.used_gib, line.sold_gib) == (4, 8)
 
 
 def test_no_size_would_do_that_is_less_than_was_seen_in_an_hour_in_which_mom_was_started() -> None:
     known = [guest(hour, "a", 8, 1) for hour in range(FIRST, FIRST + 24)]
-    short = guest(FIRST + 24, "a", 8, 6, used_known_seconds=1200.0)
+    short = guest(FIRST + 24, "a", 8, 6, used=size(6, 1200.0))
     hosts = [host(hour) for hour in range(FIRST, FIRST + 25)]
     (line,) = summary_of(AccountedHours(hosts, [*known, short], FIRST * 3600, (FIRST + 25) * 3600), by="guest").lines
     assert (line.size.fit, line.size.would_do_gib, line.size.hours) == (Fit.FITS, 7.75, 24)
@@ -372,8 +374,7 @@ def test_growth_is_the_same_at_any_time_of_the_day(at: int) -> None:
     hosts, guests = [], []
     for hour in range(FIRST + at, FIRST + at + 24 * 10):
         used = 3.0 if 8 <= hour % 24 < 20 else 1.5
-        sizes = {"available_kib_seconds": (30 - used) * GIB * 3600, "guests_held_kib_seconds": (used + 0.5) * GIB * 3600}
-        hosts.append(host(hour, **sizes))
+        hosts.append(host(hour, used=size(2 + used), guests=GuestSums(SoldSums(held=(used + 0.5) * GIB * 3600))))
         guests.append(guest(hour, "a", 4, used))
     growth = summary_of(AccountedHours(hosts, guests, (FIRST + at) * 3600.0, (FIRST + at + 240) * 3600.0)).growth
     assert growth is not None

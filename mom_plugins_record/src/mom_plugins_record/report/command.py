@@ -21,9 +21,10 @@ from mom_kvm import PointsAsked
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.accounts import HOUR, Accounts, GuestHour, HostHour, with_guests
+from mom_plugins_record.report.accounts import Accounts, Hour
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.document import document, table
+from mom_plugins_record.report.hours import HOUR
 from mom_plugins_record.report.keeper import WRITES_EVERY
 from mom_plugins_record.report.minutes import FORECAST_ERRORS
 from mom_plugins_record.report.page import page
@@ -138,7 +139,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
 
 
-def _since_written(folder: Path, written: float) -> Sequence[tuple[HostHour, Sequence[GuestHour]]]:
+def _since_written(folder: Path, written: float) -> Sequence[Hour]:
     """Return accounts of the cycles that were recorded since accounts were written last, as a running mom writes them seldom."""
     accounts = Accounts()
     with suppress(MomError):  # there are accounts without a recording
@@ -147,7 +148,7 @@ def _since_written(folder: Path, written: float) -> Sequence[tuple[HostHour, Seq
             accounts.add(replace(recorded.report, outcomes=()) if counted else recorded.report)
     current = accounts.current()
     hours = [*accounts.take(), *([current] if current else [])]
-    return [(with_guests(host, guests), guests) for host, guests in hours if host.seconds or host.unknown_seconds]
+    return [(host, guests) for host, guests in hours if host.seconds or host.unknown_seconds]
 
 
 def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:

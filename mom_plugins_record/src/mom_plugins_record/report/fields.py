@@ -1,4 +1,4 @@
-"""The accounts' sums of now and of today, as fields of the host: for metrics and the web page. `mom report` defines them alike."""
+"""Fields of the host with the accounts' sums of now and of today, for metrics and the web page. `mom report` defines them alike."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ from dataclasses import asdict
 from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Unit, Value
-from mom_plugins_record.report.accounts import GivenBack, HostHour
+from mom_plugins_record.report.accounts import GivenBack
+from mom_plugins_record.report.hours import HostHour
 
 _NOW: Final = "as of the last cycle"
 
 FIELDS: Final = tuple(
-    FieldSpec(name, unit, Scope.HOST, what, "mom's accounts", Metric.GAUGE)
-    for name, unit, what in (
-        ("given_back_balloon", Unit.KIB, f"what guests once held and balloons keep now, {_NOW}"),
-        ("given_back_sweeps", Unit.KIB, f"what guests once held and hold no more without a balloon that keeps it, {_NOW}"),
-        ("given_back_ksm", Unit.KIB, f"what KSM saves, without empty pages, {_NOW}"),
-        ("given_back_cold", Unit.KIB, f"cold memory of guests that mom has moved to swap, less what compressing it takes, {_NOW}"),
-        ("given_back_today", Unit.KIB, "what was given back by all means, on average since midnight, UTC"),
-        ("waited_today", Unit.SECONDS, "how long guests have waited because of mom since midnight, UTC, at most: the sum over all guests"),
-        ("promise_broken_today", Unit.SECONDS, "for how long promises to guests were broken since midnight, UTC: the sum over all guests"),
-        ("killed_today", Unit.COUNT, "programs that guests' kernels have killed since midnight, UTC"),
+    FieldSpec(name, unit, Scope.HOST, description, "mom's accounts", Metric.GAUGE)
+    for name, unit, description in (
+        ("given_back_balloon", Unit.KIB, f"memory that guests once held and balloons keep now, {_NOW}"),
+        ("given_back_sweeps", Unit.KIB, f"memory that guests once held and released without a balloon that keeps it, {_NOW}"),
+        ("given_back_ksm", Unit.KIB, f"memory that KSM saves, without empty pages, {_NOW}"),
+        ("given_back_cold", Unit.KIB, f"cold memory of guests that mom moved to swap, less its compressed size, {_NOW}"),
+        ("given_back_today", Unit.KIB, "memory given back by all means, on average since midnight, UTC"),
+        ("waited_today", Unit.SECONDS, "time that guests waited because of mom since midnight, UTC, at most: the sum over all guests"),
+        ("promise_broken_today", Unit.SECONDS, "time of broken promises to guests since midnight, UTC: the sum over all guests"),
+        ("killed_today", Unit.COUNT, "OOM kills in guests since midnight, UTC"),
     )
 )
 
 
 def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
-    """Return the fields; what is unknown is None."""
-    means = {} if now is None else asdict(now)
-    known: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in means.items()}
+    """Return the fields. Those of which nothing is known are None or absent."""
+    values: dict[str, Value] = {
+        f"given_back_{name}": None if kib is None else int(kib) for name, kib in (asdict(now) if now else {}).items()
+    }
     if today.seconds:
-        given = today.guests_by_balloon_kib_seconds + today.guests_by_sweeps_kib_seconds + today.guests_by_cold_kib_seconds
-        sizes_known = today.guests_sold_kib_seconds > 0 or not today.guest_seconds  # of some guest, or there was none
-        known["given_back_today"] = int((given + today.ksm_kib_seconds) / today.seconds) if sizes_known else None
-        known["waited_today"] = today.guests_waited_for_mom_seconds if today.guests_waiting_known_seconds else None
-        known["promise_broken_today"] = today.guests_promise_broken_seconds if sizes_known else None
-        known["killed_today"] = today.guests_killed if today.guests_killed_known_seconds else None
-    return known
+        guests, given = today.guests, today.guests.given_back_kib_seconds
+        sizes_known = guests.kib_seconds.sold > 0 or not today.guests_most
+        in_all = given.balloon + given.sweeps + given.cold + today.ksm.kib_seconds
+        values["given_back_today"] = int(in_all / today.seconds) if sizes_known else None
+        values["waited_today"] = guests.harm.waited_for_mom_seconds if guests.harm.waiting_known_seconds else None
+        values["promise_broken_today"] = guests.harm.promise_broken_seconds if sizes_known else None
+        values["killed_today"] = guests.harm.killed if guests.harm.killed_known_seconds else None
+    return values

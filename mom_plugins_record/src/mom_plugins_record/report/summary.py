@@ -1,22 +1,23 @@
-"""Sums the accounts up into what a report says. docs/report.md defines every number.
+"""Figures of a report, summed up from the accounts. docs/report.md defines every number.
 
-The names of the fields, which say their units, are those of the JSON document and of the columns of CSV. None: unknown.
+The fields' names are those of the JSON document and of the columns of CSV. None: unknown.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 
 from mom_core import Guest, GuestPattern
 from mom_kvm import RecordedPoint
-from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
+from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour, SizeSpread, SizeSum, added, percentile
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
-from mom_plugins_record.report.spread import percentile
+
+Number = TypeVar("Number", int, float)
 
 KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
 
@@ -26,19 +27,18 @@ HOURS_A_MONTH: Final = 730.0
 DAY_HOURS: Final = 24
 
 SHORT: Final = 3 * 86_400.0
-"""Seconds; in a shorter time, hours are looked at, as days are too few to see anything."""
+"""Seconds. A report of less time has plots by hours, as it has too few days."""
 
 WHOLE_DAY_HOURS: Final = 20
-"""Of a day, what must have been seen for its most to count as that of a day: the first and the last one of a report are parts of days, and
-a morning beside whole days looks as if less were needed."""
+"""Hours that make a day. A report begins and ends within days, and a morning alone would look as if the host needed less."""
 
 SEEN_SHARE: Final = 0.5
-"""Of an hour, what must have been seen of a guest's use for it to count as evidence that the guest needs no more."""
+"""Share of an hour that must be known to count as evidence for the guest's need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Price of a GiB of memory for a month; None: the operator has not said."""
+    """Price of a GiB of memory for a month; None: not set."""
 
     each_gib_month: float | None = None
     currency: str = ""
@@ -46,7 +46,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of the size of one guest, or of each of several, over time: percentiles are at most 4.4 % too high, the others exact."""
+    """Size of single guests over time. Percentiles are at most 4.4 % too high, the others exact."""
 
     average_gib: float | None = None
     p50_gib: float | None = None
@@ -57,7 +57,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class SoldParts:
-    """Where what was sold has been: `sold` is the sum of the others, less `beyond`, which processes held beside."""
+    """Whereabouts of sold memory. `sold` is the sum of the others, less `beyond`: memory of QEMU itself."""
 
     sold_gib_hours: float | None = None
     held_gib_hours: float | None = None
@@ -71,7 +71,7 @@ class SoldParts:
 class GivenBack:
     """Memory that the host had back, by each means.
 
-    `at_least` is their sum: guests would still hold what they have ever touched. `at_most`: they would hold all that they were sold.
+    `at_least` is their sum: without mom, guests would hold all that they ever touched. `at_most`: all that they were sold.
     """
 
     by_balloon_gib_hours: float | None = None
@@ -84,10 +84,10 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """Guest, the guests of a class or of one property, or all that the report is about.
+    """One guest, the guests of a class or property, or all guests of the report.
 
-    Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the time that was seen, of all guests together (`used`:
-    of those that tell); the percentiles are of single guests.
+    Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the known time, of all guests together. Percentiles are
+    of single guests.
     """
 
     name: str
@@ -117,20 +117,20 @@ class ReportLine:
 
     @property
     def waited_for_mom_percent(self) -> float | None:
-        """Of the time of which it is known whether guests waited; None: of none."""
+        """Share of the time for which stalls are known; None: they are unknown."""
         known, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
         return None if waited is None or not known else 100 * waited / HOUR / known
 
     @property
     def promise_kept_percent(self) -> float | None:
-        """Of the time for which guests were promised something; None: nothing was promised."""
+        """Share of the time for which guests were promised memory; None: no promises."""
         promised = self.promise_kept_hours * HOUR + self.promise_broken_seconds
         return 100 * self.promise_kept_hours * HOUR / promised if promised else None
 
 
 @dataclass(frozen=True, slots=True)
 class HostLine:
-    """Host."""
+    """Figures of the host."""
 
     total_gib: float | None
     used: Percentiles
@@ -154,8 +154,9 @@ class HostLine:
 
 @dataclass(frozen=True, slots=True)
 class ForecastLine:
-    """What forecasts of guests' next hour were wrong by, all guests with a pattern together, on average; and what it would have been if
-    they had been expected to stay as they were."""
+    """Average error of forecasts of the next hour, of all guests with a pattern together.
+
+    `as_now` is the error of expecting no change."""
 
     wrong_by_gib: float
     as_now_wrong_by_gib: float
@@ -163,7 +164,7 @@ class ForecastLine:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Day, UTC, or an hour, from `begins` on (seconds since the epoch): averages, and the most that was used on the host."""
+    """Averages of a day (UTC) or an hour, and the most used on the host. `begins` is in seconds since the epoch."""
 
     begins: float
     sold_gib: float
@@ -178,7 +179,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth of what was given back at least: money where there is a price, and hosts like this one where its size is known."""
+    """Worth of the memory given back at least: in money with a price, and in hosts of this size."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -189,7 +190,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """Report's content. `host` and `growth` are None where it is about one tenant: they tell of the others, too."""
+    """Content of a report. A tenant's report has no `host` and no `growth`, as they would reveal others."""
 
     host_name: str
     since: float
@@ -205,24 +206,14 @@ class ReportSummary:
     growth: Growth | None
     days: Sequence[Span]
     hours: Sequence[Span]
-    """Of a short time; empty for a longer one."""
+    """Empty for a long time."""
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
 
 
-def _summed(kind: type[GuestHour] | type[HostHour]) -> list[str]:
-    names = [field.name for field in fields(kind)]
-    return [name for name in names if name.endswith("seconds") or name in {"late_bursts", "killed", "cycles", "evictions", "guests_killed"}]
-
-
-GUEST_SUMS: Final = _summed(GuestHour)
-HOST_SUMS: Final = _summed(HostHour)
-_SPREADS: Final = ("used_spread", "held_spread", "worked_spread")
-
-
 @dataclass(frozen=True, slots=True)
 class AccountedHours:
-    """Hours of accounts, oldest first, the time that they are of (seconds since the epoch), and what is to be said of them."""
+    """Hours of accounts, oldest first, with their time span in seconds since the epoch."""
 
     hosts: Sequence[HostHour]
     guests: Iterable[GuestHour]
@@ -231,41 +222,31 @@ class AccountedHours:
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
     minutes: Sequence[RecordedPoint] = ()
-    """The host by minutes, where the time is too short for plots by hours."""
+    """Host by minutes, for a time too short for plots by hours."""
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
-    """Sum these hours up.
+    """Sum up these hours.
 
-    :param by: what has a line of its own: `class`, `guest`, `host`, or a property that guests' platforms give them, such as `project`
-    :param tenant: a pattern of guests, as of `GuestPattern`: only these count, and nothing is said of the host
+    :param by: what has a line of its own: `class`, `guest`, `host`, or a property of the platform such as `project`
+    :param tenant: pattern of guests, as of `GuestPattern`: the report is about these only, and not about the host
     """
     since, until = account.since, account.until
-    hours = [total_of(of) for _, of in groupby(account.hosts, lambda row: row.hour)]  # a mom that was restarted has kept two rows of entry
+    hours = [total_of(rows) for _, rows in groupby(account.hosts, lambda row: row.hour)]  # a restarted mom leaves two rows for one hour
     host = total_of(hours)
-    found: dict[str, GuestHour] = {}
-    classes: dict[str, GuestHour] = {}
-    members: defaultdict[str, set[str]] = defaultdict(set)
-    seen: defaultdict[str, int] = defaultdict(int)
-    needs: defaultdict[int, float] = defaultdict(float)
-    wanted = GuestPattern.of(tenant) if tenant else None
-    for row in account.guests:
-        if wanted is not None and not wanted.matches(Guest(row.id, row.name, properties=row.properties)):
-            continue
-        _add_guest(found.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
-        if by not in {"guest", "host"}:  # an hour is the class's that the guest had then
-            name = row.service_class if by == "class" else _text_of(row.properties.get(by, ""))
-            _add_guest(classes.setdefault(name, GuestHour(0, "", "")), row)
-            members[name].add(row.id)
-        if row.used_known_seconds >= SEEN_SHARE * HOUR:
-            seen[row.id] += 1
-        known = row.used_known_seconds / row.seconds if row.seconds else 0.0
-        needs[row.hour] += row.used_kib_seconds + (1 - known) * row.held_kib_seconds
-    whole = GuestHour(0, "", "all")
-    for entry in found.values():
-        _add_guest(whole, entry)
-    whole.service_class = common.pop() if len(common := {item.service_class for item in found.values()}) == 1 else ""
-    line = _line(whole, len(found), host.seconds, _merged(whole) if tenant else _known(host.ksm_kib_seconds, host.ksm_known_seconds))
+    sums = _GuestTotals.of(account.guests, by, tenant)
+    guests = list(sums.guests.values())
+    everything = GuestHour(0, "", "")
+    for guest in guests:
+        added(everything, guest)
+    classes = {guest.service_class for guest in guests}
+    everything = replace(everything, id="", name="all", service_class=classes.pop() if len(classes) == 1 else "")
+    line = _line(everything, len(guests), host.seconds, everything.merged if tenant else host.ksm)
+    groups = [(len(sums.members[name]), replace(total, id="", name=name or without(by))) for name, total in sorted(sums.groups.items())]
+    lines = [_line(total, count, host.seconds, total.merged) for count, total in groups]
+    if by == "guest":
+        lines = sorted((_guest_line(guest, sums.known_hours[guest.id]) for guest in guests), key=lambda line: -spare_of(line))
+    limit = host.total_kib - host.wanted_kib if host.wanted_kib else None
     return ReportSummary(
         host.name,
         since,
@@ -275,10 +256,10 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         tenant,
         line,
         by,
-        _lines(found.values(), seen) if by == "guest" else _class_lines(classes, members, host.seconds, by),
+        lines,
         _worth(line, host, price, tenant),
         None if tenant else _host_line(host),
-        None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None, until),
+        None if tenant else growth_of(_needed_by_day(hours, sums.needs), limit, until),
         [] if tenant else _spans(hours, DAY_HOURS),
         _spans(hours, 1) if until - since < SHORT and not tenant else [],
         account.remarks,
@@ -286,83 +267,89 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     )
 
 
-def total_of(hosts: Iterable[HostHour]) -> HostHour:
-    """These hours together."""
-    total = HostHour(0)
+@dataclass(slots=True)
+class _GuestTotals:
+    """Sums over time by guest and by group, with what each hour says of the need of all guests."""
+
+    guests: dict[str, GuestHour] = field(default_factory=dict)
+    groups: dict[str, GuestHour] = field(default_factory=dict)
+    members: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    known_hours: Counter[str] = field(default_factory=Counter)
+    """Hours with enough evidence, by guest."""
+    needs: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
+    """KiB times seconds that guests needed, by hour."""
+
+    @classmethod
+    def of(cls, rows: Iterable[GuestHour], by: str, tenant: str) -> _GuestTotals:
+        pattern = GuestPattern.of(tenant) if tenant else None
+        totals = cls()
+        for row in rows:
+            if pattern is None or pattern.matches(Guest(row.id, row.name, properties=row.properties)):
+                totals.add(row, by)
+        return totals
+
+    def add(self, row: GuestHour, by: str) -> None:
+        added(self.guests.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
+        if by not in {"guest", "host"}:  # an hour belongs to the class that the guest had then
+            value = row.service_class if by == "class" else row.properties.get(by, "")
+            name = value if isinstance(value, str) else ", ".join(value)
+            added(self.groups.setdefault(name, GuestHour(0, "", name)), row)
+            self.members[name].add(row.id)
+        if row.used.known_seconds >= SEEN_SHARE * HOUR:
+            self.known_hours[row.id] += 1
+        known = row.used.known_seconds / row.seconds if row.seconds else 0.0
+        self.needs[row.hour] += row.used.kib_seconds + (1 - known) * row.kib_seconds.held
+
+
+def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHour:
+    """Return the sum of these hours, added to a total."""
+    total = total or HostHour(0)
     for row in hosts:
-        total.hour, total.name = row.hour, row.name
-        for name in HOST_SUMS:
-            setattr(total, name, getattr(total, name) + getattr(row, name))
-        for number, seconds in row.used_spread.items():
-            total.used_spread[number] += seconds
-        for name in ("guests_most", "used_most_kib", "sold_most_kib", "promised_most_kib"):
-            setattr(total, name, max(getattr(total, name), getattr(row, name)))
-        for name in ("total_kib", "wanted_kib", "promisable_kib"):
-            setattr(total, name, getattr(row, name) or getattr(total, name))
+        added(total, row)
     return total
 
 
-def _lines(found: Collection[GuestHour], seen: Mapping[str, int]) -> list[ReportLine]:
-    return sorted((_guest_line(item, seen.get(item.id, 0)) for item in found), key=lambda line: -spare_of(line))
-
-
 def without(by: str) -> str:
-    """Return the line of the guests that have no class, or no such property."""
+    """Return the name of the line for guests without a class, or without the property."""
     return f"without a {by}"
 
 
-def _text_of(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
-
-
-def _class_lines(classes: Mapping[str, GuestHour], members: Mapping[str, Collection[str]], seconds: float, by: str) -> list[ReportLine]:
-    """One line for each class, or text of a property, of the guests that were in it at any time."""
-    for name, total in classes.items():
-        total.name = name or without(by)
-    return [_line(total, len(members[name]), seconds, _merged(total)) for name, total in sorted(classes.items())]
-
-
 def _guest_line(total: GuestHour, hours: int) -> ReportLine:
-    because = total.waited_for_mom_seconds
-    besides = total.waited_seconds - because
-    advice = advise(total.sold_kib, total.used_most_kib, hours, besides, total.waiting_known_seconds, total.killed, because)
-    line = _line(total, 1, total.seconds, _merged(total), advice)
-    return replace(line, used_gib=line.used_by_a_guest.average_gib)  # nothing is known of the time for which it did not tell
+    harm = total.harm
+    otherwise = harm.waited_seconds - harm.waited_for_mom_seconds
+    advice = advise(
+        total.sold_kib, total.used.most_kib, hours, otherwise, harm.waiting_known_seconds, harm.killed, harm.waited_for_mom_seconds
+    )
+    line = _line(total, 1, total.seconds, total.merged, advice)
+    return replace(line, used_gib=line.used_by_a_guest.average_gib)  # over the known time only
 
 
 def spare_of(line: ReportLine) -> float:
-    """Return the size that a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
+    """Return the size that a guest was sold beyond its advised size, in GiB. Guests of unknown size sort last."""
     if line.size.would_do_gib is None or line.sold_gib is None:
         return -1e18
     return line.sold_gib - line.size.would_do_gib
 
 
-def _merged(total: GuestHour) -> float | None:
-    return _known(total.merged_kib_seconds, total.merged_known_seconds)
-
-
-def _known(value: float, seconds: float) -> float | None:
-    """Unknown, where it was for no second known."""
+def _known(value: Number, seconds: float) -> Number | None:
+    """Return None for a value that was known for no second."""
     return value if seconds else None
 
 
-def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size: SizeAdvice = NO_ADVICE) -> ReportLine:
-    """:param seconds: over which averages are taken: the time that was seen of a guest, or of the host for several of them"""
+def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: SizeAdvice = NO_ADVICE) -> ReportLine:
+    """Return the figures of one or several guests.
+
+    :param seconds: time for averages: the known time of a guest, or of the host for several guests
+    :param ksm: memory that KSM saved
+    """
     if not total.seconds or not seconds:
         return ReportLine(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
-
-    def of(name: str) -> float:
-        kib_seconds: float = getattr(total, f"{name}_kib_seconds")
-        return kib_seconds
-
-    def hours(*names: str) -> float:
-        return sum(map(of, names)) / KIB_SECONDS_PER_GIB_HOUR
-
-    sold, had, held = (of(name) / seconds / KIB_PER_GIB for name in ("sold", "had", "held"))
-    balloon, sweeps, cold = map(hours, ("by_balloon", "by_sweeps", "by_cold"))
-    merged = None if ksm is None else ksm / KIB_SECONDS_PER_GIB_HOUR
+    sold, given, harm = total.kib_seconds, total.given_back_kib_seconds, total.harm
+    balloon, sweeps, cold = (item / KIB_SECONDS_PER_GIB_HOUR for item in (given.balloon, given.sweeps, given.cold))
+    merged = _known(ksm.kib_seconds / KIB_SECONDS_PER_GIB_HOUR, ksm.known_seconds)
     at_least = balloon + sweeps + cold + (merged or 0.0)
-    at_most = hours("ballooned", "untaken", "by_cold") + (merged or 0.0)
+    at_most = (sold.ballooned + sold.untaken) / KIB_SECONDS_PER_GIB_HOUR + cold + (merged or 0.0)
+    parts = (sold.sold, sold.held, sold.swapped, sold.ballooned, sold.untaken, sold.beyond)
     return ReportLine(
         total.name,
         total.id,
@@ -370,56 +357,37 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
         guests,
         total.seconds / HOUR,
         total.unknown_seconds / HOUR,
-        sold,
-        had,
-        held,
-        total.used_kib_seconds / seconds / KIB_PER_GIB if total.used_known_seconds else None,
-        _percentiles(total.held_spread, total.held_kib_seconds, total.seconds),
-        _percentiles(total.used_spread, total.used_kib_seconds, total.used_known_seconds, total.used_most_kib),
-        _percentiles(total.worked_spread, total.worked_kib_seconds, total.worked_known_seconds),
-        SoldParts(*map(hours, ("sold", "held", "swapped", "ballooned", "untaken", "beyond"))),
+        sold.sold / seconds / KIB_PER_GIB,
+        sold.had / seconds / KIB_PER_GIB,
+        sold.held / seconds / KIB_PER_GIB,
+        _known(total.used.kib_seconds / seconds / KIB_PER_GIB, total.used.known_seconds),
+        _percentiles(SizeSpread(sold.held, total.seconds, spread=total.held_spread)),
+        _percentiles(total.used),
+        _percentiles(total.worked),
+        SoldParts(*(part / KIB_SECONDS_PER_GIB_HOUR for part in parts)),
         GivenBack(balloon, sweeps, cold, merged, at_least, max(at_least, at_most)),
-        _known(total.waited_seconds, total.waiting_known_seconds),
-        _known(total.waited_for_mom_seconds, total.waiting_known_seconds),
-        total.late_bursts if total.waiting_known_seconds else None,
-        total.killed if total.killed_known_seconds else None,
-        total.promise_kept_seconds / HOUR,
-        total.promise_broken_seconds,
+        _known(harm.waited_seconds, harm.waiting_known_seconds),
+        _known(harm.waited_for_mom_seconds, harm.waiting_known_seconds),
+        _known(harm.late_bursts, harm.waiting_known_seconds),
+        _known(harm.killed, harm.killed_known_seconds),
+        harm.promise_kept_seconds / HOUR,
+        harm.promise_broken_seconds,
         size,
-        total.waiting_known_seconds / HOUR,
-        total.killed_known_seconds / HOUR,
+        harm.waiting_known_seconds / HOUR,
+        harm.killed_known_seconds / HOUR,
     )
 
 
-def _percentiles(spread: Mapping[int, float], kib_seconds: float, seconds: float, most_kib: float | None = None) -> Percentiles:
-    p50, p95, p99 = (percentile(spread, share) for share in (0.5, 0.95, 0.99))
-    if p50 is None or p95 is None or p99 is None:
+def _percentiles(size: SizeSpread) -> Percentiles:
+    values = [percentile(size.spread, share) for share in (0.5, 0.95, 0.99)]
+    if None in values:
         return Percentiles()
-    if most_kib is not None:  # an edge of a bin may lie beyond what was ever seen
-        p50, p95, p99 = (min(item, most_kib) for item in (p50, p95, p99))
-    average = kib_seconds / seconds if seconds else 0.0
-    sizes = (None if item is None else item / KIB_PER_GIB for item in (average, p50, p95, p99, most_kib))
-    return Percentiles(*sizes)
-
-
-def _add_guest(total: GuestHour, row: GuestHour) -> None:
-    for name in GUEST_SUMS:
-        more = getattr(row, name)
-        if more:
-            setattr(total, name, getattr(total, name) + more)
-    for name in _SPREADS:
-        into: dict[int, float] = getattr(total, name)
-        for number, seconds in getattr(row, name).items():
-            into[number] += seconds
-    total.used_most_kib = max(total.used_most_kib, row.used_most_kib)
-    total.sold_kib = row.sold_kib or total.sold_kib
-    total.service_class = row.service_class or total.service_class
-    if row.hour:
-        total.name = row.name
+    most = size.most_kib or None
+    bounded = [value if value is None or most is None else min(value, most) for value in values]  # the edge of a bin may be beyond
+    return Percentiles(*(None if value is None else value / KIB_PER_GIB for value in (size.average, *bounded, most)))
 
 
 def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth | None:
-    """None where nothing is known."""
     given = line.given_back.at_least_gib_hours
     if given is None or not host.seconds:
         return None
@@ -430,54 +398,56 @@ def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth
 
 
 def _host_line(host: HostHour) -> HostLine:
-    known, limits = host.memory_known_seconds, host.limits_known_seconds
+    below = host.below
     return HostLine(
         host.total_kib / KIB_PER_GIB or None,
-        _percentiles(host.used_spread, host.total_kib_seconds - host.available_kib_seconds, known, host.used_most_kib),
-        (host.total_kib - host.used_most_kib) / KIB_PER_GIB if known else None,
+        _percentiles(host.used),
+        _known((host.total_kib - host.used.most_kib) / KIB_PER_GIB, host.used.known_seconds),
         host.wanted_kib / KIB_PER_GIB or None,
         host.guests_most,
         host.sold_most_kib / KIB_PER_GIB,
         host.promised_most_kib / KIB_PER_GIB,
         host.promisable_kib / KIB_PER_GIB or None,
-        _known(host.below_wanted_seconds, limits),
-        _known(host.below_hard_seconds, limits),
-        _known(host.below_low_seconds, limits),
-        _known(host.stalled_seconds, host.stalled_known_seconds),
-        _known(host.ksmd_cpu_seconds, host.ksmd_known_seconds),
-        host.ksmd_known_seconds / HOUR,
-        _known(host.mom_cpu_seconds, host.mom_known_seconds),
-        host.mom_known_seconds / HOUR,
+        _known(below.wanted_seconds, below.known_seconds),
+        _known(below.hard_seconds, below.known_seconds),
+        _known(below.low_seconds, below.known_seconds),
+        _known(host.stalled.seconds, host.stalled.known_seconds),
+        _known(host.ksmd_cpu.seconds, host.ksmd_cpu.known_seconds),
+        host.ksmd_cpu.known_seconds / HOUR,
+        _known(host.mom_cpu.seconds, host.mom_cpu.known_seconds),
+        host.mom_cpu.known_seconds / HOUR,
         host.evictions,
         host.cycles,
     )
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    """Return the most that the host needed in any hour of each day that was seen (KiB): what guests use, and what the host holds beside
-    them.
-    """
+    """Return for each complete day the most that the host needed in an hour, in KiB: use in guests, and the host's own memory."""
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
-        if hour.hour not in needs or hour.seconds < SEEN_SHARE * HOUR or not hour.memory_known_seconds:
-            continue
-        ksm = hour.ksm_kib_seconds / hour.ksm_known_seconds if hour.ksm_known_seconds else 0.0
-        used = (hour.total_kib_seconds - hour.available_kib_seconds) / hour.memory_known_seconds
-        besides = max(0.0, used + ksm - hour.guests_held_kib_seconds / hour.seconds)
-        days[hour.hour // DAY_HOURS].append(needs[hour.hour] / hour.seconds + besides)
+        if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:
+            own = max(0.0, hour.used.average + hour.ksm.average - hour.guests.kib_seconds.held / hour.seconds)
+            days[hour.hour // DAY_HOURS].append(needs[hour.hour] / hour.seconds + own)
     return [(float(day), max(needed)) for day, needed in sorted(days.items()) if len(needed) >= WHOLE_DAY_HOURS]
 
 
 def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
-    """:param each: hours of one"""
+    """Return spans of so many hours."""
     parts = groupby(sorted(hours, key=lambda hour: hour.hour), lambda hour: hour.hour // each)
-    sums = [(number, total_of(of)) for number, of in parts]
-    return [_span(number * each * HOUR, total) for number, total in sums if total.seconds]
+    return [_span(number * each * HOUR, total) for number, total in ((number, total_of(rows)) for number, rows in parts) if total.seconds]
 
 
-def _span(begins: float, one: HostHour) -> Span:
-    sums: list[float] = [getattr(one, f"guests_{name}_kib_seconds") for name in ("sold", "held", "by_balloon", "by_sweeps", "by_cold")]
-    sold, held, balloon, sweeps, cold = (kib_seconds / one.seconds / KIB_PER_GIB for kib_seconds in sums)
-    ksm = one.ksm_kib_seconds / one.ksm_known_seconds / KIB_PER_GIB if one.ksm_known_seconds else None
-    used = one.used_most_kib / KIB_PER_GIB if one.total_kib else None
-    return Span(begins, sold, held, balloon, sweeps, cold, ksm, used, one.total_kib / KIB_PER_GIB or None)
+def _span(begins: float, total: HostHour) -> Span:
+    sold, given = total.guests.kib_seconds, total.guests.given_back_kib_seconds
+    in_gib = 1 / total.seconds / KIB_PER_GIB
+    return Span(
+        begins,
+        sold.sold * in_gib,
+        sold.held * in_gib,
+        given.balloon * in_gib,
+        given.sweeps * in_gib,
+        given.cold * in_gib,
+        _known(total.ksm.average / KIB_PER_GIB, total.ksm.known_seconds),
+        _known(total.used.most_kib / KIB_PER_GIB, total.total_kib),
+        total.total_kib / KIB_PER_GIB or None,
+    )
