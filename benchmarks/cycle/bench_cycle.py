@@ -108,8 +108,8 @@ def learn(guests: int, folder: str) -> None:
     """Leave what was learned of the days of as many simulated guests, for the plugin forecast of a mom whose files are in this folder."""
     from mom_core import Engine
     from mom_plugins_record.forecast.curve import GuestDays, SlotSeen
+    from mom_plugins_record.forecast.files import DAYS
     from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
-    from mom_plugins_record.forecast.kept import DAYS
     from mom_plugins_record.forecast.slots import SLOTS, Calendar
 
     config = configuration(guests, folder)

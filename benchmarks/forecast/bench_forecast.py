@@ -32,8 +32,8 @@ from made_up_days import GIB, KINDS, SLOTS, WITH_PATTERN, MadeUpGuest, made_up_g
 
 from mom_core import Guest, Host, PluginContext, Snapshot, StateFile
 from mom_plugins_record.forecast.curve import GuestDays, SlotSeen
+from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
-from mom_plugins_record.forecast.keeper import DaysKeeper
 from mom_plugins_record.forecast.past import LAST_DAY, MOST_DAYS, PARTS, GuestPast, past_from
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, Calendar
 from mom_plugins_record.forecast.state import content_of, days_from

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mom_core import MomError, StateFile
 from mom_kvm import PastDays
+from mom_plugins_record.forecast.files import StoredPast
 from mom_plugins_record.forecast.past import FILE, LEARNED, MOST_DAYS, PARTS, HostPast, past_from
 from mom_plugins_record.forecast.plugin import ForecastPlugin
 from mom_plugins_record.forecast.slots import SLOTS
-from mom_plugins_record.forecast.stored import StoredPast
 
 GIB = 1 << 20
 FIRST = date(2024, 9, 2)

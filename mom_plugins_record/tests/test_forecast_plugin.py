@@ -18,16 +18,14 @@ from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
-from mom_plugins_record.forecast.explanation import ForecastExplainer
-from mom_plugins_record.forecast.keeper import LOOKS_EVERY
-from mom_plugins_record.forecast.kept import KINDS
+from mom_plugins_record.forecast.files import KINDS, LOOKS_EVERY, StoredPast, days_at
 from mom_plugins_record.forecast.past import FILE as PAST
 from mom_plugins_record.forecast.past import FIRST_DAY, past_from
 from mom_plugins_record.forecast.past import LEARNED as LEARNED_PAST
 from mom_plugins_record.forecast.slots import Calendar
 from mom_plugins_record.forecast.state import FILE, LEARNED, days_from
-from mom_plugins_record.forecast.stored import StoredPast, days_at
-from mom_plugins_record.forecast.verbs import _named, forecast
+from mom_plugins_record.forecast.surface import ForecastExplainer
+from mom_plugins_record.forecast.verbs import _find_days, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -320,9 +318,9 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
 
 def test_of_two_guests_that_had_one_name_the_verb_asks_which_is_meant() -> None:
     found: Any = {identity: SimpleNamespace(name="web") for identity in ("old", "new")}
-    assert _named(found, "new") is found["new"]
+    assert _find_days(found, "new") is found["new"]
     with pytest.raises(MomError, match="2 guests are called web"):
-        _named(found, "web")
+        _find_days(found, "web")
 
 
 def test_days_that_another_users_mom_keeps_are_said_to_be_closed_to_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +350,7 @@ def explained(**fields: Value) -> str:
 
 
 def test_the_explanation_tells_what_is_usual_and_what_comes() -> None:
-    assert "No pattern" in explained()
+    assert "no known daily pattern" in explained()
     assert "differs" in explained(mem_expected_weight=0.2)
     told = explained(
         mem_expected_weight=1.0,

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Report, Snapshot
 from mom_plugins_record.advise.command import advise
-from mom_plugins_record.advise.search import CapacitySearch
-from mom_plugins_record.advise.trial import TrialRun
+from mom_plugins_record.advise.trial import CapacitySearch, TrialRun
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.newcomers import with_newcomers
 from mom_plugins_sim.scenario.recorded import scene_of_recording

@@ -12,7 +12,7 @@ import pytest
 from mom_core import MomError, format_kib
 from mom_kvm import PastGuest
 from mom_plugins_record.advise.ratio import LearnedGuest, SoldAtRisk, month_risk, needed_kib, sold_at_risk
-from mom_plugins_record.advise.sold import as_json, rows, sold_on, told
+from mom_plugins_record.advise.sold import as_json, lines_of, rows, sold_on
 
 GIB = 1 << 20
 MONDAY = date(2024, 9, 2).toordinal()
@@ -147,8 +147,8 @@ class TestWhatIsSaid:
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
         assert host.found is not None
         could = format_kib(host.found.sold)
-        assert f"kvm-07: {could} can be sold of the 60.00 GiB that are for guests, {ratio:.2f} times that" in "".join(told(host, 0.01))
-        assert "at most 1 % (95 % confidence" in "".join(told(host, 0.01))
+        assert f"kvm-07: {could} can be sold of the 60.00 GiB that are for guests, {ratio:.2f} times that" in "".join(lines_of(host, 0.01))
+        assert "at most 1 % (95 % confidence" in "".join(lines_of(host, 0.01))
         assert [(where, most, today) for where, _, most, today in rows(host)] == [
             ("OpenStack nova", f"{ratio:.2f}", "0.67"), ("KubeVirt", f"{100 * ratio:.0f}", "67"),
             ("Apache CloudStack", f"{ratio:.2f}", "0.67"), ("Proxmox VE", could, "40.00 GiB"),
@@ -196,7 +196,7 @@ class TestWhatIsSaid:
 
     def test_that_it_is_not_known_and_why(self) -> None:
         host = sold_on(Learned(learned(always(2), days=5)), 0.01)
-        assert list(told(host, 0.01)) == [
+        assert list(lines_of(host, 0.01)) == [
             "kvm-07: how much can be sold is not known: 5 days were learned of at least half of the guests, and 14 are needed"
         ]
         assert rows(host) == ()

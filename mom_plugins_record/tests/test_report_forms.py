@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from mom_kvm import RecordedPoint
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
-from mom_plugins_record.report.growth import growth_of
 from mom_plugins_record.report.hours import GivenBackSums, GuestHour, GuestSums, HarmSums, HostHour, SizeSpread, SoldSums, bin_of
 from mom_plugins_record.report.minutes import MinuteRow
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.sizes import Fit, advise, risk_of
+from mom_plugins_record.report.sizes import Fit, advise, growth_of, risk_of
 from mom_plugins_record.report.summary import AccountedHours, summary_of
 
 GIB = float(1 << 20)

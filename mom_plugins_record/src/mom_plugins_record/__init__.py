@@ -1,4 +1,4 @@
-"""The flight recorder of mom, its replay, reports and advice; and forecasts of what guests use."""
+"""Flight recorder of mom, with replay, reports and advice, and forecasts of guests' use."""
 
 import lazy_loader
 

@@ -1,1 +1,1 @@
-"""How many more guests fit: the verb `mom advise`."""
+"""Verb `mom advise`: how many more guests fit."""

@@ -1,4 +1,4 @@
-"""`mom advise`: by days that were learned, how much can be sold; by a recording, how many more guests fit, simulated within its time."""
+"""Verb `mom advise`: sellable memory by learned days, or how many more guests fit by simulating a recording."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ from mom_daemon import (
 )
 from mom_kvm import quiet
 from mom_plugins_record.advise import sold
-from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK
-from mom_plugins_record.advise.search import CapacitySearch, TimeIsOver
-from mom_plugins_record.advise.trial import Trials, stage_of
+from mom_plugins_record.advise.sold import PlacementAdvice, placement_of, script
+from mom_plugins_record.advise.trial import CapacitySearch, TimeIsOver, Trials, stage_of
 from mom_plugins_record.replay.stage import RecordedStage
 from mom_plugins_record.report.sizes import risk_of
 
@@ -75,26 +74,25 @@ def advise(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Say how much memory can be sold on this host at a stated risk; or how many more guests of a class fit on a recorded one.
+    """Advise how much memory to sell on this host at a stated risk, or how many more guests fit on a recorded one.
 
     \b
     mom advise --risk 1%                       by the days that the plugin forecast has learned of this host's guests
     mom advise --days a/past.json --days b/past.json    of several hosts, whose files were copied here
     mom advise RECORDING --class gold          by simulation
 
-    By learned days: the host is filled with its guests and with copies of them, day after day that was learned; peaks of days follow
-    Gumbel's distribution of extreme values, and how sure that is follows from days that are drawn again and again. Said is what can be
-    sold so that in a month some guest lacks memory with no more than that risk, and what to set for that in OpenStack, KubeVirt,
-    CloudStack and Proxmox VE. Two weeks must have been learned. What goes to swap or is merged is left out of account.
+    By learned days: mom fills the host with its guests and with copies of them, day after day. Peaks of days follow Gumbel's distribution
+    of extreme values, and a bootstrap over days gives the confidence. The risk is that some guest lacks memory within a month. The answer
+    includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. It takes two weeks of learned days, and ignores swap and merged
+    pages.
 
-    With RECORDING, the recorded host and its guests are simulated again, with more and more guests beside them, each number several times.
-    The newcomers do what recorded guests did, at another time. Harm is: more promised than the host has, a promise broken, programs killed,
-    the host swapping, a recorded guest that loses 1 % of its work more than without newcomers, or a newcomer that loses 5 % of its own.
-    Where the plugin offload was recorded, cold memory goes to swap in the simulation, too, and is no harm by itself: half of what was seen
-    to be cold of a guest counts as such, and nothing of a newcomer. Nothing real is touched. Exit code 1 when not even one fits.
+    With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
+    ones at another time. Harm is: more promised than the host has, a broken promise, an OOM kill, or a swapping host. It is also harm if a
+    recorded guest loses 1 % of its work more than without new guests, or a new guest loses 5 %. With the plugin offload in the recording,
+    half of a guest's recorded cold memory goes to swap, which is no harm. Nothing real is touched. Exit code 1 when not even one fits.
 
-    --placement makes a script of it for the operator of an OpenStack cloud, with the ratio at which the host's memory can be sold. mom does
-    not run it.
+    --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not
+    run it.
     """
     if recording is None:
         if sla_class is not None or memory is not None or hours is not None:
@@ -110,16 +108,16 @@ def advise(
         memory_kib = None if memory is None else parse_size(memory) / 1024
     except UnitError as error:
         raise click.UsageError(str(error)) from None
-    asked = _Asked(sla_class, memory, memory_kib, most, seeds, time.monotonic() + limit)
+    request = _Request(sla_class, memory, memory_kib, most, seeds, time.monotonic() + limit)
     stage = stage_of(recording, config_path, None if hours is None else hours * 3600)
-    answer = _searched(stage, asked, shown=not as_json)
-    _print(answer, placement, as_json=as_json)
+    answer = _search(stage, request, shown=not as_json)
+    _print_result(answer, placement, as_json=as_json)
     if not answer.fits:
         sys.exit(1)
 
 
-class _Asked(NamedTuple):
-    """Newcomers that are asked about, and how hard to search."""
+class _Request(NamedTuple):
+    """Request: the new guests, and limits of the search."""
 
     sla_class: str
     memory: str | None
@@ -130,54 +128,54 @@ class _Asked(NamedTuple):
     """By the monotonic clock."""
 
 
-class _Answer(NamedTuple):
-    """Search that has ended."""
+class _SearchResult(NamedTuple):
+    """Result of a search."""
 
-    asked: _Asked
+    request: _Request
     stage: RecordedStage
     trials: Trials
     search: CapacitySearch
     fits: int | None
 
 
-def _searched(stage: RecordedStage, asked: _Asked, *, shown: bool) -> _Answer:
-    """Simulate more and more newcomers until one comes to harm, or the time is over."""
+def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> _SearchResult:
+    """Simulate more and more new guests until one comes to harm, or the time is over."""
     with progress(shown=shown) as say:
 
         def beat(count: int, seed: int, share: float) -> None:
-            if time.monotonic() > asked.ends and search.tried:
+            if time.monotonic() > request.ends and search.tried:
                 raise TimeIsOver
-            say(f"{count} more, run {seed} of {asked.seeds}: {100 * share:.0f} %")
+            say(f"{count} more, run {seed} of {request.seeds}: {100 * share:.0f} %")
 
-        trials = Trials(stage, asked.sla_class, asked.memory_kib, beat)
-        search = CapacitySearch(trials.harm, asked.seeds, asked.most, lambda: time.monotonic() > asked.ends)
+        trials = Trials(stage, request.sla_class, request.memory_kib, beat)
+        search = CapacitySearch(trials.harm, request.seeds, request.most, lambda: time.monotonic() > request.ends)
         fits = search.largest()
-    return _Answer(asked, stage, trials, search, fits)
+    return _SearchResult(request, stage, trials, search, fits)
 
 
-def _print(answer: _Answer, placement: str | None, *, as_json: bool) -> None:
+def _print_result(answer: _SearchResult, placement: str | None, *, as_json: bool) -> None:
     """Print how many fit, and write the script for OpenStack's placement."""
-    asked, stage, trials, search, fits = answer
-    told = list(_told(search, fits, asked.sla_class, stage.seconds))
+    request, stage, trials, search, fits = answer
+    lines = list(_result_lines(search, fits, request.sla_class, stage.seconds))
     advice = None if placement is None else _placement(trials, stage.host, fits)
     if as_json:
         more = {} if placement is None else {"placement": advice._asdict() if isinstance(advice, PlacementAdvice) else None}
-        click.echo(json.dumps({**_as_json(search, fits, asked.sla_class), **more}, indent=2))
+        click.echo(json.dumps({**_as_json(search, fits, request.sla_class), **more}, indent=2))
     else:
-        for line in told:
+        for line in lines:
             print_prose(line, 4)
         if remark := trials.before.remark:
             print_prose(f"without any newcomer, the simulation says, {remark}: only what is more counts as harm", 4)
     if isinstance(advice, PlacementAdvice):
-        sizes = f"of {asked.memory} each" if asked.memory is not None else "each as recorded guests are"
-        short = [line for line in told if not line.startswith("  ")]
+        sizes = f"of {request.memory} each" if request.memory is not None else "each as recorded guests are"
+        short = [line for line in lines if not line.startswith("  ")]
         _hand_out(script(advice, [*short, f"Newcomers were {sizes}, beside the guests of then."]), str(placement), printed=not as_json)
     elif advice is not None and not as_json:
         print_prose(advice, 4)
 
 
 def _share(risk: str | None) -> float:
-    """Return the risk, as a share between 0 and 1."""
+    """Return the risk as a ratio."""
     if risk is None:
         return RISK
     try:
@@ -190,22 +188,22 @@ def _share(risk: str | None) -> float:
 
 
 def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement: str | None, *, as_json: bool) -> None:
-    """Say how much can be sold by learned days."""
+    """Print how much can be sold by learned days."""
     if placement is not None and len(files) > 1:
         raise click.UsageError("--placement is for one host: name one file of days")
-    known = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]
-    hosts = [sold.sold_on(item, risk) for item in known]
+    pasts = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]
+    hosts = [sold.sold_on(item, risk) for item in pasts]
     first = hosts[0]
     if as_json:
         click.echo(json.dumps(sold.as_json(hosts, risk), indent=2))
     for host in () if as_json else hosts:
-        for line in sold.told(host, risk):
+        for line in sold.lines_of(host, risk):
             print_prose(line, 4)
-        if found := sold.rows(host):
-            print_table(("where", TableColumn("what to set", 1), "could be", "today"), found)
+        if rows := sold.rows(host):
+            print_table(("where", TableColumn("what to set", 1), "could be", "today"), rows)
     if placement is not None and first.advice is not None:
-        _hand_out(script(first.advice, list(sold.told(first, risk))), placement, printed=not as_json)
-    if not any(item.found for item in hosts):
+        _hand_out(script(first.advice, list(sold.lines_of(first, risk))), placement, printed=not as_json)
+    if not any(item.result for item in hosts):
         sys.exit(1)
 
 
@@ -224,7 +222,7 @@ def _hand_out(text: str, file: str, *, printed: bool) -> None:
         print_text(text)
 
 
-def _told(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> Iterator[str]:
+def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> Iterator[str]:
     if fits is None:
         baseline = search.counts.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"

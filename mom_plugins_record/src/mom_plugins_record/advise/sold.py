@@ -1,26 +1,78 @@
-"""How much can be sold on hosts whose guests' days were learned, in the words of what sells it, beside what is sold today."""
+"""Sellable memory of hosts by learned days, beside the memory sold today, as settings of each platform."""
 
 from __future__ import annotations
 
+import math
+import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
 from mom_kvm import PastDays, PastGuest
-from mom_plugins_record.advise.placement import PlacementAdvice, placement_of
 from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, sold_at_risk
 
-HOST_RESERVE_SHARE: Final = 0.05
-"""Of a host's memory: what it keeps for itself where its mom has not said it, as the plugin balloon has it."""
+MIB = 1024.0
+"""KiB."""
 
-THERE_DAYS: Final = 2
-"""A guest of which the last so many days are not known is not there any more: it is no part of what is sold today."""
+
+class PlacementAdvice(NamedTuple):
+    """Inventory of a host for placement: name, total, reserved and sellable MiB, and the ratio of the last to the rest, rounded down."""
+
+    host: str
+    total_mib: int
+    reserved_mib: int
+    sold_mib: int
+    ratio: float
+
+
+def placement_of(host: str, total_kib: float | None, promisable_kib: float | None, sold_kib: float) -> PlacementAdvice | str:
+    """Return the advice for a host of these sizes, or the reason why there is none."""
+    if not total_kib or promisable_kib is None:
+        missing = "the host's memory (plugin host)" if not total_kib else "what it can promise (plugin balloon)"
+        return f"no ratio: {missing} was not recorded"
+    total, reserved = int(total_kib / MIB), math.ceil((total_kib - promisable_kib) / MIB)
+    sold = int(sold_kib / MIB)
+    if reserved >= total or sold <= 0:
+        return "no ratio: nothing of the host's memory is for guests" if sold else "no ratio: there is no guest"
+    return PlacementAdvice(host, total, reserved, sold, math.floor(100 * sold / (total - reserved)) / 100)
+
+
+def script(advice: PlacementAdvice, lines_of: Sequence[str]) -> str:
+    """Return a script for the operator to read and run.
+
+    :param told: lines about the result
+    """
+    lines = [
+        f"For OpenStack's placement, by `mom advise` of {time.strftime('%Y-%m-%d', time.gmtime())}. mom runs nothing of this.",
+        *(printable(line, 300) for line in lines_of),
+        f"So {advice.sold_mib} MiB can be sold of {advice.total_mib} - {advice.reserved_mib} MiB.",
+        "Placement counts MiB and knows no classes: it lets guests in that are promised more, too. Keep those to other hosts.",
+        "In nova.conf of the host, which nova-compute takes to placement itself; no ram_allocation_ratio, which would overwrite the ratio:",
+        f"  reserved_host_memory_mb = {advice.reserved_mib}",
+        "If the provider has another name: openstack resource provider list. To look first: add --dry-run.",
+    ]
+    name = shlex.quote(printable(advice.host, 253))
+    commands = [
+        "set -eu",
+        f"provider=$(openstack resource provider list --name {name} -f value -c uuid)",
+        f'openstack resource provider inventory set --amend --resource MEMORY_MB:allocation_ratio={advice.ratio:.2f} "$provider"',
+    ]
+    return "\n".join(["#!/bin/sh", *(f"# {line}" for line in lines), *commands]) + "\n"
+
+
+HOST_RESERVE_SHARE: Final = 0.05
+"""Ratio of a host's memory that it keeps for itself by the default of the plugin balloon, where its own value is unknown."""
+
+PRESENT_DAYS: Final = 2
+"""Days. A guest without any known day among the last ones is gone, and not part of today's sum."""
 
 
 class HostSold(NamedTuple):
-    """Host: its memory and what of it is for guests, what is sold today of it (KiB), to how many guests, and what could be, or why that is
-    not known. `advice` is the same for OpenStack's placement.
+    """Host: its memory, the part for guests, and today's sold memory and guests; then what to sell, or the reason why that is unknown.
+
+    Sizes are in KiB. `advice` is for OpenStack's placement.
     """
 
     host: str
@@ -28,84 +80,84 @@ class HostSold(NamedTuple):
     capacity: float
     today: float
     guests: int
-    found: SoldAtRisk | None = None
+    result: SoldAtRisk | None = None
     why: str = ""
     advice: PlacementAdvice | None = None
 
     @property
     def ratio(self) -> float:
-        """What can be sold to what is for guests, rounded down; 0: not known."""
+        """Sellable memory relative to the part for guests, rounded down; 0: unknown."""
         return 0.0 if self.advice is None else self.advice.ratio
 
     @property
     def ratio_today(self) -> float:
-        """The same of what is sold today."""
+        """Memory sold today relative to the part for guests."""
         return round(self.today / self.capacity, 2) if self.capacity else 0.0
 
 
 def sold_on(past: PastDays, risk: float) -> HostSold:
-    """Return how much can be sold on the host of these days. Raises `MomError` where the host's memory is not known."""
+    """Return how much to sell on the host of these days. Raise `MomError` if the host's memory is unknown."""
     guests, name = past.guests(), printable(past.host, 253)
     total = past.host_kib
     if total is None:
         raise MomError(f"how much memory {name} has was not known when {past.where} was written", hint="enable the plugin host")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
-    there = _there(guests, datetime.now(UTC).toordinal())
-    today = sum(item.sold_kib for item in there)
-    found = sold_at_risk([LearnedGuest(item.sold_kib, item.days) for item in there], capacity, risk=risk)
-    host = HostSold(name, total, capacity, today, len(there))
-    if isinstance(found, str):
-        return host._replace(why=found)
-    advice = placement_of(name, total, capacity, found.sold)
-    return host._replace(found=found, advice=advice if isinstance(advice, PlacementAdvice) else None)
+    present = _present_guests(guests, datetime.now(UTC).toordinal())
+    today = sum(item.sold_kib for item in present)
+    result = sold_at_risk([LearnedGuest(item.sold_kib, item.days) for item in present], capacity, risk=risk)
+    host = HostSold(name, total, capacity, today, len(present))
+    if isinstance(result, str):
+        return host._replace(why=result)
+    advice = placement_of(name, total, capacity, result.sold)
+    return host._replace(result=result, advice=advice if isinstance(advice, PlacementAdvice) else None)
 
 
-def _there(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
-    """Return those that were there lately: by the last day that is not to come. A clock that was ahead for a while has left such days.
+def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
+    """Return the guests that were present lately. A clock that was ahead for a while has left future days, which do not count.
 
-    Tomorrow is not to come, as it has begun elsewhere on earth; if all days are to come, they are of a host with a clock of its own.
+    Tomorrow counts, as it has begun elsewhere on earth. If all days are in the future, the host has a clock of its own.
     """
-    seen = {day for guest in guests for day in guest.days}
-    last = max((day for day in seen if day <= today + 1), default=max(seen, default=0))
-    return [guest for guest in guests if any(last - THERE_DAYS < day <= last for day in guest.days)]
+    days = {day for guest in guests for day in guest.days}
+    last = max((day for day in days if day <= today + 1), default=max(days, default=0))
+    return [guest for guest in guests if any(last - PRESENT_DAYS < day <= last for day in guest.days)]
 
 
-def told(host: HostSold, risk: float) -> Iterator[str]:
-    """What was found of one host, for people; a line each."""
+def lines_of(host: HostSold, risk: float) -> Iterator[str]:
+    """Yield the result for one host, for people."""
     where = f"{host.host}: " if host.host else ""
     today = f"{format_kib(host.today)} are sold to {host.guests} guests today, {host.ratio_today:.2f} times that"
-    if host.found is None:
+    if host.result is None:
         yield f"{where}how much can be sold is not known: {host.why}"
         return
-    found, more = host.found, "" if host.found.complete else " or more"
+    result, more = host.result, "" if host.result.complete else " or more"
     yield (
-        f"{where}{format_kib(found.sold)}{more} can be sold of the {format_kib(host.capacity)} that are for guests, {host.ratio:.2f} times "
-        f"that: the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % "
-        f"confidence; as likely as not, {format_kib(found.middle)} could be)"
+        f"{where}{format_kib(result.sold)}{more} can be sold of the {format_kib(host.capacity)} that are for guests, {host.ratio:.2f} "
+        f"times that: the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % "
+        f"confidence; as likely as not, {format_kib(result.middle)} could be)"
     )
-    yield f"{today}; learned: {found.days} days of {found.guests} guests"
+    yield f"{today}; learned: {result.days} days of {result.guests} guests"
 
 
 def percent(share: float) -> str:
-    """Return a share for people."""
+    """Return a ratio for people."""
     return f"{100 * share:.3g} %"
 
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
-    """What is to be set where, what it would be, and what follows from what is sold today."""
-    if host.advice is None or host.found is None:
+    """Return the settings of each platform: where, which, the new value and today's."""
+    if host.advice is None or host.result is None:
         return ()
     ratio, reserved, today = host.advice.ratio, host.advice.reserved_mib, host.ratio_today
     return (
         ("OpenStack nova", f"ram_allocation_ratio, with reserved_host_memory_mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
         ("KubeVirt", "memoryOvercommitPercentage", f"{100 * ratio:.0f}", f"{100 * today:.0f}"),
         ("Apache CloudStack", f"mem.overprovisioning.factor, with host.reserved.mem.mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
-        ("Proxmox VE", "memory of all guests together", format_kib(host.found.sold), format_kib(host.today)),
+        ("Proxmox VE", "memory of all guests together", format_kib(host.result.sold), format_kib(host.today)),
     )
 
 
 def settings(host: HostSold) -> Mapping[str, Value]:
-    """Return the same for programs, by what sells."""
+    """Return the settings by platform, for programs."""
     if host.advice is None:
         return {}
     ratio, reserved = host.advice.ratio, host.advice.reserved_mib
@@ -130,10 +182,10 @@ def as_json(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
                 "sold_today_kib": round(host.today),
                 "ratio_today": host.ratio_today,
                 "guests": host.guests,
-                "sold_kib": None if host.found is None else round(host.found.sold),
-                "sold_middle_kib": None if host.found is None else round(host.found.middle),
+                "sold_kib": None if host.result is None else round(host.result.sold),
+                "sold_middle_kib": None if host.result is None else round(host.result.middle),
                 "ratio": host.ratio or None,
-                "days": None if host.found is None else host.found.days,
+                "days": None if host.result is None else host.result.days,
                 "why": host.why,
                 "settings": settings(host),
             }

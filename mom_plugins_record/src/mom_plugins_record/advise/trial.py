@@ -1,4 +1,4 @@
-"""Trials: a recorded host with some guests more, simulated under the plugins and policies of then; who comes to harm."""
+"""Trials: a recorded host simulated with additional guests, under the recorded plugins and policies, and their harm."""
 
 from __future__ import annotations
 
@@ -14,32 +14,108 @@ from mom_kvm import HealthLimits, field_number
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.replay.stage import RecordedStage
 
+
+class TimeIsOver(Exception):
+    """Raised by a run that is still going when the time is over."""
+
+
+@dataclass(slots=True)
+class TriedCount:
+    """Number of guests, its runs so far, and the harm in the last one; empty: none."""
+
+    count: int
+    runs: int = 0
+    harm: str = ""
+
+
+@dataclass(slots=True)
+class CapacitySearch:
+    """Search for the largest number of guests without harm, by doubling and then halving. The risk never falls with the number.
+
+    :param run: simulates so many guests with a seed, and returns the harm; empty: none
+    :param out_of_time: true to end with the present knowledge
+    """
+
+    run: Callable[[int, int], str]
+    seeds: int
+    most: int
+    out_of_time: Callable[[], bool] = lambda: False
+    counts: dict[int, TriedCount] = field(default_factory=dict)
+    complete: bool = False
+
+    def largest(self) -> int | None:
+        """Return the number; None: harm without any new guest, or the time was too short."""
+        try:
+            return self._largest()
+        except TimeIsOver:
+            return max((item.count for item in self.tried if not item.harm), default=None)
+
+    @property
+    def tried(self) -> list[TriedCount]:
+        """Numbers with runs, the smallest first."""
+        return sorted((count for count in self.counts.values() if count.runs), key=lambda one: one.count)
+
+    def _largest(self) -> int | None:
+        if not self._holds(0):
+            self.complete = True
+            return None
+        good, bad, step = 0, self.most + 1, 1
+        while good + step < bad and not self.out_of_time():
+            if not self._holds(good + step):
+                bad = good + step
+                break
+            good += step
+            step *= 2
+        while bad - good > 1 and not self.out_of_time():
+            middle = (good + bad) // 2
+            if self._holds(middle):
+                good = middle
+            else:
+                bad = middle
+        self.complete = bad - good == 1 and self.counts[good].runs == self._runs(good)
+        return good
+
+    def _runs(self, count: int) -> int:
+        """Return the runs of a number. Without new guests there is nothing to draw, so one run is enough."""
+        return self.seeds if count else 1
+
+    def _holds(self, count: int) -> bool:
+        """Return True if no run with so many guests had harm."""
+        tried = self.counts.setdefault(count, TriedCount(count))
+        while not tried.harm and tried.runs < self._runs(count) and not (tried.runs and self.out_of_time()):
+            tried.harm = self.run(count, tried.runs + 1)
+            tried.runs += 1
+        return not tried.harm
+
+
 SWAPPED_KIB: Final = 64 << 10
-"""In the host's swap beyond what was there at the beginning: less is what every host puts there in time."""
+"""Swapped KiB beyond the beginning that count as harm: every host swaps some in time."""
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
-"""Share of its work that a guest may lose more than without newcomers, and a newcomer in all: less is the balloon moving. Beyond that,
-one is slowed down that bought something else, and the other gets what no customer would buy."""
+"""Share of its work that a recorded guest may lose more than without new guests, and a new guest in all.
+
+A moving balloon costs less than that. More would slow down a guest that bought something else.
+"""
 
 SETTLED_SECONDS: Final = 120.0
-"""The loss of guests in the first two minutes is not counted: all of them come at once, which they would not."""
+"""Seconds without counting guests' losses: all guests start at once, unlike real ones."""
 
 
 NAME: Final = "advised"
-"""Newcomers are called this and a number by the simulator, which adds them: a pattern of the section `guests` gives them their class."""
+"""Prefix of new guests' names in the simulator. A pattern of the section `guests` gives them their class."""
 
 OFFLOADS: Final = "offload_room"
-"""A field of hosts on which cold memory of guests goes to swap."""
+"""Field of hosts with offloading of cold memory."""
 
 CLASSES: Final = "sla"
-"""The plugin that knows classes. It says which it does not know."""
+"""Plugin that knows classes, and reports unknown ones."""
 
 
 @dataclass(slots=True)
 class TrialRun:
-    """Course of one run: how many programs were killed, and how much the host has swapped out by need (KiB), once all was settled.
+    """Course of one run: OOM kills, and KiB swapped by need, after it has settled.
 
-    `sold`, `total` and `promisable` are what guests were sold at the most, the host's memory, and what of it can be promised, in KiB.
+    `sold`, `total` and `promisable` are the most that guests were sold, the host's memory, and its promisable part, in KiB.
     """
 
     killed: float = 0.0
@@ -48,15 +124,15 @@ class TrialRun:
     total: float | None = None
     promisable: float | None = None
     _settled: tuple[float, float] | None = None
-    """The same when it was settled."""
+    """OOM kills and swapped KiB when it settled."""
     _since: dict[str, tuple[str, float, float]] = field(default_factory=dict)
-    """By guest its name, since when its losses count, and the seconds of work that it had lost by then."""
+    """Name of each guest, the time from which its losses count, and its lost seconds of work by then."""
     _lost: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By guest when it was seen last, and the seconds that it had lost by then: it may have left long before the run ends."""
+    """Last time of each guest, and its lost seconds by then. It may leave before the run ends."""
 
     @property
     def remark(self) -> str:
-        """The harm that a run without newcomers suffers already; empty: nothing."""
+        """Harm in a run without new guests; empty: none."""
         if self.killed:
             return f"guests' kernels kill programs {self.killed:.0f} times"
         if self.swapped > SWAPPED_KIB:
@@ -66,7 +142,7 @@ class TrialRun:
 
     @property
     def lost(self) -> dict[str, float]:
-        """The share of its work that each guest lost, by id."""
+        """Share of its work that each guest lost, by id."""
         return {
             identity: (self._lost[identity][1] - lost) / (self._lost[identity][0] - since)
             for identity, (_, since, lost) in self._since.items()
@@ -74,9 +150,9 @@ class TrialRun:
         }
 
     def add(self, report: Report, before: TrialRun | None) -> str:
-        """Take in a cycle. Harm that cannot be made good any more; empty: none.
+        """Take in a cycle. Return harm that is final; empty: none.
 
-        :param before: the run without newcomers, whose harm is not their doing; None: this is that one
+        :param before: the run without new guests, whose harm does not count; None: this is that run
         """
         snapshot = report.snapshot
         host, now = snapshot.host.fields, snapshot.monotonic
@@ -90,7 +166,7 @@ class TrialRun:
         if self._settled is None or not settled:
             self._settled = killed, swapped
         self.killed = max(self.killed, killed - self._settled[0])
-        if OFFLOADS not in host:  # else what is in swap is what guests hardly touch, and what they lose by it is harm enough
+        if OFFLOADS not in host:  # otherwise swap holds cold memory, and losses show the harm
             self.swapped = max(self.swapped, swapped - self._settled[1])
         if before is not None and self.killed > before.killed:
             return "a guest's kernel kills programs for want of memory"
@@ -106,7 +182,7 @@ class TrialRun:
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:
-        """Return the guest that lost most beyond what it may lose; empty: none did."""
+        """Return the guest with the largest loss beyond its limit; empty: none."""
         shares, before = self.lost, without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
@@ -118,9 +194,9 @@ class TrialRun:
 
 @dataclass(slots=True)
 class Trials:
-    """Runs of a stage with newcomers of a class, each with so much memory (KiB; None: as recorded guests have).
+    """Runs of a stage with new guests of a class, of so much memory (KiB; None: as recorded guests have).
 
-    :param beat: called now and then with the number of newcomers, the seed, and how much of the run is done; what it raises ends the run
+    :param beat: called with the number of new guests, the seed, and the done share of the run; its exception ends the run
     """
 
     stage: RecordedStage
@@ -128,12 +204,12 @@ class Trials:
     memory_kib: float | None
     beat: Callable[[int, int, float], None]
     before: TrialRun = field(default_factory=TrialRun)
-    """The run without newcomers, which comes first."""
+    """Run without new guests, the first one."""
     sold: dict[int, float] = field(default_factory=dict)
-    """By number of newcomers, what was sold together at the most, in KiB: in that run of them in which it was least."""
+    """Least memory sold in a run, in KiB, by number of new guests."""
 
     def harm(self, count: int, seed: int) -> str:
-        """Run it with so many newcomers. Who comes to harm first, and how; empty: nobody."""
+        """Run with so many new guests. Return the first harm; empty: none."""
         sim: dict[str, Value] = {"more": count, "seed": seed} if count else {}
         if count and self.memory_kib is not None:
             sim["more_memory"] = f"{round(self.memory_kib)}KiB"
@@ -153,10 +229,10 @@ class Trials:
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> RecordedStage:
-    """Return the stage of a recording. Raises `MomError`.
+    """Return the stage of a recording. Raise `MomError`.
 
-    :param config: a configuration whose classes, guests and other settings are taken, instead of those of the recording
-    :param seconds: how much of the recording at most, from its beginning; None: all
+    :param config: configuration that replaces the recorded one
+    :param seconds: length from its beginning; None: all
     """
     recording = Recording(path)
     first = None if seconds is None else next(recording.cycles(), None)

@@ -1,1 +1,1 @@
-"""A recording as tables that other tools open."""
+"""Export of a recording as tables for other tools."""

@@ -1,25 +1,39 @@
-"""The tables: their columns, named with units, and a cycle's rows of each."""
+"""Tables: columns, named with units, and each cycle's rows."""
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import json
+import math
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Final, TypeAlias
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mom_core import Decision, FieldSpec, Report, Scope, Unit, Value
+import click
+
+from mom_core import Decision, FieldSpec, MomError, Report, Scope, Unit, Value, printable
 from mom_plugins_record.recording.cycles import CycleRead
-from mom_plugins_record.recording.reader import RecordedCycle
+from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in, rarely_collected
 from mom_plugins_record.recording.session import RecordedSession
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 WITHOUT_UNIT: Final = frozenset({Unit.COUNT, Unit.FLAG, Unit.TEXT, Unit.LIST})
-"""Units of which columns' names have no suffix. Those of others end in the unit's name, such as `_kib_per_second`."""
+"""Units without a suffix in columns' names. Others end in the unit's name, such as `_kib_per_second`."""
 
 
 class Kind(Enum):
-    """As what a column is written: `TIME` in whole microseconds since the epoch, `WHOLE` numbers of which none is unknown."""
+    """Kind of a column. `TIME` is in whole microseconds since the epoch; `WHOLE` numbers are always known."""
 
     TIME = "time"
     WHOLE = "whole"
@@ -29,10 +43,10 @@ class Kind(Enum):
 
 
 Schema: TypeAlias = Mapping[str, Kind]
-"""The columns of a table in their order."""
+"""Columns of a table in order."""
 
 Row: TypeAlias = tuple[Value, ...]
-"""A row of a table, in the order of its columns; None: unknown."""
+"""Row in the order of its columns; None: unknown."""
 
 CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
 GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
@@ -49,8 +63,7 @@ DECISIONS: Final[Schema] = {
     **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
     **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
-"""`stage`: evaluation, review or trial. `value` is in `unit`; what is no number is in `value_json`. No
-name is a word of SQL that would have to be quoted."""
+"""`stage`: evaluation, review or trial. `value` is in `unit`, and `value_json` has all values except numbers. No name needs SQL quotes."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
     **{"before": Kind.NUMBER, "before_json": Kind.TEXT, "after": Kind.NUMBER},
@@ -65,32 +78,32 @@ def column_name(spec: FieldSpec) -> str:
 
 
 def kind_of(unit: Unit) -> Kind:
-    """As what values of a unit are written."""
+    """Return the kind of a column with this unit."""
     return Kind.TEXT if unit in {Unit.TEXT, Unit.LIST} else Kind.FLAG if unit is Unit.FLAG else Kind.NUMBER
 
 
 @dataclass(slots=True)
 class Tables:
-    """Columns of fields, those of all sessions, and the rows that a cycle makes.
+    """Columns of fields of all sessions, and each cycle's rows.
 
-    :param patterns: of names of guests (none: all)
+    :param patterns: names of guests; none: all
     """
 
     patterns: Sequence[str] = ()
     columns: dict[Scope, dict[str, Kind]] = field(default_factory=lambda: {scope: {} for scope in Scope})
     _session: RecordedSession | None = None
     _fields: dict[Scope, dict[str, str]] = field(default_factory=dict)
-    """The session's fields, by column."""
+    """Fields of the session by column."""
 
     def declare(self, session: RecordedSession) -> None:
-        """Fields of one more session."""
+        """Add the fields of a session."""
         for spec in session.fields:
             if column_name(spec) not in (HOST if spec.scope is Scope.HOST else {**CYCLE, **GUEST}):
                 self.columns[spec.scope].setdefault(column_name(spec), kind_of(spec.unit))
 
     @property
     def schemas(self) -> Mapping[str, Schema]:
-        """By table."""
+        """Columns by table."""
         return {
             "host": {**HOST, **self.columns[Scope.HOST]},
             "guests": {**CYCLE, **GUEST, **self.columns[Scope.GUEST]},
@@ -99,7 +112,7 @@ class Tables:
         }
 
     def columns_of(self, recorded: RecordedCycle) -> Mapping[str, Sequence[Sequence[Value]]]:
-        """Return a cycle's rows of each table, column by column."""
+        """Return a cycle's rows by table, as columns."""
         session = recorded.session
         if session is not self._session:
             self._session = session
@@ -116,9 +129,9 @@ class Tables:
 
     def _host_row(self, report: Report) -> Row:
         host = report.snapshot.host
-        said = (host.name, report.mode, report.woken_by, report.duration, len(report.snapshot.guests))
+        about = (host.name, report.mode, report.woken_by, report.duration, len(report.snapshot.guests))
         names = self._fields[Scope.HOST]
-        return (*_when(report), *said, *(host.fields.get(names.get(name, "")) for name in self.columns[Scope.HOST]))
+        return (*_when(report), *about, *(host.fields.get(names.get(name, "")) for name in self.columns[Scope.HOST]))
 
     def _guest_columns(self, cycle: CycleRead) -> Sequence[Sequence[Value]]:
         all_guests = [*cycle.report.snapshot.guests.values()]
@@ -136,7 +149,7 @@ class Tables:
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def _about(self, recorded: RecordedCycle, decision: Decision, place: int) -> Row | None:
-        """Return how a row of a decision begins; None: its guest is not asked for."""
+        """Return the first columns of a decision's row; None: the export leaves its guest out."""
         entity = decision.entity
         unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
         if entity.scope is Scope.HOST:
@@ -182,11 +195,201 @@ class Tables:
 
 
 def _when(report: Report) -> tuple[int, int]:
-    """Return how a row of each table begins."""
+    """Return the first columns of each row."""
     return round(report.time * 1e6), report.number
 
 
 def _as_json(value: Value) -> str | None:
-    """Return a value that is no number, as JSON."""
+    """Return a value as JSON; None for a number."""
     number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return None if number else json.dumps(value, separators=(",", ":"))
+
+
+class ParquetFile:
+    """Table in Parquet. Needs pyarrow."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        types: dict[Kind, pa.DataType] = {
+            Kind.TIME: pa.timestamp("us", tz="UTC"),
+            Kind.WHOLE: pa.int64(),
+            Kind.NUMBER: pa.float64(),
+            Kind.TEXT: pa.string(),
+            Kind.FLAG: pa.bool_(),
+        }
+        self._kinds = [*schema.values()]
+        self._schema = pa.schema([(name, types[kind]) for name, kind in schema.items()])
+        texts = [name for name, kind in schema.items() if kind is Kind.TEXT]
+        self._file = parquet.ParquetWriter(path, self._schema, compression="zstd", compression_level=1, use_dictionary=texts)
+
+    def write(self, columns: Sequence[Sequence[Value]]) -> None:
+        """Append rows, given as columns."""
+        import pyarrow as pa
+
+        arrays = [_array(*item) for item in zip(columns, self._schema.types, self._kinds, strict=True)]
+        self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _array(values: Sequence[Value], data_type: pa.DataType, kind: Kind) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, data_type)  # the fast way, for values of the declared kind
+    except (pa.ArrowException, OverflowError):
+        values_here = plain(values, kind)
+        return pa.array([None if item is None else float(item) for item in values_here] if kind is Kind.NUMBER else values_here, data_type)
+
+
+class CsvFile:
+    """Table in CSV. Unknown values are empty. A text that a spreadsheet would compute begins with an apostrophe."""
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self._kinds = [*schema.values()]
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(map(cell, schema))
+
+    def write(self, columns: Sequence[Sequence[Value]]) -> None:
+        """Append rows, given as columns."""
+        rows = zip(*map(plain, columns, self._kinds), strict=True)
+        self._writer.writerows(map(cell, row) for row in rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+LARGEST: Final = (1 << 63) - 1
+"""Largest value of a column of whole numbers."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
+    """Return a column's values as the standard library writes them. Values of another kind are unknown."""
+    if kind is Kind.NUMBER:
+        return [_number(value) for value in values]
+    if kind is Kind.FLAG:
+        return [None if value is None or isinstance(value, str) else bool(value) for value in values]
+    if kind is Kind.TEXT:
+        return [value if value is None or isinstance(value, str) else json.dumps(value, separators=(",", ":")) for value in values]
+    if kind is Kind.TIME:
+        return [(_EPOCH + timedelta(microseconds=value)).isoformat(timespec="microseconds") for value in values if isinstance(value, int)]
+    return [max(-LARGEST, min(value, LARGEST)) for value in values if isinstance(value, int)]
+
+
+def _number(value: Value) -> int | float | None:
+    """Return a number of 64 bits; larger whole numbers become floats."""
+    if not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) or abs(value) < 1 << 63:
+        return +value  # flags become numbers
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def cell(value: object) -> object:
+    """Return a cell of CSV. Owners of guests choose names, and a spreadsheet computes such texts as formulas."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+
+
+FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
+
+ROWS: Final = 50_000
+"""Rows of each table in memory: some 25 MiB with 60 fields."""
+
+
+def export(
+    path: Path, output: Path, kind: str, guests: Sequence[str] = (), since: float = float("-inf"), until: float = float("inf")
+) -> None:
+    """Write the tables, and print their numbers of rows. Raise `MomError`, and then leave nothing behind.
+
+    :param kind: one of `FILES`
+    :param guests: patterns of names; none: all
+    :param since: seconds since the epoch, as `until`
+    """
+    if kind == "parquet" and find_spec("pyarrow") is None:
+        raise MomError(
+            "Parquet needs pyarrow, which is not installed",
+            hint=f"install it for the Python of mom: {sys.executable} -m pip install pyarrow; or write csv, which needs nothing",
+        )
+    recording = Recording(path)
+    try:
+        if output.exists() and any(output.iterdir()):
+            raise MomError(f"{output} is not empty", hint="name another folder with -o")
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
+        try:
+            with rarely_collected():
+                written = _write(recording, folder, kind, guests, since, until)
+            folder.chmod(0o750)
+            if output.exists():
+                output.rmdir()
+            folder.rename(output)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise MomError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
+    for name, rows in written.items():
+        click.echo(f"{output / name}.{kind}: {rows} rows")
+    if recording.damage:
+        click.echo(f"mom: {recording.damage.summary()}", err=True)
+
+
+def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str], since: float, until: float) -> dict[str, int]:
+    """Return the number of rows by table."""
+    tables = Tables(guests)
+    for session in recording.sessions():
+        tables.declare(session)
+    cycles = 0
+    with ExitStack() as stack:
+        files = {}
+        for name, schema in tables.schemas.items():
+            file = FILES[kind](folder / f"{name}.{kind}", schema)
+            stack.callback(file.close)
+            files[name] = _Table(file, [[] for _ in schema])
+        for recorded in recording.cycles(since, until):
+            cycles += 1
+            columns = tables.columns_of(recorded)
+            for name, table in files.items():
+                table.add(columns[name])
+        for table in files.values():
+            table.flush()
+    if not cycles:
+        raise nothing_in(recording)
+    if guests and not files["guests"].rows:
+        named = ", ".join(map(printable, guests))
+        raise MomError(f"no guest that was recorded then is named {named}", hint="without --guest, all are written")
+    return {name: table.rows for name, table in files.items()}
+
+
+@dataclass(slots=True)
+class _Table:
+    """Table with rows in memory, as columns."""
+
+    file: ParquetFile | CsvFile
+    waiting: list[list[Value]]
+    rows: int = 0
+
+    def add(self, columns: Sequence[Sequence[Value]]) -> None:
+        """Append rows; no columns: none."""
+        for into, values in zip(self.waiting, columns, strict=False):
+            into.extend(values)
+        if len(self.waiting[0]) >= ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows in memory."""
+        if self.waiting[0]:
+            self.file.write(self.waiting)
+            self.rows += len(self.waiting[0])
+            self.waiting = [[] for _ in self.waiting]

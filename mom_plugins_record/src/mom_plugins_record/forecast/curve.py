@@ -1,14 +1,14 @@
-"""The days of one guest, learned slot by slot, and the forecast that follows: pure, without a clock or a file.
+"""Days of one guest, learned slot by slot, and the forecast from them. Pure: without a clock or a file.
 
-What a guest uses is forecast by three curves: what it used in this slot of the day (an average over days), in this slot of the week (an
-average over weeks), and yesterday. This is exponential smoothing with two seasons, and with what is left of the last error added, as in
-J. W. Taylor, "Short-term electricity demand forecasting using double seasonal exponential smoothing", Journal of the Operational Research
-Society 54 (2003), 799-805: the forecast for k slots later is the season's value then, and the last error times a persistence to the power
-of k. A single odd day hardly moves an average, as errors are limited before they are taken in: S. Gelper, R. Fried, C. Croux, "Robust
-forecasting with exponential and Holt-Winters smoothing", Journal of Forecasting 29 (2010), 285-300. How much each curve counts follows from
-how wrong each was lately: M. Herbster, M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998), 151-178. What is added to be
-wrong in one slot of twenty only is a tracked quantile: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift",
-NeurIPS 2021.
+Three curves forecast what a guest uses: the average of this slot of the day, the average of this slot of the week, and yesterday. This is
+exponential smoothing with two seasons and an error correction, as in J. W. Taylor, "Short-term electricity demand forecasting using double
+seasonal exponential smoothing", Journal of the Operational Research Society 54 (2003), 799-805. The forecast for k slots later is the
+season's value then, plus the last error times a persistence to the power of k.
+
+Errors are limited before an average takes them in, so a single odd day hardly moves it: S. Gelper, R. Fried, C. Croux, "Robust forecasting
+with exponential and Holt-Winters smoothing", Journal of Forecasting 29 (2010), 285-300. Each curve's weight follows from its recent errors:
+M. Herbster, M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998), 151-178. The margin is a tracked quantile, exceeded in
+one slot of twenty: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from math import isnan
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, HOURS, SLOTS, Calendar
 
@@ -28,63 +27,63 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Ratios. How much of a new value's difference an average over days, or weeks, takes in: some five days, and two or three weeks, count."""
+"""Ratios: share of a new value's difference in an average over days or weeks. Some five days, and two or three weeks, count."""
 
 LIMIT: Final = 3.0
-"""Ratio. An error that is larger than so many usual ones is taken in as if it were that large."""
+"""Ratio. A larger error counts as so many usual errors."""
 
 USUAL_RATE: Final = 1 / 96
-"""Ratio. The usual size of an error is that of a day or so."""
+"""Ratio. The usual error is an average over a day or so."""
 
 RECENT: Final = 1 - 1 / 16
-"""Ratio, by slot. How wrong each curve was counts for four hours: a day of another kind is found out in its first hours."""
+"""Ratio, by slot. Recent errors of a curve count for four hours, so the first hours of an unusual day show it."""
 
 LASTING_SHARE: Final = 0.5
-"""Ratio. How much how wrong each curve was over a week counts beside that: at night, all are right, and the morning is to be known."""
+"""Ratio. Weight of a week's errors beside the recent ones: at night all curves are right, but the morning differs."""
 
 LONG: Final = 1 - 1 / (96 * 7)
-"""Ratio, by slot. How good the whole forecast is, and how long an error lasts, are of a week or so."""
+"""Ratio, by slot. The forecast's quality, and the persistence of its errors, are averages over a week or so."""
 
 SHARPNESS: Final = 4.0
-"""Power. A curve that was half as wrong counts 16 times as much."""
+"""Power. A curve with half the error counts 16 times as much."""
 
 LEAST_SHARE: Final = 0.005
-"""Ratio of what a guest uses. Errors that are smaller do not tell curves apart, nor a day from another."""
+"""Ratio of a guest's use. Smaller errors do not tell curves or days apart."""
 
 PEAK_RISE: Final = 0.5
 PEAK_FALL: Final = 0.1
-"""Ratios. How fast the most within a slot is taken up, and forgotten."""
+"""Ratios: how fast the maximum within a slot rises, and falls again."""
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""Ratios. In so many slots a guest is to use no more than forecast; and by how much of a usual error the margin grows when it did."""
+"""Ratios: share of slots within the forecast's maximum, and growth of the margin after an exceeded one, in usual errors."""
 
 BETTER: Final = 0.9
-"""Ratio. A guest has a pattern while its forecast of the next hour is so much better than "as it is now" and than "as on average"."""
+"""Ratio. A guest has a pattern while its forecast is so much better than expecting no change, or the average."""
 
 EVIDENCE: Final = 32.0
-"""Slots of which both are known before that is said: eight hours."""
+"""Slots with known errors before a guest can have a pattern: eight hours."""
 
 FITS: Final = 3.0
-"""Ratio. A slot that differs by more than so many usual errors is not of a usual day."""
+"""Ratio. A slot with an error of more than so many usual ones is not part of a usual day."""
 
 RECOVERY: Final = 1 / 24
-"""Ratio, by slot. Six hours that fit bring back two thirds of a forecast's weight."""
+"""Ratio, by slot. Six hours without large errors restore two thirds of a forecast's weight."""
 
 LEAST_WEIGHT: Final = 0.5
-"""Ratio. A forecast that counts less is not told."""
+"""Ratio. mom ignores a forecast of less weight."""
 
 PRIOR: Final = (1.0, 1.0, 0.25)
-"""Ratios. How much each curve counts where nothing tells them apart: yesterday is one day only, which may have been a holiday."""
+"""Ratios: weights of the curves before any errors. Yesterday is a single day, perhaps a holiday."""
 
 _CURVES: Final = len(PRIOR)
 
 _MIDDLE: Final = 0x8000
-"""In the place of the two bytes that are left out of four: the middle of what they could be, and no more is lost when it is kept again."""
+"""Replacement for the lower two bytes of a float: the middle of their range, so that repeated saving loses nothing more."""
 
 
 class SlotSeen(NamedTuple):
-    """What was seen of a guest in a slot that has ended, in KiB: what it used in the middle and at most; and how fast it grew, in KiB/s."""
+    """Use of a guest in a past slot: average and maximum in KiB, and the fastest growth in KiB/s."""
 
     used: float
     most: float
@@ -92,9 +91,10 @@ class SlotSeen(NamedTuple):
 
 
 class SlotExpected(NamedTuple):
-    """What is expected of a guest in a slot, in KiB: what it usually uses then; what is expected today, in the middle and at most within
-    the slot; and what is to be added to that for the forecast to be wrong in one slot of twenty only. That is learned of the next slot;
-    for later ones it grows with the root of their distance."""
+    """Expected use of a guest in a slot, in KiB: usual, and of today the middle and the maximum.
+
+    With `margin` added, the maximum is exceeded in one slot of twenty. For later slots the margin grows with the root of their distance.
+    """
 
     usual: float
     middle: float
@@ -102,57 +102,35 @@ class SlotExpected(NamedTuple):
     margin: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What was forecast at the end of a slot. Its numbers are in one array: there are four of this for each guest."""
+class _SlotForecast(NamedTuple):
+    """Forecast at the end of a slot, kept to judge it an hour later.
 
-    index: int
-    _numbers: array[float]
+    :param used: use in the slot
+    :param next_most: expected maximum in the next slot, without the margin
+    :param hour: expected use an hour later
+    :param residuals: use beyond each curve
+    :param weights: weight of each curve
+    :param hour_of_each: expected use an hour later by each curve alone
+    """
 
-    @classmethod
-    def of(cls, index: int, used: float, next_most: float, hour: float, *of_each: Iterable[float]) -> Self:
-        """Of these numbers."""
-        return cls(index, array("f", (used, next_most, hour, *chain(*of_each))))
-
-    @property
-    def used(self) -> float:
-        """What was used in the slot."""
-        return self._numbers[0]
-
-    @property
-    def next_most(self) -> float:
-        """The most that was expected in the slot after it, without the margin; unknown: nothing was."""
-        return self._numbers[1]
-
-    @property
-    def hour(self) -> float:
-        """What was expected an hour later."""
-        return self._numbers[2]
-
-    @property
-    def lefts(self) -> Sequence[float]:
-        """How much more was used than each curve had."""
-        return self._numbers[3:6]
-
-    @property
-    def mixed(self) -> Sequence[float]:
-        """How much each curve counted."""
-        return self._numbers[6:9]
-
-    @property
-    def hour_of_each(self) -> Sequence[float]:
-        """What was expected an hour later by each curve alone."""
-        return self._numbers[9:]
+    slot: int
+    used: float
+    next_most: float
+    hour: float
+    residuals: Sequence[float]
+    weights: Sequence[float]
+    hour_of_each: Sequence[float]
 
 
 def unknown_curve(length: int) -> array[float]:
-    """Return a curve of which nothing is known."""
+    """Return a curve of unknown values."""
     return array("f", [UNKNOWN]) * length
 
 
 class HalfCurve:
-    """Curve in half of the memory, and as it is kept in a file: of each number the upper two of its four bytes, which are its sign, its
-    exponent and seven bits, so that it is known to 0.4 %. An average that follows slowly would lose by that what it moves by.
+    """Curve in half of the memory, as in its file: the upper two bytes of each float, which are exact to 0.4 %.
+
+    A slow average would lose its small steps to that.
     """
 
     __slots__ = ("_halves",)
@@ -162,27 +140,27 @@ class HalfCurve:
 
     @classmethod
     def of(cls, curve: array[float]) -> HalfCurve:
-        """Of these numbers of four bytes."""
+        """Return a copy of these floats."""
         words = array("I", curve.tobytes())
         return cls(array("H", [word >> 16 for word in words]))
 
     @classmethod
     def from_bytes(cls, halves: bytes) -> HalfCurve:
-        """As `to_bytes` gave it."""
+        """Return the curve that `to_bytes` gave."""
         result = array("H", halves)
         if sys.byteorder == "big":
             result.byteswap()
         return cls(result)
 
     def to_bytes(self) -> bytes:
-        """Two bytes for each number, the lower one first."""
+        """Return two bytes for each number, little-endian."""
         kept = self._halves[:]
         if sys.byteorder == "big":
             kept.byteswap()
         return kept.tobytes()
 
     def whole(self) -> array[float]:
-        """Return the numbers, of four bytes each."""
+        """Return the curve as floats."""
         return array("f", array("I", [half << 16 | _MIDDLE for half in self._halves]).tobytes())
 
     def __len__(self) -> int:
@@ -197,21 +175,21 @@ class HalfCurve:
 
 @dataclass(slots=True)
 class GuestDays:
-    """Days of a guest. Sizes in KiB; NaN: unknown. `close` takes in a slot; the rest is forecast from that.
+    """Days of a guest. Sizes in KiB; NaN: unknown. `close` takes in a slot; forecasts follow from that.
 
-    :param by_day: what it uses in each slot of a day, on average over days
-    :param by_week: the same in each slot of a week, over weeks
-    :param last: what it used in each slot of a day the last time
-    :param excess: how much more than that it used at most within the slot
-    :param growth: how fast it grew in each slot of a day at most, in KiB/s
-    :param hour_errors: what the forecast of the next hour was wrong by, by the hour of the day
-    :param usual: how much a slot differs from `by_day`, usually
-    :param losses: how wrong each curve was in the last hours
-    :param week_losses: how wrong it was in the last week or so
-    :param wrong: sums that are forgotten slowly: how wrong the forecast was, "as it is now", "as on average", and of how many slots
-    :param lasting: sums by which is known how long an error lasts
-    :param margin: what is added to the most that is expected
-    :param weight: how much the forecast counts, 0 to 1
+    :param by_day: use in each slot of a day, averaged over days
+    :param by_week: use in each slot of a week, averaged over weeks
+    :param last: use in each slot of the last day
+    :param excess: maximum within the slot, less the average
+    :param growth: fastest growth in each slot of a day, in KiB/s
+    :param hour_errors: error of forecasts of the next hour, by hour of the day
+    :param usual: usual difference between a slot and `by_day`
+    :param losses: errors of each curve in the last hours
+    :param week_losses: errors of each curve in the last week or so
+    :param wrong: decaying sums: errors of the forecast, of "as it is now", of "as on average", and the number of slots
+    :param lasting: decaying sums for the persistence of errors
+    :param margin: addition to the expected maximum
+    :param weight: weight of the forecast, 0 to 1
     """
 
     calendar: Calendar
@@ -231,66 +209,63 @@ class GuestDays:
     weight: float = 1.0
     slots: int = 0
     has_pattern: bool = False
-    _said: list[_Said] = field(default_factory=list)
+    _forecasts: list[_SlotForecast] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """A week is as long as the calendar says."""
         if len(self.by_week) != self.calendar.week_slots:
             self.by_week = HalfCurve.of(unknown_curve(self.calendar.week_slots))
 
-    # --- learn -------------------------------------------------------------------------------------------------------------------
-
     def close(self, index: int, seen: SlotSeen | None) -> None:
-        """A slot has ended.
+        """End a slot.
 
-        :param index: its number, as `Calendar.index` counts
-        :param seen: None: it is not known what the guest used in it
+        :param index: its number, as of `Calendar.index`
+        :param seen: None: its use is unknown
         """
-        said = self._said
-        if said and not 0 < index - said[-1].index <= HOUR_SLOTS:
-            said.clear()
+        forecasts = self._forecasts
+        if forecasts and not 0 < index - forecasts[-1].slot <= HOUR_SLOTS:
+            forecasts.clear()
         if seen is None:
             return
-        if said:
+        if forecasts:
             self._judge(index, seen)
-        lefts = [0.0 if isnan(had) else seen.used - had for had in self._each(index)]  # of what each had before it takes this in
+        residuals = [0.0 if isnan(had) else seen.used - had for had in self._curve_values(index)]  # before the curves take the slot in
         self._take_in(index, seen)
-        self._say(index, seen.used, lefts)
+        self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """What is seen from now on does not follow what was seen: the guest was started anew, or the clock has jumped."""
-        self._said.clear()
+        """Note that the next slot does not follow the last one: the guest was restarted, or the clock has jumped."""
+        self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:
-        """How good was what had been forecast for this slot."""
+        """Judge the forecasts for this slot."""
         used, floor = seen.used, LEAST_SHARE * seen.used + 1.0
-        for said in self._said:
-            later = index - said.index
-            if later == 1 and not isnan(said.next_most):
+        for forecast in self._forecasts:
+            later = index - forecast.slot
+            if later == 1 and not isnan(forecast.next_most):
                 step = QUANTILE_STEP * max(floor, self.error if self.wrong[3] else floor)
-                self.margin = max(0.0, self.margin + step * (COVERAGE if seen.most > said.next_most + self.margin else COVERAGE - 1))
-            elif later == HOUR_SLOTS and not isnan(said.hour):
-                error = abs(used - said.hour)
+                self.margin = max(0.0, self.margin + step * (COVERAGE if seen.most > forecast.next_most + self.margin else COVERAGE - 1))
+            elif later == HOUR_SLOTS and not isnan(forecast.hour):
+                error = abs(used - forecast.hour)
                 self._weigh(error, index, floor)
                 flat = abs(used - self.average)
-                for place, loss in enumerate((error, abs(used - said.used), flat, 1.0)):
+                for place, loss in enumerate((error, abs(used - forecast.used), flat, 1.0)):
                     self.wrong[place] = LONG * self.wrong[place] + loss
-                losses = [abs(used - item) for item in said.hour_of_each]
+                losses = [abs(used - item) for item in forecast.hour_of_each]
                 for place, loss in enumerate(losses):
                     self.losses[place] = RECENT * self.losses[place] + loss
                     self.week_losses[place] = LONG * self.week_losses[place] + loss
-                then, now = _weighed(said.mixed, said.lefts), used - self._season(index, said.mixed)
+                then, now = _weighed(forecast.weights, forecast.residuals), used - self._season(index, forecast.weights)
                 self.lasting[0] = LONG * self.lasting[0] + then * now
                 self.lasting[1] = LONG * self.lasting[1] + then * then
                 hour = index % SLOTS * HOURS // SLOTS
-                known = self.hour_errors[hour]
-                self.hour_errors[hour] = error if isnan(known) else known + 0.1 * (error - known)
-                mine, stays, average, count = self.wrong
+                recent = self.hour_errors[hour]
+                self.hour_errors[hour] = error if isnan(recent) else recent + 0.1 * (error - recent)
+                mine, unchanged, average, count = self.wrong
                 bound = BETTER if not self.has_pattern else 1.0
-                self.has_pattern = count >= EVIDENCE and mine < bound * min(stays, average)
+                self.has_pattern = count >= EVIDENCE and mine < bound * min(unchanged, average)
 
     def _weigh(self, error: float, index: int, floor: float) -> None:
-        """How much the forecast counts after it was wrong by so much: it falls at once, and comes back slowly."""
+        """Lower the forecast's weight at once after a large error, and raise it slowly after small ones."""
         if self.wrong[3] < EVIDENCE:
             return
         of_hour = self.hour_errors[index % SLOTS * HOURS // SLOTS]
@@ -298,97 +273,94 @@ class GuestDays:
         self.weight = self.weight + RECOVERY * (1.0 - self.weight) if error <= usual else min(self.weight, usual / error)
 
     def _take_in(self, index: int, seen: SlotSeen) -> None:
-        """Learn what was seen."""
         used, place, of_week = seen.used, index % SLOTS, self.calendar.of_week(index)
         self.slots += 1
-        known = self.by_day[place]
-        if isnan(known):
+        before = self.by_day[place]
+        if isnan(before):
             self.by_day[place] = used
         else:
-            error = used - known
+            error = used - before
             size = abs(error)
             if isnan(self.usual):
                 self.usual = size
             bound = LIMIT * max(self.usual, LEAST_SHARE * used)
             self.usual += USUAL_RATE * (min(size, 2 * bound) - self.usual)
-            self.by_day[place] = known + DAY_RATE * max(-bound, min(bound, error))
-        known = self.by_week[of_week]
-        if isnan(known):
+            self.by_day[place] = before + DAY_RATE * max(-bound, min(bound, error))
+        before = self.by_week[of_week]
+        if isnan(before):
             self.by_week[of_week] = used
         else:
             bound = LIMIT * max(self.usual if not isnan(self.usual) else 0.0, LEAST_SHARE * used)
-            self.by_week[of_week] = known + WEEK_RATE * max(-bound, min(bound, used - known))
+            self.by_week[of_week] = before + WEEK_RATE * max(-bound, min(bound, used - before))
         self.last[place] = used
         _follow_most(self.excess, place, seen.most - used)
         _follow_most(self.growth, place, seen.growth)
         self.average = used if isnan(self.average) else self.average + (used - self.average) / min(self.slots, 3 * SLOTS)
 
-    def _say(self, index: int, used: float, lefts: Sequence[float]) -> None:
-        """Note what is forecast now, to judge it later.
+    def _note_forecast(self, index: int, used: float, residuals: Sequence[float]) -> None:
+        """Keep the present forecast, to judge it later.
 
-        :param lefts: how much more the guest used than each curve had
+        :param residuals: use beyond each curve
         """
-        mixed, stays = self._mixed(), self._stays(HOUR_SLOTS)
-        left = _weighed(mixed, lefts)
-        next_most = self._season(index + 1, mixed) + self._stays(1) * left + self.excess_of(index + 1)
-        later = self._each(index + HOUR_SLOTS)
-        each = [used if isnan(had) else had + stays * one for had, one in zip(later, lefts, strict=True)]
-        said = self._said
-        said.append(_Said.of(index, used, next_most, _weighed(mixed, later) + stays * left, lefts, mixed, each))
-        while said and said[0].index <= index - HOUR_SLOTS:
-            del said[0]
-
-    # --- forecast ----------------------------------------------------------------------------------------------------------------
+        weights, persistence = self._weights(), self._persistence(HOUR_SLOTS)
+        residual = _weighed(weights, residuals)
+        next_most = self._season(index + 1, weights) + self._persistence(1) * residual + self.excess_of(index + 1)
+        later = self._curve_values(index + HOUR_SLOTS)
+        each = [used if isnan(had) else had + persistence * more for had, more in zip(later, residuals, strict=True)]
+        forecasts = self._forecasts
+        forecasts.append(_SlotForecast(index, used, next_most, _weighed(weights, later) + persistence * residual, residuals, weights, each))
+        while forecasts and forecasts[0].slot <= index - HOUR_SLOTS:
+            del forecasts[0]
 
     @property
     def error(self) -> float:
-        """What the forecast of the next hour was wrong by lately; NaN: unknown."""
+        """Recent error of forecasts of the next hour; NaN: unknown."""
         return self.wrong[0] / self.wrong[3] if self.wrong[3] else UNKNOWN
 
     @property
     def now_error(self) -> float:
-        """What "it stays as it is now" was wrong by meanwhile; NaN: unknown."""
+        """Recent error of expecting no change; NaN: unknown."""
         return self.wrong[1] / self.wrong[3] if self.wrong[3] else UNKNOWN
 
     @property
     def counts(self) -> bool:
-        """True if the forecast is to be told: there is a pattern, and the day is of its kind."""
+        """True if the forecast is usable: there is a pattern, and the day fits it."""
         return self.has_pattern and self.weight >= LEAST_WEIGHT
 
     def expected(self, index: int) -> float:
-        """What the guest usually uses in this slot, by how its curves count now; NaN: unknown."""
-        return self._season(index, self._mixed())
+        """Return the usual use in this slot; NaN: unknown."""
+        return self._season(index, self._weights())
 
     def ahead(self, index: int, count: int) -> Sequence[SlotExpected]:
-        """What is expected in this slot and those after it, `count` in all. NaN: unknown."""
-        said = self._said
-        if said:
-            last, mixed = said[-1].index, said[-1].mixed
-            left = _weighed(mixed, said[-1].lefts)
+        """Return the expected use in `count` slots from this one on. NaN: unknown."""
+        forecasts = self._forecasts
+        if forecasts:
+            last, weights = forecasts[-1].slot, forecasts[-1].weights
+            residual = _weighed(weights, forecasts[-1].residuals)
         else:
-            last, mixed, left = index - 1, self._mixed(), 0.0
+            last, weights, residual = index - 1, self._weights(), 0.0
         result = []
         for item in range(index, index + count):
             later = max(1, item - last)
-            usual = self._season(item, mixed)
-            middle = usual + self._stays(later) * left
+            usual = self._season(item, weights)
+            middle = usual + self._persistence(later) * residual
             margin = self.margin if later == 1 else self.margin * math.sqrt(min(later, HOUR_SLOTS))
             result.append(SlotExpected(usual, middle, middle + self.excess_of(item), margin))
         return result
 
     def excess_of(self, index: int) -> float:
-        """Return how much more than in the middle it uses at most within this slot."""
-        known = self.excess[index % SLOTS]
-        return known if not isnan(known) else 0.0
+        """Return the usual maximum within this slot, less the average."""
+        excess = self.excess[index % SLOTS]
+        return excess if not isnan(excess) else 0.0
 
-    def _stays(self, later: int) -> float:
-        """Return how much of an error is left so many slots later, 0 to 1."""
-        both, square = self.lasting
-        an_hour = max(0.0, min(1.0, both / square)) if square > 0 else 0.5
+    def _persistence(self, later: int) -> float:
+        """Return the share of an error that persists so many slots later."""
+        product, square = self.lasting
+        an_hour = max(0.0, min(1.0, product / square)) if square > 0 else 0.5
         return float(an_hour ** (later / HOUR_SLOTS))
 
-    def _mixed(self) -> Sequence[float]:
-        """Return how much each curve counts, 1 in all."""
+    def _weights(self) -> Sequence[float]:
+        """Return the weights of the curves, 1 in all."""
         lasting = LASTING_SHARE / (1.0 - RECENT) / max(1.0, self.wrong[3])
         losses = [recent + lasting * week for recent, week in zip(self.losses, self.week_losses, strict=True)]
         least = min(losses)
@@ -399,14 +371,14 @@ class GuestDays:
         whole = sum(shares)
         return [share / whole for share in shares]
 
-    def _each(self, index: int) -> Sequence[float]:
-        """What each curve has in this slot; of those that have nothing, what the day has."""
+    def _curve_values(self, index: int) -> Sequence[float]:
+        """Return each curve's value in this slot. The day's value replaces an unknown one."""
         place = index % SLOTS
         day, week, last = self.by_day[place], self.by_week[self.calendar.of_week(index)], self.last[place]
         return day, week if not isnan(week) else day, last if not isnan(last) else day
 
-    def _season(self, index: int, mixed: Sequence[float]) -> float:
-        return _weighed(mixed, self._each(index))
+    def _season(self, index: int, weights: Sequence[float]) -> float:
+        return _weighed(weights, self._curve_values(index))
 
 
 def _weighed(shares: Sequence[float], values: Sequence[float]) -> float:
@@ -414,8 +386,8 @@ def _weighed(shares: Sequence[float], values: Sequence[float]) -> float:
 
 
 def _follow_most(curve: array[float], place: int, value: float) -> None:
-    known = curve[place]
-    if isnan(known):
+    before = curve[place]
+    if isnan(before):
         curve[place] = value
     else:
-        curve[place] = known + (PEAK_RISE if value > known else PEAK_FALL) * (value - known)
+        curve[place] = before + (PEAK_RISE if value > before else PEAK_FALL) * (value - before)

@@ -1,6 +1,6 @@
-"""Days of guests as they were, for some weeks: what each used at most in each half hour. Averages say nothing of how bad a day can be.
+"""Past days of guests, for eight weeks: the maximum use in each half hour. Averages do not show how bad a day can be.
 
-Kept in less than 0.4 KiB a guest and week: a byte for each half hour, as a part of what the guest was sold.
+A guest takes less than 0.4 KiB a week: a byte for each half hour, relative to its sold size.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from mom_plugins_record.forecast.slots import SLOTS, Calendar, calendar_of
 
 FILE: Final = "past.json"
 LEARNED: Final = "learned-past.json"
-"""What `mom forecast learn` has learned of it."""
+"""Result of `mom forecast learn`."""
 
 PARTS: Final = 48
-"""Of a day: half hours. What is needed at most in one of them is short for half an hour, or for less."""
+"""Half hours of a day. A maximum in one of them lasts for at most half an hour."""
 
 MOST_DAYS: Final = 56
-"""Eight weeks: what guests did longer ago, they need not do still."""
+"""Eight weeks. Older days say little about the future."""
 
 LEVELS: Final = 249
-"""Of what a guest was sold: the byte 0 is for what is not known, and 1 for nothing. Rounded up: to 0.4 %."""
+"""Steps of a sold size, rounded up to 0.4 %. The byte 0 is unknown, and 1 is no use."""
 
 MOST_GUESTS: Final = 10_000
-"""Guests whose days are kept: beyond that, those that were not seen for longest are forgotten."""
+"""Guests with stored days. Beyond that, mom forgets those absent for longest."""
 
 LARGEST_KIB: Final = 1e12
 """A PiB."""
@@ -43,7 +43,7 @@ FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 @dataclass(slots=True)
 class GuestPast:
-    """Past days of one guest, the oldest first: their ordinals, what it was sold then (KiB), and a byte for each part of each."""
+    """Past days of one guest, the oldest first: ordinals, sold size (KiB), and a byte for each part."""
 
     name: str
     ordinals: array[int] = field(default_factory=lambda: array("i"))
@@ -51,20 +51,22 @@ class GuestPast:
     used: bytearray = field(default_factory=bytearray)
 
     def take_in(self, ordinal: int, part: int, most: float, sold: float) -> None:
-        """What it used at most in a part of a day, or in some of it; both in KiB. A clock that was wrong for a while leaves days in any
-        order: of too many, the oldest are left out."""
+        """Take in the maximum use in a part of a day; both sizes in KiB.
+
+        A wrong clock may leave days in any order. Of too many days, the oldest go.
+        """
         day = bisect_left(self.ordinals, ordinal)
         if self.ordinals[day : day + 1] != array("i", [ordinal]):
             oldest = max(0, len(self.ordinals) - MOST_DAYS + 1)
             if day < oldest:
                 return
-            # Each as a whole: what grows at its end takes more than it needs.
+            # slices of exact size: appending would over-allocate
             self.ordinals = self.ordinals[oldest:day] + array("i", [ordinal]) + self.ordinals[day:]
             self.sold = self.sold[oldest:day] + array("f", [sold]) + self.sold[day:]
             self.used = self.used[PARTS * oldest : PARTS * day] + bytes(PARTS) + self.used[PARTS * day :]
             day -= oldest
         before = self.sold[day]
-        if sold > 1.0001 * before:  # memory was plugged in: what it used is a part of more now (four bytes tell less apart)
+        if sold > 1.0001 * before:  # memory was plugged in, so old use is a smaller part (four bytes are exact to 0.01 %)
             self.sold[day] = sold
             for item in range(PARTS * day, PARTS * (day + 1)):
                 self.used[item] = self.used[item] and 1 + math.ceil((self.used[item] - 1) * before / sold)
@@ -72,38 +74,35 @@ class GuestPast:
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
 
     def forget_after(self, ordinal: int) -> None:
-        """Drop its days after that one."""
+        """Drop days after that one."""
         count = bisect_right(self.ordinals, ordinal)
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Take in its days as they were seen elsewhere; of one that both know, that of which more is known. Whether that changed any."""
-        known = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
-        before = dict(known)
+        """Take in its days learned elsewhere; the better known version of a day wins. Return True if that changed anything."""
+        days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
+        before = dict(days)
         for ordinal, sold, used in other._each():
-            if ordinal not in known or used.count(0) < known[ordinal][1].count(0):
-                known[ordinal] = sold, used
-        kept = sorted(known)[-MOST_DAYS:]
-        self.ordinals, self.sold = array("i", kept), array("f", [known[ordinal][0] for ordinal in kept])
-        self.used = bytearray().join(known[ordinal][1] for ordinal in kept)
-        return known != before
+            if ordinal not in days or used.count(0) < days[ordinal][1].count(0):
+                days[ordinal] = sold, used
+        kept = sorted(days)[-MOST_DAYS:]
+        self.ordinals, self.sold = array("i", kept), array("f", [days[ordinal][0] for ordinal in kept])
+        self.used = bytearray().join(days[ordinal][1] for ordinal in kept)
+        return days != before
 
     def _each(self) -> Iterator[tuple[int, float, bytearray]]:
-        """Its days: the ordinal, what it was sold, and a byte for each part."""
+        """Yield each day: ordinal, sold size, and a byte for each part."""
         for place, (ordinal, sold) in enumerate(zip(self.ordinals, self.sold, strict=True)):
             yield ordinal, sold, self.used[PARTS * place : PARTS * (place + 1)]
 
     def days(self) -> Mapping[int, Sequence[float | None]]:
-        """What it used at most in each part of each day, in KiB; None: unknown."""
+        """Return the maximum use in each part of each day, in KiB; None: unknown."""
         return {ordinal: [None if not item else (item - 1) / LEVELS * sold for item in used] for ordinal, sold, used in self._each()}
 
 
 @dataclass(slots=True)
 class HostPast:
-    """Past days of a host's guests, and the host's memory (KiB): all of it, and what it can promise; None: unknown.
-
-    `calendar` says how long the days were: made up ones are counted as if they were others.
-    """
+    """Past days of a host's guests, and the host's memory: its size and the promisable part, in KiB; None: unknown."""
 
     guests: dict[str, GuestPast] = field(default_factory=dict)
     host: str = ""
@@ -112,20 +111,20 @@ class HostPast:
     calendar: Calendar = field(default_factory=Calendar)
 
     def see(self, host: Host) -> None:
-        """What a cycle says of the host; what it does not say is as it was."""
+        """Take in the host's name and memory from a cycle. Unknown values stay as they were."""
         self.host = host.name[:LONGEST_NAME] or self.host
         total, promisable = host.number("mem_available"), host.number("mem_promisable")
         self.host_kib = total if is_size(total) else self.host_kib
         self.promisable_kib = promisable if is_size(promisable) else self.promisable_kib
 
     def take_in(self, identity: str, name: str, index: int, most: float, sold: float | None) -> None:
-        """What a guest used at most in a slot that has ended.
+        """Take in the maximum use of a guest in a past slot.
 
-        :param index: its number, as `Calendar.index` counts
-        :param sold: KiB that it can have at most; None: unknown, and nothing is learned
+        :param index: number of the slot, as of `Calendar.index`
+        :param sold: KiB; None: unknown, and nothing is learned
         """
         day, slot = divmod(index, SLOTS)
-        if not is_size(sold) or FIRST_DAY + day > LAST_DAY:  # the calendar has no day for those that are made up, of some minutes
+        if not is_size(sold) or FIRST_DAY + day > LAST_DAY:  # `date` cannot hold ordinals of short artificial days
             return
         guest = self.guests.get(identity)
         if guest is None:
@@ -134,7 +133,7 @@ class HostPast:
         guest.take_in(FIRST_DAY + day, slot * PARTS // SLOTS, most, sold)
 
     def merge(self, other: HostPast) -> int:
-        """Take in what was learned elsewhere; of how many guests that was."""
+        """Take in days learned elsewhere. Return the number of changed guests."""
         count = 0
         for identity, guest in other.guests.items():
             count += self.guests.setdefault(identity, GuestPast(guest.name)).merge(guest)
@@ -144,9 +143,9 @@ class HostPast:
         return count
 
     def forget_after(self, moment: float, *, only_few: bool) -> None:
-        """Drop what lies ahead of this time (seconds since the epoch): what was learned while the clock was ahead.
+        """Drop days after this time (seconds since the epoch): the clock was ahead when mom learned them.
 
-        :param only_few: only if it is no more than half of all: else the clock may be behind now
+        :param only_few: only if they are at most half of all days: otherwise the clock may be behind now
         """
         today = FIRST_DAY + self.calendar.index(moment) // SLOTS
         guests = self.guests.values()
@@ -156,12 +155,12 @@ class HostPast:
         for guest in guests:
             guest.forget_after(today)
 
-    def keep_only(self, known: Collection[str]) -> None:
-        """Forget the others."""
-        self.guests = {identity: guest for identity, guest in self.guests.items() if identity in known}
+    def keep_only(self, ids: Collection[str]) -> None:
+        """Forget all other guests."""
+        self.guests = {identity: guest for identity, guest in self.guests.items() if identity in ids}
 
     def content(self) -> Mapping[str, Any]:
-        """Return all that is to be kept."""
+        """Return all days as JSON content."""
         return {**self.head(), "guests": [self.kept(identity) for identity in self.guests]}
 
     def head(self) -> Mapping[str, Any]:
@@ -175,16 +174,16 @@ class HostPast:
         }
 
     def kept(self, identity: str) -> Sequence[Any] | None:
-        """What is kept of a guest; None: nothing is."""
-        one = self.guests.get(identity)
-        if one is None:
+        """Return a guest as lists and numbers; None: nothing is stored."""
+        guest = self.guests.get(identity)
+        if guest is None:
             return None
-        sold = [round(kib) for kib in one.sold]
-        return [identity[:LONGEST_NAME], one.name[:LONGEST_NAME], one.ordinals.tolist(), sold, base64.b64encode(one.used).decode()]
+        sold = [round(kib) for kib in guest.sold]
+        return [identity[:LONGEST_NAME], guest.name[:LONGEST_NAME], guest.ordinals.tolist(), sold, base64.b64encode(guest.used).decode()]
 
 
 def past_from(content: Any) -> HostPast:
-    """What was kept. Raises any error for what `HostPast.content` did not give."""
+    """Return stored days. Raise any error for content that `HostPast.content` did not return."""
     total, promisable = (None if (kib := content[name]) is None else _kib(kib) for name in ("host_kib", "promisable_kib"))
     if not isinstance(content["host"], str) or len(content["guests"]) > MOST_GUESTS:
         raise ValueError("the host has no name, or too many guests")
@@ -204,7 +203,7 @@ def past_from(content: Any) -> HostPast:
 
 
 def is_size(value: float | None) -> TypeGuard[float]:
-    """True for a size in KiB that can be kept."""
+    """Return True for a storable size in KiB."""
     return value is not None and 1 <= value <= LARGEST_KIB
 
 

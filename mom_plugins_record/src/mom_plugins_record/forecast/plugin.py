@@ -1,4 +1,4 @@
-"""The plugin: learns the days of guests from what each cycle says, and tells what is expected."""
+"""Plugin that learns the days of guests from each cycle and forecasts their use."""
 
 from __future__ import annotations
 
@@ -25,33 +25,30 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import Forecasts, PastDays, late_hook
-from mom_plugins_record.forecast.fields import FIELDS
+from mom_plugins_record.forecast.fields import COLUMNS, FIELDS
+from mom_plugins_record.forecast.files import PAST, DaysKeeper, StoredPast
 from mom_plugins_record.forecast.host_days import HostDays
-from mom_plugins_record.forecast.keeper import DaysKeeper
-from mom_plugins_record.forecast.kept import PAST
-from mom_plugins_record.forecast.overview import COLUMNS
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
-from mom_plugins_record.forecast.stored import StoredPast
 
 
 class ForecastPlugin:
-    """Guests' days, learned: what each usually uses at which time of day and week, and what it will soon."""
+    """Guests' days, learned: usual use by time of day and week, and expected use soon."""
 
     class Settings(PluginSettings):
-        """What a day is, and how far is looked ahead."""
+        """Length of a day, and range of the forecast."""
 
         day: Annotated[Duration, Field(ge=SHORTEST_DAY, le=LONGEST_DAY)] = 86_400.0
-        """How long a day is, for tests with days that are made up; it has 96 slots. With another one, what was learned is not used."""
+        """Length of a day, for tests with artificial days; it has 96 slots. A change discards what was learned."""
 
         week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
-        """After how many days the same kind of day comes again. With another number, what was learned is not used."""
+        """Days until the same kind of day returns. A change discards what was learned."""
 
         ahead: Annotated[Duration, Field(gt=0, le=LONGEST_DAY)] | None = None
         """How far "soon" looks ahead, at most a day. Unset: one slot of the day, which is 15 minutes."""
 
         @property
         def calendar(self) -> Calendar:
-            """How time is divided."""
+            """Division of time."""
             return Calendar(self.day, self.week)
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
@@ -64,45 +61,45 @@ class ForecastPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where guests can run."""
+        """Suggest the plugin where guests can run."""
         if not (root / "dev/kvm").exists():
             return None
         return Suggestion("it learns guests' days, so that there is room before it is needed", order=45)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Fields, and figures of guests."""
+        """Return fields and guests' columns."""
         return (*FIELDS, *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Forecasts, for those that make room."""
+        """Offer forecasts to plugins that make room."""
         return {Forecasts: self._days}
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Read what was learned before."""
+        """Read the stored days."""
         self._keeper = DaysKeeper(self._context, self._days)
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Keep what was learned."""
+        """Store the learned days."""
         if self._keeper is not None:
             self._keeper.close(self._days if self._context.serves and self._written else None)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
-        """What is expected of each guest, by what the last cycle has shown."""
+        """Return the expected use of each guest, by the last cycle."""
         return self._days.columns(guests) or {}
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What is expected of all of them together."""
+        """Return the expected use of all guests together."""
         return self._days.host_fields()
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Learn from a cycle: here, as what is learned is of use in the next one."""
+        """Learn from a cycle, for the forecasts of the next one."""
         self._days.see(report.snapshot)
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
         due, self._written = self._written not in (0, hour), hour
@@ -111,26 +108,22 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Slots that are over before each was seen teach nothing."""
+        """Report an interval longer than a slot: mom would learn nothing."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
         if interval > slot:
             text = f"nothing is learned: a slot of the day is {format_duration(slot)}, and mom looks each {format_duration(interval)}"
             yield Finding(Severity.ERROR, "guests' days", text, "make `day` longer, or `interval` shorter")
 
-    # --- surface -----------------------------------------------------------------------------------------------------------------
+    mom_status = late_hook("mom_plugins_record.forecast.surface:forecast_parts", "report")
 
-    mom_status = late_hook("mom_plugins_record.forecast.overview:forecast_parts", "report")
-
-    mom_explainer = late_hook("mom_plugins_record.forecast.explanation:ForecastExplainer")
+    mom_explainer = late_hook("mom_plugins_record.forecast.surface:ForecastExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Of how many guests days were learned."""
-        known = [item.days for item in self._days.known.values() if item.days.slots]
-        patterns = sum(days.has_pattern for days in known)
-        text = (
-            f"days of {len(known)} guests are known; {patterns} of them have a pattern" if known else "no days are known yet: it takes two"
-        )
+        """Return the number of guests with learned days."""
+        days = [item.days for item in self._days.known.values() if item.days.slots]
+        patterns = sum(item.has_pattern for item in days)
+        text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days are known yet: it takes two"
         yield Finding(Severity.OK, "guests' days", text)
 
     @staticmethod
@@ -138,8 +131,8 @@ class ForecastPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> StoredPast | None:
-        """Guests' past days, as a mom with these settings has learned them; or those that are in the file at the path."""
-        if kind is not PastDays or (path is not None and path.name not in {PAST.file, PAST.learned}):
+        """Return guests' past days of a mom with these settings, or of the file at the path."""
+        if kind is not PastDays or (path is not None and path.name not in {PAST.name, PAST.learned}):
             return None
         if path is not None:
             return StoredPast(path)

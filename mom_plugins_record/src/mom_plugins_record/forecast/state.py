@@ -1,4 +1,4 @@
-"""What was learned, as a file of state keeps it: less than 4 KiB a guest, whose curves are the upper halves of their numbers."""
+"""Encoding of learned days: less than 4 KiB a guest, with curves as upper halves of their floats."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar, calendar_o
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
-"""What `mom forecast learn` has learned: the mom that runs takes it in, and removes it."""
+"""Result of `mom forecast learn`: the mom that runs takes it in and removes it."""
 
 LARGEST_NUMBER: Final = 1e30
-"""Of sums of squares of sizes."""
+"""Bound of sums of squares of sizes."""
 
 _NUMBERS: Final = 15
-"""Of a guest, beside how much its slots usually differ."""
+"""Numbers of a guest beside `usual`."""
 
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
-    """Return all that is to be kept."""
-    return {**head_of(days), "guests": [kept_guest(guest) for guest in list(days.known.values()) if guest.days.slots]}
+    """Return all days as JSON content."""
+    return {**head_of(days), "guests": [guest for identity in days.known if (guest := kept_guest(days, identity)) is not None]}
 
 
 def head_of(days: HostDays) -> Mapping[str, Any]:
@@ -35,8 +35,7 @@ def head_of(days: HostDays) -> Mapping[str, Any]:
 
 
 def days_from(content: Any) -> HostDays:
-    """What was kept, with the calendar that it was learned by, which need not be that of now. Raises any error for what `content_of` did
-    not give."""
+    """Return stored days, with their own calendar. Raise any error for content that `content_of` did not return."""
     calendar = calendar_of(content)
     result = HostDays(calendar, calendar.slot_seconds)
     result.margin, result.usual = (_size(number) for number in content["sum"])
@@ -49,35 +48,38 @@ def days_from(content: Any) -> HostDays:
     return result
 
 
-def kept_guest(guest: KnownGuest) -> Sequence[Any]:
-    """What is kept of a guest."""
+def kept_guest(days_of_host: HostDays, identity: str) -> Sequence[Any] | None:
+    """Return a guest as lists and numbers; None: nothing is learned of it."""
+    guest = days_of_host.known.get(identity)
+    if guest is None or not guest.days.slots:
+        return None
     days = guest.days
     numbers = [days.usual, *days.losses, *days.week_losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
     return [
-        guest.id[:LONGEST_NAME], guest.name[:LONGEST_NAME], int(guest.seen), days.slots, int(days.has_pattern),
+        guest.id[:LONGEST_NAME], guest.name[:LONGEST_NAME], int(guest.present_at), days.slots, int(days.has_pattern),
         [None if math.isnan(number) else float(f"{number:.6g}") for number in numbers],
         *(_packed(curve) for curve in (days.by_day, days.by_week, days.last, days.excess, days.growth, days.hour_errors)),
     ]  # fmt: skip
 
 
 def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
-    identity, name, seen, slots, pattern, numbers, *curves = kept
+    identity, name, present_at, slots, pattern, numbers, *curves = kept
     if not (isinstance(identity, str) and isinstance(name, str) and isinstance(slots, int) and pattern in (0, 1)) or slots < 0:
         raise TypeError("a guest is not as it was kept")
     lengths = (SLOTS, calendar.week_slots, SLOTS, SLOTS, SLOTS, HOURS)
     by_day, by_week, last, excess, growth, errors = (_unpacked(*item) for item in zip(curves, lengths, strict=True))
-    usual, *rest = (math.nan if number is None else _number(number) for number in numbers)
-    if len(rest) != _NUMBERS:
+    usual, *counters = (math.nan if number is None else _number(number) for number in numbers)
+    if len(counters) != _NUMBERS:
         raise ValueError("a guest is not as it was kept")
-    losses, week_losses, wrong, lasting = (array("d", part) for part in (rest[:3], rest[3:6], rest[6:10], rest[10:12]))
-    margin, average, weight = rest[12:]
+    losses, week_losses, wrong, lasting = (array("d", part) for part in (counters[:3], counters[3:6], counters[6:10], counters[10:12]))
+    margin, average, weight = counters[12:]
     if not 0 <= weight <= 1 or min(*losses, *week_losses, *wrong, lasting[1], margin) < 0:
         raise ValueError("a number of a guest makes no sense")
     days = GuestDays(
         calendar, by_day.whole(), by_week, last, excess.whole(), growth.whole(), errors.whole(), usual, losses, week_losses, wrong, lasting,
         margin, average, weight, slots, bool(pattern),
     )  # fmt: skip
-    return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(seen))
+    return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(present_at))
 
 
 def _packed(curve: array[float] | HalfCurve) -> str:
@@ -90,7 +92,7 @@ def _unpacked(text: str, length: int) -> HalfCurve:
     if len(halves) != 2 * length:
         raise ValueError("a curve has another length")
     curve = HalfCurve.from_bytes(halves)
-    # A size that is no number at all is unknown; one that is not finite, or negative, was never kept.
+    # NaN is an unknown size. Infinite or negative sizes were never stored.
     if any(item < 0 or item > LARGEST_KIB for item in curve.whole()):
         raise ValueError("a size of a curve makes no sense")
     return curve
@@ -98,7 +100,7 @@ def _unpacked(text: str, length: int) -> HalfCurve:
 
 def _number(value: Any) -> float:
     number = float(value)
-    if not abs(number) <= LARGEST_NUMBER:  # what is no number neither
+    if not abs(number) <= LARGEST_NUMBER:  # NaN fails, too
         raise ValueError("a number is out of all bounds")
     return number
 

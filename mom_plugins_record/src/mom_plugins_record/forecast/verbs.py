@@ -1,4 +1,4 @@
-"""The verb `mom forecast`: guests' days as they were learned, and learning them from recordings."""
+"""Verb `mom forecast`: shows learned days, and learns them from recordings."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ from mom_daemon import (
 )
 from mom_kvm import Days
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT
+from mom_plugins_record.forecast.files import KINDS, days_at
 from mom_plugins_record.forecast.host_days import HostDays
-from mom_plugins_record.forecast.kept import KINDS
 from mom_plugins_record.forecast.plugin import ForecastPlugin
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
-from mom_plugins_record.forecast.stored import days_at
 
 BARS: Final = 48
-"""Characters for a day: half an hour each, which fits beside names on 80 columns."""
+"""Characters of a day: half an hour each fits beside names on 80 columns."""
 
 PROGRESS_EVERY: Final = 500
 """Cycles."""
@@ -47,7 +46,7 @@ NOBODY: Final = "No days of guests are known."
 
 @click.group("forecast", context_settings={"help_option_names": ["-h", "--help"]})
 def forecast() -> None:
-    """Show what guests usually use by time of day and week, as mom has learned it, and learn it from recordings."""
+    """Show what guests usually use by time of day and week, and learn it from recordings."""
 
 
 @forecast.command("show")
@@ -56,23 +55,23 @@ def forecast() -> None:
 @config_option
 @json_option
 def show_command(guest: str | None, file: Path | None, config_path: str | None, as_json: bool) -> None:
-    """Show which guests have a pattern, what they usually use at this time, and how wrong their forecasts were; of one GUEST, by its name
-    or id, a day: what is expected, what came, and the error.
+    """Show guests' patterns, their usual use at this time, and the errors of their forecasts. For one GUEST (name or id), show its day:
+    expected use, actual use, and the error.
 
     Exit code 1 when no days are known, or none of that guest.
     """
-    found = days_at(file) if file is not None else days_at(*_kept(load_config(config_path)))
+    all_days = days_at(file) if file is not None else days_at(*_folder_and_calendar(load_config(config_path)))
     if guest is not None:
-        days = _named(found, guest)
+        days = _find_days(all_days, guest)
         click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
         return
     if as_json:
-        click.echo(json.dumps([asdict(days) for days in found.values()], indent=2))
-    elif found:
-        _print_all(sorted(found.values(), key=lambda days: (days.name, days.id)))
+        click.echo(json.dumps([asdict(days) for days in all_days.values()], indent=2))
+    elif all_days:
+        _print_all(sorted(all_days.values(), key=lambda days: (days.name, days.id)))
     else:
         print_prose(NOBODY, 2)
-    if not found:
+    if not all_days:
         raise click.exceptions.Exit(1)
 
 
@@ -80,59 +79,52 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 @click.argument("recordings", nargs=-1, required=True, type=ExistingPath())
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
-    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not see them first: for forecasts, and for
-    `mom advise --risk`, which wants two weeks.
+    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not observe them first. Forecasts use them, and
+    `mom advise --risk`, which needs two weeks.
 
-    The mom that runs takes in, within a minute, the days of those guests of which it has seen less itself; one that does not run, when it
-    starts.
+    A running mom takes in, within a minute, the days of guests that it knows less well; a stopped mom does so when it starts.
     """
-    folder, calendar = _kept(load_config(config_path))
+    folder, calendar = _folder_and_calendar(load_config(config_path))
     days = HostDays(calendar, calendar.slot_seconds)
     with progress(shown=True) as show:
         for path in recordings:
             _learn(days, path, show)
-    known = [item for item in days.known.values() if item.days.slots]
-    if not known:
+    learned_guests = [item for item in days.known.values() if item.days.slots]
+    if not learned_guests:
         raise MomError("nothing could be learned", hint="a recording must hold a whole slot at least, which are 15 minutes of a day")
     for kind in KINDS:
         kind.leave(folder, days)
-    patterns = sum(item.days.has_pattern for item in known)
-    most = max(item.days.slots for item in known) / SLOTS
-    learned = f"Learned {most:.1f} days of {len(known)} guests, of which {patterns} have a pattern."
+    patterns = sum(item.days.has_pattern for item in learned_guests)
+    most = max(item.days.slots for item in learned_guests) / SLOTS
+    learned = f"Learned {most:.1f} days of {len(learned_guests)} guests, of which {patterns} have a pattern."
     print_prose(f"{learned} A mom that runs takes them in within a minute.", 2)
 
 
 def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
-    """Take in all cycles of a recording. Raises `MomError`."""
+    """Learn from all cycles of a recording. Raise `MomError`."""
     for number, past in enumerate(recording(None, path).cycles(-math.inf, math.inf)):
         days.see(past.report.snapshot)
         if number % PROGRESS_EVERY == 0:
             show(f"{path}: {time.strftime('%Y-%m-%d %H:%M', time.localtime(past.report.time))}")
 
 
-# --- where days are --------------------------------------------------------------------------------------------------------------------
-
-
-def _kept(config: Config) -> tuple[Path, Calendar]:
-    """Return where the mom with this configuration keeps what it learns, and how it divides time. Raises `MomError`."""
+def _folder_and_calendar(config: Config) -> tuple[Path, Calendar]:
+    """Return the folder and the calendar of the mom with this configuration. Raise `MomError`."""
     for name, plugin in config.plugins.items():
         if isinstance(plugin.settings, ForecastPlugin.Settings):
             return config.state_directory / name, plugin.settings.calendar
     raise MomError("the configuration does not enable the plugin forecast", hint="add `forecast: {}` to `plugins`")
 
 
-def _named(found: Mapping[str, Days], wanted: str) -> Days:
-    """Return the guest of this id or name. Raises `MomError`."""
+def _find_days(all_days: Mapping[str, Days], name: str) -> Days:
+    """Return the guest of this id or name. Raise `MomError`."""
     try:
-        return found[find_guest({identity: Guest(identity, days.name) for identity, days in found.items()}, wanted).id]
+        return all_days[find_guest({identity: Guest(identity, days.name) for identity, days in all_days.items()}, name).id]
     except NoSuchGuest as error:
-        if any(days.name == wanted for days in found.values()):  # of several: one that is gone may have had the name, too
+        if any(days.name == name for days in all_days.values()):  # several guests had the name, perhaps at different times
             raise
         hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists those whose days are known"
-        raise MomError(f"no days of a guest {printable(wanted)} are known", hint=hint) from None
-
-
-# --- as words ------------------------------------------------------------------------------------------------------------------------
+        raise MomError(f"no days of a guest {printable(name)} are known", hint=hint) from None
 
 
 def _print_all(all_days: Sequence[Days]) -> None:
@@ -140,7 +132,7 @@ def _print_all(all_days: Sequence[Days]) -> None:
     for days in all_days:
         slot = _slot_now(days)
         today = _of_today(days.expected, days, slot)
-        most = max(_known(_of_today(days.most, days, slot)), default=None)
+        most = max(_without_unknown(_of_today(days.most, days, slot)), default=None)
         pattern = "-" if not days.has_pattern else "yes" if days.weight >= LEAST_WEIGHT else "differs"
         rows.append([
             printable(days.name), pattern, short(today[slot % days.slots]), short(most), short(days.error_kib), short(days.now_error_kib),
@@ -151,12 +143,12 @@ def _print_all(all_days: Sequence[Days]) -> None:
          TableColumn("DAYS", 2)],
         rows,
     )  # fmt: skip
-    told = [days for days in all_days if days.has_pattern]
-    if told:
-        errors = [_known([days.errors_by_hour[hour] for days in told]) for hour in range(HOURS)]
-        by_hour = [sum(known) if known else None for known in errors]
+    patterned = [days for days in all_days if days.has_pattern]
+    if patterned:
+        errors = [_without_unknown([days.errors_by_hour[hour] for days in patterned]) for hour in range(HOURS)]
+        by_hour = [sum(values) if values else None for values in errors]
         click.echo()
-        click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_ends(by_hour)}, all with a pattern")
+        click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_range(by_hour)}, all with a pattern")
         click.echo(f"{'':10}{_axis()}")
 
 
@@ -166,8 +158,8 @@ def _print_guest(days: Days) -> None:
     slot = _slot_now(days)
     expected, came = _halves(_of_today(days.expected, days, slot)), _halves(days.came)
     for label, values, other in (("usual", expected, came), ("came", came, expected)):
-        click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_ends(values)}")
-    click.echo(f"{'wrong by':10}{sparkline(_halved(days.errors_by_hour)):{BARS}}  {_ends(days.errors_by_hour)}")
+        click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_range(values)}")
+    click.echo(f"{'wrong by':10}{sparkline(_halved(days.errors_by_hour)):{BARS}}  {_range(days.errors_by_hour)}")
     click.echo(f"{'':10}{_axis()}")
     if not days.has_pattern:
         print_prose(
@@ -184,7 +176,7 @@ def _print_guest(days: Days) -> None:
 
 
 def _slot_now(days: Days) -> int:
-    """Return which slot of the week it is."""
+    """Return the present slot of the week."""
     calendar = Calendar(days.slot_seconds * days.slots, days.week_days)
     return calendar.of_week(calendar.index(time.time()))
 
@@ -195,25 +187,25 @@ def _of_today(week: Sequence[float | None], days: Days, slot: int) -> Sequence[f
 
 
 def _halves(values: Sequence[float | None]) -> list[float | None]:
-    """Return a bar for each two slots."""
-    pairs = [_known(values[place : place + 2]) for place in range(0, len(values), 2)]
+    """Return an average for each two slots."""
+    pairs = [_without_unknown(values[place : place + 2]) for place in range(0, len(values), 2)]
     return [sum(pair) / len(pair) if pair else None for pair in pairs]
 
 
 def _halved(hours: Sequence[float | None]) -> list[float | None]:
-    """Two bars for each hour."""
+    """Return two bars for each hour."""
     return [value for value in hours for _ in range(BARS // HOURS)]
 
 
-def _known(values: Sequence[float | None]) -> list[float]:
+def _without_unknown(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _ends(values: Sequence[float | None]) -> str:
-    known = _known(values)
-    return f"{short(min(known))} to {short(max(known))}" if known else "unknown"
+def _range(values: Sequence[float | None]) -> str:
+    known_values = _without_unknown(values)
+    return f"{short(min(known_values))} to {short(max(known_values))}" if known_values else "unknown"
 
 
 def _axis() -> str:
-    """Return the hours of a day, each below where it begins; of a day that is made up, 24ths of it."""
+    """Return the hours of a day, each below its beginning; of an artificial day, 24ths of it."""
     return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()

@@ -1,1 +1,1 @@
-"""The flight recorder: what mom saw, decided and did, cycle by cycle, in files that survive a crash and are read while they grow."""
+"""Flight recorder: each cycle of mom, in files that survive a crash and are readable while they grow."""

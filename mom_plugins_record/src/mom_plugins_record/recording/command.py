@@ -1,4 +1,4 @@
-"""The verb `mom record`: what is in a recording."""
+"""Verb `mom record`: content of a recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RECORDING = click.argument("recording", required=False, type=KeptPath())
 
 @click.group()
 def record() -> None:
-    """Look at what the plugin `record` has recorded."""
+    """Look at recordings of the plugin `record`."""
 
 
 @record.command("show")
@@ -25,10 +25,9 @@ def record() -> None:
 @config_option
 @json_option
 def show_command(recording: Path | None, config_path: str | None, as_json: bool) -> None:
-    """Say what a recording holds: when, which guests, how much, and what of it is damaged.
+    """Describe a recording: times, guests, size, and damage.
 
-    RECORDING is the folder, or one file of it; without it, what the mom with this host's configuration records. Exit 1 when
-    cycles are lost.
+    RECORDING is the folder, or one file of it. Without it, mom's own recording by this host's configuration. Exit 1 when cycles are lost.
     """
     from mom_plugins_record.recording.contents import contents_of, print_contents
 
@@ -52,10 +51,9 @@ def export_command(
 ) -> None:
     """Write a recording as tables for other tools: host, guests, decisions and outcomes, with units in the columns' names.
 
-    RECORDING is the folder, or one file of it; without it, what the mom with this host's configuration records. FOLDER must be empty, or
-    new.
+    RECORDING is the folder, or one file of it. Without it, mom's own recording by this host's configuration. FOLDER must be empty or new.
     """
-    from mom_plugins_record.export.perform import export
+    from mom_plugins_record.export.tables import export
     from mom_plugins_record.recording.times import moment_of
 
     formats, times = [text for text in to if text in FORMATS], [text for text in to if text not in FORMATS]
@@ -67,7 +65,7 @@ def export_command(
 
 
 def _configured(config_path: str | None) -> Path:
-    """Return where the mom with this configuration records. Raises `MomError`."""
+    """Return the folder of this configuration's recording. Raise `MomError`."""
     from mom_core import load_config
     from mom_plugins_record.recording.plugin import configured_recorder
 

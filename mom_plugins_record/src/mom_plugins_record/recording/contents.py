@@ -1,4 +1,4 @@
-"""The contents of a recording, summed up for a person or a program."""
+"""Summary of a recording's content."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import click
 from mom_core import Status, format_duration, format_kib, printable
 from mom_daemon import brief, print_prose
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.times import shown
+from mom_plugins_record.recording.times import format_time
 
 
 @dataclass(slots=True)
 class Contents:
-    """Sums over a recording. Times in seconds since the epoch; `sampled` counts guests times cycles."""
+    """Sums over a recording. Times are in seconds since the epoch; `sampled` counts guests times cycles."""
 
     path: str
     files: int
@@ -38,7 +38,7 @@ class Contents:
 
 
 def contents_of(path: Path) -> Contents:
-    """Read all of it. Raises `MomError`."""
+    """Read all of a recording. Raise `MomError`."""
     recording = Recording(path)
     result = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
     session = None
@@ -63,7 +63,7 @@ def contents_of(path: Path) -> Contents:
 
 
 def print_contents(contents: Contents, *, as_json: bool) -> None:
-    """Say it."""
+    """Print the summary."""
     if as_json:
         click.echo(json.dumps(asdict(contents), indent=2))
         return
@@ -71,7 +71,7 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
     if contents.begins is not None and contents.ends is not None:
         lasts = format_duration(round(contents.ends - contents.begins))
-        lines += [("from", f"{shown(contents.begins)} UTC"), ("to", f"{shown(contents.ends)} UTC, {lasts} later")]
+        lines += [("from", f"{format_time(contents.begins)} UTC"), ("to", f"{format_time(contents.ends)} UTC, {lasts} later")]
     lines += [
         ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"),
         ("decided", f"{contents.decisions}, of which {contents.applied} were applied"),

@@ -1,6 +1,6 @@
-"""One cycle as a line of JSON, and back: a `Report` in, the same `Report` out. docs/recordings.md tells what stands where.
+"""One cycle as a line of JSON, and back into the same `Report`. docs/recordings.md describes the format.
 
-What guests tell stands by field: a list with a value for each guest, in their order.
+Fields of guests are columns: a list with a value for each guest, in their order.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from mom_core import (
 from mom_plugins_record.recording.groups import Corrupt
 
 FARTHEST: Final = 6e10
-"""Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
+"""Seconds from the epoch to the year 3871. Times farther away cannot be shown as dates."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
-"""Parts of a report that are written as they are."""
+"""Parts of a report that JSON holds unchanged."""
 
 
 def json_text(value: object) -> bytes:
-    """As short as JSON can be. Numbers that it cannot say are NaN and Infinity; half of a surrogate pair, which is no character, is `?`."""
+    """Return compact JSON. It may hold NaN and Infinity. Half of a surrogate pair becomes `?`."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_plain).encode("utf-8", "replace")
 
 
@@ -53,20 +53,19 @@ def _plain(value: object) -> object:
         return list(value)
     if is_dataclass(value):
         return _fields_of(value)
-    return f"<{type(value).__name__}>"  # no plugin's field keeps a cycle from being recorded
+    return f"<{type(value).__name__}>"  # a plugin's value of any type must not stop the recording
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a data class by name."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def cycle_line(report: Report, session: str, place: int, memory: Value = None) -> bytes:
     """Return a cycle as JSON.
 
-    :param session: the checksum of the line of what is in force
-    :param place: how many cycles stand in the file before it
-    :param memory: what policies remember after it
+    :param session: checksum of the session's line
+    :param place: number of cycles before it in the file
+    :param memory: memory of policies after it
     """
     snapshot = report.snapshot
     guests, columns = snapshot.listed, snapshot.columns
@@ -105,12 +104,14 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
 Moment: TypeAlias = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
 Span: TypeAlias = Annotated[float, Field(ge=0, le=FARTHEST)]
 Place: TypeAlias = NonNegativeInt
-"""In a list."""
+"""Index into a list."""
 
 
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
-    """Check what a mapping holds, and the items of lists in it, up to the first that is of another type. Pydantic would collect an error
-    for each, which takes a gigabyte for a million."""
+    """Return a validator for the values of a mapping, and for the items of lists in it. It stops at the first error.
+
+    Pydantic would collect all errors, which takes a gigabyte for a million values.
+    """
 
     def check(mapping: dict[str, Any]) -> dict[str, Any]:
         for name, value in mapping.items():
@@ -122,18 +123,18 @@ def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = obje
 
 
 class _FailFast(FailFast):
-    """`FailFast` that can stand in a union."""
+    """`FailFast` for use in a union."""
 
     __hash__ = object.__hash__
 
 
 Item = TypeVar("Item")
 Items: TypeAlias = Annotated[list[Item], _FailFast()]
-"""A list that is read up to its first invalid item, for the same reason."""
+"""List that is read up to its first invalid item, for the same reason."""
 
 
 class _Strict(BaseModel):
-    """No value is taken for one of another type: a recording may be written by a program that means harm."""
+    """Model without conversions between types: a malicious program may have written the recording."""
 
     model_config = ConfigDict(strict=True)
 
@@ -236,8 +237,9 @@ class _Cycle(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class CycleRead:
-    """Cycle as it was written. `decisions` are the report's, and then those that came of reviews and trials. `columns` are guests' fields
-    by name: None, too, where a guest does not have one.
+    """Cycle as it was written.
+
+    `decisions` are the report's, followed by those of reviews and trials. `columns` are guests' fields by name, with None for absent ones.
     """
 
     report: Report
@@ -249,7 +251,7 @@ class CycleRead:
 
 
 def read_cycle(text: bytes) -> CycleRead:
-    """Read a line of `cycle_line`. Raises `Corrupt`."""
+    """Read a line of `cycle_line`. Raise `Corrupt`."""
     try:
         content = _Cycle.model_validate_json(text)
         decisions = [Decision(**dict(decision)) for decision in content.decisions]
@@ -260,7 +262,7 @@ def read_cycle(text: bytes) -> CycleRead:
 
 
 def why_not(error: Exception) -> str:
-    """Return the first error of a line, for a person."""
+    """Return the first error of a line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)

@@ -1,6 +1,6 @@
-"""A file of a recording: groups of lines, each line JSON behind its checksum, each group a stream of zstd's that needs no other.
+"""File of a recording: groups of lines. Each line is JSON after its checksum, and each group is a zstd stream of its own.
 
-What of a group is damaged costs its rest; the next group begins with a mark. A line is whole in the file as soon as it is written.
+Damage costs the rest of a group; a mark begins the next one. A line is complete in the file as soon as it is written.
 """
 
 from __future__ import annotations
@@ -22,79 +22,84 @@ SUFFIX: Final = ".momrec"
 VERSION: Final = 3
 _FRAME: Final = b"\x51\x2a\x4d\x18\x10\x00\x00\x00mom recording "
 MARK: Final = _FRAME + b"%d\n" % VERSION
-"""How each group begins: a frame that zstd skips (RFC 8878, 3.1.2). JSON has none of its bytes but the text."""
+"""First bytes of each group: a frame that zstd skips (RFC 8878, 3.1.2). JSON shares only the text with it."""
 
 LARGEST_LINE: Final = 16 << 20
-"""Bytes: 20,000 guests. A longer one is not written, and not held when it is read."""
+"""Bytes of the longest line, enough for 20,000 guests. The writer refuses longer lines, and the reader does not hold them."""
 
 MOST_CELLS: Final = 4 << 20
-"""Values that a line may have, 10,000 guests with 400 each, as a field may be a list for each disk or CPU: two bytes can say that there is
-one, which then takes 64. A line with more is not written."""
+"""Values of a line at most: 10,000 guests with 400 each, as a field may be a list for each disk or CPU.
+
+A value may take two bytes in the file, but 64 in memory.
+"""
 
 MOST_NAMES: Final = 1 << 19
-"""Names of values that a line may have, 20,000 guests with 26 each, counted by colons: of short names, a million would take 300 MiB."""
+"""Names of a line at most, counted by colons: 20,000 guests with 26 each. A million short names would take 300 MiB."""
 
 LARGEST_GROUP: Final = 64 << 20
-"""Bytes in a file. 20,000 guests come to 12 MiB."""
+"""Bytes of a group in the file at most. 20,000 guests come to 12 MiB."""
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""Bytes, and times the file's size, that all groups of a file may unpack to, twice, as the heads of groups are read first. A recording
-comes to 20 times its size, and to 300 where nothing but the ages of statistics changes; zstd can do 30,000, which makes a bomb."""
+"""Bytes, and multiple of the file's size, that a file may unpack to, twice, as the reader reads the beginnings of groups first.
+
+A recording unpacks to 20 times its size, or to 300 times where only the ages of statistics change. zstd can do 30,000: a bomb.
+"""
 
 SLICE: Final = 1024
-"""Bytes that are unpacked at a time: to 32 MiB at the most."""
+"""Bytes to unpack at a time: at most 32 MiB result."""
 
 CHUNK: Final = 1 << 20
-"""Bytes that are searched for marks at a time."""
+"""Bytes to search for marks at a time."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
-"""A window of 4 MiB has several cycles of 1,000 guests, which is what a line repeats. A hash of 18 bits saves a tenth of the bytes. Level
-3 takes longer for more of them."""
+"""A window of 4 MiB covers several cycles of 1,000 guests, which repeat each other. A hash of 18 bits saves a tenth. Level 3 is slower
+and larger.
+"""
 
 WINDOW: Final = 1 << 23
-"""Bytes that zstd may look back, and hold, when it reads."""
+"""Bytes of zstd's window when reading."""
 
 
 class Corrupt(MomError):
-    """Bytes that no recorder has written."""
+    """Content that no recorder has written."""
 
 
 class NoRecording(MomError, ValueError):
-    """Nothing in a file, or in a folder, is a recording's: another one was meant."""
+    """Path without any recording."""
 
 
 class GroupPacker:
-    """Packs the lines of one group."""
+    """Compressor for the lines of one group."""
 
     def __init__(self) -> None:
         self._stream = zstandard.ZstdCompressor(compression_params=PARAMETERS).compressobj()
 
     def line(self, text: bytes) -> bytes:
-        """Return a line as bytes of the file, to be written at once."""
+        """Return a line as bytes for the file."""
         line = b"%s %b\n" % (checksum(text).encode(), text)
         return self._stream.compress(line) + self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     def end(self) -> bytes:
-        """Return how the group ends."""
+        """Return the last bytes of the group."""
         return self._stream.flush()
 
 
 def checksum(text: bytes) -> str:
-    """CRC-32: it is to find damage, not forgery."""
+    """Return the CRC-32, which finds damage, not forgery."""
     return f"{zlib.crc32(text):08x}"
 
 
 class RecordingFile:
-    """File of a recording, open to be read, up to its present end. Raises `OSError`; `NoRecording`, and `MomError` for another version.
+    """Open file of a recording, up to its present end. Raises `OSError`, `NoRecording`, and `MomError` for another version.
 
-    `cut_off` says that the last group was read, and is not ended: it is being written, or its writer was killed.
+    `cut_off` is true after reading a last group without an end: its writer still writes, or was killed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.cut_off = False
-        self._source = _opened(path)
+        self._source = _open(path)
         self._places, size = _groups_in(self._source)
         if not self._places and not self._only_begun(size):
             self.close()
@@ -106,19 +111,19 @@ class RecordingFile:
 
     @property
     def groups(self) -> int:
-        """How many there are."""
+        """Number of groups."""
         return len(self._places) - 1
 
     def at(self, group: int) -> int:
-        """Return the byte at which a group begins."""
+        """Return the first byte of a group."""
         return self._places[group]
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._source.close()
 
     def lines(self, group: int) -> Iterator[bytes]:
-        """Yield the JSON of a group's lines. Raises `Corrupt` after the last sound one where the rest is damaged, and `OSError`."""
+        """Yield the JSON of a group's lines. Raise `Corrupt` after the last intact one, and `OSError`."""
         begins, ends = self._places[group : group + 2]
         if ends - begins > LARGEST_GROUP:
             raise Corrupt("a group is too large")
@@ -133,8 +138,8 @@ class RecordingFile:
             except zstandard.ZstdError as error:
                 raise Corrupt(f"a group cannot be unpacked: {error}") from error
             self._left -= len(text) - size
-            while (end := text.find(b"\n", max(line, size))) >= 0:  # before `size`, there is none
-                yield _sound(bytes(text[line:end]))
+            while (end := text.find(b"\n", max(line, size))) >= 0:  # none before `size`
+                yield _checked_line(bytes(text[line:end]))
                 line = end + 1
             del text[:line]
             if self._left < 0 or len(text) > LARGEST_LINE:
@@ -147,7 +152,7 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        """Return True if a writer left it so that could not write more; a file of another version is an error."""
+        """Return True for a file of a writer that could not write a whole mark. Raise `MomError` for another version."""
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
@@ -158,7 +163,7 @@ class RecordingFile:
         return self.cut_off
 
 
-def _sound(line: bytes) -> bytes:
+def _checked_line(line: bytes) -> bytes:
     stated, text = line[:8], line[9:]
     if checksum(text).encode() != stated:
         raise Corrupt("a line's checksum is wrong")
@@ -168,12 +173,10 @@ def _sound(line: bytes) -> bytes:
 
 
 def why_too_large(text: bytes) -> str:
-    """Return why a line like this is neither written nor read; empty: it is. One with more values than it can have is counted by what
-    begins or parts them, in texts, too.
-    """
+    """Return the reason why a line is too large to write or read; empty: it is not. Long lines are counted by brackets and commas."""
     if len(text) > LARGEST_LINE:
         return f"takes more than {format_kib(LARGEST_LINE / 1024)}"
-    # A shorter line cannot have so many: each value takes a byte.
+    # Each value takes a byte, so a shorter line cannot have so many.
     if len(text) > MOST_CELLS and sum(map(text.count, (b",", b"[", b"{"))) > MOST_CELLS:
         return f"has more than {MOST_CELLS} values"
     if len(text) > MOST_NAMES and text.count(b":") > MOST_NAMES:
@@ -181,9 +184,9 @@ def why_too_large(text: bytes) -> str:
     return ""
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Return the file, open. Raises `OSError`, and `NoRecording` when it is something else, such as a pipe, which may have no end."""
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
+def _open(path: Path) -> BinaryIO:
+    """Open the file. Raise `OSError`, and `NoRecording` for anything else than a file, such as a pipe without an end."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # without waiting for the writer of a pipe
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
     os.close(number)
@@ -191,7 +194,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _groups_in(source: BinaryIO) -> tuple[list[int], int]:
-    """Return where marks are, and where the file ends."""
+    """Return the positions of marks, and the end of the file."""
     places, end, tail = [], 0, b""
     while chunk := source.read(CHUNK):
         text = tail + chunk

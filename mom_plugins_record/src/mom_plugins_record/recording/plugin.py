@@ -1,4 +1,4 @@
-"""The plugin that records."""
+"""Plugin that records."""
 
 from __future__ import annotations
 
@@ -38,41 +38,41 @@ if TYPE_CHECKING:
     from mom_plugins_record.report.keeper import AccountsKeeper
 
 FOLDER = "recording"
-"""Where it is recorded unless the settings say otherwise, in mom's state directory."""
+"""Folder of the recording in mom's state directory, unless the settings name another."""
 
 
 class RecordPlugin:
-    """Flight recorder: every snapshot, decision and outcome, to be looked at and replayed later."""
+    """Flight recorder: every snapshot, decision and outcome, for inspection and replay."""
 
     class Settings(PluginSettings):
-        """Where, how long and how much."""
+        """Place, age and size of the recording."""
 
         path: str = ""
-        """The folder of the recording. Unset: `recording` in the state directory."""
+        """Folder of the recording. Unset: `recording` in the state directory."""
 
         keep: Annotated[Duration, Field(ge=60)] = 30 * 86_400.0
-        """How long a recording is kept."""
+        """Maximal age of the recording."""
 
         size: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
-        """How much it may hold in all; the oldest goes first."""
+        """Maximal size of the recording; the oldest cycles go first."""
 
         reserve: Size = 256 << 20
-        """How much must stay free on its disk: with less, recording stops until there is room again."""
+        """Free space on its disk. With less, recording pauses."""
 
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
-        """How long the accounts are kept of which `mom report` is made. The host's are kept for 400 days."""
+        """Maximal age of the accounts for `mom report`. The host's accounts are kept for 400 days."""
 
         accounts_size: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
-        """How much they may hold; the oldest day goes first."""
+        """Maximal size of the accounts; the oldest day goes first."""
 
         price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-        """The price of a GiB of memory for a month, for `mom report`. Unset: its worth is told in memory and in hosts."""
+        """Price of a GiB of memory for a month, for `mom report`. Unset: reports show worth in memory and hosts."""
 
         currency: Annotated[str, Field(max_length=10)] = ""
-        """In which currency."""
+        """Currency of the price."""
 
         def folder(self, state_directory: Path) -> Path:
-            """Return where the recording is."""
+            """Return the folder of the recording."""
             return Path(self.path) if self.path else state_directory / FOLDER
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
@@ -85,19 +85,18 @@ class RecordPlugin:
 
     @property
     def folder(self) -> Path:
-        """Where the recording is."""
+        """Folder of the recording."""
         return self._settings.folder(self._context.state_directory)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops.
+        """Make the folder, and raise an error at the start if that fails. Later errors only pause the recording.
 
-        A program that only takes a look records nothing: in the folder of the mom that does, it would delete old files, and leave some
-        that this mom cannot open.
+        A program that only looks records nothing: it would delete old files of the mom that records there.
         """
         if not self._context.serves:
             return
-        # Loaded here, as verbs that only ask a mom that runs are to be fast.
+        # Imported here, as verbs that only ask a running mom must start fast.
         from mom_plugins_record.report.accounts_file import NAME, AccountsFile
         from mom_plugins_record.report.keeper import AccountsKeeper
 
@@ -109,18 +108,18 @@ class RecordPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Return the accounts' sums of now, and of today."""
+        """Return the accounts' fields."""
         from mom_plugins_record.report.fields import FIELDS
 
         return FIELDS
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Points of past days, for those that draw them."""
+        """Offer points of past days for plots."""
         return {RecordedPoints: self}
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """`RecordedPoints`: of this recording, and of the accounts beside it."""
+        """Return points of this recording or of its accounts, as of `RecordedPoints`."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
@@ -128,7 +127,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """By the last cycle."""
+        """Return the accounts' fields as of the last cycle."""
         if self._accounts is None:
             return {}
         from mom_plugins_record.report.fields import values_of
@@ -144,15 +143,15 @@ class RecordPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record a cycle. Raises when there is no room: the core counts it, shows it in `mom status`, and tries again later."""
+        """Record a cycle. Raise an error when there is no room: the core shows it in `mom status` and tries again."""
         writer, accounts, context = self._writer, self._accounts, self._context
-        if writer is None or accounts is None:  # it only takes a look
+        if writer is None or accounts is None:  # without a recorder
             return
         accounts.add(report, time.process_time())
         texts_in_force = context.service(PolicyTexts)
         policies = None if texts_in_force is None else texts_in_force.state()
         in_force = (context.declarations, context.configuration, policies.version if policies else "")
-        # The first two are replaced when the configuration is read again: whether they are others is seen faster than what they say.
+        # A reload replaces the first two objects. Identity is faster to compare than content.
         if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             declared = context.declarations
@@ -164,7 +163,7 @@ class RecordPlugin:
             writer.cycle(report, None if texts_in_force is None else texts_in_force.memory)
         except RecordingFull as error:
             if not self._stopped:
-                context.log.warning("%s", error)  # once: it is tried again in every cycle or so
+                context.log.warning("%s", error)  # once, though each cycle tries again
             self._stopped = True
             raise
         if self._stopped:
@@ -181,7 +180,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Return how much is recorded, and where, and whether there is room for more."""
+        """Report the size of the recording, its place, and the free space."""
         from mom_plugins_record.report.accounts_file import NAME
 
         settings = self._settings
@@ -209,7 +208,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at the path, or the one that a mom with these settings writes."""
+        """Return the recording at the path, or the recording of a mom with these settings."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording
@@ -220,7 +219,7 @@ class RecordPlugin:
 
 
 def configured_recorder(config: Config) -> RecordPlugin.Settings:
-    """Return the settings of this plugin in mom's configuration. Raises `MomError` where it is not enabled."""
+    """Return the settings of this plugin in mom's configuration. Raise `MomError` if it is not enabled."""
     for plugin in config.plugins.values():
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings

@@ -1,4 +1,4 @@
-"""Reads a recording, also one that is damaged or still being written: what is sound, in order, one cycle at a time."""
+"""Reader of a recording, even a damaged or growing one: yields the intact cycles in order."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mom_kvm import PastCycle
 from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
 from mom_plugins_record.recording.session import SESSION, RecordedSession, read_session
-from mom_plugins_record.recording.writer import GROUP, begun, files_of
+from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 
 MOST_PLACES: Final = 20
-"""Damaged places that are told one by one: what a person reads."""
+"""Damaged places that a message lists."""
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Fields of guests in all cycles that are held at a time: ten cycles of 10,000 guests with 160 each, in some 2 GiB."""
+"""Fields of guests in all cycles in memory: ten cycles of 10,000 guests with 160 each take some 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCycle(PastCycle):
-    """One cycle, and what was so then: `cycle` as it stands in the file. `gap` is how many cycles before it were lost."""
+    """Recorded cycle with its session. `gap` counts the lost cycles before it."""
 
     cycle: CycleRead
     session: RecordedSession
@@ -38,7 +38,7 @@ class RecordedCycle(PastCycle):
 
 
 def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
-    """Return True if nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
+    """Return True if no cycle is missing in between, and the same plugins decided both."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
     then, now = before.session.configuration, recorded.session.configuration
@@ -46,7 +46,7 @@ def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
 
 
 def must_fit(recorded: RecordedCycle, cycles: int) -> None:
-    """Check that so many cycles like this one can be held at a time. Raises `MomError`: a recording may ask for any number."""
+    """Raise `MomError` if so many cycles like this one do not fit into memory. A recording may ask for any number."""
     columns = recorded.cycle.columns
     if sum(map(len, columns.values())) * cycles > MOST_REMEMBERED:
         guests = len(recorded.report.snapshot.guests)
@@ -55,10 +55,7 @@ def must_fit(recorded: RecordedCycle, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """Parts that could not be read: cycles that are lost, and the files whose last group is not ended.
-
-    `places` says of the first damaged places which file, which byte of it, and what is wrong there.
-    """
+    """Damage of a recording: number of lost cycles, files without an end, and the first damaged places."""
 
     cycles: int = 0
     cut_off: list[str] = field(default_factory=list)
@@ -68,12 +65,12 @@ class Damage:
         return bool(self.cycles or self.places)
 
     def note(self, path: Path, at: int, what: str) -> None:
-        """Something is wrong at that byte."""
+        """Note damage at a byte of a file."""
         if len(self.places) < MOST_PLACES:
             self.places.append(f"{path}, byte {at}: {what}")
 
     def summary(self) -> str:
-        """Return the damage in a line; empty when there is none."""
+        """Return the damage in one line; empty: none."""
         if not self:
             return ""
         lost = f"{self.cycles} cycles are lost: " if self.cycles else ""
@@ -81,9 +78,9 @@ class Damage:
 
 
 class Recording:
-    """Recording: a folder, or one file of it; mom's own verbs look at it as at any `PastCycles`.
+    """Recording: a folder, or one file of it, as `PastCycles`.
 
-    `damage` is complete when `cycles` has come to the end.
+    `damage` is complete after `cycles` has come to its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,34 +95,36 @@ class Recording:
             raise NoRecording(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
-        """Yield all cycles of that time (seconds since the epoch), in the order in which they were recorded.
+        """Yield all cycles of that time (seconds since the epoch), in the order of recording.
 
-        Raises `MomError` when there is no such file, when it is no recording, or when it is of another version.
+        Raise `MomError` for a missing file, for anything else than a recording, and for another version.
         """
         self.damage = Damage()
         for path in ending_after(self.files, since):
-            yield from self._of_file(path, since, until)
+            yield from self._cycles_of_file(path, since, until)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
-        """About so many cycles of that time, about as far apart as each other, and all if there are no more: of more groups than those, the
-        first ones, which need no others. What is damaged is left out."""
-        wanted = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _readable(path)]
-        step = -(-sum(len(groups) for _, groups in wanted) * GROUP // max(1, most)) or 1
-        for path, groups in wanted:
-            for file in _readable(path) if groups else ():
+        """Yield about so many cycles of that time, evenly spread, without damaged ones.
+
+        With more groups than that, only their first cycles are read, as these need no others.
+        """
+        selected = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _open_readable(path)]
+        step = -(-sum(len(groups) for _, groups in selected) * GROUP // max(1, most)) or 1
+        for path, groups in selected:
+            for file in _open_readable(path) if groups else ():
                 for group in groups[:: -(-step // GROUP)]:
                     yield from (item for item in _some_of(file, group, step) if since <= item.report.time <= until)
 
     def sessions(self) -> Iterator[RecordedSession]:
-        """Yield the sessions of all files, as often as they stand there."""
+        """Yield the sessions of all files, with repetitions."""
         for path in self.files:
-            for file in _readable(path):
+            for file in _open_readable(path):
                 yield from _heads(file)[0].values()
 
-    def _of_file(self, path: Path, since: float, until: float) -> Iterator[RecordedCycle]:
+    def _cycles_of_file(self, path: Path, since: float, until: float) -> Iterator[RecordedCycle]:
         try:
             with closing(RecordingFile(path)) as file:
-                yield from self._of_groups(file, since, until)
+                yield from self._cycles_of_groups(file, since, until)
         except NoRecording as error:
             if not self.path.is_dir():
                 raise
@@ -134,11 +133,11 @@ class Recording:
         except FileNotFoundError as error:
             if [path] == self.files:
                 raise MomError(f"there is no file {path}", hint=f"name a folder with files *{SUFFIX}, or one such file") from error
-            self.damage.cut_off.append(str(path))  # given up by the writer while we read
+            self.damage.cut_off.append(str(path))  # the writer has just deleted it
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}") from error
 
-    def _of_groups(self, file: RecordingFile, since: float, until: float) -> Iterator[RecordedCycle]:
+    def _cycles_of_groups(self, file: RecordingFile, since: float, until: float) -> Iterator[RecordedCycle]:
         damage = self.damage
         if file.rubbish:
             damage.note(file.path, 0, f"{file.rubbish} bytes are no part of a recording")
@@ -166,15 +165,16 @@ class Recording:
             except Corrupt as error:
                 broken = True
                 damage.note(file.path, file.at(group), f"cycles are lost: {error}")
-        damage.cycles += broken  # one at least: how many, the next group would have told
+        damage.cycles += broken  # at least one: only the next group could tell how many
         if file.cut_off:
             damage.cut_off.append(str(file.path))
 
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """For those who read thousands of cycles; serves as a decorator, too. What is made of them holds no circles of references: to look for
-    these takes a fifth of the time."""
+    """Collect garbage rarely while reading thousands of cycles. They hold no reference cycles, and looking for those takes a fifth of the
+    time.
+    """
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:
@@ -184,22 +184,22 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files without those that ended before, which the next one's name tells, unless the clock was set back in between."""
+    """Return the files without those that ended before that time, by the next file's name, unless the clock was set back in between."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
-    for first, (own, following) in enumerate(pairwise(map(begun, paths))):
+    for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:
             return paths[first:]
     return paths[-1:]
 
 
-def _readable(path: Path) -> Iterator[RecordingFile]:
-    """Yield the file; none where it cannot be read any more."""
+def _open_readable(path: Path) -> Iterator[RecordingFile]:
+    """Yield the open file; nothing if it is unreadable by now."""
     with suppress(OSError, NoRecording), closing(RecordingFile(path)) as file:
         yield file
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    """Return all that was in force, by what cycles call it; and when each group begins, and after these None, for what is not known."""
+    """Return all sessions by checksum, and the times of groups' first cycles; None: unknown. A last None marks the end."""
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):
@@ -209,7 +209,7 @@ def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence
 
 
 def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession]) -> CycleRead | None:
-    """Return the first cycle of a group, None if it is damaged; and what is in force, where the group says so."""
+    """Return the first cycle of a group, or None if it is damaged. Add the group's session to `sessions`."""
     with suppress(Corrupt, OSError):
         for text in file.lines(group):
             if not text.startswith(SESSION):
@@ -219,10 +219,10 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    """Return the groups with cycles of that time, where no clock has jumped."""
+    """Return the groups with cycles of that time, if no clock has jumped."""
 
     def begins(group: int) -> float:
-        """When it does; for one that is damaged, when the next does."""
+        """Return the time of a group's first cycle; for a damaged group, that of the next one."""
         heads = (_head(file, item, {}) for item in range(group, file.groups))
         return next((head.report.time for head in heads if head is not None), math.inf)
 
@@ -231,7 +231,7 @@ def _groups_of(file: RecordingFile, since: float, until: float) -> range:
 
 
 def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
-    """Of a group's cycles the first, and each so many cycles later; up to what is damaged."""
+    """Yield each step-th cycle of a group, up to a damaged one."""
     with suppress(Corrupt, OSError):
         cycles = (text for text in file.lines(group) if not text.startswith(SESSION))
         for text in islice(cycles, 0, GROUP if step < GROUP else 1, step):
@@ -239,7 +239,7 @@ def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
 
 
 def nothing_in(recording: Recording) -> MomError:
-    """Return the error for a recording that was read and gave no cycle."""
+    """Return the error for a recording without any readable cycle."""
     if recording.damage:
         return MomError(f"nothing of {recording.path} can be read: {recording.damage.summary()}")
     return MomError(

@@ -1,4 +1,4 @@
-"""A session, which is written once for many cycles: configuration, policies in force, declared fields and controls."""
+"""Session, written once for many cycles: configuration, policies, declared fields and controls."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LONGEST_HISTORY: Final = 1000
 """Cycles."""
 
 MOST_DECLARED: Final = 4096
-"""Fields, or controls, that a session may declare: mom's own plugins together declare some two hundred."""
+"""Fields or controls of a session at most. mom's own plugins declare some two hundred."""
 
 SESSION: Final = b'{"session":'
-"""How the line of a session begins."""
+"""First bytes of a session's line."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """Session of cycles.
+    """Settings and declarations of several cycles.
 
-    `configuration` is as `load_config` takes it, with secrets masked; `policies` are the texts in force by name; `version` is that
-    of the mom that wrote it, `host` its name.
+    `configuration` is for `load_config`, with secrets masked. `policies` are texts by name. `version` and `host` are those of the
+    recording mom.
     """
 
     version: str
@@ -43,7 +43,7 @@ class RecordedSession:
 
     @property
     def interval(self) -> float:
-        """Seconds from one of mom's cycles to the next; mom's default where the recording does not tell."""
+        """Seconds between two cycles; mom's default if the recording has none."""
         interval = self.configuration.get("interval")
         try:
             return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
@@ -52,7 +52,7 @@ class RecordedSession:
 
     @property
     def history(self) -> int:
-        """Cycles that mom kept for policies to look back at; its default where the recording does not tell."""
+        """Cycles that policies can look back at; mom's default if the recording has none."""
         history = self.configuration.get("history")
         return history if isinstance(history, int) and 0 < history <= LONGEST_HISTORY else USUAL_HISTORY
 
@@ -83,11 +83,11 @@ def session_line(session: RecordedSession) -> bytes:
 
 
 def read_session(text: bytes) -> RecordedSession:
-    """Read a line of `session_line`. Raises `Corrupt`."""
+    """Read a line of `session_line`. Raise `Corrupt`."""
     try:
-        one = _SessionLine.model_validate_json(text).session
+        session = _SessionLine.model_validate_json(text).session
     except ValidationError as error:
         raise Corrupt(f"what was in force makes no sense: {why_not(error)}") from error
-    fields = tuple(FieldSpec(*field[:5], reason=field[5]) for field in one.fields)
-    controls = tuple(ControlSpec(*control) for control in one.controls)
-    return RecordedSession(one.version, one.host, one.configuration, one.policies, fields, controls)
+    fields = tuple(FieldSpec(*field[:5], reason=field[5]) for field in session.fields)
+    controls = tuple(ControlSpec(*control) for control in session.controls)
+    return RecordedSession(session.version, session.host, session.configuration, session.policies, fields, controls)

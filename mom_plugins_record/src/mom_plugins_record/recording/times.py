@@ -1,4 +1,4 @@
-"""Moments, as they are written on the command line and shown: in UTC, as recordings are looked at on other machines."""
+"""Times on the command line and in output: in UTC, as recordings are read on other machines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mom_daemon import moment
 
 
 def moment_of(text: str | None, option: str, default: float) -> float:
-    """Seconds since the epoch; `default` when the option is not given."""
+    """Return seconds since the epoch; `default` without the option."""
     return default if text is None else moment(text, option)
 
 
-def shown(time: float) -> str:
-    """For a person."""
+def format_time(time: float) -> str:
+    """Return a time for a person."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Writes a recording: files in a folder, each begun with what does not change, kept within an age and a size."""
+"""Writer of a recording: files in a folder, within an age and a size. Each file begins with the session."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Cycles in a group: two and a half minutes at five seconds. The first is ten times as large as another one, and what is damaged takes
-those after it along."""
+"""Cycles of a group: two and a half minutes at five seconds. The first cycle takes ten times the space. Damage costs the group's rest."""
 
 SESSION_EVERY = 20
-"""Groups from one copy of what is in force to the next, 50 minutes at five seconds: a hundredth of what 100 guests write. The
-second group has one, too, so that no damaged place makes a file worthless."""
+"""Groups between two copies of the session: 50 minutes at five seconds, a hundredth of the data of 100 guests.
+
+The second group has a copy, too, so that no single damaged place makes a file worthless.
+"""
 
 FILES = 8
-"""Into how many files the allowed size is divided, as it is given back a file at a time."""
+"""Files that share the allowed size. mom frees space a file at a time."""
 
 LARGEST_FILE = 128 << 20
-"""Bytes of one file at most, however much is allowed: what a person can copy and send."""
+"""Bytes of a file at most, so that a person can copy and send it."""
 
 LONGEST_FILE_SECONDS = 86_400.0
-"""A day, so that `keep` is kept to the day."""
+"""A day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
-"""Files that go by age for each new one: a clock that is ahead for a while does not cost all."""
+"""Files that one new file may delete by age, so that a clock that is ahead for a while does not delete all."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"
@@ -44,7 +45,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True, slots=True)
 class RecordingLimits:
-    """How much may be kept: seconds, and bytes of all files together. `reserve` is what must stay free on the disk, in bytes."""
+    """Limits of a recording: seconds, bytes of all files, and bytes that must stay free on the disk."""
 
     keep: float
     size: int
@@ -52,17 +53,17 @@ class RecordingLimits:
 
 
 class RecordingFull(MomError):
-    """Nothing can be written now: the disk is full, or the folder refuses."""
+    """Error for a full disk or a folder that refuses writes."""
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return a recording's files, oldest first: by their number, as clocks jump."""
+    """Return a recording's files, oldest first: by number, as clocks jump."""
     numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(numbered)]
 
 
-def begun(path: Path) -> datetime | None:
-    """When a file of a recording was begun, by its name; None if that is another one."""
+def start_of(path: Path) -> datetime | None:
+    """Return the time in a file's name; None for other names."""
     match = _NAME.fullmatch(path.name)
     try:
         return None if match is None else datetime.strptime(match[2], _STAMP).replace(tzinfo=UTC)
@@ -71,7 +72,7 @@ def begun(path: Path) -> datetime | None:
 
 
 class RecordingWriter:
-    """Appends cycles to a folder's recording. Each is handed to the kernel before `cycle` returns, so a killed process loses none of them.
+    """Writer that appends cycles to a folder. The kernel has each cycle before `cycle` returns, so a killed process loses none.
 
     :param wall: seconds since the epoch, for names and ages
     :param monotonic: seconds that never jump, for the length of a file
@@ -96,27 +97,25 @@ class RecordingWriter:
         self._cycles = 0
 
     def open(self) -> None:
-        """Make the folder. Raises `RecordingFull` when that cannot be."""
+        """Make the folder. Raise `RecordingFull` if that fails."""
         try:
             self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise _write_error(self.folder, error) from error
 
     def session(self, session: RecordedSession) -> None:
-        """From now on, this is so: written before the next cycle unless it is the same as before."""
+        """Set the session of the next cycles."""
         line = session_line(session)
         if line != self._session:
             self._session = line
             self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle, and to the first one of a group what policies remember after it. Raises `RecordingFull`, and
-        leaves the file as it was.
-        """
+        """Append a cycle. A group's first cycle holds the memory of policies. Raise `RecordingFull`, and keep the file unchanged."""
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
-        # All that may fail comes before the group that is being written is ended.
+        # Everything that may fail comes before the end of the present group.
         begins = self._packer is None or self._in_group >= GROUP
         lines = [self._session] if begins and self._groups % SESSION_EVERY in {0, 1} else []
         remembered = memory() if memory is not None and begins else None
@@ -125,7 +124,7 @@ class RecordingWriter:
             raise RecordingFull(f"nothing is recorded: a cycle {why}", hint="enable fewer plugins that collect fields of guests")
         packer, head = self._packer, b""
         if packer is None or begins:
-            self._packer = None  # ended once, even if what comes then fails
+            self._packer = None  # end it only once, even if the write fails
             head = (b"" if packer is None else packer.end()) + MARK
             packer = GroupPacker()
         self._append(head + b"".join(map(packer.line, lines)))
@@ -135,40 +134,38 @@ class RecordingWriter:
         self._cycles += 1
 
     def close(self) -> None:
-        """Let the file and the folder go."""
+        """Close the file, and unlock the folder."""
         if self._packer is not None:
             with suppress(RecordingFull):
                 self._append(self._packer.end())
         self._close_file()
         lock, self._lock = self._lock, None
         if lock is not None:
-            _closed(lock)
-
-    # --- the file ------------------------------------------------------------------------------------------------------------------
+            _close_quietly(lock)
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            _closed(file)
+            _close_quietly(file)
             if not self._size:
                 with suppress(OSError):
-                    self._path.unlink(missing_ok=True)  # each attempt would leave one behind
+                    self._path.unlink(missing_ok=True)  # each attempt would leave an empty file
         self._packer = None
 
     def _append(self, content: bytes) -> None:
         file = self._file
         if file is None:
             raise RecordingFull(f"{self.folder} has no file that could be written to")
-        rest = memoryview(content)
+        remaining = memoryview(content)
         try:
-            while rest:
-                rest = rest[os.write(file, rest) :]
+            while remaining:
+                remaining = remaining[os.write(file, remaining) :]
         except OSError as error:
-            # It may be half there: what is sound ends before it.
+            # A part may be written: cut it off.
             with suppress(OSError):
                 os.ftruncate(file, self._size)
             self._close_file()
-            raise _refused(self._path, error) from error
+            raise _write_error(self._path, error) from error
         self._size += len(content)
 
     def _is_long(self) -> bool:
@@ -176,7 +173,7 @@ class RecordingWriter:
         return self._size >= largest or self._monotonic() - self._began >= longest
 
     def _is_away(self) -> bool:
-        """Return True if the file was deleted, or is lost, as where a server of NFS does not know it any more."""
+        """Return True if the file was deleted, or a server of NFS has lost it."""
         try:
             return self._file is not None and os.fstat(self._file).st_nlink == 0
         except OSError:
@@ -187,19 +184,19 @@ class RecordingWriter:
         try:
             self.open()
             self._lock_folder()
-            there = files_of(self.folder)
-            last = _NAME.fullmatch(there[-1].name) if there else None
+            older = files_of(self.folder)
+            last = _NAME.fullmatch(older[-1].name) if older else None
             stamp = time.strftime(_STAMP, time.gmtime(max(0.0, self._wall())))
             self._path = self.folder / f"{int(last[1]) + 1 if last else 1:06d}-{stamp}{SUFFIX}"
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise _write_error(self.folder, error) from error
         self._size, self._groups, self._cycles, self._began = 0, 0, 0, self._monotonic()
-        self._forget(there)
+        self._forget(older)
 
     def _lock_folder(self) -> None:
-        """Two that write into one folder would delete each other's files. The lock goes with the process."""
-        # A file that others cannot open, as the folder may be one that they can read: who can open it can lock it.
+        """Lock the folder until the process ends. Two writers would delete each other's files."""
+        # Others cannot open this file: whoever can open it can lock it.
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -207,16 +204,16 @@ class RecordingWriter:
             raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="give each its own path") from error
 
     def _forget(self, older: list[Path]) -> None:
-        """Delete what is too old, and what is too much, oldest first. A file that cannot be deleted keeps no other one, and costs none."""
-        there = list(_statuses(older))
+        """Delete files that are too old or too much, oldest first. Skip files that cannot be deleted."""
+        files = list(_statuses(older))
         room = self._limits.size - self._limits.size // FILES
-        total = sum(found.st_size for _, found in there)
+        total = sum(status.st_size for _, status in files)
         by_age = MOST_FORGOTTEN
-        for path, found in there:
+        for path, status in files:
             fits = total <= room
-            if fits and (not by_age or found.st_mtime >= self._wall() - self._limits.keep):
+            if fits and (not by_age or status.st_mtime >= self._wall() - self._limits.keep):
                 break
-            total -= found.st_size
+            total -= status.st_size
             with suppress(OSError):
                 path.unlink(missing_ok=True)
                 by_age -= fits
@@ -227,21 +224,21 @@ class RecordingWriter:
             raise full
 
 
-def _closed(file: int) -> None:
-    """Close it. The number is free then, and soon another file's, also where the disk says only now that it has not taken all."""
+def _close_quietly(file: int) -> None:
+    """Close a file. An error of the disk at this point frees the number, too."""
     with suppress(OSError):
         os.close(file)
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
-    """What is wrong when less than `reserve` bytes are free where the folder is; None when nothing is, or that is unknown."""
+    """Return an error if less than `reserve` bytes are free there; None: enough, or unknown."""
     if not reserve:
         return None
     try:
-        found = os.statvfs(folder)
+        disk = os.statvfs(folder)
     except OSError:
-        return None  # the file may be open still; if not, opening one will say what is wrong
-    free = found.f_bavail * found.f_frsize
+        return None  # the file may still be open; otherwise opening one reports the error
+    free = disk.f_bavail * disk.f_frsize
     if free >= reserve:
         return None
     return RecordingFull(
@@ -251,16 +248,16 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
 
 
 def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield those that are still there."""
+    """Yield those that still exist."""
     for path in paths:
         with suppress(OSError):
             yield path, path.stat()
 
 
-def _refused(path: Path, error: OSError) -> RecordingFull:
+def _write_error(path: Path, error: OSError) -> RecordingFull:
     return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="make room or change the path")
 
 
 def sizes_of(folder: Path) -> Sequence[int]:
     """Return the sizes of a recording's files in bytes."""
-    return [found.st_size for _, found in _statuses(files_of(folder))]
+    return [status.st_size for _, status in _statuses(files_of(folder))]

@@ -1,1 +1,1 @@
-"""Replay: what was recorded, evaluated again, by the same policies or by others."""
+"""Replay: recorded cycles evaluated again, by the same policies or by others."""

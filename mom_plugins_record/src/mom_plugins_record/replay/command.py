@@ -1,4 +1,4 @@
-"""`mom replay`: what it says, and how it ends."""
+"""Verb `mom replay`: its options, output and exit code."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mom_core import printable
 from mom_daemon import ExistingPath, KeptPath, brief, json_option, print_prose
 from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.times import moment_of, shown
+from mom_plugins_record.recording.times import format_time, moment_of
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_record.replay.complaints import Complaint, Complaints
-from mom_plugins_record.replay.estimate import Estimate, estimate
+from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
-"""Lines of each list: what fits on a screen. `--json` has all."""
+"""Lines of each list on a screen. `--json` has all."""
 
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
@@ -51,16 +51,16 @@ def replay(
     simulated: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate a recording again: with the policies of then, or with others, to see what they would decide.
+    """Evaluate a recording again, by its own policies or by others, to compare decisions.
 
-    RECORDING is the folder that the plugin `record` has written, or one file of it. Nothing real is touched.
+    RECORDING is the folder of the plugin `record`, or one file of it. Nothing real is touched.
     """
     failures = [name.strip() for name in fail_on.split(",")] if fail_on else []
     for name in failures:
         if name not in FAILURES:
             raise click.UsageError(f"--fail-on knows {', '.join(FAILURES)}, not {printable(name)!r}")
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
-    logging.getLogger("mom").addHandler(logging.NullHandler())  # what evaluators log is for the daemon that they are not part of
+    logging.getLogger("mom").addHandler(logging.NullHandler())  # evaluators log for a daemon
     recording = Recording(path)
     texts = _texts(recording, policies, begins if defaults else None) if policies else None
     result = compare(recording, texts, begins, ends)
@@ -70,7 +70,7 @@ def replay(
         click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": failed}, indent=2, default=str))
     else:
         for line in [*_lines(result, other=texts is not None), *(() if estimated is None else _estimate_lines(estimated))]:
-            print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
+            print_prose(brief(line, LONGEST_LINE), 4)  # names and texts come from the recording
         if failed:
             print_prose(f"fails on: {', '.join(failed)}", 4)
     lost = [] if estimated is None else [line for item in (estimated.then, estimated.now) for line in item.failure_lines()]
@@ -91,16 +91,13 @@ def _occurs(failure: str, result: Comparison) -> bool:
 
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
-    """Return the policies to evaluate: those in force at that time (None: none of these), with these in place of and beside them."""
+    """Return the policies of that time (None: none of them), with these added or in their place."""
     first = None if since is None else next(recording.cycles(since), None)
     return {**(first.policies if first is not None else {}), **SimulationSetup.texts_in(policies)}
 
 
-# --- for a person --------------------------------------------------------------------------------------------------------------
-
-
 def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
-    span = f", {shown(result.begins)} to {shown(result.ends)}" if result.begins is not None and result.ends is not None else ""
+    span = f", {format_time(result.begins)} to {format_time(result.ends)}" if result.begins is not None and result.ends is not None else ""
     yield f"{result.compared} cycles compared{span}"
     if result.warming:
         yield f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording"
@@ -122,8 +119,8 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         differing = result.compared - result.identical
         yield f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
         yield from (
-            f"    {found.entity} {found.control}: in {found.cycles} cycles, first {_difference(found.example)}"
-            for found in result.most_different[:SHOWN]
+            f"    {difference.entity} {difference.control}: in {difference.cycles} cycles, first {_difference(difference.example)}"
+            for difference in result.most_different[:SHOWN]
         )
         if len(result.sums) > SHOWN:
             yield f"    and {len(result.sums) - SHOWN} more"
@@ -144,12 +141,12 @@ _TITLES = {
 
 
 def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
-    for complaint, what in _TITLES.items():
+    for complaint, label in _TITLES.items():
         cases = verdict.of(complaint)
         times = f", {sum(case.count for case in cases)} times" if cases else ""
-        yield f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}"
+        yield f"  {label}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}"
         for case in cases[:SHOWN]:
-            yield f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}"
+            yield f"    {case.entity} {case.control}: {case.count} times since {format_time(case.first)}, {case.example}"
 
 
 def _estimate_lines(estimated: Estimate) -> Iterator[str]:
@@ -169,15 +166,12 @@ def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
 def _difference(difference: DecisionDifference) -> str:
     then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
     now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
-    return f"{shown(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
-
-
-# --- for a program -------------------------------------------------------------------------------------------------------------
+    return f"{format_time(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
 
 
 def _as_json(result: Comparison) -> Mapping[str, object]:
     exact = {
-        "most_different": [asdict(found) for found in result.most_different],
+        "most_different": [asdict(difference) for difference in result.most_different],
         "then": _verdict_json(result.then),
         "now": _verdict_json(result.now),
     }

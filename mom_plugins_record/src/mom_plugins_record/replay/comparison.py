@@ -1,4 +1,4 @@
-"""Replays a recording and compares: what was decided then, and what is decided now on the same state. Exact, and in one pass."""
+"""Comparison of recorded decisions with new ones on the same state: exact, and in one pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_PROBLEMS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class DecisionDifference:
-    """One decision that is another one now. A side that decided nothing is None."""
+    """Decision that differs now. A side without a decision is None."""
 
     time: float
     number: int
@@ -34,7 +34,7 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class Sum:
-    """How one control of one entity differs over the whole recording: in how many cycles, and how in the first of them."""
+    """Differences of one control of one entity over the whole recording: number of cycles, and the first case."""
 
     entity: str
     control: str
@@ -44,7 +44,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Comparison:
-    """Outcome of a replay. Times are seconds since the epoch; `warming` are cycles that lack what evaluators remembered."""
+    """Outcome of a replay. Times are seconds since the epoch. `warming` counts cycles with unknown memory of evaluators."""
 
     evaluated: int = 0
     compared: int = 0
@@ -58,16 +58,16 @@ class Comparison:
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     failures: int = 0
-    """Cycles in which policies failed."""
+    """Cycles with failed policies."""
     lost: int = 0
     damage: str = ""
-    """The damage, and where it is; empty: nothing."""
+    """Damage of the recording; empty: none."""
     apart: int = 0
-    """Recorded decisions that nothing here could take again."""
+    """Recorded decisions of plugins that the replay lacks."""
 
     @property
     def most_different(self) -> list[Sum]:
-        """The controls that differ in most cycles, first."""
+        """Differences, the most frequent first."""
         return sorted(self.sums.values(), key=lambda s: (-s.cycles, s.entity, s.control))
 
 
@@ -75,17 +75,17 @@ class Comparison:
 def compare(
     recording: Recording, policies: Mapping[str, str] | None = None, since: float = float("-inf"), until: float = float("inf")
 ) -> Comparison:
-    """Evaluate every recorded cycle of that time again, and compare.
+    """Evaluate every recorded cycle of that time again, and compare the decisions.
 
-    :param policies: texts by name in place of the recorded ones; None: the recorded ones, whose decisions must come out the same
-    Raises `MomError` when there is nothing to evaluate, or nothing to evaluate it with.
+    :param policies: texts by name instead of the recorded ones; None: the recorded ones, which must decide the same
+    :raises MomError: there is nothing to evaluate, or no evaluator for it
     """
     result = Comparison()
     run: _Run | None = None
     with ExitStack() as engines:
         for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
-                engines.close()  # that of the piece before
+                engines.close()  # of the last piece
                 run = _Run(recorded, policies, since, result)
                 engines.callback(run.engine.close)
             run.take(recorded)
@@ -96,28 +96,28 @@ def compare(
 
 
 def _warms_from(recording: Recording, since: float) -> float:
-    """From when on cycles are read, so that all is known at the first of interest: to read those of days before takes hours."""
+    """Return the time to begin reading, so that all is known at the first cycle of interest. Reading earlier days would take hours."""
     first = next(recording.cycles(since), None) if since > -math.inf else None
     return since if first is None else since - (GROUP + first.session.history + 2) * first.session.interval
 
 
 class _Run:
-    """Piece of a recording in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
+    """Piece of a recording without gaps. A start of the daemon, or a loss, begins a new one."""
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first
         self.engine = engine = RecordedEngine(first.session, policies)
         self._policies, self._since, self._result = policies, since, result
-        self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # from there on, all is known at the first of interest
+        self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # so that all is known at the first cycle of interest
         self._knows = self._whole = first.report.number == 1
-        """True if what policies remember is what they remembered then, and whether all that they can look back at is there."""
+        """True if the policies' memory is known, and if all cycles are there that they look back at."""
         self._looked_back = 0
         result.left_out.update(engine.left_out)
         for verdict in (result.then, result.now):
             verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
     def take(self, recorded: RecordedCycle) -> None:
-        """Evaluate the next cycle, and compare it where all is known."""
+        """Evaluate the next cycle, and compare it if everything is known."""
         report, engine, result = recorded.report, self.engine, self._result
         if recorded.session is not self.last.session:
             engine.use(recorded.session)
@@ -131,7 +131,7 @@ class _Run:
         exact = self._knows and (self._whole or self._looked_back >= engine.history)
         if recorded.cycle.memory is not None and (not self._knows or report.number == 1):
             if self._policies is None and self._knows and engine.memory != recorded.cycle.memory:
-                exact = False  # the daemon began with what it remembered from an earlier run
+                exact = False  # the daemon began with the memory of an earlier run
             engine.remember(recorded.cycle.memory)
             self._knows = True
         self._looked_back += 1

@@ -1,6 +1,6 @@
-"""Complaints about decisions, one cycle after the other, without keeping the cycles: what a policy would do to guests.
+"""Complaints about decisions, cycle by cycle: the effects of a policy on guests.
 
-All of it is about the state that was recorded. Had the decisions been others, the state would have become another one.
+They are about the recorded state. Other decisions would have led to another state.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from mom_kvm import field_number, need_of
 BALLOON: Final = "balloon_target"
 
 REVERSALS: Final = 4
-"""Changes of direction that make an oscillation: up, down, up, down. A burst and its end are two."""
+"""Changes of direction of an oscillation: up, down, up, down. A burst has two."""
 
 WINDOW_SECONDS: Final = 600.0
-"""Time in which they must lie: ten minutes, in which a law that works has settled under constant load."""
+"""Window for them: ten minutes, within which a working law settles under constant load."""
 
 SMALLEST_SWING: Final = 0.02
-"""Ratio of its value below which a change is none: less than the dead band of any law that is used for memory."""
+"""Ratio of a value. A smaller change does not count: it is below the dead band of any law for memory."""
 
 
 class Complaint(StrEnum):
-    """Kinds of what can be wrong."""
+    """Kind of complaint."""
 
     BELOW_NEED = "below-need"
     OSCILLATION = "oscillation"
@@ -37,7 +37,7 @@ class Complaint(StrEnum):
 
 @dataclass(slots=True)
 class ComplaintCount:
-    """One guest's (or the host's) control that there is something to say against: how often, since when, and the worst of it."""
+    """Complaint about one control of a guest or the host: how often, since when, and the worst case."""
 
     complaint: Complaint
     entity: str
@@ -50,7 +50,7 @@ class ComplaintCount:
 
 @dataclass(slots=True)
 class _Swing:
-    """How a control moves."""
+    """Movement of a control."""
 
     value: float
     direction: int = 0
@@ -58,23 +58,23 @@ class _Swing:
 
 
 class Complaints:
-    """Complaints about a run of decisions. Memory grows with the guests, not with time."""
+    """Complaints about a series of decisions. Memory grows with the guests, not with time."""
 
     def __init__(self) -> None:
         self.controls: dict[str, ControlSpec] = {}
-        """The declarations of controls, by name: for their bounds."""
+        """Declared controls by name, for their bounds."""
         self.decisions = 0
         self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
         self._swings: dict[tuple[str, str], _Swing] = {}
 
     def add(self, snapshot: Snapshot, decisions: Iterable[Decision]) -> None:
-        """Look at one cycle's decisions, before any review."""
+        """Check one cycle's decisions, before any review."""
         for decision in decisions:
             self.decisions += 1
             if not isinstance(decision.value, int | float):
                 continue
-            known = as_number(decision.value)
-            value = float(known) if known is not None else math.inf if decision.value > 0 else -math.inf
+            number = as_number(decision.value)
+            value = float(number) if number is not None else math.inf if decision.value > 0 else -math.inf
             guest = snapshot.guests.get(decision.entity.id)
             spec = self.controls.get(decision.control)
             if spec is not None:
@@ -85,7 +85,7 @@ class Complaints:
                 self._check_need(snapshot, decision, value, guest)
 
     def of(self, complaint: Complaint) -> list[ComplaintCount]:
-        """Return the cases of a kind, the worst first."""
+        """Return the complaints of a kind, the worst first."""
         return sorted((c for c in self.cases.values() if c.complaint is complaint), key=lambda c: (-c.worst, -c.count, c.entity))
 
     def _note(self, complaint: Complaint, snapshot: Snapshot, decision: Decision, worst: float, example: str) -> None:

@@ -1,4 +1,4 @@
-"""The engine of a recording: mom's own, with the recorded settings and policies or others, which goes by recorded snapshots."""
+"""Engine for a recording: mom's own, with the recorded settings and policies or others, on recorded snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginErro
 from mom_kvm import PolicyRefused, PolicyTexts
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.session import RecordedSession
-from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
+from mom_plugins_record.replay.stage import InstalledThen, guest_rules, installed_plugins
 
 WHO: Final = "replay"
 
@@ -21,14 +21,14 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
 
 class RecordedEngine:
-    """Mom's engine as when the daemon of this session has just started, which decides on recorded snapshots and touches nothing.
+    """mom's engine as at the start of this session. It decides on recorded snapshots and touches nothing.
 
-    Its plugins are those of the session that decide, and all fields and controls of the session are declared.
+    Its plugins are those of the session that decide. All fields and controls of the session are declared.
 
-    :param policies: texts by name in place of the recorded ones
-    Raises `MomError` when the session has no plugin that decides and is installed here, or when they refuse the policies.
+    :param policies: texts by name instead of the recorded ones
+    :raises MomError: no deciding plugin of the session is installed here, or its evaluators refuse the policies
 
-    `left_out` says which of the session's plugins decide something and are not here, and why: what they decided is not compared.
+    `left_out` names the session's other deciding plugins, with reasons. Their decisions are not compared.
     """
 
     def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None) -> None:
@@ -38,49 +38,47 @@ class RecordedEngine:
         self._snapshot = Snapshot()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
-            self._engine = stack.enter_context(self._opened(folder))
-            self.history = max(1, self._engine.config.history - 1)  # as the engine keeps: older snapshots, beside the one of the cycle
+            self._engine = stack.enter_context(self._open(folder))
+            self.history = max(1, self._engine.config.history - 1)  # as the engine keeps: older snapshots, beside the present one
             self._texts = self._engine.service(PolicyTexts)
             self._install(session.policies if policies is None else policies)
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """End it, and delete what it has written. May be called twice."""
+        """Close it, and delete its files. A second call does nothing."""
         self._stack.close()
 
     def use(self, session: RecordedSession) -> None:
-        """From here on, the recording's policies were these."""
+        """Use the policies of this session from here on."""
         if self._own_policies is None and session.policies != self._session.policies:
             self._install(session.policies)
         self._session = session
 
     def cycle(self, snapshot: Snapshot) -> Report:
-        """Return the report of mom in the cycle in which this was known."""
+        """Return the report of mom for this snapshot."""
         self._snapshot = snapshot
         return self._engine.cycle(snapshot=snapshot)
 
     @property
     def memory(self) -> Value:
-        """The memory of the policies; None when no evaluator has any."""
+        """Memory of the policies; None without an evaluator that has any."""
         return None if self._texts is None else self._texts.memory()
 
     def remember(self, memory: Value) -> None:
-        """Have the policies remember what they remembered when it was recorded."""
+        """Set the recorded memory of the policies."""
         if self._texts is not None:
             self._texts.set_memory(memory)
 
     def is_compared(self, decision: Decision) -> bool:
-        """Return True if a recorded decision came from an evaluator that is here."""
-        if decision.source.line > 0:  # of a policy
+        """Return True if the evaluator of a recorded decision is here."""
+        if decision.source.line > 0:  # from a policy
             return self._texts is not None
         return decision.source.name not in self.left_out
 
-    # --- making it -----------------------------------------------------------------------------------------------------------------
-
-    def _opened(self, folder: Path) -> Engine:
-        """With all plugins that can be set up here."""
+    def _open(self, folder: Path) -> Engine:
+        """Return an engine with all plugins that can be set up here."""
         session = self._session
-        plugins = self._deciding()
+        plugins = self._deciding_plugins()
         declared = Declarations({(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls})
         while plugins:
             settings = {name: item.settings for name, item in plugins.items()}
@@ -107,22 +105,22 @@ class RecordedEngine:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
         raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
 
-    def _deciding(self) -> dict[str, InstalledThen]:
-        """Return the recorded plugins that decide, are installed, and are neither a hypervisor nor the recorder."""
+    def _deciding_plugins(self) -> dict[str, InstalledThen]:
+        """Return the recorded plugins that decide and are installed, except hypervisors and the recorder."""
         installed, left_out = installed_plugins(self._session.configuration)
         self.left_out.update(left_out)
         result: dict[str, InstalledThen] = {}
-        for name, one in installed.items():
-            if not any(hasattr(one.plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
+        for name, plugin in installed.items():
+            if not any(hasattr(plugin.plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
                 continue
-            if one.plugin_class is RecordPlugin:
-                continue  # it decides nothing, and would record the replay where the recording is
-            if hasattr(one.plugin_class, "mom_hypervisor"):
+            if plugin.plugin_class is RecordPlugin:
+                continue  # it would record the replay into the recording
+            if hasattr(plugin.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
-            elif _goes_by_what_it_did(one.plugin_class):
+            elif _needs_results(plugin.plugin_class):
                 self.left_out[name] = "it goes by what it did to guests, and nothing is done in a replay"
             else:
-                result[name] = one
+                result[name] = plugin
         return result
 
     def _install(self, policies: Mapping[str, str]) -> None:
@@ -136,8 +134,8 @@ class RecordedEngine:
             raise MomError(f"these policies cannot be replayed: {error}", hint="`mom policy check` says what is wrong") from error
 
 
-def _goes_by_what_it_did(plugin_class: type) -> bool:
-    """Return True if it acts and asks the hypervisor for the results, which no snapshot holds."""
+def _needs_results(plugin_class: type) -> bool:
+    """Return True if it asks the hypervisor for results of its own actions. A snapshot does not hold them."""
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")

@@ -1,24 +1,98 @@
-"""A recorded host on the simulator's stage: what is simulated of a recording, to try other policies or more guests on it."""
+"""Simulated host made of a recording, to try other policies or more guests."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mom_core import Report, Value
-from mom_kvm import SimulationSetup, run_simulation
+from mom_core import MomError, Report, Value, load_config
+from mom_kvm import RunSummary, SimulationSetup, run_simulation
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in
-from mom_plugins_record.replay.installed import guest_rules, installed_plugins
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Both simulations, and a summary of the recording. Its distance from `then` shows the error of the simulator.
+
+    `left_out` are the recorded plugins that are not simulated.
+    """
+
+    recorded: RunSummary
+    then: RunSummary
+    now: RunSummary
+    left_out: tuple[str, ...]
+
+
+def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
+    """Simulate that time (seconds since the epoch) twice. Raise `MomError` without any cycle."""
+    was = RunSummary("recorded")
+
+    def summed() -> Iterator[RecordedCycle]:
+        for recorded in recording.cycles(since, until):
+            was.add(recorded.report)
+            yield recorded
+
+    stage = RecordedStage.of(recording, summed())
+    summaries = []
+    for name, texts in (("then", stage.policies), ("now", policies)):
+        summary = RunSummary(f"policies of {name}, simulated")
+        for report in stage.run(name, texts):
+            summary.add(report)
+        summaries.append(summary)
+    then, now = summaries
+    return Estimate(was, then, now, stage.left_out)
+
+
+SOURCES: Final = frozenset({"directory", "file", "shadow"})
+"""Settings with sources of policies. A recording has the texts, while the file at such a place may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledThen:
+    """Recorded plugin: its class here, and its recorded settings without `SOURCES`."""
+
+    plugin_class: type
+    settings: Mapping[str, Value]
+
+
+def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
+    """Return the recorded plugins that are installed, in their order, and the reasons against the others."""
+    recorded = configuration.get("plugins")
+    result: dict[str, InstalledThen] = {}
+    left_out: dict[str, str] = {}
+    for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
+        own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
+        try:
+            result[name] = InstalledThen(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
+        except MomError as error:
+            left_out[name] = str(error)
+    return result, left_out
+
+
+def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    """Return the recorded section `guests` with settings of these plugins only."""
+    if not plugins:
+        return {}
+    models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]
+    names = {key for model in models if model is not None for key in model.model_fields}
+    section = configuration.get("guests")
+    rules: dict[str, Value] = {}
+    for pattern, settings in section.items() if isinstance(section, Mapping) else ():
+        own = {key: value for key, value in settings.items() if key in names} if isinstance(settings, Mapping) else {}
+        if own:
+            rules[pattern] = own
+    return rules
+
 
 SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
-"""Plugins that read or decide something of the host, and nothing that a simulated host does not have."""
+"""Plugins that need nothing of the host that a simulated one lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStage:
-    """Time of a recording (seconds since the epoch), with the plugins, guests' settings and policies that were in force at its beginning.
+    """Time of a recording (seconds since the epoch), with plugins, guests' settings and policies as at its beginning.
 
     `left_out` are the recorded plugins that are not simulated; `host` is the recorded host's name.
     """
@@ -41,10 +115,10 @@ class RecordedStage:
         configuration: Mapping[str, Value] | None = None,
         needed: Iterable[str] = (),
     ) -> RecordedStage:
-        """Return the stage of these cycles. Raises `MomError` when there are none.
+        """Return the stage of these cycles. Raise `MomError` if there are none.
 
-        :param configuration: in place of the recorded one
-        :param needed: plugins that are there even if the configuration does not name them
+        :param configuration: replaces the recorded one
+        :param needed: plugins to add, even if the configuration lacks them
         """
         first, ends = None, 0.0
         for recorded in cycles:
@@ -56,10 +130,10 @@ class RecordedStage:
         document = session.configuration if configuration is None else configuration
         installed, left_out = installed_plugins(document)
         controllers = {
-            name: one.settings
-            for name, one in installed.items()
-            if not hasattr(one.plugin_class, "mom_hypervisor")
-            and (name in SIMULATED or (hasattr(one.plugin_class, "mom_write") and not hasattr(one.plugin_class, "mom_collect_host")))
+            name: plugin.settings
+            for name, plugin in installed.items()
+            if not hasattr(plugin.plugin_class, "mom_hypervisor")
+            and (name in SIMULATED or (hasattr(plugin.plugin_class, "mom_write") and not hasattr(plugin.plugin_class, "mom_collect_host")))
         }
         plugins = {**{name: {} for name in needed}, **controllers}
         guests = guest_rules(document, plugins)
@@ -68,16 +142,16 @@ class RecordedStage:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Length in seconds."""
         return self.ends - self.begins
 
     def run(
         self, name: str, policies: Mapping[str, str], sim: Mapping[str, Value] | None = None, guests: Mapping[str, Value] | None = None
     ) -> Generator[Report, None, None]:
-        """Return the reports of a simulation with these policies.
+        """Yield the reports of a simulation with these policies.
 
-        :param sim: more settings of the simulator
-        :param guests: more of the section `guests`
+        :param sim: additional settings of the simulator
+        :param guests: additional section `guests`
         """
         settings: dict[str, Value] = {"recording": str(self.path), "begins": self.begins, "ends": self.ends, **(sim or {})}
         setup = SimulationSetup(name, plugins=self.plugins, texts=policies, guests={**self.guests, **(guests or {})})

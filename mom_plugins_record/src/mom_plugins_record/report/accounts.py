@@ -240,11 +240,11 @@ def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
         return
     row.total_kib = total
     row.used.add(max(0.0, total - available), elapsed)
-    wanted = host.number("mem_watermark_high")
-    if wanted is not None:
-        row.wanted_kib = wanted
+    reserve = host.number("mem_watermark_high")
+    if reserve is not None:
+        row.wanted_kib = reserve
         row.below.known_seconds += elapsed
-        row.below.wanted_seconds += elapsed * (available < wanted)
+        row.below.wanted_seconds += elapsed * (available < reserve)
         row.below.hard_seconds += elapsed * (available < (host.number("mem_watermark_hard") or 0.0))
         row.below.low_seconds += elapsed * (available < (host.number("mem_watermark_low") or 0.0))
 
@@ -281,7 +281,7 @@ def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float
     row.sold_kib = sold
     row.held_spread[bin_of(held)] += seconds
     for sums in (row, total):
-        where, given = sums.kib_seconds, sums.given_back_kib_seconds
+        where, given_back = sums.kib_seconds, sums.given_back_kib_seconds
         where.sold += sold * seconds
         where.had += size * seconds
         where.held += held * seconds
@@ -289,9 +289,9 @@ def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float
         where.ballooned += ballooned * seconds
         where.untaken += untaken * seconds
         where.beyond += beyond * seconds
-        given.balloon += by_balloon * seconds
-        given.sweeps += (returned - by_balloon) * seconds
-        given.cold += by_cold * seconds
+        given_back.balloon += by_balloon * seconds
+        given_back.sweeps += (returned - by_balloon) * seconds
+        given_back.cold += by_cold * seconds
     return True
 
 

@@ -183,7 +183,7 @@ class AccountsFile:
     def _check(self) -> None:
         """Raise `sqlite3.DatabaseError` or `UnicodeDecodeError` for content that mom has not written."""
         _check_header(self.path)
-        with closing(_connected(self.path, write=True)) as connection:
+        with closing(_connect(self.path, write=True)) as connection:
             if not self._is_checked:
                 _check_pages(self.path, connection)
                 self._is_checked = True
@@ -220,7 +220,7 @@ class AccountsFile:
         Each write deletes at most one hour by age, so a clock that is ahead for a while does not cost everything."""
         properties, run, last, ids = dict(self._written_properties), self._run, self._last, set[str]()
         try:
-            with closing(_connected(self.path, write=True)) as connection, connection:
+            with closing(_connect(self.path, write=True)) as connection, connection:
                 newest = 0
                 for host, guests in hours:
                     newest = max(newest, host.hour)
@@ -271,7 +271,7 @@ class AccountsFile:
             self.path.with_name(old).unlink(missing_ok=True)
         new.touch(mode=0o640)
         try:
-            with closing(_connected(new, write=True, checked=False)) as connection, connection:
+            with closing(_connect(new, write=True, checked=False)) as connection, connection:
                 for name, value in (("application_id", APPLICATION), ("user_version", FORMAT)):
                     connection.execute(f"PRAGMA {name} = {value}")
                 for query in _CREATE:
@@ -306,7 +306,7 @@ def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
         json_group_object(series, most) FROM (SELECT minute, series, min(least) AS least, avg(mean) AS mean, max(most) AS most FROM minutes
         WHERE minute BETWEEN :first AND :last GROUP BY (minute - :first) / :width, series) GROUP BY part ORDER BY part"""
     try:
-        with closing(_connected(path)) as connection:
+        with closing(_connect(path)) as connection:
             rows = connection.execute(query, {"first": first, "last": last, "width": width}).fetchall()
         return [
             RecordedPoint((first + (part + 0.5) * width) * MINUTE, width * MINUTE, *map(json.loads, figures)) for part, *figures in rows
@@ -318,7 +318,7 @@ def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
 def check(path: Path) -> None:
     """Raise `AccountsError` for damaged pages, which may have lost rows."""
     try:
-        with closing(_connected(path)) as connection:
+        with closing(_connect(path)) as connection:
             _check_pages(path, connection)
     except sqlite3.OperationalError as error:  # a lock, or no permission
         raise _unreadable(path, error, "try again, or run as root or the user that recorded it") from error
@@ -360,7 +360,7 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *
     first, last = (int(min(max(moment, 0.0), 1e15) // HOUR) for moment in (since, until))
     make = _maker(kind)
     try:
-        with closing(_connected(path)) as connection:
+        with closing(_connect(path)) as connection:
             history = _read_properties(path, connection, first) if properties else {}
             query = f"SELECT checksum, run, {', '.join(_columns(kind))} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # names of this module only
             for checksum, *stored in connection.execute(query, (first, last)):
@@ -404,7 +404,7 @@ def _changed_properties(guests: Sequence[GuestHour], written: dict[str, tuple[in
         elif row.id not in written:
             continue  # it has no properties
         written[row.id] = since, text
-        stored = [_stored(row.id, "TEXT"), since, row.hour, text]
+        stored = [_sql_value(row.id, "TEXT"), since, row.hour, text]
         yield _checksum("guest_properties", stored), *stored
 
 
@@ -413,7 +413,7 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[Ho
     values, types = attrgetter(*(path for path, _ in columns.values())), [sql for _, sql in columns.values()]
     marks = ", ".join("?" * (len(columns) + 2))
     query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # names of this module only
-    stored = [[run, *map(_stored, values(row), types)] for row in rows]
+    stored = [[run, *map(_sql_value, values(row), types)] for row in rows]
     connection.executemany(query, [(_checksum(table, row), *row) for row in stored])
 
 
@@ -428,7 +428,7 @@ def _checksum(table: str, row: Sequence[object]) -> int:
     return zlib.crc32(repr((table, *row)).encode("utf-8", "surrogatepass"))
 
 
-def _stored(value: object, sql_type: str) -> object:
+def _sql_value(value: object, sql_type: str) -> object:
     if isinstance(value, dict):
         return json.dumps({str(number): round(seconds, 3) for number, seconds in value.items()}, separators=(",", ":"))
     if isinstance(value, int | float) and sql_type == "REAL":
@@ -438,7 +438,7 @@ def _stored(value: object, sql_type: str) -> object:
     return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
 
 
-def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
+def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
     """Open the file without running any SQL stored in it. Raise `AccountsError` and `sqlite3.Error`."""
     # Readers open it for writing, too: only a writer can roll back the transaction of a killed mom. SQLite falls back to reading.
     _check_files(path)

@@ -1,4 +1,4 @@
-"""`mom report`: finds the accounts, sums them up, and says it in the form that was asked for."""
+"""Verb `mom report`: finds the accounts, sums them up, and prints the chosen form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mom_daemon import KeptPath, config_option, json_option, print_text, write_o
 from mom_kvm import PointsAsked
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.times import shown
+from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts import Accounts, Hour
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.document import document, table
@@ -51,10 +51,10 @@ from mom_plugins_record.report.terminal import print_report
 def report(
     path: Path | None, last: str, by: str, tenant: str, as_csv: bool, html: Path | None, config_path: str | None, as_json: bool
 ) -> None:
-    """Say what mom has brought and what it has cost: memory given back by each means and its worth, sizes that would do, waiting, promises.
+    """Report the gain and cost of mom: memory given back by each means and its worth, advised sizes, stalls, and promises.
 
-    FILE is the folder of a recording, or the file of accounts in it; without it, what the mom with this host's configuration has kept.
-    What is not known is said to be unknown. docs/report.md defines every number.
+    FILE is the folder of a recording, or its file of accounts. Without it, mom's own accounts by this host's configuration. The report
+    marks unknown values. docs/report.md defines every number.
     """
     try:
         seconds = parse_duration(last)
@@ -62,19 +62,19 @@ def report(
         raise click.UsageError(f"--last: {error}") from None
     if seconds <= 0:
         raise click.UsageError("--last: must be longer than nothing, such as 30d")
-    for option, pattern in (("--by", f"{by}=*"), ("--tenant", tenant)):
+    for option, text in (("--by", f"{by}=*"), ("--tenant", tenant)):
         try:
-            wanted = GuestPattern.of(pattern)
+            pattern = GuestPattern.of(text)
         except MomError as error:
             raise click.UsageError(f"{option}: {error}") from None
     by_property = by not in {"class", "guest", "host"}
     if as_json + as_csv + (html is not None) > 1:
         raise click.UsageError("choose one of --json, --csv and --html")
     path, price = _settings(path, config_path)
-    account = find_accounts(path, seconds, properties=by_property or wanted.property != "name")
+    account = find_accounts(path, seconds, properties=by_property or pattern.property != "name")
     summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
-        verb = "is named" if wanted.property == "name" else "matches"
+        verb = "is named" if pattern.property == "name" else "matches"
         raise MomError(f"no guest of that time {verb} {printable(tenant)}", hint="--by guest without --tenant lists all")
     if by_property and all(line.name == without(by) for line in summary.lines):
         hint = "`mom guests --json` lists those of guests that are there; accounts have them since mom keeps them"
@@ -86,7 +86,7 @@ def report(
     elif html is not None:
         write_output(html, page(summary, () if tenant else account.minutes))
         if str(html) != "-":
-            click.echo(str(html), err=html.is_symlink() or not html.is_file())  # which may be the standard output itself
+            click.echo(str(html), err=html.is_symlink() or not html.is_file())  # an irregular file may be standard output itself
     else:
         print_report(summary)
 
@@ -95,21 +95,21 @@ _MOST_MINUTES: Final = 120
 """Points of a plot by minutes."""
 
 _ROUNDED: Final = 0.001
-"""Seconds to which the file of accounts rounds moments."""
+"""Precision of times in the file of accounts, in seconds."""
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """Return the last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it; `properties`: with
-    what guests' platforms said of them.
+    """Return the last so many seconds of the accounts at this path: the folder of a recording, or its file of accounts.
 
-    Raises `MomError` when there is nothing.
+    :param properties: fill the guests' properties of the platform
+    :raises MomError: there are no accounts
     """
     try:
         accounts = path / NAME if path.is_dir() else path
-        there = is_there(accounts)
+        exists = is_there(accounts)
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
-    if not there:
+    if not exists:
         hint = "name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
@@ -121,17 +121,17 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
     newer = _since_written(accounts.parent, max(row.ended for row in hosts))
     hosts += [host for host, _ in newer]
-    begun = [row for row in hosts if row.hour <= time.time() // HOUR]
-    if begun and len(begun) < len(hosts):  # if none has, it is of another machine with a clock of its own
-        remarks.append(f"{len(hosts) - len(begun)} hours lie in the future, and are left out: a clock was ahead")
-        hosts = begun
+    past = [row for row in hosts if row.hour <= time.time() // HOUR]
+    if past and len(past) < len(hosts):  # if all are in the future, another machine's clock wrote them
+        remarks.append(f"{len(hosts) - len(past)} hours lie in the future, and are left out: a clock was ahead")
+        hosts = past
     until = max(row.ended for row in hosts)
-    since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # an hour has one row: as near as can be
+    since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # in whole hours, as near as possible
     if last < HOUR:
         remarks.append("accounts are kept by the hour: this is of a whole one")
     begins = min(row.began for row in hosts)
     if begins > since:
-        remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
+        remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
     guests = chain(read_guests(accounts, since, until, properties=properties), *(guests for _, guests in newer))
@@ -140,11 +140,11 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
 
 
 def _since_written(folder: Path, written: float) -> Sequence[Hour]:
-    """Return accounts of the cycles that were recorded since accounts were written last, as a running mom writes them seldom."""
+    """Return accounts of cycles that were recorded after the last write of the accounts."""
     accounts = Accounts()
-    with suppress(MomError):  # there are accounts without a recording
+    with suppress(MomError):  # accounts may lack a recording
         for recorded in Recording(folder).cycles(written - _ROUNDED, written + 2 * WRITES_EVERY):
-            counted = recorded.report.time <= written + _ROUNDED  # the last cycle that was: what follows is counted from there
+            counted = recorded.report.time <= written + _ROUNDED  # the last counted cycle, as start of the next one's time
             accounts.add(replace(recorded.report, outcomes=()) if counted else recorded.report)
     current = accounts.current()
     hours = [*accounts.take(), *([current] if current else [])]
@@ -152,14 +152,14 @@ def _since_written(folder: Path, written: float) -> Sequence[Hour]:
 
 
 def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:
-    """Return how wrong forecasts were on average; None: there were none."""
+    """Return the average error of forecasts; None: there were none."""
     means = [point.mean for point in read_minutes(accounts, PointsAsked(since, until, 1))]
     wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
     return ForecastLine(wrong[0], as_now[0]) if wrong and as_now else None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
-    """Return where the accounts are, and the price. A file that was named needs no configuration; then there is a price only with one."""
+    """Return the path of the accounts, and the price. A given path needs no configuration, but has a price only with one."""
     try:
         config = load_config(config_path)
     except MomError:

@@ -1,4 +1,4 @@
-"""A report as programs read it: JSON with units in the names, and a table for CSV. What is unknown is null, and an empty cell."""
+"""Report for programs: JSON with units in the names, and a table for CSV. Unknown values are null, and empty cells."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from mom_plugins_record.export.files import cell
+from mom_plugins_record.export.tables import cell
 from mom_plugins_record.report.summary import ReportSummary
 
 FORMAT: Final = 2
-"""The version of the JSON document."""
+"""Version of the JSON document."""
 
 _NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
-"""Names that are others than in Python."""
+"""Names that differ from Python's."""
 
 _MOMENTS: Final = {
     **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),
     **dict.fromkeys(("full_on", "full_on_earliest"), "%Y-%m-%d"),
 }
-"""Seconds since the epoch, which are written as a time, or a day, in UTC."""
+"""Seconds since the epoch that the document shows as a time, or a day, in UTC."""
 
 
 def document(summary: ReportSummary) -> dict[str, Any]:
-    """Return the whole report."""
+    """Return the report as JSON content."""
     return {"format": FORMAT, **_plain(asdict(summary))}
 
 
 def table(summary: ReportSummary) -> str:
-    """CSV: a row for each line, and one for the whole."""
+    """Return CSV: a row for each line, and one for the sum."""
     rows = [_flat(_plain(asdict(line))) for line in (*summary.lines, summary.whole)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -41,7 +41,7 @@ def table(summary: ReportSummary) -> str:
 
 
 def _plain(value: Any, name: str = "") -> Any:
-    """As JSON has it, numbers with six digits that count: the accounts know no more. Empty texts are unknown."""
+    """Return JSON content, with numbers of six significant digits. Empty texts are unknown."""
     if isinstance(value, dict):
         return {_NAMES.get(key, key): _plain(inner, key) for key, inner in value.items()}
     if isinstance(value, list | tuple):

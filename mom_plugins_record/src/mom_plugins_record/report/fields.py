@@ -28,14 +28,14 @@ FIELDS: Final = tuple(
 
 
 def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
-    """Return the fields. Those of which nothing is known are None or absent."""
+    """Return the fields. Unknown ones are None or absent."""
     values: dict[str, Value] = {
         f"given_back_{name}": None if kib is None else int(kib) for name, kib in (asdict(now) if now else {}).items()
     }
     if today.seconds:
-        guests, given = today.guests, today.guests.given_back_kib_seconds
+        guests, given_back = today.guests, today.guests.given_back_kib_seconds
         sizes_known = guests.kib_seconds.sold > 0 or not today.guests_most
-        in_all = given.balloon + given.sweeps + given.cold + today.ksm.kib_seconds
+        in_all = given_back.balloon + given_back.sweeps + given_back.cold + today.ksm.kib_seconds
         values["given_back_today"] = int(in_all / today.seconds) if sizes_known else None
         values["waited_today"] = guests.harm.waited_for_mom_seconds if guests.harm.waiting_known_seconds else None
         values["promise_broken_today"] = guests.harm.promise_broken_seconds if sizes_known else None

@@ -58,7 +58,7 @@ def _spread() -> dict[int, float]:
 
 @dataclass(slots=True)
 class SizeSum:
-    """Size times time, and the seconds for which the size was known."""
+    """Size times time, and the seconds with a known size."""
 
     kib_seconds: float = 0.0
     known_seconds: float = 0.0
@@ -86,7 +86,7 @@ class SizeSpread(SizeSum):
 
 @dataclass(slots=True)
 class TimeSum:
-    """Seconds of a state, and the seconds for which the state was known."""
+    """Seconds of a state, and the seconds in which the state was known."""
 
     seconds: float = 0.0
     known_seconds: float = 0.0
@@ -169,7 +169,7 @@ class GuestHour:
 
 @dataclass(slots=True)
 class LimitSums:
-    """Seconds for which the host had less available than its watermarks."""
+    """Seconds with less available memory than the host's watermarks."""
 
     wanted_seconds: float = 0.0
     hard_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What the host's history is drawn of: the least, the average and the most of each minute, so that no low of a week is left out."""
+"""Host's history by minutes: minimum, average and maximum of each, so that plots of a week show every low."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_core import Report
 MINUTE: Final = 60.0
 
 FORECAST_ERRORS: Final = ("forecast_error", "forecast_error_unlearned")
-"""Fields of the host, where guests' days are learned: what forecasts were wrong by, and that all stays as it is."""
+"""Fields of the host with learned days: errors of the forecast, and of expecting no change."""
 
 HOST: Final = (
     "mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today", *FORECAST_ERRORS,
@@ -19,14 +19,11 @@ HOST: Final = (
 """Fields of the host."""
 
 TOGETHER: Final = ("rss", "cold")
-"""Fields of guests of which the sum is kept."""
+"""Fields of guests, as sums."""
 
 
 class MinuteRow(NamedTuple):
-    """One figure in one minute since the epoch. The names are those of the columns in the file of accounts.
-
-    A sum over guests is called `guests.` and its field.
-    """
+    """Figure in one minute since the epoch, as in the file of accounts. A sum over guests is called `guests.` and its field."""
 
     minute: int
     series: str
@@ -36,7 +33,7 @@ class MinuteRow(NamedTuple):
 
 
 class Minutes:
-    """Takes in each cycle's report. Not for several threads at once."""
+    """Figures of the present minute, and of past ones until `take` returns them. Not thread-safe."""
 
     def __init__(self) -> None:
         self._minute = 0
@@ -49,18 +46,18 @@ class Minutes:
             self._over += self._current()
             self._minute, self._values = minute, {}
         snapshot = report.snapshot
-        seen = {name: snapshot.host.number(name) for name in HOST}
+        numbers_now = {name: snapshot.host.number(name) for name in HOST}
         for name in TOGETHER:
             numbers = [value for value in snapshot.numbers(name) if value is not None]
-            seen[f"guests.{name}"] = sum(numbers) if numbers else None
-        for name, value in seen.items():
+            numbers_now[f"guests.{name}"] = sum(numbers) if numbers else None
+        for name, value in numbers_now.items():
             if value is not None:
                 self._values.setdefault(name, []).append(value)
 
     def take(self) -> Sequence[MinuteRow]:
-        """Return the minutes that are over since this was called last, and the one that is not, as it is now."""
+        """Return the past minutes since the last call, and the present one so far."""
         over, self._over = self._over, []
         return [*over, *self._current()]
 
     def _current(self) -> Sequence[MinuteRow]:
-        return [MinuteRow(self._minute, name, min(seen), fmean(seen), max(seen)) for name, seen in self._values.items()]
+        return [MinuteRow(self._minute, name, min(figures), fmean(figures), max(figures)) for name, figures in self._values.items()]

@@ -1,22 +1,84 @@
-"""A report as one page for a mailbox: it loads nothing, runs nothing, and is light or dark as the reader's system is."""
+"""Report as one page for a mailbox. It loads nothing, runs nothing, and follows the reader's light or dark mode."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import nan
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from mom_core import printable
+from mom_core import MomError, printable
 from mom_kvm import RecordedPoint
-from mom_plugins_record.report.plots import HELD, Curve, plot
 from mom_plugins_record.report.sizes import KIB_PER_GIB
 from mom_plugins_record.report.summary import ReportSummary
-from mom_plugins_record.report.terminal import MEANS, columns_of, counted, headline, sections, seen, span, title
+from mom_plugins_record.report.terminal import MEANS, columns_of, counted_until, headline, sections, span, title, watched_share
+
+HELD: Final = "held by guests"
+
+_AREAS: Final = ("#8b98a8", "#2f6fde", "#18a0a0", "#8a5cd6", "#d9822b")
+_LINES: Final = ("#7b8794", "#c8323c")
+_INK: Final = "#808890"
+
+_SECONDS_A_DAY: Final = 86_400
+
+
+class Curve(NamedTuple):
+    """Line above the areas. None is unknown, and interrupts it."""
+
+    label: str
+    values: Sequence[float | None]
+    dashed: bool = False
+
+
+def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]], lines: Sequence[Curve]) -> str:
+    """Return a plot of stacked areas with lines above. Raise `MomError` without matplotlib.
+
+    :param times: seconds since the epoch
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # user mom has no home for its cache, and matplotlib warns of that
+    try:
+        from matplotlib import rc_context
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MomError("pictures need matplotlib", hint="install matplotlib for the Python of mom (Debian: python3-matplotlib)") from error
+    out, days = io.StringIO(), [time / _SECONDS_A_DAY for time in times]  # as matplotlib counts time
+    with rc_context(
+        {
+            "font.size": 9,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "mom",
+            # Names of guests are text, and no formula.
+            **dict.fromkeys(("text.parse_math", "text.usetex", "axes.spines.top", "axes.spines.right"), False),
+            **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+        }
+    ):
+        figure = Figure(figsize=(8.2, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        if areas:
+            axes.stackplot(days, *areas.values(), labels=list(areas), colors=_AREAS, linewidth=0)
+        for line, colour in zip(lines, _LINES, strict=False):
+            values = [math.nan if value is None else value for value in line.values]
+            axes.plot(days, values, label=line.label, color=colour, linewidth=1.6, linestyle="--" if line.dashed else "-")
+        axes.set_xlim(days[0], days[-1])
+        axes.set_ylim(bottom=0)
+        axes.xaxis_date()
+        locator = AutoDateLocator(minticks=4, maxticks=10)  # type: ignore[no-untyped-call]  # untyped library; with 5 ticks, 4 h 40 min has none
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # untyped library
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.34), frameon=False, fontsize=8, ncols=6)
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = out.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}</figure>"
+
 
 MOST_ROWS: Final = 2000
-"""Guests in the table: a page of more is too large for a mailbox; --csv has all."""
+"""Guests in the table. A larger page does not fit a mailbox; --csv has all."""
 
 
 _BAD: Final = ' class="bad"'
@@ -25,16 +87,16 @@ _MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
 
 
 def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
-    """Return the whole page. Names of guests and hosts are text, whatever they hold. Raises `MomError` when matplotlib is missing.
+    """Return the page, with names of guests and hosts as text. Raise `MomError` without matplotlib.
 
-    :param minutes: of the host, for a time of which there are no two hours
+    :param minutes: points of the host, for a time without two hours
     """
     first = "".join(
         f"<div><b{_BAD if item.is_bad else ''}>{_text(item.text)}</b><span>{_text(item.meaning)}</span></div>" for item in headline(summary)
     )
     parts = [
         f"<h1>{_text(title(summary))}</h1>",
-        f'<p class="soft">{span(summary)}. {_text(seen(summary))}; {_text(counted(summary))}.</p>',
+        f'<p class="soft">{span(summary)}. {_text(watched_share(summary))}; {_text(counted_until(summary))}.</p>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in summary.remarks),
         f'<div class="first">{first}</div>' if first else "",
         *(_plots(summary) or _plot_by_minutes(minutes)),
@@ -62,8 +124,8 @@ def _plots(summary: ReportSummary) -> list[str]:
         return []
     times = [item.begins for item in spans]
     held = [max(0.0, item.held_gib - (item.by_ksm_gib or 0.0)) for item in spans]
-    given = {label: [getattr(item, f"by_{name}_gib") or 0.0 for item in spans] for name, label in MEANS.items()}
-    areas = {HELD: held, **{label: values for label, values in given.items() if any(values)}}
+    given_back = {label: [getattr(item, f"by_{name}_gib") or 0.0 for item in spans] for name, label in MEANS.items()}
+    areas = {HELD: held, **{label: values for label, values in given_back.items() if any(values)}}
     used = f"used on the host, at most in the {often}"
     return [
         plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", [item.sold_gib for item in spans])]),

@@ -1,35 +1,95 @@
-"""Which guests are bought too large or too small, the size that would do, and its risk by the evidence."""
+"""Guests that are sold too much or too little memory, the size that would do, and its risk by the evidence."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import linear_regression, pvariance
 from typing import Final
+
+LEAST_DAYS: Final = 7
+"""Days. In fewer, the rhythm of a week looks like growth."""
+
+FARTHEST_DAYS: Final = 730.0
+"""Two years. Some weeks of data do not allow farther dates."""
+
+# Student's t at 97.5 % by minimal degrees of freedom.
+_STUDENT: Final = (
+    (5, 2.571), (6, 2.447), (7, 2.365), (8, 2.306), (9, 2.262), (10, 2.228), (12, 2.179), (15, 2.131),
+    (20, 2.086), (30, 2.042),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Growth with its 95 % bounds, from so many days, and the date of a full host (seconds since the epoch).
+
+    None: not within two years, or unknown for the reason `why_unknown`.
+    """
+
+    days: int = 0
+    gib_each_week: float | None = None
+    gib_each_week_least: float | None = None
+    gib_each_week_most: float | None = None
+    full_on: float | None = None
+    full_on_earliest: float | None = None
+    why_unknown: str = ""
+
+
+def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: float) -> Growth:
+    """Return the growth of the needed memory.
+
+    :param days: number of each day, and its maximum in KiB
+    :param limit: KiB of a full host; None: unknown
+    :param last: end of the last day, in seconds since the epoch
+    """
+    count = len(days)
+    if count < LEAST_DAYS:
+        return Growth(count, why_unknown=f"it takes {LEAST_DAYS} days at least, and {count} were seen as a whole")
+    slope, intercept = linear_regression(*zip(*days, strict=True))
+    left = math.fsum((needed - intercept - slope * day) ** 2 for day, needed in days)
+    across = count * pvariance(day for day, _ in days)
+    student = next(value for least, value in reversed(_STUDENT) if count - 2 >= least)
+    unsure = student * math.sqrt(left / (count - 2) / across)
+    week, least, most = (each_day * 7 / KIB_PER_GIB for each_day in (slope, slope - unsure, slope + unsure))
+    if limit is None:
+        return Growth(count, week, least, most, why_unknown="what the host is to keep free is unknown")
+    room = limit - (intercept + slope * days[-1][0])
+    return Growth(count, week, least, most, _reached(room, slope, last), _reached(room, slope + unsure, last))
+
+
+def _reached(room: float, each_day: float, last: float) -> float | None:
+    if room <= 0:
+        return last
+    days = room / each_day if each_day > 0 else math.inf
+    return last + days * 86_400 if days <= FARTHEST_DAYS else None
+
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""A guest needs that beside what it uses, by the balloon law: with less, programs were killed in guests of 1 GiB (docs/balloon-law.md)."""
+"""Reserve of a guest above its use, by the balloon law. With less, guests of 1 GiB had OOM kills (docs/balloon-law.md)."""
 
 STEP_KIB: Final = 256 * 1024.0
-"""Sizes are told in these steps, rounded up."""
+"""Step of advised sizes, rounded up."""
 
 LEAST_HOURS: Final = 24
-"""With fewer hours that were seen, nothing is said: a day is the shortest time after which work comes again."""
+"""Hours of evidence before any advice: work repeats after a day at the earliest."""
 
 KIB_PER_GIB: Final = float(1 << 20)
 
 CONFIDENCE: Final = 0.95
 
 LARGE_SHARE: Final = 0.75
-"""Of what it was sold, what a guest needs at the most to be called too large: less of a difference is not worth a restart."""
+"""Ratio of needed to sold memory below which a guest is too large. A smaller difference is not worth a restart."""
 
 WAITING_SHARE: Final = 0.01
-"""Of its time, what a guest that has all it was sold waits for memory and is called too small."""
+"""Share of its time that a too small guest stalls although it has all its memory."""
 
 
 class Fit(StrEnum):
-    """How what a guest was sold fits what it was seen to use."""
+    """Fit of a guest's sold memory to its use."""
 
     LARGE = "too large"
     SMALL = "too small"
@@ -41,7 +101,7 @@ class Fit(StrEnum):
 class SizeAdvice:
     """Size that would do for a guest; None: unknown.
 
-    `risk` is the ratio of hours that may need more than was seen in any of `hours`: with 95 % confidence, it is no more.
+    `risk` is the share of hours that may need more than any of `hours` did, at most, with 95 % confidence.
     """
 
     fit: Fit = Fit.UNKNOWN
@@ -55,7 +115,7 @@ NO_ADVICE: Final = SizeAdvice()
 
 
 def risk_of(hours: int) -> float:
-    """Return the ratio of hours that can be beyond all of so many that were seen: more would have shown itself with 95 % confidence."""
+    """Return the largest share of hours above all of so many known ones, with 95 % confidence."""
     return float(1 - (1 - CONFIDENCE) ** (1 / hours))
 
 
@@ -65,9 +125,9 @@ def advise(
     """Judge a guest.
 
     :param sold: KiB
-    :param most: the most that it was ever seen to use, in KiB, be it in an hour of which too little was seen to be one of these `hours`
-    :param waited_besides: seconds that it waited for memory while mom held nothing back from it, of all these seconds
-    :param waited_for_mom: the same while mom held something back
+    :param most: maximum of its use in KiB, even in an hour with too little evidence for `hours`
+    :param waited_besides: stall seconds while mom held nothing back from it, of all `seconds`
+    :param waited_for_mom: stall seconds while mom held something back
     """
     if not (hours or most):
         return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")
@@ -83,7 +143,7 @@ def advise(
         return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "it waits for memory though it has all that it was sold")
     if killed and would_do > sold:
         return advice(Fit.SMALL, would_do, "programs were killed in it")
-    if killed or (seconds and waited_for_mom >= WAITING_SHARE * seconds):  # it would have used more, had it had more
+    if killed or (seconds and waited_for_mom >= WAITING_SHARE * seconds):  # with more memory, it would have used more
         why = "programs were killed in it" if killed else "it waited for memory that mom held back"
         return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{why}; how much it wants is not seen")
     return advice(Fit.LARGE, would_do) if would_do <= LARGE_SHARE * sold else advice(Fit.FITS, min(would_do, sold))

@@ -13,9 +13,8 @@ from typing import Final, TypeVar
 
 from mom_core import Guest, GuestPattern
 from mom_kvm import RecordedPoint
-from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour, SizeSpread, SizeSum, added, percentile
-from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
+from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, Growth, SizeAdvice, advise, growth_of
 
 Number = TypeVar("Number", int, float)
 
@@ -117,13 +116,13 @@ class ReportLine:
 
     @property
     def waited_for_mom_percent(self) -> float | None:
-        """Share of the time for which stalls are known; None: they are unknown."""
-        known, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
-        return None if waited is None or not known else 100 * waited / HOUR / known
+        """Share of the time with known stalls; None: unknown."""
+        hours, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
+        return None if waited is None or not hours else 100 * waited / HOUR / hours
 
     @property
     def promise_kept_percent(self) -> float | None:
-        """Share of the time for which guests were promised memory; None: no promises."""
+        """Share of the time with a promise; None: no promises."""
         promised = self.promise_kept_hours * HOUR + self.promise_broken_seconds
         return 100 * self.promise_kept_hours * HOUR / promised if promised else None
 
@@ -297,8 +296,8 @@ class _GuestTotals:
             self.members[name].add(row.id)
         if row.used.known_seconds >= SEEN_SHARE * HOUR:
             self.known_hours[row.id] += 1
-        known = row.used.known_seconds / row.seconds if row.seconds else 0.0
-        self.needs[row.hour] += row.used.kib_seconds + (1 - known) * row.kib_seconds.held
+        known_share = row.used.known_seconds / row.seconds if row.seconds else 0.0
+        self.needs[row.hour] += row.used.kib_seconds + (1 - known_share) * row.kib_seconds.held
 
 
 def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHour:
@@ -344,8 +343,8 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: Siz
     """
     if not total.seconds or not seconds:
         return ReportLine(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
-    sold, given, harm = total.kib_seconds, total.given_back_kib_seconds, total.harm
-    balloon, sweeps, cold = (item / KIB_SECONDS_PER_GIB_HOUR for item in (given.balloon, given.sweeps, given.cold))
+    sold, given_back, harm = total.kib_seconds, total.given_back_kib_seconds, total.harm
+    balloon, sweeps, cold = (item / KIB_SECONDS_PER_GIB_HOUR for item in (given_back.balloon, given_back.sweeps, given_back.cold))
     merged = _known(ksm.kib_seconds / KIB_SECONDS_PER_GIB_HOUR, ksm.known_seconds)
     at_least = balloon + sweeps + cold + (merged or 0.0)
     at_most = (sold.ballooned + sold.untaken) / KIB_SECONDS_PER_GIB_HOUR + cold + (merged or 0.0)
@@ -388,12 +387,12 @@ def _percentiles(size: SizeSpread) -> Percentiles:
 
 
 def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth | None:
-    given = line.given_back.at_least_gib_hours
-    if given is None or not host.seconds:
+    gib_hours = line.given_back.at_least_gib_hours
+    if gib_hours is None or not host.seconds:
         return None
-    months = given / HOURS_A_MONTH
+    months = gib_hours / HOURS_A_MONTH
     money = None if price.each_gib_month is None else months * price.each_gib_month
-    hosts = None if tenant or not host.total_kib else given * KIB_SECONDS_PER_GIB_HOUR / host.seconds / host.total_kib
+    hosts = None if tenant or not host.total_kib else gib_hours * KIB_SECONDS_PER_GIB_HOUR / host.seconds / host.total_kib
     return Worth(months, price.each_gib_month, price.currency, money, hosts)
 
 
@@ -438,15 +437,15 @@ def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
 
 
 def _span(begins: float, total: HostHour) -> Span:
-    sold, given = total.guests.kib_seconds, total.guests.given_back_kib_seconds
+    sold, given_back = total.guests.kib_seconds, total.guests.given_back_kib_seconds
     in_gib = 1 / total.seconds / KIB_PER_GIB
     return Span(
         begins,
         sold.sold * in_gib,
         sold.held * in_gib,
-        given.balloon * in_gib,
-        given.sweeps * in_gib,
-        given.cold * in_gib,
+        given_back.balloon * in_gib,
+        given_back.sweeps * in_gib,
+        given_back.cold * in_gib,
         _known(total.ksm.average / KIB_PER_GIB, total.ksm.known_seconds),
         _known(total.used.most_kib / KIB_PER_GIB, total.total_kib),
         total.total_kib / KIB_PER_GIB or None,

@@ -1,4 +1,4 @@
-"""A report for a person at a terminal: what came of it first, then what it cost, then guests and classes; at most 80 columns wide."""
+"""Report at a terminal, at most 80 columns wide: results first, then cost, then guests and classes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import click
 
 from mom_core import lasting, printable
 from mom_daemon import print_prose
-from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.growth import Growth
-from mom_plugins_record.report.sizes import Fit
+from mom_plugins_record.recording.times import format_time
+from mom_plugins_record.report.sizes import Fit, Growth
 from mom_plugins_record.report.summary import HostLine, ReportLine, ReportSummary, Worth, spare_of, without
 
 UNKNOWN: Final = "unknown"
@@ -22,21 +21,21 @@ NAME_WIDTH: Final = 32
 FIGURE_WIDTH: Final = 12
 
 GROUP_WIDTH: Final = 24
-"""Characters of a class or another group's name."""
+"""Characters of a group's name."""
 
 Row = tuple[str, str]
 
 
 MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold_memory": "cold memory"}
-"""How memory is given back: the part of the figures' names that says it, and a label."""
+"""Means by the part of their figures' names, with labels."""
 
 
 def print_report(summary: ReportSummary) -> None:
-    """Print it."""
+    """Print the report."""
     from mom_daemon import TableColumn, print_table
 
     print_prose(click.style(f"{title(summary)}, {span(summary)}", bold=True), 2)
-    print_prose(f"{seen(summary)}; {counted(summary)}", 2)
+    print_prose(f"{watched_share(summary)}; {counted_until(summary)}", 2)
     for remark in summary.remarks:
         print_prose(printable(remark, 300), 2)
     figures = list(headline(summary))
@@ -63,17 +62,17 @@ def print_report(summary: ReportSummary) -> None:
 
 
 def title(summary: ReportSummary) -> str:
-    """Return the report's name: what it is about."""
+    """Return the title: the host or the tenant."""
     return f"Memory of {printable(f'guests {summary.tenant}' if summary.tenant else summary.host_name, 40)}"
 
 
 def span(summary: ReportSummary) -> str:
-    """Of which time."""
-    return f"{shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC"
+    """Return the time of the report."""
+    return f"{format_time(summary.since)[:16]} to {format_time(summary.until)[:16]} UTC"
 
 
 class HeadlineFigure(NamedTuple):
-    """Figure that is read first, its meaning, and whether it says that guests came to harm."""
+    """Figure at the top, with its meaning. A bad one shows harm to guests."""
 
     text: str
     meaning: str
@@ -81,48 +80,48 @@ class HeadlineFigure(NamedTuple):
 
 
 def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
-    """Yield the figures that are read first: harm, what was sold, what it took, what was saved, and what will be short."""
+    """Yield the figures at the top: harm, memory sold and used, memory given back and its worth, and the date of a full host."""
     whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
-    sold, given = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
+    sold, given_back = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
     if whole.killed is not None:
         worst = max(summary.lines, key=lambda line: line.killed or 0, default=None)
         most = ""
         if worst is not None and worst.killed:
             kind = "guests " if worst.name == without(summary.by) else ""
             most = f", {worst.killed:,} of them in {kind}{printable(worst.name, 40)}"
-        known = _known_of(whole.killed_known_guest_hours, whole)
-        yield HeadlineFigure(f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}", whole.killed > 0)
+        known_share = _known_share(whole.killed_known_guest_hours, whole)
+        yield HeadlineFigure(f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known_share}", whole.killed > 0)
     if whole.promise_kept_percent is not None:
         beside = ", though programs were killed" if whole.killed else ""
         meaning = f"of the time guests had the memory that they were promised{beside}"
         yield HeadlineFigure(f"{whole.promise_kept_percent:.5g} %", meaning, whole.promise_broken_seconds > 0)
     if whole.waited_for_mom_percent is not None:
-        known = _known_of(whole.waiting_known_guest_hours, whole)
-        yield HeadlineFigure(f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known}")
+        known_share = _known_share(whole.waiting_known_guest_hours, whole)
+        yield HeadlineFigure(f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known_share}")
     if sold is not None and hours:
         times = f", {sold / hours / host.total_gib:.2f} times the host" if host is not None and host.total_gib else ""
         yield HeadlineFigure(size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}")
     if host is not None and host.used.average_gib is not None and host.total_gib:
         yield HeadlineFigure(size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average")
-    if given is not None and hours:
-        yield HeadlineFigure(size(given / hours), "given back on average, at least")
+    if given_back is not None and hours:
+        yield HeadlineFigure(size(given_back / hours), "given back on average, at least")
     if worth is not None and worth.money is not None:
         yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set")
     elif worth is not None and worth.hosts is not None:
         yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "like this one saved, in memory")
     if summary.growth is not None and summary.growth.full_on is not None:
-        yield HeadlineFigure(shown(summary.growth.full_on)[:10], "the host is full, at this growth")
+        yield HeadlineFigure(format_time(summary.growth.full_on)[:10], "the host is full, at this growth")
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     """Yield the sections about all guests and the host: headings, with rows of a name and a text."""
     whole = summary.whole
-    yield "Given back to the host", list(_given(summary))
-    yield "Worth", list(_worth(summary.worth))
-    yield "What guests were sold, and where it was", list(_sold(whole, summary.seen_hours))
-    yield "What it cost", list(_cost(whole, summary.host))
+    yield "Given back to the host", list(_given_back_rows(summary))
+    yield "Worth", list(_worth_rows(summary.worth))
+    yield "What guests were sold, and where it was", list(_sold_rows(whole, summary.seen_hours))
+    yield "What it cost", list(_cost_rows(whole, summary.host))
     if summary.host is not None:
-        yield "How near the host was to its limits", list(_limits(summary, summary.host))
+        yield "How near the host was to its limits", list(_limit_rows(summary, summary.host))
     if summary.by != "guest":
         return
     fits = [line.size.fit for line in summary.lines]
@@ -140,32 +139,32 @@ def _guests(count: int) -> str:
     return "1 guest" if count == 1 else f"{count} guests"
 
 
-def counted(summary: ReportSummary) -> str:
-    """Say up to which moment the report counts."""
+def counted_until(summary: ReportSummary) -> str:
+    """Return the end of the counted time."""
     age = time.time() - summary.until
-    return f"counts up to {shown(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
+    return f"counts up to {format_time(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
 
 
-def seen(summary: ReportSummary) -> str:
-    """Return how much of the time mom watched."""
+def watched_share(summary: ReportSummary) -> str:
+    """Return the share of the time that mom was watching."""
     if not summary.seen_hours:
         return "mom watched none of it: nothing is known"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
-    known = lasting(summary.seen_hours * 3600)
+    watched = lasting(summary.seen_hours * 3600)
     if share > 99.95:
-        return f"mom watched all of it, {known}"
-    return f"mom watched {known} of it ({share:.3g} %); of the other {lasting(summary.unknown_hours * 3600)} nothing is known"
+        return f"mom watched all of it, {watched}"
+    return f"mom watched {watched} of it ({share:.3g} %); of the other {lasting(summary.unknown_hours * 3600)} nothing is known"
 
 
-def _given(summary: ReportSummary) -> Iterator[Row]:
-    given, hours = summary.whole.given_back, summary.seen_hours
-    if given.at_least_gib_hours is None or not hours:
+def _given_back_rows(summary: ReportSummary) -> Iterator[Row]:
+    given_back, hours = summary.whole.given_back, summary.seen_hours
+    if given_back.at_least_gib_hours is None or not hours:
         yield "", UNKNOWN
         return
     total = summary.host.total_gib if summary.host else None
     names = {**{label: f"by_{name}" for name, label in MEANS.items()}, "together, at least": "at_least", "at most": "at_most"}
     for label, name in names.items():
-        gib_hours: float | None = getattr(given, f"{name}_gib_hours")
+        gib_hours: float | None = getattr(given_back, f"{name}_gib_hours")
         if gib_hours is None:
             yield label, UNKNOWN
             continue
@@ -173,7 +172,7 @@ def _given(summary: ReportSummary) -> Iterator[Row]:
         yield label, f"{size(gib_hours / hours):>10} {_amount(gib_hours):>9} GiB h {of_host}".rstrip()
 
 
-def _worth(worth: Worth | None) -> Iterator[Row]:
+def _worth_rows(worth: Worth | None) -> Iterator[Row]:
     if worth is None:
         yield "", UNKNOWN
         return
@@ -189,7 +188,7 @@ def _worth(worth: Worth | None) -> Iterator[Row]:
         yield "hosts like this one", f"{worth.hosts:.2g}"
 
 
-def _sold(whole: ReportLine, hours: float) -> Iterator[Row]:
+def _sold_rows(whole: ReportLine, hours: float) -> Iterator[Row]:
     parts = whole.sold_parts
     if parts.sold_gib_hours is None or not hours:
         yield "", UNKNOWN
@@ -208,17 +207,17 @@ def _sold(whole: ReportLine, hours: float) -> Iterator[Row]:
     yield "used, as guests say", _size(whole.used_gib)
 
 
-def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
+def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
     of_all = "" if whole.guests == 1 else ", summed over guests"
     if whole.waited_seconds is None or whole.waited_for_mom_seconds is None:
         yield "guests waited for memory", UNKNOWN
     else:
-        share, known = whole.waited_for_mom_percent or 0.0, _known_of(whole.waiting_known_guest_hours, whole)
-        because = f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time{known}){of_all}"
+        share, known_share = whole.waited_for_mom_percent or 0.0, _known_share(whole.waiting_known_guest_hours, whole)
+        because = f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time{known_share}){of_all}"
         yield "waited because of mom, at most", because
         yield "waited besides", f"{seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)}{of_all}"
     yield "bursts that grew late", UNKNOWN if whole.late_bursts is None else f"{whole.late_bursts:,}"
-    killed = UNKNOWN if whole.killed is None else f"{whole.killed:,}{_known_of(whole.killed_known_guest_hours, whole)}"
+    killed = UNKNOWN if whole.killed is None else f"{whole.killed:,}{_known_share(whole.killed_known_guest_hours, whole)}"
     yield "programs killed in guests", killed
     if whole.promise_kept_percent is not None:
         for_long = f"broken for {seconds_text(whole.promise_broken_seconds)}{of_all}"
@@ -233,8 +232,8 @@ def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
     yield "CPU of ksmd", _cpu(host.ksmd_cpu_seconds, host.ksmd_known_hours)
 
 
-def _known_of(hours: float, line: ReportLine) -> str:
-    """Return how much of the time of a line's guests a figure is of; empty: of all."""
+def _known_share(hours: float, line: ReportLine) -> str:
+    """Return the known share of the time of a line's guests; empty: all."""
     share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
     return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
 
@@ -243,14 +242,14 @@ def _cpu(busy: float | None, hours: float) -> str:
     return UNKNOWN if busy is None or not hours else f"{seconds_text(busy)} ({busy / 36 / hours:.2g} % of one CPU)"
 
 
-def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
+def _limit_rows(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
     used = host.used
     if host.total_gib is None or used.average_gib is None or used.p95_gib is None or host.available_least_gib is None:
         yield "", UNKNOWN
     else:
         yield "used, of " + size(host.total_gib), f"{size(used.average_gib)} on average, at most {size(used.p95_gib)} in 95 % of the time"
-        wanted = f" (wanted: {size(host.wanted_gib)})" if host.wanted_gib is not None else ""
-        yield "available, at least", size(host.available_least_gib) + wanted
+        reserve = f" (wanted: {size(host.wanted_gib)})" if host.wanted_gib is not None else ""
+        yield "available, at least", size(host.available_least_gib) + reserve
     sold = f"{size(host.sold_most_gib)} to {_guests(host.guests_most)}"
     yield "sold, at most", sold + (f", {host.sold_most_gib / host.total_gib:.2f} times the host" if host.total_gib else "")
     if host.promised_most_gib:
@@ -267,9 +266,9 @@ def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
 
 
 def growth_text(growth: Growth, last: float) -> str:
-    """When the host will be full.
+    """Return when the host will be full.
 
-    :param last: where what was seen ends, in seconds since the epoch
+    :param last: end of the known time, in seconds since the epoch
     """
     if growth.gib_each_week is None or growth.gib_each_week_least is None or growth.gib_each_week_most is None:
         return f"{UNKNOWN}: {growth.why_unknown}"
@@ -279,8 +278,8 @@ def growth_text(growth: Growth, last: float) -> str:
         return f"{UNKNOWN}: {growth.why_unknown}; {changes}"
     if growth.full_on == last:
         return f"it is: {changes}"
-    full = "not in two years" if growth.full_on is None else shown(growth.full_on)[:10]
-    early = "" if growth.full_on_earliest is None else f", at the earliest {shown(growth.full_on_earliest)[:10]}"
+    full = "not in two years" if growth.full_on is None else format_time(growth.full_on)[:10]
+    early = "" if growth.full_on_earliest is None else f", at the earliest {format_time(growth.full_on_earliest)[:10]}"
     return f"{full}{early}: {changes}"
 
 
@@ -288,19 +287,19 @@ def _signed(gib: float) -> str:
     return f"{'-' if gib < 0 else '+'}{size(abs(gib))}"
 
 
-def _given_back(line: ReportLine) -> str:
-    """On average, at least, over the hours over which what was sold is averaged."""
+def _given_back_text(line: ReportLine) -> str:
+    """Return the memory given back, averaged over the same time as the memory sold."""
     if not line.sold_gib or line.sold_parts.sold_gib_hours is None or line.given_back.at_least_gib_hours is None:
         return "-"
     return _gib(line.given_back.at_least_gib_hours * line.sold_gib / line.sold_parts.sold_gib_hours)
 
 
-def _waited(line: ReportLine) -> str:
+def _waited_text(line: ReportLine) -> str:
     return "-" if line.waited_for_mom_seconds is None else seconds_text(line.waited_for_mom_seconds)
 
 
 class ReportColumn(NamedTuple):
-    """Column of the table of guests or of classes. Of the highest rank are those that are left out first."""
+    """Column of the table of guests or groups. A narrow terminal drops the highest ranks first."""
 
     heading: str
     rank: int
@@ -319,8 +318,8 @@ GUEST_COLUMNS: Final = (
     ReportColumn("held", 2, lambda line: _gib(line.held_gib)),
     ReportColumn("held p95", 7, lambda line: _gib(line.held_by_a_guest.p95_gib)),
     ReportColumn("had", 6, lambda line: _gib(line.had_gib)),
-    ReportColumn("given back", 5, _given_back),
-    ReportColumn("waited", 3, _waited),
+    ReportColumn("given back", 5, _given_back_text),
+    ReportColumn("waited", 3, _waited_text),
     ReportColumn("class", 8, lambda line: printable(line.service_class, 20)),
 )
 GROUP_COLUMNS: Final = (
@@ -329,22 +328,22 @@ GROUP_COLUMNS: Final = (
     ReportColumn("had", 2, lambda line: _gib(line.had_gib)),
     ReportColumn("held", 0, lambda line: _gib(line.held_gib)),
     ReportColumn("used", 1, lambda line: _gib(line.used_gib)),
-    ReportColumn("given back", 0, _given_back),
-    ReportColumn("waited", 1, _waited),
+    ReportColumn("given back", 0, _given_back_text),
+    ReportColumn("waited", 1, _waited_text),
     ReportColumn("killed", 3, lambda line: "-" if line.killed is None else str(line.killed)),
     ReportColumn("kept", 1, lambda line: "-" if line.promise_kept_percent is None else f"{line.promise_kept_percent:.5g} %"),
 )
 
 
 def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
-    """Return those of the table of guests, or of groups of them."""
+    """Return the columns of the table of guests, or of groups."""
     if summary.by == "guest":
         return GUEST_COLUMNS
     return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)
 
 
 def size(gib: float) -> str:
-    """Return a size for a person."""
+    """Return a size for people."""
     return f"{gib:,.2f} GiB"
 
 
@@ -361,10 +360,10 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _amount(number: float) -> str:
-    """With three digits that count, and no fraction from 100 on."""
+    """Return a number with three significant digits, and without fraction from 100 on."""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:,.3g}"
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a time that was waited or used."""
+    """Return a duration for people."""
     return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
