@@ -145,8 +145,8 @@ class TestWhatIsSaid:
         host = sold_on(Learned(learned(*[always(2)] * 10)), 0.01)
         ratio = host.ratio
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
-        assert host.found is not None
-        could = format_kib(host.found.sold)
+        assert host.result is not None
+        could = format_kib(host.result.sold)
         assert f"kvm-07: {could} can be sold of the 60.00 GiB that are for guests, {ratio:.2f} times that" in "".join(lines_of(host, 0.01))
         assert "at most 1 % (95 % confidence" in "".join(lines_of(host, 0.01))
         assert [(where, most, today) for where, _, most, today in rows(host)] == [

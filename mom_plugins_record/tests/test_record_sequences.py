@@ -126,7 +126,7 @@ def test_hours_come_to_what_cycles_came_to_whatever_happens(tmp_path: Path, seed
     found = {
         "host": sum(one.seconds for one in hosts),
         "guest": sum(one.seconds for one in guests),
-        "told": sum(one.used_known_seconds for one in guests),
-        "used": sum(one.used_kib_seconds for one in guests),
+        "told": sum(one.used.known_seconds for one in guests),
+        "used": sum(one.used.kib_seconds for one in guests),
     }
     assert found == pytest.approx(sums)

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,14 +110,11 @@ def advise(
         raise click.UsageError(str(error)) from None
     request = _Request(sla_class, memory, memory_kib, most, seeds, time.monotonic() + limit)
     stage = stage_of(recording, config_path, None if hours is None else hours * 3600)
-    answer = _search(stage, request, shown=not as_json)
-    _print_result(answer, placement, as_json=as_json)
-    if not answer.fits:
-        sys.exit(1)
+    _by_simulation(stage, request, placement, as_json=as_json)
 
 
 class _Request(NamedTuple):
-    """Request: the new guests, and limits of the search."""
+    """The new guests, and limits of the search."""
 
     sla_class: str
     memory: str | None
@@ -128,50 +125,48 @@ class _Request(NamedTuple):
     """By the monotonic clock."""
 
 
-class _SearchResult(NamedTuple):
-    """Result of a search."""
-
-    request: _Request
-    stage: RecordedStage
-    trials: Trials
-    search: CapacitySearch
-    fits: int | None
-
-
-def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> _SearchResult:
-    """Simulate more and more new guests until one comes to harm, or the time is over."""
-    with progress(shown=shown) as say:
+def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> tuple[Trials, CapacitySearch, int | None]:
+    """Simulate more and more new guests until one comes to harm, or the time is over. Return how many fit, too."""
+    with progress(shown=shown) as show:
 
         def beat(count: int, seed: int, share: float) -> None:
             if time.monotonic() > request.ends and search.tried:
                 raise TimeIsOver
-            say(f"{count} more, run {seed} of {request.seeds}: {100 * share:.0f} %")
+            show(f"{count} more, run {seed} of {request.seeds}: {100 * share:.0f} %")
 
         trials = Trials(stage, request.sla_class, request.memory_kib, beat)
         search = CapacitySearch(trials.harm, request.seeds, request.most, lambda: time.monotonic() > request.ends)
-        fits = search.largest()
-    return _SearchResult(request, stage, trials, search, fits)
+        return trials, search, search.largest()
 
 
-def _print_result(answer: _SearchResult, placement: str | None, *, as_json: bool) -> None:
-    """Print how many fit, and write the script for OpenStack's placement."""
-    request, stage, trials, search, fits = answer
-    lines = list(_result_lines(search, fits, request.sla_class, stage.seconds))
+def _by_simulation(stage: RecordedStage, request: _Request, placement: str | None, *, as_json: bool) -> None:
+    """Print how many guests fit, and write the script for OpenStack's placement."""
+    trials, search, fits = _search(stage, request, shown=not as_json)
+    summary, table = _result_lines(search, fits, request.sla_class, stage.seconds)
     advice = None if placement is None else _placement(trials, stage.host, fits)
     if as_json:
+        content = {
+            "class": request.sla_class,
+            "fits": fits,
+            "risk": None if fits is None else risk_of(search.counts[fits].runs),
+            "complete": search.complete,
+            "tried": [{"more": item.count, "runs": item.runs, "harm": item.harm} for item in search.tried],
+        }
         more = {} if placement is None else {"placement": advice._asdict() if isinstance(advice, PlacementAdvice) else None}
-        click.echo(json.dumps({**_as_json(search, fits, request.sla_class), **more}, indent=2))
+        click.echo(json.dumps({**content, **more}, indent=2))
     else:
-        for line in lines:
+        for line in (*summary, *table):
             print_prose(line, 4)
         if remark := trials.before.remark:
-            print_prose(f"without any newcomer, the simulation says, {remark}: only what is more counts as harm", 4)
+            print_prose(f"without new guests, the simulation has harm, too: {remark}; only more than that counts", 4)
     if isinstance(advice, PlacementAdvice):
-        sizes = f"of {request.memory} each" if request.memory is not None else "each as recorded guests are"
-        short = [line for line in lines if not line.startswith("  ")]
-        _hand_out(script(advice, [*short, f"Newcomers were {sizes}, beside the guests of then."]), str(placement), printed=not as_json)
+        sizes = f"of {request.memory} each" if request.memory is not None else "of the recorded guests' sizes"
+        text = script(advice, [*summary, f"New guests were {sizes}, beside the recorded ones."])
+        _hand_out(text, str(placement), printed=not as_json)
     elif advice is not None and not as_json:
         print_prose(advice, 4)
+    if not fits:
+        sys.exit(1)
 
 
 def _share(risk: str | None) -> float:
@@ -222,26 +217,22 @@ def _hand_out(text: str, file: str, *, printed: bool) -> None:
         print_text(text)
 
 
-def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> Iterator[str]:
+def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> tuple[list[str], list[str]]:
+    """Return a summary, and a table of the tried numbers."""
     if fits is None:
         baseline = search.counts.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
-        yield f"no guest of class {sla_class} fits: without any, {why}"
+        summary = [f"no guest of class {sla_class} fits: without any, {why}"]
     else:
         runs = search.counts[fits].runs
         most = " or more" if fits == search.most else ""
-        yield (
+        summary = [
             f"{fits}{most} more guests of class {sla_class} fit: no harm in {runs} runs of {format_duration(round(seconds))},"
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
-        )
+        ]
     if not search.complete:
-        yield "the time was over before all was tried: --time gives more, --hours and --seeds ask for less"
-    yield f"  {'more':>5}  {'runs':>4}  harm"
-    for item in search.tried:
-        yield f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}"
-
-
-def _as_json(search: CapacitySearch, fits: int | None, sla_class: str) -> dict[str, object]:
-    tried = [{"more": item.count, "runs": item.runs, "harm": item.harm} for item in search.tried]
-    risk = None if fits is None else risk_of(search.counts[fits].runs)
-    return {"class": sla_class, "fits": fits, "risk": risk, "complete": search.complete, "tried": tried}
+        summary.append("the time was over before all was tried: --time gives more, --hours and --seeds ask for less")
+    return summary, [
+        f"  {'more':>5}  {'runs':>4}  harm",
+        *(f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}" for item in search.tried),
+    ]

@@ -23,6 +23,10 @@ FIGURE_WIDTH: Final = 12
 GROUP_WIDTH: Final = 24
 """Characters of a group's name."""
 
+LEAST_GIB_MONTHS: Final = 0.01
+LEAST_HOSTS: Final = 0.1
+"""Smaller worth says nothing."""
+
 Row = tuple[str, str]
 
 
@@ -107,7 +111,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
         yield HeadlineFigure(size(given_back / hours), "given back on average, at least")
     if worth is not None and worth.money is not None:
         yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set")
-    elif worth is not None and worth.hosts is not None:
+    elif worth is not None and worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
         yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "like this one saved, in memory")
     if summary.growth is not None and summary.growth.full_on is not None:
         yield HeadlineFigure(format_time(summary.growth.full_on)[:10], "the host is full, at this growth")
@@ -148,12 +152,12 @@ def counted_until(summary: ReportSummary) -> str:
 def watched_share(summary: ReportSummary) -> str:
     """Return the share of the time that mom was watching."""
     if not summary.seen_hours:
-        return "mom watched none of it: nothing is known"
+        return "mom watched none of it"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
     watched = lasting(summary.seen_hours * 3600)
     if share > 99.95:
         return f"mom watched all of it, {watched}"
-    return f"mom watched {watched} of it ({share:.3g} %); of the other {lasting(summary.unknown_hours * 3600)} nothing is known"
+    return f"mom watched {watched} of it ({share:.3g} %); the other {lasting(summary.unknown_hours * 3600)} are unknown"
 
 
 def _given_back_rows(summary: ReportSummary) -> Iterator[Row]:
@@ -183,8 +187,9 @@ def _worth_rows(worth: Worth | None) -> Iterator[Row]:
             f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {worth.price_per_gib_month:g} each)",
         )
     else:
-        yield "memory", f"{worth.gib_months:,.4g} GiB months; the setting `price` of the plugin record makes it money"
-    if worth.hosts is not None:
+        enough = f"{worth.gib_months:,.4g} GiB months; the setting `price` of the plugin record makes it money"
+        yield "memory", enough if worth.gib_months >= LEAST_GIB_MONTHS else "too little to price yet"
+    if worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
         yield "hosts like this one", f"{worth.hosts:.2g}"
 
 
@@ -203,8 +208,8 @@ def _sold_rows(whole: ReportLine, hours: float) -> Iterator[Row]:
     ):
         yield label, size((gib_hours or 0.0) / hours) + more
     if parts.beyond_gib_hours:
-        yield "held beside guests' memory", f"less {size(parts.beyond_gib_hours / hours)}"
-    yield "used, as guests say", _size(whole.used_gib)
+        yield "held beside guests' memory", f"{size(parts.beyond_gib_hours / hours)}, which is not sold"
+    yield "used inside guests", _size(whole.used_gib)
 
 
 def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
@@ -224,7 +229,7 @@ def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
         broken = for_long if whole.promise_broken_seconds else "never broken"
         yield "promises kept", f"{whole.promise_kept_percent:.5g} % of the time, {broken}"
     else:
-        yield "promises kept", "no guest was promised anything"
+        yield "promises kept", "no guest had a promise"
     if host is None:
         return
     yield "guests that had to go", f"{host.evictions:,} times"
