@@ -1,6 +1,6 @@
 """Days of one guest, learned slot by slot, and the forecast from them. Pure: without a clock or a file.
 
-Three curves forecast what a guest uses: the average of this slot of the day, the average of this slot of the week, and yesterday. This is
+Three curves forecast a guest's use: averages of this slot of the day and of this slot of the week, and yesterday. This is
 exponential smoothing with two seasons and an error correction, as in J. W. Taylor, "Short-term electricity demand forecasting using double
 seasonal exponential smoothing", Journal of the Operational Research Society 54 (2003), 799-805. The forecast for k slots later is the
 season's value then, plus the last error times a persistence to the power of k.

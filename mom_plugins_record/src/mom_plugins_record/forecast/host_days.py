@@ -42,7 +42,7 @@ CLOSE_WITHIN: Final = 0.3
 """Share of a slot. The slots of thousands of guests end at once, and mom closes them one after the other within this time."""
 
 KEPT_WEEKS: Final = 5
-"""Weeks for which mom keeps the days of an absent guest."""
+"""Weeks that mom keeps the days of an absent guest."""
 
 ROOM_GUESTS: Final = 1000
 """Guests beyond the limit before mom looks for some to drop. On a host where guests come and go in each cycle, a look would take 5 ms."""
@@ -51,7 +51,7 @@ SURE_DAYS: Final = 14
 """Days without a jump after which the wall clock is right. Somebody notices a clock that is years behind before that."""
 
 JUMP_SECONDS: Final = 5.0
-"""Seconds by which the wall clock may drift in a cycle without having jumped."""
+"""Seconds of drift in a cycle that are no jump of the wall clock."""
 
 STEP_KEPT: Final = 0.9
 """Ratio, by cycle. The usual time between two cycles is the longest recent one, as other plugins may wake mom early."""
@@ -79,7 +79,7 @@ class KnownGuest:
     :param first: slot of the first item of `expected`
     :param weight: weight of its forecast now; below `LEAST_WEIGHT` it has no forecast
     :param middles: expected use from this slot on; empty: no forecast
-    :param rises: slot in which a rise is expected to begin; None: no rise
+    :param rises: slot of an expected rise; None: no rise
     """
 
     id: str

@@ -38,10 +38,10 @@ class ForecastPlugin:
         """Length of a day, and range of the forecast."""
 
         day: Annotated[Duration, Field(ge=SHORTEST_DAY, le=LONGEST_DAY)] = 86_400.0
-        """Length of a day, for tests with artificial days; it has 96 slots. A change discards what was learned."""
+        """Length of a day, for tests with artificial days; it has 96 slots. A change discards the learned days."""
 
         week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
-        """Days until the same kind of day returns. A change discards what was learned."""
+        """Days until the same kind of day returns. A change discards the learned days."""
 
         ahead: Annotated[Duration, Field(gt=0, le=LONGEST_DAY)] | None = None
         """How far "soon" looks ahead, at most a day. Unset: one slot of the day, which is 15 minutes."""

@@ -33,7 +33,7 @@ EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "gue
 """Controls that make a guest leave."""
 
 _HOURS_REMEMBERED: Final = 2
-"""Hours after its departure for which mom remembers how much a guest had touched."""
+"""Hours that mom remembers the touched size of a departed guest."""
 
 Hour = tuple[HostHour, list[GuestHour]]
 

@@ -46,7 +46,7 @@ CHECKED_WHOLE: Final = 128 << 20
 mom reads or writes that part."""
 
 HOST_KEPT: Final = 400 * 86_400.0
-"""Seconds for which the host's rows stay: growth shows over months, and a year of them is 3 MiB."""
+"""Seconds that the host's rows stay: growth shows over months, and a year of them is 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
 """Damaged files that stay, as each may be large. The next one replaces the last."""

@@ -21,7 +21,7 @@ BINS_EACH_DOUBLING: Final = 16
 _PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
 _LATEST: Final = frozenset({"hour", "began", "ended", "total_kib", "wanted_kib", "promisable_kib", "sold_kib", "touched_kib", "properties"})
-"""Numbers of which a total holds the latest one that is known."""
+"""Fields that are no sums: a total holds the latest known value."""
 
 Record = TypeVar("Record")
 
@@ -86,7 +86,7 @@ class SizeSpread(SizeSum):
 
 @dataclass(slots=True)
 class TimeSum:
-    """Seconds of a state, and the seconds in which the state was known."""
+    """Seconds of a state, and seconds with a known state."""
 
     seconds: float = 0.0
     known_seconds: float = 0.0

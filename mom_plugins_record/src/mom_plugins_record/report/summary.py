@@ -227,7 +227,7 @@ class AccountedHours:
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
     """Sum up these hours.
 
-    :param by: what has a line of its own: `class`, `guest`, `host`, or a property of the platform such as `project`
+    :param by: subject of each line: `class`, `guest`, `host`, or a property of the platform such as `project`
     :param tenant: pattern of guests, as of `GuestPattern`: the report is about these only, and not about the host
     """
     since, until = account.since, account.until
