@@ -31,7 +31,7 @@ settings.load_profile("mom")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse an environment that was set up before a distribution came, or changed what it brings: tests would fail without a reason."""
+    """Refuse an environment that is older than a change of the distributions: tests would fail for no visible reason."""
     stale = [str(path.parent.name) for path in sorted(ROOT.glob("mom_*/pyproject.toml")) if not _as_installed(path)]
     if stale:
         words = " ".join(f"-e {name}" for name in stale)
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Tests, and what they import, are there until the end: what looks for garbage need not go through them, neither now nor later."""
+    """Keep imported tests out of garbage collection: they stay until the end."""
     gc.disable()
     try:
         return (yield)
@@ -55,8 +55,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _nothing_waits_for_the_disk() -> Iterator[None]:
-    """What is on disk after a power failure is not seen here, and to wait for that is to wait for what all others write, too. Tests of what
-    waits, and of disks that fail, put something else in its place; processes that tests start wait as they do anywhere."""
+    """Skip fsync in the tests' own process: no test loses power, and fsync waits for all other writers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _descriptor: None)
         yield
@@ -64,7 +63,7 @@ def _nothing_waits_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_server_is_known_to_the_system() -> Iterator[None]:
-    """Those that tests start have certificates of their own. To read the system's takes longer than most requests, and each one does so."""
+    """Skip the system's certificates: servers of tests have their own, and reading them takes longer than most requests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ssl.SSLContext.load_default_certs", lambda _context, _purpose=None: None)
         yield
@@ -72,7 +71,7 @@ def _no_server_is_known_to_the_system() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _what_is_installed_stays_so() -> Iterator[None]:
-    """To find plugins, each configuration looks into the metadata of all distributions. What tests install is outside, and read anew."""
+    """Read the metadata of the environment's distributions once: each configuration reads all of it. Tests install elsewhere."""
     read, known = PathDistribution.read_text, dict[tuple[str, str], str | None]()
 
     def read_once(one: PathDistribution, filename: str) -> str | None:
@@ -90,7 +89,7 @@ def _what_is_installed_stays_so() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _umask_is_as_before() -> Iterator[None]:
-    """A mom that runs in a test's own process narrows it for good: what the next tests make would be out of others' reach."""
+    """Restore the umask after each test: a mom in the test's own process narrows it."""
     before = os.umask(0o022)
     os.umask(before)
     yield
@@ -232,7 +231,7 @@ def _levels() -> dict[str, tuple[int, bool, bool]]:
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """A test that leaves mom's loggers changed fails by itself, instead of one that comes later and reads the log."""
+    """Fail the test that leaves mom's loggers changed, instead of a later one."""
     before = _levels()
     yield
     changed = {name: state for name, state in _levels().items() if state != before.get(name, (logging.NOTSET, True, False))}
@@ -249,7 +248,7 @@ def _logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def mom(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a verb in the process of the test: its exit code, and what it writes on standard output and on standard error."""
+    """Run a verb in the test's process; return its exit code, standard output and standard error."""
     from mom_daemon.cli import frame
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -262,7 +261,7 @@ def mom(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
 @pytest.fixture(scope="session")
 def unused_port() -> Callable[[], int]:
-    """Finds a TCP port of the loopback on which nobody listens, below those that the kernel gives to whoever connects anywhere."""
+    """Return a function that finds a free TCP port of the loopback, below the kernel's ephemeral ports."""
 
     def find() -> int:
         while True:
@@ -337,7 +336,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    """An empty shelf, in front of what is really installed."""
+    """Return an empty shelf, in front of the installed distributions."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -349,7 +348,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 
 @pytest.fixture
 def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    """A shelf with nothing installed behind it but the verbs of mom itself, so that a test does not depend on this machine."""
+    """Return a shelf with nothing but mom's own verbs behind it."""
     monkeypatch.setattr(
         "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-daemon")]
     )

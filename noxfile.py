@@ -34,41 +34,38 @@ AS_FAR_AS_ANNOTATED = [
     "--no-warn-unreachable",
     "--implicit-reexport",
 ]
-"""Tests may leave out what every test would say again; what they say must be right."""
+"""Options for tests: annotations may be missing, but must be right."""
 
 
 APART = ("benchmarks", "fleet", "packaging", "watching", "workspace")
-"""Folders below tests/ whose tests reach other programs rather than lines of mom: benchmarks in small, servers, browsers, systemd."""
+"""Folders below tests/ whose tests run other programs, such as servers, browsers and systemd. Coverage leaves them out."""
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start mom a thousand times: each would compile all that it imports
 
 CORES = os.cpu_count() or 1
 
 FEW_WORKERS = ("-n", str(CORES + 1), "--dist", "worksteal")
-"""One worker more than cores, as some tests in one process wait. A worker that is done takes what others have not begun: some tests take
-a minute, and most a blink."""
+"""One worker more than cores, as some tests wait. Idle workers take tests from others: a few tests take a minute, most a moment."""
 
 ALL_CORES = ("-n", str(2 * CORES + 2), "--dist", "worksteal")
-"""Two workers a core and two more, as tests of daemons and servers wait for more than half of their time."""
+"""Two workers per core and two more: tests of daemons and servers wait for more than half of their time."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
 SOME_FILES = ("-n", str(min(CORES + 2, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
-"""Tests with real guests wait for most of their time, each file for guests of its own: two workers more than cores, while these guests find
-room. In the order of their names, and not those with most tests first: of these few take long."""
+"""Two workers more than cores: tests with real guests mostly wait, each file for its own guests. Files run in the order of their names."""
 
 TESTS_FAILED, NO_TESTS = 1, 5
-"""What pytest ends with where tests have failed, and where there were none to run."""
+"""pytest's exit codes for failed tests and for no tests."""
 
 FEW, FEW_FILES = 10, 2
-"""So many failures can be the machine's, or all of so many files, whose tests share what may not have come up in time; more are the
-change's, and are not run again."""
+"""Limits for a second run. So many failed tests, or files, can be due to a busy machine; more are due to the change."""
 
 FAILED_BEFORE = ROOT / ".pytest_cache/v/cache/lastfailed"
-"""Where pytest keeps which tests have failed, as JSON."""
+"""pytest's list of failed tests, as JSON."""
 
 REAL, ALONE = "real and not alone", "real and alone"
-"""Those that are about the host as a whole run alone, one by one."""
+"""Tests about the whole host run alone, one by one."""
 
 WITHOUT_GUESTS = "not real and not release"
 IN_ONE_PROCESS = f"{WITHOUT_GUESTS} and not processes"
@@ -77,7 +74,7 @@ QUICK = f"{IN_ONE_PROCESS} and not long"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release, one kind after the other: in one process, of processes, with real guests, and what is to be alone.
+    """Run all tests but those of a release, one kind after the other: in one process, of processes, with real guests, and alone.
 
     Not side by side: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
     Those that only compute beside those with real guests would save one minute of eleven.
@@ -89,7 +86,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """What a developer runs after each change: what stays in one process and takes a blink. One distribution: `pytest mom_plugins_ksm`.
+    """Run the quick tests that stay in one process, for use after each change. One distribution: `pytest mom_plugins_ksm`.
 
     Where a test does not say how many examples it tries, they are 10 here, and else 100.
     """
@@ -98,14 +95,14 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """What unit leaves out and needs no hypervisor: daemons, servers, browsers, programs, many inputs, long simulations."""
+    """Run the tests without a hypervisor that `unit` leaves out: daemons, servers, browsers, many inputs, long simulations."""
     chosen = f"{WITHOUT_GUESTS} and (processes or long)"
     session.run(BIN / "pytest", *ALL_CORES, "-m", chosen, *session.posargs, env=_in_memory())
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """What share of the lines and branches tests reach, by file; `.cache/coverage` has pages that show which they do not."""
+    """Report the share of lines and branches that tests reach, by file; pages in `.cache/coverage` show the others."""
     apart = [f"--ignore=tests/{name}" for name in APART]
     reports = ["--cov", "--cov-report=term:skip-covered", f"--cov-report=html:{ROOT / '.cache/coverage'}"]
     session.run(BIN / "pytest", *ALL_CORES, "-m", WITHOUT_GUESTS, *apart, *reports, *session.posargs, env=_in_memory())
@@ -113,7 +110,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def real(session: nox.Session) -> None:
-    """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1.
+    """Run tests with real libvirt, QEMU guests and KSM. Skips without a hypervisor, unless MOM_REQUIRE_REAL=1.
 
     Of the files that are given after `--`, or of those that have some: to look into all others takes as long as some of these tests.
     """
@@ -124,10 +121,9 @@ def real(session: nox.Session) -> None:
 
 
 def _in_memory() -> dict[str, str]:
-    """What tests and the programs that they start write for a while is in memory, where that has room for it: a quarter of the time of
-    quick tests went into making files, and half of the computing time of checks of plugins.
+    """Return the environment that puts temporary files into memory, if that has room for them.
 
-    ext4 does not use the number of a file again that was removed within the last seconds, and looks at all of them for each new file.
+    Half of the time of checks of plugins went into files: ext4 searches for a free inode for each new file.
     """
     room = shutil.disk_usage(MEMORY).free if os.access(MEMORY, os.W_OK) else 0
     if room < LEAST_MIB_IN_MEMORY << 20 or "TMPDIR" in os.environ:
@@ -136,8 +132,7 @@ def _in_memory() -> dict[str, str]:
 
 
 def _twice(session: nox.Session, kind: str, workers: Sequence[str], chosen: Sequence[str], env: dict[str, str] | None = None) -> None:
-    """All tests of one kind. The few that failed are run once more by themselves, with guests and daemons of their own, and must pass then:
-    those beside them took the cores that they waited for. The output has both runs."""
+    """Run all tests of one kind. A few that failed run once more by themselves and must pass: other tests may have kept the cores busy."""
     FAILED_BEFORE.unlink(missing_ok=True)  # of this run only
     codes = [0, NO_TESTS] if session.posargs else [0]  # of tests that are chosen, none may be of this kind
     session.run(BIN / "pytest", *workers, "-m", kind, *chosen, env=env, success_codes=[*codes, TESTS_FAILED])
@@ -153,7 +148,7 @@ def _twice(session: nox.Session, kind: str, workers: Sequence[str], chosen: Sequ
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types: of all sources, strictly; of tests, whatever they annotate. These, benchmarks and sources are checked side by side.
+    """Check the types of all sources strictly, and of tests where they have annotations.
 
     What mypy keeps of the sources is by its options: one cache for all three ways would be thrown away twice in each run.
     """
@@ -172,7 +167,7 @@ def types(session: nox.Session) -> None:
 
 
 def _by_names(files: Sequence[str]) -> list[list[str]]:
-    """These files of tests, in as few runs of mypy as there can be: in half of the time that one for each folder takes.
+    """Group files of tests for as few runs of mypy as possible, which halves the time of a run for each folder.
 
     In one run, no two files have the same name, as each folder's conftest has: it is there by a link to it. A folder whose tests import
     their conftest is checked by itself.
@@ -196,7 +191,7 @@ def _by_names(files: Sequence[str]) -> list[list[str]]:
 
 
 def _side_by_side(session: nox.Session, *series: Sequence[Sequence[str]]) -> None:
-    """Run each series of commands beside the others, one command after the other, and show in that order what they said."""
+    """Run several series of commands side by side, and show their output in order."""
 
     def run(commands: Sequence[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
         return [subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False) for command in commands]
@@ -213,7 +208,7 @@ def _side_by_side(session: nox.Session, *series: Sequence[Sequence[str]]) -> Non
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, formatting, and who may import whom."""
+    """Check style, formatting and import contracts."""
     session.run(BIN / "ruff", "check", ".")
     session.run(BIN / "ruff", "format", "--check", ".")
     sources = os.pathsep.join(str(ROOT / folder / "src") for folder in [*DISTRIBUTIONS, *EXAMPLES])  # none of them has to be installed
@@ -222,13 +217,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documents are true: every hook, field, control, setting and verb is in them, and what they show runs."""
+    """Check the documents: every hook, field, control, setting and verb is in them, and their examples run."""
     session.run(BIN / "pytest", "tests/workspace", *session.posargs)
 
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """The documents as a site, warnings as errors. `-- --version 0.1 --to FOLDER` puts it into a folder beside other versions."""
+    """Build the documents as a site, warnings as errors. `-- --version 0.1 --to FOLDER` puts it into a folder beside other versions."""
     session.run(BIN / "python", "docs/build_site.py", *session.posargs)
 
 
@@ -241,7 +236,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def deb(session: nox.Session) -> None:
-    """The Debian packages mom and cockpit-mom, for Debian 12 and 13, in dist/. One commit gives the same bytes. Needs the package index."""
+    """Build the Debian packages mom and cockpit-mom, for Debian 12 and 13, in dist/. Builds are reproducible. Needs the package index."""
     _made_with(session, "dpkg-deb", "strip")
     _clear("*.deb")
     _debian_packages(session, ROOT / "dist")
@@ -249,7 +244,7 @@ def deb(session: nox.Session) -> None:
 
 @nox.session
 def rpm(session: nox.Session) -> None:
-    """The RPMs of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.14. Needs rpmbuild and the package index."""
+    """Build RPMs of the same tree in dist/, for systems with systemd and Python 3.11 to 3.14. Needs rpmbuild and the package index."""
     _made_with(session, "rpmbuild", "strip")
     _clear("*.rpm")
     session.run(BIN / "python", "packaging/rpm/rpm.py", _tree(session), ROOT / "dist")
@@ -257,7 +252,7 @@ def rpm(session: nox.Session) -> None:
 
 @nox.session
 def image(session: nox.Session) -> None:
-    """A container image of the same tree, for `mom demo` and `mom fleet coordinator`: dist/mom.oci.tar. Needs root and mmdebstrap.
+    """Build a container image of the same tree, for `mom demo` and `mom fleet coordinator`: dist/mom.oci.tar. Needs root and mmdebstrap.
 
     `-- --node`: the one for the nodes of a cluster with KubeVirt, dist/mom-node.oci.tar, of what these need.
     """
@@ -273,7 +268,7 @@ def image(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def ansible(session: nox.Session) -> None:
-    """The Ansible role: what ansible-lint says of it, and its life on a machine with systemd. As root; needs the package index."""
+    """Check the Ansible role with ansible-lint and on a machine with systemd. As root; needs the package index."""
     session.install("ansible-core>=2.17,<3", "ansible-lint>=25")
     home = Path(session.create_tmp()).resolve()  # before the folder is another one, in which it would be made
     session.chdir("packaging/ansible")
@@ -284,7 +279,7 @@ def ansible(session: nox.Session) -> None:
 
 @nox.session
 def fresh(session: nox.Session) -> None:
-    """The life of mom's Debian package in fresh Debians with systemd. In them: the same package built again, and the README's commands.
+    """Test the Debian package in fresh Debians with systemd, and build the same package there again.
 
     An hour each for Debian 12 and 13, as root; minutes with `-- --without-tests`. `-- trixie` for one of them.
     """
@@ -296,13 +291,13 @@ def fresh(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A simulated host under pressure, relieved; what is given after `--` goes to `mom demo`."""
+    """Relieve a simulated host under pressure; arguments after `--` go to `mom demo`."""
     session.run(BIN / "mom", "demo", *session.posargs)
 
 
 @nox.session
 def squeeze(session: nox.Session) -> None:
-    """How much memory can be taken from real guests under one manager or another: what docs/squeeze.md shows, in hours. As root.
+    """Measure how much memory several managers can take from real guests, as docs/squeeze.md shows. Takes hours. As root.
 
     `-- --quick`: a small one in ten minutes, with its table and picture.
     What has been run is kept in .cache/squeeze, and not run again.
@@ -317,14 +312,14 @@ def squeeze(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """How much time and memory a cycle takes: benchmarks/, side by side in one run."""
+    """Measure the time and memory of a cycle, side by side in one run."""
     for script in sorted(ROOT.glob("benchmarks/*/bench_*.py")):
         session.run(BIN / "python", script, *session.posargs)
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Look for inputs that break readers of what comes from outside: 100,000 of a kind, or as many as fit into five minutes."""
+    """Search for inputs that break readers of outside data: 100,000 of a kind, or as many as fit into five minutes."""
     session.run(BIN / "python", "-m", "pip", "install", "--quiet", "atheris>=3")
     session.run(BIN / "python", "tests/fuzz/session.py", *session.posargs)
     session.run(BIN / "pytest", "mom_plugins_http/tests/test_http_fuzzed.py", env={"MOM_FUZZ_EXAMPLES": "400"})
@@ -332,7 +327,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def release(session: nox.Session) -> None:
-    """Build what a release uploads, check it as an index would, and list what it is made of (CycloneDX); `-- FOLDER`, or `dist`."""
+    """Build a release's files, check them as an index would, and list their components (CycloneDX); `-- FOLDER`, or `dist`."""
     session.install("--upgrade", "pip>=25.3")
     session.install("--group", "release", "--constraint", "packaging/requirements.lock")
     session.run("python", "packaging/release.py", *(session.posargs or ["dist"]))
@@ -364,7 +359,7 @@ def _made_with(session: nox.Session, *programs: str) -> None:
 
 
 def _clear(names: str) -> None:
-    """Remove what earlier commits have left in dist/: `apt install ./dist/mom_*.deb` is to find one package."""
+    """Remove packages of earlier commits from dist/, so that `apt install ./dist/mom_*.deb` finds one."""
     for path in (ROOT / "dist").glob(names):
         path.unlink()
 
@@ -374,7 +369,7 @@ def _debian_packages(session: nox.Session, folder: Path) -> None:
 
 
 def _tree(session: nox.Session, *extra: str) -> Path:
-    """What a system's package of mom installs, made anew; of one of mom-core's extras."""
+    """Build the file tree of a system's package, from one of mom-core's extras."""
     tree = Path(session.create_tmp()) / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     session.run(BIN / "python", "packaging/tree.py", tree, *extra)

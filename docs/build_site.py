@@ -54,7 +54,7 @@ def pages() -> dict[str, str]:
 
 
 def page(path: str, text: str, site: dict[str, str]) -> str:
-    """A document as the site has it.
+    """Return a document in the site's form.
 
     :param path: of the document, in the repository
     :param site: what `pages` gives
@@ -105,7 +105,7 @@ def _numbers(version: str) -> tuple[Sequence[int], str]:
 
 
 def main(arguments: Collection[str] | None = None) -> int:
-    """The exit code: that of the build."""
+    """Build the site; return the build's exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", help="the name of the folder for this version")
     parser.add_argument("--to", type=Path, help="the folder of all versions")

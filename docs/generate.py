@@ -143,7 +143,7 @@ def _unquoted(signature: str) -> str:
 
 
 def _prose(docstring: str) -> str:
-    """A docstring as Markdown: parameters, what is returned and what is raised as a list, programs as blocks."""
+    """Return a docstring as Markdown: parameters, result and errors as a list, programs as blocks."""
     text = re.sub(r"^:param (\w+): ", r"- `\1`: ", docstring, flags=re.M)
     text = re.sub(r"^:return: ", "- returns ", text, flags=re.M)
     text = re.sub(r"^:raises (\w+): ", r"- raises `\1`: ", text, flags=re.M)
@@ -222,7 +222,7 @@ def _shapes(content: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _shape(schema: Mapping[str, Any]) -> str:
-    """A schema in words."""
+    """Describe a schema in words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
@@ -330,7 +330,7 @@ slices = qemu.slice
 
 
 def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
-    """What mom-helper may write for mom's own plugins: the files that their controls are, with the controls' bounds."""
+    """Return mom-helper's declaration for mom's own plugins: the files of their controls, with bounds."""
     found = {f"[knob /{REFRESH}]\nvalues = 1\n"}
     for _, plugin in _constructed(plugins):
         for spec in getattr(plugin, "mom_declare", tuple)():
@@ -459,7 +459,7 @@ def _words() -> str:
 
 
 def _editors() -> dict[str, str]:
-    """The grammars of editors, with the words that the language has now."""
+    """Return the editors' grammars, with the language's present words."""
     from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
     from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES
     from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
@@ -490,7 +490,7 @@ def _names() -> list[tuple[str, object]]:
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
-    """The public classes of some kind, by name."""
+    """Return the public classes of some kind, by name."""
     return [(name, thing) for name, thing in _names() if isinstance(thing, type) and wanted(thing)]
 
 
@@ -565,7 +565,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _is_plain_class(kind: type) -> bool:
-    """What is none of the other kinds."""
+    """Return whether a class is of none of the other kinds."""
     return not (getattr(kind, "_is_protocol", False) or dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum | BaseException))
 
 
@@ -574,7 +574,7 @@ def _is_value(thing: object) -> bool:
 
 
 def _said_below(name: str) -> str:
-    """The text that stands below the assignment of a name in its module."""
+    """Return the text below the assignment of a name in its module."""
     stated, _, name = name.rpartition(".")
     library = importlib.import_module(stated or "mom_core")
     module = _module_of(library, name)
@@ -589,7 +589,7 @@ def _said_below(name: str) -> str:
 
 
 def _module_of(library: ModuleType, name: str) -> str:
-    """The module of a public name, as the list of them says."""
+    """Return the module of a public name, by the list of names."""
     listed = ast.parse(Path(str(library.__file__)).with_suffix(".pyi").read_text("utf-8")).body
     imports = [statement for statement in listed if isinstance(statement, ast.ImportFrom)]
     return next((str(one.module) for one in imports if name in [alias.name for alias in one.names]), "_version")

@@ -34,19 +34,19 @@ def main(arguments: list[str]) -> int:
 
 
 def address() -> str:
-    """The one that holds."""
+    """Return the present address."""
     return str(tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Homepage"])
 
 
 def places(now: str) -> dict[Path, str]:
-    """The files that say it, with what is in them."""
+    """Return the files with the address, and their texts."""
     slug = ADDRESS.sub(r"\1", now)
     listed = subprocess.check_output(["git", "-C", ROOT, "grep", "--name-only", "--fixed-strings", "-I", slug], text=True, timeout=60)
     return {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in listed.splitlines()}
 
 
 def moved(text: str, now: str, wanted: str) -> str:
-    """A text with the wanted address for the one that holds, and OWNER/NAME of it where that stands alone."""
+    """Replace an address, and its OWNER/NAME where that stands alone."""
     slug, wanted_slug = (ADDRESS.sub(r"\1", one) for one in (now, wanted))
     return text.replace(now, wanted).replace(slug, wanted_slug)
 

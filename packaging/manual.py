@@ -40,7 +40,7 @@ def _find_verbs(group: click.Command, context: click.Context) -> None:
 
 
 def _as_groff_reads_it(text: str) -> str:
-    r"""What click's own help steers with (\b: do not wrap this paragraph), and lines that are no requests, in groff's words."""
+    r"""Translate click's mark (\b: do not wrap this paragraph) and lines that look like requests for groff."""
     lines: list[str] = []
     unwrapped = False
     for line in text.splitlines():

@@ -21,7 +21,7 @@ class SystemLibvirt:
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The system's, for libvirt's modules."""
+        """Return the system's spec for libvirt's modules."""
         return PathFinder.find_spec(name, FOLDERS) if name in MODULES else None
 
 

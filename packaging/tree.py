@@ -151,14 +151,14 @@ def version() -> str:
 
 
 def distributions(extra: str = "all") -> list[str]:
-    """The folders of those that a host needs: the core and what this extra of it names."""
+    """Return the folders of the core and the distributions of one of its extras."""
     project = tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]
     names = [requirement.partition("==")[0].partition("[")[0] for requirement in project["optional-dependencies"][extra]]
     return ["mom_core", *(name.replace("-", "_") for name in names)]
 
 
 def _install(folders: Collection[str], scratch: Path, packages: Path) -> None:
-    """These distributions and what they need, for each interpreter, laid one over the other."""
+    """Install these distributions and their requirements for each interpreter, in one folder."""
     uv = (sys.executable, "-m", "uv", "--quiet", "--no-progress")
     (scratch / "wheels").mkdir()
     _run(sys.executable, "-c", WHEELS, scratch / "wheels", *(ROOT / folder for folder in folders))
@@ -219,7 +219,7 @@ def _lay_over(source: Path, packages: Path) -> None:
 
 
 def _make_environment(home: Path, packages: Path) -> None:
-    """What makes a folder a virtual environment: the interpreter finds itself in it wherever it stands, and nothing else's modules."""
+    """Make a folder a virtual environment that works in any place."""
     (home / "bin").mkdir()
     (home / "bin/python3").symlink_to("../../../bin/python3")
     (home / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
@@ -300,7 +300,7 @@ def _write_documents(folder: Path) -> None:
 
 
 def with_links_that_lead_somewhere(page: Path, shipped: Collection[Path]) -> str:
-    """A page's text: what it links to in the clone, and is not shipped beside it, is linked to in the repository."""
+    """Return a page's text; links to files that are not shipped lead to the repository."""
     repository = address()
 
     def led(link: re.Match[str]) -> str:
@@ -334,7 +334,7 @@ def _run(*command: str | Path) -> None:
 
 
 def _run_installed(packages: Path, *arguments: str, **environment: str) -> str:
-    """What Python prints with the tree's modules, which it leaves as they are."""
+    """Return the output of Python with the tree's modules, which stay unchanged."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MOM_")}
     clean |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **environment}
     done = subprocess.run([sys.executable, "-S", *arguments], env=clean, stdout=subprocess.PIPE, text=True, timeout=120, check=False)

@@ -39,13 +39,13 @@ def main(arguments: list[str]) -> int:
 
 
 def version() -> str:
-    """The one that holds."""
+    """Return the present version."""
     (found,) = re.finditer(r'^__version__ = "([^"]+)"$', SOURCE.read_text(encoding="utf-8"), re.MULTILINE)
     return found[1]
 
 
 def places() -> Iterator[Path]:
-    """The files that say it."""
+    """Yield the files with the version."""
     for folder in sorted(path.parent for path in ROOT.glob("mom_*/pyproject.toml")):
         yield folder / "pyproject.toml"
     yield SOURCE
@@ -56,7 +56,7 @@ def places() -> Iterator[Path]:
 
 
 def stamped(text: str, now: str, wanted: str) -> str:
-    """A file's text with the wanted version where it says mom's: what it requires of others stays."""
+    """Replace mom's version in a file's text; versions of other projects stay."""
     own = re.escape(now)
     text = re.sub(rf'^(__version__|VERSION|version) = "{own}"$', rf'\1 = "{wanted}"', text, flags=re.MULTILINE)
     text = re.sub(rf"^version: {own}$", f"version: {wanted}", text, flags=re.MULTILINE)
@@ -67,7 +67,7 @@ def stamped(text: str, now: str, wanted: str) -> str:
 
 
 def released(changes: str, wanted: str, today: datetime.date) -> str:
-    """The changelog (https://keepachangelog.com) with what is unreleased as this release."""
+    """Return the changelog (https://keepachangelog.com) with its unreleased part as this release."""
     if f"\n## [{wanted}]" in changes:
         raise SystemExit(f"CHANGELOG.md has {wanted} already: name a later version, or take its heading out")
     head = "\n## [Unreleased]\n"

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
 
 
 def distributions(extras: Sequence[str]) -> list[str]:
-    """The folders of those that extras of mom-core bring, and of what these need of mom."""
+    """Return the folders of mom's distributions that extras of mom-core need."""
     offered = _project("mom_core")["optional-dependencies"]
     for extra in extras:
         if extra not in offered:
@@ -59,7 +59,7 @@ def distributions(extras: Sequence[str]) -> list[str]:
 
 
 def needs_of_others(folders: Iterable[str]) -> list[str]:
-    """What these distributions need that is not mom's own."""
+    """Return the requirements of these distributions on other projects."""
     return sorted({one for folder in folders for one in _project(folder)["dependencies"] if not one.startswith("mom-")})
 
 

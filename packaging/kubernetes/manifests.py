@@ -88,7 +88,7 @@ def _with(text: str, pairs: Pairs) -> str:
 
 
 def _only(value: str, line: str) -> str:
-    """A line of a template that is there where the value is set."""
+    """Return a template's line that appears if the value is set."""
     indent = " " * (len(line) - len(line.lstrip()))
     return f"{indent}{{{{- if .Values.{value} }}}}\n{line}{indent}{{{{- end }}}}\n"
 
@@ -117,7 +117,7 @@ def _daemonset_pairs() -> Pairs:
 
 
 def _rules() -> str:
-    """The alert rules as the Prometheus operator takes them; the instance is the node, by the PodMonitor."""
+    """Return the alert rules for the Prometheus operator; the instance is the node, by the PodMonitor."""
     text = (ROOT / "packaging/prometheus/mom-alerts.yml").read_text()
     _, _, groups = text.partition("groups:\n")
     return RULES + _indented("groups:\n" + groups)

@@ -106,7 +106,7 @@ def _version(tree: Path) -> str:
 
 
 def _make_root(variant: Variant, tree: Path, root: Path, epoch: int) -> None:
-    """A Debian with Python and nothing else, and mom in it, as a tar archive."""
+    """Build a Debian with Python and mom, as a tar archive."""
     names = [f"--dpkgopt=path-exclude={name}" for name in NOT_WANTED] + [f"--dpkgopt=path-include={name}" for name in WANTED]
     hooks = [f"sync-in {_quoted(tree)} /", OTHER_PYTHONS, COMPILE]
     hooks += [f"upload {_quoted(FOLDER / name)} /usr/bin/{name}" for name in variant.programs]
@@ -120,14 +120,14 @@ def _make_root(variant: Variant, tree: Path, root: Path, epoch: int) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """A path as a word of mmdebstrap's hooks, which are read by a shell."""
+    """Quote a path for mmdebstrap's hooks, which a shell reads."""
     if not re.fullmatch(r"[\w./+-]+", str(path)):
         raise SystemExit(f"{path}: make the tree in a folder whose path has letters, digits, '.', '_', '+' and '-' only")
     return str(path)
 
 
 def _write_archive(variant: Variant, root: Path, archive: Path, epoch: int, version: str) -> str:
-    """The image's archive, with the root as its only layer; the digest of its manifest."""
+    """Write the image's archive with the root as its only layer; return the digest of its manifest."""
     plain = root.read_bytes()
     layer = subprocess.run(["gzip", "-6n"], input=plain, stdout=subprocess.PIPE, check=True, timeout=SECONDS).stdout
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

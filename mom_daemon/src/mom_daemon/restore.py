@@ -164,8 +164,9 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """The configuration with installed plugins that have changed something and are in it no more, with their default settings: unless
-    another one has the control now."""
+    """Add installed plugins that have changes in the ledger and are no longer configured, with default settings.
+
+    A plugin is left out if another one has its control now."""
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config

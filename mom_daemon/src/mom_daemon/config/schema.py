@@ -60,8 +60,7 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> JsonObject:
-    """A model's schema, with defaults as they are written; the inner models that it refers to go to `definitions`, under names that begin
-    with `owner`."""
+    """Return a model's schema, with defaults as written. Inner models go to `definitions`, under names that begin with `owner`."""
     template = f"#/$defs/{owner}.{{model}}"
     schema: JsonObject = model.model_json_schema(ref_template=template, schema_generator=_WithoutTitles, mode="serialization")
     inner = schema.pop("$defs", {})

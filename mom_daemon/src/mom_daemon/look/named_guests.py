@@ -11,8 +11,7 @@ from mom_daemon.look.running import NoSuchGuest
 
 
 def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
-    """The condition that the hypervisor did not list its guests; None where it did. No guest is seen then, which does not say that there is
-    none.
+    """Return the condition that the hypervisor did not list its guests; None if it did. An empty list does not mean that none run.
 
     :param guests: of the cycle: listed guests are known, though the condition stands a little longer
     """
