@@ -229,8 +229,9 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build every package of mom, for indexes and for systems, and use them, before a release and when what is installed changes. Needs the
-    package index, and `./run tests -s build` to have what the packages of other systems are made with."""
+    """Build and test every package of mom, for indexes and for systems, before a release or after a change of what is installed.
+
+    Needs the package index, and `./run tests -s build` for the tools of other systems' packages."""
     session.run(BIN / "pytest", "tests/packaging", *session.posargs)
 
 
@@ -300,7 +301,7 @@ def squeeze(session: nox.Session) -> None:
     """Measure how much memory several managers can take from real guests, as docs/squeeze.md shows. Takes hours. As root.
 
     `-- --quick`: a small one in ten minutes, with its table and picture.
-    What has been run is kept in .cache/squeeze, and not run again.
+    Results are kept in .cache/squeeze; a finished run is not repeated.
     """
     program, kept = ("benchmarks/squeeze/squeeze.py", f"--results={ROOT / '.cache/squeeze'}")
     if session.posargs == ["--quick"]:

@@ -48,9 +48,9 @@ _NAMED_BLOCK: Final = re.compile(r"^```(\w+) +(\S+)$", re.M)
 
 
 def pages() -> dict[str, str]:
-    """Of each document and picture, by its path in the repository, where it stands in the site."""
-    found = sorted(path.relative_to(ROOT).as_posix() for pattern in (*DOCUMENTS, *PICTURES) for path in ROOT.glob(pattern))
-    return {path: path.removeprefix("docs/") if path.startswith("docs/") else f"{ELSEWHERE}/{path}" for path in found}
+    """Return the site's path of each document and picture, by its path in the repository."""
+    paths = sorted(path.relative_to(ROOT).as_posix() for pattern in (*DOCUMENTS, *PICTURES) for path in ROOT.glob(pattern))
+    return {path: path.removeprefix("docs/") if path.startswith("docs/") else f"{ELSEWHERE}/{path}" for path in paths}
 
 
 def page(path: str, text: str, site: dict[str, str]) -> str:
@@ -65,12 +65,12 @@ def page(path: str, text: str, site: dict[str, str]) -> str:
         target, hash_, anchor = match["target"].partition("#")
         if not target or "://" in target or any(begin <= match.start() and match.end() <= end for begin, end in code):
             return match[0]
-        there = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        found = site.get(there) or site.get(f"{there}/README.md")
-        if found is None:
+        linked = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        place = site.get(linked) or site.get(f"{linked}/README.md")
+        if place is None:
             return match["words"]
         words = _LINK.sub(link, match["words"])
-        return f"{match['image']}[{words}]({posixpath.relpath(found, posixpath.dirname(site[path]) or '.')}{hash_}{anchor})"
+        return f"{match['image']}[{words}]({posixpath.relpath(place, posixpath.dirname(site[path]) or '.')}{hash_}{anchor})"
 
     return _NAMED_BLOCK.sub(r'```{.\1 title="\2"}', _LINK.sub(link, text))
 
@@ -95,7 +95,7 @@ def build() -> int:
 def publish(version: str, folder: Path) -> None:
     """Put the built site beside those of other versions, replacing an earlier one of its own name, and write the list of them."""
     shutil.copytree(WORK / "site", folder / version, dirs_exist_ok=False)
-    versions = sorted((one.name for one in folder.iterdir() if (one / "index.html").exists()), key=_numbers, reverse=True)
+    versions = sorted((path.name for path in folder.iterdir() if (path / "index.html").exists()), key=_numbers, reverse=True)
     listed = [{"version": name, "title": name, "aliases": ["latest"] if name == versions[0] else []} for name in versions]
     (folder / "versions.json").write_text(json.dumps(listed), encoding="utf-8")
 

@@ -159,15 +159,15 @@ def _constructed(plugins: Mapping[str, LoadedPlugin]) -> Iterator[tuple[str, obj
 
 
 def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
-    found: dict[tuple[Scope, str], tuple[FieldSpec, list[str]]] = {}
+    specs: dict[tuple[Scope, str], tuple[FieldSpec, list[str]]] = {}
     for name, plugin in _constructed(plugins):
-        for spec in [one for one in getattr(plugin, "mom_declare", tuple)() if isinstance(one, FieldSpec) and one.collected]:
-            found.setdefault((spec.scope, spec.name), (spec, []))[1].append(name)
+        for spec in [each for each in getattr(plugin, "mom_declare", tuple)() if isinstance(each, FieldSpec) and each.collected]:
+            specs.setdefault((spec.scope, spec.name), (spec, []))[1].append(name)
     parts = []
     for scope, title in ((Scope.HOST, "Host"), (Scope.GUEST, "Guests")):
         rows = [
             (f"`{spec.name}`", spec.unit.value, ", ".join(providers), spec.description, spec.source)
-            for (of, _), (spec, providers) in sorted(found.items(), key=lambda item: item[0][1])
+            for (of, _), (spec, providers) in sorted(specs.items(), key=lambda item: item[0][1])
             if of is scope
         ]
         parts.append(f"## {title}\n\n" + _table(("field", "unit", "plugin", "what it says", "where from"), rows))
@@ -229,7 +229,7 @@ def _shape(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(map(_shape, schema["anyOf"]))
     if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type", "anything")
     if kind == "array":
         return f"list of {_shape(schema['items'])}" if "items" in schema else "list"
@@ -250,9 +250,9 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
                 specs.setdefault(spec.name, spec)
     host = sorted((f"`{metric.name.partition('{')[0]}`", metric.kind.value, f"`{metric.field}`") for metric in host_metrics(specs.values()))
     guest = [
-        (f"`{one.metric}`", "gauge", ", ".join(f"`{name}`" for name in one.fields), one.about)
-        for one in guest_columns(declarations_of(None))
-        if one.metric
+        (f"`{column.metric}`", "gauge", ", ".join(f"`{name}`" for name in column.fields), column.about)
+        for column in guest_columns(declarations_of(None))
+        if column.metric
     ]
     of_fields = ("metric", "type", "field", "what it says")
     parts = (
@@ -293,17 +293,17 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     totals = Totals()
     totals.add(report)
     text = exposition(ReportView(report, declared, totals), GuestSelection()).decode()
-    guests = {one.metric for one in guest_columns(declared)}
-    for name, told, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
+    guests = {column.metric for column in guest_columns(declared)}
+    for name, text_of_help, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
         if name not in guests:
             labels = re.search(rf"^{name}{{(.*)}} ", text, re.M)
-            yield f"`{name}`", kind, ", ".join(f"`{one}`" for one in re.findall(r"(\w+)=", labels[1])) if labels else "", told
+            yield f"`{name}`", kind, ", ".join(f"`{label}`" for label in re.findall(r"(\w+)=", labels[1])) if labels else "", text_of_help
 
 
 def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
     rows = []
     for name, plugin in _constructed(plugins):
-        for spec in [one for one in getattr(plugin, "mom_declare", tuple)() if isinstance(one, ControlSpec)]:
+        for spec in [each for each in getattr(plugin, "mom_declare", tuple)() if isinstance(each, ControlSpec)]:
             bounds = ", ".join(map(str, spec.choices)) or f"{_bound(spec.minimum)} to {_bound(spec.maximum)}"
             rows.append((f"`{spec.name}`", spec.scope.value, spec.unit.value, bounds, name, f"`{spec.field}`", spec.description))
     return _page(
@@ -331,13 +331,13 @@ slices = qemu.slice
 
 def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
     """Return mom-helper's declaration for mom's own plugins: the files of their controls, with bounds."""
-    found = {f"[knob /{REFRESH}]\nvalues = 1\n"}
+    declarations = {f"[knob /{REFRESH}]\nvalues = 1\n"}
     for _, plugin in _constructed(plugins):
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, ControlSpec) and spec.file:
-                found.add(f"{helper_declaration(spec)}\n")
+                declarations.add(f"{helper_declaration(spec)}\n")
     note = "# What mom-helper may do for mom: made by docs/generate.py of what mom's plugins declare. mom_helper/README.md has the form.\n"
-    return "\n".join([note, *sorted(found), _GUESTS])
+    return "\n".join([note, *sorted(declarations), _GUESTS])
 
 
 def _bound(value: float | None) -> str:
@@ -400,7 +400,7 @@ def _default_of(settings: type[BaseModel], name: str) -> str:
 def _type(schema: Mapping[str, object]) -> str:
     alternatives = schema.get("anyOf")
     if isinstance(alternatives, list):
-        return " or ".join(_type(one) for one in alternatives if one.get("type") != "null")
+        return " or ".join(_type(alternative) for alternative in alternatives if alternative.get("type") != "null")
     examples = schema.get("examples")
     if isinstance(examples, list) and examples:
         return {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "text")
@@ -465,14 +465,14 @@ def _editors() -> dict[str, str]:
     from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 
     groups = {"if": SPECIAL_FORMS, "add": BUILTINS, "abs": CALLABLES, "Prop": [*ENTITY_METHODS, *DISK_METHODS]}
-    found = {}
+    texts = {}
     for name in ("mom-policy.tmLanguage.json", "vim/syntax/mom-policy.vim", "vim/ftplugin/mom-policy.vim"):
         text = (ROOT / "packaging/editors" / name).read_text()
         for first, words in groups.items():
             text = re.sub(rf"\({first}\|[A-Za-z|]+\)", f"({'|'.join(words)})", text)
         text = re.sub(r"lispwords=\S+", f"lispwords={','.join(SPECIAL_FORMS)}", text)
-        found[f"../packaging/editors/{name}"] = text
-    return found
+        texts[f"../packaging/editors/{name}"] = text
+    return texts
 
 
 def _count(arguments: str) -> str:
@@ -579,7 +579,7 @@ def _said_below(name: str) -> str:
     library = importlib.import_module(stated or "mom_core")
     module = _module_of(library, name)
     modules = (library, importlib.import_module(f"{library.__name__}.{module}"))
-    pairs = itertools.chain.from_iterable(itertools.pairwise(ast.parse(inspect.getsource(one)).body) for one in modules)
+    pairs = itertools.chain.from_iterable(itertools.pairwise(ast.parse(inspect.getsource(module)).body) for module in modules)
     for statement, text in pairs:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         assigned = [target.id for target in targets if isinstance(target, ast.Name)]
@@ -592,7 +592,7 @@ def _module_of(library: ModuleType, name: str) -> str:
     """Return the module of a public name, by the list of names."""
     listed = ast.parse(Path(str(library.__file__)).with_suffix(".pyi").read_text("utf-8")).body
     imports = [statement for statement in listed if isinstance(statement, ast.ImportFrom)]
-    return next((str(one.module) for one in imports if name in [alias.name for alias in one.names]), "_version")
+    return next((str(line.module) for line in imports if name in [alias.name for alias in line.names]), "_version")
 
 
 def _has_default(field: dataclasses.Field[object]) -> bool:
@@ -666,7 +666,9 @@ def _commands(command: click.Command, path: str, parent: click.Context | None) -
     """Yield the path, summary, and arguments and options of a command and of all commands below it."""
     context = click.Context(command, parent=parent, info_name=path.rpartition(" ")[2], **command.context_settings)
     parameters = [parameter for parameter in command.get_params(context) if "--help" not in parameter.opts]
-    names = [max(one.opts, key=len) if isinstance(one, click.Option) else one.make_metavar(context) for one in parameters]
+    names = [
+        max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.make_metavar(context) for parameter in parameters
+    ]
     yield path, command.get_short_help_str(200), names
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

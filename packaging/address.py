@@ -47,7 +47,7 @@ def places(now: str) -> dict[Path, str]:
 
 def moved(text: str, now: str, wanted: str) -> str:
     """Replace an address, and its OWNER/NAME where that stands alone."""
-    slug, wanted_slug = (ADDRESS.sub(r"\1", one) for one in (now, wanted))
+    slug, wanted_slug = (ADDRESS.sub(r"\1", address) for address in (now, wanted))
     return text.replace(now, wanted).replace(slug, wanted_slug)
 
 

@@ -18,10 +18,10 @@ COMMANDS: Final = {"mom": ("mom_daemon.cli.frame", "mom"), "momd": ("mom_plugins
 
 
 def main(folder: str, version: str, *programs: str) -> None:
-    """Write them."""
+    """Write the manual pages of these programs."""
     for program in programs:
-        module, found = COMMANDS[program]
-        command: click.Command = getattr(import_module(module), found)
+        module, attribute = COMMANDS[program]
+        command: click.Command = getattr(import_module(module), attribute)
         name = command.name or ""
         _find_verbs(command, click.Context(command, info_name=name))
         write_man_pages(name, command, version=f"mom {version}", target_dir=folder)

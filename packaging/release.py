@@ -1,4 +1,4 @@
-"""Makes and checks what a release uploads to an index: `python packaging/release.py FOLDER`, in an environment with the group `release`.
+"""Build and check a release's files for an index: `python packaging/release.py FOLDER`, in an environment with the group `release`.
 
 FOLDER/dist has a source distribution and a wheel of each distribution, as an index accepts them; beside it stands a bill of materials
 (CycloneDX) of everything that `mom-core[all]` brings into an environment.
@@ -21,7 +21,7 @@ SECONDS: Final = 1800
 
 
 def main(arguments: list[str]) -> int:
-    """Make it all, and say what is where."""
+    """Build all files, and print their places."""
     if len(arguments) != 1:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2

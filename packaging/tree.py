@@ -121,21 +121,21 @@ def epoch() -> int:
 
 
 def as_pip_is_told(listed: str) -> dict[str, str]:
-    """uv's variables for what pip's configuration says of indexes and certificates, which uv does not read; what uv is told itself holds.
+    """uv's variables for what pip's configuration says of indexes and certificates, which uv does not read; what uv is options itself holds.
 
     :param listed: what `pip config list` prints: a line for each setting, `global.cert='/etc/ca.pem'`, in any order
     """
-    told: dict[str, str] = {}
-    found = [re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.+)", line) for line in listed.splitlines()]
-    for match in sorted(filter(None, found), key=lambda match: ("global", "install", ":env:").index(match[1])):
+    options: dict[str, str] = {}
+    matches = [re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.+)", line) for line in listed.splitlines()]
+    for match in sorted(filter(None, matches), key=lambda match: ("global", "install", ":env:").index(match[1])):
         if name := PIP_IN_UV.get(match[2]):
             places = str(ast.literal_eval(match[3])).split()
             if name in {"UV_FIND_LINKS", "UV_INDEX"}:
                 places = [place for place in places if _is_remote_or_present(place)]
-            told[name] = ("," if name == "UV_FIND_LINKS" else " ").join(places)
-    if "UV_INDEX" in told:
-        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: all indexes are alike; what comes from them has the lock's hashes
-    return {name: value for name, value in told.items() if name not in os.environ}
+            options[name] = ("," if name == "UV_FIND_LINKS" else " ").join(places)
+    if "UV_INDEX" in options:
+        options["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: all indexes are alike; what comes from them has the lock's hashes
+    return {name: value for name, value in options.items() if name not in os.environ}
 
 
 def _is_remote_or_present(place: str) -> bool:
@@ -226,7 +226,7 @@ def _make_environment(home: Path, packages: Path) -> None:
     for python in PYTHONS:
         (home / f"lib/python{python}").symlink_to("python3")
     shutil.copyfile(ROOT / "packaging/system_libvirt.py", packages / "mom_system_libvirt.py")
-    # In this order: what the operator has added, then the finder. Neither takes the place of what mom brings.
+    # Additions of the operator come first, then the finder. Neither replaces mom's own modules.
     (packages / "mom-host.pth").write_text("/usr/local/lib/mom\nimport mom_system_libvirt\n")
 
 

@@ -1,7 +1,7 @@
 """Writes one version wherever a release names it: `python packaging/version.py 0.2.0`, or without a version to say which one holds.
 
 The number has one source, mom_core/src/mom_core/_version.py; distributions require each other in the same version, and are built one by
-one, so each says it by itself. CHANGELOG.md gets the release's heading, with today's date, above what was under Unreleased.
+one, so each says it by itself. CHANGELOG.md gets the release's heading, with today's date, above the unreleased changes.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ def distributions(extras: Sequence[str]) -> list[str]:
 
 def needs_of_others(folders: Iterable[str]) -> list[str]:
     """Return the requirements of these distributions on other projects."""
-    return sorted({one for folder in folders for one in _project(folder)["dependencies"] if not one.startswith("mom-")})
+    return sorted(
+        {requirement for folder in folders for requirement in _project(folder)["dependencies"] if not requirement.startswith("mom-")}
+    )
 
 
 def _project(folder: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ mom ({version}) unstable; urgency=medium
 
 def main(arguments: list[str]) -> int:
     """Make them, and print where they are."""
-    quick, arguments = "--quick" in arguments, [one for one in arguments if one != "--quick"]
+    quick, arguments = "--quick" in arguments, [option for option in arguments if option != "--quick"]
     if len(arguments) != 2:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def generated() -> Mapping[Path, str]:
-    """By file, what is to stand in it."""
+    """Return the texts of the files, by path."""
     config, rules = _read("base/mom.yaml"), _rules()
     subject = ("namespace: mom}", "namespace: {{ .Release.Namespace }}}")
     secrets = ("name: mom-metrics", "name: {{ .Values.metrics.secret }}")
@@ -174,7 +174,7 @@ resources:
   # No limit of CPU time: a mom that is throttled gives memory back late.
   limits: {memory: 1Gi}
 
-# mom's configuration, in full: `--set-file config=mom.yaml` takes another one, with or without what is filled in here.
+# mom's whole configuration; `--set-file config=mom.yaml` takes another one.
 config: |
 """
 )

@@ -77,14 +77,14 @@ NODE: Final = Variant(
     entrypoint="/usr/bin/mom-node",
     command=("run",),
     programs=("mom-node",),
-    # Perl comes with what maintains catalogues of XML, of which libvirt's client reads none; the rest is for systems that live.
+    # Perl comes with tools for catalogues of XML, which libvirt's client does not read. The other packages are for installed systems.
     without=("usr/share/perl", "usr/share/perl5", "usr/lib/x86_64-linux-gnu/perl", "usr/lib/x86_64-linux-gnu/libperl.so*", "var/cache/*"),
     debian="essential",
 )
 
 
 def main(arguments: list[str]) -> int:
-    """Make it, and print what the archive's image is called by its content."""
+    """Build the image, and print its digest."""
     variant = NODE if arguments[:1] == ["--node"] else PLAIN
     arguments = arguments[variant is NODE :]
     if len(arguments) != 2:

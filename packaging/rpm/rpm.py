@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         for name, value in values.items():
             spec = spec.replace(f"@{name}@", value)
         (Path(scratch) / "mom.spec").write_text(spec)
-        # What a package says of the machine and the moment that it was made on would differ from build to build.
+        # Data about the build machine and the time would differ from build to build.
         defines = {
             "_topdir": f"{scratch}/top",
             "_rpmdir": str(folder),

@@ -14,29 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 VAGUE = frozenset(
-    [
-        "one",
-        "found",
-        "known",
-        "said",
-        "told",
-        "those",
-        "there",
-        "what",
-        "wanted",
-        "given",
-        "taken",
-        "done",
-        "asked",
-        "met",
-        "seen",
-        "others",
-        "rest",
-        "another",
-        "both",
-        "few",
-        "such",
-    ]
+    re.findall(
+        r"\w+", "one found known said told those there what wanted given taken done asked met seen others rest another both few such"
+    )
 )
 """Words that say nothing as the name of a variable."""
 
