@@ -121,7 +121,7 @@ def epoch() -> int:
 
 
 def as_pip_is_told(listed: str) -> dict[str, str]:
-    """uv's variables for what pip's configuration says of indexes and certificates, which uv does not read; what uv is options itself holds.
+    """Return uv's variables for pip's settings of indexes and certificates, which uv does not read. uv's own settings stay.
 
     :param listed: what `pip config list` prints: a line for each setting, `global.cert='/etc/ca.pem'`, in any order
     """
