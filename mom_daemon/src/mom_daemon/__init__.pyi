@@ -5,27 +5,17 @@ from .cli.options import (
     FiniteRange as FiniteRange,
     KeptPath as KeptPath,
     as_caller as as_caller,
-    config_argument as config_argument,
     config_option as config_option,
     json_option as json_option,
 )
 from .cli.output import write_output as write_output
-from .cli.hints import program as program
 from .cli.prose import brief as brief, print_prose as print_prose
 from .cli.terminal import print_text as print_text, progress as progress
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup
 from .amounts import amount as amount
 from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
-from .lacks import lacking as lacking
-from .owner import (
-    become_owner as become_owner,
-    folders_of as folders_of,
-    load_as_owner as load_as_owner,
-    load_to_look as load_to_look,
-    other_owner as other_owner,
-    warn_of_file as warn_of_file,
-)
+from .owner import become_owner as become_owner, folders_of as folders_of, other_owner as other_owner, warn_of_file as warn_of_file
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,
@@ -43,7 +33,6 @@ from .report_models import (
     SourceModel as SourceModel,
     StatusModel as StatusModel,
     Time as Time,
-    VerdictModel as VerdictModel,
     cycle_model as cycle_model,
     decision_model as decision_model,
     described as described,
@@ -53,16 +42,13 @@ from .report_models import (
     revision_model as revision_model,
     standing_problems as standing_problems,
     told as told,
-    verdict_model as verdict_model,
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .status import LARGEST_STATUS as LARGEST_STATUS, STATUS_FILE as STATUS_FILE, status_of as status_of
-from .supervision import config_of_running as config_of_running
 from .look.alike import CommonProblem as CommonProblem, common_problems as common_problems
 from .plugins.declared import declarations_of as declarations_of
 from .explain.explainer import (
     About as About,
-    ExplainedDecision as ExplainedDecision,
     Explainer as Explainer,
     ExplanationPart as ExplanationPart,
     Sentence as Sentence,

@@ -30,8 +30,8 @@ from mom_core.engine.restore import restore
 from mom_core.ledger import FILE, Ledger, changes_left
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
-from mom_daemon import amount, as_caller, become_owner, brief, config_argument, json_option, print_prose
-from mom_daemon.cli.options import FiniteRange
+from mom_daemon import amount, as_caller, become_owner, brief, json_option, print_prose
+from mom_daemon.cli.options import FiniteRange, config_argument
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to put back."

@@ -21,8 +21,9 @@ import click
 
 from mom_core import Config, Engine, MomError, Report, Status, load_config
 from mom_core.engine.problems import described
-from mom_daemon import as_caller, become_owner, config_argument
+from mom_daemon import as_caller, become_owner
 from mom_daemon.cli.hints import with_config
+from mom_daemon.cli.options import config_argument
 from mom_daemon.lacks import lacking
 from mom_daemon.logs import Log
 from mom_daemon.status import StatusFile

@@ -18,9 +18,12 @@ import click
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import as_caller, brief, config_argument, config_option, json_option, load_as_owner, print_prose, print_text, program
+from mom_daemon import as_caller, brief, config_option, json_option, print_prose, print_text
+from mom_daemon.cli.hints import program
+from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import terminal_columns
 from mom_daemon.look.here import how_to_act, how_to_start
+from mom_daemon.owner import load_as_owner
 
 if TYPE_CHECKING:
     from mom_core import Config

@@ -22,7 +22,8 @@ from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
-from mom_daemon import as_caller, become_owner, brief, config_argument, config_of_running, json_option, print_prose
+from mom_daemon import as_caller, become_owner, brief, json_option, print_prose
+from mom_daemon.cli.options import config_argument
 from mom_daemon.config.draft import draft_config, fitting
 from mom_daemon.doctor.helper_findings import helper_findings
 from mom_daemon.doctor.pattern_findings import guests_of, pattern_findings
@@ -31,6 +32,7 @@ from mom_daemon.look.marks import mark
 from mom_daemon.look.status_file import read_status
 from mom_daemon.plugins.declared import findings_in
 from mom_daemon.plugins.enabled import about_enabled
+from mom_daemon.supervision import config_of_running
 
 Said: TypeAlias = "tuple[str, Finding]"
 

@@ -17,7 +17,7 @@ import click
 from mom_core import Config, MomError, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_daemon import KeptPath, config_option, json_option, load_to_look, moment
+from mom_daemon import KeptPath, config_option, json_option, moment
 from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
@@ -25,6 +25,7 @@ from mom_daemon.look.here import how_to_start
 from mom_daemon.look.named_guests import find_guest
 from mom_daemon.look.sources import ask, newest, recording, running_mom, told
 from mom_daemon.look.status_file import LATE_CYCLES, instead, read_status, reported
+from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0

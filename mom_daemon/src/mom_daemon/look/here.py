@@ -21,7 +21,8 @@ from mom_core.config.document import Document, KeyPath, Place, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
-from mom_daemon import as_caller, become_owner, print_prose, program
+from mom_daemon import as_caller, become_owner, print_prose
+from mom_daemon.cli.hints import program
 from mom_kvm import ProcessStat, read_kernel_file, read_meminfo
 
 if TYPE_CHECKING:

@@ -13,13 +13,16 @@ import click
 from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_daemon import StatusPart, amount, brief, config_argument, json_option, lacking, load_to_look, print_prose
+from mom_daemon import StatusPart, amount, brief, json_option, print_prose
+from mom_daemon.cli.options import config_argument
+from mom_daemon.lacks import lacking
 from mom_daemon.look.alike import common_problems
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.look.marks import mark
 from mom_daemon.look.named_guests import guests_unknown
 from mom_daemon.look.sources import told
 from mom_daemon.look.status_file import RunningStatus, problems_of, reported, verdict_of
+from mom_daemon.owner import load_to_look
 from mom_daemon.plugins.class_hooks import offered
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
                 print_prose(f"The changes of an earlier mom are unknown: {unknown}", 2)
         sys.exit(1)
     if as_json:
-        from mom_daemon import verdict_model  # only programs need it
+        from mom_daemon.report_models import verdict_model
 
         document = {**status.content, "verdict": verdict_model(status.verdict)}
         click.echo(json.dumps({"running": True, "from": status.where, "age": status.age, "late": status.late, **document}))

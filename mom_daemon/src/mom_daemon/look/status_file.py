@@ -34,7 +34,8 @@ from mom_daemon import LARGEST_STATUS, REPORT_FORMAT, STATUS_FILE
 from mom_kvm import ProcessStat
 
 if TYPE_CHECKING:
-    from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel, VerdictModel
+    from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
+    from mom_daemon.report_models import VerdictModel
 
 LATE_CYCLES: Final = 3
 """A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""

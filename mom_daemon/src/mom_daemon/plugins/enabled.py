@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mom_core import Config, Finding, Severity
-from mom_daemon import lacking
+from mom_daemon.lacks import lacking
 from mom_daemon.plugins.class_hooks import having
 
 

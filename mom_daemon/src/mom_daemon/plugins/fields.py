@@ -10,7 +10,8 @@ import click
 
 from mom_core import ControlSpec, FieldSpec, PluginError, load_config
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import config_argument, json_option, print_prose
+from mom_daemon import json_option, print_prose
+from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.tables import TableColumn, print_table
 from mom_daemon.plugins.declared import declared_by, everything_installed
 
