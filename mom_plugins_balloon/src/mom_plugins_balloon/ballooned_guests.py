@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence, Set
+from operator import is_
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot, Value
@@ -84,7 +85,7 @@ class BalloonedGuests:
         """
         if not guests:
             return []
-        if self._listed is not guests:
+        if not self.lists(guests):
             before = self._pasts
             pasts = {guest.id: self.of(guest.id) for guest in guests}
             self._pasts = {
@@ -94,7 +95,7 @@ class BalloonedGuests:
             if self._missing or before.keys() - self._pasts.keys():
                 lately = self._missing | {identity: MissingGuest(past) for identity, past in before.items() if past.incarnation}
                 self._missing = {identity: guest for identity, guest in lately.items() if identity not in self._pasts}
-            self._listed = guests
+        self._listed = guests
         return [*self._pasts.values()]
 
     def see(self, snapshot: Snapshot) -> None:
@@ -123,7 +124,8 @@ class BalloonedGuests:
 
     def lists(self, guests: Sequence[Guest]) -> bool:
         """Return whether these are the guests that were listed last, and not those of a snapshot that was made by hand."""
-        return bool(guests) and self._listed is guests
+        listed = self._listed  # the engine hands out the same guests in several sequences
+        return bool(guests) and (guests is listed or (len(guests) == len(listed) and all(map(is_, guests, listed))))
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[Remembered]:
         """Return the records as `of_all`, also of guests that are seen for the first time now."""
