@@ -225,11 +225,17 @@ class TestFailures:
         assert (guest.target, guest.commands.count(SIZE)) == (SIZE, 4)
         assert (outcome.is_back, outcome.error) == (True, "")
 
-    @pytest.mark.parametrize(("error", "end"), [(ValueError("unexpected"), SweepEnd.FAILED), (GuestGone("gone"), SweepEnd.GONE)])
-    def test_failed_first_command_ends_the_sweep(self, error: Exception, end: SweepEnd) -> None:
+    def test_first_command_in_doubt_ends_the_sweep_and_is_undone(self) -> None:
         guest = SimulatedGuest()
-        guest.errors = [error]
-        assert sweep_of(guest).perform().end is end
+        guest.errors = [TimeoutError("no answer")]
+        outcome = sweep_of(guest).perform()
+        assert (outcome.end, outcome.is_back) == (SweepEnd.FAILED, True)
+        assert guest.commands[1:] == [SIZE]
+
+    def test_guest_that_is_gone_gets_no_further_command(self) -> None:
+        guest = SimulatedGuest()
+        guest.errors = [GuestGone("gone")]
+        assert sweep_of(guest).perform().end is SweepEnd.GONE
         assert len(guest.commands) == 1
 
     @pytest.mark.parametrize("reads", [0, 1, 12], ids=["never", "once", "after some slices"])

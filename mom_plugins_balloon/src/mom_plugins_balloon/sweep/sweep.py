@@ -83,7 +83,7 @@ class Sweep:
         end, error = self._inflate_safely(turns or threading.Semaphore())
         deflating, lacks = self.clock(), ""
         inflated = self._lowest < self.plan.size
-        if inflated:
+        if inflated and end is not SweepEnd.GONE:
             try:
                 lacks = self._deflate()
             except GuestGone:
@@ -112,7 +112,7 @@ class Sweep:
             return over.end, ""
         except GuestGone:
             return SweepEnd.GONE, ""
-        except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
+        except Exception as failure:  # noqa: BLE001  # a hypervisor's fault must not cost the guest its headroom: `perform` deflates
             return SweepEnd.FAILED, str(failure) or type(failure).__name__
         return SweepEnd.ARRIVED, ""
 
@@ -192,8 +192,8 @@ class Sweep:
             if self.taken_over:
                 raise SweepOver(SweepEnd.TAKEN_OVER)
             self._raise_if_stopped()
+            self._lowest = size  # before the command: one in doubt may take effect, and must be undone
             self.balloon.resize(size)
-            self._lowest = size
 
     def _await_arrival(self, before: int, cpu_limit: float) -> None:
         """Wait until the balloon stands still.
@@ -255,7 +255,7 @@ class Sweep:
                     self.balloon.resize(self.plan.size)
                 except GuestGone:
                     raise
-                except Exception as failure:  # noqa: BLE001  # whatever happens, it is tried again
+                except Exception as failure:  # noqa: BLE001  # a hypervisor may raise anything: the next attempt may succeed
                     error = f"its headroom could not be given back: {failure or type(failure).__name__}"
                 else:
                     return ""
