@@ -10,7 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from mom_kvm import HealthLimits
-from mom_plugins_balloon.sizes import SizeRequest
+from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 SAME_STATISTICS_SECONDS: Final = 0.5
@@ -78,6 +78,11 @@ class GuestReport(NamedTuple):
     kills: float | None
     """Programs that its kernel has killed since it was started."""
     maximum: float | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its size, its usable memory and the age of its statistics are known."""
+        return self.size is not None and self.usable is not None and self.age is not None
 
     def stalls(self, usable: float) -> bool:
         """Return whether the guest waits and lacks memory. A guest that reads files into free memory does not lack any."""
@@ -203,15 +208,15 @@ class Burst(NamedTuple):
 
     def after(self, used: float, made: float, peak: Peak, memory_seconds: float) -> Burst:
         """Return the record after statistics of this time, which the peak does not count yet."""
-        rise, seen_at, baseline, rising = self
-        if rise is not None and made - seen_at > memory_seconds:
-            return Burst(None, seen_at, baseline, rising).after(used, made, peak, memory_seconds)
+        if self.rise is not None and made - self.seen_at > memory_seconds:
+            return self._replace(rise=None).after(used, made, peak, memory_seconds)
+        baseline = self.baseline
         if used <= BASELINE_SHARE * peak.use:
-            stays = not rising and baseline is not None and used >= baseline
-            return self if stays else Burst(rise, seen_at, used if baseline is None else min(used, baseline))
-        if baseline is None or used < BURST_SHARE * peak.use or not (rising or made - peak.seen_at > BETWEEN_BURSTS_SECONDS):
+            stays = not self.rising and baseline is not None and used >= baseline
+            return self if stays else Burst(self.rise, self.seen_at, used if baseline is None else min(used, baseline))
+        if baseline is None or used < BURST_SHARE * peak.use or not (self.rising or made - peak.seen_at > BETWEEN_BURSTS_SECONDS):
             return self
-        return Burst(max(rise or 0.0, used - baseline), made, baseline, rising=True)
+        return Burst(max(self.rise or 0.0, used - baseline), made, baseline, rising=True)
 
 
 class Usage(NamedTuple):
@@ -235,24 +240,23 @@ class Usage(NamedTuple):
         :param past: size in the snapshot before, and the last request
         :param seconds: `memory_seconds`
         """
-        last, kernel, growth_rate, cache_share, peak, burst, floor = self
+        last, kernel, peak, floor = self.statistics, self.kernel, self.peak, self.stall_floor
         size, (size_before, request) = report.size, past
-        passed, used, used_before = made - last.made, total - usable if total > usable else 0.0, last.used
-        rate = (used - used_before) / passed if used > used_before else 0.0
-        if rate < growth_rate:
-            rate += (growth_rate - rate) * math.exp(-passed / seconds)
-        reserved, _, _, own_total = kernel
-        rests = total == own_total == last.total and size == size_before == last.size
-        if not rests or size is None or size - total != reserved:  # it rests in nearly all guests
-            reserved, _, _, own_total = kernel = kernel.after(last, total, size, size_before, made, request)
-        statistics = LastStatistics(made, used, total, size)
+        passed, used = made - last.made, total - usable if total > usable else 0.0
+        rate = (used - last.used) / passed if used > last.used else 0.0
+        if rate < self.growth_rate:
+            rate += (self.growth_rate - rate) * math.exp(-passed / seconds)
+        rests = total == kernel.total == last.total and size == size_before == last.size
+        if not rests or size is None or size - total != kernel.reserved:  # it rests in nearly all guests
+            kernel = kernel.after(last, total, size, size_before, made, request)
+        statistics, own_total = LastStatistics(made, used, total, size), kernel.total
         if own_total is None:
-            return Usage(statistics, kernel, rate, cache_share, peak, burst, floor)
+            return Usage(statistics, kernel, rate, self.cache_share, peak, self.burst, floor)
         used = own_total - usable if own_total > usable else 0.0
-        share = report.cache_share(usable, 0.0 if request is None else _away(request, own_total + (reserved or 0.0)))
-        if share < cache_share:
-            share = cache_share + (share - cache_share) * -math.expm1(-passed / seconds)
-        burst = burst.after(used, made, peak, seconds)
+        share = report.cache_share(usable, 0.0 if request is None else _away(request, own_total + (kernel.reserved or 0.0)))
+        if share < self.cache_share:
+            share = self.cache_share + (share - self.cache_share) * -math.expm1(-passed / seconds)
+        burst = self.burst.after(used, made, peak, seconds)
         if used >= peak.use or made - peak.seen_at > seconds:
             peak = peak.after(used, made, passed, seconds)
         if floor.stalling or floor.usable or report.swap_in or report.major_faults or report.stalled:  # of few guests
@@ -270,10 +274,10 @@ class ProcessGrowth(NamedTuple):
 
     def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
         """Return the record after the process has grown, and the part of the growth that counts."""
-        since, lowest, counted = self if now - self.since <= REACTION_SECONDS else (now, before, 0.0)
-        lowest = min(lowest, before)
-        taken = max(0.0, rss - lowest - counted)
-        return ProcessGrowth(since, lowest, counted + taken), taken
+        growth = self if now - self.since <= REACTION_SECONDS else ProcessGrowth(now, before)
+        lowest = min(growth.lowest, before)
+        taken = max(0.0, rss - lowest - growth.counted)
+        return ProcessGrowth(growth.since, lowest, growth.counted + taken), taken
 
 
 class ProcessPast(NamedTuple):
@@ -294,24 +298,21 @@ class ProcessPast(NamedTuple):
 
     def after(self, report: GuestReport, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
         """Return the record after one more snapshot, whose statistics `usage` has taken in."""
-        before, overhead, held, stored, stored_most, growth, _ = self
-        rss, _, age, total, usable, unused, _, _, _, swapped, *_ = report
-        taken = 0.0
+        rss, total, unused, kernel = report.rss, report.total, report.unused, usage.kernel
         if rss is None:
-            return ProcessPast(None, overhead, held, stored, stored_most, growth)
-        if before is not None and rss > before:
-            growth, taken = growth.after(now, before, rss)
-        stored = rss + (swapped or 0.0)
-        reserved, _, _, own_total = usage.kernel
-        if reserved is not None and unused is not None and total is not None and None not in (age, usable, report.size):
-            held = reserved + (total if own_total is None else own_total) - unused
-            # Memory in the host's swap is backed, too: while that is unknown, the process may only seem small. And memory that statistics
-            # from before a change call held may have gone with the balloon.
-            if swapped is not None and own_total is not None and (request is None or usage.statistics.made > request.asked + 1.0):
-                own = stored - held
-                if own < overhead:
-                    overhead = max(0.0, own)
-        return ProcessPast(rss, overhead, held, stored, stored if stored > stored_most else stored_most, growth, taken)
+            return self._replace(rss=None, taken=0.0)
+        overhead, held, growth, taken = self.qemu_overhead, self.held, self.growth, 0.0
+        if self.rss is not None and rss > self.rss:
+            growth, taken = growth.after(now, self.rss, rss)
+        stored = rss + (report.host_swap or 0.0)
+        if kernel.reserved is not None and unused is not None and total is not None and report.is_complete:
+            held = kernel.reserved + (total if kernel.total is None else kernel.total) - unused
+            # Memory in the host's swap is backed, too. While that is unknown, the process may only seem small. Statistics from before a
+            # change may count memory as held that went with the balloon.
+            is_newer = request is None or usage.statistics.made > request.asked + CLOCK_SLACK_SECONDS
+            if report.host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
+                overhead = max(0.0, stored - held)
+        return ProcessPast(rss, overhead, held, stored, max(stored, self.stored_most), growth, taken)
 
 
 class KeptHeadroom(NamedTuple):
@@ -338,20 +339,20 @@ class LearnedHabits(NamedTuple):
 
     def after(self, report: GuestReport, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:
         """Return the record after one more snapshot."""
-        first_report, usage, process, size_before, freed_at, kills, kept_headroom = self
-        age, total, usable, rss_before = report.age, report.total, report.usable, process.rss
+        usage, freed_at, kills = self.usage, self.freed_at, self.kills
+        age, total, usable, rss_before = report.age, report.total, report.usable, self.process.rss
         if age is not None and total is not None and usable is not None:
             made, last = now - age, usage.statistics
             if made - last.made > SAME_STATISTICS_SECONDS:
-                usage = usage.after(report, made, total, usable, (size_before, request), memory_seconds)
+                usage = usage.after(report, made, total, usable, (self.size, request), memory_seconds)
                 if last.used - usage.statistics.used > STRAY_KIB:
                     freed_at = now
         if report.kills is not None:
             usage, kills = self._after_kills(usage, report, now), report.kills
-        process = process.after(report, now, usage, request)
+        process = self.process.after(report, now, usage, request)
         if rss_before is not None and report.rss is not None and rss_before - report.rss > STRAY_KIB:
             freed_at = now
-        return LearnedHabits(first_report, usage, process, report.size, freed_at, kills, kept_headroom)
+        return LearnedHabits(self.first_report, usage, process, report.size, freed_at, kills, self.kept_headroom)
 
     def _after_kills(self, usage: Usage, report: GuestReport, now: float) -> Usage:
         """Return the use with a higher stall floor if the guest's kernel has killed programs while the guest lacked memory."""

@@ -161,8 +161,10 @@ class Remembered(NamedTuple):
 
     def with_learned(self, learned: LearnedHabits | None) -> Remembered:
         """Return the record with these habits: of all guests in each cycle, so without `_replace`, which takes three times as long."""
-        incarnation, arrival, request, resized, sizes, maximum, settling, cooperation, sweeps, _ = self
-        return Remembered(incarnation, arrival, request, resized, sizes, maximum, settling, cooperation, sweeps, learned)
+        return Remembered(
+            self.incarnation, self.arrival, self.request, self.resized, self.sizes, self.maximum, self.settling, self.cooperation,
+            self.sweeps, learned,
+        )  # fmt: skip
 
     def without_start(self) -> Remembered:
         """Return the record of a guest that has taken a reservation, and takes no other."""

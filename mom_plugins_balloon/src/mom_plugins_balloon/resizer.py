@@ -86,7 +86,7 @@ class Resizer:
             guests = hypervisor.guests()
             fields, now = hypervisor.fields(guests), self.context.monotonic()
             self.see(Snapshot(guests={guest.id: replace(guest, fields=fields.get(guest.id, {})) for guest in guests}, monotonic=now))
-        except Exception as error:  # noqa: BLE001  # containment: the others get back what was taken from them
+        except Exception as error:  # noqa: BLE001  # the hypervisor's fields are a help: without them all guests are still restored
             self.context.log.warning("the memory that guests use is unknown: %s", error)
 
     # --- write --------------------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Resizer:
             return self._restore(hypervisor, change) if change.back else self._ask(hypervisor, change)
         except HypervisorError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001  # containment: whatever one guest provokes, the others still get their memory
+        except Exception as failure:  # noqa: BLE001  # a hypervisor may raise anything for one guest: the others are still resized
             error = HypervisorError(f"{type(failure).__name__}: {failure}")
         if isinstance(error, GuestGone):
             self.guests.forget_request(identity)
@@ -166,7 +166,7 @@ class Resizer:
             hypervisor.set_balloon(guest.entity, request.target)
         except (Refused, NotSupported, PermissionDenied, GuestGone, NoChangeNeeded):
             raise
-        except Exception:  # whatever came of it: the command may have taken effect
+        except Exception:  # a timeout or a lost connection: the command may have taken effect
             self.guests.asked(guest, replace(request, in_doubt=True))
             raise
         self.sweeps.sweeper.settle(guest.id)
