@@ -7,6 +7,7 @@ from pathlib import Path
 from mom_core import Guest, Host, PluginContext, Snapshot, Value
 from mom_devkit import HandClock
 from mom_kvm import Reservation
+from mom_plugins_balloon.balloon_state import BalloonFile
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
@@ -47,7 +48,10 @@ class KeptReservation:
     def begin(self, age_of: Callable[[Guest], float | None] = lambda guest: None) -> HostReservations:
         """As a start of mom does."""
         self.guests = BalloonedGuests(8 * MIB, age_of=age_of)
-        self.kept = HostReservations(self.settings, LawParameters(), self.context, self.guests, lambda: LIMITS, lambda: self.why)
+        self.state = BalloonFile(self.context)
+        self.kept = HostReservations(
+            self.settings, LawParameters(), self.context, self.guests, self.state, lambda: LIMITS, lambda: self.why
+        )
         self.kept.load()
         return self.kept
 
@@ -73,7 +77,7 @@ class KeptReservation:
 
     @property
     def file(self) -> Path:
-        return self.context.state_directory / "balloon/reservations.json"
+        return self.context.state_directory / "balloon/balloon.json"
 
     def one(self, identity: str = "") -> Reservation:
         return next(one for one in self.kept.reservations() if one.id == identity or not identity)

@@ -30,12 +30,12 @@ from mom_core import (
 )
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.balloon_state import UnfinishedSweep
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.law.context import context_of
 from mom_plugins_balloon.law.need import need_of
 from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
 from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
@@ -412,8 +412,8 @@ class TestTheEnd:
         assert host.hypervisor.commands == [("b", 2 * GIB)]
 
     def test_a_crash_in_a_sweep_is_known_as_one(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        file = host.context.state_file("sweeps.json", "", TWO_SIZES)
-        monkeypatch.setattr(host.plugin._sweeps, "begin", lambda *args: file.write({"a": ("1", BOTTOM, 2 * GIB)}))
+        sweeps = {"a": UnfinishedSweep("1", BOTTOM, 2 * GIB)}
+        monkeypatch.setattr(host.plugin._sweeps, "begin", lambda *args: host.plugin._file.write(sweeps=sweeps))
         host.cycle(BOTTOM, balloon_suggested=BOTTOM, balloon_reason="sweep")
         host.hypervisor.sizes["a"] = 1500 * MIB
         after = host.again()

@@ -545,11 +545,11 @@ class TestAcrossRestarts:
         assert host.begin().reserved_kib() == 0
         assert "as the host was rebooted" in caplog.text
 
-    def test_the_file_goes_with_the_last_one(self, host: KeptReservation) -> None:
+    def test_the_file_keeps_no_reservation_that_has_ended(self, host: KeptReservation) -> None:
         made = host.reserved(GIB)
-        assert json.loads(host.file.read_text())["content"]["reservations"][0]["id"] == made.id
+        assert json.loads(host.file.read_text())["content"]["reservations"]["reservations"][0]["id"] == made.id
         host.kept.release(made.id)
-        assert not host.file.exists()
+        assert json.loads(host.file.read_text())["content"]["reservations"] is None
 
     def test_what_has_ended_does_not_begin_anew_whoever_looks_first(self, host: KeptReservation) -> None:
         host.reserved(GIB, seconds=60)

@@ -8,7 +8,8 @@ import pytest
 from swept_guest import BOTTOM, SIZE, SimulatedGuest, plan_of, sweep_of
 
 from mom_core import Entity, HypervisorError, NoChangeNeeded, Refused, Scope, StateError
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, UnfinishedSweep
+from mom_plugins_balloon.balloon_state import BalloonState, UnfinishedSweep
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 from mom_plugins_balloon.sweep.sweeper import Sweeper
 
 NOTE = {"a": UnfinishedSweep("1", BOTTOM, SIZE)}
@@ -19,18 +20,17 @@ class Bench:
 
     def __init__(self) -> None:
         self.notes: list[dict[str, UnfinishedSweep]] = []
+        self.state = BalloonState()
         self.error: StateError | None = None
         self.ended = threading.Event()
         self.sweeper = Sweeper(logging.getLogger("test"), self, lambda reason: None)  # type: ignore[arg-type]  # as much of a file as it needs
 
-    def read(self) -> dict[str, UnfinishedSweep] | None:
-        return None
-
-    def write(self, notes: dict[str, UnfinishedSweep], *, durable: bool) -> None:
+    def write(self, sweeps: dict[str, UnfinishedSweep]) -> None:
+        self.state = BalloonState(sweeps=sweeps)
         if self.error is not None:
             raise self.error
-        self.notes.append(dict(notes))
-        if not notes:
+        self.notes.append(dict(sweeps))
+        if not sweeps:
             self.ended.set()
 
 

@@ -47,9 +47,9 @@ def test_what_is_reserved_while_a_reload_replaces_the_plugin_is_kept_and_afterwa
 def test_a_plugin_that_was_replaced_leaves_the_file_of_reservations_to_the_one_in_its_place(tmp_path: Path) -> None:
     host = KeptReservation(tmp_path)
     made = host.reserved(GIB, seconds=60)
-    before = host.kept
+    before, file = host.kept, host.state
     host.begin()
-    before.close()
+    file.leave()
     host.see(8 * GIB)
     host.kept.release(made.id)
     later = host.reserved(2 * GIB)

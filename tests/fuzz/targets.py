@@ -416,8 +416,7 @@ READ_ALONE: Final[Mapping[str, Callable[[Path], None]]] = {"vdsm/guests.json": v
 
 STATE_FILES: Final[Mapping[str, str]] = {
     "ledger": "ledger.json",
-    "reservations": "balloon/reservations.json",
-    "starts": "balloon/starts.json",
+    "balloon": "balloon/balloon.json",
     "changes": "policy/changes.json",
     "notes": "policy/notes.json",
     "jobs": "eviction/jobs.json",

@@ -260,8 +260,8 @@ def _look(guest: RealGuest) -> float:
 
 def _under_way(state: Path) -> object:
     """What mom has noted of sweeps, and of guests that have not given yet what they were asked for."""
-    files = [path for name in ("sweeps.json", "shrinks.json") for path in state.rglob(name)]
-    return [noted for path in files if (noted := json.loads(path.read_text())["content"])]
+    contents = [json.loads(path.read_text())["content"] for path in state.rglob("balloon.json")]
+    return [noted for content in contents for part in ("sweeps", "shrinks") if (noted := content[part])]
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:

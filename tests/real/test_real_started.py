@@ -67,7 +67,7 @@ def test_a_guest_grows_beyond_its_start_and_keeps_it_whoever_of_several_moms_res
     assert row(mom, guest)["guest_guarantee"] == START_MIB * MIB
     mom.stop()
     wait_until(lambda: guest.size_mib == START_MIB, "it has what it had before mom", 60)
-    assert json.loads((mom.folder / "state/balloon/starts.json").read_text())["content"][guest.uuid][1:] == [
+    assert json.loads((mom.folder / "state/balloon/balloon.json").read_text())["content"]["starts"][guest.uuid][1:] == [
         START_MIB * MIB,
         SOLD_MIB * MIB,
     ]

@@ -13,11 +13,11 @@ ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon
 
 CONTENTS: Final[Mapping[str, Any]] = {
     "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
-    "balloon/sweeps.json": {GUEST: ["1", 300_000, 524_288]},
-    "balloon/starts.json": {GUEST: ["1", 262_144, 1 << 20]},
-    "balloon/shrinks.json": {GUEST: ["1", 524_288, 300_000]},
-    "balloon/reservations.json": {
-        "boot": BOOT, "monotonic": 90.0, "guests": {GUEST: "1"}, "reservations": [RESERVATION],
+    "balloon/balloon.json": {
+        "starts": {GUEST: ["1", 262_144, 1 << 20]},
+        "shrinks": {GUEST: ["1", 524_288, 300_000]},
+        "sweeps": {GUEST: ["1", 300_000, 524_288]},
+        "reservations": {"boot": BOOT, "monotonic": 90.0, "guests": {GUEST: "1"}, "reservations": [RESERVATION]},
     },
     "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},

@@ -7,6 +7,7 @@ from operator import is_
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot, Value
+from mom_plugins_balloon.balloon_state import UnfinishedShrink
 from mom_plugins_balloon.described import CycleFacts, DescribedGuests, describe, obstacle
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, START_REST
@@ -40,8 +41,8 @@ class BalloonedGuests:
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests whose sizes a mom before has changed, or this one before its configuration was read again."""
-        self.asked_before: dict[str, tuple[str, int, int]] = {}
-        """Guests that a mom before had asked for memory, and that had not given it: incarnation, former size, and target, by id."""
+        self.asked_before: dict[str, UnfinishedShrink] = {}
+        """Shrinks that a mom before had asked for, by guest id."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests that were there before mom, by id; None: all guests of the first list were."""
         self.promise_unknown: Set[str] = frozenset()
@@ -134,12 +135,12 @@ class BalloonedGuests:
         for guest, past in new:
             came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
             arrival = arrival_of(now, self._age_of(guest), self._start_rest, came=came, had_guests=self._had_guests)
-            incarnation, size, target = self.asked_before.pop(guest.id, ("", 0, 0))
-            asks = size and incarnation == guest.incarnation and past.request is None
+            shrink = self.asked_before.pop(guest.id, None)
+            asks = shrink is not None and shrink.incarnation == guest.incarnation and past.request is None
             self._pasts[guest.id] = past._replace(
                 arrival=arrival,
                 resized=(guest.id, guest.incarnation) in self.changed_before,
-                request=SizeRequest(target, size, now) if asks else past.request,
+                request=SizeRequest(shrink.target, shrink.before, now) if shrink is not None and asks else past.request,
             )
         return [*self._pasts.values()] if new else pasts
 

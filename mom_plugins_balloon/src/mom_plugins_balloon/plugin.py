@@ -46,6 +46,7 @@ from mom_kvm import (
     unhealthy_reasons,
 )
 from mom_plugins_balloon import cloudstack, harm
+from mom_plugins_balloon.balloon_state import BalloonFile
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.described import CycleFacts
 from mom_plugins_balloon.fields import FIELDS, TARGET
@@ -91,15 +92,16 @@ class BalloonPlugin:
         self._context = context
         self._looked: Snapshot | None = None
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of)
-        self._shrinks = ShrinksUnderWay(context, self._guests)
-        self._sweeps = SweptGuests(context, settings.law, self._guests)
+        self._file = BalloonFile(context)
+        self._shrinks = ShrinksUnderWay(context, self._guests, self._file)
+        self._sweeps = SweptGuests(context, settings.law, self._guests, self._file)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
-        self._started = StartedSizes(context)
+        self._started = StartedSizes(context, self._file)
         self._guarantees = Guarantees(context, self._guarantee_of, settings.host_reserve, self._started.kib_of)
         self._reservations = HostReservations(
-            settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
+            settings.reservations, settings.law, context, self._guests, self._file, self._limits, self._why_none_gives
         )
         self._launches = HostLaunches(settings.reservations.launches, self._reservations, context)
         self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._started)
@@ -141,16 +143,17 @@ class BalloonPlugin:
     def mom_setup(self) -> None:
         """Take up what was reserved and changed before a restart."""
         changed = self._guests.changed_before = self._started.before_mom().keys()
-        self._guests.asked_before = {one: asked for one, asked in self._shrinks.noted.items() if (one, asked[0]) in changed}
+        shrinks = self._file.state.shrinks
+        self._guests.asked_before = {key: shrink for key, shrink in shrinks.items() if (key, shrink.incarnation) in changed}
         if self._context.serves:
             self._reservations.load()
 
     @hookimpl
     def mom_teardown(self) -> None:
         """End the sweeps that are under way: their guests get their headroom back now, and not from the next mom."""
-        self._reservations.close()
         self._sweeps.sweeper.stop_all()
         self._shrinks.note()
+        self._file.leave()
 
     def _why_none_gives(self) -> str:
         """Why no guest makes room for a launch, whatever is asked; empty when they do."""
@@ -203,6 +206,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
+        self._reservations.catch_up()
         return {
             **self._guarantees.standing.fields(),
             **self._host.fields(self._learning.growth_kib),
@@ -264,6 +268,7 @@ class BalloonPlugin:
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
         self._shrinks.note()
+        self._file.save()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
         yield from self._sweeps.ends_of_cut_off(source)

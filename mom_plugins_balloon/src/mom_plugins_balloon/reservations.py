@@ -14,19 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mom_core import Guest, MomError, PluginContext, Snapshot, format_duration, format_kib, printable
-from mom_kvm import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, seen_lately
+from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, format_duration, format_kib, printable
+from mom_kvm import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, seen_lately
+from mom_plugins_balloon.arrivals import Arrivals
+from mom_plugins_balloon.balloon_state import BalloonFile
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.kept_reservation import (
-    LEAST_KIB,
-    MOST_RESERVATIONS,
-    Arrivals,
-    KeptReservation,
-    ReservationStore,
-    check_request,
-    pattern_of,
-)
+from mom_plugins_balloon.kept_reservation import LEAST_KIB, MOST_RESERVATIONS, KeptReservation, KeptReservations, check_request, pattern_of
 from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
@@ -52,6 +46,7 @@ class HostReservations:
     law: LawParameters
     context: PluginContext
     guests: BalloonedGuests
+    file: BalloonFile
     limits: Callable[[], ShrinkLimits]
     """Returns the operator's limits for shrinks."""
     why_none_gives: Callable[[], str]
@@ -71,7 +66,6 @@ class HostReservations:
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.guests, self.context)
-        self._store = ReservationStore(self.context)
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
@@ -191,9 +185,7 @@ class HostReservations:
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
-            if self.loaded and not self._followed:
-                # The plugin that a reload has replaced may have made reservations after `load`.
-                self._followed, self._kept = True, self._store.newest(self._kept)
+            self.catch_up()
             changed, left = self._arrivals.see(self._kept, snapshot, self.context.monotonic())
             self._kept |= changed
             for kept in left:
@@ -209,7 +201,11 @@ class HostReservations:
         """Take over the reservations of an earlier run, unless the host was rebooted since."""
         with self._lock:
             self.loaded = True
-            if (content := self._store.read()) is None:
+            content = self.file.state.reservations
+            if content is not None and not self._is_of_this_boot(content):
+                self.context.log.warning("%d reservations have ended, as the host was rebooted", len(content.reservations))
+                content = None
+            if content is None:
                 return
             self._kept = {kept.id: kept for kept in content.reservations}
             self.guests.earlier = content.guests
@@ -220,19 +216,31 @@ class HostReservations:
             if self._kept:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
-    def close(self) -> None:
-        """Write nothing more: the file belongs to the next plugin or the next mom."""
+    def catch_up(self) -> None:
+        """In the first cycle, take over reservations that the plugin which a reload has replaced made after `load`."""
         with self._lock:
-            self._store.closed = True
+            if not self.loaded or self._followed:
+                return
+            self._followed = True
+            self.file.read_again()
+            content = self.file.state.reservations
+            if content is None or self._is_of_this_boot(content):
+                self._kept = {} if content is None else {kept.id: kept for kept in content.reservations}
 
     def _write(self) -> None:
-        self._store.write([*self._kept.values()], self.guests.incarnations())
+        kept, boot = tuple(self._kept.values()), boot_id(self.context.root / "proc")
+        content = KeptReservations(boot, self.context.monotonic(), self.guests.incarnations(), kept) if kept else None
+        with contextlib.suppress(StateError):  # mom reports a file that cannot be written
+            self.file.write(reservations=content)
+
+    def _is_of_this_boot(self, content: KeptReservations) -> bool:
+        return content.boot == boot_id(self.context.root / "proc") and content.monotonic <= self.context.monotonic()
 
     @contextlib.contextmanager
     def _in_force(self) -> Iterator[None]:
         """Hold the lock. Raises `MomError` where a reload has replaced this plugin."""
         with self._lock:
-            if self._store.closed:
+            if self.file.left:
                 raise MomError("mom ends or reloads its configuration: nothing has changed", hint="ask again in a moment")
             self._end_finished()
             yield

@@ -8,54 +8,16 @@ size has come to rest, and takes that size before it first asks for another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
-from functools import cached_property
-from typing import Annotated, Final, NamedTuple
+from typing import Final
 
-from pydantic import Field, TypeAdapter
-
-from mom_core import Guest, LedgerEntry, PluginContext, StateError, Value, as_number
+from mom_core import Guest, LedgerEntry, PluginContext, Value, as_number
+from mom_plugins_balloon.balloon_state import BalloonFile, StartedSize
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.names import CONTROL, STARTED
-from mom_plugins_balloon.sizes import SAME_SIZE_KIB, BalloonSettling
+from mom_plugins_balloon.sizes import BalloonSettling
 
 GONE_KEPT: Final = 1000
 """Guests that are kept though they are not listed, the last so many: a hypervisor that does not answer may come back."""
-
-_Size = Annotated[int, Field(gt=0, lt=1 << 53)]
-_Maximum = Annotated[int, Field(ge=0, lt=1 << 53)]
-_FORM: Final = TypeAdapter(dict[str, tuple[str, _Size, _Maximum]])
-
-
-class StartedSize(NamedTuple):
-    """Size and maximum of one guest at its start, in KiB.
-
-    Both follow memory that is plugged in or out while a guest has all its memory.
-    """
-
-    incarnation: str
-    size: int
-    maximum: int
-    """0: unknown so far."""
-
-    @property
-    def is_below(self) -> bool:
-        """Whether it started with less than its maximum."""
-        return self.size < self.maximum - SAME_SIZE_KIB
-
-    def had(self, kib: float) -> bool:
-        """Return whether this is its size or its maximum at the start."""
-        return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
-
-    def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
-        """Return whether the maximum has become known, or has changed while the guest has all its memory.
-
-        :param age: age of its statistics; None: it reports none
-        """
-        if not maximum or not self.maximum:
-            return bool(maximum)
-        has_all = size is not None and size > maximum - SAME_SIZE_KIB and not self.is_below
-        return has_all and age is not None and abs(maximum - self.maximum) >= SAME_SIZE_KIB
 
 
 class StartedSizes:
@@ -64,11 +26,8 @@ class StartedSizes:
     A guest that mom has resized may have no note: the file was damaged, or it had not come to rest. Its size before is in the ledger.
     """
 
-    def __init__(self, context: PluginContext) -> None:
-        self._context = context
-        loss = "`guarantee: start` of a guest that mom has resized goes by the ledger, or by its present size"
-        self._file = context.state_file("starts.json", "the file of the sizes that guests started with", _FORM, loss=loss)
-        self._is_written = True
+    def __init__(self, context: PluginContext, file: BalloonFile) -> None:
+        self._context, self._file = context, file
 
     def see(self, records: BalloonedGuests) -> None:
         """Take in the last snapshot, before anything is asked of its guests."""
@@ -80,35 +39,25 @@ class StartedSizes:
             if (started := self.of(row[0])) is None or started.must_follow(*row[2:])
         ]
         before = self.before_mom() if any(age is not None for *_, age in unsettled) else {}  # mom never resizes a guest without statistics
+        starts = dict(self._file.state.starts)
         for guest, record, size, maximum, age in unsettled:
-            of_ledger = before.get((guest.id, guest.incarnation))
-            if (started := self.of(guest)) is None:
-                if of_ledger is None:
-                    settling = (record.settling or BalloonSettling(snapshot.monotonic)).after(snapshot.monotonic, size, maximum, age)
-                    records.put(guest.id, record._replace(settling=settling))
-                    rests = size is not None and size >= 1 and settling.is_over(snapshot.monotonic)
-                    made = StartedSize(guest.incarnation, int(size or 0), int(maximum or 0)) if rests else None
-                else:
-                    # mom has resized it before it came to rest: memory may have been plugged in since.
-                    first_maximum = maximum if record.settling is None else record.settling.maximum or maximum
-                    made = StartedSize(guest.incarnation, int(of_ledger), int(first_maximum or 0))
-            elif started.maximum and of_ledger is not None:
-                made = None  # the size before mom belongs to the maximum at that time
-            else:
-                made = StartedSize(guest.incarnation, int((maximum if started.maximum else started.size) or 0), int(maximum or 0))
-            if made is not None:
-                self._notes[guest.id] = made
-                self._is_written = False
-        if guests and self._context.serves and not self._is_written:
-            self._write(snapshot.guests.keys())
-
-    def _write(self, listed: Set[str]) -> None:
-        """Write the notes. If that fails, mom reports the file, and the next cycle tries again."""
-        for identity in [identity for identity in self._notes if identity not in listed][:-GONE_KEPT]:
-            del self._notes[identity]
-        with suppress(StateError):
-            self._file.write(self._notes, durable=False)  # no guest outlives the host
-            self._is_written = True
+            of_ledger, started = before.get((guest.id, guest.incarnation)), self.of(guest)
+            if started is None and of_ledger is None:
+                settling = (record.settling or BalloonSettling(snapshot.monotonic)).after(snapshot.monotonic, size, maximum, age)
+                records.put(guest.id, record._replace(settling=settling))
+                if size is not None and size >= 1 and settling.is_over(snapshot.monotonic):
+                    starts[guest.id] = StartedSize(guest.incarnation, int(size), int(maximum or 0))
+            elif started is None:
+                # mom has resized it before it came to rest: memory may have been plugged in since.
+                first_maximum = maximum if record.settling is None else record.settling.maximum or maximum
+                starts[guest.id] = StartedSize(guest.incarnation, int(of_ledger or 0), int(first_maximum or 0))
+            elif not started.maximum or of_ledger is None:  # else the size before mom belongs to the maximum at that time
+                size_then = maximum if started.maximum else started.size
+                starts[guest.id] = StartedSize(guest.incarnation, int(size_then or 0), int(maximum or 0))
+        if starts != self._file.state.starts:
+            for identity in [identity for identity in starts if identity not in snapshot.guests][:-GONE_KEPT]:
+                del starts[identity]
+            self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """Return the column of sizes at the start, of guests that started with less than their maximum."""
@@ -117,7 +66,7 @@ class StartedSizes:
 
     def of(self, guest: Guest) -> StartedSize | None:
         """Return the size that the guest started with; None: unknown."""
-        started = self._notes.get(guest.id)
+        started = self._file.state.starts.get(guest.id)
         return started if started is not None and started.incarnation == guest.incarnation else None
 
     def kib_of(self, guest: Guest, maximum: float | None) -> float | None:
@@ -175,7 +124,3 @@ class StartedSizes:
     def changes(self) -> dict[str, LedgerEntry]:
         """Return the ledger's entries of guests' sizes by guest id."""
         return {entry.entity.id: entry for entry in self._context.engine_state().changes if entry.control == CONTROL}
-
-    @cached_property
-    def _notes(self) -> dict[str, StartedSize]:
-        return {identity: StartedSize(*note) for identity, note in (self._file.read() or {}).items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
 
 from mom_core import Entity, format_kib
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
@@ -110,11 +109,3 @@ class SweepOutcome:
     def __str__(self) -> str:
         gave = f"gave {format_kib(self.gave)} of {format_kib(self.plan.gain)} in {self.seconds:.2f} s"
         return f"{gave}, {self.end}{': ' if self.error else ''}{self.error}"
-
-
-class UnfinishedSweep(NamedTuple):
-    """Sweep as noted on disk for the next mom: a guest between these two sizes lacks headroom because of it."""
-
-    incarnation: str
-    bottom: int
-    size: int

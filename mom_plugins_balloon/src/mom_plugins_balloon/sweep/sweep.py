@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mom_core import Entity, GuestGone
+from mom_plugins_balloon.balloon_state import UnfinishedSweep
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 from mom_plugins_balloon.sweep import limits
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, ProcessWatch
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver, SweepPlan, UnfinishedSweep
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver, SweepPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,23 +7,22 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import Any
 
-from mom_core import NoChangeNeeded, Refused, StateError, StateFile
+from mom_core import NoChangeNeeded, Refused, StateError
+from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedSweep
 from mom_plugins_balloon.sweep.limits import END_SECONDS, SLICE_KIB
-from mom_plugins_balloon.sweep.records import SweepOutcome, UnfinishedSweep
+from mom_plugins_balloon.sweep.records import SweepOutcome
 from mom_plugins_balloon.sweep.sweep import Sweep
 
 
 class Sweeper:
     """Sweeps that are under way. Any thread may call its methods.
 
-    :param file: file of notes, by guest id; a sweep is noted before its first command, until the guest was asked to take its headroom back
+    :param file: keeps notes of sweeps: from before the first command until the guest was asked to take its headroom back
     :param wake: called after the last sweep under way if the host got memory, in that sweep's thread
     """
 
-    def __init__(self, log: logging.Logger, file: StateFile[Any], wake: Callable[[str], None]) -> None:
+    def __init__(self, log: logging.Logger, file: BalloonFile, wake: Callable[[str], None]) -> None:
         self._log, self._file, self._wake = log, file, wake
         self._lock = threading.RLock()
         self._under_way: dict[str, Sweep] = {}
@@ -34,11 +33,6 @@ class Sweeper:
         needs. As many sweeps may wait for statistics meanwhile."""
         self._turns = threading.Semaphore(self._most)
 
-    @cached_property
-    def _notes(self) -> dict[str, UnfinishedSweep]:
-        """Notes of this mom's sweeps, and of sweeps that a crash of the mom before has cut off."""
-        return {identity: UnfinishedSweep(*note) for identity, note in (self._file.read() or {}).items()}
-
     def begin(self, sweep: Sweep) -> None:
         """Perform a sweep in its own thread. Raises `NoChangeNeeded` if it has to wait, and `Refused` if it cannot be started."""
         identity = sweep.guest.id
@@ -47,15 +41,14 @@ class Sweeper:
                 raise NoChangeNeeded("it is swept now")
             if len(self._under_way) >= 2 * self._most:
                 raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
-            before, thread = dict(self._notes), threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
-            self._notes[identity], self._under_way[identity] = sweep.unfinished, sweep
+            before, thread = self._file.state.sweeps, threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            self._under_way[identity] = sweep
             try:
-                self._file.write(self._notes, durable=False)
+                self._file.write(sweeps={**before, identity: sweep.unfinished})
                 thread.start()
             except (StateError, RuntimeError) as error:  # RuntimeError: the unit may have no more threads
-                self._notes = before
                 del self._under_way[identity]
-                self._write()
+                self._note(before)
                 raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
@@ -71,8 +64,9 @@ class Sweeper:
         """Drop the note of a guest that was asked for another size, or has one that no sweep explains."""
         with self._lock:
             sweep = self._under_way.get(identity)
-            if (sweep is None or sweep.taken_over) and self._notes.pop(identity, None) is not None:
-                self._write()
+            sweeps = self._file.state.sweeps
+            if (sweep is None or sweep.taken_over) and identity in sweeps:
+                self._note({other: note for other, note in sweeps.items() if other != identity})
 
     def stop(self, identity: str) -> None:
         """End the sweep of a guest, if it has one; the guest gets its headroom back."""
@@ -104,11 +98,11 @@ class Sweeper:
     def unfinished(self) -> Mapping[str, UnfinishedSweep]:
         """Return notes of sweeps that are not under way, and whose guests may lack headroom: a crash or an error has cut them off."""
         with self._lock:
-            return {identity: note for identity, note in self._notes.items() if identity not in self._under_way}
+            return {identity: note for identity, note in self._file.state.sweeps.items() if identity not in self._under_way}
 
-    def _write(self) -> None:
+    def _note(self, sweeps: Mapping[str, UnfinishedSweep]) -> None:
         try:
-            self._file.write(self._notes, durable=False)
+            self._file.write(sweeps=sweeps)
         except StateError as error:
             self._log.warning("cannot note the sweeps under way: %s", error.message)
 

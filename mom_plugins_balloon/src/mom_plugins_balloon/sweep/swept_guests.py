@@ -11,17 +11,17 @@ from typing import Final, Protocol, runtime_checkable
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_kvm import pid_of, stale_seconds
+from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedSweep
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.remembered import Remembered
-from mom_plugins_balloon.shrinks_under_way import TWO_SIZES
 from mom_plugins_balloon.sweep.history import REST_SECONDS
 from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan, UnfinishedSweep
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 from mom_plugins_balloon.sweep.sweeper import Sweeper
 
@@ -75,10 +75,8 @@ def is_sweep(guest: Guest, target: Value) -> bool:
 class SweptGuests:
     """Sweeps of this host's guests."""
 
-    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
+    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests, file: BalloonFile) -> None:
         self._context, self._law, self._records = context, law, records
-        loss = "a guest may keep less than its headroom"
-        file = context.state_file("sweeps.json", "the file of sweeps under way", TWO_SIZES, loss=loss)
         self.sweeper = Sweeper(context.log, file, context.wake)
         self._lately: deque[SweepOutcome] = deque()
 

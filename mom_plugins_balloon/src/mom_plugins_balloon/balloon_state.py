@@ -1,0 +1,139 @@
+"""The plugin's only file, `balloon.json`: everything that must outlive this mom.
+
+No guest outlives a boot of the host, so writes need not survive a power failure.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, TypeAdapter
+
+from mom_core import PluginContext, StateError
+from mom_plugins_balloon.kept_reservation import KeptReservations
+from mom_plugins_balloon.sizes import SAME_SIZE_KIB
+
+Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
+
+
+class StartedSize(NamedTuple):
+    """Size and maximum of one guest at its start, in KiB.
+
+    Both follow memory that is plugged in or out while a guest has all its memory.
+    """
+
+    incarnation: str
+    size: Kib
+    maximum: Annotated[int, Field(ge=0, lt=1 << 53)]
+    """0: unknown so far."""
+
+    @property
+    def is_below(self) -> bool:
+        """Whether it started with less than its maximum."""
+        return self.size < self.maximum - SAME_SIZE_KIB
+
+    def had(self, kib: float) -> bool:
+        """Return whether this is its size or its maximum at the start."""
+        return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
+
+    def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
+        """Return whether the maximum has become known, or has changed while the guest has all its memory.
+
+        :param age: age of its statistics; None: it reports none
+        """
+        if not maximum or not self.maximum:
+            return bool(maximum)
+        has_all = size is not None and size > maximum - SAME_SIZE_KIB and not self.is_below
+        return has_all and age is not None and abs(maximum - self.maximum) >= SAME_SIZE_KIB
+
+
+class UnfinishedShrink(NamedTuple):
+    """Shrink that a guest has not completed: its size is on the way to mom's target, and no other process has set it."""
+
+    incarnation: str
+    before: Kib
+    target: Kib
+
+
+class UnfinishedSweep(NamedTuple):
+    """Sweep whose guest lacks headroom while its size is between these two, in KiB."""
+
+    incarnation: str
+    bottom: Kib
+    size: Kib
+
+
+@dataclass(frozen=True, slots=True)
+class BalloonState:
+    """Facts that must outlive this mom, by guest id."""
+
+    starts: Mapping[str, StartedSize] = field(default_factory=dict)
+    shrinks: Mapping[str, UnfinishedShrink] = field(default_factory=dict)
+    sweeps: Mapping[str, UnfinishedSweep] = field(default_factory=dict)
+    reservations: KeptReservations | None = None
+
+
+class BalloonFile:
+    """State of the plugin, in memory and on disk. Any thread may use it.
+
+    A damaged file counts as none, and mom reports it.
+    """
+
+    def __init__(self, context: PluginContext) -> None:
+        loss = (
+            "reservations have ended, sizes at the start go by the ledger, and guests on their way to mom's target count as resized by"
+            " another process"
+        )
+        self._file = context.state_file("balloon.json", "the file of the plugin balloon", TypeAdapter(BalloonState), loss=loss)
+        self._serves = context.serves
+        self._lock = threading.RLock()
+        self._state: BalloonState | None = None
+        self._is_written = True
+
+    @property
+    def state(self) -> BalloonState:
+        """The present state; at first, that of the mom before."""
+        with self._lock:
+            if self._state is None:
+                self._state = self._file.read() or BalloonState()
+            return self._state
+
+    @property
+    def left(self) -> bool:
+        """Whether the file belongs to the plugin that a reload has put in place of this one, or to the next mom."""
+        return self._file.left
+
+    def leave(self) -> None:
+        """Write nothing more."""
+        self._file.left = True
+
+    def change(self, **parts: Any) -> None:
+        """Replace these parts of the state, in memory; `save` writes them."""
+        with self._lock:
+            self._state, self._is_written = replace(self.state, **parts), False
+
+    def write(self, **parts: Any) -> None:
+        """Replace these parts of the state, and write it. Raise `StateError` if that fails; the next `save` tries again."""
+        with self._lock:
+            self.change(**parts)
+            state = self.state
+            reservations = None if state.reservations is None else asdict(state.reservations)
+            content = {"starts": state.starts, "shrinks": state.shrinks, "sweeps": state.sweeps, "reservations": reservations}
+            self._file.write(content, durable=False)
+            self._is_written = True
+
+    def save(self) -> None:
+        """Write changes that are not on disk yet. mom reports a file that cannot be written."""
+        with self._lock, suppress(StateError):
+            if self._serves and not self._is_written:
+                self.write()
+
+    def read_again(self) -> None:
+        """Take over what the plugin that a reload has replaced has written since this one read the file."""
+        with self._lock, suppress(StateError):
+            if self._is_written:
+                self._state = self._file.look() or BalloonState()
