@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
 from mom_devkit import apply_decisions
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.cooperation import PATIENCE_SECONDS, PROGRESS_KIB, PROGRESS_MOST_KIB, PROGRESS_SHARE
-from mom_plugins_balloon.sizes import SizeRequest
+from mom_plugins_balloon.sizes import PATIENCE_SECONDS, PROGRESS_KIB, PROGRESS_MOST_KIB, PROGRESS_SHARE, SizeRequest
 
 MIB = 1024
 GIB = 1024 * MIB

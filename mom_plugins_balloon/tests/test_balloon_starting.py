@@ -9,10 +9,10 @@ import pytest
 import mom_core
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.described import NEW
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.names import START_REST
+from mom_plugins_balloon.seen import NEW
 
 GIB = 1 << 20
 REST = 60.0

@@ -37,7 +37,7 @@ from mom_core import Condition, FieldSpec, Guest, HypervisorError, Scope, Severi
 for module, names in {{
     "mom_core.engine.verdict": ("GAP_SECONDS", "PATIENCE_SECONDS"),
     "mom_core.plugins.invoker": ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"),
-    "mom_plugins_balloon.cooperation": ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS"),
+    "mom_plugins_balloon.sizes": ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS"),
     "mom_plugins_balloon.harm": ("KILLED_SECONDS",),
     "mom_plugins_balloon.problems": ("RECLAIM_SECONDS",),
 }}.items():

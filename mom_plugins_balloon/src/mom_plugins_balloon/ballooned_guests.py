@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.balloon_state import UnfinishedShrink
-from mom_plugins_balloon.described import CycleFacts, DescribedGuests, describe, obstacle
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.remembered import Remembered, Sight, arrival_of, remember
+from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obstacle
 from mom_plugins_balloon.sizes import SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3

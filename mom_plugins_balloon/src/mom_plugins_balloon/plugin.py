@@ -48,7 +48,6 @@ from mom_kvm import (
 from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.balloon_state import BalloonFile
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.described import CycleFacts
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.guarantees import Guarantees
@@ -60,12 +59,11 @@ from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.promises import Guaranteed
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.resizer import Resizer
-from mom_plugins_balloon.seen import suggestions
+from mom_plugins_balloon.seen import CycleFacts, suggestions
 from mom_plugins_balloon.settings import BalloonGuestSettings, BalloonSettings
-from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
+from mom_plugins_balloon.shrinks import ShrinksUnderWay, stopped_shrinks
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks
-from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.sweep.swept_guests import REACTION, SweptGuests
 
 NEEDED = (

@@ -9,20 +9,20 @@ import math
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.cooperation import COOPERATIVE, Cooperation
 from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, LearnedHabits
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.sizes import (
     ASKED_AGAIN_SECONDS,
     CLOCK_SLACK_SECONDS,
+    COOPERATIVE,
     SAME_SIZE_KIB,
     SETTLES_SECONDS,
     BalloonSettling,
+    Cooperation,
     SizeHistory,
     SizeRequest,
 )
-from mom_plugins_balloon.sweep.history import SweepHistory
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
+from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
 """Ratio. A guest that has come is new for so much longer than one that was there. It may boot for minutes before it reports anything."""

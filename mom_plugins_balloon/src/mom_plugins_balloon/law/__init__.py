@@ -30,10 +30,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
-from mom_plugins_balloon.law.changes import level_of
 from mom_plugins_balloon.law.context import BYTES, LawContext, context_of, headroom_returns
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.law.share import SizeSuggestion, share_out
+from mom_plugins_balloon.law.share import SizeSuggestion, level_of, share_out
 from mom_plugins_balloon.law.want import ask_of, is_rising, ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters

@@ -6,18 +6,260 @@ Each kind changes guests that no kind before it has changed. To add a kind, writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
-from mom_plugins_balloon.law.changes import Balance, ChangeKind, Changes, WeighedGuest, unbacked_memory
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.law.growth import give_back_memory, grow_urgently, refill_cache, relieve
-from mom_plugins_balloon.law.offer import NO_OFFER
+from mom_plugins_balloon.law.offer import NO_OFFER, TRIMS, Offer, Shortage, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.law.reclaim import sweep, trim
 from mom_plugins_balloon.law.want import Ask
 from mom_plugins_balloon.memory import GuestMemory
+
+
+class WeighedGuest(NamedTuple):
+    """Guest that may get or give memory."""
+
+    place: int
+    """Its place among all guests."""
+    guest: GuestMemory
+    ask: Ask
+    offer: Offer
+    """Its offer; none if the law spares it because it is expected to use more."""
+
+
+class SizeChange(NamedTuple):
+    """Change of one guest's size, in KiB; 0: none, because nothing is left for it."""
+
+    amount: float
+    code: ReasonCode | None = None
+    """None: the code of its ask."""
+    gain: float | None = None
+
+
+class Balance(NamedTuple):
+    """Memory that guests want and the host lacks, in KiB."""
+
+    urgent: float
+    relief: float
+    lacks: float
+    """Shortage below the high watermark, with the memory that guests want now."""
+    demand: float
+    """The same, with the memory that guests are expected to take."""
+    ahead: float
+    """Memory that should be available for the expected growth of guests."""
+
+
+Changes: TypeAlias = Mapping[int, SizeChange]
+"""Changes by the guest's place in the crowd of weighed guests."""
+
+ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
+"""Function of the guests, the changes of earlier kinds, the balance and the context. Returns its own changes."""
+
+
+def unbacked_memory(guest: GuestMemory) -> float:
+    """Return the memory that a guest could still take from the host: its maximum less the memory that the host backs already.
+
+    Other guests never give for more than that.
+    """
+    backed, maximum = guest.process.backed, guest.maximum
+    return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
+
+
+def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
+    """Return the level that makes all parts give `amount` together.
+
+    Each part gives `part * min(1, level / cost)`, so cheap parts are used up before dear ones.
+
+    :param parts: cost and KiB of each part
+    """
+    whole = 0.0
+    shared = sum(part / cost for cost, part in parts)
+    rounding = 1e-9 * shared
+    for cost, part in sorted(parts):
+        if whole + cost * shared >= amount:
+            break
+        whole += part
+        shared -= part / cost
+    return (amount - whole) / shared if shared > rounding else max((cost for cost, _ in parts), default=0.0)
+
+
+def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
+    """Grow guests that cannot wait, down to the host's low watermark. A guarantee holds below that, too."""
+    supply = context.host.available - context.host.low
+    wanting = [(number, candidate, candidate.ask.urgent) for number, candidate in enumerate(crowd) if candidate.ask.urgent]
+    grown = dict(_grown(wanting, supply, context.step))
+    for number, change in grown.items():
+        guest = crowd[number].guest
+        if crowd[number].ask.code is ReasonCode.PROMISED:
+            lacks = min(guest.guarantee, guest.maximum or 0.0) - (guest.size or 0.0)
+            grown[number] = change._replace(amount=max(change.amount, lacks))
+    return grown
+
+
+def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
+    """Grow guests that stall, down to the hard watermark and the memory that others have not touched, or beyond the high watermark."""
+    host = context.host
+    wanting = [(number, candidate, candidate.ask.relief) for number, candidate in enumerate(crowd) if candidate.ask.relief]
+    untouched = sum([candidate.ask.untouched for candidate in crowd])
+    supply = host.free - (untouched + balance.urgent + host.hard) if balance.relief else 0.0
+    supply = max(supply, host.free - (balance.urgent + host.high))
+    return dict(_grown(wanting, supply, context.step)) if supply > 0 else {}
+
+
+def _grown(wanting: Sequence[tuple[int, WeighedGuest, float]], supply: float, step: float) -> Iterator[tuple[int, SizeChange]]:
+    """Share memory among guests that want so much each. A large want leaves small wants theirs."""
+    most = level_of([(kib, kib) for *_, kib in wanting], max(0.0, supply)) if wanting else 0.0
+    for number, candidate, demand in wanting:
+        amount = _in_turn(most, demand, step, supply)
+        supply -= min(amount, unbacked_memory(candidate.guest)) if amount else 0.0
+        yield number, SizeChange(amount)
+
+
+def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
+    """Return headroom that guests fill with page cache, from the memory that the host has beyond its high watermark."""
+    supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
+    ratio, calm_ratio = _ratio(supply, total), _ratio(supply - balance.ahead, total)
+    changed = {}
+    for number, candidate in enumerate(crowd):
+        demand, rises = candidate.ask.cache_refill, candidate.ask.rises
+        if number in changes or demand < step:
+            continue
+        amount = _in_turn((ratio if rises else calm_ratio) * demand, demand, step, supply if rises else supply - balance.ahead)
+        if amount:
+            supply -= amount
+            changed[number] = SizeChange(amount)
+    return changed
+
+
+def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
+    """Give back memory that was taken from guests, while the host has plenty."""
+    host, refilled = context.host, min(_beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]))
+    supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.p.return_above * host.high)
+    ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
+    changed = {}
+    for number, candidate in enumerate(crowd):
+        demand = candidate.ask.give_back
+        if demand and number not in changes and (amount := _in_turn(ratio * demand, demand, context.step, supply)):
+            supply -= amount
+            changed[number] = SizeChange(amount, ReasonCode.GIVEN_BACK)
+    return changed
+
+
+def _beyond(balance: Balance, context: LawContext) -> float:
+    """Return the host's memory beyond its high watermark and beyond the wants of guests that lack memory."""
+    return max(0.0, context.host.free - (balance.urgent + context.host.high) - balance.relief)
+
+
+def _ratio(supply: float, demand: float) -> float:
+    """Return the share of the demand that the supply covers."""
+    return min(1.0, max(0.0, supply) / demand) if demand > 0 else 0.0
+
+
+def _in_turn(share: float, demand: float, step: float, left: float) -> float:
+    """Return the memory that a guest gets: its share, but at least a step, because less is not worth a command.
+
+    :param left: KiB for this guest and all guests after it; if it is too little, later guests wait
+    """
+    amount = min(max(share, step), demand, left)
+    return amount if amount >= min(demand, step) else 0.0
+
+
+def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
+    """Sweep as few guests as the shortage needs, the cheap first.
+
+    Among equal costs, guests go first whose trim gets less than the sweep, as a trim is counted on already. Guests that are known not to
+    use more before long follow, and guests that are expected to use more come last. Among these, the guest that freed memory last goes
+    first: it is the least likely to want the memory at once. A guest with less than half of the largest offer is not swept.
+    """
+    demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
+    able = [(number, candidate) for number, candidate in enumerate(crowd) if candidate.offer.sweep and number not in changes]
+    worth = 0.5 * max([candidate.offer.sweep for _, candidate in able], default=0.0)
+    worthy = [(number, candidate) for number, candidate in able if candidate.offer.sweep >= worth]
+    changed = {}
+    for number, candidate in sorted(worthy, key=_sweep_order):
+        if demand < context.step:
+            break
+        offer = candidate.offer
+        changed[number] = SizeChange(-offer.depth, ReasonCode.SWEEP, offer.sweep)
+        demand -= offer.sweep - offer.backed if offer.sweep > offer.backed else offer.sweep
+    return changed
+
+
+def _sweep_order(numbered: tuple[int, WeighedGuest]) -> tuple[float, bool, int, float, int]:
+    number, candidate = numbered
+    offer, freed_age = candidate.offer, candidate.guest.process.freed_age
+    forecast = 2 if candidate.ask.rises else 1 if candidate.guest.rise is None else 0
+    return offer.cost, offer.sweep <= offer.backed, forecast, math.inf if freed_age is None else freed_age, number
+
+
+class Taking(NamedTuple):
+    """Amounts that one means takes from each donor, in their order."""
+
+    means: TrimMeans
+    share: float
+    could_give: Sequence[float]
+    amounts: Sequence[float]
+
+
+def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
+    """Trim guests by each means of `TRIMS`, until the host lacks nothing.
+
+    If shares are smaller than a step, the guests that can spare most give a step each until that is enough.
+    """
+    donors, step = [(number, candidate.offer) for number, candidate in enumerate(crowd) if candidate.offer.trims], context.step
+    takings = _takings([offer for _, offer in donors], _shortage(crowd, balance), context)
+    if not takings:
+        return {}
+    last = takings[-1].means
+    amounts = [float(sum(parts)) for parts in zip(*[taking.amounts for taking in takings], strict=True)]
+    could_give = [float(sum(parts)) for parts in zip(*[taking.could_give for taking in takings], strict=True)]
+    by_cost = [kib / last.cost(offer) for (_, offer), kib in zip(donors, could_give, strict=True)]
+    average = 0.99 * sum(by_cost) / len(by_cost)  # less a hair's breadth for rounding
+    left, changed = sum(amounts), {}
+    for (number, _), amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
+        if number in changes or left <= 0:
+            continue
+        loss = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
+        left -= loss
+        changed[number] = SizeChange(-loss, last.code)
+    return changed
+
+
+def _shortage(crowd: Sequence[WeighedGuest], balance: Balance) -> Shortage:
+    offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
+    return Shortage(
+        demand=balance.demand,
+        urgent=balance.urgent,
+        relief=balance.relief,
+        backed=sum([offer.backed for offer in offers]),
+        empty=sum([offer.empty for offer in offers]),
+        cache=sum([offer.cache for offer in offers]),
+        margin=sum([offer.margin for offer in offers]),
+    )
+
+
+def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -> Sequence[Taking]:
+    """Return the amounts of each means, up to the last means that is used; empty if none is used."""
+    takings: list[Taking] = []
+    for means in TRIMS:
+        could_give = [*map(means.could_give, donors)]
+        share = means.taken(sum(could_give), shortage, context)
+        takings.append(Taking(means, share, could_give, [share * kib for kib in could_give]))
+    while takings and not takings[-1].share:
+        takings.pop()
+    if not takings:
+        return []
+    last = takings[-1]
+    if last.means.behind_empty:
+        takings = [taking if taking.means.hurts else taking._replace(amounts=taking.could_give) for taking in takings]
+    if last.means.hurts:
+        costs = [last.means.cost(offer) for offer in donors]
+        level = level_of(list(zip(costs, last.could_give, strict=True)), sum(last.amounts))
+        takings[-1] = last._replace(amounts=[kib * min(1.0, level / cost) for cost, kib in zip(costs, last.could_give, strict=True)])
+    return takings
+
 
 KINDS: Final[Sequence[ChangeKind]] = (grow_urgently, relieve, sweep, trim, refill_cache, give_back_memory)
 """All kinds of changes, in their order."""
