@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from mom_core import Columns, Condition, Guest, Severity, Snapshot, Value
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.harm import KILLED, KILLED_SECONDS, SUFFERS, KilledPrograms, conditions, guest_columns
+from mom_plugins_balloon.harm import KILLED_SECONDS, KilledPrograms, conditions, guest_columns
+from mom_plugins_balloon.names import KILLED, SUFFERS
 from mom_plugins_balloon.states import MemoryState
 
 GIB = 1 << 20

@@ -4,7 +4,8 @@ import pytest
 
 from mom_core import Report, Value
 from mom_core.testing import snapshot
-from mom_plugins_balloon.overview import COLUMNS, host_parts
+from mom_plugins_balloon.explanation import host_parts
+from mom_plugins_balloon.fields import COLUMNS
 
 GIB = 1 << 20
 

@@ -1,3 +1,3 @@
-"""The balloon controller for mom: resizes guests within what is safe for them, and brings the default policy that decides by how much."""
+"""Balloon controller of mom: resizes guests without harm to them, and brings the default policy, which follows the balloon law."""
 
 from mom_plugins_balloon.plugin import BalloonPlugin as BalloonPlugin

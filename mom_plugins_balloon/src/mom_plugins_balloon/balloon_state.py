@@ -97,10 +97,11 @@ class BalloonFile:
     @property
     def state(self) -> BalloonState:
         """The present state; at first, that of the mom before."""
-        with self._lock:
-            if self._state is None:
-                self._state = self._file.read() or BalloonState()
-            return self._state
+        state = self._state
+        if state is None:
+            with self._lock:
+                state = self._state = self._state or self._file.read() or BalloonState()
+        return state
 
     @property
     def left(self) -> bool:
@@ -133,7 +134,7 @@ class BalloonFile:
                 self.write()
 
     def read_again(self) -> None:
-        """Take over what the plugin that a reload has replaced has written since this one read the file."""
+        """Take over changes that the plugin of before a reload has written since this one read the file."""
         with self._lock, suppress(StateError):
             if self._is_written:
                 self._state = self._file.look() or BalloonState()

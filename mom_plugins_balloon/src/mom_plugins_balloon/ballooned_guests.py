@@ -30,14 +30,14 @@ class BalloonedGuests:
     """Holder of the records of all guests, and of the last snapshot.
 
     :param dead_band: KiB; a guest that is so near to its target has arrived
-    :param start_rest: seconds for which a guest that was just started gives nothing
-    :param age_of: returns the seconds for which a guest has run; None: unknown
+    :param start_rest: seconds until a guest that was just started gives memory
+    :param age_of: returns the age of a guest's process in seconds; None: unknown
     """
 
     def __init__(self, dead_band: float, start_rest: float = 0.0, age_of: Callable[[Guest], float | None] = lambda guest: None) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
-        """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
+        """KiB. A size that differs from mom's target by less is mom's: changes within the dead band are decided but never sent."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests whose sizes a mom before has changed, or this one before its configuration was read again."""
@@ -168,11 +168,11 @@ class BalloonedGuests:
         requests = [past.request for past in pasts]
         if any(requests):
             columns[CONTROL] = [None if request is None else request.target for request in requests]
-            ages = [None if request is None else max(0.0, now - request.asked) for request in requests]
+            ages = [None if request is None else max(0.0, now - request.at) for request in requests]
             columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
-        rests = [round(past.start_rest(self._start_rest, now), 1) for past in pasts]
+        rests = [round(past.start_rest(self._start_rest, now), 1) or None for past in pasts]
         if any(rests):
-            columns[START_REST] = [rest or None for rest in rests]
+            columns[START_REST] = rests
         obstacles = [
             guest.why_blocked(CONTROL) or obstacle(guest, past, self.promise_unknown) or None
             for guest, past in zip(guests, pasts, strict=True)
@@ -186,7 +186,7 @@ class BalloonedGuests:
     @property
     def set_aside(self) -> int:
         """Number of guests that gave nothing when they were asked last."""
-        return sum(bool(past.cooperation.rest) for past in self._pasts.values())
+        return sum(bool(past.cooperation.aside_for) for past in self._pasts.values())
 
     @property
     def described(self) -> DescribedGuests:

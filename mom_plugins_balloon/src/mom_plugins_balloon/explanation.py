@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import Declarations, Guest, Host, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
 from mom_kvm import stale_seconds
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.gate import need_kib
-from mom_plugins_balloon.harm import KILLED, UNHEALTHY
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import CONTROL, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
+from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED, UNHEALTHY
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, histories
@@ -162,6 +161,20 @@ def _since_figures(history: GuestHistory) -> Mapping[str, Value] | None:
         return None
     source = None if since.decision is None else since.decision.source._asdict()
     return {"time": since.time, "at_least": since.at_least, "by": since.by, "before_kib": since.before_kib, "source": source}
+
+
+# --- in `mom status` ------
+
+
+def host_parts(report: Report) -> Iterator[StatusPart]:
+    """Yield the high watermark, the state of the host's memory, and the memory reserved for launches."""
+    host = report.snapshot.host
+    high, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
+    if high is not None:
+        means = "" if state is None else " (plenty of memory)" if state == "high" else f" (short of memory: {state})"
+        yield StatusPart("host", f"wanted {format_kib(high)}{means}", 20)
+    if reserved:
+        yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
 
 
 # --- in words ------------------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from mom_core import ControlSpec, FieldSpec, Scope, Unit
+from mom_core import ControlSpec, FieldSpec, GuestColumn, Scope, Unit
 from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import MINIMUM_KIB
-from mom_plugins_balloon.harm import KILLED, SUFFERS, UNHEALTHY
-from mom_plugins_balloon.names import CONTROL
-from mom_plugins_balloon.promises import HOLDS, PROMISED, VOUCHED
+from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, SUFFERS, UNHEALTHY
+from mom_plugins_balloon.promises import HOLDS, PROMISED, SOURCES, VOUCHED, guaranteed_kib, promised_kib
 from mom_plugins_balloon.sweep.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -105,3 +104,15 @@ TARGET: Final = ControlSpec(
     minimum=MINIMUM_KIB,
     gradual=MOVED_KIB,
 )
+
+COLUMNS: Final = (
+    GuestColumn(
+        "guarantee", SOURCES, Unit.KIB, "its guarantee: mom does not make it smaller", 30, 2,
+        metric="mom_guest_guaranteed_bytes", made=guaranteed_kib,
+    ),
+    GuestColumn(
+        "promise", SOURCES, Unit.KIB, "its promise, also the part that the host cannot keep", 31, 4, "mom_guest_promised_bytes",
+        made=promised_kib,
+    ),
+    GuestColumn(GuestColumn.REMARKS, (OBSTACLE,), Unit.TEXT, "why it gives no memory"),
+)  # fmt: skip

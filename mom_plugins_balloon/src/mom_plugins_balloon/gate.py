@@ -1,4 +1,4 @@
-"""What a guest's size may become, whatever plugin decided it. One gate and one set of facts for law, review and write."""
+"""Gate for every decision on a guest's size, whichever plugin made it. Law, review and write ask it with the same facts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Limit(Enum):
 
 
 class GateResult(NamedTuple):
-    """Size in KiB that passes the gate (None: leave the guest alone), and what was in the way of the wanted one."""
+    """Size in KiB that passes the gate (None: leave the guest alone), and the limit that the wanted size exceeds."""
 
     size: int | None
     limit: Limit | None = None
@@ -108,7 +108,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return what `gate` says of any value that a policy may want, with its reason in words."""
+    """Return the result of `gate` for any value that a policy may want, with its reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return GateResult(None, reason=f"{target!r:.40} is no size")
     if target <= MINIMUM_KIB:
@@ -153,7 +153,7 @@ def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 
 
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
-    """Return the largest size of a guest in KiB: its maximum, or what the limit of its control group leaves. None: unknown.
+    """Return the largest size of a guest in KiB: its maximum, or less by the limit of its control group. None: unknown.
 
     It is never less than the guest has: a limit takes nothing from it here. A guest that touches all of its memory takes its size and
     QEMU's own memory. Where its group cannot hold that, the kernel kills the guest, whatever the host has.

@@ -1,4 +1,4 @@
-"""Harm to guests, for the verdict and for those who look: which lack memory, and in which programs were killed lately."""
+"""Harm to guests: guests that lack memory, and programs that guests' kernels killed lately."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from mom_core import Condition, Guest, GuestColumn, Severity, Snapshot, Unit, Value, first_names
+from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
-"""s. For so long it is told that a guest's kernel killed a program: an operator who is woken by an alert is there by then."""
+"""s. A kill is reported for so long: an operator who is woken by an alert is at work by then."""
 
 NAMED: Final = 3
-"""So many guests are named, and the others counted: a verdict is read at a glance."""
-
-UNHEALTHY: Final = "unhealthy"
-KILLED: Final = "killed_lately"
-SUFFERS: Final = "suffers"
+"""Guests that a message names; it counts the others."""
 
 COLUMNS: Final = (
     GuestColumn(
@@ -29,86 +26,94 @@ COLUMNS: Final = (
 
 
 class Kill(NamedTuple):
-    """Programs that a guest's kernel killed between two looks, in monotonic seconds.
-
-    `shrunk` says whether the guest was smaller than it was sold, `host_short` whether the host had no memory to give back.
-    """
+    """Programs that a guest's kernel killed between two cycles."""
 
     time: float
+    """Monotonic seconds."""
     programs: int
     shrunk: bool
+    """The guest was smaller than its maximum."""
     host_short: bool
+    """The host had no memory to give back."""
     guest: str
 
 
+class KillCount(NamedTuple):
+    """Programs that the kernel of one incarnation of a guest has killed so far."""
+
+    incarnation: str
+    programs: float
+    lacks: float
+    """KiB that the guest lacked of its maximum at that time."""
+
+
 class KilledPrograms:
-    """Programs that guests' kernels have killed lately, as far as guests tell (`guest_oom_kills`). What stood there at first is no news."""
+    """Programs that guests' kernels have killed lately, where guests report it (`guest_oom_kills`).
+
+    Kills from before the first report do not count.
+    """
 
     def __init__(self) -> None:
-        self._counted: dict[str, tuple[str, float, float]] = {}
-        """How many there were since a guest was booted, with what tells it from the same guest booted anew, and how much smaller than
-        sold it was then (KiB), by id."""
-        self._telling: Set[str] = frozenset()
-        """The ids of guests that told in the last snapshot."""
-        self._killed: dict[str, deque[Kill]] = {}
-        """By guest id."""
+        self._counts: dict[str, KillCount] = {}
+        self._reporting: Set[str] = frozenset()
+        """Ids of guests that reported in the last snapshot."""
+        self._kills: dict[str, deque[Kill]] = {}
 
     def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
-        """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again.
+        """Take in the counts of one snapshot. A guest without a count keeps its last one.
 
-        :param state: how the host is off
+        :param state: state of the host's memory
         """
-        short = state in {MemoryState.LOW, MemoryState.HARD}
-        now, telling = snapshot.monotonic, set[str]()
+        now, short, reporting = snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}, set[str]()
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
-        for guest, count, maximum, size in zip(snapshot.listed, *numbers, strict=True):
-            if count is None:
+        for guest, programs, maximum, size in zip(snapshot.listed, *numbers, strict=True):
+            if programs is None:
                 continue
-            telling.add(guest.id)
-            before, taken = self._counted.get(guest.id), 0.0 if maximum is None or size is None else max(0.0, maximum - size)
-            self._counted[guest.id] = guest.incarnation, count, taken
-            if before is not None and before[0] == guest.incarnation and count > before[1]:
-                # It was some time between the two looks, and the guest may have got back what it lacked since.
-                kill = Kill(now, int(count - before[1]), max(taken, before[2]) > 0, short, guest.name)
-                self._killed.setdefault(guest.id, deque()).append(kill)
-        self._telling = telling
-        for identity, killed in list(self._killed.items()):
-            while killed and now - killed[0].time > KILLED_SECONDS:
-                killed.popleft()
-            if not killed:
-                del self._killed[identity]
-        if snapshot.listed and len(self._counted) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
-            self._counted = {guest.id: self._counted[guest.id] for guest in snapshot.listed if guest.id in self._counted}
+            reporting.add(guest.id)
+            before, lacks = self._counts.get(guest.id), 0.0 if maximum is None or size is None else max(0.0, maximum - size)
+            self._counts[guest.id] = count = KillCount(guest.incarnation, programs, lacks)
+            if before is not None and before.incarnation == count.incarnation and count.programs > before.programs:
+                # The guest may have got its memory back since the kill.
+                kill = Kill(now, int(count.programs - before.programs), max(count.lacks, before.lacks) > 0, short, guest.name)
+                self._kills.setdefault(guest.id, deque()).append(kill)
+        self._reporting = reporting
+        recent = {identity: deque(kill for kill in kills if now - kill.time <= KILLED_SECONDS) for identity, kills in self._kills.items()}
+        self._kills = {identity: kills for identity, kills in recent.items() if kills}
+        if snapshot.listed and len(self._counts) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
+            self._counts = {guest.id: self._counts[guest.id] for guest in snapshot.listed if guest.id in self._counts}
 
     def lately(self) -> Mapping[str, int]:
-        """How many within the last `KILLED_SECONDS`, of each guest with any."""
-        return {identity: sum(kill.programs for kill in killed) for identity, killed in self._killed.items()}
+        """Return the programs killed in the last `KILLED_SECONDS`, by guest id."""
+        return {identity: sum(kill.programs for kill in kills) for identity, kills in self._kills.items()}
 
     def kills(self) -> Sequence[Kill]:
-        """Return those of the last `KILLED_SECONDS`, by guest: it may be gone, or its hypervisor away."""
-        return [kill for killed in self._killed.values() for kill in killed]
+        """Return the kills of the last `KILLED_SECONDS`, by guest. The guest may be gone since."""
+        return [kill for kills in self._kills.values() for kill in kills]
 
     def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
-        """The field of each guest that tells, or has told of some lately; nothing where none does."""
-        if not self._telling and not self._killed:
+        """Return the column of killed programs; none where no guest reports any count."""
+        if not self._reporting and not self._kills:
             return {}
         lately = self.lately()
-        return {KILLED: [lately.get(guest.id, 0 if guest.id in self._telling else None) for guest in guests]}
+        return {KILLED: [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]}
 
     def together(self) -> Mapping[str, Value]:
-        """The field of the host; nothing where no guest tells."""
-        return {KILLED: sum(self.lately().values())} if self._telling or self._killed else {}
+        """Return the host's field; none where no guest reports any count."""
+        return {KILLED: sum(self.lately().values())} if self._reporting or self._kills else {}
 
 
 def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
-    """Return why guests are unhealthy, how many programs were killed in each, and what they suffer from: one or both of these."""
+    """Return the columns of harm.
+
+    :param unhealthy: why guests are unhealthy, in their order
+    """
     columns = killed.columns(snapshot.listed)
     counts = columns.get(KILLED, [None] * len(unhealthy))
     return {UNHEALTHY: unhealthy, **columns, SUFFERS: list(map(_suffers, counts, unhealthy))}
 
 
 def _suffers(killed: Value, unhealthy: str | None) -> str | None:
-    """Return what a guest suffers from; empty: nothing; None: unknown."""
+    """Return a guest's harm in words; empty: none; None: unknown."""
     if not killed:
         return unhealthy
     programs = f"{killed} program{'' if killed == 1 else 's'} killed"
@@ -139,7 +144,7 @@ def _fare(names: str, count: int, unhealthy: str) -> str:
 
 
 def _killed(kills: Sequence[Kill]) -> Condition:
-    """It is an error where one of these guests was smaller than it was sold."""
+    """Return the condition: an error where one of these guests was smaller than its maximum."""
     count, names = sum(kill.programs for kill in kills), _named(kills)
     message = f"{count} program{'' if count == 1 else 's'} killed in 10 min: {names} ran out of memory"
     shrunk = [kill for kill in kills if kill.shrunk]

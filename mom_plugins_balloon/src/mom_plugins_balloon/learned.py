@@ -1,7 +1,7 @@
 """Habits that mom learns from one guest's past. Each record is frozen, and `after` returns the next one.
 
-Sizes are KiB, times are monotonic seconds. None: unknown, or it did not happen. `memory_seconds` is the time for which a peak counts in
-full, and then until a third of it is left.
+Sizes are KiB, times are monotonic seconds. None: unknown, or it did not happen. A peak counts in full for `memory_seconds`. After as long
+again, a third of it is left.
 """
 
 from __future__ import annotations
@@ -143,16 +143,16 @@ class KernelMemory(NamedTuple):
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
             reserved = size - total  # the balloon has not moved between two statistics
-        known: float | None = None if counts else total
+        own_total: float | None = None if counts else total
         if size is not None and size_before is not None:
             least, most = min(size, size_before), max(size, size_before)
-            if total > most and stays and least == most and (request is None or made > request.asked + LATE_SECONDS):
+            if total > most and stays and least == most and (request is None or made > request.at + LATE_SECONDS):
                 counts = True
             elif not stays and total <= least:
                 counts = False  # the total follows the balloon
             fits = total <= most and not (stays and least < most)
-            known = min(total, least - (reserved or 0.0)) if counts else total if fits else None
-        return KernelMemory(reserved, counts, self.ballooned if known is None else total - known, known)
+            own_total = min(total, least - (reserved or 0.0)) if counts else total if fits else None
+        return KernelMemory(reserved, counts, self.ballooned if own_total is None else total - own_total, own_total)
 
 
 class Peak(NamedTuple):
@@ -276,8 +276,8 @@ class ProcessGrowth(NamedTuple):
         """Return the record after the process has grown, and the part of the growth that counts."""
         growth = self if now - self.since <= REACTION_SECONDS else ProcessGrowth(now, before)
         lowest = min(growth.lowest, before)
-        taken = max(0.0, rss - lowest - growth.counted)
-        return ProcessGrowth(growth.since, lowest, growth.counted + taken), taken
+        counted = max(0.0, rss - lowest - growth.counted)
+        return ProcessGrowth(growth.since, lowest, growth.counted + counted), counted
 
 
 class ProcessPast(NamedTuple):
@@ -293,26 +293,26 @@ class ProcessPast(NamedTuple):
     """Memory and swap of the host that the process held."""
     stored_most: float = 0.0
     growth: ProcessGrowth = ProcessGrowth()
-    taken: float = 0.0
+    growth_counted: float = 0.0
     """Growth between the last two snapshots that counts."""
 
     def after(self, report: GuestReport, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
         """Return the record after one more snapshot, whose statistics `usage` has taken in."""
         rss, total, unused, kernel = report.rss, report.total, report.unused, usage.kernel
         if rss is None:
-            return self._replace(rss=None, taken=0.0)
-        overhead, held, growth, taken = self.qemu_overhead, self.held, self.growth, 0.0
+            return self._replace(rss=None, growth_counted=0.0)
+        overhead, held, growth, counted = self.qemu_overhead, self.held, self.growth, 0.0
         if self.rss is not None and rss > self.rss:
-            growth, taken = growth.after(now, self.rss, rss)
+            growth, counted = growth.after(now, self.rss, rss)
         stored = rss + (report.host_swap or 0.0)
         if kernel.reserved is not None and unused is not None and total is not None and report.is_complete:
             held = kernel.reserved + (total if kernel.total is None else kernel.total) - unused
             # Memory in the host's swap is backed, too. While that is unknown, the process may only seem small. Statistics from before a
             # change may count memory as held that went with the balloon.
-            is_newer = request is None or usage.statistics.made > request.asked + CLOCK_SLACK_SECONDS
+            is_newer = request is None or usage.statistics.made > request.at + CLOCK_SLACK_SECONDS
             if report.host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
                 overhead = max(0.0, stored - held)
-        return ProcessPast(rss, overhead, held, stored, max(stored, self.stored_most), growth, taken)
+        return ProcessPast(rss, overhead, held, stored, max(stored, self.stored_most), growth, counted)
 
 
 class KeptHeadroom(NamedTuple):
@@ -364,7 +364,7 @@ class LearnedHabits(NamedTuple):
 
     def after_absence(self) -> LearnedHabits:
         """Return the record after a cycle without any guest: the growth of the process meanwhile was not taken at once."""
-        return self._replace(process=self.process._replace(rss=None, taken=0.0))
+        return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:
         """Return the record after memory was plugged in. The kernel counts it later, and some kernels never do by themselves."""
@@ -389,8 +389,8 @@ class LearnedHabits(NamedTuple):
             return None
         size = outcome.plan.size
         backed = max(0.0, outcome.resident + outcome.gave - overhead)
-        idle, hollow, given = backed - held, max(0.0, size - backed), size - outcome.lowest
-        whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= given + STRAY_KIB
+        idle, hollow, taken_most = backed - held, max(0.0, size - backed), size - outcome.lowest
+        whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= taken_most + STRAY_KIB
         if not whole or outcome.gave >= VAIN_SHARE * idle:
             return None
         return self._replace(process=self.process._replace(qemu_overhead=max(0.0, outcome.resident - held)))

@@ -35,9 +35,9 @@ _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
 
 class Learning:
-    """Habits of all guests, and what they took together.
+    """Habits of all guests, and their growth together.
 
-    :param memory_seconds: time for which a peak counts in full, and then until a third of it is left
+    :param memory_seconds: a peak counts in full for so long; after as long again, a third of it is left
     :param growth_rate: KiB/s that a guest may grow by until it was seen for that time
     """
 
@@ -48,7 +48,7 @@ class Learning:
         self.growth_kib = 0.0
         """Most that guests took from the host together within `REACTION_SECONDS` lately."""
         self.room_kib = 0.0
-        """Memory that guests could take from the host: their sizes, less what the host backs already."""
+        """Memory that guests could take from the host: their sizes, less the memory that the host backs already."""
 
     def see(self, records: BalloonedGuests) -> None:
         """Take in the last snapshot.
@@ -67,7 +67,7 @@ class Learning:
                     learned = first_learned(report, now)
                 else:
                     learned = learned.after(report, now, record.request, self._seconds)
-                    grown += learned.process.taken
+                    grown += learned.process.growth_counted
                 records.put(guest.id, record.with_learned(learned))
             self._keep_headroom(records)
         else:

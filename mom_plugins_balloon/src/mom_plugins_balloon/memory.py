@@ -11,7 +11,7 @@ from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 
 class HostMemory(NamedTuple):
-    """Memory of the host, and what is wanted of it."""
+    """Memory of the host, and its watermarks."""
 
     available: float
     high: float
@@ -128,7 +128,7 @@ class GuestMemory(NamedTuple):
     size: float | None = None
     """Size that its balloon leaves it."""
     maximum: float | None = None
-    """Largest size it can have: its own maximum, or what the memory limit of its control group allows."""
+    """Largest size it can have: its own maximum, or less by the memory limit of its control group."""
     limited_by_group: bool = False
     """`maximum` is that of its control group."""
     guarantee: float = 0.0
@@ -148,7 +148,7 @@ class GuestMemory(NamedTuple):
     largest: float | None = None
     """Largest size that it may have had since its statistics were made."""
     start_rest: float | None = None
-    """Time for which a guest that was just started gives nothing."""
+    """Time until a guest that was just started gives memory."""
     cost: float | None = None
     """Cost of taking memory from it, relative to an ordinary guest; None: 1."""
     rise: float | None = None

@@ -1,50 +1,50 @@
-"""The names of the law's fields."""
+"""Names of the control, the fields and the properties that several files of the plugin use."""
 
 from typing import Final
 
 CONTROL: Final = "balloon_target"
-"""Control: the size that mom asks a guest for."""
+"""Control: size that mom asks a guest for."""
 
 PINNED: Final = "pinned"
 """Property of a guest: why the host gains nothing from shrinking it."""
 
 SUGGESTED: Final = "balloon_suggested"
-"""The field with the size that the law suggests; unknown where a guest keeps what it has."""
+"""Field: size that the law suggests; unknown where a guest keeps its size."""
 
 REASON: Final = "balloon_reason"
-"""The field with the code of the reason, as `law.ReasonCode`."""
+"""Field: code of the reason, as `law.ReasonCode`."""
 
 SWEPT_NOW: Final = "sweep_under_way"
-"""The field that is 1 while the balloon of a guest that is swept takes memory."""
+"""Field: 1 while the balloon of a guest inflates for a sweep."""
 
 GAIN: Final = "sweep_gain"
-"""The field with what the host is to get by the sweep that the law suggests."""
+"""Field: memory that the host gains by the suggested sweep."""
 
 RESERVED: Final = "mem_reserved"
-"""The host field with what is kept for launches, that policies read."""
+"""Host field: memory kept for launches. Policies read it."""
 
 AHEAD: Final = "mem_rise_ahead"
-"""The host field with what guests are expected to take before long and do not hold already, as far as it is made available before then."""
+"""Host field: memory made available for the expected growth of guests."""
 
 RISE: Final = "host_rise_expected"
 EXPECTED: Final = "mem_used_expected"
 EXPECTED_SOON: Final = "mem_used_expected_soon"
 RISES_IN: Final = "mem_rises_in"
 WEIGHT: Final = "mem_expected_weight"
-"""Fields of whoever learns guests' days: what they are expected to use more together before long; and of a guest, what it usually uses at
-this time, the most that it will use before long, in how many seconds it begins to use more, and how much all that counts."""
+"""Fields of a plugin that learns guests' days: the expected growth of all guests; and of one guest its usual use at this time, its largest
+use before long, the seconds until it uses more, and the weight of its forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
-"""The host field with what a platform, such as Kubernetes, stops guests below: the watermarks are above it."""
+"""Host field: with less available, a platform such as Kubernetes stops guests. The watermarks are above it."""
 
 GROUP_ROOM: Final = "host_limit_room"
-"""The field of a guest with what the memory limits of its control groups still leave it."""
+"""Field: memory that a guest can still take within the limits of its control groups."""
 
 LEAST: Final = "balloon_least"
-"""The field of a guest with what its balloon can bring it to at least; unknown where that reaches all of its memory."""
+"""Field: smallest size to which a guest's balloon can bring it; unknown where it reaches all of its memory."""
 
 GIVE_BACK: Final = "give_back"
-"""The field of a guest that says why mom is to give back what it took, and to leave the guest as it is until that is over."""
+"""Field: why mom gives back the guest's memory and then keeps its size."""
 
 KEPT: Final = "mem_kept_headroom"
 """Field: usable memory that a guest got when it ran out, for a minute."""
@@ -53,7 +53,12 @@ OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 
 START_REST: Final = "balloon_start_rest"
-"""The field with how long a guest that was just started gives nothing."""
+"""Field: seconds until a guest that was just started gives memory."""
 
 STARTED: Final = "balloon_start"
-"""The field with what a guest was started with, where that was less than it could have."""
+"""Field: size at the start of a guest, where that was less than its maximum."""
+
+UNHEALTHY: Final = "unhealthy"
+KILLED: Final = "killed_lately"
+SUFFERS: Final = "suffers"
+"""Fields: why a guest is unhealthy, programs killed lately, and both in words."""

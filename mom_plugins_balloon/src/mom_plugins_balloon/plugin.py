@@ -1,4 +1,4 @@
-"""The plugin: collects guarantees, reviews every balloon decision for safety, applies what is left, and puts it back."""
+"""Hooks of the plugin: it suggests sizes, reviews every balloon decision, resizes guests, and restores their sizes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mom_kvm import (
 from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.balloon_state import BalloonFile
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.fields import FIELDS, TARGET
+from mom_plugins_balloon.fields import COLUMNS, FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.launches import HostLaunches
@@ -72,7 +72,7 @@ NEEDED = (
 )
 """The fields without which the law suggests nothing."""
 
-_DECLARE = "enable plugins that collect them: host, and the hypervisor's, which is to declare and collect them of guests"
+_DECLARE = "enable plugins that collect them: host, and the hypervisor's for the fields of guests"
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
@@ -80,7 +80,7 @@ SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/li
 
 
 class BalloonPlugin:
-    """Resizes guests with their memory balloons, never below what they need."""
+    """Controller of guests' memory balloons. It never shrinks a guest below its need."""
 
     Settings = BalloonSettings
     GuestSettings = BalloonGuestSettings
@@ -110,7 +110,7 @@ class BalloonPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where guests can run: KVM, or a libvirt daemon. On a host of CloudStack it says what its guests are promised."""
+        """Suggest the plugin where guests can run (KVM, or a libvirt daemon), with guarantees on a host of CloudStack."""
         if (root / "dev/kvm").exists():
             reason = "this host runs KVM guests (/dev/kvm)"
         elif any((root / socket).exists() for socket in SOCKETS):
@@ -125,21 +125,19 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Guarantees, what is learnt, what the law suggests, and the size of each guest."""
-        from mom_plugins_balloon.overview import COLUMNS
-
+        """Declare the plugin's fields, the control `balloon_target`, the default policy, and columns for lists of guests."""
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
         size = replace(TARGET, tolerance=self._guests.tolerance)
         return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Guests make room for launches, are held to what they are promised, and are swept before they are moved."""
+        """Offer reservations, launches, promises, and the preparation of moves."""
         return {Reservations: self._reservations, Launches: self._launches, Promises: self._guarantees, MovePreparation: self._leaving}
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Take up what was reserved and changed before a restart."""
+        """Take up reservations and shrinks of the mom before."""
         changed = self._guests.changed_before = self._started.before_mom().keys()
         shrinks = self._file.state.shrinks
         self._guests.asked_before = {key: shrink for key, shrink in shrinks.items() if (key, shrink.incarnation) in changed}
@@ -148,19 +146,19 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the sweeps that are under way: their guests get their headroom back now, and not from the next mom."""
+        """End all sweeps: their guests get their headroom back now, and not from the next mom."""
         self._sweeps.sweeper.stop_all()
         self._shrinks.note()
         self._file.leave()
 
     def _why_none_gives(self) -> str:
-        """Why no guest makes room for a launch, whatever is asked; empty when they do."""
+        """Return why no guest makes room for a launch; empty where guests do."""
         if self._context.observes:
             return "mom only observes"
         return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
 
     def _why_policies_take_none(self) -> str:
-        """Why no policy has guests give memory by the balloon law; empty where one does, or where others decide."""
+        """Return why no policy lets guests give memory; empty where one does, or where no plugin has policies."""
         policies = self._context.service(PolicyTexts)
         if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
             return ""
@@ -168,12 +166,12 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Whether all is declared that the law cannot do without."""
+        """Report fields that the law needs and no plugin declares."""
         lacks = self._lacks()
         return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
 
     def _lacks(self) -> str:
-        """Why the law suggests nothing, whatever is collected; empty when it may."""
+        """Return why the law cannot suggest any size; empty where it can."""
         missing = [f"{scope}.{name}" for scope, name in NEEDED if (scope, name) not in self._context.declarations.fields]
         return f"the law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
 
@@ -181,29 +179,28 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """Return the sizes that the law suggests, and what guests suffer from."""
+        """Return the law's suggestions, and the harm to guests."""
         guests = None
         if self._guests.lists(snapshot.listed):
             self._see(snapshot)
             guests = self._guests.described.memories
-        law, wanted = self._settings.law, self._host.wanted
-        found, ahead = suggestions(snapshot, law, wanted, self._limits(), interval=self._context.interval, guests=guests)
-        sizes = [None if one.target is None else int(one.target) for one in found]
+        law, interval = self._settings.law, self._context.interval
+        suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits(), interval=interval, guests=guests)
         self._killed.see(snapshot, self._host.state)
         columns: dict[str, Sequence[Value]] = {
-            SUGGESTED: sizes,
-            REASON: [str(one.code) for one in found],
+            SUGGESTED: [None if size.target is None else int(size.target) for size in suggested],
+            REASON: [str(size.code) for size in suggested],
             **harm.guest_columns(snapshot, unhealthy_reasons(snapshot), self._killed),
         }
-        if any(one.gain for one in found):
-            columns[GAIN] = [None if one.gain is None else int(one.gain) for one in found]
+        if any(size.gain for size in suggested):
+            columns[GAIN] = [None if size.gain is None else int(size.gain) for size in suggested]
         return Derived({**self._killed.together(), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
 
     # --- collect ---------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
+        """Return reserved memory now; and promises, watermarks and the host's state by the last cycle."""
         self._reservations.catch_up()
         return {
             **self._guarantees.standing.fields(),
@@ -216,7 +213,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
-        """What is guaranteed to each guest, what was learnt of it, and what was asked of it."""
+        """Return guests' guarantees, habits, sweeps, and last requests."""
         self._sweeps.follow()
         records, now = self._guests.of_all(guests), self._context.monotonic()
         return Columns(
@@ -230,20 +227,20 @@ class BalloonPlugin:
         )
 
     def _age_of(self, guest: Guest) -> float | None:
-        """For how many seconds its process has run; None: unknown."""
+        """Return the age of a guest's process in seconds; None: unknown."""
         pid, proc = pid_of(guest), self._context.root / "proc"
         process = ProcessStat.of(proc / str(pid)) if pid else None
         return None if process is None else process.age(proc)
 
     def _guarantee_of(self, guest: Guest) -> Guaranteed | None:
-        """What the YAML file promises a guest."""
+        """Return the promise of the YAML file."""
         settings = self._context.guest_settings(guest)
         return settings.guarantee if isinstance(settings, BalloonGuestSettings) else None
 
     # --- act and review ----------------------------------------------------------------------------------------------------------
 
     def _see(self, snapshot: Snapshot) -> None:
-        """Take in a snapshot, whichever hook is given it first: `mom_derive` has it without derived fields."""
+        """Take in a snapshot, in whichever hook it comes first. The one of `mom_derive` lacks derived fields."""
         looked = self._looked
         if snapshot is looked:
             return
@@ -255,13 +252,13 @@ class BalloonPlugin:
             standing = self._guarantees.look(snapshot)
             moving, restores = self._leaving.moving(snapshot), not self._context.observes
             self._guests.describe(CycleFacts(standing.holds, standing.unsettled, standing.unheard, moving, restores))
-        self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
+        self._looked = snapshot  # not after an error: then the review fails, too, and drops all decisions
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """See who gives what was asked; end shrinking where it must not go on, and undo it where it is of no use or broke a promise.
+        """Stop shrinks that must not go on, undo shrinks that help nobody or break a guarantee, and serve guests that will be moved.
 
-        A guest goes on shrinking towards what it was asked for until it is asked for something else, however long ago that was.
+        A guest shrinks towards its last target until it gets another one.
         """
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
@@ -281,8 +278,9 @@ class BalloonPlugin:
         source, standing = Source(self._context.name), self._guarantees.standing
         if self._context.declarations.fields and (lacks := self._lacks()):
             yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
-        for one in self._reservations.follow():
-            yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
+        for reservation in self._reservations.follow():
+            message = f"reservation {reservation.id}: {reservation.note}"
+            yield Problem(source, message, severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
         yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
         yield from harm.conditions(snapshot, self._killed)
@@ -293,15 +291,15 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Keep every guest within what is safe for it, whatever plugin decided."""
+        """Pass every decision on a size through the gate, whichever plugin made it."""
         self._see(snapshot)
         limits = self._limits()
-        wanted = [(snapshot.guests.get(one.entity.id), one) for one in decisions if one.control == CONTROL]
-        revisions = [self._reviewed(guest, one, limits) for guest, one in wanted if guest is not None]
+        sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]
+        revisions = [self._reviewed(decision, limits) for decision in sizes]
         return [revision for revision in revisions if revision is not None]
 
-    def _reviewed(self, guest: Guest, decision: Decision, limits: ShrinkLimits) -> Revision | None:
-        memory = self._resizer.permitting(guest.id, decision.value)
+    def _reviewed(self, decision: Decision, limits: ShrinkLimits) -> Revision | None:
+        memory = self._resizer.permitting(decision.entity.id, decision.value)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
         passed = permitted(decision.value, memory, limits)
@@ -323,18 +321,18 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
-        """Ask each guest for the size that it should have."""
+        """Ask each guest for its size."""
         return self._resizer.write(hypervisor, changes)
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 
-    mom_status = late_hook("mom_plugins_balloon.overview:host_parts", "report")
+    mom_status = late_hook("mom_plugins_balloon.explanation:host_parts", "report")
 
     mom_explainer = late_hook("mom_plugins_balloon.explanation:BalloonExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Whether guests can be resized, and which cannot; on a host of CloudStack, what its instances started with."""
+        """Report guests that can and cannot be resized; on a host of CloudStack, the sizes of its instances at the start."""
         yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 

@@ -29,7 +29,7 @@ BOOT_FACTOR: Final = 3.0
 
 
 class GuestArrival(NamedTuple):
-    """Start of a guest, as far as mom knows it."""
+    """Start of a guest, where mom knows it."""
 
     came: bool = False
     """mom has seen it come, or reboot."""
@@ -41,14 +41,14 @@ class GuestArrival(NamedTuple):
 
     def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
         """Return the arrival of a guest that has rebooted at this time: it is new again."""
-        seen = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
-        return self if seen or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
+        is_known = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
+        return self if is_known or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 
 
 def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
     """Return the arrival of a guest that is seen for the first time.
 
-    :param age: seconds for which it has run; None: unknown
+    :param age: age of its process in seconds; None: unknown
     :param came: it was not there before mom
     :param had_guests: mom had seen other guests before: not only the hypervisor was started
     """
@@ -99,9 +99,9 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time for which a guest that was just started still gives nothing; 0: it may give.
+        """Return the time until a guest that was just started gives memory; 0: it may give.
 
-        :param seconds: time for which it gives nothing after its first statistics
+        :param seconds: this time after its first statistics
         """
         arrival = self.arrival
         if arrival is None or arrival.old_at <= now:
@@ -112,9 +112,9 @@ class Remembered(NamedTuple):
     def gave_by(self, made: float) -> bool:
         """Return whether the guest was shrunk by the statistics of this time: they promise too much by now."""
         request = self.request
-        if request is None or request.said is None or request.target >= request.began_at:
+        if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
-        return abs(made - request.said) < SAME_STATISTICS_SECONDS
+        return abs(made - request.statistics_made) < SAME_STATISTICS_SECONDS
 
     def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty: it is.
@@ -125,7 +125,7 @@ class Remembered(NamedTuple):
         request, size = self.request, memory.size
         if request is not None and not request.arrived:
             heading, why = float(request.target), "the guest is on its way there"
-            worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
+            worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.at > ASKED_AGAIN_SECONDS
         else:
             heading, why = size or 0.0, "the guest has this size" if target == size else "the change is smaller than the dead band"
             worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= dead_band)
@@ -144,7 +144,7 @@ class Remembered(NamedTuple):
     def most_since(self, moment: float, now: float) -> float | None:
         """Return the most that the guest may have had since that moment. A guest that grows may arrive before that is seen."""
         request, largest = self.request, self.sizes.largest_since(moment)
-        if request is None or request.arrived or largest is None or now - request.asked > ASKED_AGAIN_SECONDS:
+        if request is None or request.arrived or largest is None or now - request.at > ASKED_AGAIN_SECONDS:
             return largest
         return max(largest, float(request.target))
 
@@ -182,10 +182,10 @@ class Remembered(NamedTuple):
 
 
 def remember(before: Remembered, seen: Sight, now: float, dead_band: float, start_rest: float) -> Remembered:
-    """Return a guest's record after one more cycle, without what it has learned.
+    """Return a guest's record after one more cycle. `Learning` adds its habits.
 
     :param dead_band: KiB; a guest that is so near to its target has arrived
-    :param start_rest: seconds for which a guest that was just started gives nothing
+    :param start_rest: seconds until a guest that was just started gives memory
     """
     size, maximum, arrival, learned = seen.size, seen.maximum, before.arrival, before.learned
     if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:

@@ -48,7 +48,7 @@ class RestoredSize(NamedTuple):
 
 
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> RestoredSize:
-    """Return the size that a guest had before mom, as far as it can have it and uses no more.
+    """Return the size that a guest had before mom, or more if it uses more, up to its maximum.
 
     Raises `Refused` or `NoChangeNeeded` where the guest would shrink and its use is unknown.
 
@@ -195,7 +195,7 @@ class Resizer:
         if why := past.why_not_send(target, memory, now, self.guests.dead_band):
             raise NoChangeNeeded(why)
         size, age = memory.size or 0.0, memory.statistics.age
-        request = SizeRequest(target, size, now, said=None if age is None else now - age)
+        request = SizeRequest(target, size, now, statistics_made=None if age is None else now - age)
         if target < size and self._sweeps_to(guest, target):
             swept = self.sweeps.begin(hypervisor, guest, past, memory, target, self.leaving.sweep(guest.id, target))
             ended = None if swept is None else replace(request, target=swept.plan.size, began_at=swept.lowest)
@@ -219,7 +219,7 @@ class Resizer:
         self.guests.asked(guest, request)
 
     def _restore(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Ask for the size before mom, as far as the guest can have it and uses no more. Return a note. Raises `HypervisorError`."""
+        """Ask for the size before mom, or more if the guest uses more. Return a note. Raises `HypervisorError`."""
         identity, before = change.entity.id, as_number(change.value)
         if before is None or before <= 0:
             raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
@@ -230,8 +230,8 @@ class Resizer:
         size = None if was_swept else as_number(change.found)
         if memory is not None:  # its statistics are older by now, and nothing else keeps its size
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
-            told = memory.statistics._replace(age=None if age is None else age + passed)
-            memory = memory._replace(statistics=told, obstacle="")
+            statistics = memory.statistics._replace(age=None if age is None else age + passed)
+            memory = memory._replace(statistics=statistics, obstacle="")
         restored = restored_size(had, size, maximum, memory, self.limits())
         if restored.keeps:
             self.guests.forget_request(identity)

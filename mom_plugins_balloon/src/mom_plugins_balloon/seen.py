@@ -139,7 +139,7 @@ class Suggested(NamedTuple):
 
     sizes: Sequence[SizeSuggestion]
     ahead: float = 0.0
-    """KiB that the host is to have besides, as guests are expected to take them."""
+    """KiB that should be available besides, for the expected growth of guests."""
 
 
 def suggestions(
@@ -153,8 +153,8 @@ def suggestions(
 ) -> Suggested:
     """Return the law's suggestions.
 
-    :param wanted: what the operator wants of the host
-    :param limits: what the operator allows
+    :param wanted: the operator's watermarks
+    :param limits: the operator's limits for shrinks
     :param interval: seconds between cycles
     :param guests: records of all guests; None: they are made from the snapshot alone
     """
@@ -244,7 +244,7 @@ def _recent_growth(
 
 
 def _rises(snapshot: Snapshot) -> _Column:
-    """Return what each guest is expected to use more before long, as `GuestMemory.rise`."""
+    """Return the column of `GuestMemory.rise`."""
     soon = snapshot.numbers(names.EXPECTED_SOON)
     if soon.count(None) == len(soon):
         return soon
@@ -254,7 +254,7 @@ def _rises(snapshot: Snapshot) -> _Column:
 
 
 def used_kib(total: float | None, size: float | None, usable: float | None) -> float | None:
-    """Return what a guest uses, in KiB. A kernel whose balloon deflates by itself counts the balloon's memory in its total, too."""
+    """Return the memory that a guest uses, in KiB. A kernel with autodeflate counts the balloon's memory in its total, too."""
     if total is None or size is None or usable is None:
         return None
     return (total if total < size else size) - usable  # without `min`, in half of the time
@@ -263,7 +263,7 @@ def used_kib(total: float | None, size: float | None, usable: float | None) -> f
 def _expected_rise(
     soon: float | None, used: float | None, expected: float | None, rises_in: float | None, weight: float | None
 ) -> float | None:
-    """Return what a guest is expected to use more before long, in KiB, by so much as its forecast counts. None: that is unknown.
+    """Return the expected growth of a guest's use in KiB, times the weight of its forecast. None: unknown.
 
     :param soon: the most that it is expected to use before long
     :param expected: its usual use at this time; None: there is no forecast

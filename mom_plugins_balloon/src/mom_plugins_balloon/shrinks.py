@@ -61,19 +61,18 @@ _REBOOTED = "it has rebooted: until its programs have begun, it has what it had 
 def stopped_shrinks(
     records: BalloonedGuests, holds: Mapping[str, int], limits: ShrinkLimits, end_sweep: Callable[[str], None], started: StartedSizes
 ) -> Iterator[tuple[Guest, GateResult]]:
-    """The guests of the last snapshot that are to be set to another size than they were asked for, and why; nearly none.
+    """Yield guests that get another size than mom asked for, with the size and its reason.
 
-    :param holds: KiB that are guaranteed, by guest id
-    :param end_sweep: has the sweep of a guest end, by its id
-    :param started: knows what guests had before mom touched their sizes
+    :param holds: guarantees in KiB by guest id
+    :param end_sweep: ends the sweep of a guest by its id
     """
     snapshot, before_mom = records.snapshot, functools.cache(started.before_mom)  # of all guests at once, and in few cycles
     guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
-    for guest, memory, target, size, maximum in zip(guests, records.of_all(guests), *numbers, strict=True):
+    for guest, past, target, size, maximum in zip(guests, records.of_all(guests), *numbers, strict=True):
         if size is None or guest.why_blocked(CONTROL):
             continue
-        request, guarantee = memory.request, holds.get(guest.id, 0)
-        if maximum is not None and records.boots_again(memory) and (before := before_mom().get((guest.id, guest.incarnation))):
+        request, guarantee = past.request, holds.get(guest.id, 0)
+        if maximum is not None and records.boots_again(past) and (before := before_mom().get((guest.id, guest.incarnation))):
             had = int(started.without_mom(snapshot.guests[guest.id], before))
             if had > (target or size):
                 yield guest, GateResult(had, reason=_REBOOTED)
@@ -81,18 +80,18 @@ def stopped_shrinks(
         if target is None:
             continue
         if request is not None and request.sweeps:
-            if target < guarantee:  # it was promised more since
+            if target < guarantee:  # its guarantee has grown since
                 end_sweep(guest.id)
             continue
         pinned = guest.properties.get(PINNED)
         if pinned and maximum is not None and target < maximum:
             yield guest, GateResult(int(maximum), reason=f"{pinned}; it gets back what was taken")
-        elif target < guarantee and (size < guarantee or memory.pending is not None):
-            # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
-            # One that has arrived and has more than that was given it by another process.
+        elif target < guarantee and (size < guarantee or past.pending is not None):
+            # Its guarantee has grown since: by a new promise, a larger maximum, or because other guests have left. A guest that has
+            # arrived and has more than its guarantee got that by another process.
             yield guest, GateResult(guarantee, reason=f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         elif size - target >= records.dead_band and (request is None or not request.arrived):  # else another process has resized it
-            known = records.memory_of(guest.id)
-            limit = None if known is None else never_shrunk(known, limits)
-            if known is not None and limit is not None:
-                yield guest, GateResult(math.ceil(size), reason=f"{limit.words(known, limits)}; the shrink under way is stopped")
+            memory = records.memory_of(guest.id)
+            limit = None if memory is None else never_shrunk(memory, limits)
+            if memory is not None and limit is not None:
+                yield guest, GateResult(math.ceil(size), reason=f"{limit.words(memory, limits)}; the shrink under way is stopped")

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from mom_core import Decision, Guest, Outcome, Report, Status, Value, as_number
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
-from mom_plugins_balloon.harm import KILLED, UNHEALTHY
-from mom_plugins_balloon.names import CONTROL, OBSTACLE
+from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, UNHEALTHY
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 SIZE = "balloon_cur"

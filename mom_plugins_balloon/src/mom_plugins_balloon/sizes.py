@@ -30,11 +30,11 @@ class SizeRequest:
     target: int
     began_at: float
     """Size that the guest had then."""
-    asked: float
+    at: float
     """Time of the command."""
     arrived: bool = False
-    said: float | None = None
-    """Time of the statistics that it went by."""
+    statistics_made: float | None = None
+    """Time of the statistics that the decision is based on."""
     sweeps: bool = False
     """It is a sweep whose end was not reported yet."""
     in_doubt: bool = False
@@ -44,7 +44,7 @@ class SizeRequest:
 class BalloonSettling(NamedTuple):
     """Balloon of a guest that may still be moving after its start. Sizes are KiB, times monotonic seconds."""
 
-    met: float
+    first_seen: float
     """Time when mom first saw the guest."""
     since: float = 0.0
     """Time of the last change of its size."""
@@ -61,7 +61,7 @@ class BalloonSettling(NamedTuple):
             return settling
         if abs(size - self.size) >= SAME_SIZE_KIB:
             settling = settling._replace(size=size, since=now)
-        if self.reported is None and age is not None and now - age > self.met + CLOCK_SLACK_SECONDS:
+        if self.reported is None and age is not None and now - age > self.first_seen + CLOCK_SLACK_SECONDS:
             settling = settling._replace(reported=now)
         return settling
 
@@ -99,44 +99,44 @@ class SizeHistory(NamedTuple):
     def largest_since(self, moment: float) -> float | None:
         """Return the largest size since that moment. The guest had each size until just before the next was seen."""
         largest: float | None = None
-        for seen in reversed(self.sizes):
-            largest = seen.size if largest is None else max(largest, seen.size)
-            if seen.since <= moment:
+        for past in reversed(self.sizes):
+            largest = past.size if largest is None else max(largest, past.size)
+            if past.since <= moment:
                 break
         return largest
 
 
 PATIENCE_SECONDS = 20.0
-"""s. A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""
+"""s. A guest that has not come nearer to its target for so long does not cooperate. XenServer's squeezed waits as long."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""s. The same for one that was set aside before and is tried again: a balloon that works by now moves GiB in that time, and while it is
-waited for it is counted on, so that others are not asked."""
+"""s. The same for a guest that was set aside before. A balloon that works moves GiB in that time. Meanwhile mom counts on its memory, and
+does not ask other guests."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, a ratio of what it owes, and KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB. One that gives a
-MiB now and then would be counted on for ever: of nine simulated guests, one that did so cost the others a minute of their work each in a
-quarter of an hour."""
+"""KiB, a ratio of the memory that it owes, and KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB. mom
+would count forever on a guest that gives a MiB now and then. Of nine simulated guests, one such guest cost the others a minute of work each
+in a quarter of an hour."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""s. How long a guest is set aside: doubled from the first to the last each time that it gives nothing at all. A guest that gave a part of
-what was asked has been asked for too much, and will have something else to give soon."""
+"""s. Time aside: doubled from the first to the last each time that a guest gives nothing at all. A guest that gave a part was asked for too
+much, and will have more to give soon."""
 
 
 class Cooperation(NamedTuple):
-    """Record of whether a guest gives what mom asks. Sizes are KiB, times monotonic seconds."""
+    """Cooperation of a guest with mom's requests. Sizes are KiB, times monotonic seconds."""
 
     owing: float | None = None
     """Size when it last gave memory; None: it owes none."""
     since: float = 0.0
     """Time when it had that size first."""
     gave: bool = False
-    """It gave a part of what it owes."""
-    rest: float = 0.0
-    """Seconds for which it is set aside, or was last; 0: it gave what was asked since."""
+    """It gave a part of the memory that it owes."""
+    aside_for: float = 0.0
+    """Seconds of the last time aside; 0: it has cooperated since."""
     until: float = 0.0
     """Time when that ends."""
     why_aside: str = ""
@@ -145,10 +145,10 @@ class Cooperation(NamedTuple):
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
     ) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the record after one more look, and the request that still stands.
+        """Return the record after one more cycle, and the request if it still stands.
 
         :param size: its present size
-        :param dead_band: KiB; a guest that is so near to what was asked has arrived
+        :param dead_band: KiB; a guest that is so near to its target has arrived
         :param excused: it cannot be resized now, and is not blamed
         """
         state = self._replace(why_aside="") if self.why_aside and now >= self.until else self
@@ -158,32 +158,32 @@ class Cooperation(NamedTuple):
             return state._replace(owing=size, since=now, gave=False), request
         if not request.arrived and size - request.target >= dead_band:
             return state._after_owing(request, size, now)
-        not_grown = request.in_doubt and not request.arrived and now - request.asked >= PATIENCE_SECONDS
+        not_grown = request.in_doubt and not request.arrived and now - request.at >= PATIENCE_SECONDS
         gave = request.target < request.began_at and (request.arrived or state.owing is not None)
         return COOPERATIVE if gave else state._settled(), None if not_grown else request
 
     def _settled(self) -> Cooperation:
-        return self._replace(owing=None, gave=False) if self.rest else COOPERATIVE
+        return self._replace(owing=None, gave=False) if self.aside_for else COOPERATIVE
 
     def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the record of a guest that has more than was asked, and the request that still stands."""
+        """Return the record of a guest above its target, and the request if it still stands."""
         state, owing = self, self.owing
         if owing is None:
             owing = max(size, request.began_at)
-            state = self._replace(owing=owing, since=request.asked, gave=False)
+            state = self._replace(owing=owing, since=request.at, gave=False)
         if size <= owing - max(PROGRESS_KIB, min(PROGRESS_SHARE * (owing - request.target), PROGRESS_MOST_KIB)):
             state = state._replace(owing=size, since=now, gave=True)
-        patience = PATIENCE_AGAIN_SECONDS if state.rest else PATIENCE_SECONDS
+        patience = PATIENCE_AGAIN_SECONDS if state.aside_for else PATIENCE_SECONDS
         if now - state.since < patience:
             return state, request
         if request.in_doubt:  # it was not asked, as it seems
             return state._settled(), None
-        rest = min(2 * state.rest, LAST_REST_SECONDS) if state.rest and not state.gave else FIRST_REST_SECONDS
+        seconds = min(2 * state.aside_for, LAST_REST_SECONDS) if state.aside_for and not state.gave else FIRST_REST_SECONDS
         why = (
-            f"set aside for {format_duration(rest)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
+            f"set aside for {format_duration(seconds)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
             f"{format_kib(size)} for {patience:.0f} s"
         )
-        return Cooperation(rest=rest, until=now + rest, why_aside=why), request
+        return Cooperation(aside_for=seconds, until=now + seconds, why_aside=why), request
 
 
 COOPERATIVE: Final = Cooperation()

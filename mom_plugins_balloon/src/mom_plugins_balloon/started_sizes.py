@@ -34,9 +34,9 @@ class StartedSizes:
         snapshot, guests = records.snapshot, records.snapshot.listed
         columns = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
         unsettled = [
-            row
-            for row in zip(guests, records.of_all(guests), *columns, strict=True)
-            if (started := self.of(row[0])) is None or started.must_follow(*row[2:])
+            (guest, record, size, maximum, age)
+            for guest, record, size, maximum, age in zip(guests, records.of_all(guests), *columns, strict=True)
+            if (started := self.of(guest)) is None or (maximum != started.maximum and started.must_follow(size, maximum, age))
         ]
         before = self.before_mom() if any(age is not None for *_, age in unsettled) else {}  # mom never resizes a guest without statistics
         starts = dict(self._file.state.starts)
@@ -97,7 +97,7 @@ class StartedSizes:
         QEMU keeps the memory in the balloon then. These guests had all their memory before mom, or the size that they started with.
 
         :param sizes: present sizes in KiB by guest id
-        :param tolerance: KiB by which sizes may be off
+        :param tolerance: KiB; sizes that differ by less are the same
         """
         moved: set[str] = set()
         for identity, entry in self.changes().items():

@@ -1,4 +1,4 @@
-"""How much memory the host is to have available, and how it is off: from its size, its goal, and how fast its guests grow."""
+"""Watermarks of the host's available memory, and its state: from its size, its goal, and how fast its guests grow."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ GIB = 1 << 20
 """KiB."""
 
 SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
-"""The least that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest, as VMware's ESX does
-(`Mem.MinFreePct`). That is 0.4 GiB of 8, 0.8 GiB of 24, and 42 GiB of 4 TiB: what a kernel and its programs want from one moment to the
-next grows with the host, but not as fast."""
+"""Least memory that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the remainder, as VMware's ESX does
+(`Mem.MinFreePct`). That is 0.4 GiB of 8, 0.8 GiB of 24, and 42 GiB of 4 TiB. The short-term demand of a kernel and its programs grows with
+the host, but not as fast."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
-"""Of the least. Below the first guests give what they may miss, and get back no headroom for bursts; below the second no guest grows beyond
-what it is promised."""
+"""Ratios of that least: the hard and the low watermark. Below the first, guests give margins and get back no headroom for bursts. Below the
+second, no guest grows beyond its guarantee."""
 
 GAP = 1.05
-"""A state is left when the host has so much more than what it begins at: what is available goes up and down by tens of MiB all the time."""
+"""Ratio. A state ends when the host has so much more than the watermark where it begins: available memory varies by tens of MiB."""
 
 
 class StateGoal(StrEnum):
-    """What matters most."""
+    """Goal of the operator."""
 
     DENSITY = "density"  #: more guests; the host keeps what guests were seen to take at once
     BALANCED = "balanced"  #: both
@@ -35,36 +35,36 @@ class StateGoal(StrEnum):
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios. How often the host has what guests may take from it, together, in the time that it takes mom to get it back."""
+"""Ratios. The host keeps so many times the memory that all guests may take until mom has reclaimed it."""
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Ratio of the host, and KiB: what guests may take at once even where they were not seen to take so much yet. A program that reads its data
-at 150 MiB/s takes 750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. How much may come at once does not depend on the host's size for
-ever: 10 GiB are thirty guests that fill fresh memory at 320 MiB/s for a second."""
+"""Ratio of the host, and KiB: memory that guests may take at once, though they were not seen to take so much yet. A program that reads its
+data at 150 MiB/s takes 750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. 10 GiB are thirty guests that fill fresh memory at 320 MiB/s
+for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
-"""Ratios. How much of what guests could take, as they have the room for it, the host has at least."""
+"""Ratios. The host keeps so much of the memory that guests' sizes let them take at least."""
 
 
 class MemoryState(StrEnum):
-    """How the host is off, by what is available."""
+    """State of the host by its available memory."""
 
-    HIGH = "high"  #: it has what it should have: nothing is taken
-    SOFT = "soft"  #: guests give what they do not use
-    HARD = "hard"  #: they give of their margins, too
-    LOW = "low"  #: no guest grows beyond what it is promised
+    HIGH = "high"  #: it has enough: nothing is taken
+    SOFT = "soft"  #: guests give memory that they do not use
+    HARD = "hard"  #: guests give margins, too
+    LOW = "low"  #: no guest grows beyond its guarantee
 
 
 class Reserve(NamedTuple):
-    """What the host is to have available, and below what it is in which state. KiB."""
+    """Watermarks of available memory, in KiB."""
 
     high: float
     hard: float
     low: float
 
     def state(self, available: float, before: MemoryState) -> MemoryState:
-        """The state with so much available, after that state."""
+        """Return the state with so much available memory, after the state before."""
         for state, ends in ((MemoryState.LOW, self.low), (MemoryState.HARD, self.hard), (MemoryState.SOFT, self.high)):
             if available < (GAP * ends if list(MemoryState).index(before) >= list(MemoryState).index(state) else ends):
                 return state
@@ -72,7 +72,7 @@ class Reserve(NamedTuple):
 
 
 def least_kib(total: float) -> float:
-    """The least that a host of so much memory keeps."""
+    """Return the least memory that a host of this size keeps."""
     least, left = 0.0, total
     for part, share in SCALE:
         least += share * min(left, part)
@@ -81,24 +81,23 @@ def least_kib(total: float) -> float:
 
 
 def hard_kib(total: float) -> float:
-    """What is left when a host of so much memory is below its hard watermark."""
+    """Return the hard watermark of a host of this size."""
     return HARD_SHARE * least_kib(total)
 
 
 class HostWanted(NamedTuple):
-    """What the operator wants of the host: what matters most, and the high and the hard watermark, in KiB; None: worked out."""
+    """Operator's goal, and high and hard watermark in KiB; None: computed."""
 
     goal: StateGoal = StateGoal.BALANCED
     high: float | None = None
     hard: float | None = None
 
     def reserve(self, total: float, growth: float = 0.0, room: float = 0.0, stopped_below: float = 0.0) -> Reserve:
-        """What a host of so much memory is to have. KiB.
+        """Return the watermarks of a host of this size. KiB.
 
-        :param growth: what guests were seen to take together within the time of a reaction
-        :param room: what they could take, as they have the room for it
-        :param stopped_below: with less available, something else stops guests: what is worked out counts from there on, and what the
-            operator wants is raised above it where it is not
+        :param growth: memory that all guests took within the time of a reaction lately
+        :param room: memory that guests' sizes let them take
+        :param stopped_below: with less available, a platform stops guests. Computed watermarks begin there; the operator's are raised above
         """
         least = least_kib(total)
         may_grow = max(growth, min(UNSEEN_SHARE * total, UNSEEN_MOST_KIB))
@@ -110,10 +109,7 @@ class HostWanted(NamedTuple):
 
 
 class HostWatermarks:
-    """How the host is off from cycle to cycle.
-
-    :param wanted: what the operator wants of it
-    """
+    """Watermarks and state of the host from cycle to cycle."""
 
     def __init__(self, wanted: HostWanted) -> None:
         self.wanted = wanted
@@ -121,14 +117,14 @@ class HostWatermarks:
         self.state = MemoryState.HIGH
 
     def see(self, host: Host, growth: float, room: float) -> None:
-        """Take in what there is, and what guests were seen to take; as `HostWanted.reserve`."""
+        """Take in the host of one cycle; for the figures see `HostWanted.reserve`."""
         total, available = host.number("mem_available"), host.number("mem_really_available")
         if total is not None and available is not None:
             self.reserve = self.wanted.reserve(total, growth, room, host.number(STOPPED_BELOW) or 0.0)
             self.state = self.reserve.state(available, self.state)
 
     def fields(self, growth: float) -> Mapping[str, Value]:
-        """How the host is off, as it was seen last, with the growth of its guests that is known by now."""
+        """Return the host's fields by the last cycle, with the present growth of its guests."""
         if self.reserve is None:
             return {}
         watermarks = {f"mem_watermark_{name}": int(kib) for name, kib in self.reserve._asdict().items()}

@@ -146,7 +146,7 @@ class MemoryUse(NamedTuple):
 
 
 class TrimDepths(NamedTuple):
-    """KiB by which a guest gets smaller in one cycle by each means, with the means before it."""
+    """KiB that a guest loses in one cycle by each means, with the means before it."""
 
     empty: float
     cache: float
