@@ -12,28 +12,27 @@ from mom_plugins_balloon.states import StateGoal
 
 
 class BalloonSettings(PluginSettings):
-    """How careful to be with guests, whatever a policy decides."""
+    """Safety of guests and memory of the host, whatever a policy decides."""
 
     law: LawParameters = LawParameters()
-    """The balloon law's parameters: what guests keep, when they suffer, how memory moves."""
+    """Parameters of the balloon law: memory that guests keep, signs that they suffer, and speeds of moving memory."""
 
     host_free: Size | None = None
-    """What the host is to have available: with less, guests give memory. Unset: worked out from the host's size, and from what guests
-    were seen to take at once."""
+    """High watermark: with less available, guests give memory. Unset: computed from the host's size and the recent growth of its guests."""
 
     host_hard: Size | None = None
-    """The hard watermark: with less available, guests give what they may miss, too, and get no headroom for bursts back. Unset: half of
-    the least that a host of its size keeps."""
+    """Hard watermark: with less available, guests give margins, too, and get no headroom for bursts back. Unset: half of the least memory
+    that a host of its size keeps."""
 
     goal: StateGoal = StateGoal.BALANCED
-    """What matters most: `density` (the host keeps what guests were seen to take at once), `safe` (it keeps all that they could), or
+    """`density` (the host keeps as much as guests were seen to take at once), `safe` (it keeps all that guests could take), or
     `balanced`."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
-    """For how long a guest's largest use of memory is remembered in full; after as long again, a third of it above the present use."""
+    """A guest's largest use of memory counts in full for so long. After as long again, a third of it above the present use counts."""
 
     reserve: Size = 32 << 20
-    """What a guest keeps at least above its need when it is shrunk: a guest without any spare memory cannot even start a process."""
+    """Least memory that a shrunk guest keeps above its need: a guest without spare memory cannot even start a process."""
 
     reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     """The same as a percentage of the guest's need; the larger of the two counts. A large guest also grows by larger amounts."""
@@ -42,18 +41,18 @@ class BalloonSettings(PluginSettings):
     """A smaller change is not worth a command: guests use and free as much all the time."""
 
     host_reserve: SizeOrShare = Portion(share=0.05)
-    """What the host keeps for itself and cannot promise to guests: its own programs, and what guests' processes hold besides."""
+    """Memory that the host keeps and cannot promise to guests: for its own programs, and for QEMU's own memory."""
 
     stale_after: Duration | None = None
-    """A guest whose statistics are older is not shrunk. Three cycles, and at least 10 s, if it is not given."""
+    """A guest with older statistics is not shrunk. Unset: three cycles, and at least 10 s."""
 
     reservations: ReservationSettings = ReservationSettings()
-    """How memory is reserved for launches."""
+    """Reservations of memory for launches."""
 
 
 class BalloonGuestSettings(GuestSettings):
-    """What a guest is promised."""
+    """Promise to a guest."""
 
     guarantee: SizeOrShare | Literal["start"] | None = None
-    """The guest is never shrunk below this: `6GiB`, or `75%` of the most that it can have, or what it had at its `start`. Where memory
-    was plugged in since, that is the same share of all that it can have now."""
+    """The guest is never shrunk below this: `6GiB`, or `75%` of its maximum, or its size at its `start`. If memory was plugged in since,
+    `start` is the same share of its new maximum."""
