@@ -5,8 +5,10 @@ Sizes are KiB, times are seconds. None: unknown.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
+from mom_plugins_balloon.names import CONTROL, KEPT, LEAST, START_REST, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 
@@ -159,6 +161,20 @@ class GuestMemory(NamedTuple):
     """Why it must not be asked to shrink now, though a shrink under way goes on; empty: it may."""
     unsettled: str = ""
     """Why its size must not be changed at all yet; empty: it may."""
+
+
+FIELDS: Final[Mapping[str, str]] = {
+    "usable": "mem_usable", "age": "stats_age", "total": "mem_available", "unused": "mem_unused", "usable_soon": "mem_usable_soon",
+    "swap_in": "swap_in", "swap_out": "swap_out", "major_faults": "major_fault",
+    "rss": "rss", "qemu_overhead": "qemu_overhead", "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
+    "kernel_reserved": "kernel_reserved", "peak": "mem_used_peak", "stall_floor": "mem_stall_floor", "cache_share": "mem_cache_share",
+    "growth_rate": "mem_growth_rate", "burst": "mem_burst", "kept_headroom": KEPT,
+    "rest": "sweep_rest", "missed": "sweep_missed", "under_way": SWEPT_NOW, "reporting": "balloon_reporting",
+    "autodeflate": "balloon_autodeflate",
+    "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,
+    "cost": "reclaim_cost",
+}  # fmt: skip
+"""Fields of a snapshot, by their names in the records above. To add a fact, add it to a record and to this table."""
 
 
 def size_then(guest: GuestMemory) -> float:

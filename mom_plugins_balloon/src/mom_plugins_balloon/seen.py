@@ -13,7 +13,7 @@ from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import ShrinkLimits, most_kib
 from mom_plugins_balloon.law import SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics, ProcessMemory, SweepState
+from mom_plugins_balloon.memory import FIELDS, GuestMemory, Habits, HostMemory, KernelStatistics, ProcessMemory, SweepState
 from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.remembered import Remembered
@@ -110,28 +110,7 @@ def obstacle(guest: Guest, past: Remembered, promise_unknown: Set[str]) -> str:
 
 _Column: TypeAlias = Sequence[float | None]
 _Record = TypeVar("_Record")
-
-_STATISTICS: Final = {
-    "usable": "mem_usable", "age": "stats_age", "total": "mem_available", "unused": "mem_unused", "usable_soon": "mem_usable_soon",
-    "swap_in": "swap_in", "swap_out": "swap_out", "major_faults": "major_fault",
-}  # fmt: skip
-_PROCESS: Final = {
-    "rss": "rss", "qemu_overhead": "qemu_overhead", "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
-}  # fmt: skip
-_HABITS: Final = {
-    "kernel_reserved": "kernel_reserved", "peak": "mem_used_peak", "stall_floor": "mem_stall_floor", "cache_share": "mem_cache_share",
-    "growth_rate": "mem_growth_rate", "burst": "mem_burst", "kept_headroom": names.KEPT,
-}  # fmt: skip
-_SWEEPS: Final = {
-    "rest": "sweep_rest", "missed": "sweep_missed", "under_way": names.SWEPT_NOW, "reporting": "balloon_reporting",
-    "autodeflate": "balloon_autodeflate",
-}  # fmt: skip
-_GUEST: Final = {
-    "size": "balloon_cur", "reach": names.LEAST, "target": "balloon_target", "target_age": "balloon_target_age",
-    "start_rest": names.START_REST, "cost": "reclaim_cost",
-}  # fmt: skip
-_TABLES: Final = (_STATISTICS, _PROCESS, _HABITS, _SWEEPS, _GUEST)
-"""Fields of snapshots, by the names that they have in the records."""
+_PARTS: Final = {"statistics": KernelStatistics, "process": ProcessMemory, "habits": Habits, "sweeps": SweepState}
 
 
 class Suggested(NamedTuple):
@@ -197,32 +176,24 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
     :param remembered: columns of facts that the plugin remembers itself, by their names in `GuestMemory` and `Habits`; without them the
         fields of the snapshot count
     """
-    numbers = {field: snapshot.numbers(field) for fields in _TABLES for field in fields.values()}
-    size, own_maximum, rss = numbers["balloon_cur"], snapshot.numbers("balloon_max"), numbers["rss"]
+    numbers = {name: snapshot.numbers(field) for name, field in FIELDS.items()}
+    size, own_maximum, rss = numbers["size"], snapshot.numbers("balloon_max"), numbers["rss"]
     maximum, room = own_maximum, snapshot.numbers(names.GROUP_ROOM)
     if any(kib is not None for kib in room):  # as of few guests
         maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
-    used = (numbers[field] for field in ("mem_available", "mem_usable", "mem_used_peak"))
-    before = map(snapshot.numbers, ("mem_used_before", "rss_before"))
+    used, before = (numbers[name] for name in ("total", "usable", "peak")), map(snapshot.numbers, ("mem_used_before", "rss_before"))
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
     columns: dict[str, Iterable[object]] = {
-        **_named(_GUEST, numbers),
+        **numbers,
         "maximum": maximum,
         "limited_by_group": map(ne, maximum, own_maximum),
         "guarantee": map(max, *promises),
-        "statistics": _records(KernelStatistics, _named(_STATISTICS, numbers)),
-        "process": _records(ProcessMemory, _named(_PROCESS, numbers)),
-        "habits": _records(Habits, {**_named(_HABITS, numbers), "recent_growth": map(_recent_growth, *used, rss, *before), **remembered}),
-        "sweeps": _records(SweepState, _named(_SWEEPS, numbers)),
+        "recent_growth": map(_recent_growth, *used, rss, *before),
         "obstacle": [str(why) if why else "" for why in snapshot.column(names.OBSTACLE)],
         "rise": _rises(snapshot),
         **remembered,
     }
-    return [*_records(GuestMemory, columns)]
-
-
-def _named(fields: Mapping[str, str], numbers: Mapping[str, _Column]) -> dict[str, Iterable[object]]:
-    return {name: numbers[field] for name, field in fields.items()}
+    return [*_records(GuestMemory, {**columns, **{part: _records(record, columns) for part, record in _PARTS.items()}})]
 
 
 def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_Record]:

@@ -1,7 +1,7 @@
 """The balloon law: from the memory of the host and its guests to the sizes that guests should have, each with its reason.
 
 Pure: no clock, no file, no plugin. Read in this order: `need.py` (the guest's need), `want.py` (its ask), `offer.py` (its offer, by each
-means), `share.py` (who gives and who gets, by the kinds of changes in `growth.py` and `reclaim.py`), `reasons.py`.
+means), `share.py` (who gives and who gets), `reasons.py`.
 
 Headroom costs the host nothing until the guest touches it. Memory that a guest has used and freed does cost: the host still backs it. The
 means are used up in this order:
