@@ -7,7 +7,7 @@ Each kind changes guests that no kind before it has changed. To add a kind, writ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
@@ -52,7 +52,7 @@ class Balance(NamedTuple):
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
-"""Changes by the guest's place in the crowd of weighed guests."""
+"""Changes by the guest's place."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
 """Function of the guests, the changes of earlier kinds, the balance and the context. Returns its own changes."""
@@ -87,34 +87,34 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Grow guests that cannot wait, down to the host's low watermark. A guarantee holds below that, too."""
-    supply = context.host.available - context.host.low
-    wanting = [(number, candidate, candidate.ask.urgent) for number, candidate in enumerate(crowd) if candidate.ask.urgent]
-    grown = dict(_grown(wanting, supply, context.step))
-    for number, change in grown.items():
-        guest = crowd[number].guest
-        if crowd[number].ask.code is ReasonCode.PROMISED:
+    urgent = [candidate for candidate in crowd if candidate.ask.urgent]
+    grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
+    for place, guest, ask, _ in urgent:
+        if ask.code is ReasonCode.PROMISED:
             lacks = min(guest.guarantee, guest.maximum or 0.0) - (guest.size or 0.0)
-            grown[number] = change._replace(amount=max(change.amount, lacks))
+            grown[place] = SizeChange(max(grown[place].amount, lacks))
     return grown
 
 
 def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Grow guests that stall, down to the hard watermark and the memory that others have not touched, or beyond the high watermark."""
     host = context.host
-    wanting = [(number, candidate, candidate.ask.relief) for number, candidate in enumerate(crowd) if candidate.ask.relief]
+    stalling = [candidate for candidate in crowd if candidate.ask.relief]
     untouched = sum([candidate.ask.untouched for candidate in crowd])
     supply = host.free - (untouched + balance.urgent + host.hard) if balance.relief else 0.0
     supply = max(supply, host.free - (balance.urgent + host.high))
-    return dict(_grown(wanting, supply, context.step)) if supply > 0 else {}
+    return _grown(stalling, [candidate.ask.relief for candidate in stalling], supply, context.step) if supply > 0 else {}
 
 
-def _grown(wanting: Sequence[tuple[int, WeighedGuest, float]], supply: float, step: float) -> Iterator[tuple[int, SizeChange]]:
-    """Share memory among guests that want so much each. A large want leaves small wants theirs."""
-    most = level_of([(kib, kib) for *_, kib in wanting], max(0.0, supply)) if wanting else 0.0
-    for number, candidate, demand in wanting:
+def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, step: float) -> dict[int, SizeChange]:
+    """Share memory among guests with these demands. A large demand does not reduce small ones."""
+    most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0
+    changes = {}
+    for candidate, demand in zip(crowd, demands, strict=True):
         amount = _in_turn(most, demand, step, supply)
         supply -= min(amount, unbacked_memory(candidate.guest)) if amount else 0.0
-        yield number, SizeChange(amount)
+        changes[candidate.place] = SizeChange(amount)
+    return changes
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
@@ -122,14 +122,14 @@ def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balan
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
     ratio, calm_ratio = _ratio(supply, total), _ratio(supply - balance.ahead, total)
     changed = {}
-    for number, candidate in enumerate(crowd):
+    for candidate in crowd:
         demand, rises = candidate.ask.cache_refill, candidate.ask.rises
-        if number in changes or demand < step:
+        if candidate.place in changes or demand < step:
             continue
         amount = _in_turn((ratio if rises else calm_ratio) * demand, demand, step, supply if rises else supply - balance.ahead)
         if amount:
             supply -= amount
-            changed[number] = SizeChange(amount)
+            changed[candidate.place] = SizeChange(amount)
     return changed
 
 
@@ -139,11 +139,11 @@ def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: B
     supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.p.return_above * host.high)
     ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
     changed = {}
-    for number, candidate in enumerate(crowd):
+    for candidate in crowd:
         demand = candidate.ask.give_back
-        if demand and number not in changes and (amount := _in_turn(ratio * demand, demand, context.step, supply)):
+        if demand and candidate.place not in changes and (amount := _in_turn(ratio * demand, demand, context.step, supply)):
             supply -= amount
-            changed[number] = SizeChange(amount, ReasonCode.GIVEN_BACK)
+            changed[candidate.place] = SizeChange(amount, ReasonCode.GIVEN_BACK)
     return changed
 
 
@@ -174,24 +174,22 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
     first: it is the least likely to want the memory at once. A guest with less than half of the largest offer is not swept.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
-    able = [(number, candidate) for number, candidate in enumerate(crowd) if candidate.offer.sweep and number not in changes]
-    worth = 0.5 * max([candidate.offer.sweep for _, candidate in able], default=0.0)
-    worthy = [(number, candidate) for number, candidate in able if candidate.offer.sweep >= worth]
+    able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
+    worth = 0.5 * max([candidate.offer.sweep for candidate in able], default=0.0)
     changed = {}
-    for number, candidate in sorted(worthy, key=_sweep_order):
+    for candidate in sorted([candidate for candidate in able if candidate.offer.sweep >= worth], key=_sweep_order):
         if demand < context.step:
             break
         offer = candidate.offer
-        changed[number] = SizeChange(-offer.depth, ReasonCode.SWEEP, offer.sweep)
+        changed[candidate.place] = SizeChange(-offer.depth, ReasonCode.SWEEP, offer.sweep)
         demand -= offer.sweep - offer.backed if offer.sweep > offer.backed else offer.sweep
     return changed
 
 
-def _sweep_order(numbered: tuple[int, WeighedGuest]) -> tuple[float, bool, int, float, int]:
-    number, candidate = numbered
+def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, int, float, int]:
     offer, freed_age = candidate.offer, candidate.guest.process.freed_age
     forecast = 2 if candidate.ask.rises else 1 if candidate.guest.rise is None else 0
-    return offer.cost, offer.sweep <= offer.backed, forecast, math.inf if freed_age is None else freed_age, number
+    return offer.cost, offer.sweep <= offer.backed, forecast, math.inf if freed_age is None else freed_age, candidate.place
 
 
 class Taking(NamedTuple):
@@ -208,22 +206,22 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
 
     If shares are smaller than a step, the guests that can spare most give a step each until that is enough.
     """
-    donors, step = [(number, candidate.offer) for number, candidate in enumerate(crowd) if candidate.offer.trims], context.step
-    takings = _takings([offer for _, offer in donors], _shortage(crowd, balance), context)
+    donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
+    takings = _takings([donor.offer for donor in donors], _shortage(crowd, balance), context)
     if not takings:
         return {}
     last = takings[-1].means
     amounts = [float(sum(parts)) for parts in zip(*[taking.amounts for taking in takings], strict=True)]
     could_give = [float(sum(parts)) for parts in zip(*[taking.could_give for taking in takings], strict=True)]
-    by_cost = [kib / last.cost(offer) for (_, offer), kib in zip(donors, could_give, strict=True)]
+    by_cost = [kib / last.cost(donor.offer) for donor, kib in zip(donors, could_give, strict=True)]
     average = 0.99 * sum(by_cost) / len(by_cost)  # less a hair's breadth for rounding
     left, changed = sum(amounts), {}
-    for (number, _), amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
-        if number in changes or left <= 0:
+    for donor, amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
+        if donor.place in changes or left <= 0:
             continue
         loss = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
         left -= loss
-        changed[number] = SizeChange(-loss, last.code)
+        changed[donor.place] = SizeChange(-loss, last.code)
     return changed
 
 
@@ -283,8 +281,8 @@ def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCo
     for kind in KINDS:
         changes = {**changes, **kind(crowd, changes, balance, context)}
     growth_left = max(0.0, context.host.available)
-    for number, candidate in enumerate(crowd):
-        change, size, code = changes.get(number), candidate.guest.size or 0.0, candidate.ask.code or generic
+    for candidate in crowd:
+        change, size, code = changes.get(candidate.place), candidate.guest.size or 0.0, candidate.ask.code or generic
         if change is None or not change.amount:
             suggestions[candidate.place] = SizeSuggestion(None, _why_unchanged(candidate, code, balance, context.step))
             continue
