@@ -202,7 +202,7 @@ class TestWhatIsMissing:
         for _ in range(2):
             by_class.cycle()
         (why,), said = by_class.cycle(GIB)
-        assert (why, said, by_class.hypervisor.commands) == ("what its class promises is not known yet", "", [])
+        assert (why, said, by_class.hypervisor.commands) == ("its promise by class is not known yet", "", [])
         assert by_class.cycle(1800 * MIB) == ([], "")
         assert by_class.hypervisor.commands == [("a", 1800 * MIB)]
         by_class.hypervisor.sizes["a"] = 1800 * MIB
@@ -375,7 +375,7 @@ class TestTheEnd:
     @pytest.mark.parametrize(
         ("fields", "why", "kind"),
         [
-            ({"mem_usable": None}, "what the guest could spare is unknown", NoChangeNeeded),
+            ({"mem_usable": None}, "the guest's spare memory is unknown", NoChangeNeeded),
             ({"stats_age": None}, "the age of the guest's statistics is unknown", NoChangeNeeded),
             ({"stats_age": 9000.0}, "9000 s old", Refused),
             ({"swap_in": 50_000.0}, "it lacks memory", Refused),
@@ -425,7 +425,7 @@ class TestTheEnd:
         target = Target(host.snapshot().guests["a"].entity, "balloon_target")
         change = Change(target, GIB, 2 * GIB, back=True)
         (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
-        assert "what it uses is unknown" in str(said)
+        assert "its use is unknown" in str(said)
         host.hypervisor.fields = lambda guests: {guest.id: fields for guest in guests if guest.id == "a"}
         (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
         assert "uses more now than the 1.00 GiB that it had before mom" in str(said)

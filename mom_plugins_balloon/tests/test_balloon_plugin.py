@@ -59,7 +59,7 @@ class TestReview:
         said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
         (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
         assert revision.after is None
-        assert revision.reason.startswith("the guest has given by these very statistics")
+        assert revision.reason.startswith("it has given memory since these statistics")
         assert list(plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1600 * MIB)])) == [], "it may grow"
         fresh = {"stats_age": 0.3}
         assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
@@ -95,7 +95,7 @@ class TestWhatItHadBeforeMom:
     def test_a_size_that_still_moves_is_not(self, plugin, hypervisor, seen_by):
         for now, size in enumerate((1600, 1700, 1800)):
             hypervisor.sizes["a"] = size * MIB
-            assert "may be moving still" in self.drops(plugin, seen_by(hypervisor, now=now))[0]
+            assert "may still be moving" in self.drops(plugin, seen_by(hypervisor, now=now))[0]
             assert self.drops(plugin, seen_by(hypervisor, now=now), 2 * GIB), "nor may it grow"
         assert "known in 1.0 s" in self.drops(plugin, seen_by(hypervisor, now=4))[0]
         assert self.drops(plugin, seen_by(hypervisor, now=5)) == []

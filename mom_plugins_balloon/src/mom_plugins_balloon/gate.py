@@ -40,7 +40,7 @@ class Limit(Enum):
     NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
     PAUSED = "{pause}"
     HELD = "{held}"
-    USABLE_UNKNOWN = "what the guest could spare is unknown"
+    USABLE_UNKNOWN = "the guest's spare memory is unknown"
     AGE_UNKNOWN = "the age of the guest's statistics is unknown"
     STALE = "the guest's statistics are {age:.0f} s old"
     SWAPS = "the guest swaps {swapping}/s: it lacks memory"

@@ -139,7 +139,7 @@ class Remembered(NamedTuple):
         if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""
         rests = SETTLES_SECONDS - self.sizes.rested_for(now)
-        return f"its balloon may be moving still: what the guest had before mom is known in {rests:.1f} s" if rests > 0 else ""
+        return f"its balloon may still be moving: its size before mom is known in {rests:.1f} s" if rests > 0 else ""
 
     def most_since(self, moment: float, now: float) -> float | None:
         """Return the most that the guest may have had since that moment. A guest that grows may arrive before that is seen."""

@@ -77,7 +77,7 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
 def _why_unknown(memory: GuestMemory | None, limits: ShrinkLimits) -> str:
     """Return why it is unknown how much a guest could spare now; empty: it is known."""
     if memory is None:
-        return "what it uses is unknown"
+        return "its use is unknown"
     never = never_shrunk(memory, limits)
     return "" if never is None else never.words(memory, limits)
 

@@ -20,10 +20,10 @@ from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
-PROMISE_UNKNOWN: Final = "what its class promises is not known yet"
+PROMISE_UNKNOWN: Final = "its promise by class is not known yet"
 NEW: Final = "it was started a moment ago, and its programs may not have begun yet"
-GAVE: Final = "the guest has given by these very statistics: what it can spare now is not known yet"
-START_UNKNOWN: Final = "what the guest was started with is promised to it, and not known yet"
+GAVE: Final = "it has given memory since these statistics, so its spare memory is not known yet"
+START_UNKNOWN: Final = "it is promised its size at the start, which is not known yet"
 
 
 class CycleFacts(NamedTuple):
