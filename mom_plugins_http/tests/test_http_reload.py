@@ -93,7 +93,7 @@ def test_sockets_whose_files_are_deleted_have_them_again_and_clients_stay(served
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (False, "these policies are in force no more: nothing has changed"),
+        (False, "these policies are no longer in force: nothing has changed"),
         (True, "mom took another configuration meanwhile: this may or may not be in force"),
     ],
 )

@@ -208,7 +208,7 @@ def test_what_is_changed_in_policies_while_a_reload_replaces_them_is_taken_over_
     else:
         before.policies.change({"30": "(defvar x 1)"}, who="vdsm")
     before.plugin.mom_teardown()
-    with pytest.raises(MomError, match="in force no more: nothing has changed"):
+    with pytest.raises(MomError, match="no longer in force: nothing has changed"):
         before.policies.change({"40": "(defvar x 1)"}, who="vdsm")
     after.decided()
     told = ["10_default"] if resets else ["10_default", "20", "30"]
@@ -264,7 +264,7 @@ def test_what_could_not_be_kept_is_told_and_kept_in_the_next_cycle_and_at_the_en
     it.decided()
     (told,) = it.policies.remarks({})
     assert (told.kind, told.severity) == ("not-kept", "warning")
-    assert told.message.startswith("what is changed would not outlive a restart now: the file of policies that were set while mom ran ")
+    assert told.message.startswith("changes would not outlive a restart now: the file of policies that were set while mom ran ")
     (tmp_path / "state").unlink()
     if ends:
         it.plugin.mom_teardown()

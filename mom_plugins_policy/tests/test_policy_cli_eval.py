@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from policy_verbs import mom_policy
 
-from mom_plugins_policy.tools.snapshots import EXAMPLE, read_snapshot
+from mom_plugins_policy.snapshots import EXAMPLE, read_snapshot
 
 SMALL = {"host": {"mem_free": 300}, "guests": {"vm1": {"balloon_cur": 100}, "vm2": {"balloon_cur": None}}}
 
@@ -116,7 +116,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file or directory"),
     "binary": (lambda path: path.write_bytes(bytes(range(256))), "byte 0x80 is not UTF-8"),
     "not UTF-8": (lambda path: path.write_bytes(b"1\n caf\xe9"), ":2:5: byte 0xe9 is not UTF-8"),
-    "nul": (lambda path: path.write_bytes(b"1\n\0"), "(U+0000) begins nothing that the language knows"),
+    "nul": (lambda path: path.write_bytes(b"1\n\0"), "(U+0000) begins no token of the language"),
     "large": (write_large, "has more than 4,194,304 bytes"),
     "a pipe": (os.mkfifo, "cannot be read: not a regular file"),
     "unreadable": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),

@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mom_plugins_policy import PolicyError
+from mom_plugins_policy.language.formatter import formatted, tokens
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.tools.formatter import formatted, tokens
 
 ROOT = Path(__file__).parents[2]
 POLICIES = sorted([*ROOT.glob("examples/policies/*.policy"), *ROOT.glob("mom_plugins_*/src/*/*.policy")])

@@ -69,6 +69,6 @@ def test_no_policy_is_put_in_force_that_goes_only_with_a_reload_that_is_then_ref
         with pytest.raises(MomError, match="this is not taken"):
             engine.reload(config(tmp_path, fast=Fast, sets=meanwhile(work, refused=True)))
         assert isinstance(said[0], PolicyRefused)
-        assert "about to take another configuration" in str(said[1])
+        assert "mom is reloading its configuration" in str(said[1])
         assert not policies.state().texts
         assert policies.reset(who="vdsm") is policies.state()

@@ -13,13 +13,13 @@ from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.checks.names import survey
+from mom_plugins_policy.language.formatter import formatted
 from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord
 from mom_plugins_policy.language.words.types import FLOAT, INT, LIST, NIL, STRING
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
 from mom_plugins_policy.language.words.word import covers
-from mom_plugins_policy.tools.formatter import formatted
 
 WORDS = list(FUNCTIONS.values())
 COUNTS = (0, 1, 2, 3)

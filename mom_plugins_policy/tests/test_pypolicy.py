@@ -365,7 +365,7 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
     _, problems = folder.decide(text)
     assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
-    said = "what it notes here is not kept, and what was noted before stays: 'n' is not of what can be: numbers, texts and lists of these"
+    said = "its notes are not kept, and the old ones stay: 'n' is no number, text or list of these"
     assert {problem.message for problem in problems} == {said}
     text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
     assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}
@@ -377,7 +377,7 @@ def test_notes_that_are_too_large_together_are_said_and_what_was_noted_stays(fol
     text = "def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else 'x' * 100\n"
     _, problems = folder.decide(text)
     assert [(problem.entity.name, problem.message) for problem in problems if problem.entity] == [
-        ("c", "what is noted here is not kept, and what was noted before stays: all notes together have more than 0 MiB")
+        ("c", "these notes are not kept, and the old ones stay: all notes together have more than 0 MiB")
     ]
     text = "def decide(host, guests):\n    return [guest.set('size', 5, because='x') for guest in guests if guest.notes['n'] == 1]\n"
     assert folder.decide(text)[0] == {("c", "size"): 5}

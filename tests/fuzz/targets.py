@@ -42,7 +42,7 @@ from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.tools.formatter import formatted
+from mom_plugins_policy.language.formatter import formatted
 from mom_plugins_qemu.description import DESCRIBING, Description, guest_look
 from mom_plugins_qemu.description import described as described_by_monitor
 from mom_plugins_qemu.proxmox import parsed as parsed_definition

@@ -12,10 +12,10 @@ from mom_daemon.cli.frame import run
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import with_fields_of
-from mom_plugins_policy.cli.values import written_value
+from mom_plugins_policy.cli.output import written_value
 from mom_plugins_policy.language.errors import KINDS, Fault
 from mom_plugins_policy.language.reader import read
-from mom_plugins_policy.tools.snapshots import EXAMPLE, read_snapshot
+from mom_plugins_policy.snapshots import EXAMPLE, read_snapshot
 
 DECLARED = declarations_of()
 DOCS = Path(__file__).parents[2] / "docs"

@@ -17,8 +17,8 @@ from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_host.qos import QosPlugin
 from mom_plugins_host.qos.settings import QosSettings
 from mom_plugins_policy import Policy
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.python import PypolicyPlugin
-from mom_plugins_policy.rollout.notes import PolicyNotes
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples/policies/python"
@@ -46,7 +46,7 @@ LIMITS: dict[str, list[Any]] = {
 def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> None:
     qos = QosPlugin(QosSettings(cpu_limits=True), PluginContext(name="qos"))
     default = Policy.compile({one.name: one.text for one in declared(qos, DefaultPolicy) if "cpu" in one.name}, DECLARED)
-    notes, context = PolicyNotes(), PluginContext(name="pypolicy", state_directory=tmp_path, declarations=DECLARED)
+    notes, context = NoteStore(), PluginContext(name="pypolicy", state_directory=tmp_path, declarations=DECLARED)
     folder = folder_with(tmp_path, "60.py", (EXAMPLES / "60_cpu_limits.py").read_text())
     python = PypolicyPlugin(PypolicyPlugin.Settings(directory=Path(folder)), context)
     python.mom_setup()
@@ -56,7 +56,7 @@ def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> 
         guests = {name: {field: choose.choice(values) for field, values in LIMITS.items() if choose.random() < 0.8} for name in "ab"}
         seen = snapshot(host={"cpu_count": choose.choice([1, 8, None])}, guests=guests)
         found = [one for one in python.mom_evaluate(seen, ()) if isinstance(one, Decision)]
-        expected = {(one.entity, one.control): one.value for one in notes.evaluate(default, seen, ()).decisions}
+        expected = {(one.entity, one.control): one.value for one in default.evaluate_with(notes, seen, ()).decisions}
         assert {(one.entity, one.control): one.value for one in found} == expected
         decided += len(expected)
     assert decided > 100

@@ -1,4 +1,4 @@
-"""Notes of policies on the host and on guests, kept across cycles and restarts, so that policies can have hysteresis."""
+"""Notes of policies on the host and on guests, kept across cycles and restarts, for example for hysteresis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, TypeAdapter
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
-"""How long notes outlive a guest that is not listed: it may return from another host."""
+"""Time for which notes outlive a guest that is not listed, as it may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class KeptNotes:
-    """The notes on one entity: on which incarnation of it, since when it has been absent (monotonic seconds), and their bytes."""
+    """Notes on one entity: its incarnation, the monotonic time since when it has been absent, and their bytes."""
 
     incarnation: str
     values: Annotated[dict[str, Any], AfterValidator(_checked)]
@@ -37,7 +37,7 @@ class KeptNotes:
 
 
 _SCALAR: Final = 24
-"""Bytes of a number in JSON, with what stands between it and the next."""
+"""Bytes of a number in JSON, with the separators around it."""
 
 _LARGE: Final = 1 << 63
 
@@ -46,7 +46,7 @@ _ENTITY: Final = TypeAdapter(KeptNotes)
 
 
 def _size(value: Any) -> int:
-    """Bytes that a value takes in JSON, at the most."""
+    """Return the largest size of a value in JSON, in bytes."""
     if isinstance(value, str):
         if value.isascii() and value.isprintable():
             return _SCALAR + len(value) + value.count('"') + value.count("\\")
@@ -57,20 +57,20 @@ def _size(value: Any) -> int:
 
 
 class NoteStore:
-    """Notes in memory and, from one cycle to the next, in a file of state.
+    """Notes in memory, and in a state file between cycles.
 
-    The notes on a guest go with it: when it is started anew (another `incarnation`), or when it is not there. If the hypervisor tells
-    incarnations, a guest may be away for an hour, and all for as long as the hypervisor is, and is still the same when it returns.
+    A guest's notes end when the guest is gone, or starts anew with another `incarnation`. If the hypervisor reports incarnations, a guest
+    may be away for an hour. All guests may be away as long as the hypervisor is unreachable.
 
-    All notes together are bounded, as each cycle may write them, and as the file must be read again.
+    All notes together are bounded, as each cycle may write the file, and mom must be able to read it.
 
-    :param context: of the plugin in whose folder they are kept; None: they last until mom ends
+    :param context: of the plugin whose folder holds the file; without it, notes last until mom ends
     :param file: the file's name
-    :param whose: whose notes they are, in words, such as `policies in Python`
+    :param whose: owner of the notes in words, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Bytes that all notes together may have in JSON: ten notes of 70 bytes on each of 10,000 guests."""
+    """Bytes of all notes together in JSON: ten notes of 70 bytes on each of 10,000 guests."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
@@ -83,62 +83,62 @@ class NoteStore:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read what is on disk. A damaged file is set aside, and mom says so."""
+        """Read the file. mom sets a damaged file aside and reports it."""
         self._kept = (self._file.read() if self._file is not None else None) or {}
-        self._size = sum(one.size for one in self._kept.values())
+        self._size = sum(notes.size for notes in self._kept.values())
 
     @staticmethod
     def size_of(name: str, value: Any) -> int:
-        """Bytes of a note, as `room` counts them; None is no note."""
+        """Return the bytes of a note, as `room` counts them; 0 for None."""
         return 0 if value is None else _size(name) + _size(value)
 
     @property
     def room(self) -> int:
-        """Bytes by which the notes may grow; below 0 where a file has more than they may have."""
+        """Bytes by which the notes may grow; negative if the file is too large."""
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
-        """All notes, and whose they are: what `set_memory` takes."""
-        return {identity: {"incarnation": one.incarnation, "values": one.values} for identity, one in list(self._kept.items())}
+        """Return all notes as `set_memory` takes them."""
+        return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
-        """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""
+        """Replace all notes. Raise `MomError`, and change nothing, if `memory` holds other data."""
         try:
             entities = memory if isinstance(memory, Mapping) else {"": memory}
             self._kept = {str(identity): _ENTITY.validate_python(notes) for identity, notes in entities.items()}
         except ValueError as error:  # pydantic's, too
             raise MomError(f"these are no notes: {printable(str(error), 200)}", hint="give what `memory` gave") from error
-        self._size = sum(one.size for one in self._kept.values())
+        self._size = sum(kept.size for kept in self._kept.values())
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """The notes that an evaluation finds, by entity's id and name. Those on guests that are gone or were started anew are dropped."""
+        """Return the notes for an evaluation, by entity id and name. Drop those on guests that are gone or started anew."""
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
-        found: dict[str, dict[str, Any]] = {}
-        for identity, one in list(self._kept.items()):
-            if self._incarnations.get(identity) == one.incarnation:
-                one.absent = None
-                found[identity] = one.values
+        current: dict[str, dict[str, Any]] = {}
+        for identity, notes in list(self._kept.items()):
+            if self._incarnations.get(identity) == notes.incarnation:
+                notes.absent = None
+                current[identity] = notes.values
                 continue
-            if identity not in self._incarnations and one.incarnation:
-                # A list without any guest tells of none that it is gone: the hypervisor may be away.
-                one.absent = None if not snapshot.listed else snapshot.monotonic if one.absent is None else one.absent
-                if one.absent is None or snapshot.monotonic - one.absent < _GONE_SECONDS:
+            if identity not in self._incarnations and notes.incarnation:
+                # An empty list proves nothing about guests: the hypervisor may be unreachable.
+                notes.absent = None if not snapshot.listed else snapshot.monotonic if notes.absent is None else notes.absent
+                if notes.absent is None or snapshot.monotonic - notes.absent < _GONE_SECONDS:
                     continue
             self._size -= self._kept.pop(identity).size
             self._unwritten = True
-        return found
+        return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Have these notes on entities of which the evaluation knew, in place of those that were there, and write what has changed.
+        """Replace the notes on these entities, and write changes to the file.
 
-        Gives the ids of the entities of which the notes stay as they were, as with them all together would be more than `LARGEST` bytes.
+        Return the ids of entities that keep their old notes, as all notes together would exceed `LARGEST`.
         """
         refused: list[str] = []
         for identity, values in notes.items():
             before = self._kept.get(identity)
-            there = {} if before is None else before.values
-            if values == there and repr(values) == repr(there):  # 1, 1.0 and true are equal
+            old = {} if before is None else before.values
+            if values == old and repr(values) == repr(old):  # 1, 1.0 and True are equal
                 continue
             after = KeptNotes(self._incarnations[identity], values)
             growth = after.size - (0 if before is None else before.size)
@@ -151,7 +151,7 @@ class NoteStore:
                 self._kept[identity] = after
             self._unwritten = True
         if self._unwritten and self._file is not None:
-            with contextlib.suppress(StateError):  # tried again in the next cycle; mom says what is wrong with the file
+            with contextlib.suppress(StateError):  # the next cycle tries again; mom reports the error
                 self._file.write(self.memory())
                 self._unwritten = False
         return refused

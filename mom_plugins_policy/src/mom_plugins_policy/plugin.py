@@ -1,4 +1,4 @@
-"""The plugin: reads the operator's policies and the defaults, and evaluates them each cycle."""
+"""Plugin `policy`: reads the operator's policies and the defaults, and evaluates them each cycle."""
 
 from __future__ import annotations
 
@@ -32,24 +32,21 @@ from mom_core import (
     printable,
 )
 from mom_kvm import PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
+from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read, where_from
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.rollout.in_force import DEFAULT, ChangingPolicies, Read, where_from
-from mom_plugins_policy.rollout.notes import PolicyNotes
-from mom_plugins_policy.rollout.shadow import Shadow
-from mom_plugins_policy.rollout.versions import OVERLAY
+from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
-"""Words of a fault about an operand that is an attribute, such as a guest's field."""
+"""Text of a fault about an attribute, such as a guest's field."""
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
-"""The folder that `mom config init` writes, also where there is no policy yet."""
+"""Folder that `mom config init` writes, even without policies in it."""
 
-_ERRORS = 30  # of the checks, that are logged when policies are loaded
-
-
+_ERRORS = 30  # errors of the checks that mom logs when it loads policies
 _CHANGES: Final = "changes.json"
 
 
@@ -57,41 +54,41 @@ class PolicyPlugin:
     """Evaluates policies written in the MOM policy language."""
 
     class Settings(PluginSettings):
-        """Where the policies are, and what they may use up."""
+        """Location and limits of the policies."""
 
         directory: Path | None = None
-        """A folder of which every *.policy is used, in the order of the file names. It may be empty."""
+        """A folder whose *.policy files are used, in the order of their names. It may be empty."""
         file: ExistingFile | None = None
-        """One policy, in place of the defaults. It gets the name 50_main_."""
+        """A single policy in place of the defaults. It gets the name 50_main_."""
         defaults: bool | None = None
-        """Use the plugins' default policies where none of yours has the name: yes, unless `file` is given."""
+        """Use the plugins' default policies, except those that yours replace by name. The default is yes, unless `file` is set."""
         keep_changes: bool = False
-        """Keep policies that were set while mom ran, as by vdsm, in force after a restart or a change of these settings."""
+        """Keep policies that were set while mom ran, for example by vdsm, after a restart or a change of these settings."""
         refuse_failing: bool = True
-        """Refuse policies that are certain to fail, as they call a function or set a variable that there is not, while mom
-        runs, so that the ones from before stay in force. MOM takes them, and then decides nothing any more."""
+        """Refuse policies that certainly fail, while mom runs: the policies in force stay. They may call a function or set a variable
+        that does not exist. MOM accepts them, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
-        """Controls that policies may set without effect, by name: how to switch a part of policies off that should not be edited."""
+        """Controls that policies may set without effect. It switches off a part of policies that should not be edited."""
         shadow: Path | None = None
-        """A folder of policies on trial. They are evaluated beside those in force, replacing the same names, and only reported."""
+        """A folder of policies on trial. They replace those in force of the same names in a second evaluation, which mom only reports."""
         limits: PolicyLimits = PolicyLimits()
         """Limits of the policies."""
 
         @property
         def wants_defaults(self) -> bool:
-            """True if the defaults are used beside the operator's policies."""
+            """True to use default policies beside those of the operator."""
             return self.file is None if self.defaults is None else self.defaults
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
+        # Commands beside a running mom neither use nor change its file.
         keeps = settings.keep_changes and context.serves
         self._is_in_force = False
         self._not_read: tuple[Problem, ...] = ()
         self._refused: tuple[Problem, ...] = ()
         self._remarked: frozenset[PolicyProblem] = frozenset()
-        self._notes = PolicyNotes(context)
+        self._notes = NoteStore(context)
         lost = "the policies are those of the files and defaults"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
         self._policies = ChangingPolicies(
@@ -101,7 +98,7 @@ class PolicyPlugin:
             kept if keeps else None,
             self._changed,
             self._notes,
-            # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
+            # Commands, for example on a recording, evaluate failing policies as well.
             refuse_failing=settings.refuse_failing and context.serves,
         )
         self._shadow = None if settings.shadow is None else Shadow(settings.shadow, context, settings.limits)
@@ -109,12 +106,12 @@ class PolicyPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits every host: without an evaluator nothing is decided."""
+        """Fits every host: without an evaluator mom decides nothing."""
         return Suggestion("it decides, by the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Read and compile all policies; with any that is bad the daemon does not start."""
+        """Read and compile all policies. mom does not start with an invalid one."""
         self._policies.load()
         self._say_loaded()
         self._notes.load()
@@ -124,19 +121,19 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Write changes down that could not be written before."""
+        """Write changes that could not be written earlier."""
         self._policies.close()
-        if self._is_in_force:  # those of a reload that was refused leave what is kept as it is
+        if self._is_in_force:  # after a refused reload, the file belongs to others
             self._policies.keep_again()
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Return the policies in force, to be read, changed and checked by other plugins."""
+        """Return the policies in force, for other plugins to read, change and check."""
         return {PolicyTexts: self._policies}
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read and compile all policies again; they are in force, together, once the reload of all plugins has succeeded."""
+        """Read and compile all policies again. They come into force together after the reload of all plugins."""
         try:
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
@@ -147,7 +144,7 @@ class PolicyPlugin:
         def commit() -> None:
             try:
                 put_in_force()
-            except ConfigError as error:  # a client has set a policy since, with which the files do not go
+            except ConfigError as error:  # a client has meanwhile set a policy that does not fit the files
                 self._refused = (files_refused(self._context.name, error),)
                 raise
             if use_shadow is not None:
@@ -164,15 +161,15 @@ class PolicyPlugin:
         policy = self._policies.policy
         if policy is None:
             return self._not_read
-        result = self._notes.evaluate(policy, snapshot, history)
+        result = policy.evaluate_with(self._notes, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
+        report: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
         if self._shadow is not None:
-            found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
+            report.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         self._policies.newest = result
-        found.extend(decisions)
-        return found
+        report.extend(decisions)
+        return report
 
     @hookimpl
     def mom_problems(self) -> Iterable[Condition]:
@@ -183,20 +180,19 @@ class PolicyPlugin:
         return [Condition("policies", "no policy decides", self._none(), _WRITE_SOME, Severity.WARNING)]
 
     def _keep(self) -> None:
-        """Have kept on disk what is to outlive a restart."""
+        """Write changes that must outlive a restart."""
         if self._is_in_force:
             self._policies.keep_again()
             return
         self._is_in_force = True
         self._policies.keep_first()
         if not self._settings.keep_changes and self._context.serves:
-            with contextlib.suppress(OSError):  # what was kept before this was switched off must not come back much later
+            with contextlib.suppress(OSError):  # changes kept before the setting was switched off must not return later
                 (self._context.state_directory / self._context.name / _CHANGES).unlink()
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Policies with which mom would not start, what the checks find in those with which it would, folders that are not there, and the
-        default policies that are left out."""
+        """Report policies with which mom would not start, remarks of the checks, missing folders, and unused default policies."""
         try:
             policy = self._policies.check_files()
             if self._shadow is not None:
@@ -211,17 +207,17 @@ class PolicyPlugin:
         return [*wrong, *(Finding(Severity.WARNING, "policies", item.message, item.hint) for item in self._not_read)]
 
     def _read(self) -> Read:
-        """Return the texts of the operator's files and the defaults now."""
+        """Return the texts of the operator's files and the defaults."""
         settings = self._settings
-        found = read_policies(settings.directory, settings.file, settings.limits)
+        own = read_policies(settings.directory, settings.file, settings.limits)
         declared = self._context.declarations
-        texts, left_out = self._usable_defaults(found.texts, declared) if settings.wants_defaults else ({}, [])
+        texts, left_out = self._usable_defaults(own.texts, declared) if settings.wants_defaults else ({}, [])
         self._not_read = (*self._absent_folders(), *left_out)
-        texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
-        return Read(texts, declared, found.problems)
+        texts.update({name: PolicyText(text, own.files[name]) for name, text in own.texts.items()})
+        return Read(texts, declared, own.problems)
 
     def _absent_folders(self) -> Iterator[Problem]:
-        """Yield a problem for each folder of the settings that does not exist, such as for a mistyped name."""
+        """Yield a problem for each folder in the settings that does not exist."""
         settings = self._settings
         for folder, setting, lost in (
             (settings.directory, "directory", "no policy of yours is read"),
@@ -233,8 +229,9 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """Return the default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop
-        all; and those, as problems.
+        """Return the default policies that the operator did not replace, and a problem for each one left out.
+
+        A default policy that reads undeclared fields would fail, and stop all policies, so it is left out.
         """
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
@@ -242,24 +239,26 @@ class PolicyPlugin:
             if name in own:
                 continue
             undeclared: Collection[tuple[Scope, str]] = ()
-            with contextlib.suppress(PolicyError):  # compiling all of them together says what is wrong
+            with contextlib.suppress(PolicyError):  # compiling all policies together reports the error
                 undeclared = Policy.compile({name: text}, declared, self._settings.limits).undeclared
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
-                advice = f"enable what collects them: {', '.join(_COLLECTORS[scope] for scope in sorted({of for of, _ in undeclared}))}"
+                advice = (
+                    f"enable plugins that collect them: {', '.join(_COLLECTORS[scope] for scope in sorted({of for of, _ in undeclared}))}"
+                )
                 left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=advice))
             else:
                 usable[name] = PolicyText(text, DEFAULT)
         return usable, left_out
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
-        """Say which policies are in force, and what the checks find in them."""
+        """Log the policies in force, and the remarks of the checks."""
         if state.texts:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
             self._context.log.warning("no policy decides: %s", self._none())
-        if self._context.serves:  # others, such as mom doctor, say it themselves
+        if self._context.serves:  # commands such as mom doctor report it themselves
             self._log_remarks(policy, state)
 
     def _none(self) -> str:
@@ -279,26 +278,27 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Log each error that the checks find in the policies, and the first warning with the number of the others.
+        """Log each error of the checks, and the first warning with the number of further ones.
 
-        After a change at run time, only what they did not find before is logged.
+        After a run-time change, log only new remarks.
         """
         remarks = self._policies.checked(policy)
-        known, self._remarked = self._remarked, frozenset(remarks)
-        new = [remark for remark in remarks if remark not in known]
-        errors, warnings = ([item for item in new if (item.severity == Severity.ERROR) is wanted] for wanted in (True, False))
+        old, self._remarked = self._remarked, frozenset(remarks)
+        new = [remark for remark in remarks if remark not in old]
+        errors, warnings = ([item for item in new if (item.severity == Severity.ERROR) is serious] for serious in (True, False))
         for level, shown, more in ((logging.ERROR, errors[:_ERRORS], errors[_ERRORS:]), (logging.WARNING, warnings[:1], warnings[1:])):
             for remark in shown:
                 where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
                 advice = f" ({remark.hint})" if remark.hint else ""
-                others = f"; and {len(more)} more: `mom policy check`" if more and remark is shown[-1] else ""
-                text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind, others
+                further = f"; and {len(more)} more: `mom policy check`" if more and remark is shown[-1] else ""
+                text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind, further
                 self._context.log.log(level, "%s: %s%s [%s]%s", *text)
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield the problems of an evaluation. Of a guest of which a policy needs what is unknown (it is paused, has no balloon device, or was
-    not sampled yet), one remark for all of that: nothing is wrong with the policy or the host.
+    """Yield the problems of an evaluation.
+
+    A guest with unknown fields (paused, without a balloon device, not sampled yet) gets one remark: policy and host are fine.
     """
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
@@ -316,24 +316,24 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
-    """Return the guest's fields that are unknown, and because of which its step failed; none if it failed for anything else."""
+    """Return the guest's unknown fields if they made its step fail; else nothing."""
     guest = None if fault.entity is None else snapshot.guests.get(fault.entity.id)
     if guest is None or fault.kind != "type":
         return []
-    found = [match[1] for value in fault.values if (match := _NIL_FIELD.fullmatch(value))]
-    return found if all(guest.fields.get(field) is None for field in found) else []
+    fields = [match[1] for value in fault.values if (match := _NIL_FIELD.fullmatch(value))]
+    return fields if all(guest.fields.get(field) is None for field in fields) else []
 
 
 _WRITE_SOME: Final = "enable plugins that bring some, such as balloon and ksm, without `defaults: false`; or write policies of your own"
 
 _COLLECTORS: Final = {
-    Scope.HOST: "those of the host are collected by the plugin host",
-    Scope.GUEST: "those of guests by the hypervisor's plugin, which is to declare and collect them, or by one like guestagent",
+    Scope.HOST: "the plugin host collects fields of the host",
+    Scope.GUEST: "the hypervisor's plugin, or one like guestagent, collects fields of guests",
 }
 
 
 def _problem(fault: Fault, result: Result) -> Problem:
-    # Values change from cycle to cycle: they stand in the hint, so that the problem is recognized as the same one.
+    # Values change from cycle to cycle. In the hint they do not make a new problem.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:
         hints.append(f"the evaluation ends here; {len(result.decisions)} decisions for guests stand, those for the host are lost")

@@ -1,4 +1,4 @@
-"""Policy texts from files: a single one, or a folder of `*.policy`. A bad file is told with its path, and nothing of the rest is used."""
+"""Policy texts from files: a single file, or a folder of `*.policy`. A bad file is reported with its path, and nothing else is used."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
-"""The name of a policy that is configured as a single file."""
+"""Name of a policy that is configured as a single file."""
 
 
 @dataclass(slots=True)
 class Texts:
-    """Policies that were read: texts and files by policy name, and what could not be read."""
+    """Texts and files by policy name, and the problems of reading them."""
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def usable(self) -> Texts:
-        """Return the same. Raises `ConfigError` if anything could not be read."""
+        """Return itself. Raise `ConfigError` for any problem."""
         if self.problems:
             raise ConfigError(sorted(self.problems))
         return self
@@ -33,9 +33,9 @@ class Texts:
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
     """Return all policies of the operator.
 
-    :param directory: a folder, of which every `*.policy` is read in name order, hidden ones skipped; none or an absent one holds nothing
-    :param file: one policy, which gets the name `50_main_`
-    :param limits: how long a file may be
+    :param directory: a folder whose `*.policy` files are read in name order, without hidden ones; it may be absent
+    :param file: a policy, which gets the name `50_main_`
+    :param limits: the largest size of a file
     """
     result = Texts()
     longest = 4 * limits.text  # bytes: UTF-8 has up to four for a character
@@ -49,7 +49,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
-    """Return True if nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
+    """Return True if only root and mom's own user can change the file, or it does not exist."""
     try:
         reason = untrusted(path) if is_there(path) else ""
     except OSError as error:
@@ -62,11 +62,11 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """Return the policies in these files and folders, as a command line names them: a file's name is the policy's, without `.policy`.
+    """Return the policies in files and folders of a command line. A policy's name is the file's without `.policy`.
 
-    Files that two folders hold under one name are a problem, as is a folder that is absent or holds no policy.
+    Two folders with files of one name are a problem, as is a folder that is absent or holds no policy.
 
-    :param longest: bytes that one file may have
+    :param longest: largest size of a file in bytes
     """
     result = Texts()
     for path in paths:
@@ -77,13 +77,13 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """Return the files in a folder whose names end so, in name order; or the file itself. A folder without any is a problem."""
+    """Return the files in a folder with one of these suffixes, in name order, or the file itself. An empty folder is a problem."""
     if not path.is_dir():
         return [path]
     before = len(problems)
     files = list(_listed(path, problems, suffixes))
     if not files and len(problems) == before:
-        problems.append(_problem(path, f"holds no file of which the name ends with {' or '.join(suffixes)}"))
+        problems.append(_problem(path, f"holds no file whose name ends with {' or '.join(suffixes)}"))
     return files
 
 
@@ -98,25 +98,25 @@ def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str,
     return [directory / name for name in names if name.endswith(suffixes) and not name.startswith(".")]
 
 
-def _read(path: Path, name: str, found: Texts, longest: int) -> None:
-    if name in found.files:
-        if Path(found.files[name]) != path:
-            what = f"has the same policy name as {found.files[name]}: {printable(name)}"
-            found.problems.append(_problem(path, what, "rename one of them"))
+def _read(path: Path, name: str, result: Texts, longest: int) -> None:
+    if name in result.files:
+        if Path(result.files[name]) != path:
+            message = f"has the same policy name as {result.files[name]}: {printable(name)}"
+            result.problems.append(_problem(path, message, "rename one of them"))
         return
-    found.files[name] = str(path)
+    result.files[name] = str(path)
     try:
-        found.texts[name] = text_of(path, longest, "a policy is a text file, and limits.text says how long")
+        result.texts[name] = text_of(path, longest, "a policy is a text file, and limits.text says how long")
     except ConfigError as error:
-        found.problems += error.problems
+        result.problems += error.problems
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """Return the text of a file, a byte order mark included. `-` is standard input.
+    """Return the text of a file, with its byte order mark. `-` is standard input.
 
-    :param longest: bytes that the file may have
-    :param hint: what the file should be
-    :raises ConfigError: it cannot be had
+    :param longest: largest size of the file in bytes
+    :param hint: the expected contents
+    :raises ConfigError: the file cannot be read
     """
     named = path
     try:

@@ -1,4 +1,4 @@
-"""Checks of policies before they go live: what will fail for certain, and what is legal but hardly meant."""
+"""Checks of policies before they go live: certain failures, and legal but suspicious code."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""The last remarks on the same texts, and by which declarations: a change is checked before it is set, and files stay as they were."""
+"""Last remarks on the same texts and their declarations, as mom checks a change before setting it, and files rarely change."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
-    """Everything that can be said about policies without evaluating them, in the order of their names and texts.
+    """Return all remarks on policies, in the order of their names and texts.
 
-    Errors are what the policies are refused for, and what fails for certain once it is reached; the rest are warnings. They are looked at
-    together with the default policies of `declarations` that they do not replace, of which nothing is said.
+    Errors refuse the policies, or are certain failures; the others are warnings. The default policies of `declarations` are part of the
+    program, but get no remarks.
 
     :param texts: policy texts by name
-    :param declarations: what the enabled plugins declare; without it, every field and control is good
+    :param declarations: declarations of the enabled plugins; without them, every field and control is valid
     """
     beside = {} if declarations is None else declarations.policies
     try:
@@ -38,7 +38,7 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
 
 
 def check_policy(policy: Policy) -> list[PolicyProblem]:
-    """Everything about policies that are compiled already."""
+    """Return all remarks on compiled policies."""
     declarations, result = _last.get(policy.code, (None, None))
     if result is None or declarations is not policy.declarations:
         names = survey(policy.program)
@@ -52,7 +52,7 @@ def check_policy(policy: Policy) -> list[PolicyProblem]:
 
 
 def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:
-    """Remarks on policies without content, as where what wrote the file has failed."""
+    """Yield remarks on policies without content, for example after a failed write."""
     defaults = {} if policy.declarations is None else policy.declarations.policies
     for name in policy.code.empty:
         lost = ", and the default policy of this name is not used" if name in defaults else ""

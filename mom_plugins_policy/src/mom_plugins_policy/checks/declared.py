@@ -1,4 +1,4 @@
-"""Declarations of plugins, as the checks go by them: which fields, properties and controls there are, their units and bounds."""
+"""Declarations of plugins for the checks: fields, properties and controls, with their units and bounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Final, Protocol
 
 from mom_core import Declarations, Scope, Unit, printable
-from mom_plugins_policy.checks.values import EntityKey, FieldKey, Value
+from mom_plugins_policy.checks.knowledge import EntityKey, FieldKey, Value
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import requested, show
@@ -17,44 +17,44 @@ from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, con
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
 _OWNERS: Final = {Scope.HOST: "Host", Scope.GUEST: "guest"}
-# What could be looked up with these takes half a second at most.
+# With these limits, lookups of similar names take half a second at most.
 _MOST: Final = 10  # unknown names that are looked up
-_COMPARED: Final = 400  # known names that one is compared with
-_LONGEST: Final = 40  # characters of names that are compared: how long that takes grows faster than their square
+_COMPARED: Final = 400  # names that an unknown name is compared with
+_LONGEST: Final = 40  # characters of compared names: the time grows faster than their square
 
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
 
 
 class Say(Protocol):
-    """Takes a remark on a form."""
+    """Function that takes a remark on a form."""
 
     def __call__(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Take one."""
+        """Take a remark."""
 
 
 class DeclaredNames:
-    """Declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
+    """Declared fields and controls, and remarks on undeclared ones. Without declarations, every name is valid."""
 
     def __init__(self, declarations: Declarations | None, say: Say) -> None:
         self._everything_goes = declarations is None
-        known = declarations or Declarations()
-        self._fields, self._controls = known.fields, known.controls
+        names = declarations or Declarations()
+        self._fields, self._controls = names.fields, names.controls
         self._say = say
         self._suggested: dict[tuple[str, str], str] = {}
         self.notes_read: list[tuple[Form, str]] = []
 
-    def like(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
-        """Return a question for a hint; empty where no known name is like this one, or to find one would take too long."""
-        key = (what, name)
+    def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
+        """Return the question for a similar name; empty if there is none, or the search would take too long."""
+        key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
-            # One that is equal is bound elsewhere, and not here.
-            others = sorted(item for item in known() if item != name and len(item) <= _LONGEST)[:_COMPARED]
-            close = [other for other in others if other.lower() == name.lower()] or get_close_matches(name, others, 1)
+            # An equal name is bound elsewhere, but not here.
+            similar = sorted(item for item in names() if item != name and len(item) <= _LONGEST)[:_COMPARED]
+            close = [item for item in similar if item.lower() == name.lower()] or get_close_matches(name, similar, 1)
             self._suggested[key] = f"did you mean {close[0]}?" if close else ""
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a declared name that stands alone: whose field it is, and that names are texts; empty for any other."""
+        """Return a hint for a field or control that is named without owner or quotes; empty for any other name."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -66,7 +66,7 @@ class DeclaredNames:
         return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """Return the newest value of a field, as far as it is known."""
+        """Return the newest value of a field, as far as the checks know it."""
         spec = self._fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:
@@ -80,7 +80,7 @@ class DeclaredNames:
     # --- names ---------------------------------------------------------------------------------------------------------------------
 
     def field(self, form: Form, scope: Scope, name: str, *, attribute: bool) -> None:
-        """A field is read."""
+        """Check a field that is read."""
         if self.declares(scope, name):
             return
         other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
@@ -92,7 +92,7 @@ class DeclaredNames:
         self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
 
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        """A method is called for a name."""
+        """Check a method that is called with a name."""
         place = places[0]
         if method == "GetVar":
             self.notes_read.append((place, name))
@@ -111,7 +111,7 @@ class DeclaredNames:
             self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
-        """The mean of a guest's field is taken that may be unknown."""
+        """Remark on the mean of a guest's field that may be unknown."""
         shown = printable(name, 60)
         message = f"the average of {shown} is 0.0 for a guest of which it is unknown"
         self._say("average-of-nothing", place, message, f"use it inside of (if (valid guest.{shown}) … …)", about=name)
@@ -125,7 +125,7 @@ class DeclaredNames:
             self._say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
 
     def unset_notes(self, noted: Collection[str]) -> None:
-        """Remark on notes that are read, and not among those that are set anywhere."""
+        """Remark on notes that are read but never set."""
         for place, name in self.notes_read:
             if name not in noted:
                 hint = self.like("note", name, lambda: noted)
@@ -150,9 +150,9 @@ class DeclaredNames:
         if len(values) < 2:
             return
         value, place = values[1], places[1]
-        wanted = dimension_of_unit(spec.unit)
-        if differ(wanted, value.unit):
-            self._say("units", place, f"{name} is in {spec.unit}, this is {written(value.unit)}", conversion(wanted, value.unit))
+        dimension = dimension_of_unit(spec.unit)
+        if differ(dimension, value.unit):
+            self._say("units", place, f"{name} is in {spec.unit}, this is {written(value.unit)}", conversion(dimension, value.unit))
         number = value.constant[0] if value.constant is not None else None
         if not isinstance(number, int | float) or spec.unit is Unit.TEXT:
             return
@@ -175,7 +175,7 @@ class DeclaredNames:
             self._say(error.kind, place, error.message.rstrip(","))
 
     def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
-        """Values are added or compared."""
+        """Check the units of values that are added or compared."""
         first: Dimension | None = None
         for arg, place in zip(args, places, strict=True):
             if arg.unit in (ANY, UNKNOWN):

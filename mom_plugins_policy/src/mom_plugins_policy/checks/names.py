@@ -1,4 +1,4 @@
-"""Remarks on names that need not follow the program: which are never used, bound twice, or taken by the language."""
+"""Remarks on names that do not depend on the flow of the program: unused, bound twice, or reserved by the language."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
 @dataclass(slots=True)
 class Names:
-    """Names in policies: where they are bound and defined, and which are read and called."""
+    """Names in policies: where they are bound and defined, read and called."""
 
     read: set[str] = field(default_factory=set)
     called: set[str] = field(default_factory=set)
     variables: list[tuple[Form, bool]] = field(default_factory=list)
-    """Names that `defvar` and `let` bind, and whether at top level."""
+    """Names that `defvar` and `let` bind, each with True at top level."""
     others: list[Form] = field(default_factory=list)
     """Names that `with` binds, and parameters."""
     functions: list[tuple[Form, bool]] = field(default_factory=list)
-    """Names that `def` defines, and whether at top level."""
+    """Names that `def` defines, each with True at top level."""
     tested: dict[str, set[str]] = field(default_factory=dict)
-    """For each policy, the host fields that it tests for nil."""
+    """Host fields that each policy tests for nil."""
     libraries: set[str] = field(default_factory=set)
-    """Policies that only bind and define names, for others."""
+    """Policies that only bind and define names, for other policies."""
     noted: set[str] = field(default_factory=set)
     """Notes that `SetVar` sets."""
     notes_known: bool = True
-    """True if these are all: none has a name that is computed."""
+    """True if `noted` is complete: no policy computes the name of a note."""
 
 
 def survey(program: Program) -> Names:
@@ -55,7 +55,7 @@ def survey(program: Program) -> Names:
 
 
 def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iterator[Form]:
-    """Take note of the names of one form; its parts that are evaluated."""
+    """Record the names of one form, and yield its evaluated parts."""
     if form.kind is FormKind.NAME:
         names.read.add(form.name.partition(".")[0])
         return
@@ -84,7 +84,7 @@ def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iter
 
 
 def _bound(names: Names, roles: Roles, top: bool) -> None:
-    """Take note of the names that a form binds and defines."""
+    """Record the names that a form binds and defines."""
     if roles.defined is not None:
         names.functions.append((roles.defined, top))
     valued = [name for name, value in roles.bindings if value is not None]

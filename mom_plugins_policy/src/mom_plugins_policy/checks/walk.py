@@ -1,8 +1,7 @@
-"""Walks a program once, along both branches of every `if`, through every function where it is called, and through loops once: what is
-certain to fail, and what may be nil, is remarked on.
+"""Walk over a program for the checks: along both branches of every `if`, into functions at their calls, and once through loops.
 
-It goes by types and by which values are known not to be nil, and by no more: what hangs on amounts, or on conditions that exclude each
-other, is taken to be possible.
+It remarks on certain failures, and on values that may be nil. It knows only types, and which values are not nil. It assumes that every
+combination of amounts and conditions is possible.
 """
 
 from __future__ import annotations
@@ -16,13 +15,23 @@ from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity
 from mom_kvm import PolicyProblem
-from mom_plugins_policy.checks.conditions import CONDITIONS
 from mom_plugins_policy.checks.declared import DeclaredNames
-from mom_plugins_policy.checks.known import Key, Knowledge
+from mom_plugins_policy.checks.knowledge import (
+    CONDITIONS,
+    NIL_VALUE,
+    NO_KEYS,
+    EntityKey,
+    FieldKey,
+    Key,
+    Keys,
+    Knowledge,
+    Value,
+    constant,
+    either,
+)
 from mom_plugins_policy.checks.remarks import remark
-from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, FieldKey, Keys, Value, constant, either
 from mom_plugins_policy.language.analysis import Definition, Program
-from mom_plugins_policy.language.errors import WHAT_HAPPENED, kind_of
+from mom_plugins_policy.language.errors import PYTHON_MESSAGES, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, WORDS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
@@ -31,14 +40,14 @@ from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION
 from mom_plugins_policy.language.words.units import Measured
 from mom_plugins_policy.language.words.word import Word, covers
 
-_STEPS: Final = 12_000  # lists that are walked over: some tenths of a second
-_DEEPEST: Final = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
-_CALLS: Final = 2  # calls of one function inside each other
-_LARGEST_BITS: Final = 4096  # of an integer that is computed
-_LONGEST: Final = 4096  # characters of a string that is computed
+_STEPS: Final = 12_000  # visited lists: some tenths of a second
+_DEEPEST: Final = 120  # nested forms, with calls: far above real policies, and safely below Python's limit
+_CALLS: Final = 2  # nested calls of one function
+_LARGEST_BITS: Final = 4096  # of a computed integer
+_LONGEST: Final = 4096  # characters of a computed string
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
-"""Rules that are silent on a branch that a constant switches off: it may do so because it does not fit."""
+"""Rules that are silent on a branch that a constant switches off, as the branch may not fit this host."""
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
@@ -48,20 +57,20 @@ _INSTEAD: Final = {
     "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
     "gib": "memory is in KiB: 2 GiB is 2097152",
 }  # fmt: skip
-"""What to write instead of names that other languages have, in small letters."""
+"""Hints for names of other languages, in small letters."""
 
 
 class _Fails(Exception):
-    """A form that was walked over fails for certain."""
+    """Certain failure of the form that the walk visits."""
 
 
 class _TooFar(Exception):
-    """Program too long, too deep or too clever to be followed further."""
+    """Program that is too long, too deep or too dynamic to follow."""
 
 
 @dataclass(slots=True)
 class _Together:
-    """An `and` or `or` that is being evaluated: what a test before would have kept from being nil, or compares with 0."""
+    """Evaluated `and` or `or`: the values that its earlier arguments test for nil, or compare with 0."""
 
     form: Form
     word: str
@@ -70,9 +79,9 @@ class _Together:
 
 
 class Walk:
-    """One walk over a program. `remarks` has what there is to say.
+    """Walk over a program, with the resulting `remarks`.
 
-    :param guarded: for each policy, the host fields that it tests for nil somewhere
+    :param guarded: host fields that each policy tests for nil somewhere
     """
 
     def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
@@ -84,9 +93,9 @@ class Walk:
         self._now = Knowledge()
         self._steps = _STEPS
         self._depth = self._loops = self._switched_off = 0
-        self._afterwards = False  # whether the program has ended, and what nothing called is looked at
+        self._afterwards = False  # True after the program, on functions without calls
         self._active = Counter[int]()
-        """By the number of each function that was called, how many calls of it are inside each other now."""
+        """Nested calls of each called function, by its number."""
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
         self._definition_of = {function.form.index: function for function in program.functions()}
@@ -96,7 +105,7 @@ class Walk:
             self._now.bind(name, Value(FUNCTION, held=name))
 
     def walk(self) -> None:
-        """Walk over the whole program, and then over the functions that nothing calls."""
+        """Walk over the whole program, and then over functions without calls."""
         try:
             for form in self.program.forms:
                 self._survived(partial(self._value, form))
@@ -105,25 +114,25 @@ class Walk:
                 if definition.number not in self._active:
                     self._survived(partial(self._body, definition, [replace(self._unknown) for _ in definition.parameters]))
         except RecursionError:
-            pass  # it is nested so deep that what was seen has to do
+            pass  # too deep to go on: the remarks so far remain
 
     def _survived(self, work: Callable[[], object]) -> None:
         try:
             work()
         except _Fails:
-            pass  # it has been remarked on
+            pass  # there is a remark already
         except _TooFar:
-            self._steps = 0  # what was not followed may have changed anything that comes after it
+            self._steps = 0  # the skipped code may change anything after it
 
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
     def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Remark on a form, once; `about` tells remarks apart that are on one thing in several places."""
+        """Remark on a form, once. Remarks with equal `about` are one remark, in whatever place."""
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
-        # What is switched off, or never called, may be so because the plugin with these fields is not enabled; and of what is never called,
-        # names may be those of a caller that comes later.
+        # Code may be switched off, or never called, because the plugin with its fields is not enabled. A later policy may call a function
+        # and bind the names in it.
         unused = (rule == "unknown-field" and self._switched_off) or (rule in _OF_NAMES and self._afterwards)
         made = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
         before = self.remarks.get(key)
@@ -131,7 +140,7 @@ class Walk:
             self.remarks[key] = made
 
     def _wrong(self, form: Form, kind: str, message: str, where: Form | None = None, hint: str = "") -> _Fails:
-        """Note that a form fails for certain."""
+        """Remark on a certain failure and return it."""
         self.say(kind, where or form, message, hint)
         return _Fails()
 
@@ -140,13 +149,13 @@ class Walk:
     def _name(self, form: Form) -> Value:
         if form.name == "nil":
             return NIL_VALUE
-        first, *rest = form.name.split(".")
+        first, *parts = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
             alike = self.declared.like("variable", first, lambda: {*self.program.bound, *PREDEFINED})
             hint = _INSTEAD.get(first.lower()) or self.declared.meant(first) or alike or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
-        for part in rest:
+        for part in parts:
             value = self._attribute(form, value, part)
         return self._now.narrowed(value)
 
@@ -208,10 +217,10 @@ class Walk:
         if head.name not in self.program.words and not value.types & (NIL | UNBOUND):
             hint = f"call the function otherwise, or the variable {head.name}" if head.name in self.program.definitions else ""
             raise self._wrong(form, "not-callable", f"{head.name} is a variable here, and what it holds cannot be called", head, hint)
-        return self._word(form, arguments)  # what cannot be called does not hide a word
+        return self._word(form, arguments)  # a value that cannot be called does not hide a word
 
     def _word(self, form: Form, arguments: Sequence[Form]) -> Value:
-        """Return a list whose head is no variable: special form, builtin or a function."""
+        """Return a list whose head is no variable: special form, builtin or function."""
         name = form.items[0].name
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
@@ -223,26 +232,26 @@ class Walk:
             return self._builtin(form, word, arguments)
         return self._call(form, name, arguments)
 
-    def _arity(self, form: Form, name: str, word: Word, given: int) -> None:
-        if not word.takes(given):
-            raise self._wrong(form, "arity", f"{name} takes {word.arguments}, not {given}")
+    def _arity(self, form: Form, name: str, word: Word, count: int) -> None:
+        if not word.takes(count):
+            raise self._wrong(form, "arity", f"{name} takes {word.arguments}, not {count}")
 
     def _if(self, form: Form, arguments: Sequence[Form]) -> Value:
         condition, then, otherwise = arguments
         test = self._value(condition)
-        if test.constant is not None:  # a constant is a parameter: what it switches off now is looked at, too
-            taken, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
+        if test.constant is not None:  # a constant is a parameter, so check the other branch as well
+            chosen, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
             self._switched_off += 1
             self._branch(partial(self._value, left_out), NO_KEYS)
             self._switched_off -= 1
-            return self._value(taken)
+            return self._value(chosen)
         if_true, if_false = test.keys(True), test.keys(False)
-        one, learnt = self._branch(partial(self._value, then), if_true)
-        other, learnt_otherwise = self._branch(partial(self._value, otherwise), if_false)
-        if one is not None and other is not None:
+        value_then, learnt = self._branch(partial(self._value, then), if_true)
+        value_otherwise, learnt_otherwise = self._branch(partial(self._value, otherwise), if_false)
+        if value_then is not None and value_otherwise is not None:
             self._now.join(learnt, learnt_otherwise, if_true, if_false)
-            return either(one, other, if_true, if_false)
-        value, changed = (other, learnt_otherwise) if one is None else (one, learnt)
+            return either(value_then, value_otherwise, if_true, if_false)
+        value, changed = (value_otherwise, learnt_otherwise) if value_then is None else (value_then, learnt)
         if value is None:
             raise _Fails
         for key, after in changed.items():
@@ -268,10 +277,10 @@ class Walk:
             return self._in_order(form, arguments[1:])
 
     def _defvar(self, form: Form, arguments: Sequence[Form]) -> Value:
-        name, given = arguments
+        name, initial = arguments
         if name.name == "nil" or "." in name.name:
             raise self._wrong(form, "malformed", "`defvar` takes a name and a value")
-        return self._bind(name, self._value(given))
+        return self._bind(name, self._value(initial))
 
     def _bind(self, name: Form, value: Value) -> Value:
         """Return the value of a variable that a `let` or `defvar` binds."""
@@ -284,8 +293,8 @@ class Walk:
         return self._now.bind(name.name, value)
 
     def _set(self, form: Form, arguments: Sequence[Form]) -> Value:
-        name, given = arguments
-        value = self._value(given)
+        name, new = arguments
+        value = self._value(new)
         held = False
         for scope in reversed(self._now.chain):
             key = ("variable", scope, name.name)
@@ -323,27 +332,27 @@ class Walk:
         self._forget_assigned(body)
         self._loops += 1
         before = set(self._now.store)
-        _, learnt = self._branch(step, NO_KEYS)  # if it fails, it is that guest's step alone
+        _, learnt = self._branch(step, NO_KEYS)  # a failure ends only that guest's step
         self._loops -= 1
         changed = {key: value for key, value in learnt.items() if key in before or key[0] in ("function", "note")}
         self._now.join(changed, {}, NO_KEYS, NO_KEYS)
         return Value(LIST)
 
     def _forget_assigned(self, form: Form) -> None:
-        """Forget the variables that evaluating a form may assign."""
+        """Forget the variables that a form may assign."""
         for name in self.program.assigned_in(form):
             for scope in self._now.chain:
                 before = self._now.store.get(("variable", scope, name))
-                if before is not None:  # it may hold the same still, or nothing
+                if before is not None:  # it may be unchanged, or unbound
                     self._now.store.learn(("variable", scope, name), replace(self._unknown, types=self._unknown.types | before.types))
 
     # --- functions -----------------------------------------------------------------------------------------------------------------
 
     def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Value:
-        # One under a condition, in a loop or in a function may have been evaluated before, on another way to here.
+        # A definition under a condition, in a loop or in a function may have been evaluated earlier.
         perhaps = [item for item in self.program.definitions.get(name, ()) if not item.unconditional]
         candidates: Sequence[Definition] = list(dict.fromkeys([*perhaps, *self._now.store.get(("function", name), ())]))
-        if self._afterwards:  # what nothing called so far may have been meant for before a later policy defined it anew
+        if self._afterwards:  # a call may belong to a definition that a later policy replaced
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
@@ -353,13 +362,13 @@ class Walk:
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [candidate for candidate in candidates if len(candidate.parameters) == len(arguments)]
         if not fitting:
-            wanted = len(candidates[-1].parameters)
-            s = "" if wanted == 1 else "s"
-            raise self._wrong(form, "arity", f"{name} takes {wanted} argument{s}, not {len(arguments)}")
+            number = len(candidates[-1].parameters)
+            s = "" if number == 1 else "s"
+            raise self._wrong(form, "arity", f"{name} takes {number} argument{s}, not {len(arguments)}")
         values = [self._value(argument) for argument in arguments]
         if len(fitting) == 1:
             return self._body(fitting[0], values)
-        for entry in fitting:  # which of them it is, is not known here
+        for entry in fitting:  # the definition is unknown here
             self._branch(partial(self._body, entry, values), NO_KEYS)
         for entry in fitting:
             self._forget_assigned(entry.body)
@@ -403,7 +412,7 @@ class Walk:
         return self._function(form, word, values, arguments)
 
     def _function(self, form: Form, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> Value:
-        """Return the value of a function, whose arguments are evaluated already."""
+        """Return the result of a function for evaluated arguments."""
         if word.strict is not None and len(args) >= word.strict:
             for arg, place in zip(args, places, strict=True):
                 self._look_for_nil(form, arg, place)
@@ -428,7 +437,7 @@ class Walk:
                 result = word.compute(*(arg.constant[0] for arg in args if arg.constant is not None))
             except (TypeError, ArithmeticError, ValueError) as error:
                 kind = kind_of(error)
-                raise self._wrong(form, kind, _CERTAIN.get(kind, WHAT_HAPPENED[kind]).format(form.items[0].name)) from None
+                raise self._wrong(form, kind, _CERTAIN.get(kind, PYTHON_MESSAGES[kind]).format(form.items[0].name)) from None
             except MemoryError:
                 return Value(STRING)
             large = isinstance(result, int) and result.bit_length() > _LARGEST_BITS
@@ -457,7 +466,7 @@ class Walk:
             if scope is Scope.HOST and name not in self._guarded.get(form.text.name, ()):
                 return
             if not self.declared.declares(scope, name):
-                return  # remarked on already
+                return  # there is a remark already
             also = ", which this policy tests elsewhere," if scope is Scope.HOST else ""
             message = f"the {scope}'s {name}{also} may be unknown here: `{head}` fails on nil"
             tested = shown if place.kind is FormKind.NAME else f"{scope}.{name}"
@@ -465,28 +474,28 @@ class Walk:
         else:
             self.say("possible-nil", place, f"{shown} may be nil here, and `{head}` fails on nil", f"test it with (valid {shown}) before")
 
-    def _say_not_kept(self, around: _Together, place: Form, what: str, cure: str) -> None:
-        message = f"`{around.word}` evaluates all its arguments, so an earlier one does not keep {what}"
+    def _say_not_kept(self, around: _Together, place: Form, failure: str, cure: str) -> None:
+        message = f"`{around.word}` evaluates all its arguments, so an earlier one does not keep {failure}"
         self.say("no-short-circuit", place, message, cure)
 
     # --- methods -------------------------------------------------------------------------------------------------------------------
 
     def _dotted_call(self, form: Form, head: Form, arguments: Sequence[Form]) -> Value:
-        first, *rest = head.name.split(".")
+        first, *parts = head.name.split(".")
         base = self._now.lookup(first)
         if base is None:
             return self._word(form, arguments)
-        method = len(rest) == 1 and (rest[0] in ENTITY_METHODS or rest[0] in DISK_METHODS)
-        if method and base.types & (ENTITY | OTHER) and not (base.entity is not None and rest[0] in DISK_METHODS):
+        method = len(parts) == 1 and (parts[0] in ENTITY_METHODS or parts[0] in DISK_METHODS)
+        if method and base.types & (ENTITY | OTHER) and not (base.entity is not None and parts[0] in DISK_METHODS):
             values = [self._value(argument) for argument in arguments]
-            return NIL_VALUE if rest[0] in DISK_METHODS else self._method(form, base, rest[0], values, arguments)
+            return NIL_VALUE if parts[0] in DISK_METHODS else self._method(form, base, parts[0], values, arguments)
         if head.name in self.program.definitions:
             return self._word(form, arguments)
         if base.entity is None and base.types & (ENTITY | OTHER) and self.program.callables:
             raise _TooFar
-        declared = base.entity is None or self.declared.declares(base.entity.scope, rest[0])
+        declared = base.entity is None or self.declared.declares(base.entity.scope, parts[0])
         kind = "not-callable" if declared and base.types & (ENTITY | OTHER) else "unknown-function"
-        hint = "" if base.entity is None else self.declared.like("method", rest[0], lambda: ENTITY_METHODS)
+        hint = "" if base.entity is None else self.declared.like("method", parts[0], lambda: ENTITY_METHODS)
         raise self._wrong(form, kind, f"{head.name} cannot be called", head, hint)
 
     def _method(self, form: Form, base: Value, method: str, values: Sequence[Value], places: Sequence[Form]) -> Value:
@@ -507,7 +516,7 @@ class Walk:
         if method == "SetVar":
             self._now.store.learn(("note", entity, name), values[1])
         stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
-        if stored is not None:  # not its type: a guest may have several names in nested loops, and the note be set anew by another one
+        if stored is not None:  # the type is unknown: a nested loop may set the note of the same guest under another name
             return replace(self._unknown, unit=stored.unit, if_there=stored.existing())
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 

@@ -1,4 +1,4 @@
-"""`mom policy check`: mistakes in policies, before they go live."""
+"""`mom policy check`: mistakes in policies before they go live."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from mom_core import Severity, printable
 from mom_daemon import as_caller, config_option, json_option
 from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies
-from mom_plugins_policy.cli.values import plain
-from mom_plugins_policy.tools.excerpts import told
+from mom_plugins_policy.cli.inputs import EXIT_NO, PolicyInputs, defaults_option, files_argument, policies_for
+from mom_plugins_policy.cli.output import plain, told
 
 
 @click.command("check")
@@ -31,44 +30,43 @@ def check_command(
 ) -> None:  # fmt: skip
     """Find mistakes in policies before they go live. Without FILE: in the policies that a running mom would use.
 
-    Errors are what the policies are refused for, and what fails for certain when it is reached. Warnings are what is legal, and
-    hardly meant. Exit code 1 when there are errors (with --strict: or warnings), 2 when the policies cannot be read.
+    Errors refuse the policies, or are certain failures during evaluation. Warnings are legal but suspicious code. Exit code 1 when
+    there are errors (with --strict: or warnings), 2 when the policies cannot be read.
     """
-    given = given_policies(paths, config_path, defaults=with_default_policies)
-    remarks = check(given.texts, given.declarations, given.limits)
+    inputs = policies_for(paths, config_path, defaults=with_default_policies)
+    remarks = check(inputs.texts, inputs.declarations, inputs.limits)
     errors = [remark for remark in remarks if remark.severity == Severity.ERROR]
     warnings = [remark for remark in remarks if remark.severity != Severity.ERROR]
     if as_json:
-        click.echo(json.dumps(_as_json(errors, warnings, given), indent=2))
+        click.echo(json.dumps(_as_json(errors, warnings, inputs), indent=2))
     else:
-        _show(errors, warnings, given)
+        _show(errors, warnings, inputs)
     if errors or (strict and warnings):
         sys.exit(EXIT_NO)
 
 
-def _show(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], given: Given) -> None:
-    """Errors first, then warnings, and how many there are."""
+def _show(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], inputs: PolicyInputs) -> None:
     for item in (*errors, *warnings):
-        click.echo(told(item.source, f"{item.severity}: {item.message} [{item.kind}]", given.texts, given.files))
+        click.echo(told(item.source, f"{item.severity}: {item.message} [{item.kind}]", inputs.texts, inputs.files))
         if item.hint:
             click.echo(f"    {printable(item.hint, 500)}")
-    found = [_count(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]
-    click.echo(f"{_count(len(given.texts), 'policy', 'policies')}: {', '.join(found) or 'no errors, no warnings'}")
+    counts = [_count(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]
+    click.echo(f"{_count(len(inputs.texts), 'policy', 'policies')}: {', '.join(counts) or 'no errors, no warnings'}")
 
 
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number} {one if number == 1 else several or one + 's'}"
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
-def _as_json(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], given: Given) -> dict[str, Any]:
+def _as_json(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], inputs: PolicyInputs) -> dict[str, Any]:
     return {
-        "policies": [{"name": name, "file": given.files.get(name)} for name in sorted(given.texts)],
-        "errors": [_plain(error, given) for error in errors],
-        "warnings": [_plain(warning, given) for warning in warnings],
+        "policies": [{"name": name, "file": inputs.files.get(name)} for name in sorted(inputs.texts)],
+        "errors": [_plain(error, inputs) for error in errors],
+        "warnings": [_plain(warning, inputs) for warning in warnings],
         "counts": {"errors": len(errors), "warnings": len(warnings)},
     }
 
 
-def _plain(one: PolicyProblem, given: Given) -> dict[str, Any]:
-    about = {"severity": one.severity, "rule": one.kind, "message": one.message, "hint": one.hint}
-    return {**plain(one.source, given.files), **about}
+def _plain(remark: PolicyProblem, inputs: PolicyInputs) -> dict[str, Any]:
+    about = {"severity": remark.severity, "rule": remark.kind, "message": remark.message, "hint": remark.hint}
+    return {**plain(remark.source, inputs.files), **about}

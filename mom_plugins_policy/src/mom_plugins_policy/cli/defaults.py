@@ -1,4 +1,4 @@
-"""`mom policy defaults` and `snapshot`: what is used where nothing is given, to be read, copied and changed."""
+"""`mom policy defaults` and `snapshot`: default policies and a snapshot, to read, copy and change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from mom_core import printable
 from mom_daemon import TableColumn, config_option, declarations_of, json_option, print_table, print_text
 from mom_plugins_policy.cli.inputs import configured, live_snapshot
-from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json, did_you_mean
+from mom_plugins_policy.snapshots import EXAMPLE, as_json, did_you_mean
 
 
 @click.command("defaults")
@@ -43,7 +43,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
 
 def _first_sentence(text: str) -> str:
-    """Return the description of a policy: the first sentence of the first comment that has its lines for itself."""
+    """Return a policy's description: the first sentence of its first whole-line comment."""
     lines = [line.strip("# ") for line in text.splitlines() if line.startswith("#")]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
     return paragraph.partition(". ")[0].rstrip(".")

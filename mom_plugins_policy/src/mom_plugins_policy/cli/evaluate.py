@@ -1,4 +1,4 @@
-"""`mom policy eval`: what policies or expressions come to on a snapshot."""
+"""`mom policy eval`: the results of policies or expressions on a snapshot."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from pathlib import Path
 import click
 
 from mom_daemon import as_caller, config_option, json_option, print_table
-from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
-from mom_plugins_policy.cli.values import amount, plain, written_value
+from mom_plugins_policy.cli.inputs import (
+    EXIT_NO,
+    PolicyInputs,
+    defaults_option,
+    files_argument,
+    policies_for,
+    snapshot_for,
+    snapshot_options,
+)
+from mom_plugins_policy.cli.output import amount, plain, written_value
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS
 from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
-"""The name of a policy that the command line holds. It sorts behind the names of policies in files, so that it can use what they define."""
+"""Name of the policy from the command line. It sorts after the policies in files, so that it can use their definitions."""
 
 
 @click.command("eval")
@@ -46,33 +54,33 @@ def eval_command(
             raise click.UsageError("policies and the snapshot cannot both come from the standard input: give one of them as a file")
         expressions = (*expressions, text_of(Path("-"), 4 * DEFAULT_LIMITS.text, "a policy is a text"))
         paths = tuple(path for path in paths if path != Path("-"))
-    given = given_policies(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
+    inputs = policies_for(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:
-        given.texts = {**given.texts, EXPRESSION: "\n".join(expressions)}
-        given.files = {**given.files, EXPRESSION: "expression"}
-    taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
-    result = given.compiled(taken).evaluate(taken)
+        inputs.texts = {**inputs.texts, EXPRESSION: "\n".join(expressions)}
+        inputs.files = {**inputs.files, EXPRESSION: "expression"}
+    snapshot = snapshot_for(snapshot_path, config_path, inputs.declarations, live=live)
+    result = inputs.compiled(snapshot).evaluate(snapshot)
     if as_json:
-        click.echo(json.dumps(_as_json(result, given), indent=2))
+        click.echo(json.dumps(_as_json(result, inputs), indent=2))
     else:
         if (expressions or paths) and not result.stopped:
             click.echo("".join(f"{written_value(value)}\n" for value in result.values[-1:]), nl=False)
-        _show(result, given, only_values=bool(expressions))
+        _show(result, inputs, only_values=bool(expressions))
     sys.exit(EXIT_NO if result.errors else 0)
 
 
-def _as_json(result: Result, given: Given) -> dict[str, object]:
+def _as_json(result: Result, inputs: PolicyInputs) -> dict[str, object]:
     parts = {"values": result.values, "decisions": list(result.decisions), "remembered": result.notes, "errors": result.errors}
-    return {**{name: plain(value, given.files) for name, value in parts.items()}, "stopped": result.stopped}
+    return {**{name: plain(value, inputs.files) for name, value in parts.items()}, "stopped": result.stopped}
 
 
-def _show(result: Result, given: Given, *, only_values: bool) -> None:
+def _show(result: Result, inputs: PolicyInputs, *, only_values: bool) -> None:
     if result.decisions:
         rows = [(decision.entity.name, decision.control, amount(decision.value), str(decision.source)) for decision in result.decisions]
         print_table(("decisions", "control", "value", "by"), rows)
     elif not only_values and not result.stopped:
         click.echo("no decisions")
     for fault in result.errors:
-        click.echo(given.told(fault), err=True)
+        click.echo(inputs.told(fault), err=True)
     if result.stopped:
         click.echo("mom: the evaluation stopped here, and nothing is decided for the host", err=True)

@@ -1,4 +1,4 @@
-"""`mom policy explain`: decisions about a guest or the host, with their reasons."""
+"""`mom policy explain`: decisions on a guest or the host, with their reasons."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ import click
 
 from mom_core import Decision, Entity, Guest, Host, Scope, first_names, printable
 from mom_daemon import NoSuchGuest, as_caller, config_option, find_guest, json_option, print_prose
-from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
-from mom_plugins_policy.cli.values import amount, plain
+from mom_plugins_policy.cli.inputs import (
+    EXIT_NO,
+    PolicyInputs,
+    defaults_option,
+    files_argument,
+    policies_for,
+    snapshot_for,
+    snapshot_options,
+)
+from mom_plugins_policy.cli.output import amount, located, plain
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.tools.excerpts import located
 
 _SHOWN_GUESTS: Final = 10
 
@@ -42,50 +49,50 @@ def explain_command(
     """
     if (guest_name is None) == (not about_host):
         raise click.UsageError("say whom it is about: --guest NAME, or --host")
-    given = given_policies(paths, config_path, defaults=with_default_policies, live=live)
-    taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
+    inputs = policies_for(paths, config_path, defaults=with_default_policies, live=live)
+    snapshot = snapshot_for(snapshot_path, config_path, inputs.declarations, live=live)
     try:
-        entity: Host | Guest = taken.host if about_host else find_guest(taken.guests, guest_name or "")
+        entity: Host | Guest = snapshot.host if about_host else find_guest(snapshot.guests, guest_name or "")
     except NoSuchGuest as error:
         if live:
             raise
         where = f"the snapshot {snapshot_path}" if snapshot_path is not None else "the example"
-        names = first_names([printable(guest.name) for guest in taken.guests.values()], _SHOWN_GUESTS) or "no guest"
+        names = first_names([printable(guest.name) for guest in snapshot.guests.values()], _SHOWN_GUESTS) or "no guest"
         advice = error.hint if error.hint.startswith("did you") else f"it has {names};"
         raise NoSuchGuest(f"{error.message} in {where}", hint=f"{advice} --live looks at this host") from None
-    policy = given.compiled(taken)
-    result = policy.evaluate(taken)
+    policy = inputs.compiled(snapshot)
+    result = policy.evaluate(snapshot)
     decisions = [decision for decision in result.decisions if decision.entity == entity.entity]
     errors = [fault for fault in result.errors if fault.entity is None or fault.entity == entity.entity]
     unknown = [] if decisions else _unknown_fields(policy, entity)
     if as_json:
         parts = {"decisions": decisions, "unknown": unknown, "errors": errors}
-        click.echo(json.dumps({"entity": entity.name, **{name: plain(part, given.files) for name, part in parts.items()}}, indent=2))
+        click.echo(json.dumps({"entity": entity.name, **{name: plain(part, inputs.files) for name, part in parts.items()}}, indent=2))
     else:
-        for line in _lines(entity.entity, decisions, unknown, errors, given):
+        for line in _lines(entity.entity, decisions, unknown, errors, inputs):
             print_prose(line, 4)
     sys.exit(EXIT_NO if errors else 0)
 
 
 def _unknown_fields(policy: Policy, entity: Host | Guest) -> list[str]:
-    """Return the fields of an entity that the policies read and that are unknown."""
+    """Return the unknown fields of an entity that the policies read."""
     scope = Scope.GUEST if isinstance(entity, Guest) else Scope.HOST
     return sorted(name for of, name in policy.fields if of is scope and entity.fields.get(name) is None)
 
 
-def _lines(entity: Entity, decisions: list[Decision], unknown: list[str], errors: list[Fault], given: Given) -> Iterator[str]:
+def _lines(entity: Entity, decisions: list[Decision], unknown: list[str], errors: list[Fault], inputs: PolicyInputs) -> Iterator[str]:
     name = printable(entity.name)
     if not decisions:
         yield click.style(f"{name}: nothing is decided", bold=True)
     if unknown:
         yield f"unknown: {', '.join(map(printable, unknown))}"
     for fault in errors:
-        yield from given.told(fault).splitlines()
+        yield from inputs.told(fault).splitlines()
         if fault.entity is None:
             yield "  the evaluation stopped there: its decisions for guests stand, those for the host are lost"
         else:
             yield f"  no decision for {name} is applied in this cycle"
     for decision in decisions:
         head = click.style(f"{name}: {printable(decision.control, 60)} = {amount(decision.value)}", bold=True)
-        yield f"{head}  {click.style(located(*decision.source, given.files), dim=True)}"
+        yield f"{head}  {click.style(located(*decision.source, inputs.files), dim=True)}"
         yield f"  because {printable(decision.reason, 700)}"

@@ -1,4 +1,4 @@
-"""`mom policy fmt`: lay policies out."""
+"""`mom policy fmt`: consistent layout of policies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mom_core import ConfigError, ConfigProblem, printable, replace_file
 from mom_daemon import as_caller, print_text
 from mom_plugins_policy.cli.inputs import EXIT_NO
 from mom_plugins_policy.language.errors import PolicyError
+from mom_plugins_policy.language.formatter import formatted
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS
 from mom_plugins_policy.sources import SUFFIX, files_in, text_of
-from mom_plugins_policy.tools.formatter import formatted
 
 
 @click.command("fmt")
@@ -57,7 +57,7 @@ def _write(path: Path, before: str, after: str, problems: list[ConfigProblem]) -
         print_text(after)
     elif after != before:
         try:
-            # In one step, for the same readers: after a full disk or a crash, what is left of a policy could be a policy, too.
+            # In one step, with the same permissions: after a full disk or a crash, half a policy could be a valid policy.
             status = path.stat()
             replace_file(path.resolve(), after, durable=True, mode=stat.S_IMODE(status.st_mode), owner=(status.st_uid, status.st_gid))
         except OSError as error:

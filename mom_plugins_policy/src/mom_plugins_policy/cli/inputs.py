@@ -1,4 +1,4 @@
-"""The inputs of most verbs: policies, the declarations that they are compiled against, and a snapshot."""
+"""Inputs of most verbs: policies, declarations, and a snapshot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import click
 
 from mom_core import Declarations, FieldSpec, MomError, Snapshot, Unit, printable
 from mom_daemon import become_owner, brief, print_prose
+from mom_plugins_policy.cli.output import told
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
+from mom_plugins_policy.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
 from mom_plugins_policy.sources import Texts, read_paths, read_policies
-from mom_plugins_policy.tools.excerpts import told
-from mom_plugins_policy.tools.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -41,7 +41,7 @@ defaults_option = click.option(
 
 
 def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--snapshot FILE` and `--live`."""
+    """Add the options `--snapshot FILE` and `--live`."""
     about = "Look at this host, through the configured plugins, for a second. Nothing on the host is changed."
     live = click.option("--live", is_flag=True, help=about)
     about = "A snapshot as JSON, - for standard input.  [default: a small example]"
@@ -50,26 +50,26 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(slots=True)
-class Given:
-    """Policies that a verb is about: texts and their files by name, and what they are compiled with."""
+class PolicyInputs:
+    """Policies of a verb: texts and files by name, declarations and limits."""
 
     texts: dict[str, str]
     files: dict[str, str]
     declarations: Declarations
     limits: PolicyLimits
 
-    def compiled(self, taken: Snapshot) -> Policy:
-        """Return the policies as one program; mistakes are shown, and end the command with exit code 2.
+    def compiled(self, sample: Snapshot) -> Policy:
+        """Return the policies as one program. Show mistakes and exit with 2 if there are any.
 
-        :param taken: the fields in it count as declared, too
+        :param sample: its fields count as declared, too
         """
         try:
-            return Policy.compile(self.texts, with_fields_of(taken, self.declarations), self.limits)
+            return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
         except PolicyError as error:
             self.refuse(error)
 
     def refuse(self, error: PolicyError) -> NoReturn:
-        """Show what is wrong with the policies, and end with exit code 2."""
+        """Show the mistakes in the policies, and exit with 2."""
         for fault in error.faults[:100]:
             click.echo(self.told(fault), err=True)
         if len(error.faults) > 100:
@@ -77,18 +77,18 @@ class Given:
         sys.exit(EXIT_MISUSE)
 
     def told(self, fault: Fault) -> str:
-        """Return a mistake with its place and the line."""
+        """Return a mistake with its place and line."""
         return told(fault.source, fault.told, self.texts, self.files)
 
 
-def given_policies(
+def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
-) -> Given:
-    """Return the policies in these files and folders; without any, those of the configuration; without one, the plugins' default policies.
+) -> PolicyInputs:
+    """Return the policies in these files and folders; else those of the configuration; else the plugins' default policies.
 
-    :param defaults: the default policies beside those in files
-    :param needed: without files there is something to do; otherwise none are used then
-    :param live: without files, those that are in force in a running mom, which may have been set while it ran
+    :param defaults: add the default policies to those in files
+    :param needed: False to use no policies without files
+    :param live: without files, use the policies in force in a running mom
     :raises ConfigError: with all files that cannot be read
     :raises MomError: there are no files, and the configuration uses no policies
     """
@@ -96,27 +96,27 @@ def given_policies(
 
     config = configured(config_path)
     declarations, limits = declarations_of(config), limits_of(config)
-    found, beside = Texts(), defaults
+    policies, beside = Texts(), defaults
     if paths:
-        found = read_paths(paths, 4 * limits.text)
+        policies = read_paths(paths, 4 * limits.text)
     elif needed and live and config is not None and (running := _in_force(config)) is not None:
         texts = {name: policy.text for name, policy in running.items()}
         files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
-        found, beside = Texts(texts, files), False
+        policies, beside = Texts(texts, files), False
     elif needed and config is not None and "policy" in config.plugins:
         settings: Any = config.plugins["policy"].settings
         become_owner(*(path for path in (settings.directory, settings.file) if path is not None))
-        found, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
+        policies, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
         message = f"{config.file} does not enable the plugin policy, so a mom with it uses no policy"
         raise MomError(message, hint="name a policy; --defaults takes those that the plugins bring")
     elif needed:
         beside = True
-    return Given({**(declarations.policies if beside else {}), **found.usable().texts}, found.files, declarations, limits)
+    return PolicyInputs({**(declarations.policies if beside else {}), **policies.usable().texts}, policies.files, declarations, limits)
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return the policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
+    """Return the policies in force in the mom with this configuration. Report if it does not answer, and return None."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -128,14 +128,14 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
 
 def configured(path: str | None) -> Config | None:
-    """Return the configuration that is named, or else the usual one; None if there is none."""
+    """Return the named configuration, or else the usual one; None if there is none."""
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
 def limits_of(config: Config | None) -> PolicyLimits:
-    """Return the limits of policies, by the configuration."""
+    """Return the limits of policies in the configuration."""
     if config is None or "policy" not in config.plugins:
         return DEFAULT_LIMITS
     settings: Any = config.plugins["policy"].settings
@@ -143,41 +143,41 @@ def limits_of(config: Config | None) -> PolicyLimits:
     return limits
 
 
-def with_fields_of(taken: Snapshot, declarations: Declarations) -> Declarations:
-    """Return the declarations, and all fields that occur in a snapshot or its history besides."""
-    occurring = [field for item in (taken, *taken.history) for field in fields_in(item)]
-    found = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
-    return dataclasses.replace(declarations, fields={**found, **declarations.fields})
+def with_fields_of(sample: Snapshot, declarations: Declarations) -> Declarations:
+    """Return the declarations, with all fields in a snapshot or its history."""
+    occurring = [field for item in (sample, *sample.history) for field in fields_in(item)]
+    fields = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
+    return dataclasses.replace(declarations, fields={**fields, **declarations.fields})
 
 
-def given_snapshot(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
-    """Return the snapshot that a verb is to use: from a file, of this host, or the example.
+def snapshot_for(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
+    """Return the snapshot for a verb: from a file, of this host, or the example.
 
-    :raises ConfigError: with all that is wrong with the file
+    :raises ConfigError: with all mistakes in the file
     """
     if path is not None and live:
         raise click.UsageError("--snapshot and --live exclude each other")
     if live:
         return live_snapshot(config_path)
-    taken = read_snapshot(path or EXAMPLE)
-    for (scope, name), entity in fields_in(taken).items() if path is not None else ():
+    sample = read_snapshot(path or EXAMPLE)
+    for (scope, name), entity in fields_in(sample).items() if path is not None else ():
         if (scope, name) not in declarations.fields:
             hint = did_you_mean(name, [each for of, each in declarations.fields if of == scope])
             advice = f" ({hint})" if hint else ""
             field = f"the field {name} of {brief(entity.name, 80)}"
             print_prose(f"mom: warning: {brief(str(path), 200)}: no plugin declares {field}{advice}", 2, err=True)
-    return declarations.derived(taken)
+    return declarations.derived(sample)
 
 
 def live_snapshot(config_path: str | None) -> Snapshot:
-    """Return a snapshot of this host by the plugins of a configuration, the second of two samples, so that rates are known.
+    """Return a snapshot of this host from the plugins of a configuration, the second of two samples, as rates need two.
 
-    No policy is evaluated and nothing is changed; a mom that runs is not disturbed.
+    It evaluates no policy, changes nothing, and does not disturb a running mom.
     """
     from mom_core import Engine, load_config
 
     config = load_config(config_path)
-    logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are told below, and not twice
+    logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are printed below, once
     with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
         plugins = {name: plugin for name, plugin in config.plugins.items() if name != "policy"}
         state, run = Path(folder) / "state", Path(folder) / "run"

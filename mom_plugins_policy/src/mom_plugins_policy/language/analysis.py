@@ -1,8 +1,8 @@
-"""Facts about a whole program before it is compiled: its names, its functions, who calls whom, and what is wrong at load.
+"""Survey of a program before compilation: its names and functions, their calls, and mistakes that refuse it at load.
 
-Variables are dynamically scoped, so a function sees its callers' names. A function that is compiled into its caller (inlined) sees
-them as plain local variables. A function that stands by itself (recursive, defined under a condition, or too large to be repeated)
-reaches them through shared cells; the names for which that is needed are `Program.shared`.
+Variables have dynamic scope, so a function sees its callers' names. A function that is compiled into its caller (inlined) sees them as
+plain local variables. A separate function (recursive, defined under a condition, or too large to repeat) reaches them through shared
+cells. `Program.shared` lists the names that need such cells.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHO
 from mom_plugins_policy.language.words.word import Word
 
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
-_VALUE, _BODY, _BRANCH, _STEP = Role.VALUE, Role.BODY, Role.BRANCH, Role.STEP  # asked for at each form: an enumeration takes its time
+_VALUE, _BODY, _BRANCH, _STEP = Role.VALUE, Role.BODY, Role.BRANCH, Role.STEP  # local names are faster than enumeration members
 _NOT_PLAIN = frozenset(name for name, word in SPECIAL_FORMS.items() if not word.plain)
 _STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
-_INLINE_SIZES = (4000, 400, 80, 15, 0)  # largest function to be repeated at its calls; the first that keeps the program small is used
+_INLINE_SIZES = (4000, 400, 80, 15, 0)  # candidates for the largest inlined function; the first that keeps the program small wins
 
 
 @dataclass(eq=False, slots=True)
 class Definition:
-    """One `def`: its parameters and body, and what its body does by itself, without the functions that it calls."""
+    """`def` of a function: its parameters and body, and the effects of the body without the functions that it calls."""
 
     form: Form
     name: str
@@ -46,32 +46,31 @@ class Definition:
 
 @dataclass(eq=False, slots=True)
 class Program:
-    """All texts as one program, and what is known about it."""
+    """All texts as one program, with the results of the survey."""
 
     forms: Sequence[Form]
     bound: set[str] = field(default_factory=set)
-    """Names that something binds: `let`, `defvar`, `with`, parameters."""
+    """Names that `let`, `defvar`, `with` and parameters bind."""
     assigned: set[str] = field(default_factory=set)
-    """Names that `set` assigns somewhere."""
+    """Names that `set` assigns."""
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     callables: bool = False
-    """True if a variable may ever hold something callable."""
+    """True if a variable may hold something callable."""
     lists: bool = False
-    """True if the program may go on computing with a list that it has built."""
+    """True if the program may use a list that it has built."""
     alone: set[str] = field(default_factory=set)
-    """Names of the functions that stand by themselves; the others are compiled into their callers."""
+    """Names of separate functions; all other functions are compiled into their callers."""
     shared: set[str] = field(default_factory=set)
-    """Names that functions standing by themselves read or assign without binding them."""
+    """Names that separate functions read or assign without binding them."""
     faults: list[Fault] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
-    """Calls of functions outside of all functions."""
+    """Calls outside of all functions."""
     size: int = 0
     roles: dict[int, Roles] = field(default_factory=dict)
-    """By a form's index: what the parts of a special form are to it. None of one that is not built as it has to be."""
+    """Roles of each well-formed special form, by its index."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
-    """The words that a list may begin with, if no variable has the name: all but extensions that the program defines."""
+    """Words that a list may begin with, without extensions that the program defines itself."""
     _changing: set[str] | None = None
-    """The functions that do something beside giving a value, once that was asked for."""
 
     def functions(self) -> Iterator[Definition]:
         """Yield all definitions."""
@@ -94,28 +93,28 @@ class Program:
         return result
 
     def reached(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield the functions of these names, and all that they call."""
-        todo, seen = [*names], set[str]()
+        """Yield these functions, and all functions that they call."""
+        todo, reached = [*names], set[str]()
         while todo:
             name = todo.pop()
-            if name not in seen and name in self.definitions:
-                seen.add(name)
+            if name not in reached and name in self.definitions:
+                reached.add(name)
                 yield name
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def changes(self, form: Form) -> bool:
-        """Return True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
+        """Return True if evaluating a form may assign, request a control or set a note."""
         if self._changing is None:
             self._changing = self._find_changing()
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
 
     def _does(self, form: Form) -> bool:
-        """Return True if a form does so itself, without what is inside it and what it calls."""
+        """Return True if the form itself does so, without inner forms and called functions."""
         roles, method = self.roles.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
         return (roles is not None and bool(roles.assigned)) or (method is not None and method.writes and method.store != "memory")
 
     def _find_changing(self) -> set[str]:
-        """Return the functions whose bodies, or what they call, do so."""
+        """Return the functions that do so, themselves or through calls."""
         callers: dict[str, list[str]] = {}
         result: set[str] = set()
         for definition in self.functions():
@@ -138,7 +137,7 @@ def _head(form: Form) -> str:
 
 
 def analyse(forms: Sequence[Form]) -> Program:
-    """Everything in `Program`, in time proportional to the program."""
+    """Return the program of these forms, in time proportional to their number."""
     words = WORDS
     survey = _Survey(forms, words, everything=False)
     if survey.extended:
@@ -146,36 +145,36 @@ def analyse(forms: Sequence[Form]) -> Program:
         survey = _Survey(forms, words, everything=False)
     program = survey.program
     if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
-        # A variable may turn a special form into an ordinary call: its names and lists are then evaluated like arguments.
+        # A variable may turn a special form into a call, which evaluates the names and lists of the form as arguments.
         program = _Survey(forms, words, everything=True).program
     _choose_inlining(program)
     return program
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Return a program in which extensions of the language are named somewhere: its forms, expanded, and the words that are not its own.
+    """Return the expanded forms of a program that names extensions, and its words without those that it defines itself.
 
-    A function of an extension's name may be called before its definition is evaluated, so one anywhere is enough.
+    A call may come before the definition of the function, so a definition anywhere counts.
     """
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
-        # A variable of that name may hold something that can be called, and the head of a list is expanded before that is known.
+        # A variable of that name may hold a callable, but expansion of the list comes before that is known.
         own |= program.bound.intersection(SPECIAL_FORMS)
     words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
     return expanded(program.forms, words), words
 
 
 def _may_be_callable(name: str) -> bool:
-    """Return True if the value of a variable or attribute can be called."""
-    first, *rest = name.split(".")
-    return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
+    """Return True if the value of a variable or attribute may be callable."""
+    first, *parts = name.split(".")
+    return first in CALLABLES or not _METHODS.isdisjoint((first, *parts))
 
 
 @dataclass(slots=True, eq=False)
 class _NamesAround:
-    """Names that are bound around a form in its function: the first so many of one list of them, and those around these.
+    """Names bound around a form in its function: the first `before` of a list, and the names around these.
 
-    A `let` of thousands of pairs has as many different such sets, as each value sees the names before its own; they share one list.
+    A `let` of thousands of pairs has as many such sets, as each value sees the names before it. All of them share one list.
     """
 
     places: Mapping[str, int]
@@ -195,28 +194,28 @@ _NOTHING_BOUND = _NamesAround({}, 0, None)
 
 
 class _Survey:
-    """One walk over all forms, in evaluation order, without recursion."""
+    """Walk over all forms in evaluation order, without recursion."""
 
     def __init__(self, forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
         self.program = Program(forms, words=words)
         self.everything = everything
         self.extended = False
-        """True if the program has a word that is an extension, or a function of such a name."""
+        """True if the program uses an extension, or defines a function of its name."""
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
-        # (form, owner, dropped: its value goes nowhere, level: >= 0 while unconditional, bound: names bound around it in its function)
+        # (form, owner, dropped: nothing uses its value, level: >= 0 while unconditional, bound: names bound around it in its function)
         self.todo: list[tuple[Form, Definition | None, bool, int, _NamesAround]] = []
         self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
         while self.todo:
             self._visit(*self.todo.pop())
-        # A head that is a variable somewhere may be no special form: such a form is judged when it is evaluated.
-        self.program.faults = [found for head, found in self.suspicions if head not in self.program.bound]
+        # A form whose head may be a variable may be no special form; its evaluation decides.
+        self.program.faults = [fault for head, fault in self.suspicions if head not in self.program.bound]
 
     def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
         program = self.program
         if self.everything:
-            # Each form once per function: that its parts are evaluated in two ways must not double them at each level.
+            # Once per function: two ways to evaluate a form must not double the work at each level.
             key = (form.index, -1 if owner is None else owner.number)
             if key in self.visited:
                 return
@@ -268,7 +267,7 @@ class _Survey:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
 
     def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
-        """A special form: what its parts are to it."""
+        """Survey a special form by the roles of its parts."""
         parts, kinds, bindings, scope, assigned, defined = roles
         names = [binding.name.name for binding in bindings]
         self.program.bound.update(names)
@@ -285,16 +284,16 @@ class _Survey:
             for place, name in enumerate(names):
                 places.setdefault(name, place)
         elif names and owner is not None:
-            owner.free.update(name for name in names if name not in bound)  # bound only from here on, and perhaps not at all
+            owner.free.update(name for name in names if name not in bound)  # bound from here on at the earliest
         deeper = level + 1 if not scope and 0 <= level < _STATIC_DEPTH else -1
         last = len(parts) - 1
         todo = self.todo
         for place in range(last, -1, -1):
             part, role = parts[place], kinds[place]
-            known = len(names)
+            bound_before = len(names)
             if role is _VALUE:
-                known = min(place, known)
-            around = _NamesAround(places, known, bound) if scope and known else bound
+                bound_before = min(place, bound_before)
+            around = _NamesAround(places, bound_before, bound) if scope and bound_before else bound
             if role is _BODY:
                 todo.append((part, owner, dropped if place == last else True, deeper, around))
             elif role is _BRANCH or role is _STEP:
@@ -309,15 +308,15 @@ class _Survey:
             self.extended = self.extended or word.extension
             return  # does nothing
         parameters = tuple(binding.name.name for binding in roles.bindings)
-        known = owner is None and level >= 0 and not self.everything
+        unconditional = owner is None and level >= 0 and not self.everything
         (body,) = roles.parts
-        definition = Definition(form, name, parameters, body, next(self.numbers), known, 0)
+        definition = Definition(form, name, parameters, body, next(self.numbers), unconditional, 0)
         self.program.definitions.setdefault(name, []).append(definition)
         self.todo.append((body, definition, False, -1, _NamesAround(dict.fromkeys(parameters, 0), 1, _NOTHING_BOUND)))
 
 
 def _choose_inlining(program: Program) -> None:
-    """Decide which functions are compiled into their callers, and so which names the others share with them."""
+    """Choose the functions that are compiled into their callers, and the names that the other functions share."""
     definitions = program.definitions
     program.alone.update(name for name, several in definitions.items() if not all(item.unconditional for item in several))
     order = _callees_first(program)
@@ -325,36 +324,36 @@ def _choose_inlining(program: Program) -> None:
         total = _expanded(program, order, size)
         if total <= 4 * program.size + 20_000:
             break
-    # What one that stands by itself may call, and is defined several times, is looked up when it is called: so it stands by itself, too.
+    # A separate function looks up callees with several definitions when it calls them, so these are separate as well.
     called = {callee for name in program.alone for callee in _callees(program, name)}
     program.alone.update(name for name in program.reached(called) if len(definitions[name]) > 1)
     if not program.alone:
         return
     changing = sorted((program.bound | set(PREDEFINED)) & (program.bound | program.assigned))
     free = _free_with_callees(program, order, changing)
-    found = reduce(or_, (free[name] for name in program.alone))
-    program.shared |= {name for number, name in enumerate(changing) if found >> number & 1}
+    shared = reduce(or_, (free[name] for name in program.alone))
+    program.shared |= {name for number, name in enumerate(changing) if shared >> number & 1}
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Function names, callees before callers. One through which a circle of calls is closed is not inlined, so that inlining ends."""
+    """Return function names, callees before callers. A function that closes a circle of calls becomes separate, so that inlining ends."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
-    done: set[str] = set()
+    finished: set[str] = set()
     for root in definitions:
         work = [] if root in begun else [(root, _callees(program, root))]
         while work:
-            name, rest = work[-1]
+            name, callees = work[-1]
             begun.add(name)
-            callee = next(rest, None)
+            callee = next(callees, None)
             if callee is None:
                 work.pop()
-                done.add(name)
+                finished.add(name)
                 order.append(name)
             elif callee not in begun:
                 work.append((callee, _callees(program, callee)))
-            elif callee not in done:
+            elif callee not in finished:
                 program.alone.add(callee)
     return order
 
@@ -367,7 +366,7 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    """Leave only functions up to this size inlined; the size of the program that results."""
+    """Make functions above a size separate, and return the size of the resulting program."""
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():
@@ -388,8 +387,10 @@ def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
 
 
 def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Per function, which of these names it or what it calls may read or assign in its callers' scopes: a bit for each, as thousands of
-    functions may share thousands of names."""
+    """Return per function the names that it or its callees may use in the scopes of its callers.
+
+    The result is a bit per name, as thousands of functions may share thousands of names.
+    """
     definitions = program.definitions
     bits = {name: 1 << number for number, name in enumerate(names)}
 
@@ -398,11 +399,11 @@ def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[s
 
     free: dict[str, int] = {}
     for name in order:
-        found = 0
+        bits_of_name = 0
         for definition in definitions[name]:
             own = of(definition.free)
             for callee in definition.calls:
-                own |= free.get(callee, 0)  # a function that stands by itself shares its own names anyway
-            found |= own & ~of(definition.parameters)
-        free[name] = found
+                own |= free.get(callee, 0)  # a separate function shares its own names anyway
+            bits_of_name |= own & ~of(definition.parameters)
+        free[name] = bits_of_name
     return free

@@ -1,18 +1,16 @@
-"""From forms to Python code: one function per program, in which almost every variable of the policy is a local variable.
+"""Compiler from forms to Python code: one function per program, in which almost every variable of the policy is a local variable.
 
-How it is faithful and fast at once:
+The code is faithful and fast:
 
-- Scopes are resolved here. A function is compiled into its caller where it can be (see `analysis`), so that its callers' names are plain
-  local variables, as dynamic scoping wants it. Where it is not certain whether a name is bound, the code asks.
-- Numbers meet Python's own operators. What they raise is turned into the language's errors afterwards: every form that can fail begins
-  a line of its own in the generated text, so that the line number of a traceback says which form it was (`Site`). Until it happens, that
-  costs nothing.
-- Steps are counted per loop and call, with the number of forms in the body as weight.
-- Nothing of a policy becomes code: names are replaced by numbered ones, and values other than small numbers and identifiers are constants
-  that the code is given.
+- The compiler resolves scopes. It compiles a function into its caller where possible (see `analysis`), so that the caller's names are
+  plain local variables. Dynamic scoping needs that. Where a name may or may not be bound, the code tests it.
+- Numbers use Python's own operators. Every form that can fail begins a new line of the generated text. The line number of a traceback
+  then identifies the form (`Site`), at no cost until something fails.
+- The code counts steps per loop and call, weighted by the number of forms in the body.
+- No text of a policy becomes code. Numbered names replace names; values are constants, except small numbers and identifiers.
 
-Generated expressions never have effects (they may fail); effects are statements. So an expression may be computed again to explain
-an error, and only needs a temporary variable when a statement with effects follows it (`Emitter.arguments`).
+Generated expressions have no effects, but may fail; effects are statements. An expression can therefore be computed again to explain an
+error. It needs a temporary variable only if a statement with effects follows it (`Emitter.arguments`).
 """
 
 from __future__ import annotations
@@ -31,21 +29,20 @@ from mom_plugins_policy.language.values import UNBOUND, Function, empty
 from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord
 
 
-def _held(word: FunctionWord) -> Function:
-    """Return the value of a predefined variable."""
+def _predefined(word: FunctionWord) -> Function:
     compute = write_to_log if word.name == "debug" else word.compute
     return Function(word.name, lambda arguments, site: compute(*arguments), word)
 
 
 _FUNCTIONS: Mapping[str, object] = {
-    **{called(word): word.compute for word in FUNCTIONS.values()}, **{word.name.upper(): _held(word) for word in CALLABLES.values()},
+    **{called(word): word.compute for word in FUNCTIONS.values()}, **{word.name.upper(): _predefined(word) for word in CALLABLES.values()},
 }  # fmt: skip
 
 _numbers = count(1)
 
 
 class Compiled:
-    """Code of a program: what to run, and what its lines mean.
+    """Compiled program, with the forms that its lines belong to.
 
     :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
     """
@@ -54,7 +51,7 @@ class Compiled:
         generator = Generator(program, limits, undeclared)
         source, lines = generator.assemble()
         self.filename = f"<policy {next(_numbers)}>"
-        """A name of its own, by which tracebacks tell this code from all other."""
+        """A unique name, by which tracebacks identify this code."""
         self.undeclared = generator.undeclared
         self.sites: Sequence[Site] = generator.sites
         self.fields = frozenset(generator.fields)
@@ -65,5 +62,5 @@ class Compiled:
             "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip
         code = compile(source, self.filename, "exec", dont_inherit=True)
-        exec(code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it
+        exec(code, self.namespace)  # noqa: S102  # generated code, without any text of the policy
         self.run: Callable[..., None] = self.namespace["run"]

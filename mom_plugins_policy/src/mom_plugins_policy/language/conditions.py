@@ -15,16 +15,16 @@ from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 
 CONTROL: Final = ".Control"
 
-_CONDITIONS: Final = 4  # the nearest ones: farther conditions are hardly about this guest
+_CONDITIONS: Final = 4  # nearest to the request: farther conditions rarely concern its guest
 _FIELDS: Final = 12  # of one condition
-_FARTHEST: Final = 400  # forms around a request that are looked at
+_FARTHEST: Final = 400  # forms around a request that are searched for conditions
 _LONGEST: Final = 600  # characters of a reason
 _SHOWN: Final = 70  # characters of a condition
 
 
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """Field of the host or of the request's entity, as a condition names it."""
+    """Field in a condition: of the host, or of the entity of the request."""
 
     text: str
     name: str
@@ -33,7 +33,7 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class RequestCondition:
-    """Condition that led to a request, the truth it had then, and the fields in it."""
+    """Condition that led to a request, its truth at that time, and its fields."""
 
     text: str
     truth: bool
@@ -46,13 +46,13 @@ class RequestCondition:
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return why a request for an entity was made, the outermost condition first; empty for an unconditional request."""
+    """Return the reason of a request for an entity, outermost condition first; empty for an unconditional request."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.told(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return the conditions of each request, by the index of its form, the outermost first."""
+    """Return the conditions of each request by its form's index, outermost first."""
     return _Outline(program).conditions
 
 
@@ -75,7 +75,7 @@ class _Outline:
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        """Yield the choices around a request from the inside out. A function's body belongs to its only call."""
+        """Yield the choices around a request, innermost first. The body of a function that is called once belongs to that call."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
             outer = self._outer(form)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a policy: at load, raised with a position; in an evaluation, returned with a position."""
+"""Errors of policies. Loading raises them with a position; an evaluation returns them with a position."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
     "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data", "limit", "internal",
 })  # fmt: skip
-"""The kinds of errors. `limit`: one of our limits (steps, time, sizes); `internal`: a mistake of this package, contained as any."""
+"""Kinds of errors. `limit` is a limit on steps, time or sizes; `internal` is a defect of this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One error, and where: policy name with 1-based line and column (0: no position).
+    """Error with its position: policy name, and 1-based line and column (0 without a position).
 
-    `guest` is the name of the guest whose step failed, and `entity` its identity; None when the error was outside of every loop over
-    `Guests`, or was found at load. `values` says what the operands were, such as `g.balloon_cur is nil`.
+    `entity` is the guest whose step failed; None outside of all loops over `Guests`, and at load. `values` are the operands, such as
+    `g.balloon_cur is nil`.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Fault:
 
     @property
     def told(self) -> str:
-        """What is wrong, in words, with the guest and the values involved."""
+        """The error in words, with the guest and the values involved."""
         about = f" (guest {self.entity})" if self.entity else ""
         values = f": {', '.join(self.values)}" if self.values else ""
         return f"{self.kind}: {self.message}{values}{about}"
@@ -54,7 +54,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Policy that cannot be used. It holds all that is wrong; `kind`, `name`, `line`, `column` and `message` are those of the first.
+    """Policies that cannot be used. It lists every fault; `kind`, `name`, `line`, `column` and `message` are those of the first.
 
     :param faults: at least one, in the order of the policies' names and texts
     """
@@ -67,7 +67,7 @@ class PolicyError(MomError):
 
     @property
     def problems(self) -> tuple[PolicyProblem, ...]:
-        """The same, for who has set the policies."""
+        """The faults as clients of the policies read them."""
         return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in self.faults)
 
     def __str__(self) -> str:
@@ -75,11 +75,11 @@ class PolicyError(MomError):
 
 
 class Trouble(Exception):
-    """Error of generated code or its runtime, where Python has none that says the same.
+    """Error of generated code or its runtime without a suitable Python exception.
 
-    :param kind: one of `KINDS`
+    :param kind: a member of `KINDS`
     :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
-    :param of_call: it is about the call of the function in which it is found
+    :param of_call: it belongs to the call of the function in which it was raised
     """
 
     def __init__(self, kind: str, message: str, *, fatal: bool = False, of_call: bool = False) -> None:
@@ -92,11 +92,12 @@ class Trouble(Exception):
 
 def kind_of(error: Exception) -> str:
     """Return the kind of an error that an evaluation raised."""
-    known = next((kind for kind, types, _ in _OF_PYTHON if isinstance(error, types)), "internal")
-    return error.kind if isinstance(error, Trouble) else known
+    if isinstance(error, Trouble):
+        return error.kind
+    return next((kind for kind, types, _ in _PYTHON_ERRORS if isinstance(error, types)), "internal")
 
 
-_OF_PYTHON: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
+_PYTHON_ERRORS: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
     ("type", (TypeError,), "operands of these types do not fit"),
     ("zero-division", (ZeroDivisionError,), "division by zero"),
     ("range", (OverflowError, ValueError), "a number is too large, or negative where it must not be"),
@@ -104,4 +105,4 @@ _OF_PYTHON: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
     ("limit", (MemoryError,), "out of memory"),
 )
 
-WHAT_HAPPENED: Final = {kind: message for kind, _, message in _OF_PYTHON}
+PYTHON_MESSAGES: Final = {kind: message for kind, _, message in _PYTHON_ERRORS}

@@ -1,4 +1,4 @@
-"""Facts that are known at one point of a walk over a program."""
+"""Facts that hold at one point of a walk over a program."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Fact = TypeVar("Fact")
 
 
 class Facts(dict[Key, Fact]):
-    """Facts by what they are about. Those that are learnt in a branch are forgotten at its end: its caller joins those of two branches."""
+    """Facts by key. The end of a branch forgets the branch's facts; its caller joins those of two branches."""
 
-    def __init__(self, *given: dict[Key, Fact]) -> None:
-        super().__init__(*given)
+    def __init__(self, *facts: dict[Key, Fact]) -> None:
+        super().__init__(*facts)
         self.frames: list[dict[Key, Fact | None]] = []
 
     def learn(self, key: Key, fact: Fact) -> None:
-        """Know something, in place of what was known."""
+        """Set or replace a fact."""
         if self.frames:
             self.frames[-1].setdefault(key, self.get(key))
         self[key] = fact
@@ -26,7 +26,7 @@ class Facts(dict[Key, Fact]):
         self.frames.append({})
 
     def end(self) -> dict[Key, Fact]:
-        """Forget what was learnt since the branch began; what that was."""
+        """End a branch: forget its facts and return them."""
         learnt = {}
         for key, before in self.frames.pop().items():
             learnt[key] = self.pop(key)

@@ -1,4 +1,4 @@
-"""Limits of policies, so that no text, however hostile or wrong, hurts the host."""
+"""Limits of policies, so that no text can exhaust the host."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from mom_core import StrictModel
 
 
 class PolicyLimits(StrictModel):
-    """Limits of the policies in one evaluation. Each limit is far above what a policy needs, and low enough that reaching it
-    is answered within a moment."""
+    """Limits of one evaluation. Each is far above the needs of real policies, and is reached within a moment."""
 
     policies: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """Policies, those that plugins bring included. A host has some dozens."""
+    """Policies, those of plugins included. A host has some dozens."""
     text: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 20
     """Characters in all policies together."""
     forms: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
@@ -28,7 +27,7 @@ class PolicyLimits(StrictModel):
     guest_steps: Annotated[int, Field(ge=1)] = 100_000
     """Forms evaluated in one guest's step of a loop over Guests."""
     seconds: Annotated[float, Field(gt=0, le=300)] = 2.0
-    """Seconds that one evaluation may take; less than the plugin's deadline, so that it ends with a reason."""
+    """Seconds that one evaluation may take. Keep it below the plugin's deadline, so that the evaluation ends with a reason."""
     depth: Annotated[int, Field(ge=1, le=400)] = 200
     """Calls of functions inside each other. MOM gives up at about 100."""
     integer_bits: Annotated[int, Field(ge=64, le=8192)] = 4096
@@ -36,13 +35,9 @@ class PolicyLimits(StrictModel):
     string: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 16
     """Characters of a string that a policy builds."""
     list: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
-    """Elements of a list that a policy builds, those of lists inside it included."""
+    """Elements of a list that a policy builds, with those of nested lists."""
     names: Annotated[int, Field(ge=2, le=10_000)] = 64
     """Different controls and different notes per entity."""
-
-    def beside(self) -> PolicyLimits:
-        """Return those of a second set of policies: half of the time, as the decisions of those in force wait for it."""
-        return self.model_copy(update={"seconds": self.seconds / 2})
 
 
 DEFAULT_LIMITS: Final = PolicyLimits()

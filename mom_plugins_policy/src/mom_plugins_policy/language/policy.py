@@ -1,4 +1,4 @@
-"""A policy: named texts, compiled once, evaluated against any number of snapshots."""
+"""Policies: named texts, compiled once, evaluated against any number of snapshots."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from mom_plugins_policy.language.values import Guests
 from mom_plugins_policy.notes import NoteStore
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
-"""The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
+"""Errors of compiling a program that is nested too deep for Python. SyntaxError comes from the generated code."""
 
 _FIELD = re.compile(r"\.(\w+)")
-_VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
-_FIELDS = 1000  # of which an evaluation keeps whether they are declared: policies may make up names
-_CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
+_VARIANTS = 8  # compiled variants kept, one per set of undeclared fields
+_FIELDS = 1000  # cached answers of `declares` in an evaluation: policies may make up names
+_CODES = 4  # kept, each up to some MiB: in force, checked before a change, on trial, and replaced
 
 
 class Result:
     """Result of one evaluation.
 
-    `values`: one per top-level form that was evaluated, as Python values; `errors`: everything that went wrong; `decisions`: what may be
-    applied. An error outside of all loops over `Guests` ends the evaluation: `stopped` is true. What had been decided for guests by
-    then stands, as each guest's steps were complete; what had been asked for the host belongs to what broke, and is lost.
+    `values` has one Python value per evaluated top-level form, `errors` every error. An error outside of all loops over `Guests` ends the
+    evaluation: `stopped` is true. Earlier decisions for guests remain, as their steps were complete. Decisions for the host are dropped.
     """
 
     def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -45,16 +44,16 @@ class Result:
         self.compiled = compiled
         self.policy = policy
         self._lost = {*run.failed, HOST_ID} if stopped else run.failed
-        """The ids of entities of which nothing may be applied."""
+        """Ids of entities whose decisions are dropped."""
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
-        """The notes that are to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
+        """Notes to keep, by entity id and name; nil deletes. Only for entities whose decisions remain."""
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in self._lost}
 
     @cached_property
     def decisions(self) -> Sequence[Decision]:
-        """The decisions that may be applied: the last request per control and entity, without those of guests of which a step failed."""
+        """The last request per control and entity, without those of guests with a failed step."""
         run, policy = self.run, self.policy
         result: list[Decision] = []
         reasons: dict[int, _Reason] = {}
@@ -80,7 +79,7 @@ class Result:
         return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))
 
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
-        """Return the reasons of the suggestions that a form takes, by entity: the values of the fields declared as reasons."""
+        """Return the reasons of the suggestions in a form, by entity: the values of fields declared as reasons."""
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
         snapshot, because = self.run.snapshot, dict[str, Value]()
         for name in _FIELD.findall(abridged(form)):
@@ -98,9 +97,9 @@ class Result:
             if identity in run.failed:
                 continue
             disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
-            wanted = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
+            limits = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
             form = self.compiled.sites[site].form
-            yield Decision(disks[0].guest.entity, "io_tune", wanted, _written_in(form), form.source)
+            yield Decision(disks[0].guest.entity, "io_tune", limits, _written_in(form), form.source)
 
 
 def _written_in(form: Form) -> str:
@@ -108,7 +107,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reasons of the decisions of one form: of what it suggests, by entity; else the conditions around it; else its text."""
+    """Reasons of one form's decisions: those of suggestions, by entity; else the conditions around the form; else its text."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -123,9 +122,9 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """Program and what it was compiled to. It depends on texts and limits alone, so policies of the same texts share it.
+    """Program and its compiled variants. They depend only on texts and limits, so policies with the same texts share them.
 
-    :param empty: the names of texts in which nothing is but comments
+    :param empty: names of texts with nothing but comments
     """
 
     def __init__(self, program: Program, limits: PolicyLimits, empty: Sequence[str] = ()) -> None:
@@ -135,28 +134,28 @@ class Code:
         self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
 
     def without(self, undeclared: frozenset[tuple[Scope, str]]) -> Compiled:
-        """Compiled so that reading these fields is an error."""
+        """Return the code in which reading these fields is an error."""
         compiled = self._variants.get(undeclared)
         if compiled is None:
             try:
                 compiled = Compiled(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
                 longest = max((form.text for form in self.program.forms), key=lambda text: len(text.text)).name
-                what = "all policies are too complicated together, and this one is the longest: shorten it by functions and loops"
-                raise PolicyError([Fault("limit", longest, 0, 0, what)]) from None
+                message = "all policies are too complicated together, and this one is the longest: shorten it by functions and loops"
+                raise PolicyError([Fault("limit", longest, 0, 0, message)]) from None
             if len(self._variants) >= _VARIANTS:
-                self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
+                self._variants.pop(next(iter(self._variants)), None)  # another thread may have removed it
             self._variants[undeclared] = compiled
         return compiled
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
-        """The conditions of each request, by the index of its form."""
+        """The conditions of each request, by its form's index."""
         return conditions_in(self.program)
 
     @cached_property
     def notes(self) -> frozenset[str] | None:
-        """The names of all notes that the texts remember or recall; None where one is computed, so that it may be any."""
+        """The names of all notes that the texts remember or recall; None if the texts compute a name."""
         names: set[str] = set()
         unclear = 0
         for form in all_in(self.program.forms):
@@ -174,19 +173,19 @@ def _of_notes(form: Form) -> bool:
 
 
 class Policy:
-    """Compiled named texts. Made by `compile`; never changes, and may be evaluated in several threads at once."""
+    """Compiled named texts from `compile`. Immutable; several threads may evaluate it at once."""
 
     def __init__(self, code: Code, declarations: Declarations | None, limits: PolicyLimits) -> None:
         self.code = code
-        """The code that policies of the same texts and limits share."""
+        """Code that policies of the same texts and limits share."""
         self.program = code.program
         self.declarations = declarations
         self.limits = limits
         compiled = code.without(frozenset())
         self.fields = compiled.fields
-        """The fields that the texts name."""
+        """Fields that the texts name."""
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
-        """The fields that the texts name and no plugin declares. Reading one is an error, wherever it stands."""
+        """Fields that the texts name and no plugin declares. Reading one is an error."""
         if declarations is not None:
             self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
             if self.undeclared:
@@ -194,19 +193,19 @@ class Policy:
 
     @classmethod
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
-        """Read, check and compile policies: each must be complete by itself, and together, in name order, they are one program.
+        """Read, check and compile policies. Each must be complete by itself; in name order they are one program.
 
-        Texts that were compiled a moment ago are not compiled again: a reload and a change that was checked before it find them so.
+        Recently compiled texts are cached, for a reload or a change after its check.
 
         :param texts: policy texts by name
-        :param declarations: what the enabled plugins declare; without it every field that occurs in a snapshot or its history counts as
-            declared, and every control is allowed
-        :raises PolicyError: with all that is wrong in all texts
+        :param declarations: declarations of the enabled plugins; without them, every field of a snapshot or its history counts as declared,
+            and every control is allowed
+        :raises PolicyError: with all faults in all texts
         """
         for name, text in texts.items():
-            for one, what in ((name, "a policy's name"), (text, "a policy")):
-                if not isinstance(one, str):
-                    raise PolicyError([Fault("type", str(name), 0, 0, f"{what} is a text, not {type(one).__name__}")])
+            for item, role in ((name, "a policy's name"), (text, "a policy")):
+                if not isinstance(item, str):
+                    raise PolicyError([Fault("type", str(name), 0, 0, f"{role} is a text, not {type(item).__name__}")])
         return cls(_code(tuple(sorted(texts.items())), limits), declarations, limits)
 
     @cached_property
@@ -216,18 +215,18 @@ class Policy:
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Return which scope a control belongs to (None: any), and whether its values are cut to integers."""
+        """Return the scope of a control (None: any), and True if its values are cut to integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
     ) -> Result:
-        """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
+        """Evaluate against a snapshot. Mistakes of the policy never raise: they are in `Result.errors`.
 
         :param history: older snapshots, oldest first; the snapshot's own `history` if None
-        :param notes: what was remembered earlier; nothing if None
-        :param room: bytes by which that may grow, as `NoteStore` counts them
+        :param notes: notes of earlier evaluations; none if None
+        :param room: bytes by which the notes may grow, as `NoteStore` counts them
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None
@@ -243,15 +242,29 @@ class Policy:
         stopped = False
         try:
             compiled.run(run, values)
-        except Exception as error:  # noqa: BLE001  # whatever a policy does is an error of the policy
+        except Exception as error:  # noqa: BLE001  # a policy may cause any error
             run.faults.append(run.fault(error))
             stopped = True
         return Result(run, values, compiled, self, stopped)
 
+    def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
+        """Evaluate with the notes of a store, and keep the new ones. Notes that are nil, or that no policy names any more, are deleted."""
+        before = store.begin(snapshot)
+        named = self.code.notes
+        if named is not None:  # unnamed notes would take the room of others for ever
+            unnamed = [identity for identity, values in before.items() if not values.keys() <= named]
+            remaining = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
+            store.keep(remaining)
+            before.update(remaining)
+        result = self.evaluate(snapshot, history, before, store.room)
+        after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
+        store.keep({identity: {name: value for name, value in values.items() if value is not None} for identity, values in after.items()})
+        return result
+
 
 @lru_cache(maxsize=_CODES)
 def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
-    """Return the code of texts in name order, from among the last ones where it is."""
+    """Return the code of texts in name order, from the cache if possible."""
     if len(texts) > limits.policies:
         raise PolicyError([Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, and {limits.policies:,} are allowed")])
     faults: list[Fault] = []
@@ -268,13 +281,13 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
             faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters (the setting limits.text)"))
             break
         try:
-            found = read(name, text, limits, first_index=index)
+            read_forms = read(name, text, limits, first_index=index)
         except PolicyError as error:
             faults.extend(error.faults)
             continue
-        index += sum(1 for _ in all_in(found))
-        forms.extend(found)
-        if not found:
+        index += sum(1 for _ in all_in(read_forms))
+        forms.extend(read_forms)
+        if not read_forms:
             empty.append(name)
     program = analyse(forms)
     faults.extend(program.faults)
@@ -284,7 +297,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """Return True if a field is in a snapshot or in an older one: without declarations, it counts as declared then."""
+    """Return True if a field is in the snapshot or its history; without declarations, it then counts as declared."""
     if scope is Scope.HOST:
         return any(name in item.host.fields for item in (snapshot, *older))
     return any(name in guest.fields for item in (snapshot, *older) for guest in item.guests.values())

@@ -1,5 +1,6 @@
-"""The run time of compiled policies: entities, requests, budgets, and what an error was about. Numbers, strings and lists
-meet Python's own operators; what must be bounded or looked up comes here.
+"""Run time of compiled policies: entities, requests, budgets, and the positions of errors.
+
+Generated code uses Python's own operators on numbers, strings and lists. This module bounds sizes and looks up values.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
-from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, kind_of
+from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
@@ -28,40 +29,40 @@ from mom_plugins_policy.notes import NoteStore
 
 _log = logging.getLogger("mom.policy")
 
-SLICE = 5000  # steps between two looks at the clock: some ms of numbers, and some tenths of a second where all join or compare long strings
+SLICE = 5000  # steps between two looks at the clock: some ms with numbers, some tenths of a second with long strings
 
-_MEMORY = 48 << 20  # bytes of strings, lists and integers that an evaluation holds; it may grow by a quarter between two counts
-_FUNCTION = 400  # bytes of a method that is held as a value
-ELEMENT = 36  # bytes of an element of a list that `with` builds: its place, and a number
-_CHARACTER = 80  # bytes of a character as an element, where Python does not share one object for all that are equal
-_MOST_FAULTS = 1000  # that are told; each takes some 20 us and 1 KiB
+_MEMORY = 48 << 20  # bytes of strings, lists and integers in one evaluation; they may grow by a quarter between two counts
+_FUNCTION = 400  # bytes of a method as a value
+ELEMENT = 36  # bytes of an element in a list that `with` builds: its place and a number
+_CHARACTER = 80  # bytes of a non-ASCII character as an element: Python shares only ASCII characters
+_MOST_FAULTS = 1000  # reported in one evaluation; each takes some 20 us and 1 KiB
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""The notes of earlier evaluations: by entity id, then by name."""
+"""Notes of earlier evaluations, by entity id and name."""
 
 
 _LONGEST_DEBUG = 2000
-"""Characters of one line that a policy writes to the log."""
+"""Characters of a line that a policy writes to the log."""
 
 
 def write_to_log(*values: Any_) -> Any_:
-    """Write values to the debug log; the last of them."""
+    """Write values to the debug log and return the last."""
     if _log.isEnabledFor(logging.DEBUG):
         shown = [value[:_LONGEST_DEBUG] if isinstance(value, str) else show(value) for value in values[:_LONGEST_DEBUG]]
-        # On one line: what a policy writes must not look like records of the log.
+        # One line, so that a policy cannot forge records of the log.
         _log.debug("%s", printable(" ".join(shown), _LONGEST_DEBUG))
     return values[-1]
 
 
 def fail(kind: str, message: str) -> NoReturn:
-    """Raise trouble, from within an expression."""
+    """Raise `Trouble` from within an expression."""
     raise Trouble(kind, message)
 
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """Place in the generated code that can fail: its form, and how the form's operands can be computed again for the message."""
+    """Place in the generated code that can fail: its form, and how to compute the operands again for the message."""
 
     form: Form
     operands: Sequence[tuple[Form, str]] = ()
@@ -69,7 +70,7 @@ class Site:
 
 
 class Emitted(Protocol):
-    """Generated code: its places that can fail, a name by which tracebacks tell it from all other, and what it finds by name."""
+    """Generated code: its sites, its unique file name in tracebacks, and its namespace."""
 
     sites: Sequence[Site]
     filename: str
@@ -77,14 +78,14 @@ class Emitted(Protocol):
 
 
 Declares: TypeAlias = Callable[[Scope, str], bool]
-"""Whether a field is declared."""
+"""Returns True for a declared field."""
 
 
 class Evaluation:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name.
 
     :param takes_text: names of the controls that take text
-    :param room: bytes by which what is remembered may grow, as `NoteStore` counts them
+    :param room: bytes by which the notes may grow, as `NoteStore` counts them
     """
 
     def __init__(
@@ -126,23 +127,23 @@ class Evaluation:
         self._used = 0
         self._allowed = limits.steps
         self.slice = min(SLICE, limits.steps)
-        """The steps that generated code may count down before it asks for more."""
+        """Steps that generated code may count down before it calls `refill`."""
         self._outer: tuple[int, int] | None = None
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
     def is_late(self) -> bool:
-        """Return True if the evaluation has taken longer than it may."""
+        """Return True once the evaluation exceeds its time."""
         return time.monotonic() > self._deadline
 
     def look(self, error: Exception | None = None) -> None:
-        """Look at the clock; with an error, there where it happened."""
+        """Raise `Trouble` once the evaluation exceeds its time, at the place of `error` if there is one."""
         if self.is_late():
             late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
             raise late.with_traceback(None if error is None else error.__traceback__)
 
     def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """Return the values that a loop goes over, with a look at the clock before each `most` of them."""
+        """Return the values of a loop; look at the clock before each `most` of them."""
         return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
 
     def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
@@ -151,7 +152,7 @@ class Evaluation:
             yield values[start : start + most]
 
     def refill(self, left: int) -> int:
-        """More steps, when the last ones are used up; `left` is below 0."""
+        """Return more steps after the last ones are used up; `left` is below 0."""
         self._used += self.slice - left
         self.slice = 0
         self.look()
@@ -161,7 +162,7 @@ class Evaluation:
         return self.slice
 
     def enter_step(self, left: int) -> int:
-        """Begin a guest's step of an outermost loop over Guests, with a budget of its own."""
+        """Begin a guest's step of an outermost loop over Guests, with its own budget."""
         if self._outer is None:
             self._outer = (self._used + self.slice - max(left, 0), self._allowed)
         else:
@@ -172,7 +173,7 @@ class Evaluation:
         return self.slice
 
     def leave_steps(self, left: int) -> int:
-        """Return an outermost loop over Guests ends: what was left before it counts again."""
+        """End an outermost loop over Guests and return the steps left before it."""
         if self._outer is None:
             return left
         self._used, self._allowed = self._outer
@@ -191,7 +192,7 @@ class Evaluation:
             self.look()
 
     def build(self, size: int) -> None:
-        """Count bytes that are built. No guest's step gives them back: what it has built may be kept."""
+        """Count built bytes. A guest's step never gives them back, as the policy may keep the values."""
         self._until_count -= size
         if self._until_count < 0:
             self.look()
@@ -201,23 +202,23 @@ class Evaluation:
             self._until_count = max(_MEMORY - held, _MEMORY >> 2)
 
     def _held(self) -> int:
-        """Bytes that notes, requests, variables of the generated code, and nested lists of which the weight is known hold."""
+        """Return the bytes in notes, requests, variables of the generated code, and nested lists."""
         todo: list[Iterable[Any_]] = [notes.values() for notes in (*self.variables.values(), *self.noted.values())]
-        todo += [[value for _, value, _ in asked.values()] for asked in self.controls.values()]
+        todo += [[value for _, value, _ in requests.values()] for requests in self.controls.values()]
         todo.append([value for value, _ in self._weights.values()])
         frame: FrameType | None = sys._getframe()
         while frame is not None:
             if frame.f_code.co_filename == self._code.filename:
                 todo.append(frame.f_locals.values())
             frame = frame.f_back
-        size, seen = 0, set[int]()
+        size, ids = 0, set[int]()
         while todo and size <= _MEMORY:
             for value in todo.pop():
                 kind = value.__class__
                 if kind is list or (kind is str and len(value) > _CHARACTER):
-                    if id(value) in seen:
+                    if id(value) in ids:
                         continue
-                    seen.add(id(value))
+                    ids.add(id(value))
                 if kind is list:
                     todo.append(value)
                 if kind is list or kind is str or kind is int or kind is float:
@@ -227,13 +228,13 @@ class Evaluation:
         return size
 
     def too_deep(self) -> NoReturn:
-        """Fail: a function call is nested too deep."""
+        """Raise `Trouble` for a call that is nested too deep."""
         raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
 
     # --- errors ----------------------------------------------------------------------------------------------------------------
 
     def contain(self, error: Exception, guest: Guest) -> None:
-        """Take note of what went wrong in this guest's step; raise again what ends the whole evaluation."""
+        """Record an error of a guest's step; raise errors that end the whole evaluation."""
         self.failed.add(guest.id)
         if isinstance(error, Trouble) and error.fatal:
             raise error
@@ -245,7 +246,7 @@ class Evaluation:
         if (place, guest.id) not in self._faults_seen:
             self._faults_seen.add((place, guest.id))
             if len(self.faults) == _MOST_FAULTS:
-                error = Trouble("limit", f"more than {_MOST_FAULTS:,} errors; the others are not told, the first of them is")
+                error = Trouble("limit", f"more than {_MOST_FAULTS:,} errors; further errors are not reported, the next is")
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
@@ -253,15 +254,15 @@ class Evaluation:
         return self._fault(error, self._site(error), None)
 
     def _site(self, error: Exception) -> int:
-        """Return where it happened: the innermost place of the program that the traceback goes through."""
+        """Return the innermost place of the program in the traceback; -1 if there is none."""
         lines: Mapping[int, int] = self._code.namespace["LINES"]
-        found = [lines.get(line, -1) for _, line in self._frames(error)]
-        if isinstance(error, Trouble) and error.of_call and len(found) > 1:
-            found.pop()
-        return found[-1] if found else -1
+        sites = [lines.get(line, -1) for _, line in self._frames(error)]
+        if isinstance(error, Trouble) and error.of_call and len(sites) > 1:
+            sites.pop()
+        return sites[-1] if sites else -1
 
     def _frames(self, error: Exception) -> list[tuple[FrameType, int]]:
-        """Return the frames of generated code in the traceback, and the line in each."""
+        """Return the frames of generated code in the traceback, with their lines."""
         return [(frame, line) for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self._code.filename]
 
     def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
@@ -272,7 +273,7 @@ class Evaluation:
             kind, message = error.kind, error.message
         else:
             kind = kind_of(error)
-            message = WHAT_HAPPENED.get(kind, type(error).__name__)
+            message = PYTHON_MESSAGES.get(kind, type(error).__name__)
             if kind == "internal":
                 _log.error("a mistake in the policy evaluator", exc_info=error)
         values = self._values(site, error)
@@ -284,13 +285,13 @@ class Evaluation:
             return ()
         if site.codes is None:
             site.codes = [(abridged(form, 30), compile(text, self._code.filename, "eval")) for form, text in site.operands]
-        known = frames[-1][0].f_locals
+        variables = frames[-1][0].f_locals
         result: list[str] = []
         for shown, code in site.codes:
-            needed = {name: known[name] for name in code.co_names if name in known}
+            needed = {name: variables[name] for name in code.co_names if name in variables}
             try:
-                value = eval(code, self._code.namespace, needed)  # noqa: S307  # generated code, on the values that the failing code had
-            except Exception:  # noqa: BLE001, S112  # a message may lack a value, nothing more
+                value = eval(code, self._code.namespace, needed)  # noqa: S307  # generated code, with the values of the failing code
+            except Exception:  # noqa: BLE001, S112  # the message then lacks a value
                 continue
             result.append(f"{shown} is {show(value)}")
         return tuple(result)
@@ -298,7 +299,7 @@ class Evaluation:
     # --- values ----------------------------------------------------------------------------------------------------------------
 
     def grown(self, value: Any_) -> Any_:
-        """Return a value that a policy built and keeps: refused if it is too large."""
+        """Return a value that a policy built and keeps; raise `Trouble` if it is too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
@@ -314,13 +315,13 @@ class Evaluation:
             self._weigh(value)
             self.build(value.__sizeof__())
         elif value is not None and isinstance(value, Sequence):
-            raise TypeError  # a plugin's own kind of list, of which the size would not be bounded
+            raise TypeError  # a plugin's own kind of list has no size limit
         return value
 
     def _weigh(self, value: Sequence[Any_]) -> int:
-        known = self._weights.get(id(value))
-        if known is not None:
-            return known[1]
+        weighed = self._weights.get(id(value))
+        if weighed is not None:
+            return weighed[1]
         self.charge(len(value) >> 3)
         weight = len(value)
         weights = self._weights
@@ -336,7 +337,7 @@ class Evaluation:
         return weight
 
     def add(self, left: Any_, right: Any_) -> Any_:
-        """Sum or concatenation, of which one operand is a list."""
+        """Return a sum or concatenation with at least one list."""
         if left.__class__ is list and right.__class__ is list:
             if len(left) + len(right) > self.limits.list:
                 raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
@@ -344,17 +345,17 @@ class Evaluation:
         return left + right
 
     def mul(self, left: Any_, right: Any_) -> Any_:
-        """Product or repetition, checked before it is made."""
-        for one, other in ((left, right), (right, left)):
-            if isinstance(one, str | list | tuple):
-                if not isinstance(other, int):
+        """Return a product or repetition, after checking its size."""
+        for value, times in ((left, right), (right, left)):
+            if isinstance(value, str | list | tuple):
+                if not isinstance(times, int):
                     raise TypeError
-                count = max(0, other)
-                size = len(one) if isinstance(one, str) else self._weigh(one)
-                limit, what = (self.limits.string, "string") if isinstance(one, str) else (self.limits.list, "list")
+                count = max(0, times)
+                size = len(value) if isinstance(value, str) else self._weigh(value)
+                limit, kind = (self.limits.string, "string") if isinstance(value, str) else (self.limits.list, "list")
                 if size * count > limit:
-                    raise Trouble("limit", f"a {what} of more than {limit:,} {'elements' if what == 'list' else 'characters'}")
-                return self.grown(one * count)
+                    raise Trouble("limit", f"a {kind} of more than {limit:,} {'elements' if kind == 'list' else 'characters'}")
+                return self.grown(value * count)
         if not (isinstance(left, int | float) and isinstance(right, int | float)):
             raise TypeError
         if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
@@ -362,7 +363,7 @@ class Evaluation:
         return left * right
 
     def shl(self, left: Any_, right: Any_) -> Any_:
-        """Shift to the left, checked before it is made."""
+        """Return a left shift, after checking its size."""
         if not isinstance(left, int) or not isinstance(right, int):
             raise TypeError
         if right < 0:
@@ -372,14 +373,14 @@ class Evaluation:
         return left << right if left else 0
 
     def compared(self, *values: Any_) -> None:
-        """Count the comparisons of several values, of which some may be lists: each takes as long as the shorter list."""
+        """Count the comparisons of values that may be lists: each takes as long as the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]
             self.charge((sum(weights) - max(weights)) >> 2)
 
     def iterate(self, value: Any_) -> Any_:
-        """Return the elements that `with` goes over."""
+        """Return the elements of a `with`."""
         kind = value.__class__
         if kind is Guests:
             return value.members
@@ -390,7 +391,7 @@ class Evaluation:
         raise Trouble("type", f"`with` goes over Guests, a list or a string, not over {show(value)},")
 
     def collected(self, values: list[Any_]) -> list[Any_]:
-        """Return the list that `with` has built."""
+        """Return the list that a `with` has built, and count its size."""
         self._weigh(values)
         self.build(ELEMENT * len(values))
         return values
@@ -407,7 +408,7 @@ class Evaluation:
     # --- entities --------------------------------------------------------------------------------------------------------------
 
     def attribute(self, value: Any_, name: str) -> Any_:
-        """`a.b`, for a value that is only known now."""
+        """Return `a.b` for a value of any type."""
         result = self._attribute(value, name)
         if result is UNBOUND:
             raise Trouble("undefined-symbol", f"{show(value)} has no {name}")
@@ -431,16 +432,16 @@ class Evaluation:
             return value.get(name, UNBOUND)
         return UNBOUND
 
-    def head(self, value: Any_, rest: Sequence[str]) -> Any_:
-        """`a.b…` at the head of a list: `UNBOUND` if there is no such thing."""
-        for name in rest:
+    def head(self, value: Any_, names: Sequence[str]) -> Any_:
+        """Return the value of `a.b…` at the head of a list; `UNBOUND` if it does not exist."""
+        for name in names:
             if value is UNBOUND:
                 break
             value = self._attribute(value, name)
         return value
 
     def method(self, entity: Host | Guest, name: str) -> Function:
-        """Return a method of an entity, as a value."""
+        """Return a method of an entity as a value."""
         implementation: Callable[..., Any_] = getattr(self, f"do_{name.lower()}")
 
         def call(arguments: tuple[Any_, ...], site: int) -> Any_:
@@ -449,7 +450,7 @@ class Evaluation:
         return Function(name, call, ENTITY_METHODS[name])
 
     def disk_method(self, disk: Disk, name: str) -> Function:
-        """Return a setter of a disk, as a value."""
+        """Return a setter of a disk as a value."""
 
         def call(arguments: tuple[Any_, ...], site: int) -> None:
             if len(arguments) != 1:
@@ -469,16 +470,16 @@ class Evaluation:
         return self.snapshot.guests[entity.id].fields if entity.__class__ is Guest else entity.fields
 
     def disks(self, guest: Guest) -> Any_:
-        """Return a guest's `io_tune`: nil, or one object per disk, the same ones throughout an evaluation."""
+        """Return a guest's `io_tune`: nil, or one object per disk, the same objects throughout an evaluation."""
         if guest.id not in self.disks_of:
-            found = self.field(guest, "io_tune")
-            if isinstance(found, Sequence) and not isinstance(found, str):
-                found = [Disk(guest, item) if isinstance(item, Mapping) else item for item in found]
-            self.disks_of[guest.id] = found
+            value = self.field(guest, "io_tune")
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                value = [Disk(guest, item) if isinstance(item, Mapping) else item for item in value]
+            self.disks_of[guest.id] = value
         return self.disks_of[guest.id]
 
     def do_prop(self, entity: Host | Guest, name: Any_, *default: Any_) -> Any_:
-        """`Prop`."""
+        """Return the result of `Prop`."""
         try:
             return entity.properties[name]
         except KeyError:
@@ -487,23 +488,23 @@ class Evaluation:
             raise Trouble("missing-property", f"{show(entity)} has no property {show(name)}") from None
 
     def do_stat(self, entity: Host | Guest, field: Any_, default: Any_ = None) -> Any_:
-        """`Stat`."""
+        """Return the result of `Stat`."""
         self._declared(entity, field)
         if field == "io_tune" and entity.__class__ is Guest and field in self._fields(entity):
             return self.disks(entity)
         return self.field(entity, field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """`StatAvg`: the mean of a field over the kept samples, oldest first; of a guest, those since it was started."""
+        """Return the mean of a field over the kept samples, oldest first; of a guest, those since its start."""
         self._declared(entity, field)
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):
-            found = (guests.get(entity.id) for guests in self._older)
-            samples = (item for item in found if item is not None and item.incarnation == entity.incarnation)
-        values = [sample.fields.get(field) for sample in samples]
-        known = [value for value in (*values, self.field(entity, field)) if value is not None]
-        # Not by `sum`, which rounds otherwise since Python 3.12.
-        return float(reduce(operator.add, known, 0) / len(known)) if known else 0.0
+            older = (guests.get(entity.id) for guests in self._older)
+            samples = (guest for guest in older if guest is not None and guest.incarnation == entity.incarnation)
+        newest = self.field(entity, field)
+        values = [value for value in (*(sample.fields.get(field) for sample in samples), newest) if value is not None]
+        # Not `sum`, which rounds differently since Python 3.12.
+        return float(reduce(operator.add, values, 0) / len(values)) if values else 0.0
 
     def _declared(self, entity: Host | Guest, field: Any_) -> None:
         scope = Scope.GUEST if entity.__class__ is Guest else Scope.HOST
@@ -515,52 +516,52 @@ class Evaluation:
         return self._of_name(self.controls, name, "controls")
 
     def variable(self, name: Hashable) -> dict[str, Any_]:
-        """Return the notes of one name, by entity id."""
+        """Return the `SetVar` notes of one name, by entity id."""
         return self._of_name(self.variables, name, "notes")
 
-    def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, what: str) -> dict[str, Any_]:
+    def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, kind: str) -> dict[str, Any_]:
         if name not in stored:
             if isinstance(name, str) and len(name) > self.limits.name:
                 raise Trouble("limit", f"a name of more than {self.limits.name} characters")
             if len(stored) >= self.limits.names:
-                raise Trouble("limit", f"more than {self.limits.names} different {what}")
+                raise Trouble("limit", f"more than {self.limits.names} different {kind}")
             stored[name] = {}
         return stored[name]
 
     def request(self, name: Hashable, value: Any_) -> Any_:
-        """What is asked for by this value of a control."""
+        """Return the requested value of a control."""
         return requested(value, takes_text=name in self.takes_text)
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
-        """`Control`."""
-        self.control(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = (entity, self.request(name, value), site)
+        """Record a request."""
+        self.control(name)[_id(entity)] = (entity, self.request(name, value), site)
 
     def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
-        """`GetControl`."""
-        found = self.controls.get(name, {}).get(entity.id if isinstance(entity, Guest) else HOST_ID)
-        return None if found is None else found[1]
+        """Return the requested value, or nil."""
+        request = self.controls.get(name, {}).get(_id(entity))
+        return None if request is None else request[1]
 
     def do_setvar(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
-        """`SetVar`."""
-        self.variable(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = value
+        """Set a note for this evaluation."""
+        self.variable(name)[_id(entity)] = value
 
     def do_getvar(self, entity: Host | Guest, name: Any_) -> Any_:
-        """`GetVar`."""
-        return self.variables.get(name, {}).get(entity.id if isinstance(entity, Guest) else HOST_ID)
+        """Return a note of this evaluation, or nil."""
+        return self.variables.get(name, {}).get(_id(entity))
 
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
-        """`Remember`."""
+        """Set a note that outlives the evaluation."""
         _check_note(name)
         small = value.__class__ in _NUMBERS and -_SMALL < value < _SMALL
         if not small and not _keepable(value):
             raise Trouble("type", f"{show(value)} cannot be remembered: numbers, strings, nil and flat lists of them can")
-        identity = entity.id if isinstance(entity, Guest) else HOST_ID
+        identity = _id(entity)
         notes = self.noted.setdefault(identity, {})
         kept = self.notes.get(identity, {})
         if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
             raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; those set to nil are forgotten")
-        before = notes[name] if name in notes else kept.get(name)
-        if not small or before.__class__ not in _NUMBERS:  # a small number takes no more room than another
+        before = self._note(identity, name)
+        if not small or before.__class__ not in _NUMBERS:  # all small numbers take the same room
             self._make_room(name, before, value)
         notes[name] = value
         recalled = self._recalled.get(name)
@@ -571,7 +572,7 @@ class Evaluation:
                 recalled[identity] = value
 
     def _make_room(self, name: str, before: Any_, value: Any_) -> None:
-        """Refuse a note that is too large, or with which all notes together would be."""
+        """Raise `Trouble` for a note that is too large, alone or with all others."""
         if len(name) > self.limits.name:
             raise Trouble("limit", f"a name of more than {self.limits.name} characters")
         if sum(len(item) for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)) > self.limits.string:
@@ -579,24 +580,30 @@ class Evaluation:
         growth = NoteStore.size_of(name, value) - NoteStore.size_of(name, before)
         if growth > max(self._room, 0):
             raise Trouble("limit", f"notes on the host and all guests of more than {NoteStore.LARGEST >> 20} MiB together")
-        self._room -= max(growth, 0)  # a guest's notes are not kept if its step fails, so that those that shrink make no room
+        self._room -= max(growth, 0)  # shrinking makes no room: if the guest's step fails, its old notes stay
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """Return the values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
+        """Return the values of a note by entity id. `do_remember` keeps them current."""
         result = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = result
         return result
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
-        """`Recall`."""
+        """Return a note of this or an earlier evaluation."""
         _check_note(name)
-        identity = entity.id if isinstance(entity, Guest) else HOST_ID
-        noted, kept = self.noted.get(identity, {}), self.notes.get(identity, {})
-        found = noted[name] if name in noted else kept.get(name)
-        return default if found is None else found
+        value = self._note(_id(entity), name)
+        return default if value is None else value
+
+    def _note(self, identity: str, name: str) -> Any_:
+        noted = self.noted.get(identity, {})
+        return noted[name] if name in noted else self.notes.get(identity, {}).get(name)
 
 
 covers("language/runtime.py", ENTITY_METHODS, [name for name in ENTITY_METHODS if hasattr(Evaluation, f"do_{name.lower()}")])
+
+
+def _id(entity: Host | Guest) -> str:
+    return entity.id if isinstance(entity, Guest) else HOST_ID
 
 
 def _check_note(name: Any_) -> None:
@@ -607,7 +614,7 @@ def _check_note(name: Any_) -> None:
 _NUMBERS: frozenset[type[Any_]] = frozenset({int, float, bool})
 _SMALL = 1 << 63
 
-_KEPT = 1000  # elements of a list that is remembered
+_KEPT = 1000  # elements of a remembered list
 
 
 def _keepable(value: Any_) -> bool:

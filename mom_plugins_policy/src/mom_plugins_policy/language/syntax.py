@@ -1,4 +1,4 @@
-"""The tree that the reader makes of a text, where each part stood, and how it is written again."""
+"""Forms that the reader makes of a text, with their positions, and how to write them again."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from mom_core import Source
 class FormKind(IntEnum):
     """Kinds of forms."""
 
-    LITERAL = 0  #: an integer, float or string; `value` holds it
-    NAME = 1  #: an identifier, `nil` included; `value` is its text
+    LITERAL = 0  #: integer, float or string; `value` holds it
+    NAME = 1  #: identifier, `nil` included; `value` is its text
     OPERATOR = 2  #: `+`, `<=` …; `value` is its text
-    LIST = 3  #: `( )` or `[ ]`; `items` are its parts, the head included
+    LIST = 3  #: `( )` or `[ ]`; `items` are its parts, with the head
     BLOCK = 4  #: `{ }`; `items` are its parts
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class SourceText:
-    """One named policy text, and its line starts, for positions."""
+    """Named policy text, with its line starts for positions."""
 
     name: str
     text: str
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """Return the position of a character: 1-based line and column, counted in characters; lines end with a line feed. A byte order mark
-        counts nothing, as editors show none.
+        """Return the 1-based line and column of a character.
+
+        Columns count characters, lines end with a line feed. A byte order mark does not count, as editors show none.
         """
         if self._starts is None:
             first = 1 if self.text.startswith("\ufeff") else 0
@@ -44,7 +45,7 @@ class SourceText:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Form:
-    """One atom, list or block.
+    """Atom, list or block.
 
     `start` and `end` are its offsets in `text`, `index` is its place in reading order.
     """
@@ -59,12 +60,12 @@ class Form:
 
     @property
     def source(self) -> Source:
-        """Where it stands."""
+        """The position of its first character."""
         return self.text.source(self.start)
 
     @property
     def name(self) -> str:
-        """The text of a name or operator, empty for anything else."""
+        """The text of a name or operator, else empty."""
         return self.value if self.kind in (FormKind.NAME, FormKind.OPERATOR) and isinstance(self.value, str) else ""
 
     def __repr__(self) -> str:
@@ -72,7 +73,7 @@ class Form:
 
 
 class DerivedForm(Form):
-    """Form that does what another one means: `original` is what stands in the text, and what people are shown."""
+    """Form that replaces an `original` form of the text. Messages show the original."""
 
     __slots__ = ("original",)
 
@@ -82,7 +83,7 @@ class DerivedForm(Form):
 
 
 def all_in(forms: Sequence[Form]) -> Iterator[Form]:
-    """These forms, and all that are inside them, in reading order."""
+    """Yield the forms and everything inside them, in reading order."""
     todo = [*reversed(forms)]
     while todo:
         form = todo.pop()
@@ -91,8 +92,9 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """Return a string as it stands in a policy. Backslashes are part of the value; what ends in one has no spelling and is shown with
-    Python's.
+    """Return a string as a policy writes it.
+
+    Backslashes are part of the value. A string that ends in one has no spelling, and is shown in Python's.
     """
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
@@ -101,7 +103,7 @@ def written_string(value: str) -> str:
 
 
 def written_number(value: float) -> str:
-    """Return a number as it stands in a policy."""
+    """Return a number as a policy writes it."""
     if isinstance(value, float) and math.isinf(value):
         return "1e999" if value > 0 else "-1e999"
     return repr(value)
@@ -115,14 +117,14 @@ def _atom(form: Form) -> str:
 
 
 def written(forms: Sequence[Form], limit: int = 0) -> str:
-    """Forms as text that reads back as the same forms, on one line (but for line breaks inside strings).
+    """Return forms as text that reads back as the same forms, on one line except for line breaks in strings.
 
-    :param limit: stop, with an ellipsis, once the text is longer than this; 0: never
+    :param limit: stop with an ellipsis once the text is longer than this; 0 for no limit
     """
     out: list[str] = []
     length = 0
     todo: list[Form | str] = list(reversed(forms[: limit + 1] if limit else forms))
-    glued = True  # nothing, or an opening bracket, stands before: no space is needed
+    glued = True  # the previous piece needs no space after it
     while todo:
         item = todo.pop()
         if isinstance(item, DerivedForm):
@@ -145,5 +147,5 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
 
 
 def abridged(form: Form, limit: int = 60) -> str:
-    """Return a form for a message: on one line, not longer than `limit`."""
+    """Return a form for a message, on one line and at most `limit` characters long."""
     return written((form,), limit).replace("\n", "⏎")

@@ -1,5 +1,7 @@
-"""Values of the language, as Python values: nil is None, lists are `list`, entities are the snapshot's own `Host` and `Guest`. The others
-are here, and what is said of values and made of them."""
+"""Values of the language, as Python values, and how messages show them.
+
+nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`. This module defines the other values.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,21 @@ from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import written_number, written_string
 from mom_plugins_policy.language.words.word import Word
 
-Any_: TypeAlias = Any  # a value of the language: what it may be is decided by the policy, and checked where it matters
+Any_: TypeAlias = Any  # a value of the language: the policy decides its type
 
 _DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
 _SHOWN_ITEMS = 5
 
 
 UNBOUND: Final = object()
-"""The one value that means: this variable is not bound."""
+"""Marks a variable that is not bound."""
 
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """Something callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk.
+    """Callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk.
 
-    :param word: says how many arguments it takes; None: its call does
+    :param word: gives the number of arguments; None if `call` checks it
     """
 
     name: str
@@ -36,7 +38,7 @@ class Function:
     word: Word | None = None
 
     def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
-        """Call it with values of the language. `site` is the place in the program that calls."""
+        """Call it with values of the language. `site` is the calling place in the program."""
         if self.word is not None and not self.word.takes(len(arguments)):
             raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
         return self.call(arguments, site)
@@ -46,9 +48,9 @@ class Function:
 
 
 class Guests:
-    """Value of `Guests`: all guests of the snapshot, in its order, as the hypervisor lists them.
+    """Value of `Guests`: all guests of the snapshot, in the order of the hypervisor.
 
-    Their fields are read by columns or, of a single one, by `Evaluation.field`: guests with their fields would have to be made first.
+    The runtime reads their fields by column. Reading them through each guest would build all guests first.
     """
 
     __slots__ = ("members",)
@@ -67,7 +69,7 @@ class Guests:
 
 
 class Record(dict[str, Any_]):
-    """Several values under their names, such as the limits of a disk. True like every object, also when it is empty."""
+    """Named values, such as the limits of a disk. True even if empty, like every object."""
 
     __slots__ = ()
 
@@ -76,12 +78,12 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Limits as a hypervisor tells them; of what are none, nothing is known."""
+    """Return the limits that a hypervisor reports; empty if it reports none."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
 class Disk:
-    """Io tune object: one disk of a guest, with the limits that the policy may change in `current`."""
+    """Io tune object: a disk of a guest, with the limits that the policy may change in `current`."""
 
     __slots__ = ("attributes", "changed", "current", "guest")
 
@@ -96,8 +98,8 @@ class Disk:
         return f"<disk {printable(str(self.attributes['name']))}>"
 
 
-def show(value: Any_) -> str:  # one answer per type
-    """Return a value for a message, as a policy would write it, on one line and short."""
+def show(value: Any_) -> str:
+    """Return a short value for a message on one line, as a policy writes it."""
     if value is None:
         return "nil"
     if value is True or value is False:
@@ -123,9 +125,7 @@ def show(value: Any_) -> str:  # one answer per type
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return a value that is asked for: nil, or a number that a controller can cut to an integer; or any text, of a control that takes
-    text.
-    """
+    """Return the value of a request: nil, a number that a controller can cut to an integer, or text for a control that takes text."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value
@@ -141,5 +141,5 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """Return True if `null` finds nothing in a value."""
+    """Return True if `null` holds for a value."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

@@ -1,4 +1,4 @@
-"""Policies in plain Python for mom: what a policy imports."""
+"""Policies in Python for mom: names for a policy to import."""
 
 from mom_core import Decision
 from mom_plugins_policy.python.entities import GiB, Guest, Host, KiB, MiB, TiB

@@ -1,4 +1,4 @@
-"""The host and the guests of one cycle, as a policy is given them: to be read by type, to keep notes on, and to set controls of."""
+"""Host and guests of one cycle for policies in Python: typed reads, notes and controls."""
 
 from __future__ import annotations
 
@@ -17,123 +17,119 @@ from mom_plugins_policy.python.files import PythonPolicy
 
 T = TypeVar("T")
 
-# Sizes are counted in KiB, as fields and controls have them.
+# Sizes in KiB, as in fields and controls.
 KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
 
 
 _Text = Annotated[str, Field(max_length=4096)]
 _Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(gt=-(2.0**63), lt=2.0**63)] | _Text
 Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
-"""The notes that a policy may keep on the host and the guests."""
+"""Notes of policies on the host or a guest."""
 
 CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
 class PolicyMistake(Exception):
-    """Mistake in a policy as a whole, whichever guest it looks at."""
+    """Mistake in a policy, whichever guest it reads."""
 
 
-class Known(NamedTuple):
-    """Things that policies go by in one cycle: the notes by entity's id, and by that and the control what earlier policies decided."""
+class CycleFacts(NamedTuple):
+    """Facts of one cycle: notes by entity id, and earlier policies' decisions by entity id and control."""
 
     snapshot: Snapshot
     history: Sequence[Snapshot]
     declared: Declarations
     notes: dict[str, Notes]
-    wanted: dict[tuple[str, str], Value]
+    decided: dict[tuple[str, str], Value]
 
 
-_TIMES: Final = 4  # that a policy decides each control of each guest: a later decision takes the place of an earlier one
+_TIMES: Final = 4  # decisions of a policy per control and guest: later ones replace earlier ones
 _SPARE: Final = 1000  # for hosts of few guests
 
 
 class PythonEvaluation:
-    """One evaluation of a policy: what it has made so far, and which notes it has looked at and may have changed.
+    """Evaluation of a policy: its decisions, and the notes that it has read and may have changed.
 
-    :ivar made: all decisions, given or not, each with why it cannot be
-    :ivar loops: those over the guests that have not come to their end, in the order in which they began
+    :ivar made: all decisions, each with its fault or an empty text
+    :ivar loops: unfinished loops over the guests, in the order of their beginning
     """
 
-    def __init__(self, policy: PythonPolicy, known: Known) -> None:
-        self.policy, self.known = policy, known
+    def __init__(self, policy: PythonPolicy, cycle: CycleFacts) -> None:
+        self.policy, self.cycle = policy, cycle
         self.made: list[tuple[Decision, str]] = []
         self.notes: dict[str, Notes] = {}
         self.loops: list[Loop] = []
-        self.most = _SPARE + _TIMES * len(known.declared.controls) * (1 + len(known.snapshot.guests))
-        """Decisions, given or not, after which a policy is taken to go on for ever."""
+        self.most = _SPARE + _TIMES * len(cycle.declared.controls) * (1 + len(cycle.snapshot.guests))
+        """Decisions after which a policy counts as endless, yielded or not."""
 
     def too_many(self) -> PolicyMistake:
-        """What is raised then."""
+        """Return the error for too many decisions."""
         return PolicyMistake(f"it makes more than {self.most:,} decisions, as if its loop had no end")
 
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Loop over the guests: which one it is at, and once it was broken off, as by an error, in which frame and line."""
+    """Loop over the guests: its current guest, and the frame and line in which it broke off."""
 
     guest: Guest
     place: tuple[int, int] | None = None
 
 
 class _ReadableEntity:
-    """Host or a guest, as a policy sees it. `unknown` names the fields that it read and that are unknown."""
+    """Host or guest for a policy. `unknown` names the fields that it read in vain."""
 
-    def __init__(self, found: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
-        self._found, self._evaluation = found, evaluation
-        self.name, self.entity, self.unknown = found.name, found.entity, dict[str, None]()
+    def __init__(self, entity: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
+        self._entity, self._evaluation = entity, evaluation
+        self.name, self.entity, self.unknown = entity.name, entity.entity, dict[str, None]()
 
     def number(self, field: str) -> float | None:
-        """Return a field that is a number, in the unit that `mom fields` tells; None, never 0, while it is unknown."""
-        return self._read(field, self._found.number)
+        """Return a numeric field, in the unit of `mom fields`; None, never 0, while unknown."""
+        return self._read(field, self._entity.number)
 
     def text(self, field: str) -> str | None:
-        """Return a field that is a text; None while it is unknown."""
-        return self._read(field, self._found.text)
+        """Return a text field; None while unknown."""
+        return self._read(field, self._entity.text)
 
     def items(self, field: str) -> Sequence[Mapping[str, Value]] | None:
-        """Return a field that is a list, such as one item for each disk; None while it is unknown. What the policy does to it stays its
-        own.
-        """
-        return deepcopy(self._read(field, self._found.items))
+        """Return a copy of a list field, such as one item per disk; None while unknown."""
+        return deepcopy(self._read(field, self._entity.items))
 
     def average(self, field: str) -> float | None:
-        """Return the mean of what is known of a number in this cycle and in those before it that mom keeps (setting `history`); of a guest,
-        in those since it was started.
-        """
+        """Return the mean of a numeric field over this cycle and the kept ones (setting `history`); of a guest, those since its start."""
         self.number(field)
-        snapshots = [*self._evaluation.known.history, self._evaluation.known.snapshot]
-        found: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]
-        if isinstance(self._found, mom_core.Guest):
-            same = (snapshot.guests.get(self._found.id) for snapshot in snapshots)
-            found = [item for item in same if item is not None and item.incarnation == self._found.incarnation]
-        numbers = [number for item in found if (number := item.number(field)) is not None]
+        snapshots = [*self._evaluation.cycle.history, self._evaluation.cycle.snapshot]
+        samples: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]
+        if isinstance(self._entity, mom_core.Guest):
+            same = (snapshot.guests.get(self._entity.id) for snapshot in snapshots)
+            samples = [item for item in same if item is not None and item.incarnation == self._entity.incarnation]
+        numbers = [number for item in samples if (number := item.number(field)) is not None]
         return sum(numbers) / len(numbers) if numbers else None
 
     def prop(self, name: str) -> Value:
-        """Return a property, which is not measured, such as a guest's `uuid` or the host's `interval`; None where there is none."""
-        return deepcopy(self._found.properties.get(name))
+        """Return a property, such as a guest's `uuid` or the host's `interval`; None if absent."""
+        return deepcopy(self._entity.properties.get(name))
 
     def wanted(self, control: str) -> Value:
-        """Return the value that a policy of an earlier name has decided; None if none has."""
-        return deepcopy(self._evaluation.known.wanted.get((self.entity.id, control)))
+        """Return the decision of an earlier policy; None without one."""
+        return deepcopy(self._evaluation.cycle.decided.get((self.entity.id, control)))
 
     @property
     def notes(self) -> Notes:
-        """The notes that policies keep on it from cycle to cycle, also across restarts: numbers, texts, and lists of these, by name.
+        """Notes of policies on it, by name, kept across cycles and restarts: numbers, texts, and lists of these.
 
-        All policies share them. A guest's notes go when the guest does, or is started anew.
+        All policies share them. A guest's notes end when the guest is gone or starts anew.
         """
         noted, identity = self._evaluation.notes, self.entity.id
         if identity not in noted:
-            noted[identity] = deepcopy(self._evaluation.known.notes.get(identity, {}))
+            noted[identity] = deepcopy(self._evaluation.cycle.notes.get(identity, {}))
         return noted[identity]
 
     def set(self, control: str, value: Value, *, because: str, least: float | None = None, most: float | None = None) -> Decision:
-        """Return a value of a control, in the unit that `mom plugin info` tells. Nothing comes of it unless it is given with `yield`.
+        """Return a decision on a control, in the unit of `mom plugin info`. It has no effect without `yield`.
 
-        :param because: why, for `mom explain`: words that an operator understands, without a full stop
-        :param least: what is less is raised to this; None: nothing is
-        :param most: what is more is lowered to this, also where `least` is more; None: nothing is
+        :param because: reason for `mom explain`: words that an operator understands, without a full stop
+        :param least: lower bound of the value; None for none
+        :param most: upper bound of the value, which overrides `least`; None for none
         """
         if len(self._evaluation.made) >= self._evaluation.most:
             raise self._evaluation.too_many()
@@ -141,25 +137,25 @@ class _ReadableEntity:
         if not fault and isinstance(value, int | float):
             value = value if least is None else max(value, least)
             value = value if most is None else min(value, most)
-            if isinstance(value, float) and self._evaluation.known.declared.controls[control].unit.is_whole:
-                value = int(value)  # as those of the policy language are: a size that was computed is no mistake
+            if isinstance(value, float) and self._evaluation.cycle.declared.controls[control].unit.is_whole:
+                value = int(value)  # as in the policy language: a computed size is no mistake
         decision = Decision(self.entity, control, value, str(because)[:600], self._place())
         self._evaluation.made.append((decision, fault))
         return decision
 
     def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
-        """Return why this cannot be decided; empty if it can. What each control takes, mom reviews for all evaluators."""
-        controls, scope = self._evaluation.known.declared.controls, self.entity.scope
+        """Return the reason against a decision, or an empty text. mom reviews the range of controls for all evaluators."""
+        controls, scope = self._evaluation.cycle.declared.controls, self.entity.scope
         if control not in controls or controls[control].scope is not scope:
             meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
             return f"no enabled plugin has a control {control!r:.60} of the {scope}{meant}"
         if bounds and None in map(as_number, [value, *bounds]):
             return f"the value or a bound of {control} is no finite number: {[value, *bounds]!r:.120}"
         fits = as_number(value) is not None or isinstance(value, str | bool | list | tuple)
-        return "" if fits else f"{control} is to be {value!r:.40}, a {type(value).__name__} that no control takes"
+        return "" if fits else f"{control} is set to {value!r:.40}, a {type(value).__name__} that no control takes"
 
     def _read(self, field: str, read: Callable[[str], T | None]) -> T | None:
-        declared, scope = self._evaluation.known.declared.fields, self.entity.scope
+        declared, scope = self._evaluation.cycle.declared.fields, self.entity.scope
         if (scope, field) not in declared:
             meant = _meant(field, [name for of, name in declared if of is scope])
             raise PolicyMistake(f"no enabled plugin declares the field {field!r:.60} of the {scope}{meant}")
@@ -169,7 +165,7 @@ class _ReadableEntity:
         return value
 
     def _place(self) -> Source:
-        """Return where in the policy's file something is decided: the line that leads here."""
+        """Return the calling line in the policy's file."""
         frame = sys._getframe(2)
         while frame.f_code.co_filename != str(self._evaluation.policy.path) and frame.f_back is not None:
             frame = frame.f_back
@@ -185,7 +181,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """All guests in one cycle, in the order of their names. Where loops over them are is noted, to know whose error ended one."""
+    """All guests in one cycle, in the order of their names. It records the positions of loops, to find the guest of an error."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

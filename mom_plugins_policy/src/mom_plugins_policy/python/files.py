@@ -1,4 +1,4 @@
-"""The operator's policies, read from a folder that only root and mom's own user can write: all of them, or none."""
+"""The operator's policies in Python, from a folder that only root and mom's own user can write: all of them, or none."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any, Final, NamedTuple
 from mom_core import ConfigError, ConfigProblem, printable, untrusted
 
 _LONGEST: Final = 1 << 20  # bytes of a policy
-_HINT: Final = "a policy defines `def decide(host, guests):`, which yields what is to be set; what was in force before stays"
+_HINT: Final = "a policy defines `def decide(host, guests):`, which yields decisions; the policies in force stay"
 
 
 class PythonPolicy(NamedTuple):
-    """Policy that is ready to be evaluated; decisions and problems name it by its file's name, such as `50_balloon.py`."""
+    """Loaded policy. Decisions and problems name it by its file, such as `50_balloon.py`."""
 
     path: Path
     decide: Callable[[Any, Any], object]
 
 
 class _SourceOnly(SourceLoader):
-    """Loads a module by its path. It has no `path_stats`: so bytecode is neither read from the operator's folder nor left there."""
+    """Loader of a module by its path. It has no `path_stats`, so Python neither reads nor writes bytecode in the operator's folder."""
 
     def get_filename(self, fullname: str) -> str:
         return fullname
@@ -35,9 +35,9 @@ class _SourceOnly(SourceLoader):
 
 
 def read_policies(directory: Path) -> list[PythonPolicy]:
-    """Every `*.py` of a folder whose name begins with neither `.` nor `_`, in name order; an absent folder holds none.
+    """Return every `*.py` of a folder in name order, except names that begin with `.` or `_`. An absent folder holds none.
 
-    :raises ConfigError: with all that is wrong, by file and line
+    :raises ConfigError: with all errors by file and line
     """
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == ".py" and path.name[0] not in "._")
@@ -78,11 +78,11 @@ def _loaded(path: Path) -> PythonPolicy:
     if not path.is_file() or path.stat().st_size > _LONGEST:
         raise _refused(path, f"is no regular file of at most {_LONGEST:,} bytes", _HINT)
     module = ModuleType(str(path))
-    sys.modules[module.__name__] = module  # while it is loaded: data classes look there
+    sys.modules[module.__name__] = module  # data classes look there during the import
     try:
         _SourceOnly().exec_module(module)
         inspect.signature(module.decide).bind("the host", "the guests")
-    except (Exception, SystemExit) as error:  # containment: it is the operator's code, and may raise anything
+    except (Exception, SystemExit) as error:  # the operator's code may raise anything
         raise _refused(path, f"{type(error).__name__}: {error}", _HINT, line_of(error, path)) from error
     finally:
         del sys.modules[module.__name__]
@@ -90,6 +90,6 @@ def _loaded(path: Path) -> PythonPolicy:
 
 
 def line_of(error: BaseException, path: Path) -> int:
-    """Return the line of a file where an exception came from; 0 if it came from elsewhere."""
+    """Return the line of a file that raised an exception; 0 for other code."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else getattr(error, "lineno", None) or 0

@@ -1,4 +1,4 @@
-"""The plugin: has the operator's policies in Python read, and asks them in each cycle."""
+"""Plugin `pypolicy`: reads the operator's policies in Python, and evaluates them each cycle."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl
 from mom_kvm import files_refused
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.python.entities import Known
+from mom_plugins_policy.python.entities import CycleFacts
 from mom_plugins_policy.python.evaluation import evaluate
 from mom_plugins_policy.python.files import PythonPolicy, read_policies
 
 
 class PypolicyPlugin:
-    """Evaluates policies that are Python functions of the operator's own."""
+    """Evaluates the operator's policies in Python."""
 
     class Settings(PluginSettings):
-        """Where the policies are."""
+        """Location of the policies."""
 
         directory: Path = Path("/etc/mom/pypolicy.d")
         """A folder that only root and mom's user can write. Every *.py in it is a policy, in the order of the file names."""
@@ -30,13 +30,13 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Read all policies; with any that is bad the daemon does not start."""
+        """Read all policies. mom does not start with an invalid one."""
         self.mom_reload()()
         self._notes.load()
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read all policies again; they are in force, together, once the reload of all plugins has succeeded."""
+        """Read all policies again. They come into force together after the reload of all plugins."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
@@ -51,20 +51,20 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """Return the decisions of the policies, one after the other, and what went wrong in them."""
-        known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
-        until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
-        result = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, known, until))]
-        for identity in self._notes.keep(known.notes):
+        """Return the decisions of the policies in order, and their problems."""
+        cycle = CycleFacts(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
+        until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
+        result = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, cycle, until))]
+        for identity in self._notes.keep(cycle.notes):
             guest = snapshot.guests.get(identity)
             most = f"{NoteStore.LARGEST >> 20} MiB"
-            message = f"what is noted here is not kept, and what was noted before stays: all notes together have more than {most}"
+            message = f"these notes are not kept, and the old ones stay: all notes together have more than {most}"
             result.append(Problem(Source(self._context.name), message, guest.entity if guest else None, hint="note less, or delete notes"))
         return result
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Policies with which mom would not start."""
+        """Report policies with which mom would not start."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:

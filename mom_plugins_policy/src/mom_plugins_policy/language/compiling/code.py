@@ -1,4 +1,4 @@
-"""The text of the generated code: its functions, lines, constants, and the places in it that can fail."""
+"""Text of the generated code: functions, lines, constants, and the places that can fail."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mom_plugins_policy.language.runtime import Site
 from mom_plugins_policy.language.syntax import Form
 
 SMALL = 1 << 63
-"""Integers up to here are passed on without a look at their size."""
+"""Smaller integers need no check of their size."""
 
 _LONGEST = 28
-"""Characters of code for each form that is allowed: the default policies take 15, and Python takes 170 bytes of memory to compile each."""
+"""Characters of code per form. The default policies take 15. Python needs 170 bytes of memory to compile a character."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 NUMBERS = frozenset({"num", "int", "float", "bool"})
 ENTITIES = frozenset({"host", "guest"})
 SCALARS = NUMBERS | ENTITIES | {"nil", "str", "guests", "fn"}
-"""Types of expressions, as far as they are known; besides these `list`, and `any` for what is not known."""
+"""Types of expressions, beside `list`, and `any` for unknown types."""
 
-# A line of a function's body; what is only known at the end is asked for then.
+# A line of a function's body, or a function that returns lines at the end.
 Line: TypeAlias = "str | Callable[[], list[str]]"
 
 
@@ -37,8 +37,8 @@ Line: TypeAlias = "str | Callable[[], list[str]]"
 class Expression:
     """Value of a form, as an expression of the generated code.
 
-    `stable`: it stays the same whatever is executed after it; `safe`: computing it cannot fail; `size`: how many inputs' sizes (digits of
-    an integer, length of a string) it may add up to; `const`: it is known now, and is `constant`.
+    `stable`: later code does not change it. `safe`: computing it cannot fail. `size`: the number of inputs whose sizes (digits, string
+    lengths) it may add up to. `const`: the compiler knows the value, and `constant` holds it.
     """
 
     text: str
@@ -55,24 +55,24 @@ class Expression:
         return self.text.isidentifier() or self.const
 
 
-def known(text: str, type_: str, value: object) -> Expression:
-    """Return an expression of which the value is known now."""
+def constant_expression(text: str, type_: str, value: object) -> Expression:
+    """Return an expression with a constant value."""
     return Expression(text, type_, stable=True, safe=True, size=0 if type_ == "float" else 1, const=True, constant=value)
 
 
-NIL = known("None", "nil", None)
+NIL = constant_expression("None", "nil", None)
 
 
-def joined(one: str, other: str) -> str:
-    """Return the type of what has either of two types."""
-    if one == other:
-        return one
-    return "num" if one in NUMBERS and other in NUMBERS else "any"
+def joined(left: str, right: str) -> str:
+    """Return the common type of two types."""
+    if left == right:
+        return left
+    return "num" if left in NUMBERS and right in NUMBERS else "any"
 
 
 @dataclass(slots=True, eq=False)
 class PyFunction:
-    """One function of the generated code, and those inside it."""
+    """Function of the generated code, with its inner functions."""
 
     header: str
     lines: list[Line] = field(default_factory=list)
@@ -82,7 +82,7 @@ class PyFunction:
 
 
 class TooComplicatedError(Exception):
-    """So many parts of the program would be compiled so many times, or into so much, that the code would be too large."""
+    """Program whose generated code would be too large."""
 
 
 class Emitter(ABC):
@@ -97,30 +97,30 @@ class Emitter(ABC):
         self.lines: list[Line] = self.run.lines
         self.indent = 1
         self.effects = 0
-        """Statements so far that have effects or may fail."""
+        """Statements so far with effects or possible failures."""
         self.loose = 0
-        """What all sums that may be strings, and are not checked for their size, add up to."""
+        """Added sizes of all sums that may be strings and that the code does not check."""
         self._strings: dict[str, str] = {}
         self._numbers = count(1)
         self._outermost = defaultdict[str, dict[str, str]](dict)
-        """Variables of the outermost function that are there from the beginning, by name, of each kind: `h` fields of the host, `l` columns
-        of guests' fields, `s` what functions share with their callers, `n` functions; the others' kind is the helper that gives them."""
+        """Initial variables of the outermost function, by kind and name. The kinds are `h` for fields of the host, `l` for columns of
+        guests' fields, `s` for names shared with separate functions, `n` for functions, or the helper that returns the value."""
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Return the value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
+        """Return the value of a form, after emitting the statements that it needs. `dropped`: nothing uses the value."""
 
     def _new(self, prefix: str) -> str:
         return f"{prefix}{next(self._numbers)}"
 
     def _use(self, name: str) -> str:
-        """Return a helper or value of the run that the code needs, as a local variable of the outermost function."""
+        """Return a helper or value of the run as a local variable of the outermost function."""
         texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
         self.run.inits.setdefault(name, texts.get(name, f"rt.{name}"))
         return name
 
-    def _from_the_beginning(self, kind: str, name: str, text: str = "U") -> str:
-        """Return the variable of the outermost function for this kind and name, whose first value is that of the text."""
+    def _initial(self, kind: str, name: str, text: str = "U") -> str:
+        """Return the variable of the outermost function for a kind and name, which starts with the value of `text`."""
         variables = self._outermost[kind]
         if name not in variables:
             variables[name] = self._new(kind)
@@ -132,13 +132,13 @@ class Emitter(ABC):
         return f"{self._use(name)}({', '.join(arguments)})"
 
     def constant(self, value: object) -> str:
-        """Return the name under which the code finds a value."""
+        """Return the name of a constant in the code."""
         name = self._new("K")
         self.constants[name] = value
         return name
 
     def string(self, text: str) -> str:
-        """Return a string in the code: itself where it is an identifier, else a constant."""
+        """Return a string in the code: itself if it is an identifier, else a constant."""
         if _PLAIN.fullmatch(text):
             return repr(text)
         if text not in self._strings:
@@ -148,32 +148,32 @@ class Emitter(ABC):
     def literal(self, value: object) -> Expression:
         """Return a literal of the policy."""
         if isinstance(value, str):
-            return known(self.string(value), "str", value)
+            return constant_expression(self.string(value), "str", value)
         if isinstance(value, float):
             text = repr(value) if math.isfinite(value) else self.constant(value)
-            return known(f"({text})" if text.startswith("-") else text, "float", value)
+            return constant_expression(f"({text})" if text.startswith("-") else text, "float", value)
         assert isinstance(value, int)  # noqa: S101  # for the type checker: literals are strings, floats or integers
         text = str(value) if -SMALL < value < SMALL else self.constant(value)
-        return known(f"({text})" if text.startswith("-") else text, "int", value)
+        return constant_expression(f"({text})" if text.startswith("-") else text, "int", value)
 
     def emit(self, text: str, *, pure: bool = False) -> None:
-        """A statement. `pure`: it has no effect but on a temporary variable, and cannot fail."""
+        """Add a statement. `pure`: it only sets a temporary variable and cannot fail."""
         if not pure:
             self.effects += 1
         self.lines.append(" " * self.indent + text)
 
     def late(self, lines: Callable[[], list[str]]) -> None:
-        """Statements that are known at the end."""
+        """Add statements that are made at the end."""
         pad = " " * self.indent
         self.lines.append(lambda: [pad + line for line in lines()])
 
     def site(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> int:
-        """Return a place that can fail."""
+        """Return a new place that can fail."""
         self.sites.append(Site(form, operands))
         return len(self.sites) - 1
 
     def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
-        """Return an expression that can fail, on a line of its own; of its operands, the values are told then."""
+        """Return an expression that can fail, on its own line. An error message shows its operands."""
         kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 
@@ -183,7 +183,7 @@ class Emitter(ABC):
 
     @contextmanager
     def _block(self) -> Iterator[list[Line]]:
-        """Generate into a block of its own, indented once more; what is learnt inside stays inside (see `_branch`)."""
+        """Generate into a separate block with more indentation. Facts learnt inside stay inside (see `_branch`)."""
         outer = self.lines
         inner: list[Line] = []
         self.lines = inner
@@ -200,7 +200,7 @@ class Emitter(ABC):
             self.lines.append(" " * (self.indent + 1) + "pass")
 
     def spilled(self, value: Expression, *, pure: bool | None = None) -> Expression:
-        """Return the value in a variable of its own, unless it is stable anyway."""
+        """Return the value in a variable, unless it is stable."""
         if value.stable:
             return value
         name = self._new("t")
@@ -208,13 +208,13 @@ class Emitter(ABC):
         return Expression(name, value.type, size=value.size, stable=True, safe=True)
 
     def drop(self, *values: Expression) -> None:
-        """Compute values for their errors only."""
+        """Compute values only for their errors."""
         for value in values:
             if not value.safe:
                 self.emit(value.text)
 
     def guarded(self, value: Expression, form: Form) -> Expression:
-        """Return the value, checked for its size if it may have grown."""
+        """Return the value, with a check of its size if it may have grown."""
         if value.size <= 1:
             return value
         value = self.spilled(value)
@@ -230,15 +230,15 @@ class Emitter(ABC):
         return Expression(text, value.type, stable=True, safe=True)
 
     def all_guarded(self, values: Sequence[Expression], form: Form) -> list[Expression]:
-        """Several values, each checked for its size if it may have grown; in their order."""
+        """Return values in order, each with a check of its size if it may have grown."""
         if all(value.size <= 1 for value in values):
             return list(values)
         return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]
 
     def arguments(self, forms: Sequence[Form]) -> list[Expression]:
-        """Return the values of several forms, evaluated from left to right."""
+        """Return the values of forms, evaluated from left to right."""
         values: list[Expression] = []
-        stable = 0  # so many of them are; there may be thousands
+        stable = 0  # number of leading stable values; there may be thousands
         for form in forms:
             place, effects = len(self.lines), self.effects
             value = self.generate(form)
@@ -254,7 +254,7 @@ class Emitter(ABC):
         return values
 
     def assemble(self) -> tuple[str, dict[int, int]]:
-        """Return the text of the code, and for its lines the site that begins there."""
+        """Return the text of the code, and the sites by line."""
         out: list[str] = []
         self._assemble(self.run, 0, out)
         source = "\n".join(out) + "\n"

@@ -18,24 +18,24 @@ _BY_ENTITY = {"Control": "control", "GetControl": "control", "SetVar": "variable
 
 
 class EntityAccess(Scoping):
-    """Reads fields where they are known to be read: the host's once; guests' by columns, which a loop over `Guests` goes along."""
+    """Compiles reads of entities: each field of the host once, and fields of guests by column in loops over `Guests`."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits)
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
         self._read_of: dict[str, dict[str, tuple[str, str]]] = {}
-        """By the variable of a loop over `Guests`, the variables of the fields that are read in it, and of their columns, by name."""
+        """Per variable of a loop over `Guests`, and name of a field that its body reads: the variables of the field and of its column."""
 
-    def _arity(self, form: Form, name: str, wanted: str, given: int) -> Expression:
-        return self.fault(form, "arity", f"{name} takes {wanted}, not {given}")
+    def _arity(self, form: Form, name: str, takes: str, count: int) -> Expression:
+        return self.fault(form, "arity", f"{name} takes {takes}, not {count}")
 
     def _name(self, form: Form) -> Expression:
         if form.name == "nil":
             return NIL
-        first, *rest = form.name.split(".")
+        first, *parts = form.name.split(".")
         value = self._variable(form, first)
-        for part in rest:
+        for part in parts:
             value = self._attribute(form, value, part)
         return value
 
@@ -49,25 +49,25 @@ class EntityAccess(Scoping):
         return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
 
     def _field(self, entity: Expression, name: str) -> Expression | None:
-        """Return a field of an entity, None if no plugin declares it."""
+        """Return a field of an entity; None if no plugin declares it."""
         scope = Scope(entity.type)
         self.fields.add((scope, name))
         if (scope, name) in self.undeclared:
             return None
         if scope is Scope.HOST:
             self._use("hostfields")
-            return Expression(self._from_the_beginning("h", name, f"hostfields.get({self.string(name)})"), stable=True, safe=True)
+            return Expression(self._initial("h", name, f"hostfields.get({self.string(name)})"), stable=True, safe=True)
         if name == "io_tune":
             return Expression(self._helper("disks", entity.text), safe=True)
         read = self._read_of.get(entity.text)
-        if read is None:  # a variable that holds a guest: it may hold another one when it is read again
+        if read is None:  # a variable that may hold a different guest at the next read
             return Expression(self._helper("field", entity.text, self.string(name)), safe=True)
         if name not in read:
-            read[name] = self._new("t"), self._from_the_beginning("l", name, f"rt.snapshot.column({self.string(name)})")
+            read[name] = self._new("t"), self._initial("l", name, f"rt.snapshot.column({self.string(name)})")
         return Expression(read[name][0], stable=True, safe=True)
 
     def _over_guests(self, guest: str, guests: str) -> str:
-        """Return the head of a loop over `Guests`, which are in the variable `guests`, once it is known which fields are read in it."""
+        """Return the head of a loop over `Guests`, once the fields that its body reads are known."""
         read = self._read_of[guest].values()
         if not read:
             return f"for {guest} in {guests}:"
@@ -120,22 +120,22 @@ class EntityAccess(Scoping):
         return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
 
     def _by_entity(self, kind: str, name: str) -> str | None:
-        """Return the dictionary, by entity id, of requests for a control, of notes of a name, or of what is remembered of guests under one:
-        a call for each guest takes ten times as long. None if there are so many that they are looked up when asked for, or the name is too
-        long.
+        """Return a dictionary by entity id: of requests, of notes of this evaluation, or of remembered notes of guests.
 
-        :param kind: the helper of the run that gives it
+        A method call per guest would take ten times as long. None if the name is too long, or the program has too many such names.
+
+        :param kind: the helper of the run that returns it
         """
-        known = self._outermost[kind]
-        if name not in known and (len(name) > self.limits.name or len(known) >= self.limits.names // 2):
+        names = self._outermost[kind]
+        if name not in names and (len(name) > self.limits.name or len(names) >= self.limits.names // 2):
             return None
-        return self._from_the_beginning(kind, name, f"rt.{kind}({self.string(name)})")
+        return self._initial(kind, name, f"rt.{kind}({self.string(name)})")
 
     def _control(self, form: Form, entity: Expression, name: str, requests: str, values: Sequence[Expression]) -> Expression:
         key = self._key(entity)
         if len(values) == 1:
-            found = self._new("t")
-            return Expression(f"({found}[1] if ({found} := {requests}.get({key})) is not None else None)")
+            request = self._new("t")
+            return Expression(f"({request}[1] if ({request} := {requests}.get({key})) is not None else None)")
         value = values[1]
         site = self.site(form)
         if value.const and value.type in ("int", "float", "nil") and not (isinstance(value.constant, float) and math.isinf(value.constant)):

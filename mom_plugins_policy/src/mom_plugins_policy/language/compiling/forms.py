@@ -1,4 +1,4 @@
-"""Forms: special forms, functions, and which word a list begins with."""
+"""Special forms, functions, and the meaning of the head of a list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mom_core import Scope
 from mom_plugins_policy.language.analysis import Definition, Program
-from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, TooComplicatedError, joined, known
+from mom_plugins_policy.language.compiling.code import (
+    ENTITIES,
+    NIL,
+    SCALARS,
+    Expression,
+    PyFunction,
+    TooComplicatedError,
+    constant_expression,
+    joined,
+)
 from mom_plugins_policy.language.compiling.operations import Operations
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
@@ -17,31 +26,31 @@ from mom_plugins_policy.language.words.functions import CALLABLES, OPERATORS, PR
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 from mom_plugins_policy.language.words.word import covers
 
-_DEEP = 36  # forms inside each other in one Python function; what is deeper becomes a function of its own
-_BLOCKS = 5  # loops inside each other in one Python function; Python itself allows 20 blocks
-_COPIES = 8  # how much larger than the program its code may be
+_DEEP = 36  # nested forms in one Python function; deeper forms become separate functions
+_BLOCKS = 5  # nested loops in one Python function; Python allows 20 blocks
+_COPIES = 8  # forms that may be generated per form of the program
 
 
 class Generator(Operations):
-    """Generates the code of a program, when it is made."""
+    """Generates the code of a program when it is created."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits, undeclared)
         self.level = 0
-        """Forms around what is generated now, in the same Python function."""
+        """Forms around the current one in the same Python function."""
         self.weight = 0
-        """Forms generated so far in this loop or function: what one turn of it costs."""
+        """Forms generated so far in this loop or function: the steps of one turn."""
         self.counting = False
-        """True if what one turn costs is only known when it runs."""
+        """True if the steps of one turn are only known at run time."""
         self.generated = 0
         self.next_look = SLICE
-        """When so many forms are generated, code that counts no steps looks at the clock."""
+        """Number of generated forms at which code without counted steps looks at the clock."""
         self.most = _COPIES * program.size + 50_000
         self.guest_loops = 0
         self.depth = "1"
-        """How deep a function that is called now is nested, as an expression."""
+        """Nesting of a function that is called here, as an expression."""
         self.table: dict[str, Definition] | None = {}
-        """The functions that are certainly defined at this point; None where that is not known."""
+        """Functions that are certainly defined here; None if unknown."""
         self._definition_of = {definition.form.index: definition for definition in program.functions()}
         self._units: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
@@ -61,7 +70,7 @@ class Generator(Operations):
             self._waiting.pop()()
 
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Return the value of a form; statements that compute parts of it are emitted. `dropped`: the value is not used."""
+        """Return the value of a form, after emitting the statements that it needs. `dropped`: nothing uses the value."""
         self.weight += 1
         self.generated += 1
         if self.generated > self.most:
@@ -81,7 +90,7 @@ class Generator(Operations):
         return value
 
     def _apart(self, form: Form) -> Expression:
-        """Return a form as a function of its own, because it is nested too deep for Python."""
+        """Return a form that is nested too deep for Python, as a separate function."""
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
@@ -99,7 +108,7 @@ class Generator(Operations):
         return self.spilled(Expression(f"{name}()"))
 
     def _fill(self, function: PyFunction, form: Form, value: Callable[[], Expression], steps: int) -> None:
-        """Generate what a function of the code does: it counts its steps, and returns a value. `steps`: those beside the value's."""
+        """Generate a function of the code that counts its steps and returns a value. `steps`: steps beside those of the value."""
         self.func, self.lines, self.indent, self.guest_loops = function, function.lines, 1, 1
         weight = self._counted(form)
         self.weight = steps
@@ -107,9 +116,9 @@ class Generator(Operations):
         weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
-        """Count down the steps of what follows; how many it takes is put into the list that is returned.
+        """Emit a countdown of the steps of the following code, and return a list for their number.
 
-        :param many: gives, at the end, a statement for when it takes more than are left until the next look at the clock
+        :param many: returns a statement for when the steps exceed those left until the next look at the clock
         """
         weight: list[int] = []
         self._use("left")
@@ -119,7 +128,7 @@ class Generator(Operations):
         return weight
 
     def _watch(self, form: Form) -> None:
-        """Look at the clock now and then, however long the code is in which no steps are counted."""
+        """Look at the clock from time to time in long code without counted steps."""
         if self.generated > self.next_look:
             self.emit(self.marked(form, self._helper("look")))
             self.next_look = self.generated + SLICE
@@ -150,7 +159,7 @@ class Generator(Operations):
         return self._word(form, arguments, dropped)
 
     def _word(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        """Return a list whose head is no variable: special form, builtin, `eval` or a function."""
+        """Return a list whose head is no variable: special form, builtin, `eval` or function."""
         name = form.items[0].name
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
@@ -166,34 +175,34 @@ class Generator(Operations):
         return self.fault(form, "unknown-function", f"there is no function {name}")
 
     def _branches(self, test: Expression, first: Callable[[], Expression], second: Callable[[], Expression], dropped: bool) -> Expression:
-        """One of two values, by a test."""
+        """Return one of two values, chosen by a test."""
         next_look = self.next_look
         self.facts.begin()
-        with self._block() as one:
+        with self._block() as block:
             value = first()
         learnt = self.facts.end()
         self.facts.begin()
-        with self._block() as other:
+        with self._block() as other_block:
             otherwise = second()
         learnt_otherwise = self.facts.end()
-        self.next_look = next_look  # the looks of one branch are not those of the other
+        self.next_look = next_look  # the other branch has other looks at the clock
         self._join(learnt, learnt_otherwise)
         type_, size = joined(value.type, otherwise.type), max(value.size, otherwise.size)
         safe = test.safe and value.safe and otherwise.safe
-        if not one and not other:
+        if not block and not other_block:
             return Expression(f"({value.text} if {test.text} else {otherwise.text})", type_, size=size, safe=safe)
         pad = " " * (self.indent + 1)
         result = "" if dropped else self._new("t")
-        for block, each in ((one, value), (other, otherwise)):
+        for lines, each in ((block, value), (other_block, otherwise)):
             if not dropped:
-                block.append(f"{pad}{result} = {each.text}")
+                lines.append(f"{pad}{result} = {each.text}")
             elif not each.safe:
-                block.append(f"{pad}{each.text}")
+                lines.append(f"{pad}{each.text}")
         self.emit(f"if {test.text}:", pure=safe)
-        self._put(one)
-        if other:
+        self._put(block)
+        if other_block:
             self.emit("else:", pure=True)
-            self._put(other)
+            self._put(other_block)
         return NIL if dropped else Expression(result, type_, size=size, stable=True, safe=True)
 
     def _if(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
@@ -216,21 +225,21 @@ class Generator(Operations):
         return result
 
     def _defvar(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        name, given = arguments
+        name, initial = arguments
         if name.name == "nil" or "." in name.name:
             return self.fault(form, "malformed", "`defvar` takes a name and a value")
-        value = self.generate(given)
+        value = self.generate(initial)
         scope = self.chain[-1]
         if name.name in self.program.shared:
             value = self.guarded(value, form)
         return self._bind_variable(self._slot(scope, name.name), value)
 
     def _set(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        target, given = arguments
+        target, new = arguments
         name = target.name
-        value = self.guarded(self.generate(given), form)
+        value = self.guarded(self.generate(new), form)
         missing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} to set')})")
-        found, certain = self._candidates(name) if name != "nil" else ([], False)
+        slots, certain = self._candidates(name) if name != "nil" else ([], False)
         if name in self.program.shared:
             cell = self._cell(name)
             value = self.spilled(value)
@@ -238,19 +247,19 @@ class Generator(Operations):
                 self.emit(f"if {cell} is U: {missing}")
             self.emit(f"{self._assign(cell, self.run)} = {value.text}")
             return value
-        if not found:
+        if not slots:
             self.drop(value)
             return Expression(missing)
-        if len(found) == 1 and certain:
-            slot = found[0]
+        if len(slots) == 1 and certain:
+            slot = slots[0]
             self.emit(f"{self._assign(slot.py, slot.owner)} = {value.text}")
             self.facts.learn(slot, (True, value.type, value.size))
             return Expression(slot.py, value.type, size=value.size, safe=True)
         value = self.spilled(value)
         word = "if"
-        for number, slot in enumerate(found):
-            slot.reset = slot.reset or not certain or number < len(found) - 1
-            last = certain and number == len(found) - 1
+        for number, slot in enumerate(slots):
+            slot.reset = slot.reset or not certain or number < len(slots) - 1
+            last = certain and number == len(slots) - 1
             self.emit("else:" if last else f"{word} {slot.py} is not U:")
             self.emit(f" {self._assign(slot.py, slot.owner)} = {value.text}")
             fact = self.facts[slot]
@@ -275,7 +284,7 @@ class Generator(Operations):
         def watched() -> str:
             return f"{turns} = {watch}({over}, {max(1, SLICE // turn[0])})"
 
-        if outermost:  # its turns are not counted here; those that are counted as they run look at the clock themselves
+        if outermost:  # turns with counted steps look at the clock themselves
             weight = self._counted(form, f" * len({over})")
             self.late(lambda: [f"{turns} = {over}" if counting[0] else watched()])
         else:
@@ -300,7 +309,7 @@ class Generator(Operations):
         self.guest_loops -= contained
         self.blocks -= 1
         turn.append(self.weight + 1)
-        weight.append(1 if outermost else turn[0])  # a step of an outermost loop has a budget of its own
+        weight.append(1 if outermost else turn[0])  # each step of an outermost loop has its own budget
         self.weight, self.counting = outer_weight, True
         self.late(lambda: [f"#{place}", self._over_guests(element.text, turns) if guests else f"for {element.text} in {turns}:"])
         self._put(loop)
@@ -309,7 +318,7 @@ class Generator(Operations):
         return self._collected(form, result, type_, outermost=outermost) if result else NIL
 
     def _iterated(self, form: Form, source: Expression, element: Expression) -> str:
-        """Return the variable that a `with` goes over."""
+        """Return the variable of the collection of a `with`."""
         if source.type == "guests":
             self._read_of[element.text] = {}
             return self._use("members")
@@ -326,7 +335,7 @@ class Generator(Operations):
         return Expression(result, "list", stable=True, safe=True)
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
-        """One turn of a `with` over guests, or over what may be guests: an error fails that guest only. The type of its value."""
+        """Emit a turn of a `with` over possible guests, where an error fails only that guest. Return the type of its value."""
         self.emit("try:")
         with self._block() as step:
             self.late(first)
@@ -342,7 +351,7 @@ class Generator(Operations):
         return type_
 
     def _step(self, form: Form, element: Expression, result: str) -> str:
-        """One turn of a `with`; the type of its value."""
+        """Emit a turn of a `with`, and return the type of its value."""
         name, body = form.items[2], form.items[3]
         with self._scoped([body], [name.name]) as scope:
             self._bind(scope, name.name, element)
@@ -356,10 +365,10 @@ class Generator(Operations):
 
     def _def(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         name = arguments[0]
-        value = known(self.string(name.name), "str", name.name)
+        value = constant_expression(self.string(name.name), "str", name.name)
         definition = self._definition_of.get(form.index)
         if definition is None:
-            return value  # of a word: it does nothing
+            return value  # a definition of a word does nothing
         if self.table is not None and definition.unconditional:
             self.table[name.name] = definition
         function = self._standing(definition)
@@ -378,7 +387,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Return the name of the Python function for a function that stands by itself; empty for one that is compiled into its callers."""
+        """Return the Python function of a function that is compiled separately; empty for one that is compiled into its callers."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form
@@ -409,7 +418,7 @@ class Generator(Operations):
         else:
             definition = several[0]
             called = self._new("t")
-            self.emit(f"{called} = {self._from_the_beginning('n', name)}")
+            self.emit(f"{called} = {self._initial('n', name)}")
             self.emit(f"if {called} is U: {self.fault(form, 'unknown-function', unknown).text}")
             if len({len(item.parameters) for item in several}) > 1:
                 wrong = self._arity(form, name, "another number of arguments", len(arguments)).text
@@ -447,7 +456,7 @@ class Generator(Operations):
         never = not self.program.callables and value.type != "fn"
         if (word and (never or value.const)) or value.type == "nil":
             return self._word(form, arguments, dropped)
-        # The arguments may assign the variable; what is called is what it holds now.
+        # The arguments may assign the variable; the call uses its value before that.
         head = self.spilled(value, pure=True)
         if value.safe and (value.type == "fn" or (not word and value.type in SCALARS)):
             return self._called(form, head.text, arguments)
@@ -460,7 +469,7 @@ class Generator(Operations):
         )
 
     def _called(self, form: Form, function: str, arguments: Sequence[Form]) -> Expression:
-        """Call what a variable or attribute holds."""
+        """Return a call of the value of a variable or attribute."""
         values = self.arguments(arguments)
         texts = [value.text for value in self.all_guarded(values, form)]
         listed = "".join(f"{text}, " for text in texts)
@@ -483,8 +492,8 @@ class Generator(Operations):
         if not base.named:
             base = self.spilled(base, pure=True)
         head = self._new("t")
-        rest = self.constant(tuple(parts[1:]))
-        self.emit(f"{head} = {self._use('head')}({base.text}, {rest})", pure=True)
+        names = self.constant(tuple(parts[1:]))
+        self.emit(f"{head} = {self._use('head')}({base.text}, {names})", pure=True)
         if name in self.program.definitions:
             return self._branches(
                 Expression(f"{head} is not U and {head} is not None", safe=True),
@@ -498,7 +507,7 @@ class Generator(Operations):
 
 
 _HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
-"""The functions in predefined variables, by their names in the code."""
+"""Functions in predefined variables, by their names in the code."""
 
 _METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
     "eval": Generator._sequence, "if": Generator._if, "let": Generator._let, "def": Generator._def, "defun": Generator._def,

@@ -1,24 +1,24 @@
-"""The builtins: Python's operators where they are right, and helpers where a result must be bounded first."""
+"""Builtins: Python's operators where they suffice, helpers where a result must be bounded first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-from mom_plugins_policy.language.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, joined, known
+from mom_plugins_policy.language.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, constant_expression, joined
 from mom_plugins_policy.language.compiling.entities import EntityAccess
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, FunctionWord
 from mom_plugins_policy.language.words.word import covers
 
-_GUARDED_SIZE = 64  # how many inputs' sizes a number may add up to before it is checked
-_GUARDED_TEXT = 4  # the same of what may be a string: up to here it takes 0.3 ms at the most to join and to compare them
-_LOOSE_TEXTS = 64  # the same of all such sums of a program together: as variables may hold them, these are up to 16 MiB
+_GUARDED_SIZE = 64  # inputs whose sizes a number may add up to without a check
+_GUARDED_TEXT = 4  # the same for possible strings: joining and comparing them takes at most 0.3 ms
+_LOOSE_TEXTS = 64  # the same for all such sums of a program: variables may then hold up to 16 MiB
 _PYTHON = {"lt": "<", "gt": ">", "lte": "<=", "gte": ">=", "eq": "==", "neq": "!="}
 
 
 class Operations(EntityAccess):
-    """Compiles the builtins, their arguments given."""
+    """Compiles the builtins for given arguments."""
 
     def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
         word = BUILTINS[name]
@@ -27,7 +27,7 @@ class Operations(EntityAccess):
         return self._function(form, word, arguments, self.arguments(arguments))
 
     def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        """Return a function of values: as it compiles otherwise, or a call of what its record says."""
+        """Return the result of a function: special code, or a call of its `compute`."""
         own = _OWN.get(word.name)
         if own is not None:
             return own(self, form, arguments, values)
@@ -45,7 +45,7 @@ class Operations(EntityAccess):
         value = Expression(text, type_, size=size)
         if type_ in ("any", "str"):
             self.loose += size
-            # In a function by itself, each call of it holds them again.
+            # Each call of a separate function holds them again.
             checked = size > _GUARDED_TEXT or self.loose > _LOOSE_TEXTS or self.func is not self.run
         else:
             checked = size > _GUARDED_SIZE
@@ -95,12 +95,12 @@ class Operations(EntityAccess):
         return Expression(self.marked(form, text, arguments, values), "int", size=2)
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
-        """Count comparisons of lists, where there may be any."""
+        """Count comparisons of lists, if the values may be lists."""
         if not self.program.lists or sum(value.type not in SCALARS and value.type != "str" for value in values) < 2:
             return list(values)
         named = [self.spilled(value) for value in values]
         texts = [value.text for value in named]
-        # Where the first is no list, no two lists are compared: `min` and `max` fail at the first one.
+        # If the first is no list, `min` and `max` fail before they compare two lists.
         self.emit(f"if ({texts[0]}).__class__ is list: {self.marked(form, self._helper('compared', *texts))}")
         return named
 
@@ -150,7 +150,7 @@ class Operations(EntityAccess):
         named = [value if value.named else self.spilled(value) for value in values]
         tests = [text for text in map(test, named) if text != "True"]
         if not tests or "False" in tests:
-            return known(str(not tests), "bool", not tests)
+            return constant_expression(str(not tests), "bool", not tests)
         return Expression(f"({' and '.join(tests)})", "bool", safe=True)
 
 
@@ -160,13 +160,13 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
     "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
     "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
 }  # fmt: skip
-"""Functions that are Python's operators, or that are compiled otherwise than as a call."""
+"""Functions that compile to other code than a call."""
 
 covers("language/compiling/operations.py", (name for name, word in FUNCTIONS.items() if word.type == "any"), _OWN)
 
 
 def called(word: FunctionWord) -> str:
-    """Return the name under which the code finds a function."""
+    """Return the name of a function in the code."""
     return f"word_{word.name}"
 
 

@@ -1,8 +1,8 @@
-"""Where a policy's variables are in the generated code, and what is known about them at each point.
+"""Variables of a policy in the generated code, and what the compiler knows about them at each point.
 
-A scope of the policy is a `Bindings` while the code inside it is generated: each variable has a `Slot`, mostly a local variable of Python.
-Names that functions standing by themselves share with their callers (`Program.shared`) are cells that all bindings of the name use; a
-scope that binds such a name keeps what the cell held, and puts it back at its end.
+A `Bindings` is a scope of the policy while its code is generated. Each variable has a `Slot`, mostly a local variable of Python. Separate
+functions share some names with their callers (`Program.shared`). All bindings of such a name use one cell. A scope that binds the name
+saves the cell's value and restores it at its end.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mom_plugins_policy.language.words.functions import CALLABLES
 class Slot:
     """Variable of one scope.
 
-    `py` is the Python variable that holds it, `shared` whether that is a cell with other bindings. One that is never assigned again
-    needs none of its own: it is an `alias` of a value.
+    `py` is the Python variable; `shared` if it is a cell with other bindings. A variable that is never assigned again needs no Python
+    variable: it is an `alias` of a value.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Bindings:
-    """Scope of the policy, while the code inside it is generated."""
+    """Scope of the policy while its code is generated."""
 
     owner: PyFunction
     slots: dict[str, Slot] = field(default_factory=dict)
 
 
-# What is known about a slot: whether it is certainly bound, the type and the size of its value. No entry: certainly not bound.
+# Knowledge of a slot: True if it is certainly bound, and the type and size of its value. Without an entry it is certainly not bound.
 Fact: TypeAlias = tuple[bool, str, int]
 
 
@@ -59,7 +59,7 @@ class Scoping(Emitter):
         super().__init__(limits)
         self.program = program
         self.blocks = 0
-        """Python's blocks around what is generated now."""
+        """Python blocks around the current position."""
         self.facts: Facts[Slot, Fact] = Facts()
         self.predefined = Bindings(self.run)
         self.chain = [self.predefined]
@@ -80,7 +80,7 @@ class Scoping(Emitter):
             self.facts[slot] = (True, "any" if shared else type_, 1)
 
     def _join(self, first: Mapping[Slot, Fact], second: Mapping[Slot, Fact]) -> None:
-        """Know what holds after either of two branches."""
+        """Set the facts that hold after either of two branches."""
         for key in {**first, **second}:
             either = [fact for learnt in (first, second) if (fact := learnt.get(key) or self.facts.get(key)) is not None]
             certain = len(either) == 2 and all(fact[0] for fact in either)
@@ -94,11 +94,11 @@ class Scoping(Emitter):
                     self.facts.learn(key, (self.facts[key][0], "any", 1))
 
     def _cell(self, name: str) -> str:
-        """Return the variable that all bindings of a shared name use."""
-        return self._from_the_beginning("s", name)
+        """Return the variable for all bindings of a shared name."""
+        return self._initial("s", name)
 
     def _assign(self, py: str, owner: PyFunction) -> str:
-        """Return the name of a variable that is about to be assigned in the function that is being generated."""
+        """Return the variable for an assignment in the current function."""
         if owner is not self.func:
             self.func.nonlocals.add(py)
             owner.inits.setdefault(py, "U")
@@ -109,7 +109,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Yield a new scope around the code of these forms. At its end, undo bindings that separate functions may see."""
+        """Yield a new scope for the code of these forms. Its end undoes bindings that separate functions may see."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -135,14 +135,14 @@ class Scoping(Emitter):
         self.chain = self.chain[:-1]
 
     def _bound_by(self, forms: Sequence[Form]) -> Iterator[str]:
-        """Yield the names that forms, and what is inside them, bind in the scopes around them."""
+        """Yield the names that forms, and everything inside them, bind in the scopes around them."""
         for form in all_in(forms):
             roles = self.program.roles.get(form.index)
             if roles is not None and not roles.scope:
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return the slots that may hold a name here, innermost first, and whether the last of them certainly does."""
+        """Return the slots that may hold a name, innermost first, and True if the last one certainly does."""
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -155,24 +155,24 @@ class Scoping(Emitter):
         return result, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """Return a variable's value, `U` where it may be unbound (then `safe` is false); None if it certainly is."""
+        """Return a variable's value; `U` if it may be unbound (then not `safe`); None if it certainly is."""
         if name == "nil":
             return None
-        found, certain = self._candidates(name)
+        slots, certain = self._candidates(name)
         if name in self.program.shared:
             return Expression(self._cell(name), "any", safe=certain)
-        if not found:
+        if not slots:
             return None
-        last = self.facts[found[-1]]
-        if len(found) == 1 and certain:
-            if found[0].alias is not None:
-                return found[0].alias
-            return Expression(found[0].py, last[1], size=last[2], stable=found[0].stable, safe=True)
-        text = found[-1].py
+        last = self.facts[slots[-1]]
+        if len(slots) == 1 and certain:
+            if slots[0].alias is not None:
+                return slots[0].alias
+            return Expression(slots[0].py, last[1], size=last[2], stable=slots[0].stable, safe=True)
+        text = slots[-1].py
         if not certain:
-            found[-1].reset = True
+            slots[-1].reset = True
         type_, size = last[1], last[2]
-        for slot in reversed(found[:-1]):
+        for slot in reversed(slots[:-1]):
             slot.reset = True
             text = f"({slot.py} if {slot.py} is not U else {text})"
             type_, size = joined(type_, self.facts[slot][1]), max(size, self.facts[slot][2])
@@ -203,7 +203,7 @@ class Scoping(Emitter):
         return slot
 
     def _bind(self, scope: Bindings, name: str, value: Expression) -> Expression:
-        """Bind a name in a scope unless it is bound there already; the value that it has then."""
+        """Bind a name in a scope unless it is bound there; return its value."""
         slot = scope.slots.get(name)
         if slot is None and name not in self.program.shared and name not in self.program.assigned and scope.owner is self.func:
             value = self.spilled(value)
@@ -219,7 +219,7 @@ class Scoping(Emitter):
             return Expression(slot.py, "any" if slot.shared else fact[1], size=fact[2], stable=slot.stable, safe=True)
         owner = self.run if slot.shared else slot.owner
         pad, type_, size = "", value.type, value.size
-        if fact is not None:  # it may be bound already
+        if fact is not None:  # it may already be bound
             value = self.spilled(value)
             if slot.shared and slot.flag:
                 test = f"not {slot.flag}"
@@ -229,7 +229,7 @@ class Scoping(Emitter):
             self.emit(f"if {test}:")
             pad, type_, size = " ", joined(fact[1], type_), max(fact[2], size)
         saving = []
-        if slot.flag:  # what the cell held is put back at the end of the scope
+        if slot.flag:  # the end of the scope restores the cell
             saving = [f"{self._assign(slot.saved, slot.owner)} = {slot.py}", f"{self._assign(slot.flag, slot.owner)} = True"]
         for line in (*saving, f"{self._assign(slot.py, owner)} = {value.text}"):
             self.emit(f"{pad}{line}")
@@ -238,7 +238,7 @@ class Scoping(Emitter):
         return Expression(slot.py, type_, size=size, stable=slot.stable, safe=True)
 
     def _expect_bindings(self, form: Form) -> None:
-        """After a form whose code comes later: what it may have bound in the current scope."""
+        """Record the bindings that a form's code, which comes later, may make in the current scope."""
         for name in self._bound_by([form]):
             slot = self._slot(self.chain[-1], name)
             if slot not in self.facts:

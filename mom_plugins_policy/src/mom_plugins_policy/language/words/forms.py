@@ -1,8 +1,7 @@
-"""The special forms: words that do not simply evaluate their arguments.
+"""Special forms: words that do not simply evaluate their arguments.
 
-The record of a form says what each of its parts is to it (`Roles`). All that walks over programs goes by that: which names are bound and
-read where, what may be assigned, what was evaluated and why, how a policy is laid out. A form that others can express has an expansion,
-and is replaced by it before anything else looks at the program; any other form also needs a method in `compiling/forms.py` and one in
+`Roles` states how a form treats each of its parts. The survey, the compiler, the checks and the reasons of decisions all use it. A form
+with an expansion is replaced before anything else reads the program. Any other form needs a method in `compiling/forms.py` and in
 `checks/walk.py`, which fail at import without it.
 """
 
@@ -19,24 +18,24 @@ from mom_plugins_policy.language.words.word import Word
 
 
 class Role(Enum):
-    """When a part of a form is evaluated, and what its value is for."""
+    """Time at which a part of a form is evaluated, and the use of its value."""
 
     CONDITION = "condition"
-    """Its truth says which branch comes next."""
+    """Chooses the branch."""
     BRANCH = "branch"
-    """Evaluated if the condition says so; its value is then the form's."""
+    """Evaluated if the condition chooses it; the form returns its value."""
     VALUE = "value"
     """Evaluated once."""
     BODY = "body"
-    """One after the other; the value of the last one is the form's."""
+    """Evaluated in order; the form returns the value of the last one."""
     STEP = "step"
-    """Once for each element of the value before it."""
+    """Evaluated once for each element of the value before it."""
     FUNCTION = "function"
-    """When the function is called."""
+    """Evaluated when the function is called."""
 
 
 class Binding(NamedTuple):
-    """Name that is bound, and the form of its value; None if the value comes from elsewhere: of elements and arguments."""
+    """Name that a form binds, and the form of its value; None for elements of a loop and arguments of a function."""
 
     name: Form
     value: Form | None
@@ -46,38 +45,38 @@ class Roles(NamedTuple):
     """Roles of one form's parts."""
 
     parts: tuple[Form, ...]
-    """The parts that are evaluated, in this order."""
+    """The evaluated parts, in order."""
     roles: tuple[Role, ...]
-    """The role of each of them."""
+    """The role of each part."""
     bindings: tuple[Binding, ...] = ()
-    """Names that are bound, each once its value is known."""
+    """Bound names, each from the time its value is known."""
     scope: bool = False
-    """True if they are bound in a scope of their own, which ends with the form; otherwise in the innermost one around it."""
+    """True if the form has a scope for its bindings; otherwise they belong to the innermost scope around it."""
     assigned: str = ""
-    """The variable that is assigned."""
+    """Name of the assigned variable."""
     defined: Form | None = None
-    """The name of the function that is defined; the bindings are its parameters."""
+    """Name of the defined function. The bindings are its parameters."""
 
     @property
     def last(self) -> Role | None:
-        """The role of the last part, which tells loops, choices and sequences apart; None if there is no part."""
+        """The role of the last part, which distinguishes loops, choices and sequences; None without parts."""
         return self.roles[-1] if self.roles else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormWord(Word):
-    """One special form."""
+    """Special form."""
 
     roles: Callable[[Form], Roles | None]
-    """The roles of the parts of a form with as many as it takes; None if it is not built as it has to be."""
+    """Returns the roles of a form with a valid number of parts; None if a part is malformed."""
     shape: str = ""
-    """How it has to be built: what is said where it is not."""
+    """The error message for a malformed form."""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
-    """Mistakes in it, each with its place, so that a policy is refused; what else is wrong shows when it is evaluated."""
+    """Yields the mistakes for which a policy is refused, with their places. Other mistakes appear during evaluation."""
     plain: bool = False
-    """True if all of its parts are evaluated, in their order."""
+    """True if all parts are evaluated in order."""
     expansion: Callable[[Form], Form | None] | None = None
-    """Other forms that do the same; None of a form that is not built as it has to be."""
+    """Returns equivalent other forms; None for a malformed form."""
 
 
 _CHOICE: Final = (Role.CONDITION, Role.BRANCH, Role.BRANCH)
@@ -135,8 +134,8 @@ def in_order(forms: Sequence[Form]) -> Roles:
     return Roles(tuple(forms), _BODY * len(forms))
 
 
-def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
-    """Mistakes in the names that a `let` or `defvar` binds."""
+def _invalid_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
+    """Yield invalid names that a `let` or `defvar` binds."""
     for name, _ in roles.bindings if roles is not None else ():
         if name.name == "nil":
             yield name, "nil cannot be a variable"
@@ -144,36 +143,36 @@ def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
             yield name, f"{name.name} cannot be read as a variable, because of its dot"
 
 
-def _of_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
-    """Mistakes in the parameters of a function."""
+def _invalid_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
+    """Yield invalid parameters of a function."""
     _, name, listed, _ = form.items
     if name.kind is not FormKind.NAME:
         return
     if not _are_names(listed):
         yield listed, f"the parameters of {name.name} must be a list of names in ( ) or [ ], not {abridged(listed, 30)}"
         return
-    seen: set[str] = set()
+    names: set[str] = set()
     for parameter in listed.items:
-        if parameter.name in seen:
+        if parameter.name in names:
             yield parameter, f"{name.name} has two parameters named {parameter.name}"
-        seen.add(parameter.name)
+        names.add(parameter.name)
 
 
 ELSE: Final = "else"
-"""The word that the last clause of a `cond` may begin with."""
+"""First word of the last clause of a `cond`, where it replaces a condition."""
 
 
 def _cond(form: Form) -> Form | None:
-    """One `if` in another."""
+    """Return nested `if` forms."""
     head, *clauses = form.items
     if not clauses or any(clause.kind is not FormKind.LIST or len(clause.items) < 2 for clause in clauses):
         return None
     last = clauses[-1]
     if last.items[0].name == ELSE:
-        rest = _in_order(last, last.items[1:])
+        otherwise = _in_order(last, last.items[1:])
         clauses = clauses[:-1]
     else:
-        rest = Form(FormKind.NAME, "nil", form.text, form.end - 1, form.end)
+        otherwise = Form(FormKind.NAME, "nil", form.text, form.end - 1, form.end)
     shown = form.items[1:]
     for number in reversed(range(len(clauses))):
         clause = clauses[number]
@@ -181,12 +180,12 @@ def _cond(form: Form) -> Form | None:
         if number:
             original = Form(FormKind.LIST, None, form.text, clause.start, form.end, items=[head, *shown[number:]])
         word = Form(FormKind.NAME, "if", form.text, head.start, head.end)
-        rest = DerivedForm(original, [word, clause.items[0], _in_order(clause, clause.items[1:]), rest])
-    return rest
+        otherwise = DerivedForm(original, [word, clause.items[0], _in_order(clause, clause.items[1:]), otherwise])
+    return otherwise
 
 
 def _in_order(clause: Form, forms: Sequence[Form]) -> Form:
-    """Return the body of a clause, as one form."""
+    """Return the body of a clause as one form."""
     if len(forms) == 1:
         return forms[0]
     return Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, items=list(forms))
@@ -197,41 +196,41 @@ _SETS = "`set` takes a name and a value"
 
 _FORMS = (
     FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if,
-             named="a condition, what is done if it holds, and what if not: nil for nothing"),
+             named="a condition, a form for true, and a form for false: nil for nothing"),
     FormWord(name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
-             roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names),
+             roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_invalid_names),
     FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", roles=_def, shape=_DEFINES,
-             flaws=_of_parameters),
-    FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_of_parameters),
+             flaws=_invalid_parameters),
+    FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_invalid_parameters),
     FormWord(name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already", roles=_defvar,
-             shape="`defvar` takes a name and a value", flaws=_of_names),
+             shape="`defvar` takes a name and a value", flaws=_invalid_names),
     FormWord(name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS),
     FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS),
     FormWord(name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values", roles=_with,
-             shape="`with` takes the name of what to go over, a name, and a body"),
+             shape="`with` takes the name of a collection, a name for its elements, and a body"),
     FormWord(name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",
              roles=lambda form: in_order(form.items[1:]), plain=True),
     FormWord(name="cond", extension=True, least=1, most=100, roles=lambda form: None, expansion=_cond,
-        meaning="of clauses `(condition form …)`, the first with a condition that is true; the last may begin with `else`; otherwise nil",
-        shape="each clause of `cond` is a list of a condition and what is done then"),
+        meaning="the first clause `(condition form …)` whose condition is true; the last may begin with `else`; nil if none is",
+        shape="each clause of `cond` is a list of a condition and forms"),
 )  # fmt: skip
 
 SPECIAL_FORMS: Mapping[str, FormWord] = {word.name: word for word in _FORMS}
 
 DEFINING = frozenset({"def", "defun"})
-"""Those that do nothing, however they are built, where the name is a word of the language."""
+"""Forms that do nothing, even if malformed, where they define a word of the language."""
 
 WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
-"""The words that a list may begin with, if no variable has the name."""
+"""Words that a list may begin with, if no variable has the name."""
 
 COMPILED = frozenset(name for name, word in SPECIAL_FORMS.items() if word.expansion is None)
-"""Those that are replaced by no others."""
+"""Special forms without an expansion."""
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """Return a program without the forms that others express, its forms numbered anew.
+    """Return a program without forms that have an expansion, its forms numbered anew.
 
-    :param words: what words mean in this program
+    :param words: the words of this program
     """
     top = [_expansion(form, words) for form in forms]
     for number, form in enumerate(all_in(top)):
@@ -241,7 +240,7 @@ def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]
 
 
 def _expansion(form: Form, words: Mapping[str, Word]) -> Form:
-    """Return the form that a form stands for; itself where it stands for none."""
+    """Return the form that replaces a form, or the form itself."""
     while True:
         word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
         if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):

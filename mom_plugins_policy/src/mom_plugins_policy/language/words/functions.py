@@ -1,14 +1,13 @@
-"""The functions of the language: builtins, and what the predefined variables `abs` and `debug` hold.
+"""Functions of the language: builtins, and the values of the predefined variables `abs` and `debug`.
 
-To add a function, add its record here, and its rows to the tests. Its arguments are evaluated, in their order, and then it is computed:
-what may do otherwise is a form (`forms.py`). What follows from the record:
+To add a function, add its record here and its rows to the tests. A form that does not simply evaluate its arguments in order belongs in
+`forms.py`. The record decides:
 
-- the code: a call of `compute`, which is given values of the language, and takes no longer on large ones. It raises `TypeError` for the
-  error `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- in the checks, the types of its value: `types`, which must hold for every value that it can have. nil is an error wherever the function
-  is `strict`.
-- units, in the checks: `unit`.
-- the tables of the reference, and the editors' grammars (`docs/generate.py` writes these).
+- the code: a call of `compute` with values of the language. It must not take longer on large values. It raises `TypeError` for the error
+  `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
+- types in the checks: `types` must include every type that the result can have. A `strict` function fails on nil.
+- units in the checks: `unit`.
+- the tables of the reference and the editors' grammars, which `docs/generate.py` writes.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ from mom_plugins_policy.language.words.word import Word
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionWord(Word):
-    """One function. See the module on what follows from what."""
+    """Function of the language. The module's docstring explains what depends on the record."""
 
     compute: Callable[..., Any]
-    """Its value, by Python's values; of values that are as large as they may be, the code may compute it otherwise."""
+    """Returns the result for Python's values. Generated code may compute the result for very large values differently."""
     unit: Callable[[Sequence[Measured]], Dimension]
-    """The dimension of its value."""
+    """Returns the dimension of the result."""
     types: Callable[[Sequence[int]], int]
-    """The types of its value, by those of its arguments; none if it always fails."""
+    """Returns the types of the result, from those of the arguments; 0 if it always fails."""
     type: str = "any"
-    """The type of its value, as far as the compiler makes use of it (`compiling/code.py`); `number`: an argument's, if that is a number."""
+    """Type of the result for the compiler (`compiling/code.py`); `number` is the type of a numeric argument."""
     strict: int | None = 1
-    """With how many arguments, or more, it fails on nil; None: never."""
+    """Number of arguments from which it fails on nil; None for never."""
     mixing: str = ""
-    """Words for what is done to arguments that must be of the same unit, such as `are added`; empty: they need not be."""
+    """Verb for arguments that must have the same unit, such as `are added`; empty if units may differ."""
     operator: str = ""
-    """Another spelling, usable as the head of a list."""
+    """Second spelling, usable as the head of a list."""
     variable: bool = False
-    """True if it is the value of a predefined variable of this name, which may hold something else in a policy."""
+    """True for the value of a predefined variable of this name. A policy may bind the variable anew."""
 
 
 _LARGE_SHIFT = 1 << 13  # bits: more than any limit allows
@@ -64,8 +63,8 @@ def _shifted_right(left: Any, right: Any) -> Any:
 
 
 def _product(left: Any, right: Any) -> Any:
-    for one, other in ((left, right), (right, left)):
-        if isinstance(one, str | list) and isinstance(other, int) and len(one) * other > _LONGEST:
+    for value, times in ((left, right), (right, left)):
+        if isinstance(value, str | list) and isinstance(times, int) and len(value) * times > _LONGEST:
             raise MemoryError
     return left * right
 
@@ -139,13 +138,13 @@ FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}
 """All functions, by name."""
 
 BUILTINS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if not word.variable}
-"""Those that are words: no variable holds them."""
+"""Functions that are words: no variable holds them."""
 
 CALLABLES: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if word.variable}
-"""Those that a predefined variable holds."""
+"""Functions that predefined variables hold."""
 
 OPERATORS: Mapping[str, str] = {word.operator: word.name for word in _FUNCTIONS if word.operator}
-"""The second spelling of some builtins, usable as the head of a list."""
+"""Second spelling of some builtins, usable as the head of a list."""
 
 PREDEFINED = ("Host", "Guests", *CALLABLES)
-"""The names that are bound when an evaluation starts."""
+"""Names that are bound when an evaluation starts."""

@@ -1,4 +1,4 @@
-"""The types of values, as bits of a mask, and which types functions of them have: for the checks, before anything is evaluated."""
+"""Types of values as bits of a mask, and the types that functions return. The checks use them before anything is evaluated."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from functools import reduce
 from operator import or_
 
 NIL, INT, FLOAT, STRING, LIST, ENTITY, FUNCTION, OTHER, UNBOUND = (1 << bit for bit in range(9))
-"""INT is integers and booleans, OTHER disks, records and `Guests`; UNBOUND is a variable without a value."""
+"""INT includes booleans. OTHER is disks, records and `Guests`. UNBOUND is a variable without a value."""
 
 NUMBER = INT | FLOAT
 DATA = NIL | NUMBER | STRING | LIST | OTHER
-"""The types that a plugin may put into a field or property."""
+"""Types that a plugin may put into a field or property."""
 ANY = DATA | ENTITY | FUNCTION
 
-# What a function gives for arguments of such types; nothing: it fails, whatever they are.
+# Each function returns the types of a result, from those of the arguments; 0 if it always fails.
 
 
 def truth(args: Sequence[int]) -> int:
-    """Return a boolean."""
+    """Return the type of a boolean."""
     return INT
 
 
 def joined(args: Sequence[int]) -> int:
-    """One of the arguments."""
+    """Return the types of any argument."""
     return reduce(or_, args, 0)
 
 
 def number(args: Sequence[int]) -> int:
-    """Return a sum, difference or absolute value of numbers: an integer if all are."""
+    """Return the types of a sum, difference or absolute value: an integer if all arguments are."""
     if not all(arg & NUMBER for arg in args):
         return 0
     if any(arg & NUMBER == FLOAT for arg in args):
@@ -37,34 +37,34 @@ def number(args: Sequence[int]) -> int:
 
 
 def fraction(args: Sequence[int]) -> int:
-    """Return a quotient or root."""
+    """Return the type of a quotient or root."""
     return FLOAT if number(args) else 0
 
 
 def total(args: Sequence[int]) -> int:
-    """Return the result of `+` on numbers, strings or lists."""
+    """Return the types of `+` on numbers, strings or lists."""
     return number(args) | args[0] & args[1] & (STRING | LIST)
 
 
 def product(args: Sequence[int]) -> int:
-    """Return the result of `*` on numbers, or on an integer and a string or list."""
+    """Return the types of `*` on numbers, or on an integer and a string or list."""
     left, right = args
     repeated = (left if right & INT else 0) | (right if left & INT else 0)
     return number(args) | repeated & (STRING | LIST)
 
 
 def integer(args: Sequence[int]) -> int:
-    """Return an integer that is shifted."""
+    """Return the type of a shifted integer."""
     return INT if all(arg & INT for arg in args) else 0
 
 
 def order(args: Sequence[int]) -> int:
-    """Return a comparison: of numbers, strings or lists."""
+    """Return the type of a comparison of numbers, strings or lists."""
     return INT if _kinds_in_order(args) else 0
 
 
 def extreme(args: Sequence[int]) -> int:
-    """Return the smallest or largest of several."""
+    """Return the types of the smallest or largest argument."""
     return args[0] if len(args) == 1 else _kinds_in_order(args) & joined(args)
 
 

@@ -1,4 +1,4 @@
-"""Dimensions of numbers: units and their powers, and what becomes of them in computations."""
+"""Dimensions of numbers: units with their powers, and the dimensions that computations return."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final, NamedTuple, TypeAlias
 from mom_core import Unit
 
 Dimension: TypeAlias = "frozenset[tuple[str, int]]"
-"""Units and their powers; empty for a ratio or a number of things."""
+"""Units and their powers; empty for a ratio or a count."""
 
 ANY: Final = frozenset({("any", 0)})
 """A plain number, which may count anything."""
 
 UNKNOWN: Final = frozenset({("unknown", 0)})
-"""Nothing can be said."""
+"""A value without a dimension, or with one that the checks cannot tell."""
 
 _NONE: Final[Dimension] = frozenset()
 
 _WITHOUT_DIMENSION: Final = ("", "1", Unit.COUNT, Unit.RATIO, Unit.FLAG)
-"""Words in the text of a unit that say nothing of what is counted."""
+"""Parts of a unit that add no dimension."""
 
 _CONVERSIONS: Final = {
     frozenset({"KiB", "pages"}): "a page has 4 KiB on most machines: multiply the pages by 4",
@@ -46,19 +46,19 @@ def dimension_of_unit(unit: Unit) -> Dimension:
 
 
 class Measured(NamedTuple):
-    """Argument: what it counts, and its value where that is known."""
+    """Argument of a function: its dimension, and its value if that is constant."""
 
     dimension: Dimension
     value: object = None
 
 
 def unknown(args: Sequence[Measured]) -> Dimension:
-    """Of a value that counts nothing, or of which nothing can be said."""
+    """Return that nothing is known."""
     return UNKNOWN
 
 
 def same(args: Sequence[Measured]) -> Dimension:
-    """Return the dimension of all arguments."""
+    """Return the dimension that all arguments share."""
     result = args[0].dimension
     for arg in args[1:]:
         result = joined(result, arg.dimension)
@@ -84,7 +84,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Return a product (sign 1) or quotient (sign -1). A plain number scales, or converts to another unit: some are known to scale."""
+    """Return the dimension of a product (sign 1) or quotient (sign -1). A plain number scales, or converts to another unit."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:
@@ -110,16 +110,16 @@ def _only_scales(value: object) -> bool:
     return size >= _TINY and size not in _CONVERTS
 
 
-def joined(one: Dimension, other: Dimension) -> Dimension:
-    """Return the dimension of one or the other; unknown if they differ."""
-    if one in (ANY, other):
-        return other
-    return one if other == ANY else UNKNOWN
+def joined(left: Dimension, right: Dimension) -> Dimension:
+    """Return the dimension of either value; unknown if they differ."""
+    if left in (ANY, right):
+        return right
+    return left if right == ANY else UNKNOWN
 
 
-def differ(one: Dimension, other: Dimension) -> bool:
-    """Return True if two dimensions are known, and not the same."""
-    return not {one, other} & {ANY, UNKNOWN} and one != other
+def differ(left: Dimension, right: Dimension) -> bool:
+    """Return True if both dimensions are known and differ."""
+    return not {left, right} & {ANY, UNKNOWN} and left != right
 
 
 def written(dimension: Dimension) -> str:
@@ -135,6 +135,6 @@ def _power(unit: str, power: int) -> str:
     return unit if power == 1 else f"{unit}^{power}"
 
 
-def conversion(one: Dimension, other: Dimension) -> str:
-    """Return how to convert between two dimensions, empty if that is not known."""
-    return _CONVERSIONS.get(frozenset({written(one), written(other)}), "")
+def conversion(left: Dimension, right: Dimension) -> str:
+    """Return how to convert between two dimensions; empty if unknown."""
+    return _CONVERSIONS.get(frozenset({written(left), written(right)}), "")

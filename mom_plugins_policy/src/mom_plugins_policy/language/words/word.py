@@ -1,4 +1,4 @@
-"""The record that all words have."""
+"""Record that all words of the language share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """One word: its name, arguments at least and at most (None: any number), and what it does, for people.
+    """Word of the language: its name, number of arguments (`most` is None for any number) and meaning.
 
-    `extension`: policies of before may have a function of this name, and then it means nothing but that function in all policies that
-    are evaluated together.
+    A policy may define a function with the name of an `extension`. All policies that are evaluated together then call that function.
     """
 
     name: str
@@ -20,15 +19,15 @@ class Word:
     meaning: str
     extension: bool = False
     named: str = ""
-    """What its arguments are, where one is easily left out."""
+    """Names of the arguments, where one is easily left out."""
 
     def takes(self, count: int) -> bool:
-        """Return True if it can be used with this many arguments."""
+        """Return True if the word accepts this many arguments."""
         return count >= self.least and (self.most is None or count <= self.most)
 
     @property
     def counted(self) -> str:
-        """How many arguments it takes, in words."""
+        """The number of arguments in words."""
         if self.most is None:
             return f"{self.least} or more arguments"
         if self.most == self.least:
@@ -37,12 +36,12 @@ class Word:
 
     @property
     def arguments(self) -> str:
-        """How many arguments it takes, and what they are where one is easily left out, in words."""
+        """The number of arguments in words, with the names of arguments that are easily left out."""
         return f"{self.counted} ({self.named})" if self.named else self.counted
 
 
 def covers(part: str, words: Iterable[str], rules: Iterable[str]) -> None:
-    """Raise, at the import of a part of the language, where it has no rule for one of the words that need one, or has one for none."""
+    """Raise `TypeError` at import if a part of the language lacks a rule for a word, or has one for no word."""
     wrong = set(words) ^ set(rules)
     if wrong:
         raise TypeError(f"{part}: no record, or no rule, for {', '.join(sorted(wrong))}")

@@ -1,7 +1,7 @@
-"""Snapshots as JSON, so that a policy can be tried on a host that one has not, or had at three in the night.
+"""Snapshots as JSON, to try a policy on another host or another time.
 
-The form is that of `mom_core.testing.snapshot`: an object with `host`, `guests`, `properties`, `history` and `interval`, each of which may
-be left out. Reading is strict: whatever cannot be meant is told, all at once, with the way to it.
+The format is that of `mom_core.testing.snapshot`: an object with `host`, `guests`, `properties`, `history` and `interval`, all optional.
+Reading is strict, and reports all mistakes at once with their places.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
-"""Bytes of a file: ten thousand guests with sixty fields each take a third of this."""
+"""Bytes of a file. Ten thousand guests with sixty fields each take a third of it."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
-"""A host to try policies on: 16 GiB, short of memory, with a guest that can spare some, one that runs out, and one that tells nothing."""
+"""Example host of 16 GiB, short of memory. One guest can spare memory, one runs out, and one reports nothing."""
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be a finite number, not {value}; write null for what is not known")
+        raise ValueError(f"must be a finite number, not {value}; write null for an unknown value")
     for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
         _finite(inner)
     return value
@@ -37,7 +37,7 @@ def _finite(value: Any) -> Any:
 
 def _guest(name: str) -> str:
     if not name or name == HOST_ID:
-        raise ValueError("cannot be a guest's name: the host has a place of its own, `host`")
+        raise ValueError("cannot be a guest's name: the host belongs under `host`")
     return name
 
 
@@ -54,41 +54,41 @@ class SampleForm(StrictModel):
 
 
 class SnapshotForm(SampleForm):
-    """Snapshot. Properties are those of `host` and of guests by name; older samples come oldest first, `interval` seconds apart."""
+    """Snapshot. Properties are those of `host` and of guests by name. Older samples come oldest first, `interval` seconds apart."""
 
     properties: dict[str, dict[str, FieldValue]] = Field(default_factory=dict)
     history: list[SampleForm] = Field(default_factory=list)
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 
     def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the properties that cannot be meant, each with what is wrong with it."""
+        """Yield invalid properties with their errors."""
         guests = dict.fromkeys(name for item in (self, *self.history) for name in item.guests)
         owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
-        for name, given in self.properties.items():
+        for name, properties in self.properties.items():
             if name not in (HOST_ID, *guests):
                 yield ("properties", name), "there is no such guest"
-            elif "uuid" in given and name != HOST_ID:
-                uuid = given["uuid"]
+            elif "uuid" in properties and name != HOST_ID:
+                uuid = properties["uuid"]
                 if not isinstance(uuid, str) or uuid in ("", HOST_ID):
                     yield ("properties", name, "uuid"), "must be a text that identifies the guest"
                 elif owners.setdefault(uuid, name) != name:
                     yield ("properties", name, "uuid"), f"is that of {owners[uuid]}, too"
 
     def made(self) -> Snapshot:
-        """Return the snapshot that it describes."""
+        """Return the described snapshot."""
         properties = {**self.properties, HOST_ID: {"interval": self.interval, **self.properties.get(HOST_ID, {})}}
         history: Any = [{"host": item.host, "guests": item.guests} for item in self.history]
         return snapshot(self.host, self.guests, properties, history, self.interval)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint, if there is a name like this one."""
-    close = get_close_matches(name, list(known), 1)
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a hint with a similar name, if there is one."""
+    close = get_close_matches(name, list(names), 1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Return an object of JSON. Raises `ConfigError` for a key that it has twice."""
+    """Return an object of JSON. Raise `ConfigError` for a repeated key."""
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -100,22 +100,22 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 def read_form(path: Path) -> SnapshotForm:
     """Return the form of the snapshot in a JSON file; `-` is standard input.
 
-    :raises ConfigError: with all that is wrong with it; the exit code of a command is 2 then
+    :raises ConfigError: with all mistakes; a command then exits with 2
     """
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
-        given = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=partial(_unique, file))
+        values = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=partial(_unique, file))
     except json.JSONDecodeError as error:
         raise ConfigError([ConfigProblem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]) from None
     except (RecursionError, ValueError):
         raise ConfigError([ConfigProblem(file, 0, 0, "is nested too deep, or holds a number that is too long")]) from None
-    return checked_form(given, file)
+    return checked_form(values, file)
 
 
-def checked_form(given: object, file: str) -> SnapshotForm:
-    """Return the form, filled with plain values; `file` is what messages call their source. Raises `ConfigError` with all that is wrong."""
-    document = Document(file, given)
+def checked_form(values: object, file: str) -> SnapshotForm:
+    """Return the form of plain values; messages name their source `file`. Raise `ConfigError` with all mistakes."""
+    document = Document(file, values)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():
         document.complain(way, wrong)
@@ -125,17 +125,17 @@ def checked_form(given: object, file: str) -> SnapshotForm:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return the snapshot in a JSON file, as `read_form`."""
+    """Return the snapshot in a JSON file, as `read_form` does."""
     return read_form(path).made()
 
 
-def as_json(taken: Snapshot) -> dict[str, Any]:
-    """Return a snapshot, with its history, as what `read_snapshot` reads."""
-    made: dict[str, Any] = {"host": dict(taken.host.fields), "guests": _fields_of(taken.guests.values())}
-    made["properties"] = {HOST_ID: dict(taken.host.properties), **{guest.name: dict(guest.properties) for guest in taken.guests.values()}}
-    if taken.history:
-        made["history"] = [{"host": dict(older.host.fields), "guests": _fields_of(older.guests.values())} for older in taken.history]
-        spans = [later.monotonic - earlier.monotonic for earlier, later in zip(taken.history, [*taken.history[1:], taken], strict=True)]
+def as_json(source: Snapshot) -> dict[str, Any]:
+    """Return a snapshot with its history, as `read_snapshot` reads it."""
+    made: dict[str, Any] = {"host": dict(source.host.fields), "guests": _fields_of(source.guests.values())}
+    made["properties"] = {HOST_ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
+    if source.history:
+        made["history"] = [{"host": dict(older.host.fields), "guests": _fields_of(older.guests.values())} for older in source.history]
+        spans = [later.monotonic - earlier.monotonic for earlier, later in zip(source.history, [*source.history[1:], source], strict=True)]
         if sum(spans) > 0:
             made["interval"] = round(sum(spans) / len(spans), 3)
     return made
@@ -145,10 +145,10 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
     return {guest.name: dict(guest.fields) for guest in guests}
 
 
-def fields_in(taken: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """Return the fields that occur in a snapshot, each with the first one that has it."""
+def fields_in(source: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
+    """Return the fields in a snapshot, each with its first entity."""
     result: dict[tuple[Scope, str], Host | Guest] = {}
-    entities: list[Host | Guest] = [taken.host, *taken.guests.values()]
+    entities: list[Host | Guest] = [source.host, *source.guests.values()]
     for entity in entities:
         scope = entity.entity.scope
         for name in entity.fields:

@@ -1,9 +1,9 @@
-"""One way to indent a policy, so that people discuss what it does and not how it is laid out.
+"""Layout of policies, always the same, so that reviews discuss the program and not its indentation.
 
-The author's line breaks stay. A line is indented by four more than the line where the bracket around it was opened, and by four for each
-further bracket that was opened in that line around it, but for `{`; one that begins with a closing bracket is as far in as that line.
-Between two parts of a line is one space, none behind `(` and before `)`; two or more are before a comment that follows something; one
-blank line stays. A comment or string stays as it is.
+Line breaks stay. A line is indented by four columns more than the line that opened the bracket around it, and by four for each further
+bracket opened around it in that line, except `{`. A line that begins with a closing bracket is indented like the line that opened it.
+Parts of a line have one space between them, without one after `(` and before `)`. A comment after other text has two or more spaces
+before it. One blank line stays. Comments and strings stay unchanged.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mom_plugins_policy.language.reader import TOKEN, read
 INDENT: Final = 4
 
 DEEPEST: Final = 60
-"""Columns of white space at most: what is nested deeper is not indented any further, so that there is always room for something."""
+"""Largest indentation in columns, so that deeply nested lines keep room for text."""
 
 _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """Return a policy text, laid out.
+    """Return the formatted text of a policy.
 
     :param name: the policy's name, for positions
     :returns: a text with the same tokens and comments; formatting it again changes nothing
@@ -31,14 +31,14 @@ def formatted(name: str, text: str) -> str:
     """
     read(name, text)
     result = "".join(_pieces(text))
-    # What is written must be the same program. This has never failed; if it ever does, the file must not be touched.
+    # The result must be the same program; otherwise the file must stay untouched.
     if [token for _, token in tokens(result)] != [token for _, token in tokens(text)]:
         raise AssertionError("formatting would have changed the policy")
     return result
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the tokens of a policy and its comments, each behind the white space before it."""
+    """Yield tokens and comments of a policy, each after the white space before it."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
     while (match := TOKEN.match(text, position)) is not None:
@@ -53,9 +53,9 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield the tokens of a text, each with the white space that belongs before it."""
-    opened: list[tuple[int, int]] = []  # for each open bracket, the indentation of its line, and of lines in it
-    around = 0  # brackets that were open where this line began
+    """Yield the tokens of a text, each after its new white space."""
+    opened: list[tuple[int, int]] = []  # for each open bracket: the indentation of its line, and of lines inside
+    around = 0  # brackets open at the start of this line
     here = 0  # the indentation of this line
     before = ""  # the token before this one
     for space, piece in tokens(text):

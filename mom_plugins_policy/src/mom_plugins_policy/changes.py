@@ -1,19 +1,22 @@
-"""The policies in force, and how they change while mom runs: all or nothing, between two evaluations, with a way back.
+"""Policies in force, and changes to them while mom runs: all or nothing, between two evaluations, with a way back.
 
-What was set at run time lies over what files and defaults say, and stays there when these are read again.
+Run-time changes lie over the texts of files and defaults, and stay when mom reads these again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
+
+from pydantic import TypeAdapter
 
 from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginContext, StateError, StateFile, printable
 from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
@@ -21,18 +24,72 @@ from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.rollout.versions import Overlay, Version, difference
 
 REMEMBERED_CHANGES: Final = 50
-"""Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""
+"""Versions to roll back to. They share unchanged texts, so the largest policies take some 50 MiB."""
 
-STAY: Final = "the policies from before stay in force"
+_DECIDE_AGAIN: Final = "read the policies in force, and decide again"
 
-_NOT_READY: Final = "the policies are not loaded yet"
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Run-time changes: texts by name, None for a removed policy. `alone`: files and defaults do not count."""
+
+    texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
+    alone: bool = False
+
+    def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
+        """Return the texts in force over these files and defaults, in name order."""
+        merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
+        return {name: text for name, text in sorted(merged.items()) if text is not None}
+
+    def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
+        """Return the overlay with more changes. Only policies of files or defaults need to be recorded as removed."""
+        alone = self.alone or replace_all
+        texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
+        texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
+        noted = {name: text for name, text in texts.items() if text is not None or (name in base and not alone)}
+        return Overlay(noted, alone)
+
+
+OVERLAY: Final = TypeAdapter(Overlay)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Version of the policies, with all data to roll back to it."""
+
+    change: PolicyChange
+    state: PolicyState
+    overlay: Overlay
+
+
+DIFFED_LINES: Final = 2000
+"""Most lines, old and new together, for which mom makes a diff. That takes some 50 ms and grows quadratically."""
+
+SHOWN_LINES: Final = 1000
+"""Lines of a diff; further lines are only counted."""
+
+
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return a unified diff of all texts that differ, in name order."""
+    lines: list[str] = []
+    for name in sorted({*before, *after}):
+        old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))
+        if before.get(name) == after.get(name):
+            continue
+        of, to = ("/dev/null" if text is None else name for text in (old, new))
+        old, new = old or [], new or []
+        small = len(old) + len(new) <= DIFFED_LINES
+        summary = [f"--- {of}", f"+++ {to}", f"{len(old)} lines became {len(new)}"]
+        lines += difflib.unified_diff(old, new, of, to, lineterm="") if small else summary
+    if len(lines) > SHOWN_LINES:
+        lines[SHOWN_LINES:] = [f"and {len(lines) - SHOWN_LINES} more lines"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 class Read(NamedTuple):
-    """Texts of files and defaults now, the declarations that they go with, and what is wrong with the files."""
+    """Texts of files and defaults, their declarations, and the problems of reading them."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -40,14 +97,14 @@ class Read(NamedTuple):
 
 
 class ChangingPolicies:
-    """Evaluator's `PolicyTexts`.
+    """Policies in force, as the `PolicyTexts` of the evaluator.
 
     :param context: of the plugin
     :param read: reads the operator's files and the defaults
-    :param kept: the file in which run-time changes outlive a restart; None: they do not
-    :param notes: what the policies remember
-    :param changed: called after a change made at run time, with the policy and where its texts come from
-    :param refuse_failing: whether texts that can be loaded and fail for certain are refused while others are in force
+    :param kept: file in which run-time changes outlive a restart; None if they do not
+    :param changed: called after a run-time change, with the policy and the origins of its texts
+    :param notes: notes of the policies
+    :param refuse_failing: True to refuse texts that compile but certainly fail, while other policies are in force
     """
 
     def __init__(
@@ -62,9 +119,9 @@ class ChangingPolicies:
         refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
-        """The policy that an evaluation uses. Replaced as a whole, so one that is under way ends with the policies with which it began."""
+        """Policy of the next evaluation. Changes replace it as a whole, so that a running evaluation ends with its own policy."""
         self.newest: Result | None = None
-        """The newest evaluation."""
+        """Result of the newest evaluation."""
         self.memory = notes.memory
         self.set_memory = notes.set_memory
         self._context = context
@@ -77,38 +134,31 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """Those that the policies in force go with. While a reload is under way, the context has others, which may be refused yet."""
+        """Declarations of the policies in force. During a reload, the context has newer ones, which mom may still refuse."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
-        self._found = Overlay()
-        """What was kept when these were loaded."""
+        self._at_load = Overlay()
+        """Changes in the file at load."""
         self._unfit = ""
         self._closed = False
 
     def _judged(
-        self, texts: Mapping[str, str], declared: Declarations, limits: PolicyLimits | None = None, *, to_work: bool = True
+        self, texts: Mapping[str, str], declared: Declarations, *, to_work: bool = True
     ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
-        """Texts compiled, and all that keeps them from being put in force: that they cannot be loaded, or are certain to fail.
+        """Compile texts and return all reasons against them: compile errors and certain failures.
 
-        :param to_work: False: what is certain to fail is fine
+        :param to_work: False to accept certain failures
         """
         try:
-            policy = Policy.compile(texts, declared, limits or self._limits)
+            policy = Policy.compile(texts, declared, self._limits)
         except PolicyError as error:
             return None, error.problems
         return policy, self._failing(policy, texts) if to_work else ()
 
-    def _usable(self, texts: Mapping[str, str], limits: PolicyLimits, hint: str) -> Policy:
-        """Compiled; raises `PolicyRefused` for what cannot be put in force."""
-        policy, problems = self._judged(texts, self._declared, limits)
-        if policy is None or problems:
-            raise PolicyRefused(problems, hint=hint)
-        return policy
-
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are not used."""
+        """Read and compile everything. Raise `ConfigError` for bad files; ignore kept changes that no longer fit."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -116,15 +166,15 @@ class ChangingPolicies:
             self._put(self._compiled(read, Overlay(), to_work=False), Overlay(), "mom", at_start)
             kept = None if self._kept is None else self._kept.read()
             if kept is not None and (kept.texts or kept.alone):
-                self._found = kept
+                self._at_load = kept
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
+        """Compile the policies of a start, without putting them in force. Raise `ConfigError` for bad files."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Read and compile the files again; the function that is returned puts them in force. Both raise `ConfigError`."""
+        """Compile the files again, and return the function that puts them in force. Both raise `ConfigError`."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -134,7 +184,7 @@ class ChangingPolicies:
             with self._lock:
                 self._declared = read.declared
                 fitting = policy
-                if self._overlay is not overlay:  # a client has set a policy since
+                if self._overlay is not overlay:  # a client has set a policy meanwhile
                     fitting = self._compiled(read, self._overlay)
                 self._base = read.texts
                 self._put(fitting, self._overlay, "mom", "files read again")
@@ -144,47 +194,47 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def failure(self) -> str:
-        """Return why the newest evaluation ended before its end."""
+        """Return the error that ended the newest evaluation; empty if it ran to its end."""
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
-        """Return the policies in force now."""
+        """Return the policies in force."""
         return self._current().state
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Everything for which `change` would refuse the same."""
+        """Return all reasons for which `change` would refuse the same changes."""
         return self._judged(self._texts_after(changes, replace_all=replace_all), self._declared)[1]
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Remarks of the checks on changes: all of it in the policies that are changed, of the others what they did not say before."""
+        """Return the remarks of the checks on changed policies, and new remarks on other policies."""
         now = self.policy
         policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), self._declared, to_work=False)
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
-        """Return all texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
+        """Return all texts after the changes. Only this needs the lock: nobody waits for a check."""
         with self._lock:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
-        """Return all remarks of the checks on policies that are compiled."""
-        from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
+        """Return all remarks of the checks on compiled policies."""
+        from mom_plugins_policy.checks import check_policy  # a mom whose policies never change need not import it
 
         try:
             return check_policy(policy)
-        except Exception:  # noqa: BLE001  # a mistake of the checks is no reason not to use policies that can be loaded
+        except Exception:  # noqa: BLE001  # a defect of the checks must not reject valid policies
             self._log.exception("the policies could not be checked")
             return []
 
-    def _news(self, found: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
-        """Of what was found, all of it in texts that are changed, and of the others what the policy of now did not have."""
-        if now is None or all(item.name in changed for item in found):
-            return tuple(found)
-        known = set(self.checked(now))
-        return tuple(item for item in found if item.name in changed or item not in known)
+    def _news(self, remarks: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
+        """Return the remarks on changed texts, and those on other texts that the policy in force does not have."""
+        if now is None or all(item.name in changed for item in remarks):
+            return tuple(remarks)
+        old = set(self.checked(now))
+        return tuple(item for item in remarks if item.name in changed or item not in old)
 
     def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
-        """For what these policies are not to be put in force: they can be loaded, and fail for certain where those in force do not."""
+        """Return certain failures of these policies that the policies in force do not have."""
         if not self._refuse_failing:
             return ()
         errors = [item for item in self.checked(policy) if item.severity == "error"]
@@ -201,16 +251,16 @@ class ChangingPolicies:
         with self._lock:
             self._expect(expected_version)
             overlay = self._overlay.changed(changes, who, self._base, replace_all=replace_all)
-            made = self._change_to(overlay, who, said_of(changes, replace_all=replace_all))
+            made = self._change_to(overlay, who, description_of(changes, replace_all=replace_all))
         return self._announced(made)
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Back to what the files, read again, and the defaults say."""
+        """Return to the files, read again, and the defaults."""
         with self._lock:
             self._expect(expected_version)
             read = self._read()
             if read.declared is not self._declared:
-                raise MomError("mom is about to take another configuration: nothing has changed", hint="ask again in a moment")
+                raise MomError("mom is reloading its configuration: nothing has changed", hint="ask again in a moment")
             if read.problems:
                 raise PolicyRefused(
                     [PolicyProblem(problem.file, problem.line, problem.column, "file", problem.message) for problem in read.problems]
@@ -224,19 +274,19 @@ class ChangingPolicies:
             return tuple(version.change for version in self._versions)
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Return the very texts of that version, whatever the files say by now."""
+        """Restore the exact texts of a version, whatever the files hold now."""
         with self._lock:
             self._expect(expected_version)
-            wanted = next((each for each in self._versions if each.change.version == version), None)
-            if wanted is None:
-                known = ", ".join(each.change.version for each in self._versions)
-                raise MomError(f"there is no version {printable(version)} of the policies to go back to", hint=f"there are {known}")
-            if wanted.overlay.alone:
-                overlay = wanted.overlay
+            target = next((each for each in self._versions if each.change.version == version), None)
+            if target is None:
+                versions = ", ".join(each.change.version for each in self._versions)
+                raise MomError(f"there is no version {printable(version)} of the policies to go back to", hint=f"there are {versions}")
+            if target.overlay.alone:
+                overlay = target.overlay
             else:
-                then = wanted.state.texts
+                then = target.state.texts
                 texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
-                # No file and no default holds that text any more, so none of them is told as its origin.
+                # No file and no default holds that text any more, so it needs another origin.
                 origin = f"rolled back to {version} by {printable(who, 200)}"
                 again = {name: text if text.origin.startswith("set by ") else PolicyText(text.text, origin) for name, text in then.items()}
                 texts.update({name: text for name, text in again.items() if self._base.get(name) != then[name]})
@@ -245,55 +295,57 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Have on disk what is in force, and nothing else. Called before the first evaluation: until then, a reload may still be refused,
-        and what is kept is that of the policies of before."""
+        """Write the changes in force to the file, before the first evaluation.
+
+        Until then mom may refuse the reload, and the file belongs to the previous policies.
+        """
         if self._kept is None:
             return
         with self._lock:
-            found = None
+            on_disk = None
             with contextlib.suppress(StateError):
-                found = self._kept.look() or Overlay()
-            # Those whom a reload has replaced were in force until after `load`, and may have been changed.
-            if found is not None and found != self._found and len(self._versions) == 1:
-                self._take_up(Read(self._base, self._declared), found, "changed before a reload was over")
+                on_disk = self._kept.look() or Overlay()
+            # The plugin replaced by a reload was in force until after `load`, and may have changed the file.
+            if on_disk is not None and on_disk != self._at_load and len(self._versions) == 1:
+                self._take_up(Read(self._base, self._declared), on_disk, "changed before a reload was over")
             self._keep(self._overlay)
 
     def close(self) -> None:
-        """Change nothing from now on: mom ends, or others are in force, and what is on disk is theirs."""
+        """Refuse further changes, at the end of mom or after a reload. The file then belongs to others."""
         self._closed = True
 
     def keep_again(self) -> None:
-        """Write changes down that could not be written when they were made. Called in each cycle, and at the end."""
-        if self._kept is None or not self._kept.write_error:  # as nearly always: an evaluation does not wait for who compiles policies
+        """Write changes that could not be written earlier. mom calls this in each cycle, and at the end."""
+        if self._kept is None or not self._kept.write_error:  # the usual case: an evaluation must not wait for the lock
             return
         with self._lock:
             self._keep(self._overlay)
 
     def _not_kept(self) -> Sequence[PolicyProblem]:
-        """That changes would not outlive a restart, though they are to."""
+        """Return a problem if changes should outlive a restart, but would not."""
         if self._kept is None or not self._kept.write_error:
             return ()
-        message = f"what is changed would not outlive a restart now: {self._kept.write_error}"
+        message = f"changes would not outlive a restart now: {self._kept.write_error}"
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        """Tell of a change, without keeping others waiting while that is done."""
+        """Announce a change, without the lock."""
         state, policy = made
         if policy is not None:
             self._changed(policy, state)
         return state
 
-    # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
+    # --- internal, under the lock ---------------------------------------------------------------------------------------------------
 
-    def _take_up(self, read: Read, kept: Overlay, what: str) -> None:
-        """Put what was kept in force, if it goes with the files."""
+    def _take_up(self, read: Read, kept: Overlay, event: str) -> None:
+        """Put kept changes in force, if they fit the files."""
         try:
             policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
         except ConfigError as error:
-            self._unfit = f"they do not go with the files any more: {error.problems[0]}"
+            self._unfit = f"they no longer fit the files: {error.problems[0]}"
             return
-        self._versions.clear()  # no change was made here: to go back from it would take away all that was ever kept
-        self._put(policy, kept, "mom", f"{what}, with the changes that were kept")
+        self._versions.clear()  # rolling back from here would delete every kept change
+        self._put(policy, kept, "mom", f"{event}, with the changes that were kept")
 
     @property
     def _overlay(self) -> Overlay:
@@ -301,58 +353,64 @@ class ChangingPolicies:
 
     def _current(self) -> Version:
         if not self._versions:
-            raise MomError(_NOT_READY, hint="ask again in a moment")
+            raise MomError("the policies are not loaded yet", hint="ask again in a moment")
         return self._versions[-1]
 
     def _expect(self, version: str | None) -> None:
         now = self._current().change.version
         if version is not None and version != now:
             message = f"the policies have changed: they are at version {now}, not {printable(version)}"
-            raise PolicyConflict(message, version=now, hint="look at what they are now, and decide again")
+            raise PolicyConflict(message, version=now, hint=_DECIDE_AGAIN)
 
     def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
-        """Compiled for use, or everything that is wrong with files and texts as a `ConfigError` with their places."""
+        """Return the compiled policies, or raise `ConfigError` with all faults of files and texts."""
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:
-            origins = ((problem, where_from(problem.name, effective.get(problem.name))) for problem in problems)
-            wrong = [ConfigProblem(file, one.line, one.column, f"{one.kind}: {one.message}", one.hint) for one, file in origins]
-            raise ConfigError(sorted([*read.problems, *wrong]))
+            faults = [
+                ConfigProblem(
+                    where_from(item.name, effective.get(item.name)), item.line, item.column, f"{item.kind}: {item.message}", item.hint
+                )
+                for item in problems
+            ]
+            raise ConfigError(sorted([*read.problems, *faults]))
         return policy
 
     def _change_to(
-        self, overlay: Overlay, who: str, what: str, base: Mapping[str, PolicyText] | None = None
+        self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
-        """Compile, keep and put in force; or raise `PolicyRefused`, and nothing has changed."""
+        """Compile, write and put in force; or raise `PolicyRefused` and change nothing."""
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)
         if texts_of(effective) == texts_of(current.state.texts) and _same(overlay, current.overlay):
             self._base = based_on
             return current.state, None
-        policy = self._usable(texts_of(effective), self._limits, STAY)
+        policy, problems = self._judged(texts_of(effective), self._declared)
+        if policy is None or problems:
+            raise PolicyRefused(problems, hint="the policies from before stay in force")
         if self._closed:
-            raise MomError("these policies are in force no more: nothing has changed", hint="look at what they are now, and decide again")
+            raise MomError("these policies are no longer in force: nothing has changed", hint=_DECIDE_AGAIN)
         self._base = based_on
         self._keep(overlay)
-        state = self._put(policy, overlay, who, what)
-        self._log.info("policies changed by %s: %s; version %s", who, what, state.version)
+        state = self._put(policy, overlay, who, event)
+        self._log.info("policies changed by %s: %s; version %s", who, event, state.version)
         return state, policy
 
-    def _put(self, policy: Policy, overlay: Overlay, who: str, what: str) -> PolicyState:
+    def _put(self, policy: Policy, overlay: Overlay, who: str, event: str) -> PolicyState:
         effective = overlay.over(self._base)
         self._count += 1
         digest = hashlib.sha256(json.dumps(texts_of(effective)).encode()).hexdigest()
         state = PolicyState(f"{self._count}-{digest[:12]}", effective)
         diff = difference(texts_of(self._versions[-1].state.texts), texts_of(effective)) if self._versions else ""
-        self._versions.append(Version(PolicyChange(state.version, time.time(), who, what, diff), state, overlay))
+        self._versions.append(Version(PolicyChange(state.version, time.time(), who, event, diff), state, overlay))
         self.policy = policy
         return state
 
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
     def _keep(self, overlay: Overlay) -> None:
-        """Write changes down. Those that cannot be written are in force all the same, and `keep_again` tries again."""
+        """Write changes. They are in force even if that fails; `keep_again` tries again."""
         if self._kept is None:
             return
         if self._unfit:
@@ -366,34 +424,35 @@ class ChangingPolicies:
                 self._kept.remove()
         except StateError as error:
             if not failed_before:
-                self._log.error("what was changed would not outlive a restart now: %s", error.message)
+                self._log.error("changes would not outlive a restart now: %s", error.message)
             return
         if failed_before:
-            self._log.info("what was changed outlives a restart again")
+            self._log.info("changes outlive a restart again")
 
 
-def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
+def description_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
     """Return a change in words."""
-    done = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
-    return ", ".join((["removed all others"] if replace_all else []) + done) or "nothing"
+    parts = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
+    return ", ".join((["removed all others"] if replace_all else []) + parts) or "nothing"
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """Return the texts alone."""
+    """Return only the texts."""
     return {name: policy.text for name, policy in policies.items()}
 
 
-def _same(one: Overlay, other: Overlay) -> bool:
-    """Return True if both change the same, whatever client did it."""
-    return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
+def _same(first: Overlay, second: Overlay) -> bool:
+    """Return True if both overlays have the same effect, whoever made the changes."""
+    texts, other_texts = ({name: text and text.text for name, text in overlay.texts.items()} for overlay in (first, second))
+    return first.alone == second.alone and texts == other_texts
 
 
 DEFAULT: Final = "default"
-"""The origin of a policy that a plugin brings."""
+"""Origin of a policy that a plugin brings."""
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:
-    """Return how a message names a policy: by its file where it has one."""
+    """Return the name of a policy in messages: its file if it has one."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"
     return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

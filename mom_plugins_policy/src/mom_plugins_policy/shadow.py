@@ -11,35 +11,35 @@ from mom_kvm import PolicyState
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.rollout.notes import PolicyNotes
+from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.sources import read_policies
 
 _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Policies of a folder, which replace those in force of the same names, and are evaluated beside the others.
+    """Policies of a folder, which replace policies in force of the same names.
 
-    :param limits: of the policies in force
+    :param limits: limits of the policies in force
     """
 
     def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
-        self.notes = PolicyNotes(context, "shadow-notes.json", "policies on trial")
+        self.notes = NoteStore(context, "shadow-notes.json", "policies on trial")
         self._folder = folder
         self._context = context
-        self._limits = limits.beside()
+        self._limits = limits.model_copy(update={"seconds": limits.seconds / 2})  # the decisions in force wait for it
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
         self._beside = ""
-        """The version of the policies in force with which the policy was compiled."""
+        """Version of the policies in force when the policy was compiled."""
         self._trouble: Sequence[Problem] = ()
 
     def read(self) -> Callable[[], None]:
-        """Read the folder; the returned function puts it to use. Raise `ConfigError` for a file that cannot be read."""
-        found = read_policies(self._folder, None, self._limits).usable()
+        """Read the folder; the returned function activates the policies. Raise `ConfigError` for a file that cannot be read."""
+        policies = read_policies(self._folder, None, self._limits).usable()
 
         def commit() -> None:
-            self._texts, self._beside = found.texts, ""
+            self._texts, self._beside = policies.texts, ""
 
         return commit
 
@@ -49,12 +49,12 @@ class Shadow:
             self._compile(in_force)
         if self._policy is None:
             return [*self._trouble]
-        result = self.notes.evaluate(self._policy, snapshot, history)
-        found: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
+        result = self._policy.evaluate_with(self.notes, snapshot, history)
+        report: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
         for fault in result.errors[:_SHOWN]:
             source = fault.source._replace(name=f"shadow {fault.source.name}")
-            found.append(Problem(source, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
-        return found
+            report.append(Problem(source, f"{fault.kind}: {fault.message}", fault.entity, Severity.WARNING))
+        return report
 
     def _compile(self, in_force: PolicyState) -> None:
         self._beside, self._trouble = in_force.version, ()

@@ -1,4 +1,4 @@
-"""Values of the language as people and programs read them, whole: messages shorten them, results do not."""
+"""Values, decisions and errors for people and programs. Messages shorten values, results do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_plugins_policy.language.values import Disk, Guests, show
 
 
 def written_value(value: Any) -> str:
-    """Return a value as a policy would write it."""
+    """Return a value as a policy writes it."""
     if isinstance(value, list | tuple | Guests):
         return f"[{' '.join(map(written_value, value))}]"
     if isinstance(value, str):
@@ -25,11 +25,11 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """Return a value that was decided: numbers so that digits can be counted, limits of each disk by their names."""
+    """Return a decided value: numbers with grouped digits, limits of each disk with their names."""
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         limits = [(item.get("name"), {key: kib for key, kib in item.items() if key not in {"name", "path"}}) for item in value]
         return "; ".join(
-            f"{name}: {', '.join(f'{key} {amount(limit)}' for key, limit in known.items() if limit is not None)}" for name, known in limits
+            f"{name}: {', '.join(f'{key} {amount(limit)}' for key, limit in disk.items() if limit is not None)}" for name, disk in limits
         )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return written_value(value)
@@ -37,10 +37,9 @@ def amount(value: Value) -> str:
 
 
 def plain(value: Any, files: Mapping[str, str]) -> Any:
-    """Return a value, or a record of such, as JSON: entities by name, a place among its record's fields, as text what JSON has no number
-    for.
+    """Return a value or record as JSON: entities by name, a place as fields of its record, numbers that JSON lacks as text.
 
-    :param files: the files that policies come from, by name
+    :param files: files of the policies by name
     """
     if isinstance(value, Host):
         return {"host": value.name}
@@ -69,3 +68,46 @@ def plain(value: Any, files: Mapping[str, str]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, bool | int | float | str) else show(value)
+
+
+_BEFORE, _AFTER = 60, 40  # columns shown around a place in a long line
+
+
+def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
+    """Return a place as `file:line:column`, with the policy's name if it has no file."""
+    where = printable(files.get(name) or name, 400)
+    return f"{where}:{line}:{column}" if line else where
+
+
+def excerpt(text: str, line: int, column: int) -> str:
+    """Return the line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
+    lines = text.split("\n")
+    if not 0 < line <= len(lines):
+        return ""
+    shown, place = _as_wide(lines[line - 1].rstrip()), column - 1
+    before = after = ""
+    if len(shown) > _BEFORE + _AFTER:
+        first = max(0, place - _BEFORE)
+        before = "…" if first else ""
+        after = "…" if first + _BEFORE + _AFTER < len(shown) else ""
+        shown, place = shown[first : first + _BEFORE + _AFTER], place - first
+    blank = "".join("\t" if character == "\t" else " " for character in shown[:place].ljust(place))
+    return f"    {before}{shown}{after}\n    {' ' * len(before)}{blank}^"
+
+
+def _as_wide(line: str) -> str:
+    """Return the line without characters that would move the caret or the terminal's cursor."""
+    return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
+
+
+def told(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """Return a message with its place, and an excerpt if there is one.
+
+    :param texts: policy texts by name
+    :param files: files of the policies by name
+    """
+    name, line, column = source
+    place = located(name, line, column, files)
+    head = printable(f"{place}: " * bool(place) + message, 2000)
+    below = excerpt(texts.get(name, ""), line, column)
+    return f"{head}\n{below}" if below else head

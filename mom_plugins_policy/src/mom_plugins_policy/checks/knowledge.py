@@ -1,0 +1,256 @@
+"""Knowledge of the checks before anything is evaluated: values, variables, and conditions on values that are not nil."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from mom_core import Scope
+from mom_plugins_policy.language.facts import Facts
+from mom_plugins_policy.language.words.types import ENTITY, FLOAT, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND
+from mom_plugins_policy.language.words.units import ANY as ANY_UNIT
+from mom_plugins_policy.language.words.units import UNKNOWN, Dimension, joined
+
+Keys = frozenset[Hashable]
+"""Identities of values that are not nil."""
+
+NO_KEYS: Final[Keys] = frozenset()
+
+
+class EntityKey(NamedTuple):
+    """Host, or the guest of a loop, numbered by the loops around it."""
+
+    scope: Scope
+    number: int = 0
+
+
+class FieldKey(NamedTuple):
+    """Field of an entity."""
+
+    entity: EntityKey
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """Value, as far as the checks know it.
+
+    `constant` holds a constant. `doubt` is the field, or `nil`, that makes it possibly nil. `if_true`, `if_false` and `if_there` are the
+    other values that are not nil if this one is true, false, or not nil. `zero` are the values that it compares with 0. `held` names the
+    function or method that it is.
+    """
+
+    types: int
+    unit: Dimension = UNKNOWN
+    constant: tuple[object] | None = None
+    entity: EntityKey | None = None
+    doubt: FieldKey | str | None = None
+    held: str = ""
+    key: Hashable = None
+    if_true: Keys = NO_KEYS
+    if_false: Keys = NO_KEYS
+    if_there: Keys = NO_KEYS
+    zero: Keys = NO_KEYS
+
+    @property
+    def identity(self) -> Hashable:
+        """A key that is equal for equal values."""
+        return self if self.key is None else self.key
+
+    def can_be(self, truth: bool) -> bool:
+        """Return True if it can have this truth."""
+        if self.constant is not None:
+            return bool(self.constant[0]) is truth
+        return not truth if self.types == NIL else truth or bool(self.types & ~(ENTITY | FUNCTION))
+
+    def keys(self, truth: bool) -> Keys:
+        """Return the values that are not nil if it has this truth."""
+        return self.if_true | self.existing() if truth else self.if_false
+
+    def existing(self) -> Keys:
+        """Return the values that are not nil if this one is not."""
+        return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
+
+
+NIL_VALUE: Final = Value(NIL, ANY_UNIT, (None,), doubt="nil")
+NOT_BOUND: Final = Value(UNBOUND)
+
+
+def constant(value: object) -> Value:
+    """Return a constant value."""
+    if value is None:
+        return NIL_VALUE
+    types = INT if isinstance(value, int) else FLOAT if isinstance(value, float) else STRING if isinstance(value, str) else LIST
+    return Value(types, ANY_UNIT, (value,))
+
+
+def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
+    """Return one of two values, chosen by a condition. The keys are the values that are not nil if it is true, and if it is false."""
+    if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
+        return then
+
+    def of(first: Keys | None, second: Keys | None) -> Keys:
+        """Return the keys of both values; None for a value that is impossible."""
+        chosen, other = (None if keys is None else keys | own for keys, own in ((first, if_true), (second, if_false)))
+        return chosen or other or NO_KEYS if chosen is None or other is None else chosen & other
+
+    def where(truth: bool) -> Keys:
+        return of(*(item.keys(truth) if item.can_be(truth) else None for item in (then, otherwise)))
+
+    return Value(
+        then.types | otherwise.types,
+        joined(then.unit, otherwise.unit),
+        entity=then.entity if then.entity == otherwise.entity else None,
+        doubt=then.doubt or otherwise.doubt,
+        if_true=where(True),
+        if_false=where(False),
+        if_there=of(*(item.existing() if item.types != NIL else None for item in (then, otherwise))),
+    )
+
+
+def bound(value: Value) -> Value:
+    """Return a variable's value without the possibility that it is unbound."""
+    return replace(value, types=value.types & ~UNBOUND) if value.types & UNBOUND else value
+
+
+Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
+"""Key of a fact: a `variable` of a scope, a `function`, a `note` of an entity, or a value that is `not nil`."""
+
+
+class Knowledge:
+    """Knowledge at one point of a walk. It joins the changes of two branches."""
+
+    def __init__(self) -> None:
+        self.chain = [0]
+        """Numbers of the scopes, outermost first."""
+        self.store: Facts[Key, Any] = Facts()
+        self._scopes = 0
+
+    def know(self, keys: Keys) -> None:
+        """Record that these values are not nil from here on."""
+        for key in keys:
+            if ("not nil", key) not in self.store:
+                self.store.learn(("not nil", key), True)
+
+    def is_known(self, value: Value) -> bool:
+        """Return True if a value is not nil here."""
+        return ("not nil", value.identity) in self.store
+
+    def join(self, first: Mapping[Key, Any], second: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
+        """Set the knowledge after either of two branches."""
+        for key in {**first, **second}:
+            now = self.store.get(key)
+            then, otherwise = first.get(key, now), second.get(key, now)
+            kind = key[0]
+            if kind == "not nil":
+                if then and otherwise:
+                    self.store.learn(key, True)
+            elif kind == "function":
+                self.store.learn(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
+            else:
+                missing = NOT_BOUND if kind == "variable" else NIL_VALUE
+                self.store.learn(key, either(then or missing, otherwise or missing, if_true, if_false))
+
+    @contextlib.contextmanager
+    def scoped(self) -> Iterator[None]:
+        """Yield inside a new scope."""
+        chain = self.chain
+        self._scopes += 1
+        self.chain = [*chain, self._scopes]
+        try:
+            yield
+        finally:
+            self.chain = chain
+
+    def bind(self, name: str, value: Value) -> Value:
+        """Bind a name in the innermost scope unless it is bound there; return its value."""
+        key = ("variable", self.chain[-1], name)
+        before = self.store.get(key)
+        if before is None or before.types & UNBOUND:
+            value = value if before is None else either(bound(before), value)
+            self.store.learn(key, value)
+            return value
+        return before  # type: ignore[no-any-return]  # the fact of a variable is a value
+
+    def lookup(self, name: str) -> Value | None:
+        """Return the value of a variable; None if it is unbound."""
+        result: Value | None = None
+        for scope in reversed(self.chain) if name != "nil" else ():
+            value = self.store.get(("variable", scope, name))
+            if value is not None:
+                result = bound(value) if result is None else either(result, bound(value))
+                if not value.types & UNBOUND:
+                    return result
+        return result
+
+    def narrowed(self, value: Value) -> Value:
+        """Return a value with the knowledge at this point."""
+        if value.types & NIL and value.types != NIL and self.is_known(value):
+            return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
+        return value
+
+
+def _valid(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    if any(arg.types == NIL for arg in args):
+        return constant(False)
+    if not any(arg.types & NIL and not now.is_known(arg) for arg in args):
+        return constant(True)
+    return replace(value, if_true=frozenset[Hashable]().union(*(arg.existing() for arg in args)))
+
+
+def _null(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    if any(not arg.types & (NIL | STRING | LIST | OTHER) for arg in args):
+        return constant(False)
+    return replace(value, if_false=args[0].existing() if len(args) == 1 else NO_KEYS)
+
+
+def _equal(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    value_arg, constant_arg = _constant_last(args)
+    if not value_arg.types & constant_arg.types and not (value_arg.types & NUMBER and constant_arg.types & NUMBER):
+        return constant(False)
+    if constant_arg.constant is None:
+        return value
+    if constant_arg.constant == (None,):
+        return replace(value, if_false=value_arg.existing())
+    otherwise = value_arg.keys(True) if constant_arg.constant == (0,) and not value_arg.types & NIL else NO_KEYS
+    return replace(value, if_true=value_arg.existing(), if_false=otherwise, zero=_compared_with_zero(args))
+
+
+def _not(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    (arg,) = args
+    if arg.constant is not None:
+        return constant(not arg.constant[0])
+    return replace(value, if_true=arg.keys(False), if_false=arg.keys(True), zero=arg.zero)
+
+
+def _ordered(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    return replace(value, zero=_compared_with_zero(args))
+
+
+def _and(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    keys = frozenset[Hashable]().union(*(arg.keys(True) for arg in args))
+    doubt = next((arg.doubt for arg in args if arg.doubt is not None), None)
+    return replace(value, if_true=keys, if_false=args[0].keys(False) if len(args) == 1 else NO_KEYS, doubt=doubt)
+
+
+def _or(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
+    keys = frozenset[Hashable]().union(*(arg.keys(False) for arg in args))
+    return replace(value, if_false=keys, if_true=args[0].keys(True) if len(args) == 1 else NO_KEYS, doubt=args[-1].doubt)
+
+
+def _constant_last(args: Sequence[Value]) -> Sequence[Value]:
+    return args if args[0].constant is None else args[::-1]
+
+
+def _compared_with_zero(args: Sequence[Value]) -> Keys:
+    arg, constant_arg = _constant_last(args)
+    return frozenset((arg.identity,)) if constant_arg.constant is not None and constant_arg.constant[0] == 0 else NO_KEYS
+
+
+CONDITIONS: Final[Mapping[str, Callable[[Knowledge, Value, Sequence[Value]], Value]]] = {
+    "valid": _valid, "null": _null, "eq": _equal, "neq": lambda now, value, args: _not(now, value, [_equal(now, value, args)]),
+    "not": _not, "and": _and, "or": _or, "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
+}  # fmt: skip
+"""Functions that add knowledge beside the types of their values: which values are not nil if the result is true, or false."""

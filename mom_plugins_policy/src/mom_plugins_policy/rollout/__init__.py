@@ -1,1 +1,0 @@
-"""How policies come into force: changes while mom runs, their versions, and trials."""

@@ -1,1 +1,0 @@
-"""Tools for people: to explain, try, test and lay out policies."""
