@@ -202,7 +202,7 @@ class ChangingPolicies:
         return self._current().state
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return all reasons for which `change` would refuse the same changes."""
+        """Return all problems that would make `change` refuse the same changes."""
         return self._judged(self._texts_after(changes, replace_all=replace_all), self._declared)[1]
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:

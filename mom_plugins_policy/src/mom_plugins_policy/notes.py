@@ -94,7 +94,7 @@ class NoteStore:
 
     @property
     def room(self) -> int:
-        """Bytes by which the notes may grow; negative if the file is too large."""
+        """Bytes that new notes may take; negative if the file is too large."""
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:

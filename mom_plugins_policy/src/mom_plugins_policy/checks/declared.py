@@ -66,7 +66,7 @@ class DeclaredNames:
         return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """Return the newest value of a field, as far as the checks know it."""
+        """Return the newest value of a field: its types and unit."""
         spec = self._fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:

@@ -35,7 +35,7 @@ class FieldKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """Value, as far as the checks know it.
+    """Value with everything that the checks know of it.
 
     `constant` holds a constant. `doubt` is the field, or `nil`, that makes it possibly nil. `if_true`, `if_false` and `if_there` are the
     other values that are not nil if this one is true, false, or not nil. `zero` are the values that it compares with 0. `held` names the

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -66,15 +66,11 @@ class PolicyInputs:
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
         except PolicyError as error:
-            self.refuse(error)
-
-    def refuse(self, error: PolicyError) -> NoReturn:
-        """Show the mistakes in the policies, and exit with 2."""
-        for fault in error.faults[:100]:
-            click.echo(self.told(fault), err=True)
-        if len(error.faults) > 100:
-            click.echo(f"mom: and {len(error.faults) - 100:,} more", err=True)
-        sys.exit(EXIT_MISUSE)
+            for fault in error.faults[:100]:
+                click.echo(self.told(fault), err=True)
+            if len(error.faults) > 100:
+                click.echo(f"mom: and {len(error.faults) - 100:,} more", err=True)
+            sys.exit(EXIT_MISUSE)
 
     def told(self, fault: Fault) -> str:
         """Return a mistake with its place and line."""
@@ -95,7 +91,9 @@ def policies_for(
     from mom_daemon import declarations_of
 
     config = configured(config_path)
-    declarations, limits = declarations_of(config), limits_of(config)
+    declarations = declarations_of(config)
+    settings: Any = config.plugins["policy"].settings if config is not None and "policy" in config.plugins else None
+    limits: PolicyLimits = DEFAULT_LIMITS if settings is None else settings.limits
     policies, beside = Texts(), defaults
     if paths:
         policies = read_paths(paths, 4 * limits.text)
@@ -103,8 +101,7 @@ def policies_for(
         texts = {name: policy.text for name, policy in running.items()}
         files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
         policies, beside = Texts(texts, files), False
-    elif needed and config is not None and "policy" in config.plugins:
-        settings: Any = config.plugins["policy"].settings
+    elif needed and settings is not None:
         become_owner(*(path for path in (settings.directory, settings.file) if path is not None))
         policies, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
@@ -132,15 +129,6 @@ def configured(path: str | None) -> Config | None:
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
-
-
-def limits_of(config: Config | None) -> PolicyLimits:
-    """Return the limits of policies in the configuration."""
-    if config is None or "policy" not in config.plugins:
-        return DEFAULT_LIMITS
-    settings: Any = config.plugins["policy"].settings
-    limits: PolicyLimits = settings.limits
-    return limits
 
 
 def with_fields_of(sample: Snapshot, declarations: Declarations) -> Declarations:

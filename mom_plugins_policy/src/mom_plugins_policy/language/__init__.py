@@ -1,1 +1,1 @@
-"""The language: from a policy's text (reader) to what an evaluation runs (runtime), with one record for each word."""
+"""The policy language: the reader makes forms, the compiler makes code, the runtime evaluates it. `words` holds a record per word."""

@@ -231,9 +231,11 @@ class _Survey:
             return
         if form.kind is FormKind.BLOCK:
             self._special(form, in_order(form.items), owner, dropped, level, bound)
-            return
-        if form.kind is not FormKind.LIST or not form.items:
-            return
+        elif form.items:
+            self._list(form, owner, dropped, level, bound)
+
+    def _list(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
+        program = self.program
         head = form.items[0]
         arguments = form.items[1:]
         if head.kind is not FormKind.NAME:

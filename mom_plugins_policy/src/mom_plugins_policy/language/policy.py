@@ -134,7 +134,7 @@ class Code:
         self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
 
     def without(self, undeclared: frozenset[tuple[Scope, str]]) -> Compiled:
-        """Return the code in which reading these fields is an error."""
+        """Return code that fails when it reads these fields."""
         compiled = self._variants.get(undeclared)
         if compiled is None:
             try:

@@ -62,13 +62,7 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
         if group == _SKIP:
             continue
         if group == _CLOSE:
-            if not open_forms:
-                raise _refusal("syntax", source, start, f"{text[start]} closes nothing")
-            form = open_forms.pop()
-            if _CLOSING[text[form.start]] != text[start]:
-                _, line, column = form.source
-                raise _refusal("syntax", source, start, f"{text[start]} does not close the {text[form.start]} of {line}:{column}")
-            form.end = position
+            _close(open_forms, source, start)
             here = open_forms[-1].items if open_forms else top
             continue
         if group == _OPEN:
@@ -92,6 +86,18 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
         form = open_forms[-1]
         raise _refusal("syntax", source, form.start, f"{text[form.start]} is never closed: a {_CLOSING[text[form.start]]} is missing")
     return top
+
+
+def _close(open_forms: list[Form], source: SourceText, start: int) -> None:
+    closing = source.text[start]
+    if not open_forms:
+        raise _refusal("syntax", source, start, f"{closing} closes nothing")
+    form = open_forms.pop()
+    opening = source.text[form.start]
+    if _CLOSING[opening] != closing:
+        _, line, column = form.source
+        raise _refusal("syntax", source, start, f"{closing} does not close the {opening} of {line}:{column}")
+    form.end = start + 1
 
 
 def _literal(group: int | None, token: str, source: SourceText, start: int, limits: PolicyLimits) -> int | float | str:

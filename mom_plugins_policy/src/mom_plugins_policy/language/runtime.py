@@ -132,13 +132,9 @@ class Evaluation:
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
-    def is_late(self) -> bool:
-        """Return True once the evaluation exceeds its time."""
-        return time.monotonic() > self._deadline
-
     def look(self, error: Exception | None = None) -> None:
         """Raise `Trouble` once the evaluation exceeds its time, at the place of `error` if there is one."""
-        if self.is_late():
+        if time.monotonic() > self._deadline:
             late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
             raise late.with_traceback(None if error is None else error.__traceback__)
 
@@ -398,7 +394,7 @@ class Evaluation:
 
     @staticmethod
     def call(value: Any_, arguments: tuple[Any_, ...], site: int) -> Any_:
-        """Call what a variable or attribute holds."""
+        """Call the value of a variable or attribute."""
         if value.__class__ is not Function:
             raise Trouble("not-callable", f"{show(value)} cannot be called")
         return value(*arguments, site=site)

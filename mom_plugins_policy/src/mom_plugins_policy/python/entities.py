@@ -69,7 +69,7 @@ class PythonEvaluation:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Loop over the guests: its current guest, and the frame and line in which it broke off."""
+    """Loop over the guests: its current guest, and the frame and line of an early end."""
 
     guest: Guest
     place: tuple[int, int] | None = None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from traceback import walk_tb
 
-from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl
+from pydantic import ValidationError
+
+from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl, printable
 from mom_kvm import files_refused
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.python.entities import CycleFacts
-from mom_plugins_policy.python.evaluation import evaluate
-from mom_plugins_policy.python.files import PythonPolicy, read_policies
+from mom_plugins_policy.python.entities import CAN_BE_KEPT, CycleFacts, Guest, Guests, Host, PolicyMistake, PythonEvaluation
+from mom_plugins_policy.python.files import PythonPolicy, line_of, read_policies
 
 
 class PypolicyPlugin:
@@ -54,7 +57,7 @@ class PypolicyPlugin:
         """Return the decisions of the policies in order, and their problems."""
         cycle = CycleFacts(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
-        result = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, cycle, until))]
+        result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
         for identity in self._notes.keep(cycle.notes):
             guest = snapshot.guests.get(identity)
             most = f"{NoteStore.LARGEST >> 20} MiB"
@@ -72,3 +75,75 @@ class PypolicyPlugin:
         return (
             [] if policies else [Finding(Severity.WARNING, "pypolicy", f"no policy is in {self._settings.directory}", "put a *.py there")]
         )
+
+
+def _evaluate(policy: PythonPolicy, cycle: CycleFacts, until: float) -> list[Decision | Problem]:
+    """Return the decisions of a policy and its problems. Later policies see its decisions and notes.
+
+    If it fails in a loop at a guest, it runs again without that guest. If it fails otherwise, or time runs out, it decides nothing in this
+    cycle, as half of its decisions may be worse than none.
+
+    :param until: monotonic time after which no more guests are left out
+    """
+    left_out: dict[str, Problem] = {}
+    while True:
+        evaluation = PythonEvaluation(policy, cycle)
+        guests = Guests(Guest(guest, evaluation) for identity, guest in cycle.snapshot.guests.items() if identity not in left_out)
+        try:
+            made = policy.decide(Host(cycle.snapshot.host, evaluation), guests)
+            several = made if isinstance(made, Iterable) else [] if made is None else [made]
+            decisions_made = list(islice(several, evaluation.most + 1))
+            if len(decisions_made) > evaluation.most:
+                raise evaluation.too_many()
+            for wrong in (item for item in decisions_made if not isinstance(item, Decision)):
+                raise PolicyMistake(f"decide gives a {type(wrong).__name__} where `guest.set(…)` belongs")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the operator's code may raise anything
+            source = Source(policy.path.name, line_of(error, policy.path), 1)
+            guest = None if isinstance(error, PolicyMistake) else _blamed(error, evaluation)
+            if guest is None or time.monotonic() > until:
+                message = str(error) if isinstance(error, PolicyMistake) else f"{type(error).__name__}: {error}"
+                return [Problem(source, printable(f"it decides nothing in this cycle: {message}", 400))]
+            left_out[guest.entity.id] = _left_out(source, guest, error)
+            continue
+        problems = [*left_out.values(), *_problems(decisions_made, evaluation)]
+        faulty = {id(decision) for decision, fault in evaluation.made if fault}
+        decisions = [decision for decision in decisions_made if id(decision) not in faulty]
+        cycle.decided.update({(decision.entity.id, decision.control): decision.value for decision in decisions})
+        cycle.notes.update(evaluation.notes)
+        return [*decisions, *problems]
+
+
+def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
+    """Return the guest of the innermost loop that this exception ended; None outside of loops."""
+    lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
+    ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
+    maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` moved to another line
+    return next((loop.guest for loop in [*ended, *maybe]), None)
+
+
+def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
+    if guest.unknown and isinstance(error, TypeError):  # nothing is wrong with policy or host
+        message = f"left out by {source.name}, as {', '.join(guest.unknown)} {'is' if len(guest.unknown) == 1 else 'are'} unknown"
+        return Problem(source, message, guest.entity, Severity.WARNING, "test what may be None with `is None` before it is used")
+    return Problem(source, printable(f"left out by {source.name}: {type(error).__name__}: {error}", 400), guest.entity)
+
+
+def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator[Problem]:
+    """Yield invalid decisions, decisions that the policy made but did not yield, and invalid notes, which are deleted."""
+    yielded_ids = set(map(id, yielded))
+    for decision, fault in evaluation.made:
+        if fault and id(decision) in yielded_ids:
+            yield Problem(decision.source, f"not decided: {fault}", decision.entity)
+    for source, control in dict.fromkeys(
+        (decision.source, decision.control) for decision, _ in evaluation.made if id(decision) not in yielded_ids
+    ):
+        yield Problem(source, f"sets {control} and does not give it, so nothing comes of it", hint="write `yield` before it")
+    for identity, notes in list(evaluation.notes.items()):
+        try:
+            CAN_BE_KEPT.validate_python(notes, strict=True)
+        except ValidationError as error:
+            del evaluation.notes[identity]
+            guest, first = evaluation.cycle.snapshot.guests.get(identity), error.errors()[0]
+            which = f"{first['loc'][0]!r:.60} is no number, text or list of these" if first["loc"] else first["msg"]
+            message = f"its notes are not kept, and the old ones stay: {which}"
+            yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

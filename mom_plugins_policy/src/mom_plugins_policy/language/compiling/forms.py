@@ -279,17 +279,9 @@ class Generator(Operations):
         contained = guests or source.type == "any"
         outermost = guests and self.guest_loops == 0 and self.table is not None
         counting: list[bool] = []
-        turns, place, watch, turn = self._new("i"), self.site(form), self._use("turns"), list[int]()
-
-        def watched() -> str:
-            return f"{turns} = {watch}({over}, {max(1, SLICE // turn[0])})"
-
-        if outermost:  # turns with counted steps look at the clock themselves
-            weight = self._counted(form, f" * len({over})")
-            self.late(lambda: [f"{turns} = {over}" if counting[0] else watched()])
-        else:
-            self.emit(f"{turns} = {over}", pure=True)
-            weight = self._counted(form, f" * len({over})", watched)
+        turn: list[int] = []
+        turns, weight = self._turns(form, over, turn, counting if outermost else None)
+        place = self.site(form)
         result = "" if dropped else self._new("r")
         if result:
             self.emit(f"{result} = []")
@@ -316,6 +308,21 @@ class Generator(Operations):
         if outermost and counting[0]:
             self.emit(f"left = {self._helper('leave_steps', 'left')}")
         return self._collected(form, result, type_, outermost=outermost) if result else NIL
+
+    def _turns(self, form: Form, over: str, turn: list[int], counting: list[bool] | None) -> tuple[str, list[int]]:
+        """Emit the variable that a loop goes over and the countdown of its steps. `turn` and `counting` are filled later."""
+        turns, watch = self._new("i"), self._use("turns")
+
+        def watched() -> str:
+            return f"{turns} = {watch}({over}, {max(1, SLICE // turn[0])})"
+
+        if counting is None:
+            self.emit(f"{turns} = {over}", pure=True)
+            return turns, self._counted(form, f" * len({over})", watched)
+        weight = self._counted(form, f" * len({over})")
+        # Turns with counted steps look at the clock themselves.
+        self.late(lambda: [f"{turns} = {over}" if counting[0] else watched()])
+        return turns, weight
 
     def _iterated(self, form: Form, source: Expression, element: Expression) -> str:
         """Return the variable of the collection of a `with`."""

@@ -18,7 +18,7 @@ from mom_plugins_policy.language.words.word import Word
 
 
 class Role(Enum):
-    """Time at which a part of a form is evaluated, and the use of its value."""
+    """Use of a part of a form: when the program evaluates it, and why."""
 
     CONDITION = "condition"
     """Chooses the branch."""
