@@ -9,16 +9,15 @@ import logging
 import math
 import operator
 import sys
-import time
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain
 from traceback import walk_tb
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
+from mom_plugins_policy.language.budgets import MEMORY, Budgets
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, abridged
@@ -29,11 +28,8 @@ from mom_plugins_policy.notes import NoteStore
 
 _log = logging.getLogger("mom.policy")
 
-SLICE = 5000  # steps between two looks at the clock: some ms with numbers, some tenths of a second with long strings
 
-_MEMORY = 48 << 20  # bytes of strings, lists and integers in one evaluation; they may grow by a quarter between two counts
 _FUNCTION = 400  # bytes of a method as a value
-ELEMENT = 36  # bytes of an element in a list that `with` builds: its place and a number
 _CHARACTER = 80  # bytes of a non-ASCII character as an element: Python shares only ASCII characters
 _MOST_FAULTS = 1000  # reported in one evaluation; each takes some 20 us and 1 KiB
 
@@ -81,7 +77,7 @@ Declares: TypeAlias = Callable[[Scope, str], bool]
 """Returns True for a declared field."""
 
 
-class Evaluation:
+class Evaluation(Budgets):
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name.
 
     :param takes_text: names of the controls that take text
@@ -99,10 +95,10 @@ class Evaluation:
         takes_text: Container[Hashable] = (),
         room: int = NoteStore.LARGEST,
     ) -> None:
+        super().__init__(limits)
         self.snapshot = snapshot
         self.host = snapshot.host
         self.guests = Guests(snapshot.listed)
-        self.limits = limits
         self.declares = declares
         self.takes_text = takes_text
         self.controls: dict[Hashable, dict[str, tuple[Host | Guest, Any_, int]]] = {}
@@ -120,82 +116,8 @@ class Evaluation:
         self._older = [older.guests for older in history]
         self._code = code
         self._faults_seen: set[tuple[int, str]] = set()
-        self._weights: dict[int, tuple[Sequence[Any_], int]] = {}
-        self._deadline = time.monotonic() + limits.seconds
-        self._until_look = SLICE
-        self._until_count = _MEMORY
-        self._used = 0
-        self._allowed = limits.steps
-        self.slice = min(SLICE, limits.steps)
-        """Steps that generated code may count down before it calls `refill`."""
-        self._outer: tuple[int, int] | None = None
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
-
-    def look(self, error: Exception | None = None) -> None:
-        """Raise `Trouble` once the evaluation exceeds its time, at the place of `error` if there is one."""
-        if time.monotonic() > self._deadline:
-            late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
-            raise late.with_traceback(None if error is None else error.__traceback__)
-
-    def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """Return the values of a loop; look at the clock before each `most` of them."""
-        return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
-
-    def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
-        for start in range(0, len(values), most):
-            self.look()
-            yield values[start : start + most]
-
-    def refill(self, left: int) -> int:
-        """Return more steps after the last ones are used up; `left` is below 0."""
-        self._used += self.slice - left
-        self.slice = 0
-        self.look()
-        if self._used > self._allowed:
-            raise Trouble("limit", f"more than {self._allowed:,} steps")
-        self.slice = max(0, min(SLICE, self._allowed - self._used))
-        return self.slice
-
-    def enter_step(self, left: int) -> int:
-        """Begin a guest's step of an outermost loop over Guests, with its own budget."""
-        if self._outer is None:
-            self._outer = (self._used + self.slice - max(left, 0), self._allowed)
-        else:
-            self.look()
-        self._used = 0
-        self._allowed = self.limits.guest_steps
-        self.slice = min(SLICE, self._allowed)
-        return self.slice
-
-    def leave_steps(self, left: int) -> int:
-        """End an outermost loop over Guests and return the steps left before it."""
-        if self._outer is None:
-            return left
-        self._used, self._allowed = self._outer
-        self._outer = None
-        self.slice = max(0, min(SLICE, self._allowed - self._used))
-        return self.slice
-
-    def charge(self, steps: int) -> None:
-        """Count work that grows with the size of a value."""
-        self._used += steps
-        if self._used > self._allowed:
-            raise Trouble("limit", f"more than {self._allowed:,} steps")
-        self._until_look -= steps
-        if self._until_look < 0:
-            self._until_look = SLICE
-            self.look()
-
-    def build(self, size: int) -> None:
-        """Count built bytes. A guest's step never gives them back, as the policy may keep the values."""
-        self._until_count -= size
-        if self._until_count < 0:
-            self.look()
-            held = self._held()
-            if held > _MEMORY:
-                raise Trouble("limit", f"strings, lists and large integers of more than {_MEMORY >> 20} MiB", fatal=True)
-            self._until_count = max(_MEMORY - held, _MEMORY >> 2)
 
     def _held(self) -> int:
         """Return the bytes in notes, requests, variables of the generated code, and nested lists."""
@@ -208,7 +130,7 @@ class Evaluation:
                 todo.append(frame.f_locals.values())
             frame = frame.f_back
         size, ids = 0, set[int]()
-        while todo and size <= _MEMORY:
+        while todo and size <= MEMORY:
             for value in todo.pop():
                 kind = value.__class__
                 if kind is list or (kind is str and len(value) > _CHARACTER):
@@ -222,10 +144,6 @@ class Evaluation:
                 elif kind is Function:
                     size += _FUNCTION
         return size
-
-    def too_deep(self) -> NoReturn:
-        """Raise `Trouble` for a call that is nested too deep."""
-        raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
 
     # --- errors ----------------------------------------------------------------------------------------------------------------
 
@@ -294,87 +212,6 @@ class Evaluation:
 
     # --- values ----------------------------------------------------------------------------------------------------------------
 
-    def grown(self, value: Any_) -> Any_:
-        """Return a value that a policy built and keeps; raise `Trouble` if it is too large."""
-        kind = value.__class__
-        if kind is int:
-            if value.bit_length() > self.limits.integer_bits:
-                raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
-            self.charge(value.bit_length() >> 8)
-            self.build(value.__sizeof__())
-        elif kind is str:
-            if len(value) > self.limits.string:
-                raise Trouble("limit", f"a string of more than {self.limits.string:,} characters")
-            self.charge(len(value) >> 6)
-            self.build(value.__sizeof__())
-        elif kind is list or kind is tuple:
-            self._weigh(value)
-            self.build(value.__sizeof__())
-        elif value is not None and isinstance(value, Sequence):
-            raise TypeError  # a plugin's own kind of list has no size limit
-        return value
-
-    def _weigh(self, value: Sequence[Any_]) -> int:
-        weighed = self._weights.get(id(value))
-        if weighed is not None:
-            return weighed[1]
-        self.charge(len(value) >> 3)
-        weight = len(value)
-        weights = self._weights
-        nested = False
-        for item in value:
-            if item.__class__ is list or item.__class__ is tuple:
-                nested = True
-                weight += weights[id(item)][1] if id(item) in weights else len(item)
-        if weight > self.limits.list:
-            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
-        if nested:
-            self._weights[id(value)] = (value, weight)
-        return weight
-
-    def add(self, left: Any_, right: Any_) -> Any_:
-        """Return a sum or concatenation with at least one list."""
-        if left.__class__ is list and right.__class__ is list:
-            if len(left) + len(right) > self.limits.list:
-                raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
-            return self.grown(left + right)
-        return left + right
-
-    def mul(self, left: Any_, right: Any_) -> Any_:
-        """Return a product or repetition, after checking its size."""
-        for value, times in ((left, right), (right, left)):
-            if isinstance(value, str | list | tuple):
-                if not isinstance(times, int):
-                    raise TypeError
-                count = max(0, times)
-                size = len(value) if isinstance(value, str) else self._weigh(value)
-                limit, kind = (self.limits.string, "string") if isinstance(value, str) else (self.limits.list, "list")
-                if size * count > limit:
-                    raise Trouble("limit", f"a {kind} of more than {limit:,} {'elements' if kind == 'list' else 'characters'}")
-                return self.grown(value * count)
-        if not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise TypeError
-        if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
-            raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
-        return left * right
-
-    def shl(self, left: Any_, right: Any_) -> Any_:
-        """Return a left shift, after checking its size."""
-        if not isinstance(left, int) or not isinstance(right, int):
-            raise TypeError
-        if right < 0:
-            raise ValueError
-        if left and left.bit_length() + right > self.limits.integer_bits:
-            raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
-        return left << right if left else 0
-
-    def compared(self, *values: Any_) -> None:
-        """Count the comparisons of values that may be lists: each takes as long as the shorter list."""
-        lists = [value for value in values if value.__class__ is list]
-        if len(lists) > 1:
-            weights = [self._weigh(item) for item in lists]
-            self.charge((sum(weights) - max(weights)) >> 2)
-
     def iterate(self, value: Any_) -> Any_:
         """Return the elements of a `with`."""
         kind = value.__class__
@@ -385,12 +222,6 @@ class Evaluation:
                 self.build(_CHARACTER * len(value))
             return value
         raise Trouble("type", f"`with` goes over Guests, a list or a string, not over {show(value)},")
-
-    def collected(self, values: list[Any_]) -> list[Any_]:
-        """Return the list that a `with` has built, and count its size."""
-        self._weigh(values)
-        self.build(ELEMENT * len(values))
-        return values
 
     @staticmethod
     def call(value: Any_, arguments: tuple[Any_, ...], site: int) -> Any_:

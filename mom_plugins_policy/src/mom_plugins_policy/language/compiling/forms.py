@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mom_core import Scope
 from mom_plugins_policy.language.analysis import Definition, Program
+from mom_plugins_policy.language.budgets import ELEMENT, SLICE
 from mom_plugins_policy.language.compiling.code import (
     ENTITIES,
     NIL,
@@ -19,7 +20,6 @@ from mom_plugins_policy.language.compiling.code import (
 from mom_plugins_policy.language.compiling.operations import Operations
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
-from mom_plugins_policy.language.runtime import ELEMENT, SLICE
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, FormWord
 from mom_plugins_policy.language.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
