@@ -131,7 +131,7 @@ class DeclaredNames:
                 hint = self.like("note", name, lambda: noted)
                 self._say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", hint)
 
-    # --- controls, and what is compared --------------------------------------------------------------------------------------------
+    # --- controls and comparisons ---
 
     def _control(self, entity: EntityKey | None, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
         spec = self._controls.get(name)

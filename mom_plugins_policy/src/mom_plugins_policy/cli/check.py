@@ -15,7 +15,7 @@ from mom_daemon import as_caller, config_option, json_option
 from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import EXIT_NO, PolicyInputs, defaults_option, files_argument, policies_for
-from mom_plugins_policy.cli.output import plain, told
+from mom_plugins_policy.cli.output import plain, with_excerpt
 
 
 @click.command("check")
@@ -47,7 +47,7 @@ def check_command(
 
 def _show(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], inputs: PolicyInputs) -> None:
     for item in (*errors, *warnings):
-        click.echo(told(item.source, f"{item.severity}: {item.message} [{item.kind}]", inputs.texts, inputs.files))
+        click.echo(with_excerpt(item.source, f"{item.severity}: {item.message} [{item.kind}]", inputs.texts, inputs.files))
         if item.hint:
             click.echo(f"    {printable(item.hint, 500)}")
     counts = [_count(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]

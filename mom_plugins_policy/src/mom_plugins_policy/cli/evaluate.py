@@ -81,6 +81,6 @@ def _show(result: Result, inputs: PolicyInputs, *, only_values: bool) -> None:
     elif not only_values and not result.stopped:
         click.echo("no decisions")
     for fault in result.errors:
-        click.echo(inputs.told(fault), err=True)
+        click.echo(inputs.excerpt(fault), err=True)
     if result.stopped:
         click.echo("mom: the evaluation stopped here, and nothing is decided for the host", err=True)

@@ -87,7 +87,7 @@ def _lines(entity: Entity, decisions: list[Decision], unknown: list[str], errors
     if unknown:
         yield f"unknown: {', '.join(map(printable, unknown))}"
     for fault in errors:
-        yield from inputs.told(fault).splitlines()
+        yield from inputs.excerpt(fault).splitlines()
         if fault.entity is None:
             yield "  the evaluation stopped there: its decisions for guests stand, those for the host are lost"
         else:

@@ -39,7 +39,7 @@ def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
             problems += error.problems
             continue
         except PolicyError as error:
-            problems += [ConfigProblem(shown, fault.line, fault.column, fault.told) for fault in error.faults]
+            problems += [ConfigProblem(shown, fault.line, fault.column, fault.text) for fault in error.faults]
             continue
         changed = changed or after != before
         if not check:

@@ -16,7 +16,7 @@ import click
 
 from mom_core import Declarations, FieldSpec, MomError, Snapshot, Unit, printable
 from mom_daemon import become_owner, brief, print_prose
-from mom_plugins_policy.cli.output import told
+from mom_plugins_policy.cli.output import with_excerpt
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
@@ -67,14 +67,14 @@ class PolicyInputs:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
         except PolicyError as error:
             for fault in error.faults[:100]:
-                click.echo(self.told(fault), err=True)
+                click.echo(self.excerpt(fault), err=True)
             if len(error.faults) > 100:
                 click.echo(f"mom: and {len(error.faults) - 100:,} more", err=True)
             sys.exit(EXIT_MISUSE)
 
-    def told(self, fault: Fault) -> str:
+    def excerpt(self, fault: Fault) -> str:
         """Return a mistake with its place and line."""
-        return told(fault.source, fault.told, self.texts, self.files)
+        return with_excerpt(fault.source, fault.text, self.texts, self.files)
 
 
 def policies_for(

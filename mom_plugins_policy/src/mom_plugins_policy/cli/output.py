@@ -80,7 +80,7 @@ def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    """Return the line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
+    """Return the line with a caret below the column (both 1-based), as two lines; empty without that line."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""
@@ -100,7 +100,7 @@ def _as_wide(line: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
 
 
-def told(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
+def with_excerpt(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
     """Return a message with its place, and an excerpt if there is one.
 
     :param texts: policy texts by name

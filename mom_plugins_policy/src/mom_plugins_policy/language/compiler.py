@@ -1,4 +1,4 @@
-"""Compiler from forms to Python code: one function per program, in which almost every variable of the policy is a local variable.
+"""Compiler from forms to Python code: one function per program, with the variables of the policy as local variables.
 
 The code is faithful and fast:
 

@@ -39,7 +39,7 @@ class RequestCondition:
     truth: bool
     fields: Sequence[FieldRead]
 
-    def told(self, entity: Host | Guest, host: Host) -> str:
+    def text_for(self, entity: Host | Guest, host: Host) -> str:
         """Return the condition in words, with the values of its fields."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
@@ -48,7 +48,7 @@ class RequestCondition:
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
     """Return the reason of a request for an entity, outermost condition first; empty for an unconditional request."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
-    return printable("; ".join(condition.told(entity, snapshot.host) for condition in conditions), _LONGEST)
+    return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:

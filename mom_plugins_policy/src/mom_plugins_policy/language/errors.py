@@ -43,14 +43,14 @@ class Fault:
         return Source(self.name, self.line, self.column)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The error in words, with the guest and the values involved."""
         about = f" (guest {self.entity})" if self.entity else ""
         values = f": {', '.join(self.values)}" if self.values else ""
         return f"{self.kind}: {self.message}{values}{about}"
 
     def __str__(self) -> str:
-        return f"{self.source if self.line else self.name}: {self.told}"
+        return f"{self.source if self.line else self.name}: {self.text}"
 
 
 class PolicyError(MomError):

@@ -72,7 +72,7 @@ class FormWord(Word):
     shape: str = ""
     """The error message for a malformed form."""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
-    """Yields the mistakes for which a policy is refused, with their places. Other mistakes appear during evaluation."""
+    """Yields the mistakes that refuse a policy, with their places. Other mistakes appear during evaluation."""
     plain: bool = False
     """True if all parts are evaluated in order."""
     expansion: Callable[[Form], Form | None] | None = None
