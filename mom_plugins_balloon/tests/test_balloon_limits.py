@@ -50,7 +50,7 @@ def test_what_is_permitted(wanted, known, target, reason):
 @pytest.mark.parametrize(
     ("known", "reason"),
     [
-        ({"usable": None}, "could spare is unknown"),
+        ({"usable": None}, "spare memory is unknown"),
         ({"age": None}, "age of the guest's statistics is unknown"),
         ({"age": 16.0}, "16 s old"),
         ({"swap_in": 1000.0}, "it lacks memory"),

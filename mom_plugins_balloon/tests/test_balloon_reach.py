@@ -84,7 +84,7 @@ WHY = "below the 1.17 GiB to which the guest's balloon can bring it: virtio-mem'
         (GIB, with_facts(SPARES, usable=500 * MIB), 1548 * MIB * 1.05, "the guest needs"),
         (GIB, with_facts(SPARES, guarantee=1500 * MIB), 1500 * MIB, "below the guarantee"),
         (GIB, with_facts(SPARES, size=1200 * MIB, usable=None), 1200 * MIB, WHY),
-        (GIB, with_facts(SPARES, usable=None), None, "could spare is unknown"),
+        (GIB, with_facts(SPARES, usable=None), None, "spare memory is unknown"),
         (2 * GIB, with_facts(SPARES, size=GIB), 2 * GIB, ""),
         (GIB, with_facts(SPARES, size=1100 * MIB), 1100 * MIB, WHY),  # what it has is told late, or what is plugged in
     ],
