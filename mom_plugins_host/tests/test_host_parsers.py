@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from mom_kvm import Pressure
 from mom_kvm.kernel_files import parse_meminfo
-from mom_plugins_host.host.clock import time_fields
-from mom_plugins_host.host.load import load_fields
-from mom_plugins_host.host.memory import memory_fields
-from mom_plugins_host.host.pressure import pressure_fields
-from mom_plugins_host.host.swap import SwapActivity, parse_swap_counters, swap_space_fields
+from mom_plugins_host.host.readings import (
+    SwapActivity,
+    load_fields,
+    memory_fields,
+    parse_swap_counters,
+    pressure_fields,
+    swap_space_fields,
+    time_fields,
+)
 
 MEMINFO = """\
 MemTotal:       24684092 kB

@@ -8,8 +8,7 @@ from itertools import islice
 import pytest
 
 from mom_helper.orders import MOST_PIECE_KIB, Answer, Order, OrderNumber
-from mom_plugins_host.offload.requests import ReclaimRequest, followed
-from mom_plugins_host.offload.walks import areas_of, steps_of
+from mom_plugins_host.offload.requests import ReclaimRequest, areas_of, followed, steps_of
 
 MIB = 1 << 10
 PIECE = MOST_PIECE_KIB

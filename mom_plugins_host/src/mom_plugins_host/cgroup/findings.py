@@ -7,8 +7,7 @@ from pathlib import Path
 
 from mom_core import Finding, Guest, Hypervisor, Severity, first_names, printable
 from mom_kvm import Hierarchies, listed_guests, read_kernel_file, unwritable_finding
-from mom_plugins_host.cgroup.fields import KNOBS
-from mom_plugins_host.cgroup.groups import group_of
+from mom_plugins_host.cgroup.groups import KNOBS, group_of
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"

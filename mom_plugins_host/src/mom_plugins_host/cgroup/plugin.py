@@ -1,4 +1,6 @@
-"""The plugin: reads the control groups of guests, decides what the settings ask for, reviews all plugins' decisions, sets and puts back."""
+"""The settings of control groups in YAML, for all guests and for single ones.
+
+The plugin: reads the control groups of guests, decides what the settings ask for, reviews all plugins' decisions, sets and puts back."""
 
 from __future__ import annotations
 
@@ -7,12 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
+from pydantic import Field
+
+import mom_core
 from mom_core import (
     Change,
     Decision,
     Declaration,
+    Duration,
     Finding,
     Guest,
     GuestGone,
@@ -20,10 +26,13 @@ from mom_core import (
     HypervisorError,
     NotSupported,
     PluginContext,
+    PluginSettings,
     Problem,
     Refused,
     Revision,
+    Size,
     Snapshot,
+    StrictModel,
     Target,
     Value,
     hookimpl,
@@ -42,11 +51,57 @@ from mom_kvm import (
     stale_seconds,
     write_group_files,
 )
-from mom_plugins_host.cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
 from mom_plugins_host.cgroup.findings import findings
-from mom_plugins_host.cgroup.groups import GuestGroup, explained, group_fields, group_of, limit_of, limit_write
+from mom_plugins_host.cgroup.groups import (
+    CONTROLS,
+    CURRENT,
+    FIELDS,
+    KNOBS,
+    MEMORY_HIGH,
+    MEMORY_LOW,
+    NO_LIMIT,
+    GuestGroup,
+    explained,
+    group_fields,
+    group_of,
+    limit_of,
+    limit_write,
+)
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
-from mom_plugins_host.cgroup.settings import CgroupGuestSettings, CgroupSettings
+
+_Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
+
+
+class GroupLimits(StrictModel):
+    """Values of a guest's control group. One that is left out stays as it is."""
+
+    memory_high: _Limit | None = None
+    """Above this, the kernel takes memory from the guest and slows it down. Never below what the guest needs."""
+    memory_low: _Limit | None = None
+    """Below this, the kernel takes memory from the guest only when no other has any to give."""
+    memory_min: _Limit | None = None
+    """Below this, the kernel never takes memory from the guest."""
+    swap_max: _Limit | None = None
+    """How much of the guest may be in the host's swap."""
+
+
+class CgroupSettings(PluginSettings):
+    """Settings for all guests; nothing is done unless it is switched on."""
+
+    protect: bool = False
+    """Have the kernel spare what guests are guaranteed: sets memory.low to it."""
+    overhead: Size = 64 << 20
+    """The memory that QEMU itself takes, on top of what a guest needs or is guaranteed."""
+    stale_after: Duration | None = None
+    """A guest whose statistics are older is not limited further. Three cycles, and at least 10 s, if it is not given."""
+
+
+class CgroupGuestSettings(mom_core.GuestSettings):
+    """A guest's control group."""
+
+    cgroup: GroupLimits | None = None
+    """Values of the guest's control group."""
+
 
 _AT_ONCE: Final = 32
 """Most files that are written before the time is looked at: twice as many each time, as long as that takes no longer than `_SOON`."""
@@ -194,7 +249,7 @@ class CgroupPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.cgroup.explanation:GroupExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:GroupExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

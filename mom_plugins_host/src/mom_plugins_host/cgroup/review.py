@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_kvm import GroupLimit
-from mom_plugins_host.cgroup.fields import (
+from mom_plugins_host.cgroup.groups import (
     ANON,
     CURRENT,
     FILE,

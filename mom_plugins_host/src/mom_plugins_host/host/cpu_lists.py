@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from mom_core import HypervisorError, format_kib
 from mom_kvm import why_not_writable, write_file
-from mom_plugins_host.host.memory import PAGE_KIB
+from mom_plugins_host.host.readings import PAGE_KIB
 
 REFRESH = "proc/sys/vm/stat_refresh"
 """The file of the kernel that empties them."""

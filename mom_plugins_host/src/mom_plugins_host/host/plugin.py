@@ -8,9 +8,17 @@ from pathlib import Path
 
 from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
 from mom_kvm import ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
-from mom_plugins_host.host import clock, conditions, load, memory, pressure, processes, swap
+from mom_plugins_host.host import processes, readings
 from mom_plugins_host.host.cpu_lists import read_text
-from mom_plugins_host.host.findings import cpu_lists_finding, memory_finding, pressure_finding, problems, swap_finding, watch_finding
+from mom_plugins_host.host.findings import (
+    conditions,
+    cpu_lists_finding,
+    memory_finding,
+    pressure_finding,
+    problems,
+    swap_finding,
+    watch_finding,
+)
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 WANTED = "mem_watermark_high"
@@ -24,7 +32,7 @@ class HostPlugin:
 
     def __init__(self, settings: HostSettings, context: PluginContext) -> None:
         self._context = context
-        self._swap_activity = swap.SwapActivity()
+        self._swap_activity = readings.SwapActivity()
         self._collected_kib: int | None = None
         self._watch = HostWatch(settings, context)
         self._processes = processes.OtherProcesses()
@@ -40,7 +48,7 @@ class HostPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
         """All fields of this plugin; which of them have a value depends on the kernel."""
-        return (*memory.FIELDS, *swap.FIELDS, *load.FIELDS, *pressure.FIELDS, *processes.FIELDS, *clock.FIELDS)
+        return (*readings.FIELDS, *processes.FIELDS)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -56,21 +64,21 @@ class HostPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """All that can be read now; a file that is missing or malformed only costs its own fields."""
-        fields: dict[str, Value] = {"page_size": memory.PAGE_KIB}
+        fields: dict[str, Value] = {"page_size": readings.PAGE_KIB}
         root, meminfo = self._context.root, read_meminfo(self._context.root)
-        fields.update(memory.memory_fields(meminfo))
+        fields.update(readings.memory_fields(meminfo))
         self._collected_kib = meminfo.get("MemTotal")
-        fields.update(swap.swap_space_fields(meminfo))
+
         if (kept := self._watch.lists.kept()) is not None:
             fields["mem_pcp_free"] = kept.total
-        fields.update(self._swap_activity.fields(swap.parse_swap_counters(read_text(root / "proc/vmstat")), self._context.monotonic()))
-        fields.update(load.load_fields(read_text(root / "proc/loadavg")))
+        fields.update(self._swap_activity.fields(read_text(root / "proc/vmstat"), self._context.monotonic()))
+        fields.update(readings.load_fields(read_text(root / "proc/loadavg")))
         fields["cpu_count"] = len(parse_number_list(read_text(root / "sys/devices/system/cpu/online")) or ()) or None
-        for resource in pressure.RESOURCES:
+        for resource in readings.RESOURCES:
             told = Pressure.parse(read_kernel_file(root / "proc/pressure" / resource))
-            fields.update(pressure.pressure_fields(resource, told))
+            fields.update(readings.pressure_fields(resource, told))
         fields.update(self._processes.fields)
-        fields.update(clock.time_fields(time.time_ns()))
+        fields.update(readings.time_fields(time.time_ns()))
         return fields
 
     @hookimpl
@@ -81,7 +89,7 @@ class HostPlugin:
         self._watch.saw(available, total, wanted, self._collected_kib)
         self._processes.see(snapshot, self._context.root / "proc")
         yield from problems(known, self._context.name, self._watch.why_not)
-        yield from conditions.conditions(known)
+        yield from conditions(known)
 
     mom_status = late_hook("mom_daemon:StatusPart.of_memory", "report")
 

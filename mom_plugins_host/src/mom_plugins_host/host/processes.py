@@ -11,7 +11,7 @@ from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Snapshot, Unit, Value, format_kib, printable
 from mom_kvm import ProcessStat, pid_of, read_kernel_file
-from mom_plugins_host.host.memory import PAGE_KIB
+from mom_plugins_host.host.readings import PAGE_KIB
 
 HARD: Final = "mem_watermark_hard"
 """The field in which a plugin that manages the host's memory says below how much available memory guests give of their margins."""

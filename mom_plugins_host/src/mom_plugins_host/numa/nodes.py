@@ -1,15 +1,65 @@
-"""The host's NUMA nodes, from /sys/devices/system/node: memory, CPUs and distances."""
+"""Lists of CPUs and nodes as the kernel and people write them (`0-3,8`), and numbers out of fields.
+
+The host's NUMA nodes, from /sys/devices/system/node: memory, CPUs and distances.
+
+The fields and controls of nodes and of guests on them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from mom_core import Value
-from mom_kvm import parse_number_list, read_kernel_file
-from mom_plugins_host.numa.numbers import format_list
+from mom_core import ControlSpec, FieldSpec, Guest, Scope, Unit, Value, as_number, as_whole
+from mom_kvm import Knob, NodeTune, parse_number_list, read_kernel_file
+
+
+def format_list(numbers: AbstractSet[int]) -> str:
+    """The shortest text for these numbers: `0-3,8`."""
+    parts: list[str] = []
+    rest = sorted(numbers)
+    first = 0
+    for index, number in enumerate(rest):
+        if index + 1 < len(rest) and rest[index + 1] == number + 1:
+            continue
+        parts.append(str(number) if index == first else f"{rest[first]}-{number}")
+        first = index + 1
+    return ",".join(parts)
+
+
+def memory_by_node(guest: Guest) -> dict[int, float]:
+    """The guest's memory on each node, in KiB; empty when it is unknown."""
+    found: dict[int, float] = {}
+    for item in guest.items("numa_memory") or ():
+        node, amount = as_whole(item.get("node")), as_number(item.get("size"))
+        if node is None or amount is None:
+            return {}
+        found[node] = amount
+    return found
+
+
+def shares(amounts: Mapping[int, float]) -> dict[int, float]:
+    """Each amount as a ratio of all of them; empty when there is nothing."""
+    total = sum(amounts.values())
+    return {node: amount / total for node, amount in amounts.items()} if total > 0 else {}
+
+
+def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
+    """The ratio of accesses that go to another node than the one on which the CPU is, if all memory is used alike.
+
+    :param memory: how much of it is on each node, in any unit
+    :param cpus: how much CPU time is spent on each node, in any unit
+    :return: None when there is no memory or no CPU time
+    """
+    held, spent = shares(memory), shares(cpus)
+    if not held or not spent:
+        return None
+    near = sum(share * spent.get(node, 0.0) for node, share in held.items())
+    return min(1.0, max(0.0, 1.0 - near))
+
 
 BALANCING = "proc/sys/kernel/numa_balancing"
 
@@ -90,3 +140,85 @@ def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
         "numa_imbalance": round(max(used) - min(used), 2),
         "numa_available_least": min(node.available for node in there),
     }
+
+
+PINS, NODESET = "vcpu_pins", "numa_nodeset"
+
+_NODE_FILES = "/sys/devices/system/node/node*/"
+_NUMA_MAPS = "/proc/PID/numa_maps of the guest's QEMU process"
+_THREADS = "/proc/PID/task/TID/stat and status of the vCPUs' threads"
+
+
+def balancing_knob(root: Path) -> Knob:
+    """The kernel's own NUMA balancing, a file."""
+    about = "the kernel's own NUMA balancing: 0 off, 1 on, 2 between tiers of memory, 3 both"
+    return Knob.of_file("numa_balancing", Unit.COUNT, about, root / BALANCING, choices=(0, 1, 2, 3))
+
+
+_BALANCING = balancing_knob(Path("/"))
+
+_NODES_ABOUT = "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"
+_AVAILABLE = "meminfo MemFree and half of Active(file), Inactive(file)"
+
+_HOST = (
+    ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),
+    ("numa_nodes", Unit.LIST, _NODES_ABOUT, "meminfo, cpulist, distance"),
+    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest", "meminfo"),
+    ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it", _AVAILABLE),
+)
+
+_CPUS_ABOUT = "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples"
+_VCPUS_ABOUT = "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run"
+_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"
+_PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
+
+_GUEST = (
+    ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there", _NUMA_MAPS),
+    ("numa_memory_age", Unit.SECONDS, "how long ago it was read where the guest's memory is", "mom's own clock"),
+    ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory", _NUMA_MAPS),
+    ("numa_cpus", Unit.LIST, _CPUS_ABOUT, _THREADS),
+    ("numa_vcpus", Unit.LIST, _VCPUS_ABOUT, _THREADS),
+    ("numa_remote", Unit.RATIO, _REMOTE_ABOUT, "numa_memory and numa_cpus"),
+    (PINS, Unit.TEXT, _PINNED_ABOUT, "the hypervisor's pins"),
+    (NODESET, Unit.TEXT, "the NUMA nodes from which the guest's memory may come, such as 0-1", "the hypervisor"),
+)
+
+FIELDS = (
+    *(FieldSpec(name, unit, Scope.HOST, about, _NODE_FILES + source) for name, unit, about, source in _HOST),
+    _BALANCING.field,
+    *(FieldSpec(name, unit, Scope.GUEST, about, source) for name, unit, about, source in _GUEST),
+)
+
+# No bounds here: a node that is moved to a bound is another one than was meant. Those that the host has not are refused.
+_PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
+_NODESET_ABOUT = (
+    "take memory from these NUMA nodes only; libvirt does that in the modes strict and restrictive, and moves all memory at once"
+)
+CONTROLS = (
+    ControlSpec(PINS, Unit.TEXT, Scope.GUEST, _PINS_ABOUT, PINS),
+    ControlSpec(NODESET, Unit.TEXT, Scope.GUEST, _NODESET_ABOUT, NODESET),
+    _BALANCING.control,
+)
+
+
+def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
+    """The CPUs of all vCPUs, as one list where they are all alike."""
+    each = [_cpus_text(frozenset(cpus)) for cpus in pins]
+    return each[0] if len(set(each)) == 1 else ";".join(each)
+
+
+@lru_cache(maxsize=1024)  # a thousand guests have a handful of different ones, in each cycle
+def _cpus_text(cpus: frozenset[int]) -> str:
+    return format_list(cpus)
+
+
+def parse_pins(text: str) -> list[frozenset[int]] | None:
+    """The CPUs of each vCPU; one list is for all of them. None when it is malformed or a vCPU would have no CPU."""
+    parts = [parse_number_list(part) for part in text.split(";")]
+    pins = [part for part in parts if part]
+    return pins if len(pins) == len(parts) else None
+
+
+def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
+    """The nodes of a tune; no choice is all nodes with memory, and unknown where these are."""
+    return format_list(tune.nodes or every) or None

@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
 from mom_kvm import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests
-from mom_plugins_host.offload.processes import way_to
+from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
 
 SUBJECT: Final = "cold memory"

@@ -32,17 +32,33 @@ from mom_core import (
 )
 from mom_kvm import ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
 from mom_plugins_host.offload import law
-from mom_plugins_host.offload.fields import CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
+from mom_plugins_host.offload.fields import (
+    CONTROLS,
+    FIELDS,
+    MAY_OFFLOAD,
+    NET,
+    OFFLOAD,
+    RATIO,
+    RISES_IN,
+    ROOM,
+    WRITTEN,
+    OffloadGuestSettings,
+    OffloadSettings,
+)
 from mom_plugins_host.offload.findings import findings
-from mom_plugins_host.offload.guests import FollowedGuest, followed, look_in_turn, waited_for
-from mom_plugins_host.offload.host_need import HostNeed, chosen, need_of
-from mom_plugins_host.offload.law import ColdOffer, ObservedGuest, next_offer
-from mom_plugins_host.offload.pressure import own_pressure, stall_of, swept_first
-from mom_plugins_host.offload.processes import why_no_swap
+from mom_plugins_host.offload.guests import (
+    FollowedGuest,
+    followed,
+    look_in_turn,
+    own_pressure,
+    stall_of,
+    swept_first,
+    waited_for,
+    why_no_swap,
+)
+from mom_plugins_host.offload.law import ColdOffer, HostNeed, ObservedGuest, chosen, need_of, next_offer
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
-from mom_plugins_host.offload.settings import OffloadGuestSettings, OffloadSettings
-from mom_plugins_host.offload.stores import net_share, ratio_of, room_of, stores_of
-from mom_plugins_host.offload.writes import WriteBudget
+from mom_plugins_host.offload.stores import WriteBudget, net_share, ratio_of, room_of, stores_of
 
 _CYCLES_IN_FORCE: Final = 1
 """A request lapses when it was not renewed in the cycle after it."""
@@ -117,7 +133,7 @@ class OffloadPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Working sets, cold memory, where it goes, and how fast."""
-        from mom_plugins_host.offload.overview import COLUMNS
+        from mom_plugins_host.offload.fields import COLUMNS
 
         return (*FIELDS, *CONTROLS, *COLUMNS)
 
@@ -415,7 +431,7 @@ class OffloadPlugin:
             return None
         return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
 
-    mom_explainer = late_hook("mom_plugins_host.offload.explanation:ColdExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:ColdExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
