@@ -1,9 +1,8 @@
-"""The fields and controls: what the kernel tells of a guest's control group, and the files that limit and protect its memory.
+"""Control group of a guest: its fields and controls, its folder, the kernel's counters, and its files of limits.
 
-A guest's control group: where it is, what the kernel counts of it, and its files of memory.
-
-What is read and set is the group of the whole guest, above those that libvirt makes in it for the emulator and the vCPUs: protection only
-means something among the groups of all guests, which are siblings there, and limits hold for all that the guest's processes use."""
+mom reads and sets the group of the whole guest, above the groups that libvirt makes in it for the emulator and the vCPUs. Protection works
+only among siblings, and those are the groups of all guests. A limit there holds for all processes of the guest.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ SHMEM: Final = "cgroup_memory_shmem"
 LOCKED: Final = "cgroup_memory_locked"
 SWAP: Final = "cgroup_swap_current"
 STALL: Final = "host_psi_memory_some_avg10"
-"""The hypervisor's plugin collects it: the percentage of the last ten seconds in which a task of the guest waited for memory."""
+"""Percentage of the last ten seconds in which a task of the guest waited for memory; the hypervisor's plugin collects it."""
 
 MEMORY_HIGH: Final = "cgroup_memory_high"
 MEMORY_LOW: Final = "cgroup_memory_low"
@@ -43,7 +42,7 @@ MEMORY_MIN: Final = "cgroup_memory_min"
 SWAP_MAX: Final = "cgroup_swap_max"
 
 NO_LIMIT: Final = -1
-"""The kernel writes it as `max`."""
+"""`max` in the kernel's files."""
 
 KNOBS: Final = {
     MEMORY_HIGH: ("memory.high", "above this, memory is taken from the guest and it is slowed down; -1: no limit"),
@@ -51,7 +50,7 @@ KNOBS: Final = {
     MEMORY_MIN: ("memory.min", "below this, memory is never taken from the guest; -1: all of it"),
     SWAP_MAX: ("memory.swap.max", "the most of the guest that may be in the host's swap; -1: no limit"),
 }
-"""Of each control the file, and what it does."""
+"""File and description of each control."""
 
 
 def _field(name: str, description: str, source: str) -> FieldSpec:
@@ -68,7 +67,7 @@ FIELDS: Final = (
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )
 
-# No bounds of limits here: a limit that is moved to a bound by itself would be another one than was meant. Such values are refused.
+# No bounds here: mom refuses an impossible limit, as one moved to a bound would not be the intended limit.
 CONTROLS: Final = tuple(
     ControlSpec(name, Unit.KIB, Scope.GUEST, description, name, file=file) for name, (file, description) in KNOBS.items()
 )
@@ -78,14 +77,14 @@ _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable
 
 
 class GuestGroup(NamedTuple):
-    """The folder of a guest's group, and the process of its QEMU, 0 where that is not known."""
+    """Folder of a guest's group, and the process id of its QEMU (0: unknown)."""
 
     folder: str
     pid: int
 
 
 def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
-    """The group (cgroups v2) that a guest's property `cgroups` names; None: it has none."""
+    """Return the group (cgroups v2) in the guest's property `cgroups`; None if it has none."""
     paths = guest.properties.get("cgroups")
     path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
     folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
@@ -93,7 +92,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """The memory that a group holds, and what its controls stand at; without what is unknown."""
+    """Return the memory that a group holds and the values of its controls; unknown ones are absent."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -102,18 +101,18 @@ def group_fields(folder: str) -> dict[str, Value]:
 
 
 def limit_of(control: str, folder: str) -> int | None:
-    """The KiB that a control stands at; None where it is unknown."""
+    """Return a control's value in KiB; None if it is unknown."""
     text = _text(folder, KNOBS[control][0])
     return NO_LIMIT if text == "max" else _kib(text)
 
 
 def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
-    """What sets a control."""
+    """Return the write that sets a control."""
     return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 
 def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
-    """The meaning of the kernel's refusal for a control group."""
+    """Return the kernel's refusal in terms of a control group."""
     file, text = Path(write.path), write.text
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():
