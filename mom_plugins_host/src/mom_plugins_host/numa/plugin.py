@@ -1,6 +1,4 @@
-"""The findings of `mom doctor` about NUMA.
-
-The plugin: collects where guests are, reviews where they are to be, sets it and reads it back."""
+"""Plugin `numa`: collects on which nodes guests are, and pins vCPUs and binds memory as decided."""
 
 from __future__ import annotations
 
@@ -70,7 +68,7 @@ SUBJECT = "NUMA"
 
 
 def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
-    """Nodes, what places guests on them, and what can be controlled and read."""
+    """Yield the nodes, the program that places guests on them, and missing capabilities and rights."""
     nodes = with_memory(read_nodes(root))
     if not nodes:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
@@ -81,16 +79,16 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
             cpus, memory = format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
             yield Finding(Severity.OK, SUBJECT, f"node {node.number}: CPUs {cpus}, {memory}")
         yield _placement(root)
-    for what, capability in (("pin vCPUs", CpuPinControl), ("choose NUMA nodes", NodeTuneControl)):
+    for action, capability in (("pin vCPUs", CpuPinControl), ("choose NUMA nodes", NodeTuneControl)):
         if hypervisor is not None and not isinstance(hypervisor, capability):
-            yield Finding(Severity.WARNING, SUBJECT, f"{hypervisor.uri} cannot {what}")
+            yield Finding(Severity.WARNING, SUBJECT, f"{hypervisor.uri} cannot {action}")
     guests = yield from listed_guests(hypervisor, SUBJECT)
     if guests is not None:
         yield from _about_guests(guests, root)
 
 
 def _placement(root: Path) -> Finding:
-    """Who keeps guests together on a node: mom shows where they are, and leaves that to the kernel and to numad."""
+    """Return the program that keeps guests together on a node; mom leaves that to the kernel and numad."""
     if ProcessStat.id_of("numad", root / "proc"):
         return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
     try:
@@ -131,10 +129,10 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
 
 
 class NumaPlugin:
-    """NUMA nodes, where guests are on them, and where they may be."""
+    """NUMA nodes, and the pins and nodes of guests."""
 
     class Settings(PluginSettings):
-        """How often it is read where guests are."""
+        """Settings of the sampler."""
 
         look_every: Annotated[Duration, Field(ge=1, le=86_400)] = 60.0
         """How often it is read where a guest's memory and vCPUs are, at most: less often where that would take more than `look_share`."""
@@ -150,25 +148,25 @@ class NumaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a host with several NUMA nodes."""
+        """Suggest this plugin for a host with several NUMA nodes."""
         count = len(with_memory(read_nodes(root)))
         return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the sampler."""
+        """Stop the sampler."""
         self._sampler.end()
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Nodes, guests on them, pins, and the kernel's balancing."""
+        """Declare nodes, guests on them, pins, and the kernel's balancing."""
         return (*FIELDS, *CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """The nodes now."""
+        """Return the nodes and the kernel's balancing."""
         self._nodes = read_nodes(self._context.root)
         fields = node_fields(self._nodes)
         balancing = balancing_knob(self._context.root)
@@ -178,7 +176,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Where the guests were seen last, and what is set for them."""
+        """Return the last samples of guests, and their pins and nodes."""
         entities = [guest.entity for guest in guests]
         samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
@@ -203,22 +201,22 @@ class NumaPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """No guest is bound to where there is no memory for it, whatever plugin decides so."""
+        """Refuse to bind a guest to nodes without enough memory for it."""
         return reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Values of the controls. Pins of which a mom that was cut off has set only some are its own doing."""
-        found: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
+        """Return the values of the controls. Pins set only in part by a killed mom are in transition."""
+        values: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)
-            if entry.control == PINS and isinstance(pins := found.get(target), str) and control.is_between(pins, entry):
-                found[target] = InTransition(pins)
-        return found
+            if entry.control == PINS and isinstance(pins := values.get(target), str) and control.is_between(pins, entry):
+                values[target] = InTransition(pins)
+        return values
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set them. Memory that the hypervisor moved stays where it is when they are put back."""
+        """Write pins, nodes and balancing. Restoring them does not move memory back."""
         return control.write(self._context.root, hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
@@ -227,5 +225,5 @@ class NumaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Nodes, guests, and what places them."""
+        """Report nodes, guests, and the program that places them."""
         return findings(hypervisor, self._context.root)
