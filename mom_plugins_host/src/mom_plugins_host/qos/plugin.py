@@ -1,8 +1,4 @@
-"""Limits that the operator's settings ask for, for single guests. Pure: a snapshot and settings in, values and problems out.
-
-The findings of `mom doctor` on limits.
-
-The plugin: reads the limits of guests, decides on those that the operator set, reviews all plugins' decisions, sets and puts back."""
+"""Plugin `qos`: reads limits of guests, decides those that the operator sets, reviews all decisions on limits, and writes them."""
 
 from __future__ import annotations
 
@@ -41,27 +37,27 @@ from mom_plugins_host.qos.lists import DISKS, DISKS_NOW, FIELDS, HOST_CPUS, INTE
 from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, NetLimits, QosGuestSettings, QosSettings, quota_and_period
 
 
-def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """The settings' limits of this guest, by control; None for those that cannot be known now."""
-    wanted: dict[str, Value] = {}
+def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
+    """Return the settings' limits of this guest by control; None if a value is unknown now."""
+    limits: dict[str, Value] = {}
     vcpus = guest.number(VCPUS)
     if settings.cpu_limit is not None:
-        known = quota_and_period(settings.cpu_limit, host_cpus, vcpus) if host_cpus and vcpus else (None, None)
-        wanted[QUOTA], wanted[PERIOD] = known
+        pair = quota_and_period(settings.cpu_limit, host_cpus, vcpus) if host_cpus and vcpus else (None, None)
+        limits[QUOTA], limits[PERIOD] = pair
     if settings.cpu_shares is not None:
-        wanted[CPU_SHARES] = settings.cpu_shares
+        limits[CPU_SHARES] = settings.cpu_shares
     if settings.io_limit is not None or settings.disk_limits is not None:
         disks = guest.items(DISKS_NOW)
         now = [(item, settings.disk(str(item["name"]))) for item in disks or ()]
-        wanted[DISKS] = None if disks is None else [{**item, **own} for item, own in now if own]
+        limits[DISKS] = None if disks is None else [{**item, **own} for item, own in now if own]
     if settings.net_limit is not None:
         interfaces = guest.items(INTERFACES)
-        wanted[INTERFACES] = None if interfaces is None else [_limited(item, settings.net_limit) for item in interfaces]
-    return wanted
+        limits[INTERFACES] = None if interfaces is None else [_limited(item, settings.net_limit) for item in interfaces]
+    return limits
 
 
 def agreed_of(guest: Guest) -> Value:
-    """The disks for which limits were agreed; None: that is unknown now."""
+    """Return the disks with agreed limits; None if they are unknown now."""
     disks = guest.items(DISKS)
     return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
 
@@ -71,7 +67,7 @@ def _is_agreed(maximum: Value) -> bool:
 
 
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
-    """The interface with other limits. What was promised to it (its floor) is no limit, and stays."""
+    """Return the interface with these limits. Its floor is a promise and stays."""
     limited = dict(interface)
     for direction in DIRECTIONS:
         present = interface.get(direction)
@@ -80,29 +76,34 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
     return limited
 
 
-def wanted_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """The settings' limits of all guests, by id and control.
+def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
+    """Return the settings' limits of all guests, by id and control.
 
-    :param settings: by guest id; a guest for which nothing is set may be absent
+    :param settings: by guest id; guests without settings may be absent
     """
     host_cpus = snapshot.host.number(HOST_CPUS)
-    wanted = {guest.id: wanted_of(guest, settings[guest.id], host_cpus) for guest in snapshot.guests.values() if guest.id in settings}
-    return {identity: {control: SetValue(value) for control, value in values.items()} for identity, values in wanted.items()}
+    return {
+        guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
+        for guest in snapshot.guests.values()
+        if guest.id in settings
+    }
 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """Settings by which nothing can be decided: shares of CPUs that are not known, and disks that no guest of a pattern has, which
-    are misspelt. That some have fewer disks is no mistake."""
-    if not snapshot.host.number(HOST_CPUS) and any(one.cpu_limit is not None for one in settings.values()):
+    """Yield settings without effect: CPU shares of an unknown number of CPUs, and names of disks that no guest has.
+
+    A guest may lack some of the disks that the settings of its pattern name.
+    """
+    if not snapshot.host.number(HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
-    asked, there = set[str](), set[str]()
+    named, present = set[str](), set[str]()
     for identity, own in settings.items():
         guest = snapshot.guests.get(identity)
         if own.disk_limits and guest is not None and (disks := guest.items(DISKS_NOW)) is not None:
-            asked |= own.disk_limits.keys()
-            there |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
-    for name in sorted(asked - there):
+            named |= own.disk_limits.keys()
+            present |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
+    for name in sorted(named - present):
         message = f"disk_limits name {printable(name)}, and none of these guests has such a disk"
         yield Problem(source, message, severity=Severity.WARNING, hint="see mom guests --json")
 
@@ -115,13 +116,13 @@ _CURE = (
 
 
 def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
-    """Say what can be limited, and what cannot, and why."""
+    """Yield which limits this hypervisor can set, and why it cannot set others."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, SUBJECT, "not looked at: no hypervisor was reached")
         return
     missing = [
-        what
-        for what, capability in (("CPU time", CpuTuneControl), ("disks", IoTuneControl), ("network interfaces", NetTuneControl))
+        resource
+        for resource, capability in (("CPU time", CpuTuneControl), ("disks", IoTuneControl), ("network interfaces", NetTuneControl))
         if not isinstance(hypervisor, capability)
     ]
     if missing:
@@ -140,10 +141,10 @@ def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
 def _about_cpu(hypervisor: CpuTuneControl, guests: Sequence[Guest]) -> Iterable[Finding]:
     tunes = hypervisor.cpu_tunes([guest.entity for guest in guests])
     unknown = [guest for guest in guests if (tune := tunes.get(guest.id)) is None or tune.quota_us is None]
-    if known := len(guests) - len(unknown):
-        yield Finding(Severity.OK, SUBJECT, f"the CPU time of {known} guests can be limited")
+    if limitable := len(guests) - len(unknown):
+        yield Finding(Severity.OK, SUBJECT, f"the CPU time of {limitable} guests can be limited")
     if unknown:
-        # Only after a look does the list of guests say why not.
+        # The list of guests has the reasons only after an attempt to read the limits.
         again = hypervisor.guests() if isinstance(hypervisor, Hypervisor) else ()
         reasons = {reason for guest in again if (reason := guest.blocked.get(QUOTA, ""))}
         why = "; ".join(sorted(reasons)) or "the CPU limits cannot be read"
@@ -155,7 +156,7 @@ _NOTHING_SET = QosGuestSettings()
 
 
 class QosPlugin:
-    """Limits of guests: CPU time and shares, disks, network."""
+    """Limits of guests: CPU time and shares, disks, and network."""
 
     Settings = QosSettings
     GuestSettings = QosGuestSettings
@@ -169,7 +170,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The limits that stand, those that were agreed, and policies that hold guests to these, unless the settings say otherwise."""
+        """Declare current and agreed limits, and default policies that enforce agreed limits if the settings say so."""
         texts = files("mom_plugins_host.qos")
         yield from FIELDS
         yield from CONTROLS
@@ -181,7 +182,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The limits of all guests."""
+        """Return the limits of all guests."""
         entities = [guest.entity for guest in guests]
         cpu = hypervisor.cpu_tunes(entities) if isinstance(hypervisor, CpuTuneControl) else {}
         disks = hypervisor.io_tunes(entities) if isinstance(hypervisor, IoTuneControl) else {}
@@ -205,22 +206,23 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide on the limits that the YAML file sets for single guests, and undo those that are set or agreed no more."""
-        set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
+        """Decide the limits of the YAML file for single guests, and undo removed ones."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
-        return self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for), agreed)
+        return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
+
+    def _own_settings(self, snapshot: Snapshot) -> dict[str, QosGuestSettings]:
+        return {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report limits of the YAML file that cannot be set, or are wrong."""
+        """Report limits of the YAML file that have no effect."""
         yield from self._enforcement.problems
-        set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
-        yield from mistakes_in(snapshot, set_for, Source(self._context.name))
+        yield from mistakes_in(snapshot, self._own_settings(snapshot), Source(self._context.name))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse what no hypervisor takes, with the bounds, and complete lists, whatever plugin decided."""
+        """Refuse invalid limits, with the bounds, and complete lists."""
         self._enforcement.hear(decisions)
         return reviewed(snapshot, decisions)
 
@@ -228,12 +230,12 @@ class QosPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The limits as they stand."""
+        """Return the current limits."""
         return control.read(hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set limits."""
+        """Write limits."""
         return control.write(hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
@@ -242,5 +244,5 @@ class QosPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Say which limits this host can set."""
+        """Report which limits this host can set."""
         return findings(hypervisor)
