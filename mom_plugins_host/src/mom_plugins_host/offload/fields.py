@@ -1,8 +1,4 @@
-"""What an operator writes about cold memory in YAML, for all guests and for single ones.
-
-The fields that the plugin declares, and its control.
-
-The figures of cold memory that are shown of each guest."""
+"""Settings, fields, control and columns of cold memory."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from mom_core import ControlSpec, Duration, FieldSpec, GuestColumn, PluginSettin
 
 
 class OffloadSettings(PluginSettings):
-    """How far guests' cold memory goes to swap."""
+    """Limits for moving guests' cold memory to swap."""
 
     ahead: bool = False
     """Take cold memory also while the host has as much available as it is to have."""
@@ -30,7 +26,7 @@ class OffloadSettings(PluginSettings):
 
 
 class OffloadGuestSettings(mom_core.GuestSettings):
-    """A guest's cold memory."""
+    """Settings of a guest's cold memory."""
 
     offload: bool | None = None
     """Whether memory that the guest does not touch may go to the host's swap, instead of what its class says."""
@@ -50,13 +46,13 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""The guest field by which a plugin that knows guests' days says when one will begin to use more; unknown: it will not soon."""
+"""Guest field with the time until a guest will use more memory, from a plugin that learns guests' days; unknown: not soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""The guest field by which a plugin of service classes says whether a guest's memory may go; where it has no class, it is unknown."""
+"""Guest field with the permission of a guest's service class; unknown without a class."""
 
 _MOST_PACE: Final = 1 << 30
-"""1 TiB a second is more than any host could take."""
+"""KiB/s: 1 TiB a second is more than any host moves."""
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = "mom") -> FieldSpec:
