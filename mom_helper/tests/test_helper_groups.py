@@ -107,7 +107,7 @@ def test_a_guest_that_has_ended_is_none_before_its_parent_has_seen_that(group: G
     guest = guests.find(pid, started)
     assert guest.group(UNIFIED)[1].endswith(group.path)
     os.kill(pid, 9)
-    wait_until(lambda: not guest.is_as_found(), "it has ended", 20)
+    wait_until(lambda: not guest.is_unchanged(), "it has ended", 20)
     with pytest.raises(ProcessLookupError):
         guests.find(pid, started)
 

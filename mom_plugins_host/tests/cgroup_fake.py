@@ -31,8 +31,8 @@ from mom_core import (
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_kvm import GroupWrite, Promises
 from mom_plugins_host.cgroup import CgroupPlugin
-from mom_plugins_host.cgroup.fields import KNOBS
-from mom_plugins_host.cgroup.settings import CgroupGuestSettings, CgroupSettings
+from mom_plugins_host.cgroup.groups import KNOBS
+from mom_plugins_host.cgroup.plugin import CgroupGuestSettings, CgroupSettings
 
 KIB, MIB = 1, 1 << 10
 PAGE = 4096

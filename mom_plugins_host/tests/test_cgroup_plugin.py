@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mom_core import Decision, Entity, LedgerEntry, Outcome, Severity, Status
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
-from mom_plugins_host.cgroup.settings import CgroupGuestSettings
+from mom_plugins_host.cgroup.plugin import CgroupGuestSettings
 
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 

@@ -9,7 +9,7 @@ from mom_core import LedgerEntry, Status
 from mom_devkit import put_back
 from mom_devkit.without_root import MomPower, StandInGuest
 from mom_kvm import helper_declaration
-from mom_plugins_host.cgroup.fields import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
+from mom_plugins_host.cgroup.groups import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
 
 pytestmark = pytest.mark.processes
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mom_core import Severity, Value
-from mom_plugins_host.host.conditions import conditions
+from mom_plugins_host.host.findings import conditions
 
 GIB = 1 << 20
 

@@ -9,7 +9,7 @@ import pytest
 from mom_core import PluginContext, Severity
 from mom_devkit import host_of
 from mom_plugins_host.host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
-from mom_plugins_host.host.findings import cpu_lists_finding
+from mom_plugins_host.host.findings import cpu_lists_findings
 from mom_plugins_host.host.plugin import HostPlugin
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
@@ -64,7 +64,7 @@ def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = T
     settings = HostSettings.model_validate({"watch_available": "1GiB", "take_back": take_back})
     watch = HostWatch(settings, PluginContext(root=root), lambda: 100.0)
     if saw is not None:
-        watch.saw(*saw)
+        watch.update(*saw)
     watch.look()
     watch.lists.wait(60)
     return any("CPUs kept" in line for line in caplog.messages)
@@ -152,16 +152,15 @@ def test_a_simulated_host_is_not_this_one(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("why_not", "wanted", "severity", "said"),
+    ("why_not", "enabled", "severity", "words"),
     [
         ("", True, Severity.OK, "they are asked for it"),
         ("CPUs 2-5 are to be left alone (isolated)", True, Severity.WARNING, "CPUs 2-5"),
         ("", False, Severity.OK, "take_back is off"),
     ],
 )
-def test_the_doctor_tells_of_it_where_it_matters(why_not, wanted, severity, said):
-    found = cpu_lists_finding(KeptByCpus(900 << 10, 800 << 10), why_not, wanted=wanted)
-    assert found is not None
-    assert (found.severity, said in found.message) == (severity, True)
-    assert cpu_lists_finding(None, why_not, wanted=wanted) is None
-    assert cpu_lists_finding(KeptByCpus(90 << 10, 10 << 10), why_not, wanted=wanted) is None
+def test_the_doctor_reports_memory_kept_by_cpus_if_it_is_much(why_not, enabled, severity, words):
+    (finding,) = cpu_lists_findings(KeptByCpus(900 << 10, 800 << 10), why_not, enabled=enabled)
+    assert (finding.severity, words in finding.message) == (severity, True)
+    assert not list(cpu_lists_findings(None, why_not, enabled=enabled))
+    assert not list(cpu_lists_findings(KeptByCpus(90 << 10, 10 << 10), why_not, enabled=enabled))

@@ -8,11 +8,7 @@ from hypothesis import strategies as st
 
 from mom_kvm import Pressure
 from mom_kvm.kernel_files import parse_meminfo
-from mom_plugins_host.host.clock import time_fields
-from mom_plugins_host.host.load import load_fields
-from mom_plugins_host.host.memory import memory_fields
-from mom_plugins_host.host.pressure import pressure_fields
-from mom_plugins_host.host.swap import SwapActivity, parse_swap_counters, swap_space_fields
+from mom_plugins_host.host.readings import SwapActivity, load_fields, memory_fields, pressure_fields, time_fields
 
 MEMINFO = """\
 MemTotal:       24684092 kB
@@ -42,8 +38,8 @@ def test_meminfo_gives_the_fields_under_moms_names() -> None:
     assert memory_fields(meminfo) == {
         "mem_available": 24684092, "mem_unused": 24369416, "mem_really_available": 24342512, "mem_free": 24369416 + 2928 + 128396,
         "mem_cached": 128396, "mem_shmem": 8856, "anon_pages": 18736, "hugepages_total": 12, "hugepages_free": 10, "hugepage_size": 2048,
+        "swap_total": 1000000, "swap_usage": 600000,
     }  # fmt: skip
-    assert swap_space_fields(meminfo) == {"swap_total": 1000000, "swap_usage": 600000}
 
 
 @pytest.mark.parametrize(
@@ -68,9 +64,9 @@ def test_a_host_without_any_memory_is_a_broken_file() -> None:
 
 
 def test_more_free_than_total_swap_is_unknown_use() -> None:
-    assert swap_space_fields({"SwapTotal": 5, "SwapFree": 6}) == {"swap_total": 5}
-    assert swap_space_fields({"SwapFree": 6}) == {}
-    assert swap_space_fields({"SwapTotal": 0, "SwapFree": 0}) == {"swap_total": 0, "swap_usage": 0}
+    assert memory_fields({"SwapTotal": 5, "SwapFree": 6}) == {"swap_total": 5}
+    assert memory_fields({"SwapFree": 6}) == {}
+    assert memory_fields({"SwapTotal": 0, "SwapFree": 0}) == {"swap_total": 0, "swap_usage": 0}
 
 
 @given(st.dictionaries(st.sampled_from(["MemTotal", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree"]), st.integers(0, 10**18 - 1)))
@@ -78,15 +74,20 @@ def test_meminfo_is_read_back_as_written(lines: dict[str, int]) -> None:
     assert parse_meminfo("".join(f"{name}: {number:>15} kB\n" for name, number in lines.items()).encode()) == lines
 
 
-def test_swap_counters_are_found_among_hundreds_of_others() -> None:
-    assert parse_swap_counters("nr_free_pages 5\npswpin 10\npswpout 20\nzswpin 7\nthp_swpout 3\n") == {"pswpin": 10, "pswpout": 20}
-    assert parse_swap_counters("pswpin -1\npswpout 2 3\n") == {}
+def vmstat(**counts: int) -> str:
+    return "nr_free_pages 5\n" + "".join(f"{name} {count}\n" for name, count in counts.items()) + "zswpin 7\nthp_swpout 3\n"
+
+
+def test_malformed_swap_counters_are_unknown() -> None:
+    activity = SwapActivity()
+    activity.fields(vmstat(pswpin=1, pswpout=2), now=0.0)
+    assert activity.fields("pswpin -1\npswpout 2 3\n", now=1.0) == {}
 
 
 def test_swap_activity_is_unknown_at_first_and_a_difference_then() -> None:
     activity = SwapActivity()
-    assert activity.fields({"pswpin": 100, "pswpout": 50}, now=1000.0) == {}
-    assert activity.fields({"pswpin": 120, "pswpout": 50}, now=1010.0) == {
+    assert activity.fields(vmstat(pswpin=100, pswpout=50), now=1000.0) == {}
+    assert activity.fields(vmstat(pswpin=120, pswpout=50), now=1010.0) == {
         "swap_in": 20,
         "swap_in_rate": 2.0,
         "swap_out": 0,
@@ -96,10 +97,10 @@ def test_swap_activity_is_unknown_at_first_and_a_difference_then() -> None:
 
 def test_a_counter_that_goes_backwards_is_unknown_and_starts_anew() -> None:
     activity = SwapActivity()
-    activity.fields({"pswpin": 100, "pswpout": 50}, now=0.0)
-    assert activity.fields({"pswpin": 5, "pswpout": 60}, now=5.0) == {"swap_out": 10, "swap_out_rate": 2.0}
-    assert activity.fields({"pswpin": 6, "pswpout": 60}, now=10.0)["swap_in"] == 1
-    assert activity.fields({"pswpin": 7}, now=10.0) == {"swap_in": 1}, "without time between samples there is no rate"
+    activity.fields(vmstat(pswpin=100, pswpout=50), now=0.0)
+    assert activity.fields(vmstat(pswpin=5, pswpout=60), now=5.0) == {"swap_out": 10, "swap_out_rate": 2.0}
+    assert activity.fields(vmstat(pswpin=6, pswpout=60), now=10.0)["swap_in"] == 1
+    assert activity.fields(vmstat(pswpin=7), now=10.0) == {"swap_in": 1}, "without time between samples there is no rate"
 
 
 def test_pressure_in_percent_and_microseconds() -> None:

@@ -37,17 +37,17 @@ def test_a_name_is_safe_to_be_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("available", "hard", "short"), [(5, None, True), (15, None, False), (15, 10, True), (25, 10, False)])
 def test_nobody_looks_while_the_host_has_enough(tmp_path: Path, available: int, hard: int | None, short: bool) -> None:
     seen = OtherProcesses()
-    seen.see(of_host(available, hard), proc_of(tmp_path, p7=(1, "tar")))
+    seen.update(of_host(available, hard), proc_of(tmp_path, p7=(1, "tar")))
     assert bool(seen.fields) is short
 
 
 def test_one_look_serves_for_some_cycles(tmp_path: Path) -> None:
     seen = OtherProcesses()
-    seen.see(of_host(1, monotonic=100.0), proc_of(tmp_path, p7=(1, "tar")))
+    seen.update(of_host(1, monotonic=100.0), proc_of(tmp_path, p7=(1, "tar")))
     proc = proc_of(tmp_path, p7=(2, "tar"))
-    seen.see(of_host(1, monotonic=100.0 + LOOK_SECONDS / 2), proc)
+    seen.update(of_host(1, monotonic=100.0 + LOOK_SECONDS / 2), proc)
     assert seen.fields["largest_processes"] == "tar 1.00 GiB"
-    seen.see(of_host(1, monotonic=100.0 + LOOK_SECONDS), proc)
+    seen.update(of_host(1, monotonic=100.0 + LOOK_SECONDS), proc)
     assert seen.fields["largest_processes"] == "tar 2.00 GiB"
 
 

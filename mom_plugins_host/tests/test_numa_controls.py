@@ -15,8 +15,8 @@ from mom_devkit import put_back as put_entries_back
 from mom_devkit.without_root import MomPower
 from mom_kvm import NodeTune, helper_declaration
 from mom_plugins_host.numa import NumaPlugin
-from mom_plugins_host.numa.fields import parse_pins, pins_text
-from mom_plugins_host.numa.review import OLDEST_SECONDS, reviewed
+from mom_plugins_host.numa.control import OLDEST_SECONDS, reviewed
+from mom_plugins_host.numa.nodes import parse_pins, pins_text
 
 
 @pytest.fixture

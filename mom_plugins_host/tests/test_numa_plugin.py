@@ -11,7 +11,7 @@ from mom_core import PluginContext, Value
 from mom_devkit import FakeGuest, FakeHypervisor, wait_until
 from mom_kvm import NodeTune
 from mom_plugins_host.numa import NumaPlugin
-from mom_plugins_host.numa.fields import FIELDS
+from mom_plugins_host.numa.nodes import FIELDS
 
 VCPUS = [(1, "0-7", 500), (6, "0-7", 500)]
 

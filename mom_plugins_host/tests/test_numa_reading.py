@@ -10,10 +10,8 @@ from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_devkit import mirror_host
 from mom_kvm import parse_number_list
-from mom_plugins_host.numa.nodes import cpus_to_nodes, node_fields, read_nodes
-from mom_plugins_host.numa.numbers import format_list, remote_share
-from mom_plugins_host.numa.process import Process, parse_numa_maps
-from mom_plugins_host.numa.sampler import take_sample
+from mom_plugins_host.numa.nodes import cpus_to_nodes, format_list, node_fields, read_nodes, remote_share
+from mom_plugins_host.numa.sampler import Process, parse_numa_maps, take_sample
 
 
 @given(st.sets(st.integers(0, 300)))

@@ -9,8 +9,7 @@ import pytest
 from numa_trees import process_tree, tree
 
 from mom_devkit import wait_until
-from mom_plugins_host.numa.process import Process
-from mom_plugins_host.numa.sampler import NodeSampler
+from mom_plugins_host.numa.sampler import NodeSampler, Process
 
 
 @pytest.fixture

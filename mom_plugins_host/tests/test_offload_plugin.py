@@ -24,11 +24,10 @@ from mom_core.testing import snapshot
 from mom_daemon import About
 from mom_devkit import FakeGuest, HandClock
 from mom_kvm import StoreKind, SwapStore
+from mom_plugins_host.explanations import ColdExplainer
 from mom_plugins_host.offload import OffloadPlugin
-from mom_plugins_host.offload.explanation import ColdExplainer
-from mom_plugins_host.offload.host_need import chosen, need_of
-from mom_plugins_host.offload.law import ColdOffer, ReclaimState
-from mom_plugins_host.offload.settings import OffloadGuestSettings, OffloadSettings
+from mom_plugins_host.offload.fields import OffloadGuestSettings, OffloadSettings
+from mom_plugins_host.offload.law import ColdOffer, ReclaimState, chosen, need_of
 
 GIB = 1 << 20
 SHORT: dict[str, Value] = {"mem_available": 16 * GIB, "mem_really_available": GIB, "mem_watermark_high": 2 * GIB}

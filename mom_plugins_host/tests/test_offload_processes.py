@@ -8,7 +8,7 @@ from offload_hosts import SCOPE, V1_MOUNT, V2_MOUNT, process
 from mom_core import Guest, Value
 from mom_devkit import host_of
 from mom_kvm import Hierarchies
-from mom_plugins_host.offload.processes import MemoryWay, faults_of, way_to
+from mom_plugins_host.offload.guests import MemoryWay, faults_of, way_to
 
 V2 = {
     "proc/self/mountinfo": V2_MOUNT,

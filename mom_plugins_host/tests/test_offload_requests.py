@@ -7,19 +7,19 @@ from functools import partial
 import pytest
 
 from mom_devkit import wait_until
-from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
 pytestmark = pytest.mark.processes
 
 
-def has_answered(taker: ReclaimTaker) -> bool:
+def has_answered(taker: ReclaimWorker) -> bool:
     taker.answers()
     return not taker.busy
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only a mom that is root starts it itself")
 def test_one_that_takes_longer_than_a_cycle_is_waited_for_and_its_answers_count() -> None:
-    taker = ReclaimTaker()
+    taker = ReclaimWorker()
     try:
         taker.send([], 1.0, 1.0)
         assert taker._process is not None

@@ -9,8 +9,7 @@ from offload_hosts import SWAPS, ZRAM, ZRAM_SWAPS
 from mom_devkit import host_of
 from mom_kvm import StoreKind, SwapStore
 from mom_plugins_host.offload import OffloadPlugin
-from mom_plugins_host.offload.stores import StoreRoom, net_share, ratio_of, room_of, stores_of
-from mom_plugins_host.offload.writes import WriteBudget
+from mom_plugins_host.offload.stores import StoreRoom, WriteBudget, net_share, ratio_of, room_of, stores_of
 
 GIB = 1 << 20
 ZRAM_STORE = SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, 4 * GIB, 4 * GIB, GIB)

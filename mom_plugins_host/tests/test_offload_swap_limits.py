@@ -9,7 +9,7 @@ from mom_core import Guest, Hypervisor, PluginContext, Snapshot, Value, as_numbe
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, HandClock, host_of
 from mom_plugins_host.offload import OffloadPlugin
-from mom_plugins_host.offload.settings import OffloadSettings
+from mom_plugins_host.offload.fields import OffloadSettings
 
 GIB = 1 << 20
 POD = "/kubepods.slice/kubepods-pod1.slice"

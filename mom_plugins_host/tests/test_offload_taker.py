@@ -12,7 +12,7 @@ from test_offload_swap_limits import CONTAINER, Host
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, why_not_another_user
 from mom_kvm import ProcessStat
-from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
 
@@ -24,7 +24,7 @@ def guest(mom_stand_in_guest: StandInGuest) -> StandInGuest:
     return mom_stand_in_guest
 
 
-def ordered(taker: ReclaimTaker, pid: int, ways: Sequence[str] = WAYS) -> Sequence[str]:
+def ordered(taker: ReclaimWorker, pid: int, ways: Sequence[str] = WAYS) -> Sequence[str]:
     """Why a process gave no more, by each way."""
     stat = ProcessStat.of(f"/proc/{pid}")
     assert stat is not None
@@ -39,7 +39,7 @@ def ordered(taker: ReclaimTaker, pid: int, ways: Sequence[str] = WAYS) -> Sequen
 
 def test_a_guest_without_large_memory_is_left_alone(mom_power: MomPower, guest: StandInGuest) -> None:
     with mom_power(StandInGuest.DECLARATION):
-        taker = ReclaimTaker()
+        taker = ReclaimWorker()
         assert ordered(taker, guest.pid, WAYS[2:]) == ["its process has no large memory"] * 2
         taker.close()
 
@@ -47,7 +47,7 @@ def test_a_guest_without_large_memory_is_left_alone(mom_power: MomPower, guest: 
 def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(guest: StandInGuest) -> None:
     power, memory = MomPower(by_helper=True), bytearray(64 << 20)  # an area that is large enough to be a guest's
     with power(StandInGuest.DECLARATION):
-        taker = ReclaimTaker()
+        taker = ReclaimWorker()
         assert ordered(taker, os.getpid()) == ["Operation not permitted"] * len(WAYS), len(memory)
         assert ordered(taker, guest.pid)[2:] == ["its process has no large memory"] * 2
         taker.close()
@@ -56,14 +56,14 @@ def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(gu
 
 def test_one_that_was_ended_is_followed_by_another(mom_power: MomPower, guest: StandInGuest) -> None:
     with mom_power(StandInGuest.DECLARATION):
-        taker = ReclaimTaker()
+        taker = ReclaimWorker()
         for _ in range(3):
             assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
             taker.close()
 
 
 def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: StandInGuest) -> None:
-    taker = ReclaimTaker()
+    taker = ReclaimWorker()
     assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
     assert taker._process is not None
     os.kill(taker._process.pid, signal.SIGKILL)
@@ -74,7 +74,7 @@ def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: Stand
 
 
 def test_one_that_does_not_answer_keeps_nobody_waiting(guest: StandInGuest) -> None:
-    taker = ReclaimTaker()
+    taker = ReclaimWorker()
     ordered(taker, guest.pid, WAYS[3:])
     assert taker._process is not None
     os.kill(taker._process.pid, signal.SIGSTOP)
@@ -89,7 +89,7 @@ def test_one_that_waits_for_the_kernel_without_an_end_is_said_and_no_more_is_dec
     guest: StandInGuest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host(tmp_path, {CONTAINER: ("max", 0)})
-    taker = host.plugin._taker
+    taker = host.plugin._worker
     ordered(taker, guest.pid, WAYS[3:])
     assert taker._process is not None
     os.kill(taker._process.pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""How requests are followed, piece by piece, whoever moves the memory."""
+"""How requests are follow, piece by piece, whoever moves the memory."""
 
 import errno
 import os
@@ -8,8 +8,7 @@ from itertools import islice
 import pytest
 
 from mom_helper.orders import MOST_PIECE_KIB, Answer, Order, OrderNumber
-from mom_plugins_host.offload.requests import ReclaimRequest, followed
-from mom_plugins_host.offload.walks import areas_of, steps_of
+from mom_plugins_host.offload.requests import ReclaimRequest, areas_of, follow, steps_of
 
 MIB = 1 << 10
 PIECE = MOST_PIECE_KIB
@@ -39,7 +38,7 @@ def request(pid: int, kib: int, way: str = "v2", at: int = 0) -> ReclaimRequest:
 def test_guests_take_turns_by_pieces() -> None:
     kernel = Kernel(pid1=1 << 30, pid2=1 << 30, pid3=1 << 30)
     requests = [request(1, 3 * PIECE), request(2, PIECE + 1), request(3, 0)]
-    followed(requests, kernel, 60, 60)
+    follow(requests, kernel, 60, 60)
     assert [order.c for order in kernel.orders] == [1, 2, 1, 2, 1]
     assert [(one.went, one.left, one.why) for one in requests] == [(3 * PIECE, 0, ""), (PIECE + 1, 0, ""), (0, 0, "")]
     assert {order.number for order in kernel.orders} == {OrderNumber.TAKE_V2}
@@ -48,7 +47,7 @@ def test_guests_take_turns_by_pieces() -> None:
 
 def test_what_a_guest_has_no_more_of_is_said_and_others_go_on() -> None:
     requests = [request(1, 3 * PIECE), request(2, 2 * PIECE)]
-    followed(requests, Kernel(pid1=PIECE // 2, pid2=1 << 30), 60, 60)
+    follow(requests, Kernel(pid1=PIECE // 2, pid2=1 << 30), 60, 60)
     assert [(one.went, one.why) for one in requests] == [(PIECE // 2, "the kernel found no more to take"), (2 * PIECE, "")]
 
 
@@ -58,7 +57,7 @@ def test_what_a_guest_has_no_more_of_is_said_and_others_go_on() -> None:
 )
 def test_what_the_taker_refuses_is_said_in_words(number: int, words: str) -> None:
     one, other = request(1, PIECE), request(2, PIECE)
-    followed([one, other], lambda order: Answer(0, number) if order.c == 1 else Answer(0, 0, PIECE, 1), 60, 60)
+    follow([one, other], lambda order: Answer(0, number) if order.c == 1 else Answer(0, 0, PIECE, 1), 60, 60)
     assert (one.went, one.why) == (0, words)
     assert (other.went, other.why) == (PIECE, "")
 
@@ -66,7 +65,7 @@ def test_what_the_taker_refuses_is_said_in_words(number: int, words: str) -> Non
 def test_no_more_cpu_time_is_used_than_was_given() -> None:
     kernel = Kernel(10_000, pid1=1 << 30, pid2=1 << 30)
     requests = [request(1, 1 << 20), request(2, 1 << 20)]
-    followed(requests, kernel, 60, 0.1)
+    follow(requests, kernel, 60, 0.1)
     assert len(kernel.orders) == 10
     assert {one.why for one in requests} == {"the time was over"}
 
@@ -74,14 +73,14 @@ def test_no_more_cpu_time_is_used_than_was_given() -> None:
 def test_without_time_nothing_is_asked_for() -> None:
     kernel = Kernel(pid1=1 << 30)
     one = request(1, PIECE)
-    followed([one], kernel, 0, 60)
+    follow([one], kernel, 0, 60)
     assert kernel.orders == []
     assert one.why == "the time was over"
 
 
 def test_a_bite_of_a_group_that_cannot_be_told_how_much_is_short_at_first() -> None:
     kernel = Kernel(pid1=1 << 30)
-    followed([request(1, 10 * PIECE, "v1")], kernel, 60, 60)
+    follow([request(1, 10 * PIECE, "v1")], kernel, 60, 60)
     first, *later = [order.b for order in kernel.orders]
     assert first == 10_000
     assert all(2_000 <= one <= 100_000 for one in later)
@@ -97,7 +96,7 @@ def test_a_taker_that_has_ended_ends_it_and_what_went_counts() -> None:
 
     one = request(1, 3 * PIECE)
     with pytest.raises(ConnectionResetError):
-        followed([one], ask, 60, 60)
+        follow([one], ask, 60, 60)
     assert one.went == PIECE
 
 
@@ -119,7 +118,7 @@ def test_a_walk_goes_through_all_large_areas_once_from_where_the_last_one_ended(
         return Answer(0, 0, 0, 1)
 
     one = ReclaimRequest("guest", way, 1 << 40, os.getpid(), 5, at=len(whole) - 2)
-    followed([one], ask, 60, 60)
+    follow([one], ask, 60, 60)
     assert sorted(asked) == sorted(whole)
     assert asked[:3] == [*whole[-2:], whole[0]]
     assert (one.at, one.why) == (2 * len(whole) - 2, words)
@@ -127,7 +126,7 @@ def test_a_walk_goes_through_all_large_areas_once_from_where_the_last_one_ended(
 
 def test_a_process_that_is_not_there_is_not_walked_through() -> None:
     one = ReclaimRequest("guest", "process", PIECE, 1 << 22, 5)
-    followed([one], Kernel(), 60, 60)
+    follow([one], Kernel(), 60, 60)
     assert one.why == "its process has ended"
 
 

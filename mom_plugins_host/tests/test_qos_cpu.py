@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_host.qos.bounds import PERIOD_US, QUOTA_US, quota_and_period
+from mom_plugins_host.qos.settings import PERIOD_US, QUOTA_US, quota_and_period
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from mom_kvm import GroupWrite, Helper, ProcessStat, open_process_file, write_gr
 from mom_kvm.kernel_files import read_process_file
 from mom_kvm.root_helper import GroupValue
 from mom_plugins_host.cgroup import CgroupPlugin
-from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10
@@ -314,7 +314,7 @@ def weighed(pid: int) -> None:
 
 def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
     """What the helper's taker has moved to swap: KiB, and why no more."""
-    taker, request = ReclaimTaker(), ReclaimRequest("web", way, kib, pid, started)
+    taker, request = ReclaimWorker(), ReclaimRequest("web", way, kib, pid, started)
     taker.send([request], 10.0, 10.0)
     answers: list[ReclaimRequest] = []
 

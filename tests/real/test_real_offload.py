@@ -17,7 +17,7 @@ from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
 from mom_devkit import wait_until
-from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
 pytestmark = pytest.mark.real
 
@@ -44,8 +44,8 @@ def grouping(swap: None) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def worker() -> Iterator[ReclaimTaker]:
-    one = ReclaimTaker()
+def worker() -> Iterator[ReclaimWorker]:
+    one = ReclaimWorker()
     yield one
     one.close()
 
@@ -135,7 +135,7 @@ def workers_of(mom: MomRun) -> list[int]:
     return found
 
 
-def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, worker: ReclaimTaker) -> None:
+def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "instant", balloon="none")
     before = limits(guest)
     for number in range(12):
@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
     assert batch[0].went >= 4 << 10, "a new worker goes on"
 
 
-def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimTaker) -> None:
+def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "recalled")
     wait_until(lambda: ordered(worker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, "some of it is in swap", 60)
     held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
@@ -159,7 +159,7 @@ def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimTak
     assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)
 
 
-def ordered(worker: ReclaimTaker, request: ReclaimRequest) -> int:
+def ordered(worker: ReclaimWorker, request: ReclaimRequest) -> int:
     """What came of one request, in KiB."""
     worker.send([request], 3.0, 3.0)
     batch = waited(worker, 20)
@@ -167,7 +167,7 @@ def ordered(worker: ReclaimTaker, request: ReclaimRequest) -> int:
     return batch[0].went
 
 
-def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker: ReclaimTaker) -> None:
+def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "grouped")
     assert ordered(worker, order_of(guest, "process", 16)) >= 8 << 10
     assert in_swap_mib(guest) >= 8
@@ -178,7 +178,7 @@ def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker:
     assert in_swap_mib(guest) <= before
 
 
-def waited(worker: ReclaimTaker, seconds: float) -> Sequence[ReclaimRequest] | None:
+def waited(worker: ReclaimWorker, seconds: float) -> Sequence[ReclaimRequest] | None:
     """The next answer, waited for; None when none came in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -18,7 +18,7 @@ from real_guests import Lab, RealGuest, not_here
 from mom_core import DiskTune, HypervisorError, NetTune, NotSupported
 from mom_devkit import wait_until
 from mom_devkit.without_root import LibvirtHelperProcess, another_user
-from mom_plugins_host.qos.bounds import MOST_DISK_LIMIT, PERIOD_US, QUOTA_US, SHARES
+from mom_plugins_host.qos.settings import MOST_DISK_LIMIT, PERIOD_US, QUOTA_US, SHARES
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 pytestmark = pytest.mark.real

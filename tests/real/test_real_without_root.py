@@ -16,7 +16,7 @@ from real_guests import not_here
 from mom_core import PluginContext, Value
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_plugins_host.numa.process import Process
+from mom_plugins_host.numa.sampler import Process
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 

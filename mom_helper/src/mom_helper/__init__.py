@@ -1,1 +1,1 @@
-"""The small program that runs as root, so that mom does not: `python3 -I -S …/mom_helper`. It needs the standard library only."""
+"""Small program that runs as root, so that mom does not: `python3 -I -S …/mom_helper`. It uses the standard library only."""

@@ -1,12 +1,12 @@
 """`python3 -I -S …/mom_helper serve --user mom`: the program that runs as root.
 
-serve --user NAME    follow the orders of user NAME. [--socket PATH] where systemd gives none, [--state FOLDER] for what stood there
-                     before, [--declarations FOLDER:FOLDER…] for what root declares
+serve --user NAME    follow the orders of user NAME. [--socket PATH] if systemd passes none, [--state FOLDER] for original values,
+                     [--declarations FOLDER:FOLDER…] for root's declarations
 serve-libvirt        follow the orders of user NAME about guests of the libvirt at [--uri URI]; this alone needs libvirt's Python module.
                      [--socket], [--declarations], [--state] likewise
-put-back             put back what stood there before, without an engine. [--state FOLDER]
-taker                move memory of guests as standard input, a socket, says; for a mom that is root itself. [--unified FOLDER] and
-                     [--memory FOLDER] where that sees the control groups, from its own one or from all
+put-back             restore original values, without an engine. [--state FOLDER]
+taker                move memory of guests by orders from standard input, a socket; for a mom that is root itself. [--unified FOLDER]
+                     and [--memory FOLDER]: the folders of control groups as that mom sees them
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Modules of the standard library first, whatever else is installed beside this.
+    # The standard library first, before modules installed beside this.
     HERE = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120  # pathlib takes a megabyte
     sys.path[:] = [*(path for path in sys.path if path != HERE), os.path.dirname(HERE)]  # noqa: PTH120  # as above
 
@@ -35,7 +35,7 @@ from mom_helper.declarations import FOLDERS, Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
 from mom_helper.kernel import Allowance, libc
 from mom_helper.orders import SOCKET
-from mom_helper.taker import moved, step_back
+from mom_helper.taker import move_piece, step_back
 from mom_helper.work import PAUSE_SECONDS, Done, OrderServer, Work, attend, parsed, peer_of
 
 _STATE: Final = {"--state": "/run/mom-helper/before"}
@@ -48,22 +48,22 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""After a connection that could not be accepted: descriptors come free when others end, not at once."""
+"""After a failed accept: descriptors come free when other connections end."""
 
 
-def main(verb: str, given: Sequence[str]) -> int:
-    """What the process ends with."""
-    known, named = _OPTIONS.get(verb, {}), dict(zip(given[::2], given[1::2], strict=False))
-    options = {**known, **named}
-    if verb not in _OPTIONS or len(given) % 2 or options.keys() != known.keys() or "" in options.values():
+def main(verb: str, words: Sequence[str]) -> int:
+    """Run the verb with options from `words`, and return the exit status."""
+    defaults = _OPTIONS.get(verb, {})
+    options = {**defaults, **dict(zip(words[::2], words[1::2], strict=False))}
+    if verb not in _OPTIONS or len(words) % 2 or options.keys() != defaults.keys() or "" in options.values():
         sys.stderr.write(f"{__doc__}\n")
         return 2
     os.umask(0o022)
-    signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
+    signal.signal(signal.SIGALRM, lambda *_: None)  # ends long calls of the kernel
     if verb == "taker":
         guests = Guests(None, {UNIFIED: options["--unified"], "memory": options["--memory"]}, Allowance(1 << 50, seconds=1))
         step_back()
-        attend(socket.socket(fileno=os.dup(0)), lambda order, _: Done(*moved(order, guests)), lambda _: None, parsed)
+        attend(socket.socket(fileno=os.dup(0)), lambda order, _: Done(*move_piece(order, guests)), lambda _: None, parsed)
         return 0
     log = OrderLog()
     if verb == "put-back":
@@ -91,9 +91,9 @@ def main(verb: str, given: Sequence[str]) -> int:
 
 
 class OrderLog:
-    """Lines on standard error, 20 a second and 500 at once; the next one says how many were left out.
+    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones.
 
-    What is not read is left out, too: no order waits for a log.
+    It also skips lines that nobody reads, as no order waits for the log.
     """
 
     def __init__(self) -> None:
@@ -101,27 +101,27 @@ class OrderLog:
         self._errors.register(2, select.POLLOUT)
 
     def __call__(self, text: str) -> None:
-        """Say it."""
+        """Write a line."""
         if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
             self._left_out += 1
             return
         more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
         self._left_out = 0
-        with suppress(OSError):  # what the disk of the log does not take keeps nothing from being done
+        with suppress(OSError):  # orders go on if the log's disk is full
             os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
-    """Serve until the process is ended. It returns in a process that has served a connection, when that has ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of a process that has ended, nothing is left
+    """Serve forever. In the child process of a connection, return when that ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes ended children
     new = Allowance(5, seconds=4)
     children: list[int] = []
     gc.collect()
-    gc.freeze()  # the copies share what is there now
+    gc.freeze()  # children share these objects
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError as error:  # no descriptor is free, or the other end has gone already
+        except OSError as error:  # no descriptor is free, or the client has gone
             work.log(f"a connection was not accepted: {error.strerror}")
             time.sleep(_FAILED_SECONDS)
             continue
@@ -132,7 +132,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
                 continue
             try:
                 pid = os.fork()
-            except OSError as error:  # there is no room for another process now
+            except OSError as error:  # no more processes now
                 work.log(f"a connection was not served: {error.strerror}")
                 continue
             if pid == 0:
@@ -143,7 +143,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
 
 
 def _runs(child: int) -> bool:
-    """Whether this child has not ended; once it has, its number may be another process's."""
+    """Return True if this child runs. After its end, its id may belong to another process."""
     try:
         os.waitpid(child, os.WNOHANG)
     except ChildProcessError:
@@ -152,9 +152,9 @@ def _runs(child: int) -> bool:
 
 
 def _listener(path: str, group: int) -> socket.socket:
-    """The socket that systemd has made, or one that only root and the engine's group can reach."""
+    """Return systemd's socket, or a new one that only root and the engine's group can reach."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        return socket.socket(fileno=3)  # the first that it hands over
+        return socket.socket(fileno=3)  # the first socket from systemd
     with suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108  # as above
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -1,7 +1,7 @@
-"""What stood there before the engine had something written, so that it can be put back, whatever becomes of the engine or of this program.
+"""Original values of files that the engine has the helper write, for restoring them after any crash.
 
-There is a file for each that was written: first it is noted what is about to be overwritten, and only then that is done. They outlive
-every process, and are in memory: with the kernel, all that was written goes, too.
+Each written file has a note. The helper notes the current value before it overwrites it. Notes outlive all processes but not the kernel,
+like the values themselves.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from mom_helper.kernel import FOLDER, opened
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
-"""For what the kernel reclaims at once for a new limit. A signal ends that, and the limit holds all the same (mm/memcontrol.c)."""
+"""Longest reclaim within the write of a new limit. A signal ends it, and the limit holds all the same (mm/memcontrol.c)."""
 
 UNCERTAIN: Final = "?"
 
 _TIDY_WRITES: Final = 1000
-"""After how many writes files of groups that are gone are removed."""
+"""Between two removals of notes about groups that are gone."""
 
 
 class Before:
-    """These files: what stood there, what was written last (or that this is not certain: then whatever stands there is taken for it), and
-    where. Each is about a file of the kernel with a whole number, or `max`, in it: a knob, or of a control group.
+    """Notes with original value, last written value and path of each file: a knob, or a control group's file, with a whole number or `max`.
 
-    :param folder: of root alone, and of this boot
+    If the last write is uncertain, any current value counts as written.
+
+    :param folder: folder that only root can access, and that does not outlive the boot
     """
 
     def __init__(self, folder: str) -> None:
@@ -38,68 +39,68 @@ class Before:
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
-        """Write a value, and remember what stood there: that is returned. Raises `OSError`: nothing is done that cannot be remembered.
+        """Note the current value, write a new one, and return the previous one. Raises `OSError`, and writes nothing without a note.
 
-        :param folder: a descriptor of the control group's folder that the file is in; None: it is a knob
-        :param allowed: whether root lets this value be written; what stood there before may be written again in any case
+        :param folder: descriptor of the control group's folder; None for a knob
+        :param allowed: whether root permits this value; the original value is always permitted
         """
         name, key = _place(path, folder)
         with opened(name, os.O_RDWR, folder) as file, self._noted(key) as note:
-            stood, (known, wrote, _) = _read(file), _read_note(note)
-            if not allowed and known != str(value):
+            previous, (original, wrote, _) = _read(file), _read_note(note)
+            if not allowed and original != str(value):
                 raise OSError(errno.ERANGE, "root does not let it be that")
-            if stood is None:
+            if previous is None:
                 _write(file, value, of_group=folder is not None)
-                return stood
-            if stood == value:
+                return previous
+            if previous == value:
                 if wrote == UNCERTAIN:
-                    _write_note(note, int(known), str(stood), path)
-                return stood
-            # What somebody else has set since is what stood there before, from now on.
-            before = int(known) if wrote in {UNCERTAIN, str(stood)} else stood
+                    _write_note(note, int(original), str(previous), path)
+                return previous
+            # A value from somebody else becomes the original one.
+            before = int(original) if wrote in {UNCERTAIN, str(previous)} else previous
             _write_note(note, before, UNCERTAIN, path)
             try:
                 _write(file, value, of_group=folder is not None)
             finally:
-                with suppress(OSError):  # then it is not certain what stands there
+                with suppress(OSError):  # the current value stays uncertain
                     _write_note(note, before, str(_read(file)), path)
         self._writes += 1
         if self._writes % _TIDY_WRITES == 0:
             self.put_back(lambda _: None, only_tidy=True)
-        return stood
+        return previous
 
     def take_over(self, path: str, before: int) -> None:
-        """Remember what stood in a knob before a mom that was root set what stands now; what is noted already counts. Raises `OSError`."""
+        """Note the original value of a knob that a mom with root has set, unless there is a note. Raises `OSError`."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
-            stands = _read(file)
-            if not os.fstat(note).st_size and before != stands:
-                _write_note(note, before, str(stands), path)
+            current = _read(file)
+            if not os.fstat(note).st_size and before != current:
+                _write_note(note, before, str(current), path)
 
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
-        """Put back all that was written and nobody else has set since: how many values were, and how many could not be.
+        """Restore all values that nobody else has changed since; return the numbers of restored values and failures.
 
-        :param only_tidy: forget what is gone, and put back nothing
+        :param only_tidy: only remove notes about groups that are gone
         """
-        done = failed = 0
+        restored = failed = 0
         for key in os.listdir(self._folder):  # noqa: PTH208  # as above
             try:
                 with self._noted(key) as note:
                     again, why_not = _put_one_back(key, note, only_tidy=only_tidy)
-            except OSError as error:  # of the note: it keeps no other one from being put back
+            except OSError as error:  # of this note; go on with the others
                 again, why_not = "", f"what is noted in {self._folder}/{key} cannot be read: {error}"
-            done, failed = done + bool(again), failed + bool(why_not)
+            restored, failed = restored + bool(again), failed + bool(why_not)
             if again or why_not:
                 log(again or why_not)
-        return done, failed
+        return restored, failed
 
     @contextmanager
     def _noted(self, key: str) -> Iterator[int]:
-        """The file of one, for one process at a time. It goes where nothing is left in it."""
+        """Open a note for one process at a time, and remove it at the end if it is empty."""
         path = f"{self._folder}/{key}"
         while True:
             with opened(path, os.O_RDWR | os.O_CREAT) as note:
                 fcntl.flock(note, fcntl.LOCK_EX)
-                if os.fstat(note).st_nlink:  # else it went, while this waited
+                if os.fstat(note).st_nlink:  # otherwise it was removed meanwhile
                     try:
                         yield note
                     finally:
@@ -109,14 +110,14 @@ class Before:
 
 
 def _place(path: str, folder: int | None) -> tuple[str, str]:
-    """The file's name, below the folder's descriptor where there is one, and that of what is noted of it."""
+    """Return the file's name, below the folder's descriptor if there is one, and the name of its note."""
     name = path.rpartition("/")[2]
-    # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
+    # A later guest's group may have the same name, but never the same inode.
     return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")
 
 
 def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
-    """Put back what is noted there, unless somebody else has set it since, and end the note: what was done, or why it cannot be."""
+    """Restore a value unless somebody else has changed it, and empty its note; return the success or the reason of failure."""
     before, wrote, path = _read_note(note)
     again = ""
     try:
@@ -125,8 +126,8 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
             if its_key != key:
                 raise FileNotFoundError(errno.ENOENT, "another group has that name now")
             with opened(name, os.O_RDWR, folder) as file:
-                stands = _read(file)
-                if before != str(stands) and wrote in {UNCERTAIN, str(stands)}:
+                current = _read(file)
+                if before != str(current) and wrote in {UNCERTAIN, str(current)}:
                     if only_tidy:
                         return "", ""
                     _write(file, int(before), of_group=folder is not None)
@@ -140,8 +141,7 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
 
 
 def _read(file: int) -> int | None:
-    """What stands there; None where nothing does, as it only acts when it is written to. Raises `OSError`: EINVAL where it is no whole
-    number."""
+    """Return the current value; None for a file that only acts on writes. Raises `OSError`, EINVAL if it holds no whole number."""
     text = os.pread(file, 100, 0).strip()
     try:
         return NO_LIMIT if text == b"max" else int(text) if text else None
@@ -150,24 +150,24 @@ def _read(file: int) -> int | None:
 
 
 def _write(file: int, value: int, *, of_group: bool) -> None:
-    """Once, as it was opened. Raises `OSError`."""
+    """Write the value in one call, with a time limit for a group's file. Raises `OSError`."""
     limit = _LONGEST_WRITE_SECONDS if of_group else 0
     signal.setitimer(signal.ITIMER_REAL, limit, limit)
     try:
         written = os.pwrite(file, b"max" if of_group and value == NO_LIMIT else b"%d" % value, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    os.ftruncate(file, written)  # where the tree is a folder of plain files
+    os.ftruncate(file, written)  # for a tree of plain files
 
 
 def _read_note(note: int) -> tuple[str, str, str]:
-    """What stood there, what was written, and where; empty where nothing is noted."""
+    """Return original value, written value and path; empty texts for an empty note."""
     text = os.pread(note, 1 << 13, 0).decode(errors="surrogateescape")
     return text[:20].strip(), text[21:41].strip(), text[42:]
 
 
 def _write_note(note: int, before: int, wrote: str, path: str) -> None:
-    """It is as long each time: what stood there is never half written."""
+    """Write a note of constant length, so that it never holds half a value."""
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
         raise OSError(errno.ENOSPC, "there is no room to remember what stood there")

@@ -1,4 +1,4 @@
-"""What root has declared: which files may be written within which bounds, whose processes are guests, and how much may be ordered."""
+"""Root's declarations: writable files with their bounds, the processes that are guests, and the rates of orders."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
-"""Of mom's own packages, and of others; what is declared twice is as the later file says."""
+"""Folders of mom's packages, and of others. A later file overrides an earlier one."""
 
 _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """A knob, by its path, or a file of guests' control groups, by its name: the least and most that may be written, or the only values."""
+    """Knob by its path, or file of guests' control groups by its name, with its bounds or only values."""
 
     name: str
     least: int
     most: int
     values: Sequence[int]
     unlimited: bool
-    """Whether a group's file may be `max`, which is -1 here."""
+    """Whether a group's file accepts `max`, -1 here."""
 
     def allows(self, value: int) -> bool:
-        """Whether this may be written."""
+        """Return True if this value may be written."""
         return (value == -1 and self.unlimited) or (value in self.values if self.values else self.least <= value <= self.most)
 
 
 class GuestUsers(NamedTuple):
-    """Processes of these users (ids), in control groups below these (such as `/machine.slice/`), are guests."""
+    """Rule for guests: processes of these user ids, in control groups below these (such as `/machine.slice/`)."""
 
     users: frozenset[int]
     groups: tuple[str, ...]
 
 
 class Declared:
-    """All of it. `orders` and `reclaim_bytes` are what may be ordered a second; `destinations` are URIs of hypervisors that guests may be
-    moved to, each with the way behind a space where there is one.
+    """All declarations. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves, each
+    optionally followed by a space and the migration URI.
 
-    What is malformed, or others than root can write to, is left out.
+    Malformed entries, and files that others than root can write, do not count.
 
-    :param folders: that have the files `*.conf`
+    :param folders: folders of the files `*.conf`
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:
@@ -61,7 +61,7 @@ class Declared:
                     parser.read(path, encoding="utf-8")
                 except (OSError, ValueError, configparser.Error) as error:
                     log(f"{path} is left out: {error}")
-                    continue  # what was read before the mistake may be half of what root meant
+                    continue  # the part before the mistake may be half of root's intention
                 for name in parser.sections():
                     try:
                         self._take(parser[name])
@@ -71,7 +71,7 @@ class Declared:
     def _take(self, section: configparser.SectionProxy) -> None:
         kind, _, name = section.name.partition(" ")
         if kind == "guests":
-            groups = (f"/{one.strip('/')}/".replace("//", "/") for one in section.get("slices", "").split())
+            groups = (f"/{group.strip('/')}/".replace("//", "/") for group in section.get("slices", "").split())
             self.rules[name] = GuestUsers(frozenset(_user_ids(section.get("users", "").split())), tuple(groups))
         elif kind == "destination" and name and section.get("uri"):
             self.destinations[name] = f"{section['uri']} {section.get('way', '')}".strip()
@@ -89,14 +89,14 @@ class Declared:
 
 
 def _is_roots(path: str) -> bool:
-    """Whether nobody but root can write to a file, or put another in its place; without links in its path."""
-    found, above = os.stat(path), os.path.dirname(path)  # noqa: PTH116, PTH120  # as above
-    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-    return found.st_uid == 0 and (not found.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))
+    """Return True if only root can write or replace a file. The path must have no links."""
+    status, above = os.stat(path), os.path.dirname(path)  # noqa: PTH116, PTH120  # as above
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))
 
 
 def _user_ids(users: Iterable[str]) -> Iterator[int]:
-    """Of a name that this host does not have, none."""
+    """Yield the ids of users; an unknown name has none."""
     for user in users:
         with suppress(KeyError):
             yield int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid

@@ -1,4 +1,4 @@
-"""What the helper's parts need of the kernel: files that are closed again, and limits that processes share."""
+"""Kernel access for the helper's parts: files that close themselves, and rate limits that processes share."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ libc: Final = ctypes.CDLL(None, use_errno=True)
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 MOST_BYTES: Final = 16 << 10
-"""More than is read of any file here."""
+"""Bytes of one read, enough for every file here."""
 
 
 class opened:  # noqa: N801  # called as a function; a generator would take a twentieth of an order's time
-    """For a `with`: a descriptor, below that of a folder where one is given; it is closed at the end. Raises `OSError`."""
+    """Context manager of a descriptor, optionally below a folder's descriptor. Raises `OSError`."""
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
         self._file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -31,18 +31,18 @@ class opened:  # noqa: N801  # called as a function; a generator would take a tw
 
 
 def read_at(folder: int, name: str) -> bytes:
-    """What a file says, in one read. Raises `OSError`."""
+    """Return the content of a file, in one read. Raises `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, MOST_BYTES)
 
 
 class Allowance:
-    """So much a second, and what was not used of the last seconds.
+    """Rate limit that saves up unused amounts of the last seconds.
 
-    It is kept in memory that processes share, without a lock: two that take at the same moment may take a little more.
+    It is in shared memory without a lock, so two processes at the same moment may take a little more.
 
-    :param rate: a second
-    :param seconds: how much of it may be saved up
+    :param rate: amount per second
+    :param seconds: seconds of the rate that may be saved up
     """
 
     def __init__(self, rate: float, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take so much, whether or not there is as much left; False where nothing is left, and then nothing is taken."""
+        """Take this amount, into debt if needed; return False and take nothing if nothing is left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

@@ -1,4 +1,4 @@
-"""The orders about libvirt's guests: a UUID, whole numbers, and the name of a device or a set of CPUs. None has a path or XML."""
+"""Orders about libvirt's guests: a UUID, whole numbers, and the name of a device or a set of CPUs. They have no paths and no XML."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 SOCKET: Final = "/run/mom-libvirt-helper/socket"
-"""SOCK_SEQPACKET: a message comes whole or not at all. Answers are those of `mom_helper.orders`; an error of libvirt is in `a` and `b`."""
+"""SOCK_SEQPACKET. Answers are those of `mom_helper.orders`, with an error of libvirt in `a` and `b`."""
 
-NOT_GIVEN: Final = -(1 << 63)  # a value that stays as it is
-ANY_START: Final = -1  # the guest is meant however often it was started
-MOST_TEXT: Final = 128 << 10  # bytes of an answer's text: what a guest's agent says
+NOT_GIVEN: Final = -(1 << 63)  # this value stays unchanged
+ANY_START: Final = -1  # any start of the guest
+MOST_TEXT: Final = 128 << 10  # bytes of an answer's text, which comes from a guest's agent
 
 CPU_LIMITS: Final = ("vcpu_quota", "vcpu_period", "cpu_shares")
-DISK_LIMITS: Final = tuple(f"{what}_{unit}_sec" for unit in ("bytes", "iops") for what in ("total", "read", "write"))
-NET_LIMITS: Final = tuple(f"{way}.{what}" for way in ("inbound", "outbound") for what in ("average", "peak", "burst", "floor"))
-"""libvirt's names of the values of an order, in this order."""
+DISK_LIMITS: Final = tuple(f"{part}_{unit}_sec" for unit in ("bytes", "iops") for part in ("total", "read", "write"))
+NET_LIMITS: Final = tuple(
+    f"{direction}.{limit}" for direction in ("inbound", "outbound") for limit in ("average", "peak", "burst", "floor")
+)
+"""libvirt's names of the values of an order, in sequence."""
 
 _FILES: Final = tuple(f'"path": "/proc/{name}", "mode": "r"' for name in ("meminfo", "vmstat", "pressure/memory", "loadavg"))
 AGENT_COMMANDS: Final = (
@@ -26,13 +28,13 @@ AGENT_COMMANDS: Final = (
     '{"execute": "guest-file-read", "arguments": {"handle": %d, "count": 16384}}',
     '{"execute": "guest-file-close", "arguments": {"handle": %d}}',
 )
-"""What a guest's agent may be asked; `%d` is a value of the order."""
+"""Commands for a guest's agent; `%d` is a value of the order."""
 
 _FORM: Final = struct.Struct("<II16sq128s8q")
 
 
 class GuestOrderNumber(IntEnum):
-    """What can be ordered, and the order's `values`."""
+    """Orders, and the meaning of their `values`."""
 
     LIST = 1  # the answer's text is this destination, of those that root declares. ENOENT: there is none
     BALLOON = 2  # KiB
@@ -54,8 +56,7 @@ class GuestOrderNumber(IntEnum):
 
 
 class GuestOrder(NamedTuple):
-    """An order about the guest `uuid`, which libvirt has given the number `start` when it was started. `what` is the name of a device, or a
-    set of numbers: a bit for each, the lowest first."""
+    """Order about the guest `uuid`, with libvirt's number `start` of this run. `what` is the name of a device, or a bit set of numbers."""
 
     number: int
     id: int = 0
@@ -65,18 +66,18 @@ class GuestOrder(NamedTuple):
     values: tuple[int, ...] = ()
 
     def packed(self) -> bytes:
-        """Return the order as it is sent. Raises `struct.error` where a number has more than 64 bits."""
+        """Return the message. Raises `struct.error` if a number has more than 64 bits."""
         return _FORM.pack(*self[:5], *self.values, *[NOT_GIVEN] * (8 - len(self.values)))
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return the order in a message. Raises `struct.error` where there is none."""
+        """Return the order in a message. Raises `struct.error` for other messages."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 
     def __str__(self) -> str:
         """Return a line of the journal."""
-        named = {int(known): known.name.lower() for known in GuestOrderNumber}
+        names = {int(number): number.name.lower() for number in GuestOrderNumber}
         words = [name] if (name := ascii(self.what)[2:-1]) else []
         words += ("-" if value == NOT_GIVEN else str(value) for value in self.values)
-        return f"guest {UUID(bytes=self.uuid)}: {named.get(self.number, self.number)} {' '.join(words)}".rstrip(" -")
+        return f"guest {UUID(bytes=self.uuid)}: {names.get(self.number, self.number)} {' '.join(words)}".rstrip(" -")

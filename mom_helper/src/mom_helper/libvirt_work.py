@@ -1,4 +1,4 @@
-"""Follows the orders about libvirt's guests. Each connection has a process of its own, which ends where libvirt does not answer in time."""
+"""Execution of orders about libvirt's guests. Each connection has its own process, which ends if libvirt does not answer in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ _CPU: Final = {"vcpu_quota": range(-1, 1 << 44), "vcpu_period": range(1000, 1000
 
 
 class GuestWork:
-    """The orders of the engine, user `user`. `stopped` is a folder of root's, with a file for each guest that an order has shut down."""
+    """Executor of the orders from the engine, user `user`.
+
+    :param stopped: folder of root, with a file for each guest that an order has shut down
+    """
 
     def __init__(self, declared: Declared, uri: str, stopped: str, log: Callable[[str], None], user: int) -> None:
         libvirt.registerErrorHandler(lambda *_: None, None)  # it would print as much as it likes
@@ -68,7 +71,7 @@ class GuestWork:
         attend(connection, self._follow, self.log, GuestOrder.parsed)
 
     def _follow(self, order: GuestOrder, descriptors: Sequence[int]) -> Done:
-        """Follow an order. Raises `OSError` where it is refused; what libvirt refuses is in the answer."""
+        """Execute an order. Raises `OSError` to refuse it; the answer has errors of libvirt."""
         while not self._orders.take():
             time.sleep(PAUSE_SECONDS)
         if order.number == Number.LIST:
@@ -92,10 +95,10 @@ class GuestWork:
 
     @contextmanager
     def _limited(self, seconds: int) -> Iterator[None]:
-        """End this process when the time is up, or when the engine has gone: libvirt gives up its move then, and the guest stays."""
+        """End this process when the time is up or the engine goes, which makes libvirt cancel a migration."""
         flags = fcntl.fcntl(self._peer, fcntl.F_GETFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # whatever comes, also the end, is a signal that ends a process
+        fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # any input, also the end, is a signal that ends this process
         try:
             if select.select([self._peer], [], [], 0)[0]:
                 raise OSError(errno.EPROTO, "the next order came before the answer to this one")
@@ -124,12 +127,12 @@ class GuestWork:
     def _migrate(self, domain: Any, order: GuestOrder) -> None:
         uri, _, way = numbered(self._destinations, order.values[0]).partition(" ")
         signal.setitimer(signal.ITIMER_REAL, _REACH_SECONDS)
-        there = libvirt.open(uri)
+        destination = libvirt.open(uri)
         signal.setitimer(signal.ITIMER_REAL, _SECONDS[Number.MIGRATE])
         flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
-        if domain.isPersistent():  # it is defined there then, and not here any more: it must not be started twice
+        if domain.isPersistent():  # only the destination defines it afterwards, so that it cannot start twice
             flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-        domain.migrate3(there, {libvirt.VIR_MIGRATE_PARAM_URI: way} if way else {}, flags)
+        domain.migrate3(destination, {libvirt.VIR_MIGRATE_PARAM_URI: way} if way else {}, flags)
 
     @staticmethod
     def _ask_agent(domain: Any, order: GuestOrder) -> object:
@@ -148,7 +151,7 @@ def _limits(order: GuestOrder, names: Sequence[str]) -> dict[str, int]:
 
 
 def _device(order: GuestOrder) -> str:
-    """Return the name of a device; libvirt looks for it among those of the guest."""
+    """Return the name of a device. libvirt searches it among the guest's devices."""
     if not _DEVICE.fullmatch(order.what):
         raise OSError(errno.EINVAL, "no device has such a name")
     return order.what.decode()

@@ -1,4 +1,4 @@
-"""The orders that the engine may give: a number, whole numbers, and at most one descriptor. There are no paths and no texts in them."""
+"""Orders from the engine: a number, whole numbers, and at most one descriptor. They have no paths and no texts."""
 
 from __future__ import annotations
 
@@ -7,62 +7,62 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 SOCKET: Final = "/run/mom-helper/socket"
-"""Where the helper listens: SOCK_SEQPACKET, so that a message comes whole or not at all."""
+"""SOCK_SEQPACKET: a message arrives whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-"""An order, and an answer, which text may follow: what root declared."""
+"""Order or answer. Text of root's declarations may follow an answer."""
 
 MOST_AT_ONCE: Final = 16
-"""Orders in one message, all of them `SET`; the kernel may take 0.1 s for each, where it reclaims for it. Answers come likewise."""
+"""Orders in one message, all of them `SET`, and their answers. The kernel may reclaim for 0.1 s for each."""
 
 MOST_TEXT: Final = 4096 + 256
 """Bytes: a path, and its bounds."""
 
 NO_LIMIT: Final = -1
-"""As a value of a file of a control group: `max`."""
+"""`max` in a file of a control group."""
 
 PROCESS_FILES: Final = ("smaps_rollup", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
-"""Files of a guest's folder in /proc that the engine may read: sizes, and addresses of its areas. None has what stands in its memory."""
+"""Files of a guest's folder in /proc that the engine may read: sizes, and addresses of areas, but no content of memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
-"""The most that is taken by one order, where that can be said. The kernel takes 10 ms for it on compressed memory."""
+"""Most memory of one order, if the kernel takes an amount. On compressed memory it needs 10 ms."""
 
 
 class OrderNumber(IntEnum):
-    """What can be ordered, with what `a`, `b`, `c` and `d` are, and what is answered.
+    """Orders, with the meaning of `a`, `b`, `c` and `d`, and their answers.
 
-    A guest is a process id and when the process was started, in clock ticks since the boot; its control group is a process id and the
-    inode of the group's folder. Two that had one number differ in these.
+    A process id and the start time identify a guest, in clock ticks since boot. A process id and the inode of the folder identify its
+    control group. These differ even if the kernel uses a process id again.
     """
 
     LIST = 1
-    """What file number `a` of those that may be written is: its least and most, and as text its path (a knob) or name (of a guest's control
-    group); in a second line the only values, or `max` where that is one. ENOENT: there is none."""
+    """Describe writable file number `a`: least, most, and as text the path of a knob, or the name of a control group's file. A second line
+    has the only values, or `max` if it is valid. ENOENT: no such file."""
     SET = 2
-    """Write `b` to file number `a`: a knob, or of control group `c`, `d`."""
+    """Write `b` to file number `a`, a knob or a file of control group `c`, `d`."""
     OPEN = 3
-    """A descriptor to read file number `a` of PROCESS_FILES of guest `c`, `d`."""
+    """Answer a descriptor for reading file number `a` of PROCESS_FILES of guest `c`, `d`."""
     PRESSURE = 4
-    """A descriptor that is ready when tasks waited for memory for `a` of `b` microseconds."""
+    """Answer a descriptor that is ready when tasks waited for memory for `a` of `b` microseconds."""
     CONNECT = 5
-    """A connection to the socket of a guest whose file is the descriptor that comes with the order."""
+    """Answer a connection to a guest's socket. The descriptor of the order is the socket's file."""
     PUT_BACK = 6
-    """Put back all that stood there before: how many values were, and how many could not be."""
+    """Restore all original values. Answers the number of restored values, and of failures."""
     STEP_BACK = 7
-    """From now on, what follows this connection lets the guests' own threads go first, and is ended before them where memory runs out."""
+    """Lower the priority of this connection's process below the guests' threads, and make it the OOM killer's first choice."""
     TAKE_V2 = 8
-    """Take a piece of `a` KiB from the control group of guest `c`, `d`, in at most `b` microseconds. What went (KiB), whether there is
-    more, and the CPU time that it took, in microseconds. ENODATA: the group holds too little."""
+    """Reclaim `a` KiB from the control group of guest `c`, `d`, in at most `b` microseconds. Answers the reclaimed KiB, whether more is
+    left, and the CPU time in microseconds. ENODATA: the group holds too little."""
     TAKE_V1 = 9
-    """The same of control groups v1, which cannot be told how much: as much as goes in that time."""
+    """The same for control groups v1, which take no amount: as much as possible in that time."""
     TAKE_PROCESS = 10
-    """Take `a` KiB of guest `c`, `d` that begin at address `b`. The same is answered."""
+    """Reclaim `a` KiB of guest `c`, `d` from address `b`. The same answer."""
     RECALL = 11
-    """Call back what is in swap of the same."""
+    """Read the swapped part of the same area back."""
 
 
 class Order(NamedTuple):
-    """An order: its number, an id that the answer has again, and what the number says."""
+    """Order: its number, an id that the answer repeats, and the number's values."""
 
     number: int
     id: int = 0
@@ -77,7 +77,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer: the order's id, the kernel's number of an error (0: it was done), and what the order's number says."""
+    """Answer: the order's id, an errno (0: success), and the values of the order's number."""
 
     id: int
     error: int = 0

@@ -1,14 +1,12 @@
-"""Has the kernel move memory of guests to swap and back, piece by piece, so that neither mom nor another order waits for it.
+"""Reclaim worker: has the kernel move memory of guests to swap and back, piece by piece, so that neither mom nor other orders wait.
 
-mom-helper gives a mom without root a connection to order it by; a mom that is root starts a process for it itself (`mom_helper taker`),
-which takes the same orders on its standard input, a socket. What is taken of whom, and in which turns, is mom's. It changes no setting of
-the kernel: whatever becomes of it or of mom leaves no limit behind.
+mom-helper gives a mom without root a connection to this worker. A mom that is root starts `mom_helper taker` itself, with a socket on
+standard input. mom chooses the guests and their turns. The worker changes no setting of the kernel, so a crash leaves no limit behind.
 
-`TAKE_V2`      a write to `memory.reclaim` of the group.
-`TAKE_V1`      a write to `memory.force_empty` of the group: the kernel takes by its own list of what was used least lately, as much as it
-               can, until a signal ends it. The group's limit stays what it is.
-`TAKE_PROCESS` process_madvise(MADV_PAGEOUT) of a process's memory, where there is no group. It takes what is hot with what is cold.
-`RECALL`       process_madvise(MADV_WILLNEED) of what is in swap.
+`TAKE_V2`      Write to the group's `memory.reclaim`.
+`TAKE_V1`      Write to the group's `memory.force_empty`: the kernel reclaims least recently used memory until a signal ends the write.
+`TAKE_PROCESS` process_madvise(MADV_PAGEOUT) of a process's memory, for a guest without a group. It takes hot pages with cold ones.
+`RECALL`       process_madvise(MADV_WILLNEED) of memory in swap.
 """
 
 from __future__ import annotations
@@ -28,16 +26,16 @@ from mom_helper.kernel import libc, opened, read_at
 from mom_helper.orders import MOST_PIECE_KIB, Order, OrderNumber
 
 LONGEST_SECONDS: Final = 0.1
-"""The longest that a write may take. The kernel takes 1 GiB/s at most."""
+"""Longest write. The kernel reclaims at most 1 GiB/s."""
 
 LEAST_HELD_KIB: Final = 64 << 10
-"""A group that holds less is left alone: what an empty guest needs to run at all."""
+"""Smaller groups are exempt: an empty guest needs as much to run at all."""
 
 NICE: Final = 10
-"""The guests' own threads come first: this process gets a tenth of what one of them gets where both want the same CPU."""
+"""Gives this process a tenth of the CPU time of a guest's thread on the same CPU."""
 
 OOM_SCORE: Final = 900
-"""Where memory runs out, the kernel ends this process before any guest."""
+"""Makes the kernel kill this process before any guest."""
 
 _ADVICE: Final = {OrderNumber.TAKE_PROCESS: 21, OrderNumber.RECALL: 3}
 """MADV_PAGEOUT and MADV_WILLNEED."""
@@ -52,8 +50,8 @@ _SWAPPED: Final = 1 << 62
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-def moved(order: Order, guests: Guests) -> tuple[int, int, int]:
-    """Move a piece: what is answered. Raises `OSError`."""
+def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
+    """Move a piece of memory; return the KiB, whether more is left, and the CPU microseconds. Raises `OSError`."""
     if order.number not in WAYS:
         raise OSError(errno.EINVAL, "there is no such order")
     while not guests.allowance.take(0):
@@ -66,7 +64,7 @@ def moved(order: Order, guests: Guests) -> tuple[int, int, int]:
 
 
 def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
-    """By how much its control group holds less, and whether it has more."""
+    """Reclaim from the guest's control group; return the KiB, and whether more is left."""
     name, held, written = _GROUP_FILES[OrderNumber(order.number)]
     content, more = (b"%d" % (min(order.a, MOST_PIECE_KIB) << 10), True) if order.number == OrderNumber.TAKE_V2 else (b"0", False)
     folder, _ = guest.group(name)
@@ -75,13 +73,13 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
         raise OSError(errno.ENODATA, "the group holds too little")
     with opened(written, os.O_WRONLY, folder) as file:
         try:
-            # Again and again: a signal that comes before the write has begun ends nothing.
+            # The timer repeats, as a signal before the start of the write ends nothing.
             signal.setitimer(signal.ITIMER_REAL, min(max(order.b / 1e6, 0.002), LONGEST_SECONDS), 0.002)
-            _called(libc.write, file, content, len(content))  # once: Python's own write begins again after a signal
+            _call(libc.write, file, content, len(content))  # Python's own write would restart after a signal
         except InterruptedError:  # the timer has ended it
             more = True
         except OSError as error:
-            if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # so the kernel says that it found no more, in v2 and v1
+            if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # the kernel found no more, in v2 and v1
                 raise
             more = False
         finally:
@@ -90,17 +88,17 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
 
 
 def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
-    """How much of an area of its process is in swap then, or was, and is called back."""
+    """Move an area of the guest's process to swap, or recall it; return the KiB, and that more may be left."""
     first, length = order.b, min(max(order.a, 0), MOST_PIECE_KIB) << 10
     with opened("pagemap", folder=guest.folder) as pagemap:
         before = _swapped_kib(pagemap, first, length)
         area = struct.pack("PN", first, length)  # the kernel's `struct iovec`
-        _called(libc.syscall, _SYS_PROCESS_MADVISE, guest.handle, area, ctypes.c_size_t(1), _ADVICE[OrderNumber(order.number)], 0)
-        # What is called back is still in swap, as the kernel counts, until it is used.
+        _call(libc.syscall, _SYS_PROCESS_MADVISE, guest.handle, area, ctypes.c_size_t(1), _ADVICE[OrderNumber(order.number)], 0)
+        # The kernel counts recalled memory as swapped until its first use.
         return before if order.number == OrderNumber.RECALL else max(0, _swapped_kib(pagemap, first, length) - before), True
 
 
-def _called(function: Callable[..., int], *arguments: object) -> None:
+def _call(function: Callable[..., int], *arguments: object) -> None:
     ctypes.set_errno(0)
     if function(*arguments) < 0:
         raise OSError(number := ctypes.get_errno(), os.strerror(number))
@@ -112,11 +110,10 @@ def _swapped_kib(pagemap: int, first: int, length: int) -> int:
 
 
 def step_back() -> int:
-    """Have the guests' own threads go first, and the kernel end this process before them; how nice it is then."""
+    """Put this process behind the guests' threads for the CPU, and before them for the OOM killer; return its niceness."""
     nice = os.nice(NICE)
     for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
-        # Where each session is a group for the scheduler, what counts is the group's. The score of mom and the helper is low, so that the
-        # kernel spares them; this process can be started again.
+        # With autogroups, only the group's niceness counts. mom and the helper have a low OOM score; this process can be restarted.
         with suppress(OSError), opened(f"/proc/self/{name}", os.O_WRONLY) as file:
             os.write(file, b"%d" % value)
     return nice

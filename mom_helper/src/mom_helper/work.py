@@ -1,4 +1,4 @@
-"""What is done for each order. Whatever an order says, this looks for itself: what root declared, and who the kernel says is a guest."""
+"""Execution of orders. It trusts nothing in them, and checks root's declarations and the kernel's view of guests itself."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from mom_helper.declarations import Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
 from mom_helper.kernel import Allowance, opened
 from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Order, OrderNumber
-from mom_helper.taker import WAYS, moved, step_back
+from mom_helper.taker import WAYS, move_piece, step_back
 
 PRESSURE_FILE: Final = "/proc/pressure/memory"
 _WINDOW_US: Final = range(500_000, 10_000_001)
-"""The kernel's own bounds of a window."""
+"""Bounds of the kernel."""
 
 _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 PAUSE_SECONDS: Final = 0.005
-"""For what has ordered too much, so that it does not keep a CPU busy."""
+"""Between two tries of a client that orders too much, so that it does not keep a CPU busy."""
 
 File = TypeVar("File")
 
 
 class Done(NamedTuple):
-    """What came of an order: numbers, text, and descriptors for the engine."""
+    """Result of an order: numbers, text, and descriptors for the engine."""
 
     a: int = 0
     b: int = 0
@@ -44,22 +44,22 @@ class Done(NamedTuple):
 
 
 class Numbered(Protocol):
-    """An order, as far as all kinds have it."""
+    """Part that all kinds of orders share."""
 
     @property
     def number(self) -> int:
-        """Return what is ordered."""
+        """Return the number of the order's kind."""
 
     @property
     def id(self) -> int:
-        """Return what the answer has again."""
+        """Return the id that the answer repeats."""
 
 
 AnyOrder = TypeVar("AnyOrder", bound=Numbered)
 
 
 class OrderServer(Protocol):
-    """What a listener needs: whose orders are followed, and what does it."""
+    """Server of a listener's connections; `user` may connect."""
 
     user: int
     log: Callable[[str], None]
@@ -69,7 +69,7 @@ class OrderServer(Protocol):
 
 
 class Work:
-    """The orders of the engine, a process of the user `user`."""
+    """Executor of the orders from the engine, a process of the user `user`."""
 
     def __init__(self, declared: Declared, before: Before, log: Callable[[str], None], user: int) -> None:
         self._before, self.log, self.user = before, log, user
@@ -77,7 +77,7 @@ class Work:
         self._orders, self._pieces = Allowance(declared.orders, seconds=3), Allowance(declared.orders, seconds=3)
         self._triggers = Allowance(_TRIGGERS_PER_SECOND, seconds=240)
         self._guests = Guests(self._rules, HIERARCHIES, Allowance(declared.reclaim_bytes, seconds=2))
-        self._ways: dict[int, Callable[..., Done]] = dict.fromkeys(WAYS, lambda order: Done(*moved(order, self._guests)))
+        self._ways: dict[int, Callable[..., Done]] = dict.fromkeys(WAYS, lambda order: Done(*move_piece(order, self._guests)))
         self._ways |= {OrderNumber.LIST: self._list, OrderNumber.SET: self._set, OrderNumber.OPEN: self._open}
         self._ways |= {OrderNumber.PRESSURE: self._watch_pressure, OrderNumber.CONNECT: self._connect}
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
@@ -87,7 +87,7 @@ class Work:
         attend(connection, self.follow, self.log, parsed)
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
-        """Do what an order says, when it is time for it. Raises `OSError`: what kept it from that."""
+        """Execute an order, when the rate limit permits. Raises `OSError` if it fails or is refused."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
@@ -107,8 +107,8 @@ class Work:
             if os.fstat(folder).st_ino != order.d:
                 raise ProcessLookupError(errno.ESRCH, "the process with that number is in another group")
             path = f"{group}/{path}"
-        stood = self._before.write(path, folder, order.b, allowed=file.allows(order.b))
-        self.log(f"{path}: {order.b}, was {stood}")
+        previous = self._before.write(path, folder, order.b, allowed=file.allows(order.b))
+        self.log(f"{path}: {order.b}, was {previous}")
         return Done()
 
     def _open(self, order: Order) -> Done:
@@ -126,35 +126,35 @@ class Work:
             return Done(descriptors=[os.dup(file)])
 
     def _connect(self, _: Order, file: int) -> Done:
-        """To QEMU's own sockets, and to those that libvirt, as root, makes and gives to QEMU's user."""
-        found = os.fstat(file)
-        if not stat.S_ISSOCK(found.st_mode) or not any(found.st_uid in rule.users for rule in self._rules):
+        """Connect to a socket of QEMU, or to one that libvirt as root made for QEMU's user."""
+        status = os.fstat(file)
+        if not stat.S_ISSOCK(status.st_mode) or not any(status.st_uid in rule.users for rule in self._rules):
             raise OSError(errno.EPERM, "no socket of a guest's user")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as connection:
             connection.connect(f"/proc/self/fd/{file}")
             pid, user = peer_of(connection)
-            if user != 0 or found.st_uid == 0:
+            if user != 0 or status.st_uid == 0:
                 self._guests.find(pid, None)
             connection.setblocking(True)
-            self.log(f"connected to a socket of user {found.st_uid}, process {pid}")
+            self.log(f"connected to a socket of user {status.st_uid}, process {pid}")
             return Done(descriptors=[connection.detach()])
 
 
 def numbered(files: Sequence[File], number: int) -> File:
-    """Return what has this number. Raises `OSError` where nothing has."""
+    """Return the item with this number. Raises `OSError` if there is none."""
     if not 0 <= number < len(files):
         raise OSError(errno.ENOENT, "there is no file of that number")
     return files[number]
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Process and user at its other end, of the kernel's `struct ucred`."""
+    """Return process and user at the other end, from the kernel's `struct ucred`."""
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return pid, user
 
 
 def parsed(message: bytes) -> list[Order]:
-    """Return the orders in a message. Raises `struct.error` where it has others than one, or several of SET."""
+    """Return the orders in a message: one, or several of SET. Raises `struct.error` for other messages."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
         raise struct.error("these are no orders")
@@ -167,25 +167,25 @@ def attend(
     log: Callable[[str], None],
     orders_in: Callable[[bytes], Sequence[AnyOrder]],
 ) -> None:
-    """Follow the orders of a connection until it ends, or what comes is no order.
+    """Follow the orders of a connection until it ends, or sends another message.
 
-    :param follow: what does what an order says; it raises `OSError`
-    :param orders_in: reads a message; it raises `struct.error`
+    :param follow: executes an order, or raises `OSError`
+    :param orders_in: parses a message, or raises `struct.error`
     """
-    with suppress(ConnectionError, struct.error):  # the other end has gone, or what it sends is no order
+    with suppress(ConnectionError, struct.error):  # the other end has gone, or its message is no order
         while True:
             message, received, _, _ = socket.recv_fds(connection, MOST_AT_ONCE * ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
-            done, answers = Done(), b""
+            result, answers = Done(), b""
             try:
                 for order in orders_in(message):
                     try:
-                        done = follow(order, received)
+                        result = follow(order, received)
                     except OSError as failure:
-                        done = Done(error=failure.errno or errno.EIO)
-                        if order.number != OrderNumber.LIST:  # it ends so
+                        result = Done(error=failure.errno or errno.EIO)
+                        if order.number != OrderNumber.LIST:  # the end of every list
                             log(f"refused: {order}: {failure.strerror}")
-                    answers += ORDER.pack(order.id, done.error, done.a, done.b, done.c, 0)
-                socket.send_fds(connection, [answers, done.text], done.descriptors)
+                    answers += ORDER.pack(order.id, result.error, result.a, result.b, result.c, 0)
+                socket.send_fds(connection, [answers, result.text], result.descriptors)
             finally:
-                for one in (*received, *done.descriptors):
-                    os.close(one)
+                for descriptor in (*received, *result.descriptors):
+                    os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The findings of `mom doctor` about control groups."""
+"""Findings of `mom doctor` about control groups."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from pathlib import Path
 
 from mom_core import Finding, Guest, Hypervisor, Severity, first_names, printable
 from mom_kvm import Hierarchies, listed_guests, read_kernel_file, unwritable_finding
-from mom_plugins_host.cgroup.fields import KNOBS
-from mom_plugins_host.cgroup.groups import group_of
+from mom_plugins_host.cgroup.groups import KNOBS, group_of
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
 
 
 def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
-    """Say where control groups are mounted, which guests have groups of their own, and what cannot be set."""
+    """Yield where control groups are mounted, which guests have groups of their own, and which controls are unwritable."""
     hierarchies.refresh()
     yield _about_mounts(hierarchies)
     guests = yield from listed_guests(hypervisor, SUBJECT)
@@ -40,7 +39,7 @@ def _about_mounts(hierarchies: Hierarchies) -> Finding:
 
 
 def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observes: bool) -> Iterable[Finding]:
-    """Who has a group with memory; what mom cannot write is looked at on the first of them."""
+    """Yield which guests have a group with memory, and the controls that mom cannot write, by the example of the first group."""
     grouped = {guest.id for guest in guests if guest.id in folders and Path(folders[guest.id], "memory.current").exists()}
     if grouped:
         yield Finding(Severity.OK, SUBJECT, f"{len(grouped)} of {len(guests)} guests have groups of their own")
@@ -57,7 +56,7 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observ
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """The protection of a guest's group counts only as far as the groups above protect it, too."""
+    """Yield groups above those of guests that have no protection themselves, and so void that of the guests."""
     paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
     parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
     for parent in parents:

@@ -1,7 +1,7 @@
-"""A guest's control group: where it is, what the kernel counts of it, and its files of memory.
+"""Control group of a guest: its fields and controls, its folder, the kernel's counters, and its files of limits.
 
-What is read and set is the group of the whole guest, above those that libvirt makes in it for the emulator and the vCPUs: protection only
-means something among the groups of all guests, which are siblings there, and limits hold for all that the guest's processes use.
+mom reads and sets the group of the whole guest, above the groups that libvirt makes in it for the emulator and the vCPUs. Protection works
+only among siblings, and those are the groups of all guests. A limit there holds for all processes of the guest.
 """
 
 from __future__ import annotations
@@ -11,22 +11,80 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value
+from mom_core import (
+    ControlSpec,
+    FieldSpec,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    HypervisorError,
+    NotSupported,
+    PermissionDenied,
+    Refused,
+    Scope,
+    Unit,
+    Value,
+)
 from mom_kvm import GroupWrite, Hierarchies, pid_of, read_kernel_file
-from mom_plugins_host.cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
+
+CURRENT: Final = "cgroup_memory_current"
+ANON: Final = "cgroup_memory_anon"
+FILE: Final = "cgroup_memory_file"
+SHMEM: Final = "cgroup_memory_shmem"
+LOCKED: Final = "cgroup_memory_locked"
+SWAP: Final = "cgroup_swap_current"
+STALL: Final = "host_psi_memory_some_avg10"
+"""Percentage of the last ten seconds in which a task of the guest waited for memory; the hypervisor's plugin collects it."""
+
+MEMORY_HIGH: Final = "cgroup_memory_high"
+MEMORY_LOW: Final = "cgroup_memory_low"
+MEMORY_MIN: Final = "cgroup_memory_min"
+SWAP_MAX: Final = "cgroup_swap_max"
+
+NO_LIMIT: Final = -1
+"""`max` in the kernel's files."""
+
+KNOBS: Final = {
+    MEMORY_HIGH: ("memory.high", "above this, memory is taken from the guest and it is slowed down; -1: no limit"),
+    MEMORY_LOW: ("memory.low", "below this, memory is taken from the guest only as a last resort; -1: all of it"),
+    MEMORY_MIN: ("memory.min", "below this, memory is never taken from the guest; -1: all of it"),
+    SWAP_MAX: ("memory.swap.max", "the most of the guest that may be in the host's swap; -1: no limit"),
+}
+"""File and description of each control."""
+
+
+def _field(name: str, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, Unit.KIB, Scope.GUEST, description, source)
+
+
+FIELDS: Final = (
+    _field(CURRENT, "host memory that the guest's cgroup holds: guest, QEMU and caches", "memory.current"),
+    _field(ANON, "anonymous memory of cgroup_memory_current, as a guest's usually is", "memory.stat anon"),
+    _field(FILE, "page cache of cgroup_memory_current", "memory.stat file"),
+    _field(SHMEM, "shared memory of cgroup_memory_file, which needs swap to be taken", "memory.stat shmem"),
+    _field(LOCKED, "what of cgroup_memory_current cannot be taken, such as memory that devices access directly", "memory.stat unevictable"),
+    _field(SWAP, "memory of the guest's cgroup that is in the host's swap", "memory.swap.current"),
+    *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
+)
+
+# No bounds here: mom refuses an impossible limit, as one moved to a bound would not be the intended limit.
+CONTROLS: Final = tuple(
+    ControlSpec(name, Unit.KIB, Scope.GUEST, description, name, file=file) for name, (file, description) in KNOBS.items()
+)
+
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
 
 
 class GuestGroup(NamedTuple):
-    """The folder of a guest's group, and the process of its QEMU, 0 where that is not known."""
+    """Folder of a guest's group, and the process id of its QEMU (0: unknown)."""
 
     folder: str
     pid: int
 
 
 def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
-    """The group (cgroups v2) that a guest's property `cgroups` names; None: it has none."""
+    """Return the group (cgroups v2) in the guest's property `cgroups`; None if it has none."""
     paths = guest.properties.get("cgroups")
     path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
     folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
@@ -34,7 +92,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """The memory that a group holds, and what its controls stand at; without what is unknown."""
+    """Return the memory that a group holds and the values of its controls; unknown ones are absent."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -43,18 +101,18 @@ def group_fields(folder: str) -> dict[str, Value]:
 
 
 def limit_of(control: str, folder: str) -> int | None:
-    """The KiB that a control stands at; None where it is unknown."""
+    """Return a control's value in KiB; None if it is unknown."""
     text = _text(folder, KNOBS[control][0])
     return NO_LIMIT if text == "max" else _kib(text)
 
 
 def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
-    """What sets a control."""
+    """Return the write that sets a control."""
     return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 
 def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
-    """The meaning of the kernel's refusal for a control group."""
+    """Return the kernel's refusal in terms of a control group."""
     file, text = Path(write.path), write.text
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():

@@ -1,4 +1,4 @@
-"""The plugin: reads the control groups of guests, decides what the settings ask for, reviews all plugins' decisions, sets and puts back."""
+"""Plugin `cgroup`: reads the control groups of guests, sets limits and protection, and reviews all decisions about them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
+from pydantic import Field
+
+import mom_core
 from mom_core import (
     Change,
     Decision,
     Declaration,
+    Duration,
     Finding,
     Guest,
     GuestGone,
@@ -20,10 +24,13 @@ from mom_core import (
     HypervisorError,
     NotSupported,
     PluginContext,
+    PluginSettings,
     Problem,
     Refused,
     Revision,
+    Size,
     Snapshot,
+    StrictModel,
     Target,
     Value,
     hookimpl,
@@ -42,28 +49,74 @@ from mom_kvm import (
     stale_seconds,
     write_group_files,
 )
-from mom_plugins_host.cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
 from mom_plugins_host.cgroup.findings import findings
-from mom_plugins_host.cgroup.groups import GuestGroup, explained, group_fields, group_of, limit_of, limit_write
+from mom_plugins_host.cgroup.groups import (
+    CONTROLS,
+    CURRENT,
+    FIELDS,
+    KNOBS,
+    MEMORY_HIGH,
+    MEMORY_LOW,
+    NO_LIMIT,
+    GuestGroup,
+    explained,
+    group_fields,
+    group_of,
+    limit_of,
+    limit_write,
+)
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
-from mom_plugins_host.cgroup.settings import CgroupGuestSettings, CgroupSettings
+
+_Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
+
+
+class GroupLimits(StrictModel):
+    """Values of a guest's control group; absent ones stay unchanged."""
+
+    memory_high: _Limit | None = None
+    """Above this, the kernel takes memory from the guest and slows it down. Never below what the guest needs."""
+    memory_low: _Limit | None = None
+    """Below this, the kernel takes memory from the guest only when no other has any to give."""
+    memory_min: _Limit | None = None
+    """Below this, the kernel never takes memory from the guest."""
+    swap_max: _Limit | None = None
+    """How much of the guest may be in the host's swap."""
+
+
+class CgroupSettings(PluginSettings):
+    """Settings for all guests; everything is off by default."""
+
+    protect: bool = False
+    """Have the kernel spare what guests are guaranteed: sets memory.low to it."""
+    overhead: Size = 64 << 20
+    """The memory that QEMU itself takes, on top of what a guest needs or is guaranteed."""
+    stale_after: Duration | None = None
+    """A guest whose statistics are older is not limited further. Three cycles, and at least 10 s, if it is not given."""
+
+
+class CgroupGuestSettings(mom_core.GuestSettings):
+    """Settings of a guest's control group."""
+
+    cgroup: GroupLimits | None = None
+    """Values of the guest's control group."""
+
 
 _AT_ONCE: Final = 32
-"""Most files that are written before the time is looked at: twice as many each time, as long as that takes no longer than `_SOON`."""
+"""Files in one batch at most. Batches double from one file while a batch takes less than `_SOON`."""
 
 _SOON: Final = 0.02
-"""Seconds. Newer kernels take 32 limits in 5 ms; older ones reclaim before one is written, which takes them up to 0.1 s for each."""
+"""Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim within the write, up to 0.1 s for each."""
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
 
 
 class CgroupPlugin:
-    """Control groups of guests: what they hold, limits and protection of their memory."""
+    """Control groups of guests: their memory, limits and protection."""
 
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
     write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]] = staticmethod(write_group_files)
-    """Writes files of groups; a test may have another kernel."""
+    """Writes files of groups; tests may replace the kernel."""
 
     def __init__(self, settings: CgroupSettings, context: PluginContext) -> None:
         self._settings = settings
@@ -77,12 +130,12 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Memory and swap of guests' groups, and their limits and protection."""
+        """Declare memory and swap of guests' groups, and their limits and protection."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The groups of all guests."""
+        """Return the memory and limits of all guests' groups."""
         self._hierarchies.keep_fresh()
         groups = {guest.id: group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in groups.items() if group is not None}
@@ -92,24 +145,23 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report controls of the YAML file that could not be set."""
+        """Report controls of the YAML file that mom could not set."""
         return self._enforcement.problems
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """The values of the YAML file, in every cycle: what another process has reset is set again, as systemd does when it reads its
-        units again."""
-        return self._enforcement.decide(snapshot, {guest.id: self._wanted(guest) for guest in snapshot.guests.values()})
+        """Decide the values of the YAML file in every cycle, as systemd resets them when it reloads its units."""
+        return self._enforcement.decide(snapshot, {guest.id: self._values_for(guest) for guest in snapshot.guests.values()})
 
-    def _wanted(self, guest: Guest) -> dict[str, SetValue]:
+    def _values_for(self, guest: Guest) -> dict[str, SetValue]:
         settings = self._context.guest_settings(guest)
-        own = settings.cgroup if isinstance(settings, CgroupGuestSettings) else None
-        sizes = {control: getattr(own, control.removeprefix("cgroup_")) for control in KNOBS if own is not None}
-        wanted = {control: SetValue(NO_LIMIT if size == "max" else size >> 10) for control, size in sizes.items() if size is not None}
+        limits = settings.cgroup if isinstance(settings, CgroupGuestSettings) else None
+        sizes = {control: getattr(limits, control.removeprefix("cgroup_"), None) for control in KNOBS}
+        values = {control: SetValue(NO_LIMIT if size == "max" else size >> 10) for control, size in sizes.items() if size is not None}
         promised = self._need_of(guest).promised if self._settings.protect else 0
-        if promised and MEMORY_LOW not in wanted:
-            wanted[MEMORY_LOW] = SetValue(promised, "what the guest is guaranteed, and QEMU's own")
-        return wanted
+        if promised and MEMORY_LOW not in values:
+            values[MEMORY_LOW] = SetValue(promised, "what the guest is guaranteed, and QEMU's own")
+        return values
 
     def _need_of(self, guest: Guest) -> GroupNeed:
         promises = self._context.service(Promises) or NO_PROMISES
@@ -118,7 +170,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse what makes no sense, and push no guest below its need."""
+        """Refuse impossible limits, and limits below a guest's need."""
         self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
         page_kib = os.sysconf("SC_PAGE_SIZE") >> 10
@@ -126,8 +178,10 @@ class CgroupPlugin:
         return reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        """The tightest limit of a guest's swap, and of the groups above that one the tightest, and so on: what lies between shares it with
-        fewer guests, and leaves no less."""
+        """Return the limits of swap that may bind the guest: the tightest of its groups, the tightest above that, and so on.
+
+        The limits between them leave no less, as fewer guests share them.
+        """
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
         limits: list[GroupLimit] = []
         folder = "" if group is None or top is None else group.folder
@@ -140,12 +194,11 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Values of the controls."""
-        groups = self._reached(hypervisor, {target.entity.id for target in targets})
-        there = [target for target in targets if target.entity.id in groups]
-        return {target: self._standing(target.control, groups[target.entity.id]) for target in there}
+        """Return the values of the controls."""
+        groups = self._groups_of(hypervisor, {target.entity.id for target in targets})
+        return {target: self._value_in(target.control, groups[target.entity.id]) for target in targets if target.entity.id in groups}
 
-    def _standing(self, control: str, group: GuestGroup | None) -> Value | HypervisorError:
+    def _value_in(self, control: str, group: GuestGroup | None) -> Value | HypervisorError:
         if group is None:
             return NotSupported(_NO_GROUP)
         value = limit_of(control, group.folder)
@@ -155,38 +208,40 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set values as decided."""
+        """Write the values, with at most half of the plugin's deadline for new `memory.high`."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
-        groups = self._reached(hypervisor, {change.entity.id for change in changes})
+        groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
         writes: dict[Target, GroupWrite] = {}
 
-        def look(change: Change) -> None:
+        def prepare(change: Change) -> None:
             group = groups.get(change.entity.id)
             if group is None or not isinstance(change.value, int):
                 raise NotSupported(_NO_GROUP if group is None else "a limit is a number")
             writes[change.target] = limit_write(change.control, change.value, group)
 
-        errors = set_each(changes, look)
-        waiting = [change for change in changes if change.target in writes]
-        while waiting:
+        errors = set_each(changes, prepare)
+        pending = [change for change in changes if change.target in writes]
+        while pending:
             now = time.monotonic()
             count = min(2 * count, _AT_ONCE) if now - began < _SOON else 1
             began = now
-            some, waiting = waiting[:count], waiting[count:]
+            batch, pending = pending[:count], pending[count:]
             if now > until:
-                late = {change.target for change in some if change.control == MEMORY_HIGH and not change.back}
+                late = {change.target for change in batch if change.control == MEMORY_HIGH and not change.back}
                 errors |= {target: Refused("there was no time left for it in this cycle") for target in late}
-                some = [change for change in some if change.target not in late]
-            targets = [change.target for change in some]
+                batch = [change for change in batch if change.target not in late]
+            targets = [change.target for change in batch]
             for target, error in zip(targets, self.write([writes[target] for target in targets]), strict=True):
                 if error is not None:
                     errors[target] = explained(error, writes[target])
         return errors
 
-    def _reached(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
-        """The groups of these guests, also of those that were not collected yet: what is put back after a crash is. None: it has none.
-        Raises `HypervisorError`."""
+    def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
+        """Return the groups by guest id; None for a guest without one. Raises `HypervisorError`.
+
+        After a crash mom restores guests before it has collected any.
+        """
         if identities <= self._groups.keys():
             return self._groups
         self._hierarchies.refresh()
@@ -194,11 +249,11 @@ class CgroupPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.cgroup.explanation:GroupExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:GroupExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Where control groups are, and whether they can be set."""
+        """Report where control groups are, and which of them are unwritable."""
         return findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 

@@ -1,4 +1,4 @@
-"""Review of all plugins' decisions: impossible ones are refused, no guest is pushed below what it needs or was promised. Pure."""
+"""Review of all decisions on control groups: refuses impossible ones, and limits below a guest's need or promise. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_kvm import GroupLimit
-from mom_plugins_host.cgroup.fields import (
+from mom_plugins_host.cgroup.groups import (
     ANON,
     CURRENT,
     FILE,
@@ -26,18 +26,18 @@ from mom_plugins_host.cgroup.fields import (
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""A limit comes down on what a guest holds by 5 % a cycle, 16 MiB at least and 256 MiB at most: what was wrong shows as pressure before
-the next step, and a usual disk takes a quarter of a second for it."""
+"""Below the memory that a guest holds, a limit falls by 5 % a cycle, from 16 MiB to 256 MiB. A wrong limit shows as pressure before the
+next step. A usual disk swaps one step in a quarter of a second."""
 
 _STALL_PERCENT: Final = 0.1
-"""Of the time. A guest that waits for memory as long is not limited further: Meta's senpai holds containers below that."""
+"""Percent of the time. A guest that waits for memory as long gets no lower limit; Meta's senpai keeps containers below it."""
 
 _PROTECTED_SHARE: Final = 0.8
-"""Of the host's memory. What memory.min protects is out of reach for the kernel; without a fifth left it kills any process."""
+"""Share of the host's memory that memory.min may protect. The kernel cannot reclaim it, and needs the rest to avoid OOM kills."""
 
 
 class GroupNeed(NamedTuple):
-    """KiB that the guest's group must be able to hold; None when it is unknown, and then why. `promised` counts in any case."""
+    """KiB that the guest's group must be able to hold. `kib` is None if the need is unknown, with the reason; `promised` counts anyway."""
 
     kib: int | None
     promised: int
@@ -45,12 +45,11 @@ class GroupNeed(NamedTuple):
 
 
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
-    """The need of a guest by its own statistics.
+    """Return the guest's need: its balloon size less its usable memory, plus QEMU's overhead.
 
-    Its need is its size less what is usable in it, as for balloons; `overhead_kib` comes on top of that and of what was promised.
-
-    :param guaranteed_kib: what it was promised; None: nothing, as far as is known
-    :param stale_after: seconds after which its statistics say nothing any more
+    :param guaranteed_kib: promised size; None if there is no known promise
+    :param overhead_kib: QEMU's own memory, added to the need and to the promise
+    :param stale_after: age in seconds beyond which statistics do not count
     """
     promised = max(0, int(guaranteed_kib or 0))
     if promised:
@@ -65,10 +64,9 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """The figures that limits of all guests depend on, in KiB (None: unknown), the size of a page, and what each guest needs.
+    """Host figures for limits of all guests, in KiB (None: unknown), and functions that return a guest's need and limits of swap.
 
-    `swap_limits_of` are the limits of what a guest's group and those above it may swap, as far as one of them can be the tightest;
-    `swap_taken` is by group what guests that were decided on earlier in this cycle have to swap, in KiB.
+    `swap_taken` is the swap, by group, that decisions reviewed earlier in this cycle use up.
     """
 
     total_kib: int | None
@@ -80,99 +78,105 @@ class HostBounds:
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
-    """The revisions of these decisions; those on other plugins' controls are left alone."""
+    """Yield the revisions of decisions on control groups."""
     protected = _Protected(snapshot)
-    swap_max = {one.entity.id: one.value for one in decisions if one.control == SWAP_MAX and isinstance(one.value, int) and one.value >= 0}
+    swap_max = {
+        decision.entity.id: decision.value
+        for decision in decisions
+        if decision.control == SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
+    }
     highs: dict[str, int] = {}
-    swap_free = host.swap_free_kib  # with what is kept for guests on their way down, which `host` does not count
-    for decision in sorted(decisions, key=lambda one: one.control == SWAP_MAX):  # after what memory.high comes to
-        guest, wanted = snapshot.guests.get(decision.entity.id), decision.value
+    swap_free = host.swap_free_kib  # `host` later lacks the swap of guests whose limits fall
+    for decision in sorted(decisions, key=lambda decision: decision.control == SWAP_MAX):  # it depends on memory.high
+        guest, limit = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in KNOBS:
             continue
-        if not isinstance(wanted, int) or wanted < NO_LIMIT:
+        if not isinstance(limit, int) or limit < NO_LIMIT:
             yield Revision(decision, None, "a limit is a number of KiB, or -1 for no limit")
             continue
-        value, reason, refusal = wanted, "", ""
-        if wanted != NO_LIMIT and wanted % host.page_kib:
-            value, reason = wanted - wanted % host.page_kib, "cut to whole pages"
+        value, reason, refusal = limit, "", ""
+        if limit != NO_LIMIT and limit % host.page_kib:
+            value, reason = limit - limit % host.page_kib, "cut to whole pages"
         if decision.control == MEMORY_HIGH:
             raised = _raised(guest, value, replace(host, swap_free_kib=swap_free, swap_taken={}))
             value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))
             reason = slower or reason
-            if not refusal:  # what this guest has to swap is not there for the next one
+            if not refusal:
                 highs[guest.id] = value
-                host = _less_swap(host, guest, _to_swap(guest, wanted, value))
+                host = _less_swap(host, guest, _to_swap(guest, limit, value))
         elif decision.control == SWAP_MAX:
             refusal = _strands(guest, value, highs.get(guest.id, guest.number(MEMORY_HIGH)))
         elif decision.control == MEMORY_MIN:
             refusal = protected.too_much(guest, value, host)
         if refusal:
             yield Revision(decision, None, refusal)
-        elif value != wanted:
+        elif value != limit:
             yield Revision(decision, replace(decision, value=value), reason)
 
 
-def _high(guest: Guest, wanted: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
-    """The limit that may be set now, why none may be (empty: it may), and why it is another one than was wanted.
+def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
+    """Return the limit that mom may set now, the reason to refuse any, and the reason to change the limit.
 
-    :param swap_max: the limit of its swap that is decided in this cycle, in KiB; None: none
+    :param swap_max: the guest's limit of swap that another decision of this cycle sets, in KiB
     """
     standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
-    if wanted == NO_LIMIT:
-        return wanted, "", ""
+    if limit == NO_LIMIT:
+        return limit, "", ""
     if standing is None:
-        return wanted, "what its limit stands at is unknown", ""
+        return limit, "what its limit stands at is unknown", ""
     need = host.need_of(guest)
     least = max(need.promised, need.kib or 0)
-    if wanted < least:
+    if limit < least:
         if standing == NO_LIMIT or standing >= least:
-            return wanted, f"the guest needs {format_kib(least)}: what it uses or was promised, and QEMU's own", ""
+            return limit, f"the guest needs {format_kib(least)}: what it uses or was promised, and QEMU's own", ""
         return _whole_pages(least, host), "", "raised to what the guest uses or was promised, and QEMU's own"
-    if standing != NO_LIMIT and wanted >= standing:
-        return wanted, "", ""
+    if standing != NO_LIMIT and limit >= standing:
+        return limit, "", ""
     if need.kib is None or current is None:
-        return wanted, f"it is not limited further: {need.why_not or 'what it holds is unknown'}", ""
-    excess = current - wanted
+        return limit, f"it is not limited further: {need.why_not or 'what it holds is unknown'}", ""
+    excess = current - limit
     if excess <= 0:
-        return wanted, "", ""
+        return limit, "", ""
     stall = guest.number(STALL)
     if stall is None or stall >= _STALL_PERCENT:
-        told = "unknown" if stall is None else f"{stall:g} %"
-        return wanted, f"it is not limited further: the time that it waits for memory is {told}", ""
+        share = "unknown" if stall is None else f"{stall:g} %"
+        return limit, f"it is not limited further: the time that it waits for memory is {share}", ""
     free = _free_swap(guest, host)
     if swap_max is not None:
         free = min(free, max(0, swap_max - int(guest.number(SWAP) or 0)))
     room = _reclaimable(guest, free)
     if excess > room:
-        return wanted, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
+        return limit, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
     step = _step(current)
     if excess <= step:
-        return wanted, "", ""
+        return limit, "", ""
     value = int(current - step) // host.page_kib * host.page_kib
-    value = max(wanted, value if standing == NO_LIMIT else min(value, int(standing)))
+    value = max(limit, value if standing == NO_LIMIT else min(value, int(standing)))
     return value, "", f"in steps of {format_kib(step)} a cycle"
 
 
-def _raised(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """As `_high`, of a guest that holds more than the limit at which it stands, and for which it is known that it could never come down
-    to that: each page that it wants would be held up. None: it can, or that is not known."""
+def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
+    """Return as `_high` a raised limit for a guest above its limit that certainly cannot shrink to it; None for other guests.
+
+    The kernel would delay each page that such a guest allocates.
+    """
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
-    known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
-    if not known or current is None or standing is None or NO_LIMIT in (wanted, standing):
+    is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
+    if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):
         return None
-    over = current - max(wanted, standing)
+    over = current - max(limit, standing)
     if over <= 0 or over <= _reclaimable(guest, _free_swap(guest, host)):
         return None
     need = host.need_of(guest)
-    # A step above what it holds: at just that, its next page would be held up.
+    # One step above its current memory, as the kernel would delay the next page.
     least = max(need.promised, need.kib or 0, int(current) + _step(current))
     return _whole_pages(least, host), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
-    """Why the limit of its swap may not be lowered to this; empty if it may.
+    """Return the reason why the guest's limit of swap may not fall to this; empty if it may.
 
-    :param high: what its memory.high comes to in this cycle
+    :param high: its memory.high after this cycle
     """
     current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
     lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
@@ -185,46 +189,46 @@ def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
 
 
 def _step(current: float) -> int:
-    """The most by which a limit comes down in one cycle on a guest that holds this much, in KiB."""
+    """Return the most by which a limit may fall in one cycle below this memory, in KiB."""
     return min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
 
 
 def _whole_pages(kib: int, host: HostBounds) -> int:
-    """As much, or the rest of a page more."""
     return -(-kib // host.page_kib) * host.page_kib
 
 
 def _free_swap(guest: Guest, host: HostBounds) -> int:
-    """The host's swap that a guest may still take, in KiB."""
-    rooms = [max(0, one.room - host.swap_taken.get(one.folder, 0)) for one in host.swap_limits_of(guest)]
+    """Return the swap that a guest may still use, in KiB."""
+    rooms = [max(0, limit.room - host.swap_taken.get(limit.folder, 0)) for limit in host.swap_limits_of(guest)]
     return min([host.swap_free_kib or 0, *rooms])
 
 
 def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
-    """The host's bounds when so much of a guest has to be swapped."""
     if not kib:
         return host
-    taken = {one.folder: host.swap_taken.get(one.folder, 0) + kib for one in host.swap_limits_of(guest)}
-    return replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - kib), swap_taken={**host.swap_taken, **taken})
+    by_group = {limit.folder: host.swap_taken.get(limit.folder, 0) + kib for limit in host.swap_limits_of(guest)}
+    return replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - kib), swap_taken={**host.swap_taken, **by_group})
 
 
-def _to_swap(guest: Guest, wanted: int, value: int) -> int:
-    """What of a guest has to be swapped until it holds no more than was wanted, in KiB; `value` is what is set of that now."""
+def _to_swap(guest: Guest, limit: int, value: int) -> int:
+    """Return the memory that must go to swap until the guest fits the decided limit, in KiB.
+
+    :param value: limit that mom sets in this cycle, on the way to `limit`
+    """
     current = guest.number(CURRENT)
-    if wanted == NO_LIMIT or current is None or value >= current:
+    if limit == NO_LIMIT or current is None or value >= current:
         return 0
-    return max(0, int(current) - wanted - _reclaimable(guest, 0))
+    return max(0, int(current) - limit - _reclaimable(guest, 0))
 
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:
-    """How much of a guest's memory can go, in KiB: to the swap that is free for it unless it is locked, and by dropping caches."""
+    """Return the reclaimable memory of a guest, in KiB: page cache, and unlocked memory that fits into free swap."""
     file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
     return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
 
 class _Protected:
-    """Memory that memory.min protects, in KiB, by guest, and all of it. A guest that is protected whatever it holds counts with all that it
-    can come to hold."""
+    """Memory that memory.min protects, by guest and in total. `max` counts as the most that the guest can hold."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))]
@@ -233,24 +237,22 @@ class _Protected:
 
     @staticmethod
     def _of(guest: Guest, least: int) -> int | None:
-        """What this much protects; None: unknown."""
         if least != NO_LIMIT:
             return least
-        known = [kib for name in ("balloon_max", CURRENT) if (kib := guest.number(name)) is not None]
-        return int(max(known)) if known else None
+        sizes = [kib for name in ("balloon_max", CURRENT) if (kib := guest.number(name)) is not None]
+        return int(max(sizes)) if sizes else None
 
-    def too_much(self, guest: Guest, wanted: int, host: HostBounds) -> str:
-        """Why memory.min may not be so much; empty if it may, and then it counts for the guests that follow."""
-        now, protects = self._kib.get(guest.id, 0), self._of(guest, wanted)
+    def too_much(self, guest: Guest, limit: int, host: HostBounds) -> str:
+        """Return the reason why memory.min may not be so high; empty if it may, and then it counts for later guests."""
+        now, protects = self._kib.get(guest.id, 0), self._of(guest, limit)
         if protects is None:
             return "how much the guest can hold is unknown"
         if protects > now:
             if host.total_kib is None:
                 return "how much memory the host has is unknown"
-            others = self._all - now
-            most = int(host.total_kib * _PROTECTED_SHARE)
-            if others + protects > most:
-                left = format_kib(max(0, most - others))
+            left_kib = max(0, int(host.total_kib * _PROTECTED_SHARE) - (self._all - now))
+            if protects > left_kib:
+                left = format_kib(left_kib)
                 return f"all guests together may protect 80 % of the host's memory, of which {left} are left; use cgroup_memory_low"
         self._kib[guest.id] = protects
         self._all += protects - now

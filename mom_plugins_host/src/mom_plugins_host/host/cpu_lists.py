@@ -1,9 +1,9 @@
-"""Free memory that CPUs keep in lists of their own: how much it is, and how the host gets it back.
+"""Free memory in the per-CPU lists of the kernel: how much it is, and how the host gets it back.
 
-A CPU that frees many pages at once, as it does when a guest's balloon is filled, puts them into a list of its own. Since Linux 6.7 these
-lists grow until all of them together hold an eighth of a zone's memory, and shrink again by some MiB a second (mm/page_alloc.c,
-`decay_pcp_high`). /proc/meminfo counts what is in them neither as free nor as available, and other CPUs get it only when the kernel finds
-nothing else: guests would be asked for memory that has been given already.
+A CPU that frees many pages at once, as for a balloon, puts them into a list of its own. Since Linux 6.7 all lists together
+grow to an eighth of a zone's memory. They shrink again by some MiB a second (mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo counts their
+pages neither as free nor as available. Other CPUs get them only when the kernel finds nothing else. Without this, mom would ask guests for
+memory that they have already released.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import NamedTuple
 
 from mom_core import HypervisorError, format_kib
 from mom_kvm import why_not_writable, write_file
-from mom_plugins_host.host.memory import PAGE_KIB
+from mom_plugins_host.host.readings import PAGE_KIB
 
 REFRESH = "proc/sys/vm/stat_refresh"
-"""The file of the kernel that empties them."""
+"""Kernel file that empties the lists."""
 
 LEAST_GAP_SECONDS = 1.0
-"""Between two times at which lists are emptied: the pace at which the kernel itself looks after them (vm.stat_interval)."""
+"""Between two rounds of emptying: the kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
-"""How long they are emptied at a time. 800 MiB on two CPUs take as long."""
+"""One round takes at most this long, enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
-"""After so many writes without a change no more will come. Each lowers what a list may hold by an eighth before it takes anything out of
-one that holds less than that, and lists may be allowed ten times of what they hold."""
+"""Writes without a change until mom stops. Each lowers a list's limit by an eighth and releases only pages above the limit, which may be
+ten times the content."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
-"""One list in /proc/zoneinfo, in pages of the base size; `high_min` is what it may hold in quiet times. Kernels without it keep no more."""
+"""One list in /proc/zoneinfo, in base pages; `high_min` is its limit in quiet times. Kernels without `high_min` keep no more."""
 
 
 def read_text(path: Path) -> str:
-    """The whole text of a file in /proc or /sys; empty when it cannot be read, whatever the reason.
+    """Return the whole text of a file in /proc or /sys, however many reads it takes; empty if it is unreadable.
 
-    Bytes that are not ASCII become U+FFFD, which no parser here accepts as part of a number.
+    Bytes beyond ASCII become U+FFFD, which no parser here accepts in a number.
     """
     try:
         return path.read_bytes().decode("ascii", "replace")
@@ -49,14 +49,14 @@ def read_text(path: Path) -> str:
 
 
 class KeptByCpus(NamedTuple):
-    """The KiB that CPUs keep: in all, and beyond what they keep in quiet times."""
+    """KiB that CPUs keep: `excess` is above the limits of quiet times."""
 
     total: int
     excess: int
 
 
 def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
-    """The same by the text of /proc/zoneinfo; None when it says nothing."""
+    """Return the sums over all lists in /proc/zoneinfo; None if it shows no list."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
@@ -65,13 +65,12 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
 
 
 class CpuLists:
-    """The lists of this host.
+    """Per-CPU lists of this host.
 
-    Each write to /proc/sys/vm/stat_refresh has every CPU do what it would do within the next second anyway: bring its statistics up to
-    date, and let go of a part of its list, 8 MiB of each zone (mm/vmstat.c, `vmstat_refresh` and `refresh_cpu_vm_stats`; a read does the
-    same, Documentation/admin-guide/sysctl/vm.rst).
+    A write to /proc/sys/vm/stat_refresh makes every CPU update its statistics and release a part of its list, 8 MiB of each zone. CPUs do
+    the same within a second by themselves (mm/vmstat.c, `vmstat_refresh` and `refresh_cpu_vm_stats`).
 
-    :param root: where /proc and /sys are found
+    :param root: folder that holds /proc and /sys
     """
 
     def __init__(self, root: Path, log: logging.Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -84,11 +83,11 @@ class CpuLists:
         self._thread: threading.Thread | None = None
 
     def kept(self) -> KeptByCpus | None:
-        """The memory that CPUs keep now; None: unknown."""
+        """Return the memory that CPUs keep now; None if unknown."""
         return kept_by_cpus(read_text(self._zoneinfo))
 
     def why_not(self) -> str:
-        """Why lists are not emptied here; empty when they are."""
+        """Return the reason why mom does not empty lists here; empty if it does."""
         for name in ("isolated", "nohz_full"):
             try:
                 cpus = (self._cpus / name).read_bytes().decode("ascii", "replace").strip()
@@ -101,7 +100,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Begin to empty the lists if so much could come of it. In a thread: the kernel asks every CPU, and one may be busy for long."""
+        """Start a thread that empties the lists, if the excess is at least this much: a busy CPU may delay the kernel's answer."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -111,21 +110,21 @@ class CpuLists:
             return
         thread = threading.Thread(target=self.empty, args=(kept,), name="host-cpu-lists", daemon=True)
         thread.start()
-        self._thread = thread  # now: one that could not be started cannot be waited for
+        self._thread = thread  # only now, as `wait` could not join a thread that failed to start
 
     def wait(self, seconds: float = 10.0) -> None:
-        """Wait until nothing is being emptied."""
+        """Wait until the thread ends."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     def empty(self, kept: KeptByCpus) -> None:
-        """Empty them until nothing comes any more, or for `LONGEST_SECONDS`."""
+        """Empty the lists until no more memory comes, for `LONGEST_SECONDS` at most."""
         first, vain, end = kept.total, 0, self._monotonic() + LONGEST_SECONDS
         while kept.excess and vain < VAIN_WRITES and self._monotonic() < end:
             before = kept.total
             try:
                 write_file(self._refresh, 1)
-            except HypervisorError as error:  # mom-helper takes so many orders only
+            except HypervisorError as error:  # mom-helper limits the rate of orders
                 self._log.debug("%s", error)
                 return
             if (now := self.kept()) is None:

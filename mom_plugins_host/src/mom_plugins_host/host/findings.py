@@ -1,32 +1,54 @@
-"""Findings on what this host does not tell, judged by the fields themselves, each with its cure."""
+"""Findings, problems and conditions of the host itself, judged by its fields, each with its cure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from mom_core import Finding, Problem, Severity, Source, Value, format_kib
+from mom_core import Condition, Finding, Problem, Severity, Source, Value, format_kib
 from mom_plugins_host.host.cpu_lists import KeptByCpus
-from mom_plugins_host.host.pressure import RESOURCES
+from mom_plugins_host.host.readings import RESOURCES
 
-_KEPT_KIB = 64 << 10
-"""Less is nothing that an operator would look for."""
+STALLED_PERCENT: Final = 60.0
+"""systemd-oomd kills above it (its DefaultMemoryPressureLimit). mom compares the average of a minute, so a burst does not count."""
 
-_PSI_CURE = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
+PLENTY_SHARE: Final = 0.1
+"""Share of the host's memory. With more available, processes do not wait for the host: a control group is at its limit."""
 
+_KEPT_KIB: Final = 64 << 10
+"""Operators do not look for less than this."""
 
-_THREADS_CURE = "see TasksMax of mom's unit, and pids.max; then restart mom"
+_PSI_CURE: Final = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
+_THREADS_CURE: Final = "see TasksMax of mom's unit, and pids.max; then restart mom"
+_ADD_SWAP: Final = (
+    "add some swap as a safety net, best compressed: apt install systemd-zram-generator (dnf: zram-generator), write to"
+    " /etc/systemd/zram-generator.conf the lines '[zram0]', 'zram-size = ram / 2', then: systemctl daemon-reload &&"
+    " systemctl start systemd-zram-setup@zram0"
+)
 
 
 def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
-    """What of it is wrong in each cycle."""
+    """Yield a problem for each fact about the host that policies lack."""
     for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
 
 
+def conditions(fields: Mapping[str, Value]) -> Iterable[Condition]:
+    """Yield a condition when processes spend most of their time waiting for memory; none without PSI."""
+    stalled, total, available = (fields.get(name) for name in ("psi_memory_some_avg60", "mem_available", "mem_really_available"))
+    if not isinstance(stalled, int | float) or stalled < STALLED_PERCENT:
+        return
+    message = f"processes wait for memory {stalled:.0f} % of the time"
+    if isinstance(total, int) and isinstance(available, int) and available >= PLENTY_SHARE * total:
+        why = f"a control group is at its limit (memory.max, memory.high): the host itself has {format_kib(available)} available"
+        yield Condition("pressure", message, why, "find it with systemd-cgtop -m, and raise its limit", Severity.WARNING)
+    else:
+        yield Condition("memory", message, "", "stop what does not need to run, or give the host more memory")
+
+
 def memory_finding(fields: Mapping[str, Value]) -> Finding:
-    """An error where the host's memory is unknown."""
+    """Return an error if the host's memory is unknown."""
     missing = [name for name in ("mem_available", "mem_unused", "mem_really_available") if fields.get(name) is None]
     if not missing:
         return Finding(Severity.OK, "host memory", "the kernel tells how much there is, and how much is available")
@@ -35,7 +57,7 @@ def memory_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def pressure_finding(fields: Mapping[str, Value]) -> Finding:
-    """A warning where pressure stall information is unknown."""
+    """Return a warning if pressure stall information is unknown."""
     missing = [resource for resource in RESOURCES if fields.get(f"psi_{resource}_some_avg10") is None]
     if not missing:
         return Finding(Severity.OK, "host pressure (PSI)", "the kernel tells how long tasks wait for memory, CPU and I/O")
@@ -44,35 +66,29 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def watch_finding(how: str, why_not: str) -> Finding:
-    """How memory pressure wakes mom between two cycles, or why it does not."""
+    """Return how memory pressure wakes mom between cycles, or a warning why it does not."""
     if why_not:
         return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
     return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
 
 
-def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) -> Finding | None:
-    """How the host gets back the free memory that CPUs keep for themselves; None when they keep no more than in quiet times."""
+def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
+    """Yield how the host gets back free memory that CPUs keep; nothing if they keep little."""
     if kept is None or kept.excess < _KEPT_KIB:
-        return None
+        return
     subject = "free memory kept by CPUs"
-    much = f"CPUs keep {format_kib(kept.total)} of free memory that the kernel does not count as available"
-    if not wanted:
-        return Finding(Severity.OK, subject, f"{much}; they return it within minutes (the watch or take_back is off)")
-    if why_not:
-        message = f"{much}, and are not asked for it: {why_not}"
-        return Finding(Severity.WARNING, subject, message, "they return it within minutes by themselves")
-    return Finding(Severity.OK, subject, f"{much}; they are asked for it when the host runs low")
-
-
-_ADD_SWAP: Final = (
-    "add some swap as a safety net, best compressed: apt install systemd-zram-generator (dnf: zram-generator), write to"
-    " /etc/systemd/zram-generator.conf the lines '[zram0]', 'zram-size = ram / 2', then: systemctl daemon-reload &&"
-    " systemctl start systemd-zram-setup@zram0"
-)
+    amount = f"CPUs keep {format_kib(kept.total)} of free memory that the kernel does not count as available"
+    if not enabled:
+        yield Finding(Severity.OK, subject, f"{amount}; they return it within minutes (the watch or take_back is off)")
+    elif why_not:
+        message = f"{amount}, and are not asked for it: {why_not}"
+        yield Finding(Severity.WARNING, subject, message, "they return it within minutes by themselves")
+    else:
+        yield Finding(Severity.OK, subject, f"{amount}; they are asked for it when the host runs low")
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
-    """A warning where there is no swap to fall back on."""
+    """Return a warning if the host has no swap to fall back on."""
     total = fields.get("swap_total")
     if isinstance(total, int) and total > 0:
         return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")

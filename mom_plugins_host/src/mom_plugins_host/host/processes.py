@@ -1,4 +1,4 @@
-"""The processes beside the guests that hold the most memory, from /proc: looked for only while the host lacks memory."""
+"""Largest processes beside the guests, from /proc; read only while the host lacks memory."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Snapshot, Unit, Value, format_kib, printable
 from mom_kvm import ProcessStat, pid_of, read_kernel_file
-from mom_plugins_host.host.memory import PAGE_KIB
+from mom_plugins_host.host.readings import PAGE_KIB
 
 HARD: Final = "mem_watermark_hard"
-"""The field in which a plugin that manages the host's memory says below how much available memory guests give of their margins."""
+"""Field with the available memory below which guests give up margins, from the plugin that manages the host's memory."""
 
 SHORT_SHARE: Final = 0.1
-"""Ratio of the host's memory: with less available the host is short, where no plugin says more."""
+"""Share of the host's memory: with less available the host is short, unless a plugin has a watermark."""
 
 EARLY: Final = 2.0
-"""Ratio of the hard watermark: with less available the processes are known by the time that the host is short."""
+"""Multiple of the hard watermark: mom reads processes a little before the host is short."""
 
 LOOK_SECONDS: Final = 10.0
-"""Between two looks. One takes 10 µs for each process: 50 ms of CPU time on a host with 5,000, as with 1,000 guests."""
+"""Between two readings. Each process costs 10 µs: 50 ms of CPU time for 5,000 processes, as with 1,000 guests."""
 
 MOST: Final = 20_000
-"""Processes that are looked at, those with the lowest ids: a program that starts many must not hold up the plugin."""
+"""Processes read at most, lowest ids first: a program that starts many must not block the plugin."""
 
 NAMED: Final = 3
 NAMED_KIB: Final = 64 << 10
-"""So many names are told, and smaller processes have none: a verdict is read at a glance."""
+"""Processes named at most, and their least size: a verdict is read at a glance."""
 
 FIELDS: Final = (
     FieldSpec(
@@ -44,32 +44,31 @@ FIELDS: Final = (
 
 
 class OtherProcesses:
-    """What was seen last of the processes beside the guests. `fields` is empty unless the host lacks memory."""
+    """Last reading of the processes beside the guests. `fields` is empty unless the host lacks memory."""
 
     def __init__(self) -> None:
         self.fields: Mapping[str, Value] = {}
-        self._found: Mapping[str, Value] = {}
-        self._looked = -math.inf
+        self._last: Mapping[str, Value] = {}
+        self._read_at = -math.inf
 
-    def see(self, snapshot: Snapshot, proc: Path) -> None:
-        """Look at the processes, if the host lacks memory and the last look is some time ago.
-
-        :param proc: where /proc is found
-        """
+    def update(self, snapshot: Snapshot, proc: Path) -> None:
+        """Read the processes if the host lacks memory and the last reading is `LOOK_SECONDS` old."""
         is_short = _is_short(snapshot)
-        if is_short and snapshot.monotonic - self._looked >= LOOK_SECONDS:
+        if is_short and snapshot.monotonic - self._read_at >= LOOK_SECONDS:
             guests = {pid for guest in snapshot.listed if (pid := pid_of(guest)) is not None}
-            self._found, self._looked = other_processes(proc, guests), snapshot.monotonic
-        self.fields = self._found if is_short else {}
+            self._last, self._read_at = other_processes(proc, guests), snapshot.monotonic
+        self.fields = self._last if is_short else {}
 
 
 def other_processes(proc: Path, guests: Collection[int]) -> Mapping[str, Value]:
-    """Return the fields by the processes that are there now. One that has ended meanwhile is left out.
+    """Return the fields by the processes running now.
 
-    :param guests: the ids of guests' processes
+    :param guests: process ids of guests
     """
     total, by_name = 0, Counter[str]()
-    for pid in (pid for pid in (ProcessStat.ids(proc) or ())[:MOST] if pid not in guests):
+    for pid in (ProcessStat.ids(proc) or ())[:MOST]:
+        if pid in guests:
+            continue
         kib = _anonymous_kib(read_kernel_file(f"{proc}/{pid}/statm"))
         total += kib
         if kib >= NAMED_KIB:
@@ -80,7 +79,7 @@ def other_processes(proc: Path, guests: Collection[int]) -> Mapping[str, Value]:
 
 
 def _anonymous_kib(statm: bytes) -> int:
-    """Return the resident memory without files and shared memory, which other processes may have mapped, too."""
+    """Return resident memory without files and shared memory, which other processes may map, too."""
     _, resident, shared, *_ = (*statm.split(), b"", b"", b"")
     return max(0, int(resident) - int(shared)) * PAGE_KIB if resident.isdigit() and shared.isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""The kernel's own watch for memory pressure: a file descriptor that becomes ready when tasks have waited too long for memory."""
+"""PSI trigger of the kernel: a file descriptor that becomes ready when tasks waited too long for memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mom_kvm import Helper
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""Over which time waiting is counted. The kernel looks ten times in a window, and tells at most once in one; this is the time within which
-a guest should be helped. Windows are from 0.5 to 10 s."""
+"""Window for counting stalls, 0.5 to 10 s. The kernel checks ten times in a window and reports at most once. A guest should get help within
+this time."""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",
@@ -25,21 +25,21 @@ _CURES = {
 
 
 _MEMORY = Path("/proc/pressure/memory")
-"""This host's own, for which mom-helper makes triggers."""
+"""File of this host, the only one with triggers from mom-helper."""
 
-_NEED_POWER = {errno.EPERM, errno.EACCES, errno.EINVAL}
-"""What kernels say to a process without CAP_SYS_RESOURCE: older ones that it may not, newer ones that the window is none for it."""
+_UNPRIVILEGED = {errno.EPERM, errno.EACCES, errno.EINVAL}
+"""Errors for a process without CAP_SYS_RESOURCE: older kernels deny it, newer ones reject its window."""
 
 
 class NoTrigger(Exception):
-    """Why the kernel does not watch for us."""
+    """The kernel gives no trigger."""
 
 
 class StallTrigger:
-    """A trigger on one file of /proc/pressure; `poll` it for `select.POLLPRI` by its `fileno()`.
+    """Trigger on one file of /proc/pressure; `poll` its `fileno()` for `select.POLLPRI`.
 
-    Source: Documentation/accounting/psi.rst. Without CAP_SYS_RESOURCE the kernel takes windows of whole multiples of 2 s only, and looks
-    once in 2 s: too late to be of use here. A process that lacks it has mom-helper make the trigger and hand it over.
+    Source: Documentation/accounting/psi.rst. Without CAP_SYS_RESOURCE the kernel accepts only windows of whole multiples of 2 s and checks
+    once in 2 s, too late for mom. Then mom-helper makes the trigger and hands it over.
     """
 
     events = select.POLLPRI
@@ -51,10 +51,10 @@ class StallTrigger:
             try:
                 self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 if os.fstat(self._fd).st_size:
-                    raise OSError(errno.ENOTTY, "it is no file of the kernel's")  # those have no size; this must not be written to
+                    raise OSError(errno.ENOTTY, "it is no file of the kernel")  # those have no size; mom writes to no other
                 os.write(self._fd, b"some %d %d\0" % (stall, window))
             except OSError as error:
-                helper = Helper.reached() if path == _MEMORY and error.errno in _NEED_POWER else None
+                helper = Helper.reached() if path == _MEMORY and error.errno in _UNPRIVILEGED else None
                 if helper is None:
                     raise
                 self.close()
@@ -64,11 +64,11 @@ class StallTrigger:
             raise NoTrigger(_CURES.get(error.errno or 0, error.strerror)) from error
 
     def fileno(self) -> int:
-        """The descriptor to be polled."""
+        """Return the descriptor for `poll`."""
         return self._fd
 
     def close(self) -> None:
-        """End the watch."""
+        """Remove the trigger."""
         file, self._fd = self._fd, -1
         with suppress(OSError):
             os.close(file)

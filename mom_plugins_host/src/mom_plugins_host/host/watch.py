@@ -1,8 +1,7 @@
-"""Sees between two cycles that the host runs low on memory, and wakes the engine.
+"""Thread that notices between two cycles that the host runs low on memory, and wakes the engine.
 
-Pressure stall information tells that tasks suffer already, which is late; what is available falls before that. So both are watched: the
-first by a trigger of the kernel where it takes one, the second by reading one small file a few times a second, or once while there is
-more than could be taken until then.
+Available memory falls before tasks stall, so mom watches both. The kernel's PSI trigger reports stalls. mom reads available memory from one
+small file a few times a second, or once a second while the host has plenty.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from mom_plugins_host.host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigge
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
-"""While tasks go on waiting for memory, cycles are asked for at gaps that double between these: if the first ones did not help, more will
-not, and scheduled cycles go on anyway."""
+"""While tasks keep stalling, gaps between wake-ups double from the first to the longest. If the first cycles did not help, more will
+not, and scheduled cycles go on."""
 
 _MEMINFO_BYTES = 256
 """MemTotal, MemFree and MemAvailable are the first three lines, of 28 characters each."""
@@ -35,19 +34,17 @@ _MEMINFO_BYTES = 256
 _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
-_MOST_REST_SECONDS = 1.0
-"""So often is a host with plenty of memory looked at: stalls, which the looks tell where the kernel takes no trigger, are counted over this
-time anyway."""
+_LONGEST_REST_SECONDS = 1.0
+"""Between two readings of a host with plenty of memory. Without a trigger, stalls are counted over this time anyway."""
 
 _TAKEN_KIB = 2 << 20
-"""So much memory a second can each CPU take: the kernel clears pages before it gives them away, at 1.8 GiB/s where it was measured."""
+"""KiB that each CPU can allocate in a second: the kernel clears pages first, at a measured 1.8 GiB/s."""
 
 _JOIN_SECONDS = 0.3
-"""A plugin has 0.4 s to end; the thread needs the time of one look."""
-
+"""A plugin has 0.4 s to end; the thread needs the time of one reading."""
 
 _SHORTEST_WATCH_SECONDS = 0.01
-"""A look takes some 10 µs: more often than this would cost more than 0.1 % of a CPU, and tell no more."""
+"""A reading takes 10 µs, so this is 0.1 % of a CPU."""
 
 
 def _not_too_often(seconds: float) -> float:
@@ -57,7 +54,7 @@ def _not_too_often(seconds: float) -> float:
 
 
 class HostSettings(PluginSettings):
-    """How closely the host is watched between two cycles."""
+    """Settings of the watch between two cycles."""
 
     watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
     """How often to look whether the host runs low on memory, which wakes mom for a cycle at once. `0s`: never. With
@@ -74,30 +71,30 @@ class HostSettings(PluginSettings):
 
 
 class StallGauge:
-    """How long tasks have waited in the last window, from a counter that is looked at several times in it."""
+    """Stall time of the last window, from a counter sampled several times in it."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
 
     def stalled(self, total: int, now: float) -> float:
-        """Seconds of waiting in the window that ends now; 0.0 at the first look.
+        """Return the seconds of stalling in the window that ends now; 0.0 for the first sample.
 
-        :param total: microseconds since the host has started
+        :param total: microseconds of stalling since boot
         :param now: monotonic seconds
         """
-        looks = self._looks
-        if looks and total < looks[-1][1]:
-            looks.clear()
-        looks.append((now, total))
-        while len(looks) > 2 and looks[1][0] <= now - WINDOW_SECONDS:
-            looks.popleft()
-        since, before = looks[0]
-        elapsed = max(now - since, WINDOW_SECONDS)  # the first of them may be older than the window: then, its share
+        samples = self._samples
+        if samples and total < samples[-1][1]:
+            samples.clear()
+        samples.append((now, total))
+        while len(samples) > 2 and samples[1][0] <= now - WINDOW_SECONDS:
+            samples.popleft()
+        since, before = samples[0]
+        elapsed = max(now - since, WINDOW_SECONDS)  # the first sample may be older than the window
         return (total - before) / 1e6 * WINDOW_SECONDS / elapsed
 
 
 class Patience:
-    """Lets a trouble that goes on through at growing gaps, and one that is new at once."""
+    """Rate limit for wake-ups: immediate for new trouble, at growing gaps while it lasts."""
 
     def __init__(self) -> None:
         self._gap = 0.0
@@ -105,7 +102,7 @@ class Patience:
         self._last = float("-inf")
 
     def allows(self, now: float) -> bool:
-        """True if one is to act on the trouble that there is at `now` (monotonic seconds)."""
+        """Return True if mom should act on trouble at `now` (monotonic seconds)."""
         quiet, self._last = now - self._last, now
         if quiet > 2 * self._gap:
             self._gap = FIRST_GAP_SECONDS
@@ -119,21 +116,21 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """A thread that looks at the host from `start` to `stop`, and wakes the engine when it runs low on memory."""
+    """Thread that watches the host from `start` to `stop`, and wakes the engine when memory runs low."""
 
     settings: HostSettings
     context: PluginContext
     monotonic: Callable[[], float] = time.monotonic
     how: str = "not at all"
-    """How the host is watched, for people."""
+    """Description for `mom doctor`."""
     why_not: str = ""
-    """Why it is not watched, though it was to be; empty if it is."""
+    """Reason why an enabled watch does not run; empty if it does."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _available: AvailableGauge = field(default_factory=AvailableGauge)
     _stalls: StallGauge = field(default_factory=StallGauge)
     _patience: Patience = field(default_factory=Patience)
-    _another_host: bool = False
-    _wanted: int | None = None
+    _other_host: bool = False
+    _target_kib: int | None = None
     _trigger: StallTrigger | None = None
     _end: int = -1
     _thread: threading.Thread | None = None
@@ -143,10 +140,10 @@ class HostWatch:
         self._meminfo = self.context.root / "proc/meminfo"
         self._most_kib = _TAKEN_KIB * (os.cpu_count() or 1)
         self.lists = CpuLists(self.context.root, self.context.log, self.monotonic)
-        """The lists in which CPUs keep free memory of the host."""
+        """Per-CPU lists of free memory."""
 
     def start(self) -> None:
-        """Start the thread. Where there can be none, `why_not` says why."""
+        """Start the thread, or set `why_not`."""
         every = format_duration(self.settings.watch)
         try:
             self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
@@ -157,7 +154,7 @@ class HostWatch:
         thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the unit may have no more: scheduled cycles see the same, later
+        except RuntimeError as error:  # the unit has no thread left; scheduled cycles notice pressure later
             self._close()
             self._trigger = None
             self.why_not = f"memory pressure is not watched between cycles: {error}"
@@ -167,13 +164,13 @@ class HostWatch:
         self.context.log.info("memory pressure is watched %s", self.how)
 
     def stop(self) -> None:
-        """End the thread and wait for it."""
+        """Stop the thread and wait for it."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         os.eventfd_write(self._end, 1)
         thread.join(_JOIN_SECONDS)
-        if not thread.is_alive():  # else it uses them still; they go with the process
+        if not thread.is_alive():  # otherwise it still uses the descriptors; they go with the process
             self._close()
 
     def _close(self) -> None:
@@ -181,21 +178,26 @@ class HostWatch:
         if self._trigger is not None:
             self._trigger.close()
 
-    def saw(self, available: int | None, total: int | None, wanted: int | None = None, collected: int | None = None) -> None:
-        """A cycle goes by these values of the host's memory in KiB, of any collector; `wanted` is what should be available, and `collected`
-        the total that this plugin has told of it: a host that is a VM itself gets and loses memory in the midst of a cycle."""
+    def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
+        """Take over the host's memory as a cycle uses it, in KiB.
+
+        A host that is a VM itself gains and loses memory within a cycle, so `total` may lag.
+
+        :param target: memory that should be available
+        :param collected: total that this plugin collected for the cycle
+        """
         with self._lock:
             own = _number(_TOTAL, read_kernel_file(self._meminfo, _MEMINFO_BYTES))
-            self._wanted = wanted
-            if total is not None and own is not None:  # what came too late for this cycle makes no other host of it
-                self._another_host = total not in {own, collected}  # a simulated one, perhaps: then this one does not matter
+            self._target_kib = target
+            if total is not None and own is not None:
+                self._other_host = total not in {own, collected}  # a simulated host: the pressure of this one does not matter
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
 
     def look(self) -> float:
-        """Look once, and wake the engine if need be; seconds until the next look, before which nothing can be of interest."""
+        """Read memory and pressure once, wake the engine if needed, and return the seconds until the next reading."""
         with self._lock:
-            if self._another_host:
+            if self._other_host:
                 return self._rest(float("inf"))
             text = read_kernel_file(self._meminfo, _MEMINFO_BYTES)
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
@@ -214,8 +216,8 @@ class HostWatch:
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
-        """Seconds that all CPUs need at least to take this much memory, in KiB."""
-        return max(self.settings.watch, min(_MOST_REST_SECONDS, headroom / self._most_kib))
+        """Return the least seconds in which all CPUs can allocate this much memory (KiB)."""
+        return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:
         if seconds >= self.settings.watch_stall and self._patience.allows(self.monotonic()):
@@ -224,27 +226,26 @@ class HostWatch:
     def _low(self, total: int) -> float:
         if self.settings.watch_available is not None:
             return self.settings.watch_available / 1024
-        return AvailableGauge.usual_low(total) if self._wanted is None else self._wanted
+        return AvailableGauge.usual_low(total) if self._target_kib is None else self._target_kib
 
     def _run(self) -> None:
         poller = select.poll()
         poller.register(self._end, select.POLLIN)
         if self._trigger is not None:
             poller.register(self._trigger, StallTrigger.events)
-        rest = self.settings.watch
+        seconds = self.settings.watch
         while True:
-            for fd, events in poller.poll(rest * 1000):
+            for fd, events in poller.poll(seconds * 1000):
                 if fd == self._end:
                     return
-                self._told(poller, fd, events)
+                self._on_trigger(poller, fd, events)
             try:
-                rest = self.look()
-            except Exception as error:  # noqa: BLE001  # when memory runs out, anything may fail, and the watch matters most
+                seconds = self.look()
+            except Exception as error:  # noqa: BLE001  # anything may fail without memory, and then the watch matters most
                 self.context.log.warning("a look at the host failed: %r", error)
-                rest = _MOST_REST_SECONDS
+                seconds = _LONGEST_REST_SECONDS
 
-    def _told(self, poller: select.poll, fd: int, events: int) -> None:
-        """The kernel's trigger has something to say."""
+    def _on_trigger(self, poller: select.poll, fd: int, events: int) -> None:
         if events & (select.POLLERR | select.POLLNVAL | select.POLLHUP):
             poller.unregister(fd)
             if self._trigger is not None:
@@ -252,11 +253,11 @@ class HostWatch:
                 self._trigger = None
             self.how = f"every {format_duration(self.settings.watch)}; the kernel has ended its trigger"
             self.context.log.warning("memory pressure is watched %s", self.how)
-        elif not self._another_host and self._patience.allows(self.monotonic()):
+        elif not self._other_host and self._patience.allows(self.monotonic()):
             waited = f"{self.settings.watch_stall * 1000:.0f} ms and more within a second"
             self.context.wake(f"host memory pressure: tasks waited {waited} for memory")
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:
-    found = pattern.search(text)
-    return int(found[1]) if found else None
+    match = pattern.search(text)
+    return int(match[1]) if match else None

@@ -1,15 +1,58 @@
-"""The host's NUMA nodes, from /sys/devices/system/node: memory, CPUs and distances."""
+"""NUMA nodes of the host, from /sys/devices/system/node, and the fields and controls about nodes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from mom_core import Value
-from mom_kvm import parse_number_list, read_kernel_file
-from mom_plugins_host.numa.numbers import format_list
+from mom_core import ControlSpec, FieldSpec, Guest, Scope, Unit, Value, as_number, as_whole
+from mom_kvm import Knob, NodeTune, parse_number_list, read_kernel_file
+
+
+def format_list(numbers: AbstractSet[int]) -> str:
+    """Return the shortest text for these numbers, as the kernel writes it: `0-3,8`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def memory_by_node(guest: Guest) -> dict[int, float]:
+    """Return the guest's memory on each node, in KiB; empty if it is unknown."""
+    sizes: dict[int, float] = {}
+    for item in guest.items("numa_memory") or ():
+        node, amount = as_whole(item.get("node")), as_number(item.get("size"))
+        if node is None or amount is None:
+            return {}
+        sizes[node] = amount
+    return sizes
+
+
+def shares(amounts: Mapping[int, float]) -> dict[int, float]:
+    """Return each amount as a ratio of their sum; empty if the sum is 0."""
+    total = sum(amounts.values())
+    return {node: amount / total for node, amount in amounts.items()} if total > 0 else {}
+
+
+def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
+    """Return the ratio of accesses to memory of another node, assuming even use; None without memory or CPU time.
+
+    :param memory: size on each node, in any unit
+    :param cpus: CPU time on each node, in any unit
+    """
+    held, spent = shares(memory), shares(cpus)
+    if not held or not spent:
+        return None
+    near = sum(share * spent.get(node, 0.0) for node, share in held.items())
+    return min(1.0, max(0.0, 1.0 - near))
+
 
 BALANCING = "proc/sys/kernel/numa_balancing"
 
@@ -20,10 +63,10 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """One node. Sizes in KiB; `distances` by node, 10 being near.
+    """One node. Sizes in KiB; `distances` by node, 10 is local.
 
-    `available` can be had there without swapping: what is free, and half of the page cache. The kernel estimates that for the whole host
-    only (MemAvailable), and takes it that half of the cache is worth keeping at most.
+    `available` is free memory and half of the page cache. The kernel has its own estimate (MemAvailable) for the whole host only; there it
+    keeps half of the cache at most.
     """
 
     number: int
@@ -35,7 +78,7 @@ class NumaNode:
 
 
 def read_nodes(root: Path) -> list[NumaNode]:
-    """All nodes that are online, by number; without those whose files cannot be read. Empty on a kernel without NUMA."""
+    """Return the online nodes with readable files, by number; none on a kernel without NUMA."""
     folder = root / _FOLDER
     try:
         numbers = sorted(int(match[1]) for path in folder.iterdir() if (match := _NODE.fullmatch(path.name)))
@@ -58,21 +101,21 @@ def _read_node(folder: Path, number: int, count: int) -> NumaNode | None:
 
 
 def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
-    """On which node each CPU is."""
+    """Return the node of each CPU."""
     return {cpu: node.number for node in nodes for cpu in node.cpus}
 
 
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
-    """Those that have any: expanders and accelerators bring nodes without memory, or without CPUs."""
+    """Return the nodes with memory: expanders and accelerators add nodes without memory, or without CPUs."""
     return [node for node in nodes if node.total > 0]
 
 
 def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
-    """The host's fields about its nodes; empty when there are none."""
-    there = with_memory(nodes)
-    if not there:
+    """Return the host's fields about its nodes; empty if no node has memory."""
+    memory_nodes = with_memory(nodes)
+    if not memory_nodes:
         return {}
-    used = [100 * (1 - node.free / node.total) for node in there]
+    used = [100 * (1 - node.free / node.total) for node in memory_nodes]
     listed: list[Value] = [
         {
             "node": node.number,
@@ -85,8 +128,90 @@ def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
         for node in nodes
     ]
     return {
-        "numa_node_count": len(there),
+        "numa_node_count": len(memory_nodes),
         "numa_nodes": listed,
         "numa_imbalance": round(max(used) - min(used), 2),
-        "numa_available_least": min(node.available for node in there),
+        "numa_available_least": min(node.available for node in memory_nodes),
     }
+
+
+PINS, NODESET = "vcpu_pins", "numa_nodeset"
+
+_NODE_FILES = "/sys/devices/system/node/node*/"
+_NUMA_MAPS = "/proc/PID/numa_maps of the guest's QEMU process"
+_THREADS = "/proc/PID/task/TID/stat and status of the vCPUs' threads"
+
+
+def balancing_knob(root: Path) -> Knob:
+    """Return the control of the kernel's own NUMA balancing."""
+    about = "the kernel's own NUMA balancing: 0 off, 1 on, 2 between tiers of memory, 3 both"
+    return Knob.of_file("numa_balancing", Unit.COUNT, about, root / BALANCING, choices=(0, 1, 2, 3))
+
+
+_BALANCING = balancing_knob(Path("/"))
+
+_NODES_ABOUT = "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"
+_AVAILABLE = "meminfo MemFree and half of Active(file), Inactive(file)"
+
+_HOST = (
+    ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),
+    ("numa_nodes", Unit.LIST, _NODES_ABOUT, "meminfo, cpulist, distance"),
+    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest", "meminfo"),
+    ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it", _AVAILABLE),
+)
+
+_CPUS_ABOUT = "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples"
+_VCPUS_ABOUT = "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run"
+_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"
+_PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
+
+_GUEST = (
+    ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there", _NUMA_MAPS),
+    ("numa_memory_age", Unit.SECONDS, "how long ago it was read where the guest's memory is", "mom's own clock"),
+    ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory", _NUMA_MAPS),
+    ("numa_cpus", Unit.LIST, _CPUS_ABOUT, _THREADS),
+    ("numa_vcpus", Unit.LIST, _VCPUS_ABOUT, _THREADS),
+    ("numa_remote", Unit.RATIO, _REMOTE_ABOUT, "numa_memory and numa_cpus"),
+    (PINS, Unit.TEXT, _PINNED_ABOUT, "the hypervisor's pins"),
+    (NODESET, Unit.TEXT, "the NUMA nodes from which the guest's memory may come, such as 0-1", "the hypervisor"),
+)
+
+FIELDS = (
+    *(FieldSpec(name, unit, Scope.HOST, about, _NODE_FILES + source) for name, unit, about, source in _HOST),
+    _BALANCING.field,
+    *(FieldSpec(name, unit, Scope.GUEST, about, source) for name, unit, about, source in _GUEST),
+)
+
+# No bounds here: mom refuses nodes that the host does not have, as a bound would choose another node.
+_PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
+_NODESET_ABOUT = (
+    "take memory from these NUMA nodes only; libvirt does that in the modes strict and restrictive, and moves all memory at once"
+)
+CONTROLS = (
+    ControlSpec(PINS, Unit.TEXT, Scope.GUEST, _PINS_ABOUT, PINS),
+    ControlSpec(NODESET, Unit.TEXT, Scope.GUEST, _NODESET_ABOUT, NODESET),
+    _BALANCING.control,
+)
+
+
+def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
+    """Return the CPUs of all vCPUs as text: one list if all have the same."""
+    each = [_cpus_text(frozenset(cpus)) for cpus in pins]
+    return each[0] if len(set(each)) == 1 else ";".join(each)
+
+
+@lru_cache(maxsize=1024)  # a thousand guests have a handful of different sets, in each cycle
+def _cpus_text(cpus: frozenset[int]) -> str:
+    return format_list(cpus)
+
+
+def parse_pins(text: str) -> list[frozenset[int]] | None:
+    """Return the CPUs of each vCPU, or one set for all; None if the text is malformed or a set is empty."""
+    parts = [parse_number_list(part) for part in text.split(";")]
+    pins = [part for part in parts if part]
+    return pins if len(pins) == len(parts) else None
+
+
+def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
+    """Return the nodes of a tune as text; without a choice, `every` node with memory, and None if those are unknown."""
+    return format_list(tune.nodes or every) or None

@@ -1,7 +1,8 @@
-"""The plugin: collects where guests are, reviews where they are to be, sets it and reads it back."""
+"""Plugin `numa`: collects on which nodes guests are, and pins vCPUs and binds memory as decided."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,26 +24,115 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Revision,
+    Severity,
     Snapshot,
     Suggestion,
     Target,
     Value,
+    first_names,
+    format_kib,
     hookimpl,
 )
-from mom_kvm import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook, pid_of
+from mom_kvm import (
+    NO_PROMISES,
+    CpuPinControl,
+    NodeTuneControl,
+    ProcessStat,
+    Promises,
+    late_hook,
+    listed_guests,
+    open_process_file,
+    pid_of,
+    root_cure,
+)
 from mom_plugins_host.numa import control
-from mom_plugins_host.numa.fields import CONTROLS, FIELDS, NODESET, PINS, balancing_knob, nodeset_text, pins_text
-from mom_plugins_host.numa.findings import findings
-from mom_plugins_host.numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
-from mom_plugins_host.numa.review import reviewed
-from mom_plugins_host.numa.sampler import NodeSampler
+from mom_plugins_host.numa.control import reviewed
+from mom_plugins_host.numa.nodes import (
+    CONTROLS,
+    FIELDS,
+    NODESET,
+    PINS,
+    NumaNode,
+    balancing_knob,
+    cpus_to_nodes,
+    format_list,
+    node_fields,
+    nodeset_text,
+    pins_text,
+    read_nodes,
+    with_memory,
+)
+from mom_plugins_host.numa.sampler import NodeSampler, Process
+
+SUBJECT = "NUMA"
+
+
+def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
+    """Yield the nodes, the program that places guests on them, and missing capabilities and rights."""
+    nodes = with_memory(read_nodes(root))
+    if not nodes:
+        yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
+    elif len(nodes) == 1:
+        yield Finding(Severity.OK, SUBJECT, "one node: there is nothing to place")
+    else:
+        for node in nodes:
+            cpus, memory = format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
+            yield Finding(Severity.OK, SUBJECT, f"node {node.number}: CPUs {cpus}, {memory}")
+        yield _placement(root)
+    for action, capability in (("pin vCPUs", CpuPinControl), ("choose NUMA nodes", NodeTuneControl)):
+        if hypervisor is not None and not isinstance(hypervisor, capability):
+            yield Finding(Severity.WARNING, SUBJECT, f"{hypervisor.uri} cannot {action}")
+    guests = yield from listed_guests(hypervisor, SUBJECT)
+    if guests is not None:
+        yield from _about_guests(guests, root)
+
+
+def _placement(root: Path) -> Finding:
+    """Return the program that keeps guests together on a node; mom leaves that to the kernel and numad."""
+    if ProcessStat.id_of("numad", root / "proc"):
+        return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
+    try:
+        balancing = balancing_knob(root).read()
+    except HypervisorError:
+        balancing = None
+    if balancing:
+        return Finding(Severity.OK, SUBJECT, "the kernel's own NUMA balancing is on: it moves memory to where vCPUs run")
+    cure = "sysctl kernel.numa_balancing=1, or run numad"
+    return Finding(Severity.WARNING, SUBJECT, "nothing keeps guests' memory near their vCPUs: no numad, and NUMA balancing is off", cure)
+
+
+def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
+    without, unreadable, nameless = [], [], []
+    for guest in guests:
+        pid, name = pid_of(guest), guest.name
+        if pid is None:
+            without.append(name)
+            continue
+        process = Process(root / "proc" / str(pid))
+        try:
+            os.close(open_process_file(process.folder, "numa_maps"))
+        except OSError:
+            unreadable.append(name)
+        if not process.vcpus():
+            nameless.append(name)
+    if without:
+        message = f"guests {first_names(without)} have no process on this host: where they are is unknown"
+        yield Finding(Severity.WARNING, SUBJECT, message)
+    if unreadable:
+        message = f"/proc/PID/numa_maps cannot be read for guests {first_names(unreadable)}"
+        yield Finding(Severity.WARNING, SUBJECT, message, root_cure())
+    if nameless:
+        message = f"the vCPU threads of guests {first_names(nameless)} have no names, so where they run is unknown"
+        yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")
+    if guests and not (without or unreadable or nameless):
+        yield Finding(Severity.OK, SUBJECT, f"where {len(guests)} guests are can be seen")
 
 
 class NumaPlugin:
-    """NUMA nodes, where guests are on them, and where they may be."""
+    """NUMA nodes, and the pins and nodes of guests."""
 
     class Settings(PluginSettings):
-        """How often it is read where guests are."""
+        """Settings of the sampler."""
 
         look_every: Annotated[Duration, Field(ge=1, le=86_400)] = 60.0
         """How often it is read where a guest's memory and vCPUs are, at most: less often where that would take more than `look_share`."""
@@ -58,25 +148,25 @@ class NumaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a host with several NUMA nodes."""
+        """Suggest this plugin for a host with several NUMA nodes."""
         count = len(with_memory(read_nodes(root)))
         return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the sampler."""
+        """Stop the sampler."""
         self._sampler.end()
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Nodes, guests on them, pins, and the kernel's balancing."""
+        """Declare nodes, guests on them, pins, and the kernel's balancing."""
         return (*FIELDS, *CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """The nodes now."""
+        """Return the nodes and the kernel's balancing."""
         self._nodes = read_nodes(self._context.root)
         fields = node_fields(self._nodes)
         balancing = balancing_knob(self._context.root)
@@ -86,7 +176,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Where the guests were seen last, and what is set for them."""
+        """Return the last samples of guests, and their pins and nodes."""
         entities = [guest.entity for guest in guests]
         samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
@@ -111,29 +201,29 @@ class NumaPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """No guest is bound to where there is no memory for it, whatever plugin decides so."""
+        """Refuse to bind a guest to nodes without enough memory for it."""
         return reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Values of the controls. Pins of which a mom that was cut off has set only some are its own doing."""
-        found: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
+        """Return the values of the controls. Pins set only in part by a killed mom are in transition."""
+        values: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)
-            if entry.control == PINS and isinstance(pins := found.get(target), str) and control.is_between(pins, entry):
-                found[target] = InTransition(pins)
-        return found
+            if entry.control == PINS and isinstance(pins := values.get(target), str) and control.is_between(pins, entry):
+                values[target] = InTransition(pins)
+        return values
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set them. Memory that the hypervisor moved stays where it is when they are put back."""
+        """Write pins, nodes and balancing. Restoring them does not move memory back."""
         return control.write(self._context.root, hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.numa.explanation:NodesExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:NodesExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Nodes, guests, and what places them."""
+        """Report nodes, guests, and the program that places them."""
         return findings(hypervisor, self._context.root)

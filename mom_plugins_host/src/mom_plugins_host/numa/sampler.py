@@ -1,37 +1,103 @@
-"""Reads where guests' processes are, one after the other, in a thread of its own: the kernel walks all page tables to say where memory is.
+"""Thread that reads on which nodes guests are, from the QEMU processes in /proc.
 
-A sample of a guest costs CPU time by its memory, so the thread is bounded: after each sample it rests until no more than the given share of
-one CPU was used. A sample stands until the guest's next turn, with its age.
+To report a guest's memory, the kernel walks all its page tables, so a sample costs CPU time in proportion to memory. After each sample the
+thread rests long enough to stay within its share of one CPU. A sample is valid until the guest's next turn, and has an age.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Value
-from mom_kvm import ProcessStat
-from mom_plugins_host.numa.numbers import format_list, remote_share, shares
-from mom_plugins_host.numa.process import Process, Vcpu
+from mom_kvm import ProcessStat, open_process_file, parse_number_list, read_kernel_file
+from mom_plugins_host.numa.nodes import format_list, remote_share, shares
+
+MOST_MAPS = 64 << 20
+"""Bytes of numa_maps read at most: ten times 100 bytes for each of 65,530 areas (vm.max_map_count)."""
+
+_AREA = re.compile(rb"^[0-9a-f]{1,16} .*?( N[0-9]+=[0-9].*)$", re.MULTILINE)
+_ON_NODE = re.compile(rb" N([0-9]{1,4})=([0-9]{1,15})")
+_PAGE_SIZE = re.compile(rb" kernelpagesize_kB=([0-9]{1,8})")
+_VCPU = re.compile(rb"CPU ([0-9]{1,4})/(?:KVM|TCG|HVF|HAX)\s*")
+_ALLOWED = re.compile(rb"^Cpus_allowed_list:\s*([0-9,-]+)$", re.MULTILINE)
+
+
+def parse_numa_maps(text: bytes) -> dict[int, int]:
+    """Return the KiB of a process on each node, from /proc/PID/numa_maps (numa(7)). Unknown lines do not count."""
+    sizes: dict[int, int] = {}
+    for area in _AREA.findall(text):
+        page = _PAGE_SIZE.search(area)
+        if page is not None:
+            for node, count in _ON_NODE.findall(area):
+                sizes[int(node)] = sizes.get(int(node), 0) + int(count) * int(page[1])
+    return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Vcpu:
+    """Thread of a vCPU: its number, last CPU, allowed CPUs, and used CPU time."""
+
+    number: int
+    cpu: int
+    allowed: frozenset[int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """QEMU process of a guest, by its folder in /proc."""
+
+    folder: Path
+
+    def memory(self) -> dict[int, int]:
+        """Return the KiB on each node; empty if they are unreadable. The kernel walks all page tables for it."""
+        try:
+            with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
+                return parse_numa_maps(file.read(MOST_MAPS))
+        except OSError:
+            return {}
+
+    def vcpus(self) -> list[Vcpu]:
+        """Return the threads of vCPUs, by number; none if QEMU does not name its threads, as libvirt makes it do."""
+        return sorted(self._vcpus(), key=lambda vcpu: vcpu.number)
+
+    def _vcpus(self) -> Iterator[Vcpu]:
+        try:
+            threads = os.listdir(self.folder / "task")  # noqa: PTH208  # names only, of which there may be hundreds
+        except OSError:
+            return
+        for thread in threads:
+            task = self.folder / "task" / thread
+            name = _VCPU.fullmatch(read_kernel_file(task / "comm"))
+            if name is None:
+                continue
+            stat = ProcessStat.of(task)
+            allowed = _ALLOWED.search(read_kernel_file(task / "status"))
+            if stat is not None and stat.processor is not None and allowed is not None:
+                yield Vcpu(int(name[1]), stat.processor, parse_number_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)
+
 
 _SMOOTHING = 0.5
-"""How much a new sample counts for where CPU time is spent: a vCPU is seen on one CPU at one moment, a few samples make an average."""
+"""Weight of a new sample of CPU time. One sample sees a vCPU on one CPU; a few make an average."""
 
 _NEVER = float("-inf")
 
 _JOIN_SECONDS = 0.3
-"""How long the end waits for a sample that has begun. It ends by itself, and is of a daemon thread."""
+"""Wait for a running sample at the end. A longer one ends with its daemon thread."""
 
 _LEAST_CPU_SECONDS = 0.02
-"""Less CPU time than this, two of the kernel's ticks, says nothing about where a guest works."""
+"""Two ticks of the kernel: less CPU time does not show where a guest works."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSample:
-    """Where a guest was `at` that time (monotonic seconds): the `fields` about it without their age, and what the next sample goes on from.
+    """Nodes of a guest at the time `at` (monotonic seconds): its `fields` without their age, and the state for the next sample.
 
     `cpus` is the share of the vCPUs' time by node.
     """
@@ -44,15 +110,15 @@ class GuestSample:
 
 
 def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
-    """Read one process; None when it is not there.
+    """Read one process; None if it has ended.
 
-    :param nodes_of: on which node each CPU is
-    :param before: the sample before this one
+    :param nodes_of: node of each CPU
+    :param before: last sample of the guest
     """
     stat = ProcessStat.of(process.folder)
     if stat is None:
         return None
-    if before is not None and before.started != stat.started:  # another process with that number
+    if before is not None and before.started != stat.started:  # another process with the same id
         before = None
     vcpus = process.vcpus()
     cpus = _cpu_shares(vcpus, nodes_of, before)
@@ -86,15 +152,15 @@ def _sample_fields(
 
 
 def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
-    """Where CPU time was spent since the sample before; each vCPU counts alike where there was hardly any."""
+    """Return the share of CPU time on each node since the last sample; vCPUs count equally if there was hardly any."""
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
     spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
-    says = sum(spent.values()) > _LEAST_CPU_SECONDS
+    is_busy = sum(spent.values()) > _LEAST_CPU_SECONDS
     by_node: dict[int, float] = {}
     for vcpu in vcpus:
         node = nodes_of.get(vcpu.cpu)
         if node is not None:
-            by_node[node] = by_node.get(node, 0.0) + (spent.get(vcpu.number, 0.0) if says else 1.0)
+            by_node[node] = by_node.get(node, 0.0) + (spent.get(vcpu.number, 0.0) if is_busy else 1.0)
     now = shares(by_node)
     if not now or before is None or not before.cpus:
         return now
@@ -103,12 +169,12 @@ def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: Gues
 
 
 class NodeSampler:
-    """Samples the guests that it was told of in turn, until it is ended.
+    """Sampler of all guests in turn.
 
-    :param root: where /proc is found
-    :param every: seconds from one sample of a guest to the next, at least
-    :param share: of one CPU, that this may use
-    :param nodes_of: gives on which node each CPU is
+    :param root: folder that holds /proc
+    :param every: least seconds between two samples of a guest
+    :param share: CPU time that the sampler may use, as a share of one CPU
+    :param nodes_of: returns the node of each CPU
     """
 
     def __init__(self, root: Path, every: float, share: float, nodes_of: Callable[[], Mapping[int, int]]) -> None:
@@ -120,20 +186,19 @@ class NodeSampler:
         self._pids: Mapping[str, int] = {}
         self._samples: dict[str, GuestSample] = {}
         self._tried: dict[str, float] = {}
-        """When one was tried of each, the longest ago first, and before them those of which none was: to look for the next among 10,000
-        would take more than the samples do."""
+        """Time of the last try by guest, oldest first, so that finding the next of 10,000 guests is cheap."""
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0
-        """Seconds of CPU time that all samples took."""
+        """CPU seconds of all samples."""
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
-        """These are the guests now, with their process ids; returns the last sample of each. Begins when there are any."""
+        """Set the guests and their process ids, and return the last sample of each. The first guests start the thread."""
         with self._changed:
             if pids != self._pids:
-                for gone in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:
-                    self._samples.pop(gone, None)
-                    self._tried.pop(gone, None)
+                for stale in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:
+                    self._samples.pop(stale, None)
+                    self._tried.pop(stale, None)
                 self._pids = dict(pids)
                 tried = {guest: when for guest, when in self._tried.items() if when > _NEVER}
                 self._tried = {**{guest: _NEVER for guest in pids if guest not in tried}, **tried}
@@ -141,11 +206,11 @@ class NodeSampler:
             if self._thread is None and pids and not self._ended:
                 thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
                 thread.start()
-                self._thread = thread  # now: one that could not be started is tried again in the next cycle
+                self._thread = thread  # only now: if the start fails, the next cycle tries again
             return dict(self._samples)
 
     def end(self) -> None:
-        """Take no more samples."""
+        """Stop sampling."""
         with self._changed:
             self._ended = True
             self._changed.notify()
@@ -171,7 +236,7 @@ class NodeSampler:
                     self._changed.wait_for(lambda: self._ended, took * self._rest_for_each_second)
 
     def _next(self) -> tuple[str, int, GuestSample | None] | None:
-        """The guest whose turn it is, when it has come; None at the end."""
+        """Wait for the next turn, and return its guest; None at the end."""
         with self._changed:
             while not self._ended:
                 guest = next(iter(self._tried), None)

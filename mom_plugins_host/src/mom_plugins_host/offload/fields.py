@@ -1,10 +1,36 @@
-"""The fields that the plugin declares, and its control."""
+"""Settings, fields, control and columns of cold memory."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from mom_core import ControlSpec, FieldSpec, Scope, Unit
+from pydantic import Field
+
+import mom_core
+from mom_core import ControlSpec, Duration, FieldSpec, GuestColumn, PluginSettings, Scope, Size, Unit
+
+
+class OffloadSettings(PluginSettings):
+    """Limits for moving guests' cold memory to swap."""
+
+    ahead: bool = False
+    """Take cold memory also while the host has as much available as it is to have."""
+    stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
+    """How long in each second a guest may wait for memory before nothing more is taken from it. 20 ms are 2 % of its work at most; up to
+    four times that while the host has less than 70 % of what it is to have: balloons take what hurts more then."""
+    cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """How much of one CPU the kernel may use for taking and compressing; twice that while the host has less than 70 % of what it is
+    to have. A CPU takes 100 to 300 MiB in a second."""
+    disk_writes: Size = 32 << 30
+    """What may be written to disks in a day, as their cells wear: 32 GiB are a tenth of what one of 1 TB is made for. 0: nothing."""
+
+
+class OffloadGuestSettings(mom_core.GuestSettings):
+    """Settings of a guest's cold memory."""
+
+    offload: bool | None = None
+    """Whether memory that the guest does not touch may go to the host's swap, instead of what its class says."""
+
 
 OFFLOAD: Final = "offload"
 STATE: Final = "offload_state"
@@ -20,13 +46,13 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""The guest field by which a plugin that knows guests' days says when one will begin to use more; unknown: it will not soon."""
+"""Guest field with the time until a guest will use more memory, from a plugin that learns guests' days; unknown: not soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""The guest field by which a plugin of service classes says whether a guest's memory may go; where it has no class, it is unknown."""
+"""Guest field with the permission of a guest's service class; unknown without a class."""
 
 _MOST_PACE: Final = 1 << 30
-"""1 TiB a second is more than any host could take."""
+"""KiB/s: 1 TiB a second is more than any host moves."""
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = "mom") -> FieldSpec:
@@ -64,3 +90,15 @@ CONTROLS: Final = (
         renewed=True,
     ),
 )
+
+
+COLUMNS: Final = (
+    GuestColumn(
+        "cold", (COLD,), Unit.KIB, "what it does not touch, in the host's memory or in its swap", 45, 3, metric="mom_guest_cold_bytes"
+    ),
+    GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "how long ago cold was learnt", 45, 5, "mom_guest_working_set_age_seconds"),
+    GuestColumn(
+        "working set", (WORKING_SET,), Unit.KIB, "what it was last seen to get along with in the host's memory", rank=None,
+        metric="mom_guest_working_set_bytes",
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What `mom doctor` says of cold memory: where it can go, and of which guests nothing can."""
+"""Findings of `mom doctor` about cold memory: its stores, and guests out of reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
 from mom_kvm import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests
-from mom_plugins_host.offload.processes import way_to
+from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
 
 SUBJECT: Final = "cold memory"
@@ -35,20 +35,21 @@ _LARGER_POOL: Final = (
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
-    """Stores and guests.
+    """Yield the state of stores, and guests whose cold memory cannot go there.
 
-    :param root: where /proc and /sys are found
+    :param root: folder that holds /proc and /sys
     """
-    own = isinstance(hypervisor, ColdMemoryControl)
+    is_simulated = isinstance(hypervisor, ColdMemoryControl)
     try:
         stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)
     except HypervisorError as error:
         yield Finding(Severity.ERROR, SUBJECT, f"what swap there is is unknown: {error}", "see what the hypervisor plugin says above")
         return
-    found = _about_stores(stores)
-    # What a simulated host lacks, no command on this one gives it.
-    yield from (replace(one, cure="") for one in found) if own else found
-    guests = None if own else (yield from listed_guests(hypervisor, SUBJECT))
+    if is_simulated:  # no command on this host mends a simulated one
+        yield from (replace(finding, cure="") for finding in _about_stores(stores))
+        return
+    yield from _about_stores(stores)
+    guests = yield from listed_guests(hypervisor, SUBJECT)
     if guests is not None:
         yield from _about_guests(root, hierarchies, guests)
 
@@ -78,15 +79,15 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
 
 def _about_guests(root: Path, hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterator[Finding]:
     by_reason: dict[str, list[str]] = {}
-    fine = 0
+    reachable = 0
     for guest in guests:
         way = way_to(guest, root, hierarchies)
         if way.name in {"v1", "v2"}:
-            fine += 1
+            reachable += 1
             continue
         without = "without a control group of their own, their hot memory is taken with the cold, so it is taken slowly"
         by_reason.setdefault(way.why_not or without, []).append(guest.name)
-    if fine:
-        yield Finding(Severity.OK, SUBJECT, f"the kernel tells what is cold of {fine} of {len(guests)} guests")
+    if reachable:
+        yield Finding(Severity.OK, SUBJECT, f"the kernel tells what is cold of {reachable} of {len(guests)} guests")
     for reason, names in by_reason.items():
         yield Finding(Severity.WARNING, SUBJECT, f"{first_names(names)}: {reason}", "see the README of mom_plugins_host")

@@ -1,41 +1,190 @@
-"""What is kept of each guest from cycle to cycle: how its memory is reached, what comes back of it, and what the law remembers."""
+"""Guests from cycle to cycle: the way to reclaim their memory, their refaults and pressure, and the state of the law."""
 
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from mom_core import Guest, Value
-from mom_kvm import Hierarchies, pid_of
+from mom_core import Guest, Value, format_kib, printable
+from mom_kvm import GroupLimit, HealthLimits, Hierarchies, ProcessStat, StoreKind, SwapStore, pid_of, read_kernel_file
 from mom_plugins_host.offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
-from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
-from mom_plugins_host.offload.processes import MemoryWay, faults_of, way_to
+from mom_plugins_host.offload.law import (
+    FIRST_PAUSE_SECONDS,
+    LEAST_KIB,
+    LONGEST_PAUSE_SECONDS,
+    PAGE_KIB,
+    ObservedGuest,
+    ReclaimState,
+    cold_kib,
+)
 from mom_plugins_host.offload.requests import OUT_OF_TIME
+
+_LOCKED_KIB: Final = 64 << 10
+"""QEMU locks only queues and stacks of its own; above this, all memory of the guest is locked or pinned.
+
+The kernel counts memory of VFIO as locked, and of iommufd as pinned (mm/util.c, drivers/iommu/iommufd/pages.c)."""
+
+_STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages):\s+([0-9]{1,18}) kB$", re.MULTILINE)
+_UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
+_FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWay:
+    """Way to reclaim a guest's memory: `v2`, `v1`, `process`, or empty if there is none, for the reason `why_not`.
+
+    `swaps_in` is the folder of the control group (v2) that limits the swap of its process, and `top` the folder of all groups. They are
+    empty if unknown.
+    """
+
+    name: str
+    folder: str = ""
+    pid: int = 0
+    started: int = 0
+    why_not: str = ""
+    swaps_in: str = ""
+    top: str = ""
+
+    @property
+    def swap_limit(self) -> GroupLimit | None:
+        """Return the limit with the least room for swap, of its control group and those above; None without one."""
+        return GroupLimit.of_swap(self.swaps_in, self.top) if self.swaps_in else None
+
+
+def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
+    """Return the way to a listed guest.
+
+    :param root: folder that holds /proc and /sys
+    """
+    pid = pid_of(guest)
+    stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
+    if not pid or stat is None:
+        return MemoryWay("", why_not="its process is not known")
+    swaps_in, top = _swap_group(f"{root}/proc/{pid}", hierarchies)
+    why = _held_in_place(f"{root}/proc/{pid}") or why_no_swap(GroupLimit.of_swap(swaps_in, top) if swaps_in else None)
+    if why:
+        return MemoryWay("", pid=pid, started=stat.started, why_not=why)
+    paths = guest.properties.get("cgroups")
+    for controller, file, name in (("", "memory.reclaim", "v2"), ("memory", "memory.force_empty", "v1")):
+        path = paths.get(controller) if isinstance(paths, Mapping) else None
+        folder = hierarchies.folder(controller, path) if isinstance(path, str) else None
+        if folder is not None and Path(folder, file).exists():
+            return MemoryWay(name, folder, pid, stat.started, "", swaps_in, top)
+    return MemoryWay("process", "", pid, stat.started, "", swaps_in, top)
+
+
+def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
+    """Return the folder of the process's group (v2), which may be a shared one, and that of all groups; empty if unknown."""
+    match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
+    folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
+    top = hierarchies.top(Hierarchies.UNIFIED)
+    return ("", "") if folder is None or top is None else (folder, top)
+
+
+def why_no_swap(limit: GroupLimit | None) -> str:
+    """Return the reason if a control group's limit allows no swap; empty if it does."""
+    if limit is None or limit.room >= LEAST_KIB:
+        return ""
+    group = printable(limit.name, 60)
+    if not limit.limit:
+        return f"its control group may not swap: memory.swap.max of {group} is 0"
+    return f"its control group may swap no more: memory.swap.max of {group} is {format_kib(limit.limit)}"
+
+
+def _held_in_place(process: str) -> str:
+    """Return the reason if the memory of a process cannot be swapped; empty if it can."""
+    sizes = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(f"{process}/status"))}
+    if sizes.get(b"HugetlbPages"):
+        return "its memory is of huge pages, which the kernel does not swap"
+    if sizes.get(b"VmLck", 0) > _LOCKED_KIB:
+        return "its memory is locked, by itself or for a device of the host (VFIO)"
+    if sizes.get(b"VmPin", 0) > _LOCKED_KIB:
+        return "its memory is held in place for a device"
+    return ""
+
+
+def faults_of(way: MemoryWay, root: Path) -> int | None:
+    """Return the pages read back for a guest since its start; None if the kernel does not count them.
+
+    A group counts all of them. A process lacks pages that kernel threads read for a vCPU.
+    """
+    if way.folder:
+        counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
+        if counts:  # v1 counts without and then with the groups below it (total_); libvirt may put all processes below
+            return int(counts[-1])
+    if not way.pid:
+        return None
+    stat = ProcessStat.of(root / f"proc/{way.pid}")
+    return stat.major_faults if stat is not None and stat.started == way.started else None
+
+
+_PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
+"""Time that a vCPU waits for a page: 5 us for the fault, and 5 to 20 us for decompression or the read of an SSD. lzo-rle takes 17 us in
+all."""
+
+_SWEPT_KIB: Final = 48 << 10
+_SWEPT_SHARE: Final = 0.03
+"""A sweep takes memory that the guest has freed if it is more than this, and more than this share of its size, as in the balloon policy."""
+
+
+def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
+    """Return the share of time (0 to 1) in which a guest waits for swapped memory: its refaults, or its PSI if higher.
+
+    :param refaults_kib: refaults in KiB/s
+    """
+    slowest = max((_PAGE_IN_SECONDS[store.kind] for store in stores if store.free_kib < store.size_kib), default=25e-6)
+    counted = guest.number("host_psi_memory_some_avg10") or 0.0
+    return max(refaults_kib / PAGE_KIB * slowest, counted / 100)
+
+
+def own_pressure(guest: Guest) -> str:
+    """Return the lack of memory inside the guest; empty if there is none, or if it is unknown."""
+    swap_in = guest.number("swap_in") or 0.0
+    if swap_in > HealthLimits.SWAP_IN_KIB:
+        return f"it lacks memory itself: it reads {swap_in:.0f} KiB/s back from its own swap"
+    pressure = guest.number("guest_psi_memory_some_avg10") or 0.0
+    if pressure > HealthLimits.PRESSURE_PERCENT:
+        return f"it lacks memory itself: its tasks wait for it {pressure:.0f} % of the time"
+    return ""
+
+
+def swept_first(guest: Guest, away_kib: float) -> str:
+    """Return the reason if the guest holds memory that it has freed, which a sweep should take before swap; empty if not."""
+    names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
+    numbers = [guest.number(name) for name in names]
+    if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
+        return ""
+    rss, qemu_overhead, kernel_reserved, available, unused, size = (number or 0.0 for number in numbers)
+    idle = rss + away_kib - qemu_overhead - (kernel_reserved + available - unused)
+    if idle < max(_SWEPT_KIB, _SWEPT_SHARE * size):
+        return ""
+    return f"it holds {format_kib(idle)} that it had used and freed: its balloon takes that first"
+
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0
-"""How many guests' processes are looked at closely in one cycle, and how old a look may be: it takes 200 us for each, which for a thousand
-would be a fifth of a second; a device that is given to a guest holds its memory in place from then on."""
+"""Processes examined in one cycle at most, and the age at which an examination is due. Each takes 200 us, so a thousand would take a fifth
+of a second. A device added to a guest pins its memory from then on."""
 
 _FAULTS_SECONDS: Final = 1.0
-"""The kernel adds up a group's counters when they are read: in cycles that something woke mom for they are not read again."""
-
+"""Least time between two readings of a group's counters, as each makes the kernel add them up; short cycles do not read them again."""
 
 LISTS_UNTIL_GONE: Final = 3
-"""A guest that is missing from fewer lists has not gone: one of several hypervisors may have been silent."""
+"""Lists without a guest until it counts as gone, as one of several hypervisors may be silent."""
 
 
 @dataclass(slots=True)
 class FollowedGuest:
-    """One guest. Times are monotonic seconds; `moved_kib` is what went since the last decision, `offloaded_kib` since mom knows it.
+    """Guest known to the plugin. Times are monotonic seconds.
 
-    `may_offload` is the last word of its class, once `class_heard`: 0 forbids that its memory goes; None: it has no class. The last request
-    to it gave nothing where `vain` says why: it is asked again at `vain_until`, and `vain_pause` seconds after the next such one.
-    So many lists have lacked it since it was listed: `lists_without`.
+    `moved_kib` went since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the last word of its class, valid
+    once `class_heard`: 0 forbids offload, None means no class. If the last request moved nothing, `vain` has the reason, mom tries again at
+    `vain_until`, and the next such pause is `vain_pause` seconds. `lists_without` counts lists that lack the guest.
     """
 
     incarnation: str
@@ -60,26 +209,25 @@ class FollowedGuest:
     lists_without: int = 0
 
     def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:
-        """See how its memory is reached, and whether it can go anywhere."""
+        """Examine its process for the way to reclaim its memory."""
         way = way_to(guest, root, hierarchies)
         if (way.pid, way.started, way.folder) != (self.way.pid, self.way.started, self.way.folder):
             self.faults = self.refaults = None
         self.way, self.looked = way, now
 
     def hear_class(self, guest: Guest, *, silent: bool) -> None:
-        """Note what its class says.
+        """Note the permission of its class.
 
-        :param silent: the plugin of classes failed, or was late: what it said last holds
+        :param silent: the plugin of classes failed or was late, so its last word holds
         """
-        told = guest.number(MAY_OFFLOAD)
-        if told is not None or not silent:
-            self.may_offload, self.class_heard = told, True
+        permission = guest.number(MAY_OFFLOAD)
+        if permission is not None or not silent:
+            self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Note what a request gave, and why no more.
+        """Note the result of a request.
 
-        A guest that gave nothing is left out for a while, as it would give nothing in the next cycle either: nothing of it is away, so
-        that it is the cheapest of all, and others would not be asked.
+        A guest that released nothing pauses. It would stay the cheapest, as none of its memory is away, and mom would ask no other guest.
         """
         self.moved_kib += kib
         self.offloaded_kib += kib
@@ -92,30 +240,33 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Why it is not asked now, as the last request gave nothing; empty: it may be asked."""
+        """Return the reason while the guest pauses after a request in vain; empty otherwise."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
-    def seen(self, root: Path | None, now: float) -> dict[str, Value]:
-        """Its fields in a new cycle, in which the pace lapses that was not asked for again.
+    def collect(self, root: Path | None, now: float) -> dict[str, Value]:
+        """Start a new cycle and return the guest's fields. A pace lapses unless the last cycle renewed it.
 
-        :param root: where what came back of it is read; None: the hypervisor says it
+        :param root: folder that holds /proc, for refaults; None if the hypervisor counts them
         """
         if root is not None:
             self._compare_faults(root, now)
         self.left -= 1
         if self.left < 0:
             self.pace = 0
-        found: dict[str, Value] = {OFFLOAD: self.pace, OFFLOADED: self.offloaded_kib, STATE: self.reason or None}
-        # Where only the hypervisor counts faults, what came back until the last decision.
+        # If only the hypervisor counts faults, its count at the last decision.
         refaults = self.observed.refaults_kib if self.refaults is None and self.observed is not None else self.refaults
-        found[REFAULTS] = None if refaults is None else round(refaults)
+        fields: dict[str, Value] = {
+            OFFLOAD: self.pace,
+            OFFLOADED: self.offloaded_kib,
+            STATE: self.reason or None,
+            REFAULTS: None if refaults is None else round(refaults),
+        }
         cold = None if self.observed is None else cold_kib(self.observed, self.state)
         if cold is not None and self.state.working_set is not None:
-            found |= {COLD: int(cold), WORKING_SET: int(self.state.working_set), WORKING_SET_AGE: round(now - self.state.learnt, 1)}
-        return found
+            fields |= {COLD: int(cold), WORKING_SET: int(self.state.working_set), WORKING_SET_AGE: round(now - self.state.learnt, 1)}
+        return fields
 
     def _compare_faults(self, root: Path, now: float) -> None:
-        """See what came back since the last comparison."""
         if self.faults is not None and now - self.faults[0] < _FAULTS_SECONDS:
             return
         faults = faults_of(self.way, root)
@@ -128,37 +279,34 @@ class FollowedGuest:
         self.faults = now, faults
 
 
-def followed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """These guests, by id, with what was kept of those that were there before; of one that was started anew, what its class said."""
-    found: dict[str, FollowedGuest] = {}
+def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
+    """Return the listed guests by id, with their state from before. A restarted guest keeps only the word of its class."""
+    listed: dict[str, FollowedGuest] = {}
     for guest in guests:
-        one = before.get(guest.id) or FollowedGuest(guest.incarnation)
-        if one.incarnation != guest.incarnation:
-            one = FollowedGuest(guest.incarnation, may_offload=one.may_offload, class_heard=one.class_heard)
-        one.lists_without = 0
-        found[guest.id] = one
-    return found
+        entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
+        if entry.incarnation != guest.incarnation:
+            entry = FollowedGuest(guest.incarnation, may_offload=entry.may_offload, class_heard=entry.class_heard)
+        entry.lists_without = 0
+        listed[guest.id] = entry
+    return listed
 
 
-def waited_for(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Those that are not listed and may not have gone, by id; none without an incarnation, which tells that it is the same."""
-    found: dict[str, FollowedGuest] = {}
-    for identity in before.keys() - listed.keys():
-        one = before[identity]
-        one.lists_without += 1
-        if one.incarnation and one.lists_without < LISTS_UNTIL_GONE:
-            found[identity] = one
-    return found
+def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
+    """Return the missing guests that may come back, by id. Only an incarnation shows that a guest is the same."""
+    missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
+    for entry in missing.values():
+        entry.lists_without += 1
+    return {identity: entry for identity, entry in missing.items() if entry.incarnation and entry.lists_without < LISTS_UNTIL_GONE}
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
-    """Look at the processes of new guests, and at those that were not looked at for longest."""
-    long_ago: list[tuple[float, Guest]] = []
+    """Examine the processes of new guests, and those with the oldest examination."""
+    due: list[tuple[float, Guest]] = []
     for guest in guests:
-        one = kept[guest.id]
-        if one.way.pid != (pid_of(guest) or 0):
-            one.look(guest, root, hierarchies, now)
-        elif now - one.looked >= _LOOK_SECONDS:
-            long_ago.append((one.looked, guest))
-    for _, guest in heapq.nsmallest(_IN_TURN, long_ago, key=itemgetter(0)):
+        entry = kept[guest.id]
+        if entry.way.pid != (pid_of(guest) or 0):
+            entry.look(guest, root, hierarchies, now)
+        elif now - entry.looked >= _LOOK_SECONDS:
+            due.append((entry.looked, guest))
+    for _, guest in heapq.nsmallest(_IN_TURN, due, key=itemgetter(0)):
         kept[guest.id].look(guest, root, hierarchies, now)

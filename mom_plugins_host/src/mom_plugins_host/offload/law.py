@@ -1,85 +1,87 @@
-"""How much cold memory is taken from a guest in one step, and what it works on: a control law on plain numbers, by feedback alone.
+"""Control law of cold memory, on plain numbers and by feedback alone: how much goes from each guest, and how much the host needs.
 
-What is away and never asked for is cold; what comes back at once was not. By Little's law, a page that is away stays so for
+Memory that is away and never touched is cold; memory that returns at once was not. By Little's law, a page stays away on average for
 
-    time away = what is away / what comes back in a second
+    time away = memory away / memory returning in a second
 
-on average. Memory that is not touched for 120 s is what Google calls cold (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-
-Scale Computers, ASPLOS 2019: a third of it): as long as pages stay away for that long, more is taken. What a guest feels is the time that
-it waits: that has a limit, too, as in Meta's senpai (Weiner et al., TMO, ASPLOS 2022). The pace doubles from step to step while nothing
-comes back, and is halved when half of what is taken does: then the kernel takes what is in use. What the guest holds at that moment is its
-working set. A guest that is harmed at this moment is left alone for a while, and what was taken of it may come back; one that was harmed
-over a minute is left alone for twice as long each time. A program that begins something new reads back for some seconds what it writes
-over, and is none the worse for it a minute later.
+Google calls memory cold that is untouched for 120 s, a third of it (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale
+Computers, ASPLOS 2019). mom takes more while pages stay away for that long. The guest's stall time has a limit, too, as in Meta's senpai
+(Weiner et al., TMO, ASPLOS 2022). The pace doubles with each step while nothing returns. It halves when half of the reclaimed memory
+returns: the kernel then reclaims memory in use. The guest's resident memory at that moment is its working set.
+
+A guest harmed now gets a short pause, and its memory may come back. A guest harmed over a minute gets a pause that doubles each time. A
+program that starts something new reads pages back for some seconds, and is fine a minute later.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mom_core import Host, format_kib
+
 COLD_SECONDS: Final = 120.0
-"""Pages that stay away so long on average were cold."""
+"""Pages away for longer on average were cold."""
 
 WARM_SECONDS: Final = 60.0
-"""Pages that come back sooner on average were not: nothing is taken for a while. Between the two, nothing is taken either."""
+"""Pages back sooner on average were warm: mom pauses. Between the two limits it takes nothing either."""
 
 MOST_SHARE: Final = 0.01
-"""Of a guest, in a second. 1 % that was wrong is read back within a second, and a third of a guest is taken in about a minute."""
+"""Fastest pace, as a share of the guest in a second. A wrong 1 % is back within a second, and a third of a guest goes in a minute."""
 
 MADVISE_SHARE: Final = 0.0025
-"""The same where the kernel takes hot pages with cold ones: what was wrong is more of it."""
+"""Fastest pace where the kernel takes hot pages with cold ones, so that more of them are wrong."""
 
 FIRST_SHARE: Final = 0.00125
-"""Of a guest, in a second: the first step. The pace is at its most with the fourth."""
+"""First pace. The fourth step has the fastest."""
 
 KEPT_SHARE: Final = 0.10
-"""Of a guest, stays: one that was idle for a week has its kernel and what it begins with when it is used again."""
+"""Share of a guest that stays: its kernel, and the memory that it needs first after a week of idleness."""
 
 LEAST_KIB: Final = 256
-"""Less is not worth a call: the kernel reclaims in batches of 32 pages."""
+"""Least amount of one call: the kernel reclaims in batches of 32 pages."""
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
-"""KiB per second, and of a guest in a second: less tells of nothing. 32 pages are a readahead or two, and 0.5 MiB of 1 GiB come back in
-0.6 % of the time."""
+"""Less in a second is noise. 32 pages are one or two readaheads, and 0.5 MiB of 1 GiB return in 0.6 % of the time."""
 
 REFAULTED_SHARE: Final = 0.5
-"""When half of what is taken comes back, taking on is futile."""
+"""When this share of the reclaimed memory returns, more reclaim is futile."""
 
 RECENT_SECONDS: Final = 10.0
-"""Over which what a guest feels is averaged (the time constant of an exponential average), as the kernel does for its shortest share of
-waiting. Some of what is taken in a step comes back within the next second: over one second that is a tenth of the guest's time."""
+"""Time constant of the short average of stalls, as of the kernel's avg10. Some memory of a step returns within the next second, which alone
+is a tenth of the guest's time."""
 
 HARM_SECONDS: Final = 60.0
-"""Over which harm is averaged that lasts: as long as what is warm may be away. When every burst of a guest was called that, pauses grew to
-their longest, and little was taken from twelve guests of which half was cold (benchmarks/squeeze, mix `cold`)."""
+"""Time constant of lasting harm, equal to `WARM_SECONDS`. When every burst counted, pauses grew to their longest, and mom took little from
+twelve half cold guests (benchmarks/squeeze, mix `cold`)."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-"""What was wrong is back by then: 1 % of a guest a second, for some seconds."""
+"""Enough for wrong pages to return: 1 % of a guest a second, for some seconds."""
 
 LONGEST_PAUSE_SECONDS: Final = 640.0
-"""A guest whose working set has changed is found out within ten minutes."""
+"""mom notices a changed working set within ten minutes."""
 
 CALM_STEPS: Final = 20
-"""After so many steps without harm the next pause is a short one again."""
+"""Steps without harm until the next pause is short again."""
 
 _PRICE_SECONDS: Final = 3600.0
-"""What is away for an hour on average costs twice as much to take as what never comes back."""
+"""Memory away for an hour on average costs twice as much as memory that never returns."""
 
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
-"""What a fault brings back."""
+"""A fault reads back one page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedGuest:
-    """A guest at this moment; None: unknown.
+    """Guest at this moment; None: unknown.
 
-    `resident_kib` the host's memory holds of it, `away_kib` are in swap, `merged_kib` of the first are held by other guests, too.
-    `refaults_kib` came back in each second since the last look. `stall` is the share of time (0 to 1) in which it waited for memory.
-    `hold` is why nothing may be taken at all, `suffers` what the guest itself says of its memory.
+    `resident_kib` is in the host's memory, `merged_kib` of it shared with other guests by KSM, and `away_kib` in swap. `refaults_kib`
+    returned in each second since the last step. `stall` is the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take
+    nothing, and `suffers` the guest's own lack of memory.
     """
 
     resident_kib: float | None
@@ -94,26 +96,27 @@ class ObservedGuest:
 
 
 @dataclass(frozen=True, slots=True)
-class Felt:
-    """A guest's stall on average: what came back, in KiB per second, and the share of time (0 to 1) in which it waited for memory."""
+class StallAverage:
+    """Average of a guest's refaults (KiB/s) and of its stall time (0 to 1)."""
 
     refaults_kib: float = 0.0
     stall: float = 0.0
 
-    def then(self, now: Felt, seconds: float, constant: float) -> Felt:
-        """After so many seconds in which it felt that, as an exponential average with this time constant (s)."""
+    def after(self, now: StallAverage, seconds: float, constant: float) -> StallAverage:
+        """Return the exponential average after these seconds of `now`, with this time constant (s)."""
         weight = 1 - math.exp(-max(0.0, seconds) / constant)
-        return Felt(self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib), self.stall + weight * (now.stall - self.stall))
+        return StallAverage(
+            self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib), self.stall + weight * (now.stall - self.stall)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ReclaimState:
-    """The state of the law for one guest, from step to step. Times are monotonic seconds.
+    """State of the law for one guest between steps. Times are monotonic seconds.
 
-    Nothing is taken before `until`, because of `reason`; the pause after the next harm that lasts is `pause` seconds; `calm` counts steps
-    without harm. `share` is the pace, as a share of the guest in a second. `working_set` is what it held (KiB) when that was last learnt,
-    at `learnt`. `recent` and `lasting` are what it felt until `seen`, over ten seconds and over a minute. `wants_back` says that the last
-    step found harm: what is away may come back at once.
+    mom takes nothing before `until`, for `reason`. `pause` is the next pause after lasting harm, and `calm` counts steps without harm.
+    `share` is the pace, as a share of the guest in a second. `working_set` was learned at `learnt`, in KiB. `recent` and `lasting` average
+    stalls until `seen`. With `wants_back` the last step found harm, so memory may come back at once.
     """
 
     until: float = 0.0
@@ -123,15 +126,15 @@ class ReclaimState:
     reason: str = ""
     working_set: float | None = None
     learnt: float = 0.0
-    recent: Felt = Felt()
-    lasting: Felt = Felt()
+    recent: StallAverage = StallAverage()
+    lasting: StallAverage = StallAverage()
     seen: float | None = None
     wants_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """Cold memory that may be taken of a guest now, in KiB per second (0: none, then why), and its price: the cheapest is taken first."""
+    """Cold memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price: the cheapest goes first."""
 
     pace_kib: int
     price: float
@@ -140,12 +143,12 @@ class ColdOffer:
 
 
 def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
-    """The next step.
+    """Return the offer of the next step.
 
-    :param reclaimed_kib: what was taken since the last look, in KiB per second
-    :param limit: the share of time (0 to 1) that the guest may wait for memory
+    :param reclaimed_kib: memory reclaimed since the last step, in KiB/s
+    :param limit: share of time (0 to 1) that the guest may wait for memory
     :param now: monotonic seconds
-    :param urgency: how many times as much the guest may feel, as it would be hurt otherwise (1: the host is not in such need)
+    :param urgency: factor on that limit while the host is in need; 1 if it is not
     """
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
     state = replace(state, wants_back=False)
@@ -153,10 +156,10 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
         missing = "what the host holds of it" if seen.resident_kib is None else "what of it is in swap" if seen.away_kib is None else ""
         return _nothing(state, seen.hold or f"{missing or 'what comes back of it'} is unknown")
     size = seen.resident_kib + seen.away_kib
-    state = _averaged(state, Felt(seen.refaults_kib, seen.stall), now)
+    state = _averaged(state, StallAverage(seen.refaults_kib, seen.stall), now)
     harm_now = _harm(seen.away_kib, size, state.recent, limit, warm_seconds)
-    rests = now < state.until and bool(urgency <= 1 or harm_now)  # what was harm before the host came into need may be none now
-    harm = "" if rests else _harm(seen.away_kib, size, state.lasting, limit, warm_seconds)
+    pauses = now < state.until and bool(urgency <= 1 or harm_now)  # earlier harm may be acceptable now
+    harm = "" if pauses else _harm(seen.away_kib, size, state.lasting, limit, warm_seconds)
     if harm:
         pause = min(2 * state.pause, LONGEST_PAUSE_SECONDS)
         until, held = now + state.pause, seen.resident_kib
@@ -164,7 +167,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
         return _nothing(state, harm)
     if seen.hold or seen.suffers:
         return _nothing(state, seen.hold or seen.suffers)
-    if rests:
+    if pauses:
         return _nothing(state, f"{state.reason}; tried again in {state.until - now:.0f} s")
     if harm_now:
         share, until = max(FIRST_SHARE, state.share / 2), now + FIRST_PAUSE_SECONDS
@@ -189,7 +192,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
 
 
 def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
-    """The guest's memory beyond its working set, in KiB, in the host's memory or in swap; None while that is unknown."""
+    """Return the guest's memory beyond its working set, resident or in swap, in KiB; None if unknown."""
     if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
@@ -200,26 +203,100 @@ def _nothing(state: ReclaimState, reason: str) -> ColdOffer:
 
 
 def _time_away(away_kib: float, refaults_kib: float, size_kib: float) -> float:
-    tells = refaults_kib >= max(LEAST_REFAULTS_KIB, LEAST_REFAULTS_SHARE * size_kib)
-    return away_kib / refaults_kib if tells else float("inf")
+    returns = refaults_kib >= max(LEAST_REFAULTS_KIB, LEAST_REFAULTS_SHARE * size_kib)
+    return away_kib / refaults_kib if returns else float("inf")
 
 
-def _averaged(state: ReclaimState, felt: Felt, now: float) -> ReclaimState:
-    """With what was observed since the last step. Before the first step it was as it is then, which has not harmed it for long."""
+def _averaged(state: ReclaimState, stall: StallAverage, now: float) -> ReclaimState:
+    """Update both averages. The first step sets only the short one, as its stalls have not lasted."""
     if state.seen is None:
-        return replace(state, recent=felt, seen=now)
+        return replace(state, recent=stall, seen=now)
     seconds = now - state.seen
-    recent, lasting = state.recent.then(felt, seconds, RECENT_SECONDS), state.lasting.then(felt, seconds, HARM_SECONDS)
+    recent, lasting = state.recent.after(stall, seconds, RECENT_SECONDS), state.lasting.after(stall, seconds, HARM_SECONDS)
     return replace(state, recent=recent, lasting=lasting, seen=now)
 
 
-def _harm(away_kib: float, size_kib: float, felt: Felt, limit: float, warm_seconds: float) -> str:
-    """The harm that a guest suffers by what is away; empty: none."""
+def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float, warm_seconds: float) -> str:
+    """Return the harm of memory in swap to a guest; empty if there is none."""
     if not away_kib:
         return ""
-    away = _time_away(away_kib, felt.refaults_kib, size_kib)
-    if felt.stall >= limit:
-        return f"it waits for memory {felt.stall:.1%} of the time, and {limit:.1%} is the limit"
+    away = _time_away(away_kib, average.refaults_kib, size_kib)
+    if average.stall >= limit:
+        return f"it waits for memory {average.stall:.1%} of the time, and {limit:.1%} is the limit"
     if away < warm_seconds:
         return f"it works on what was taken: that comes back after {away:.0f} s on average"
     return ""
+
+
+_SHARE: Final = 0.10
+_MOST_KIB: Final = 32 << 20
+"""Available memory that a host should have without `mem_watermark_high`: a tenth of its memory, at most 32 GiB."""
+
+AHEAD: Final = "mem_rise_ahead"
+"""Host field with memory that guests will allocate soon, by the balloon law."""
+
+_ENOUGH: Final = 1.1
+"""Multiple of the target where reclaim ends. It starts below the target itself, where sweeps start; dearer means start further down."""
+
+_PATIENT: Final = 0.85
+"""Multiple of the target. Above it the host is less than half the way down to taking margins."""
+
+_TIGHT: Final = 0.7
+"""Multiple of the target below which the balloon policy takes margins."""
+
+_MOST_URGENT: Final = 4.0
+"""At a sixth of the target the balloon takes memory that guests may die without. A guest that waits 8 % of its time works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostNeed:
+    """Memory in KiB that the host lacks, and memory beyond its target.
+
+    `urgency` (1 to 4) multiplies the stalls that a guest may have, as other means would hurt it more. `patient` says that those are far
+    off. `words` describe the host; empty if its memory is unknown.
+    """
+
+    lack_kib: float
+    beyond_kib: float
+    words: str
+    urgency: float = 1.0
+    patient: bool = False
+
+
+def need_of(host: Host, *, working: bool) -> HostNeed:
+    """Return the host's need.
+
+    :param working: whether the last cycle reclaimed memory; reclaim ends a little above its start
+    """
+    available, total = host.number("mem_really_available"), host.number("mem_available")
+    target = host.number("mem_watermark_high")
+    if target is None and total is not None:
+        target = min(_SHARE * total, _MOST_KIB)
+    if available is None or target is None:
+        return HostNeed(0.0, 0.0, "")
+    free = available - (host.number("mem_reserved") or 0.0)
+    words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
+    ahead = host.number(AHEAD) or 0.0
+    if ahead:
+        words += f" and the {format_kib(ahead)} that guests are expected to take before long"
+    lack = _ENOUGH * target + ahead - free if free < target + ahead or working else 0.0
+    urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
+    return HostNeed(max(0.0, lack), max(0.0, free - ahead - _ENOUGH * target), words, urgency, free >= _PATIENT * target)
+
+
+def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
+    """Return the pace of each chosen guest in KiB/s, by id: the cheapest first, until there is enough.
+
+    :param most_kib: memory to move in this cycle
+    :param seconds: length of a cycle
+    :param spared: guests that come last, by id
+    """
+    paces: dict[str, int] = {}
+    left = most_kib
+    for identity, offer in sorted(offers.items(), key=lambda item: (item[0] in spared, item[1].price, -item[1].pace_kib, item[0])):
+        pace = int(min(offer.pace_kib, left / seconds))
+        if pace <= 0:
+            continue
+        paces[identity] = pace
+        left -= pace * seconds
+    return paces

@@ -1,4 +1,4 @@
-"""The plugin: follows guests, decides whose cold memory goes to swap, has the taker move it, and says what guests work on."""
+"""Plugin `offload`: decides whose cold memory goes to swap, has the worker move it, and reports working sets."""
 
 from __future__ import annotations
 
@@ -32,48 +32,64 @@ from mom_core import (
 )
 from mom_kvm import ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
 from mom_plugins_host.offload import law
-from mom_plugins_host.offload.fields import CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
+from mom_plugins_host.offload.fields import (
+    COLUMNS,
+    CONTROLS,
+    FIELDS,
+    MAY_OFFLOAD,
+    NET,
+    OFFLOAD,
+    RATIO,
+    RISES_IN,
+    ROOM,
+    WRITTEN,
+    OffloadGuestSettings,
+    OffloadSettings,
+)
 from mom_plugins_host.offload.findings import findings
-from mom_plugins_host.offload.guests import FollowedGuest, followed, look_in_turn, waited_for
-from mom_plugins_host.offload.host_need import HostNeed, chosen, need_of
-from mom_plugins_host.offload.law import ColdOffer, ObservedGuest, next_offer
-from mom_plugins_host.offload.pressure import own_pressure, stall_of, swept_first
-from mom_plugins_host.offload.processes import why_no_swap
-from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimTaker
-from mom_plugins_host.offload.settings import OffloadGuestSettings, OffloadSettings
-from mom_plugins_host.offload.stores import net_share, ratio_of, room_of, stores_of
-from mom_plugins_host.offload.writes import WriteBudget
+from mom_plugins_host.offload.guests import (
+    FollowedGuest,
+    keep_listed,
+    keep_unlisted,
+    look_in_turn,
+    own_pressure,
+    stall_of,
+    swept_first,
+    why_no_swap,
+)
+from mom_plugins_host.offload.law import ColdOffer, HostNeed, ObservedGuest, chosen, need_of, next_offer
+from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
+from mom_plugins_host.offload.stores import WriteBudget, net_share, ratio_of, room_of, stores_of
 
 _CYCLES_IN_FORCE: Final = 1
-"""A request lapses when it was not renewed in the cycle after it."""
+"""A pace lapses unless the next cycle renews it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""Of need, in which it is waited for a guest to be swept: the plugin that decides that may have other reasons not to. Waiting for two
-minutes kept bursts from reading back what they write over, but by then the balloons of others had taken what hurt (benchmarks/squeeze, mix
-`cold`)."""
+"""Wait for a sweep of a guest, in seconds of need: the balloon may have reasons not to sweep. A wait of two minutes saved bursts from
+reading back pages that they overwrite, but by then balloons had hurt other guests (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
-"""The same while the host is far from taking what hurts. Sweeping twelve guests with bursts in turn gave all that the host lacked for
-100 s; what went to swap of those that waited for their turn was read back by their next bursts (mix `hot`)."""
+"""The same while the host is far from hurting guests. Sweeps of twelve guests with bursts covered the need for 100 s; pages of guests that
+waited for their sweep came back with their next bursts (mix `hot`)."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""The same when the balloon takes margins already: a sweep takes three. Waiting for sweeps of 50 MiB each, in ten of twelve
-guests, cost all that the host had left (mix `hot`)."""
+"""The same when the balloon already takes margins: a sweep takes 3 s. Waiting for sweeps of 50 MiB in ten of twelve guests used up the
+host's memory (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
-"""Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
+"""Share of a cycle for the worker, so that it answers before the next decision."""
 
 _SHORTEST_SECONDS: Final = 0.2
-"""A rate over less says nothing."""
+"""Least time for a rate."""
 
-_RISES: Final = "by its days it will use more before long, maybe what is cold now"
+_WILL_GROW: Final = "by its days it will use more before long, maybe what is cold now"
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The plan of this cycle: the pace of each guest in KiB per second (negative: it comes back), and why.
+    """Plan of this cycle: the pace of each guest in KiB/s (negative: memory comes back), the offers, and the state of the host.
 
-    `spare_kib` is what the host has for what comes back.
+    `spare_kib` is the host's memory for guests that get theirs back.
     """
 
     paces: Mapping[str, int] = field(default_factory=dict)
@@ -82,8 +98,7 @@ class _Plan:
     spare_kib: float = 0.0
 
 
-def _rises(guest: Guest) -> bool:
-    """True if the guest is expected to use more before long."""
+def _will_grow(guest: Guest) -> bool:
     return guest.number(RISES_IN) is not None
 
 
@@ -98,10 +113,10 @@ class OffloadPlugin:
         self._context = context
         self._source = Source(context.name)
         self._hierarchies = Hierarchies(context.root)
-        self._taker = ReclaimTaker()
+        self._worker = ReclaimWorker()
         self._followed: dict[str, FollowedGuest] = {}
         self._unlisted: dict[str, FollowedGuest] = {}
-        """Those that the last lists lacked, and that may be there again."""
+        """Guests missing from the last lists, which may come back."""
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -110,34 +125,33 @@ class OffloadPlugin:
         self._seconds = 0.0
         self._urgent = False
         self._moved_kib = 0
-        self._own = False
+        self._simulated = False
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Working sets, cold memory, where it goes, and how fast."""
-        from mom_plugins_host.offload.overview import COLUMNS
-
+        """Declare working sets, cold memory, stores, and the pace."""
         return (*FIELDS, *CONTROLS, *COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the taker: nothing is left of it but what is in swap, and that comes back when guests touch it."""
-        self._taker.close()
+        """Stop the worker. Memory in swap stays there until guests touch it."""
+        self._worker.close()
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """The swap of the host, and its room."""
+        """Return the room and compression of the host's swap, and the results of the last cycle."""
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
-        came_back = self._seconds * sum(one.observed.refaults_kib or 0.0 for one in self._followed.values() if one.observed is not None)
-        net_kib = max(0.0, self._moved_kib - came_back) * net_share(self._stores)
+        observed = (entry.observed for entry in self._followed.values())
+        returned = self._seconds * sum(guest.refaults_kib or 0.0 for guest in observed if guest is not None)
+        net_kib = max(0.0, self._moved_kib - returned) * net_share(self._stores)
         self._moved_kib = 0
         ratio = ratio_of(self._stores)
         return {
@@ -149,29 +163,30 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The working set of each guest, and its refaults."""
+        """Return the working set and the refaults of each guest."""
         self._read_answers()
-        self._own = isinstance(hypervisor, ColdMemoryControl)
+        self._simulated = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
         before = {**self._unlisted, **self._followed}
-        self._followed = followed(before, guests)
-        self._unlisted = waited_for(before, self._followed)
-        if not self._own:
+        self._followed = keep_listed(before, guests)
+        self._unlisted = keep_unlisted(before, self._followed)
+        if not self._simulated:
             self._hierarchies.keep_fresh()
             look_in_turn(self._followed, guests, self._context.root, self._hierarchies, now)
-        return {identity: one.seen(None if self._own else self._context.root, now) for identity, one in self._followed.items()}
+        root = None if self._simulated else self._context.root
+        return {identity: entry.collect(root, now) for identity, entry in self._followed.items()}
 
     def _read_answers(self) -> None:
-        for done in self._taker.answers():
-            one = self._followed.get(done.guest) or self._unlisted.get(done.guest)
-            if one is not None:
-                one.at = done.at
-                if done.way != "recall":
-                    self._note_moved(one, done.went, done.why)
+        for request in self._worker.answers():
+            entry = self._followed.get(request.guest) or self._unlisted.get(request.guest)
+            if entry is not None:
+                entry.at = request.at
+                if request.way != "recall":
+                    self._note_moved(entry, request.went, request.why)
 
-    def _note_moved(self, one: FollowedGuest, kib: int, why: str) -> None:
+    def _note_moved(self, entry: FollowedGuest, kib: int, why: str) -> None:
         now = self._context.monotonic()
-        one.note_moved(kib, why, now)
+        entry.note_moved(kib, why, now)
         self._moved_kib += kib
         if room_of(self._stores, 1 << 60).disk:
             self._budget.spend(kib, now)
@@ -180,13 +195,13 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report a disk that no cold memory moves to."""
-        if why := self._taker.why_stuck:
+        """Report a worker that hangs, probably on a disk."""
+        if why := self._worker.why_stuck:
             yield Problem(self._source, f"no cold memory moves: {why}", severity=Severity.WARNING, hint="see what dmesg says of that disk")
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide whose cold memory goes to swap in this cycle, and whose comes back."""
+        """Decide whose cold memory goes to swap in this cycle, and whose memory comes back."""
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
@@ -201,44 +216,44 @@ class OffloadPlugin:
         now = snapshot.monotonic
         seconds = self._context.interval if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
         self._decided_at = now
-        self._seconds = cycle = min(seconds, self._context.interval)  # a cycle that something woke mom for is a short one
+        self._seconds = cycle = min(seconds, self._context.interval)  # a wake-up makes a short cycle
         need = need_of(snapshot.host, working=self._working)
         self._urgent = need.urgency > 1
         offers: dict[str, ColdOffer] = {}
         has_classes = (Scope.GUEST, MAY_OFFLOAD) in self._context.declarations.fields
         silent = has_classes and EvictionField.ANSWERS not in snapshot.columns
         for guest in snapshot.guests.values():
-            one = self._followed.get(guest.id)
-            if one is None:
+            entry = self._followed.get(guest.id)
+            if entry is None:
                 continue
-            one.hear_class(guest, silent=silent)
-            one.observed = self._observed(guest, one, seconds, now, need)
-            offer = next_offer(one.observed, one.state, one.moved_kib / seconds, self._settings.stall, now, need.urgency)
-            one.state, one.reason, one.moved_kib = offer.state, offer.reason, 0
-            if offer.pace_kib and (allowed := self._within_swap_limit(one, offer, cycle)) is not None:
+            entry.hear_class(guest, silent=silent)
+            entry.observed = self._observed(guest, entry, seconds, now, need)
+            offer = next_offer(entry.observed, entry.state, entry.moved_kib / seconds, self._settings.stall, now, need.urgency)
+            entry.state, entry.reason, entry.moved_kib = offer.state, offer.reason, 0
+            if offer.pace_kib and (allowed := self._within_swap_limit(entry, offer, cycle)) is not None:
                 offers[guest.id] = allowed
         room = room_of(self._stores, self._budget.left(now))
-        wanted, why = self._wanted(need, room.kib, room.why)
-        spared = {identity for identity in offers if need.urgency <= 1 and _rises(snapshot.guests[identity])}
-        paces = chosen(offers, wanted, cycle, spared) if wanted > 0 else {}
+        amount, why = self._amount_to_move(need, room.kib, room.why)
+        spared = {identity for identity in offers if need.urgency <= 1 and _will_grow(snapshot.guests[identity])}
+        paces = chosen(offers, amount, cycle, spared) if amount > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
         for identity in offers:
-            others = f"{_RISES}, and that of others" if identity in spared else "other guests' cold memory costs less, and"
-            self._followed[identity].reason = "" if identity in paces else why or f"{others} is enough"
-        paces.update(self._coming_back(snapshot, need, cycle))
+            alternative = f"{_WILL_GROW}, and that of others" if identity in spared else "other guests' cold memory costs less, and"
+            self._followed[identity].reason = "" if identity in paces else why or f"{alternative} is enough"
+        paces.update(self._recall_paces(snapshot, need, cycle))
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need", need.beyond_kib)
 
-    def _within_swap_limit(self, one: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
-        """As much of an offer as the guest's control group may swap in this cycle; None: nothing."""
-        limit = None if self._own else one.way.swap_limit
+    def _within_swap_limit(self, entry: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
+        """Return the part of an offer that the guest's control group may swap in this cycle; None if nothing."""
+        limit = None if self._simulated else entry.way.swap_limit
         if limit is None:
             return offer
-        one.reason = why_no_swap(limit)
+        entry.reason = why_no_swap(limit)
         pace = int(min(offer.pace_kib, limit.room / cycle))
-        return replace(offer, pace_kib=pace) if pace > 0 and not one.reason else None
+        return replace(offer, pace_kib=pace) if pace > 0 and not entry.reason else None
 
-    def _wanted(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
-        """How much is to go in this cycle, in KiB of guests' memory, and why nothing."""
+    def _amount_to_move(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
+        """Return the KiB of guests' memory to move in this cycle, and the reason if it is 0."""
         net = net_share(self._stores)
         if room_kib < law.LEAST_KIB or not net:
             return 0.0, why_no_room or "the host's swap takes no more"
@@ -248,30 +263,30 @@ class OffloadPlugin:
             return 0.0, "what the host has available, or is to have, is unknown"
         return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: nothing has to be taken")
 
-    def _coming_back(self, snapshot: Snapshot, need: HostNeed, cycle: float) -> dict[str, int]:
-        """The memory that guests that were harmed get back at once, as far as the host has it to spare."""
-        found: dict[str, int] = {}
+    def _recall_paces(self, snapshot: Snapshot, need: HostNeed, cycle: float) -> dict[str, int]:
+        """Return negative paces for harmed guests, within the host's spare memory."""
+        paces: dict[str, int] = {}
         spare = need.beyond_kib
         for identity, guest in snapshot.guests.items():
-            one = self._followed.get(identity)
-            if one is None or guest.why_blocked(OFFLOAD):
+            entry = self._followed.get(identity)
+            if entry is None or guest.why_blocked(OFFLOAD):
                 continue
-            away = one.observed.away_kib if one.observed is not None and one.state.wants_back else None
+            away = entry.observed.away_kib if entry.observed is not None and entry.state.wants_back else None
             back = min(away or 0.0, spare)
             if back >= law.LEAST_KIB * cycle:
-                found[identity] = -int(back / cycle)
+                paces[identity] = -int(back / cycle)
                 spare -= back
-        return found
+        return paces
 
-    def _observed(self, guest: Guest, one: FollowedGuest, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
+    def _observed(self, guest: Guest, entry: FollowedGuest, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
         faults = guest.number("host_major_faults")
-        rates = [value for value in (one.refaults, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
+        rates = [value for value in (entry.refaults, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
         refaults = max(rates) if rates else None
         away = guest.number("host_swap")
-        sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
-        rises = f"{_RISES}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _rises(guest) else ""
-        no_way = "" if self._own else one.way.why_not or self._taker.why_stuck
-        hold = self._forbidden(guest, one) or no_way or one.why_left_out(now) or sweep or rises
+        sweep = self._waits_for_sweep(guest, entry, away or 0.0, seconds, need)
+        will_grow = f"{_WILL_GROW}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _will_grow(guest) else ""
+        no_way = "" if self._simulated else entry.way.why_not or self._worker.why_stuck
+        hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
         return ObservedGuest(
             guest.number("rss"),
             away,
@@ -281,10 +296,10 @@ class OffloadPlugin:
             hold,
             own_pressure(guest),
             max(0.001, guest.number("reclaim_cost") or 1.0),
-            law.MADVISE_SHARE if one.way.name == "process" else law.MOST_SHARE,
+            law.MADVISE_SHARE if entry.way.name == "process" else law.MOST_SHARE,
         )
 
-    def _forbidden(self, guest: Guest, one: FollowedGuest) -> str:
+    def _forbidden(self, guest: Guest, entry: FollowedGuest) -> str:
         if blocked := guest.why_blocked(OFFLOAD):
             return blocked
         if why := guest.text("give_back"):
@@ -293,36 +308,34 @@ class OffloadPlugin:
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
-        if own is None and not one.class_heard:
+        if own is None and not entry.class_heard:
             return "whether its class forbids it is not known yet"
-        return "its class forbids it (offload: false)" if own is None and one.may_offload == 0 else ""
+        return "its class forbids it (offload: false)" if own is None and entry.may_offload == 0 else ""
 
     def _longest_sweep(self, need: HostNeed) -> float:
-        """For how many seconds of need it is waited for a guest to be swept."""
+        """Return the seconds of need to wait for a sweep."""
         if self._settings.ahead:
             return _LONGEST_SWEEP_SECONDS
         if need.urgency > 1:
             return _URGENT_SWEEP_SECONDS
         return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
 
-    def _waits_for_sweep(self, guest: Guest, one: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
-        """Why nothing goes before the guest's balloon has taken what it had used and freed: that costs the host nothing.
+    def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
+        """Return the reason to wait for the guest's balloon, which takes freed memory at no cost.
 
-        What it waited is forgotten as slowly as it came together: one that holds a little more than is swept, and then a little less, would
-        be waited for without an end.
+        The waited time decays as slowly as it grows. Otherwise mom might wait forever for a guest around the threshold of sweeps.
 
         :param seconds: since the last cycle
         """
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""
-        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # without need nobody is swept
-        one.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, one.unswept_seconds + (waited if words else -seconds)))
-        return words if one.unswept_seconds < self._longest_sweep(need) else ""
+        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # no sweeps without need
+        entry.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, entry.unswept_seconds + (waited if words else -seconds)))
+        return words if entry.unswept_seconds < self._longest_sweep(need) else ""
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """No decision, whoever makes it, takes more of a guest than the law allows, or of one of which nothing may go; and all together
-        take no more than swap does, nor bring back more than the host has to spare."""
+        """Limit each decision to the law's offer, and all decisions together to the room of swap and the host's spare memory."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
         cycle = max(_SHORTEST_SECONDS, self._seconds)
         left, spare = int(room.kib / cycle), int(self._plan.spare_kib / cycle)
@@ -333,8 +346,8 @@ class OffloadPlugin:
             if pace is None:
                 yield Revision(decision, None, "a pace is a whole number of KiB per second")
             elif pace > 0 and offer is None:
-                one = self._followed.get(decision.entity.id)
-                yield Revision(decision, None, (one.reason if one is not None else "") or "nothing of it may go now")
+                entry = self._followed.get(decision.entity.id)
+                yield Revision(decision, None, (entry.reason if entry is not None else "") or "nothing of it may go now")
             elif pace > 0 and room.kib < law.LEAST_KIB:
                 yield Revision(decision, None, room.why or "the host's swap takes no more")
             elif pace > 0 and offer is not None:
@@ -357,34 +370,35 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The paces in force: nothing else is left of a request."""
-        return {target: one.pace if (one := self._followed.get(target.entity.id)) is not None else 0 for target in targets}
+        """Return the paces in force."""
+        entries = {target: self._followed.get(target.entity.id) for target in targets}
+        return {target: 0 if entry is None else entry.pace for target, entry in entries.items()}
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Have taken what may be taken in this cycle, and brought back what is to come back."""
+        """Send the worker this cycle's requests, or the hypervisor if that moves memory itself."""
         errors: dict[Target, HypervisorError] = {}
         requests: list[ReclaimRequest] = []
         targets: dict[str, Target] = {}
         for change in changes:
-            pace, one = as_whole(change.value), self._followed.get(change.entity.id)
-            if pace is None or (one is None and pace):
-                errors[change.target] = Refused("the guest is not known yet" if one is None else "a pace is a whole number")
+            pace, entry = as_whole(change.value), self._followed.get(change.entity.id)
+            if pace is None or (entry is None and pace):
+                errors[change.target] = Refused("the guest is not known yet" if entry is None else "a pace is a whole number")
                 continue
-            if one is None:
+            if entry is None:
                 continue
-            one.pace, one.left = pace, _CYCLES_IN_FORCE
+            entry.pace, entry.left = pace, _CYCLES_IN_FORCE
             kib = int(abs(pace) * self._seconds)
             if kib and not change.back:
                 targets[change.entity.id] = change.target
-                way = "recall" if pace < 0 else one.way.name
-                requests.append(ReclaimRequest(change.entity.id, way, kib, one.way.pid, one.way.started, one.at))
+                way = "recall" if pace < 0 else entry.way.name
+                requests.append(ReclaimRequest(change.entity.id, way, kib, entry.way.pid, entry.way.started, entry.at))
         seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._urgent else 1)
         try:
             if isinstance(hypervisor, ColdMemoryControl):
                 errors |= self._by_hypervisor(hypervisor, targets, requests, cpu)
-            elif requests and not self._taker.busy:
-                self._taker.send(requests, seconds, cpu)
+            elif requests and not self._worker.busy:
+                self._worker.send(requests, seconds, cpu)
         except HypervisorError as error:
             errors |= dict.fromkeys(targets.values(), error)
         return errors
@@ -399,8 +413,8 @@ class OffloadPlugin:
                 if request.way == "recall":
                     hypervisor.recall_memory(target.entity, request.left, seconds)
                 else:
-                    done = hypervisor.offload_memory(target.entity, request.left, seconds / len(requests))
-                    self._note_moved(self._followed[request.guest], done.kib, done.why)
+                    result = hypervisor.offload_memory(target.entity, request.left, seconds / len(requests))
+                    self._note_moved(self._followed[request.guest], result.kib, result.why)
             except HypervisorError as error:
                 errors[target] = error
         return errors
@@ -410,15 +424,15 @@ class OffloadPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits a host with compressed swap: the operator wants memory to go there."""
+        """Suggest this plugin for a host with compressed swap."""
         if not any(store.kind in {StoreKind.ZRAM, StoreKind.ZSWAP} for store in stores_of(root)):
             return None
         return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
 
-    mom_explainer = late_hook("mom_plugins_host.offload.explanation:ColdExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:ColdExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """The swap of the host, its speed, and guests of which nothing can go there."""
+        """Report the host's swap, and guests whose memory cannot go there."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)

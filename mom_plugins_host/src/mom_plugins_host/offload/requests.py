@@ -1,4 +1,4 @@
-"""Requests to the taker, a process of its own: it is started when there is something to do, and ended with mom, however mom ends."""
+"""Requests to the reclaim worker, a process of its own. mom starts it when needed, and it ends with mom."""
 
 from __future__ import annotations
 
@@ -10,37 +10,78 @@ import subprocess
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Final
 
 import mom_helper
 from mom_core import HypervisorError
-from mom_helper.orders import ORDER, Answer, Order, OrderNumber
-from mom_kvm import Helper, Hierarchies
-from mom_plugins_host.offload.walks import areas_of, steps_of
+from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
+from mom_kvm import Helper, Hierarchies, open_process_file
+
+LEAST_AREA_KIB: Final = 16 << 10
+"""Larger areas of a process hold the guest's memory; QEMU's own are smaller, and few."""
+
+_MOST_AREAS: Final = 10_000
+
+_STEP: Final = MOST_PIECE_KIB << 10
+
+
+def areas_of(process: str) -> Sequence[tuple[int, int]]:
+    """Return first and last address of a process's large writable areas. Raises `OSError`.
+
+    :param process: its folder in /proc
+    """
+    areas: list[tuple[int, int]] = []
+    with os.fdopen(open_process_file(process, "maps"), "rb") as file:
+        for line in file:
+            span, rights = line.split(None, 2)[:2]
+            first, last = (int(word, 16) for word in span.split(b"-"))
+            if rights.startswith(b"rw") and last - first >= LEAST_AREA_KIB << 10 and len(areas) < _MOST_AREAS:
+                areas.append((first, last))
+    return areas
+
+
+def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
+    """Yield each step (address, length in bytes) of the areas once, starting after the last walk.
+
+    The steps come from ranges, as a process may reserve terabytes of addresses.
+
+    :param at: steps of all walks so far
+    """
+    steps = [range(first, last, _STEP) for first, last in areas]
+    ends = list(accumulate(map(len, steps)))
+    count = ends[-1] if ends else 0
+    start = at % count if count else 0
+    for number in chain(range(start, count), range(start)):
+        area = bisect_right(ends, number)
+        first = steps[area][number - ends[area]]  # a negative index, from the end of the area
+        yield first, min(_STEP, areas[area][1] - first)
+
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 MOST_REQUESTS: Final = 10_000
-"""At a time: the guests that a host may have."""
+"""Requests at a time, one for each guest of the largest host."""
 
 FIRST_BITE_SECONDS: Final = 0.01
 LEAST_BITE_SECONDS: Final = 0.002
 LONGEST_BITE_SECONDS: Final = 0.1
-"""How long one bite may take where an amount cannot be said: by how fast the one before it went."""
+"""Duration of one piece where the kernel takes no amount: by the speed of the piece before."""
 
 _END_SECONDS: Final = 0.15
-"""How long the taker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
+"""Wait for the worker to end by itself, and again after a kill, while the kernel finishes its call."""
 
 OUT_OF_TIME: Final = "the time was over"
-"""Why a request ended that was not followed for long enough to say what the guest gives."""
+"""Reason of a request that had too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
-"""Beyond the time that requests had. A piece takes a tenth of a second, and some seconds where the disk behind it is busy."""
+"""Beyond the requests' time. A piece takes a tenth of a second, or some seconds with a busy disk."""
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _ENDED: Final = "its process has ended"
@@ -49,8 +90,10 @@ _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its group holds too littl
 
 @dataclass(slots=True)
 class ReclaimRequest:
-    """Move so much (`left`, KiB) of a guest by this way; and the result: what `went` (KiB), and why it ended before all had gone (empty:
-    all had). `at` is where a walk through the guest goes on."""
+    """Request to move `left` KiB of a guest, and its result: `went` KiB, and the reason if some did not go.
+
+    `at` is the step with which a walk through the process continues.
+    """
 
     guest: str
     way: str
@@ -63,7 +106,7 @@ class ReclaimRequest:
 
 
 class _Turn:
-    """A request that is followed, piece by piece."""
+    """Request under way, piece by piece."""
 
     def __init__(self, request: ReclaimRequest) -> None:
         self.request = request
@@ -71,10 +114,14 @@ class _Turn:
         self._walk = _walk(request, self._no_more)
         self._seconds = self._rate = 0.0
 
-    def piece(self, ask: Callable[[Order], Answer], until: float) -> int:
-        """Have one piece moved; the CPU time that it took, in microseconds. Raises `OSError` where there is nobody to ask."""
+    def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
+        """Move one piece, and return its CPU time in microseconds. Raises `OSError` if the worker has ended."""
         request, began = self.request, time.monotonic()
-        order = next(self._walk, None) if request.way in {"process", "recall"} else (request.left, int(self._bite(until - began) * 1e6))
+        order = (
+            next(self._walk, None)
+            if request.way in {"process", "recall"}
+            else (request.left, int(self._piece_seconds(until - began) * 1e6))
+        )
         if order is None:
             return 0
         answer = ask(Order(_WAYS[request.way], 0, *order, request.pid, request.started))
@@ -87,17 +134,16 @@ class _Turn:
             request.why = self._no_more
         return answer.c
 
-    def _bite(self, left: float) -> float:
-        """How long the next piece may take."""
+    def _piece_seconds(self, left: float) -> float:
         if self.request.way == "v2":
             return LONGEST_BITE_SECONDS
-        wanted = self.request.left / self._rate if self._rate > 0 else FIRST_BITE_SECONDS
-        bite = min(wanted, 2 * self._seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, left)
-        return max(LEAST_BITE_SECONDS, bite)
+        expected = self.request.left / self._rate if self._rate > 0 else FIRST_BITE_SECONDS
+        seconds = min(expected, 2 * self._seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, left)
+        return max(LEAST_BITE_SECONDS, seconds)
 
 
 def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
-    """How much is next, and from which address on, until nothing is, and the request says why."""
+    """Yield KiB and address of each step; at the end, give the request its reason."""
     try:
         areas = areas_of(f"/proc/{request.pid}")
     except FileNotFoundError:
@@ -111,12 +157,12 @@ def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
         request.why = no_more if areas else "its process has no large memory"
 
 
-def followed(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
-    """Have these moved. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all.
+def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
+    """Carry out these requests. Guests take turns piece by piece, so a slow store delays all of them a little.
 
-    :param ask: gives the taker's answer to an order; raises `OSError` where it has ended, and then this does
-    :param seconds: how long it may take
-    :param cpu_seconds: how much CPU time of the taker it may take
+    :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
+    :param seconds: time for all requests
+    :param cpu_seconds: CPU time of the worker for all requests
     """
     until, cpu_us = time.monotonic() + seconds, cpu_seconds * 1e6
     turns = deque(_Turn(request) for request in requests if request.left > 0)
@@ -125,13 +171,16 @@ def followed(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer],
         if time.monotonic() >= until or cpu_us <= 0:
             turn.request.why = OUT_OF_TIME
             continue
-        cpu_us -= turn.piece(ask, until)
+        cpu_us -= turn.move_piece(ask, until)
         if turn.request.left > 0 and not turn.request.why:
             turns.append(turn)
 
 
-class ReclaimTaker:
-    """The process, and a thread that has it follow requests. Not to be used by two threads at a time; no call waits for the kernel."""
+class ReclaimWorker:
+    """Reclaim worker: a process that moves memory, and a thread that sends it orders.
+
+    For one caller at a time. No call waits for the kernel.
+    """
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -143,31 +192,27 @@ class ReclaimTaker:
 
     @property
     def why_stuck(self) -> str:
-        """Why nothing can be taken, as the last requests should have ended long ago; empty: they have, or may yet."""
+        """Reason if the last requests are long overdue; empty otherwise."""
         if self._thread is None or not self._thread.is_alive() or time.monotonic() < self._until + _STUCK_SECONDS:
             return ""
         return "the process that takes memory waits for the kernel: a disk with swap may not answer"
 
     @property
     def busy(self) -> bool:
-        """True while it is at work on the last requests, and until their results were asked for."""
+        """True until `answers` has returned the results of the last requests."""
         return self._thread is not None
 
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
-        """Have these followed, all together in no more than that time, and with no more CPU time than that.
-
-        Raises `HypervisorError` when there is no taker for it.
-        """
+        """Start these requests, within this time and CPU time for all of them. Raises `HypervisorError` if the worker cannot start."""
         if self._connection is None:
             self._start()
         self._sent, self._until, self._has_ended = requests[:MOST_REQUESTS], time.monotonic() + seconds, False
         work = (self._connection, self._sent, seconds, cpu_seconds)
-        self._thread = threading.Thread(target=self._follow, args=work, name="mom-taker", daemon=True)
+        self._thread = threading.Thread(target=self._follow, args=work, name="mom-reclaim", daemon=True)
         self._thread.start()
 
     def answers(self) -> Sequence[ReclaimRequest]:
-        """The results of the last requests, once all have come; until then, none. A taker that has ended is started anew with the next
-        request."""
+        """Return the results of the last requests; none before all have ended. The next request restarts a worker that has died."""
         if self._thread is None or self._thread.is_alive():
             return ()
         sent, self._thread, self._sent = self._sent, None, ()
@@ -176,12 +221,12 @@ class ReclaimTaker:
         return sent
 
     def close(self) -> None:
-        """End it. What it has taken stays; nothing else is left of it."""
+        """End the worker. Memory in swap stays there."""
         connection, thread, process = self._connection, self._thread, self._process
         self._connection, self._thread, self._process, self._sent = None, None, None, ()
         if connection is not None:
-            with suppress(OSError):  # it has ended
-                connection.shutdown(socket.SHUT_RDWR)  # the thread waits for an answer no more
+            with suppress(OSError):  # the worker has ended
+                connection.shutdown(socket.SHUT_RDWR)  # the thread stops waiting for an answer
             if thread is not None:
                 thread.join(_END_SECONDS)
             connection.close()
@@ -191,7 +236,7 @@ class ReclaimTaker:
             process.wait(_END_SECONDS)
             return
         process.kill()
-        with suppress(subprocess.TimeoutExpired):  # it waits for a disk that does not answer; it ends when that does
+        with suppress(subprocess.TimeoutExpired):  # it waits for a disk, and ends when that answers
             process.wait(_END_SECONDS)
 
     def _follow(self, connection: socket.socket, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
@@ -200,29 +245,29 @@ class ReclaimTaker:
             return Answer(*ORDER.unpack(connection.recv(ORDER.size)))
 
         try:
-            followed(requests, ask, seconds, cpu_seconds)
+            follow(requests, ask, seconds, cpu_seconds)
         except (OSError, struct.error):
             self._has_ended = True
 
     def _start(self) -> None:
-        """By mom-helper where this process is not root. Raises `HypervisorError`."""
+        """Start the worker, by mom-helper if this process is not root. Raises `HypervisorError`."""
         helper = Helper.reached()
         try:
             if helper is not None:
                 self._connection = helper.taker()
                 return
-            self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                # -I, -S: nothing that the environment or the current folder names is imported.
-                command = [sys.executable, "-I", "-S", str(_PROGRAM), "taker", *_where_groups_are()]
-                self._process = subprocess.Popen(command, stdin=theirs.fileno(), cwd="/", start_new_session=True)
+            self._connection, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with worker_end:
+                # -I, -S: imports ignore the environment and the current folder.
+                command = [sys.executable, "-I", "-S", str(_PROGRAM), "taker", *_mount_options()]
+                self._process = subprocess.Popen(command, stdin=worker_end.fileno(), cwd="/", start_new_session=True)
         except OSError as error:
             self.close()
             raise HypervisorError(f"the process that takes memory cannot be started: {error.strerror or error}") from error
 
 
-def _where_groups_are() -> Iterator[str]:
-    """Options that say where the paths of control groups begin, as this process sees them: in a container, at its own group."""
+def _mount_options() -> Iterator[str]:
+    """Yield options with the folders of control groups as this process sees them; a container sees its own group only."""
     hierarchies = Hierarchies(Path("/"))
     hierarchies.refresh()
     for option, controller in (("--unified", Hierarchies.UNIFIED), ("--memory", "memory")):

@@ -1,9 +1,10 @@
-"""Where cold memory can go: the host's swap, how much it still takes, and how well it compresses. Pure, but for the readers."""
+"""Swap of the host as a store for cold memory: free size, compression, and a daily budget of disk writes. Pure except for readers."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,21 +14,21 @@ from mom_kvm import StoreKind, SwapStore, read_kernel_file, read_meminfo
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Of each store. What is left is for the kernel: a host in need that cannot swap kills a process. It swaps by itself when
-more is asked for within a cycle than the host has available: of 6 GiB these are 300 MiB, one burst of a guest."""
+"""Share of each store that stays free for the kernel, which kills a process if it cannot swap. Between cycles it swaps by itself when
+guests allocate more than is available. Of 6 GiB the share is 300 MiB, one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
-"""With less, a host gains less than a fifth of what has to be compressed, and read back one day."""
+"""Least compression. Below it, the host gains less than a fifth of the memory that it compresses and reads back."""
 
 _JUDGED_KIB: Final = 32 << 10
-"""So much has to be in a store before its compression is judged: what went first may be of one guest."""
+"""Least content of a store for judging compression: the first pages may come from one guest."""
 
 _USUAL_RATIO: Final = 2.5
-"""What guests' memory compresses to before it is known: lzo and lz4 make 2 to 3 of it, zstd 3 to 4."""
+"""Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""
 
 _POOL_PERCENT: Final = {"max_pool_percent": 20, "accept_threshold_percent": 90}
-"""Percent: of the host's memory, what zswap may take; of that, what it takes again once that was reached. With what the kernel has where it
-does not say (mm/zswap.c). Beyond the two, pages are written to the disk behind."""
+"""Defaults of the kernel (mm/zswap.c): zswap's share of the host's memory, and the share of that below which a full pool accepts pages
+again. Other pages go to the disk behind."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _MOST_BYTES: Final = 1 << 20
@@ -35,9 +36,9 @@ _MOST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoreRoom:
-    """The room of all stores, in KiB of guests' memory, and why it is not more (empty: nothing keeps it from more).
+    """Room of all stores, in KiB of guests' memory, and the reason if a store limits it.
 
-    `disk` is whether what goes next is written to a disk.
+    `disk` says whether the next pages go to a disk.
     """
 
     kib: int
@@ -46,12 +47,12 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """The stores of this host, in the order in which the kernel fills them.
+    """Return the stores of this host, in the order of the kernel's use.
 
-    :param root: where /proc and /sys are found
+    :param root: folder that holds /proc and /sys
     """
     meminfo = read_meminfo(root)
-    # Before 5.19 nobody sees how full its pool is: it counts as the disk behind.
+    # Before 5.19 the kernel does not show the content of the pool, so zswap counts as the disk behind.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
     areas = sorted(_areas(root), key=lambda area: -area[4])
     stores = [_store(root, name, is_file, size, used, meminfo if cached else None) for name, is_file, size, used, _ in areas]
@@ -59,17 +60,17 @@ def stores_of(root: Path) -> list[SwapStore]:
 
 
 def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
-    """KiB of the host's memory that zswap takes before it writes to the disk behind."""
+    """Return the KiB of the host's memory that zswap fills before it writes to the disk behind."""
     kib = float(meminfo.get("MemTotal", 0))
     for name, usual in _POOL_PERCENT.items():
-        said = read_kernel_file(root / f"sys/module/zswap/parameters/{name}").strip()
-        kib *= (int(said) if said.isdigit() else usual) / 100
+        text = read_kernel_file(root / f"sys/module/zswap/parameters/{name}").strip()
+        kib *= (int(text) if text.isdigit() else usual) / 100
     return kib
 
 
 def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore]:
-    """Stores behind zswap take no more than its pool, which they share: each is as large as what is in it and what that takes."""
-    found: list[SwapStore] = []
+    """Return the stores, with those behind zswap limited to the free part of its pool, which they share."""
+    limited: list[SwapStore] = []
     left: float | None = None
     for store in stores:
         if store.kind is StoreKind.ZSWAP:
@@ -77,13 +78,13 @@ def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore
                 left = max(0.0, pool_kib - (store.takes_kib or 0)) * (ratio_of([store]) or _USUAL_RATIO)
             free = min(store.free_kib, int(left))
             left -= free
-            store = replace(store, size_kib=store.size_kib - store.free_kib + free, free_kib=free)  # noqa: PLW2901  # the same, smaller
-        found.append(store)
-    return found
+            store = replace(store, size_kib=store.size_kib - store.free_kib + free, free_kib=free)  # noqa: PLW2901  # the same store, smaller
+        limited.append(store)
+    return limited
 
 
 def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
-    """Name, whether it is a file, KiB in all, KiB in use, and priority, as /proc/swaps says; a malformed line is left out."""
+    """Yield name, whether it is a file, total KiB, used KiB and priority of each line in /proc/swaps, without malformed lines."""
     try:
         text = (root / "proc/swaps").read_bytes()[:_MOST_BYTES].decode(errors="surrogateescape")
     except OSError:
@@ -107,22 +108,22 @@ def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: d
 
 
 def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
-    """A compressed disk; `mm_stat` is what is in it, what that takes compressed, what the device takes in all, and its limit, in bytes."""
+    """Return a compressed disk. `mm_stat` has bytes: content, compressed content, memory of the device, and its limit."""
     words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
     if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
         return SwapStore(name, StoreKind.ZRAM, size, free)
-    held, _, takes, limit = (int(word) >> 10 for word in words[:4])
+    held, _, memory, limit = (int(word) >> 10 for word in words[:4])
     if limit:
-        ratio = held / takes if held >= _JUDGED_KIB and takes else _USUAL_RATIO
-        free = min(free, int(max(0, limit - takes) * ratio))
-    return SwapStore(name, StoreKind.ZRAM, size, free, held, takes)
+        ratio = held / memory if held >= _JUDGED_KIB and memory else _USUAL_RATIO
+        free = min(free, int(max(0, limit - memory) * ratio))
+    return SwapStore(name, StoreKind.ZRAM, size, free, held, memory)
 
 
 def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
-    """True for a disk with moving parts; one that does not say has none."""
+    """Return True for a disk with moving parts; False if the kernel does not say."""
     if is_file:
         try:
-            device = os.stat(root / name.lstrip("/")).st_dev  # noqa: PTH116  # what is asked is the number of the device
+            device = os.stat(root / name.lstrip("/")).st_dev  # noqa: PTH116  # only the device number matters
         except OSError:
             return False
         folder = root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}"
@@ -130,21 +131,21 @@ def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
         folder = root / "sys/class/block" / name.removeprefix("/dev/").replace("/", "!")
     disk = folder.resolve()
     for place in (disk, disk.parent):  # a partition has no queue of its own
-        said = read_kernel_file(place / "queue/rotational").strip()
-        if said:
-            return said == b"1"
+        text = read_kernel_file(place / "queue/rotational").strip()
+        if text:
+            return text == b"1"
     return False
 
 
 def ratio_of(stores: Sequence[SwapStore]) -> float | None:
-    """How many KiB of guests' memory go into one of the host's; None where nothing is compressed, or too little is in it to tell."""
-    known = {(store.held_kib, store.takes_kib) for store in stores if store.held_kib and store.takes_kib}
-    held, takes = sum(held or 0 for held, _ in known), sum(takes or 0 for _, takes in known)
-    return held / takes if held >= _JUDGED_KIB and takes else None
+    """Return the compression ratio of all stores; None without compression, or with too little content to judge."""
+    sizes = {(store.held_kib, store.takes_kib) for store in stores if store.held_kib and store.takes_kib}  # stores share the pool of zswap
+    held, memory = sum(held or 0 for held, _ in sizes), sum(memory or 0 for _, memory in sizes)
+    return held / memory if held >= _JUDGED_KIB and memory else None
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """How much of each KiB that goes the host gains: what is on a disk takes none of its memory, what is compressed takes some."""
+    """Return the host's gain for each KiB that goes next: all of it on a disk, less the compressed size in memory."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
         return 1.0
@@ -156,11 +157,9 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """The room of stores.
+    """Return the room of stores. The kernel fills them in order, so an unfit store ends the room.
 
-    A store that must not be used keeps those after it from use, too: the kernel fills them in their order.
-
-    :param writable_kib: what may still be written to disks
+    :param writable_kib: rest of the budget of disk writes
     """
     if not stores:
         return StoreRoom(0, "the host has no swap")
@@ -189,3 +188,42 @@ def _why_not(store: SwapStore) -> str:
     if ratio is not None and ratio < LEAST_RATIO:
         return f"what is in {store.name} compresses to 1/{ratio:.1f} only"
     return ""
+
+
+_DAY_SECONDS: Final = 86400.0
+_HOURS: Final = 24
+_HOUR_SECONDS: Final = _DAY_SECONDS / _HOURS
+
+
+class WriteBudget:
+    """Writes of the last day, by hours.
+
+    mom does not know the writes of an earlier run. It gets its first day's budget hour by hour, so restarts do not add writes.
+
+    :param day_kib: budget of a day
+    :param now: monotonic seconds
+    """
+
+    def __init__(self, day_kib: int, now: float) -> None:
+        self._day_kib = day_kib
+        self._since = now
+        self._hours: deque[tuple[int, float]] = deque()
+
+    def spend(self, kib: float, now: float) -> None:
+        """Count these KiB as written now."""
+        hour = int(now // _HOUR_SECONDS)
+        if self._hours and self._hours[-1][0] == hour:
+            kib += self._hours.pop()[1]
+        self._hours.append((hour, kib))
+
+    def written(self, now: float) -> float:
+        """Return the writes of the last day, in KiB."""
+        oldest = int(now // _HOUR_SECONDS) - _HOURS
+        while self._hours and self._hours[0][0] <= oldest:
+            self._hours.popleft()
+        return sum(kib for _, kib in self._hours)
+
+    def left(self, now: float) -> float:
+        """Return the rest of the budget, in KiB."""
+        share = min(1.0, (1 + int((now - self._since) // _HOUR_SECONDS)) / _HOURS)
+        return max(0.0, self._day_kib * share - self.written(now))

@@ -1,14 +1,16 @@
-"""Limits of guests: what can be set, how it is read, and how it is set, on whatever hypervisor can."""
+"""Limits of guests on any hypervisor: the controls, the review of decisions, reading and writing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from mom_core import (
     Change,
     ControlSpec,
     CpuTuneControl,
+    Decision,
     DiskTune,
     Entity,
     GuestGone,
@@ -17,7 +19,10 @@ from mom_core import (
     IoTuneControl,
     NetTuneControl,
     NotSupported,
+    Refused,
+    Revision,
     Scope,
+    Snapshot,
     Target,
     Unit,
     Value,
@@ -25,15 +30,81 @@ from mom_core import (
     as_whole,
 )
 from mom_kvm import capable, read_together, set_each
-from mom_plugins_host.qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
-from mom_plugins_host.qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_host.qos.lists import Item, completed_disks, completed_interfaces, present_disks, present_interfaces
+from mom_plugins_host.qos.lists import (
+    DISKS,
+    DISKS_NOW,
+    INTERFACES,
+    Item,
+    completed_disks,
+    completed_interfaces,
+    present_disks,
+    present_interfaces,
+)
+from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US, cpu_complaint
+
+_LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, completed_interfaces)}
+
+
+def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
+    """Yield the revisions of decisions on limits: refusals with the bounds, and completed lists."""
+    pairs: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if decision.control in {QUOTA, PERIOD}:
+            pairs.setdefault(decision.entity.id, []).append(decision)
+        elif decision.control == CPU_SHARES:
+            complaint = cpu_complaint(CPU_SHARES, decision.value)
+            if complaint:
+                yield Revision(decision, None, complaint)
+        elif decision.control in _LISTS:
+            revision = _reviewed_list(snapshot, decision)
+            if revision is not None:
+                yield revision
+    for pair in pairs.values():
+        yield from _reviewed_pair(pair)
+
+
+def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
+    """Refuse a quota and its period together, as neither has a meaning alone."""
+    complaint = next((text for decision in pair if (text := cpu_complaint(decision.control, decision.value))), "")
+    for decision in pair:
+        if complaint:
+            yield Revision(decision, None, complaint)
+        elif decision.control == QUOTA and (as_whole(decision.value) or 0) < NO_QUOTA:
+            yield Revision(decision, replace(decision, value=NO_QUOTA), "any negative quota is no limit")
+
+
+def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
+    """Complete a list, and refuse its invalid items only."""
+    field, complete = _LISTS[decision.control]
+    guest = snapshot.guests.get(decision.entity.id)
+    present = None if guest is None else guest.fields.get(field)
+    if not isinstance(present, list):
+        return None  # the core refuses changes that it cannot undo
+    if decision.value == present:  # as in most cycles
+        return None
+    items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
+    possible: list[Mapping[str, Value]] = []
+    complaints: list[str] = []
+    for item in as_items(decision.value) or ():
+        try:
+            complete([*possible, item], items)
+        except Refused as error:
+            complaints.append(str(error))
+        else:
+            possible.append(item)
+    completed = complete(possible, items)
+    if complaints:
+        return Revision(decision, replace(decision, value=completed) if completed else None, "; ".join(complaints))
+    if completed == decision.value:
+        return None
+    return Revision(decision, replace(decision, value=completed), "completed with what stays as it is")
+
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
 _DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burst` (KiB)"
 
-# No bounds here: a quota or period that is moved to a bound by itself would be another limit than was meant. Such values are refused.
+# No bounds here: mom refuses an impossible quota or period, as a bound would be another limit.
 _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
     (PERIOD, Unit.MICROSECONDS, f"the period that vcpu_quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
@@ -48,25 +119,25 @@ CONTROLS = tuple(
 
 
 def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-    """The limits as they stand, of all guests in one call for each kind."""
+    """Return the current limits, with one call per kind for all guests."""
     return read_together(targets, [(controls, partial(read_all, hypervisor)) for controls, read_all in _READ_TOGETHER])
 
 
 def write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-    """Set limits; those of a guest's CPU time in one call."""
-    errors = set_each((one for one in changes if one.control not in CPU_CONTROLS), partial(_set_list, hypervisor))
+    """Set limits; one call sets all CPU limits of a guest."""
+    errors = set_each((change for change in changes if change.control not in CPU_CONTROLS), partial(_set_list, hypervisor))
     cpu: dict[Entity, dict[str, Change]] = {}
     for change in changes:
         if change.control in CPU_CONTROLS:
             cpu.setdefault(change.entity, {})[change.control] = change
-    # Quota and period are one limit: where one of them changes, both are sent, the other one as it stands.
-    alone = [guest for guest, wanted in cpu.items() if len(wanted.keys() & {QUOTA, PERIOD}) == 1]
-    standing = _cpu(hypervisor, alone) if alone else {}
-    for guest, wanted in cpu.items():
+    # Quota and period are one limit: if only one changes, mom sends the current value of the other too.
+    halves = [guest for guest, controls in cpu.items() if len(controls.keys() & {QUOTA, PERIOD}) == 1]
+    current = _cpu(hypervisor, halves) if halves else {}
+    for guest, controls in cpu.items():
         try:
-            _set_cpu(hypervisor, guest, wanted, standing.get(guest.id, {}))
+            _set_cpu(hypervisor, guest, controls, current.get(guest.id, {}))
         except HypervisorError as error:
-            errors |= {change.target: error for change in wanted.values()}
+            errors |= {change.target: error for change in controls.values()}
     return errors
 
 
@@ -76,34 +147,34 @@ def _cpu(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str, Mappi
 
 
 def _disks(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, Value]]:
-    found = capable(hypervisor, IoTuneControl, "limit disks").io_tunes(guests)
-    return {identity: {DISKS: _without_paths(present_disks(tunes))} for identity, tunes in found.items()}
+    io_tunes = capable(hypervisor, IoTuneControl, "limit disks").io_tunes(guests)
+    return {identity: {DISKS: _without_paths(present_disks(tunes))} for identity, tunes in io_tunes.items()}
 
 
 def _interfaces(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, Value]]:
-    found = capable(hypervisor, NetTuneControl, "limit network interfaces").net_tunes(guests)
-    return {identity: {INTERFACES: present_interfaces(tunes)} for identity, tunes in found.items()}
+    net_tunes = capable(hypervisor, NetTuneControl, "limit network interfaces").net_tunes(guests)
+    return {identity: {INTERFACES: present_interfaces(tunes)} for identity, tunes in net_tunes.items()}
 
 
 _READ_TOGETHER = ((CPU_CONTROLS, _cpu), ((DISKS,), _disks), ((INTERFACES,), _interfaces))
 
 
 def _without_paths(disks: Sequence[Item]) -> list[Item]:
-    """Another disc in a drive changes no limit."""
+    """Drop the paths: a new disc in a drive changes no limit."""
     return [{key: value for key, value in disk.items() if key != "path"} for disk in disks]
 
 
-def _set_cpu(hypervisor: Hypervisor, guest: Entity, wanted: Mapping[str, Change], standing: Mapping[str, Value]) -> None:
-    values = {control: as_whole(change.value) for control, change in wanted.items()}
+def _set_cpu(hypervisor: Hypervisor, guest: Entity, changes: Mapping[str, Change], current: Mapping[str, Value]) -> None:
+    values = {control: as_whole(change.value) for control, change in changes.items()}
     if (values.get(QUOTA) or 0) < 0:
         values[QUOTA] = NO_QUOTA
     pair = {QUOTA, PERIOD} & values.keys()
-    quota, period = (values.get(control, as_whole(standing.get(control))) if pair else None for control in (QUOTA, PERIOD))
+    quota, period = (values.get(control, as_whole(current.get(control))) if pair else None for control in (QUOTA, PERIOD))
     capable(hypervisor, CpuTuneControl, "limit CPU time").set_cpu_tune(guest, quota, period, values.get(CPU_SHARES))
 
 
 def _set_list(hypervisor: Hypervisor, change: Change) -> None:
-    """Set what differs: one disk that cannot be limited does not keep the others from it."""
+    """Set the items that differ, and raise all failures together at the end."""
     present = [dict(item) for item in as_items(change.found) or ()]
     complete, set_one = (completed_disks, _set_disk) if change.control == DISKS else (completed_interfaces, _set_interface)
     errors: list[HypervisorError] = []

@@ -1,4 +1,4 @@
-"""The plugin: reads the limits of guests, decides on those that the operator set, reviews all plugins' decisions, sets and puts back."""
+"""Plugin `qos`: reads limits of guests, decides those that the operator sets, reviews all decisions on limits, and writes them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,142 @@ from mom_core import (
     PluginContext,
     Problem,
     Revision,
+    Severity,
     Snapshot,
     Source,
     Target,
     Value,
+    first_names,
     hookimpl,
+    printable,
 )
-from mom_kvm import Enforcement, late_hook
+from mom_kvm import Enforcement, SetValue, late_hook
 from mom_plugins_host.qos import control
-from mom_plugins_host.qos.control import CONTROLS
-from mom_plugins_host.qos.fields import DISKS, FIELDS, INTERFACES, cpu_fields, disk_fields
-from mom_plugins_host.qos.findings import findings
-from mom_plugins_host.qos.limits import agreed_of, mistakes_in, wanted_of_all
-from mom_plugins_host.qos.lists import present_interfaces
-from mom_plugins_host.qos.review import reviewed
-from mom_plugins_host.qos.settings import QosGuestSettings, QosSettings
+from mom_plugins_host.qos.control import CONTROLS, reviewed
+from mom_plugins_host.qos.lists import DISKS, DISKS_NOW, FIELDS, HOST_CPUS, INTERFACES, VCPUS, cpu_fields, disk_fields, present_interfaces
+from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, NetLimits, QosGuestSettings, QosSettings, quota_and_period
+
+
+def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
+    """Return the settings' limits of this guest by control; None if a value is unknown now."""
+    limits: dict[str, Value] = {}
+    vcpus = guest.number(VCPUS)
+    if settings.cpu_limit is not None:
+        pair = quota_and_period(settings.cpu_limit, host_cpus, vcpus) if host_cpus and vcpus else (None, None)
+        limits[QUOTA], limits[PERIOD] = pair
+    if settings.cpu_shares is not None:
+        limits[CPU_SHARES] = settings.cpu_shares
+    if settings.io_limit is not None or settings.disk_limits is not None:
+        disks = guest.items(DISKS_NOW)
+        now = [(item, settings.disk(str(item["name"]))) for item in disks or ()]
+        limits[DISKS] = None if disks is None else [{**item, **own} for item, own in now if own]
+    if settings.net_limit is not None:
+        interfaces = guest.items(INTERFACES)
+        limits[INTERFACES] = None if interfaces is None else [_limited(item, settings.net_limit) for item in interfaces]
+    return limits
+
+
+def agreed_of(guest: Guest) -> Value:
+    """Return the disks with agreed limits; None if they are unknown now."""
+    disks = guest.items(DISKS)
+    return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
+
+
+def _is_agreed(maximum: Value) -> bool:
+    return isinstance(maximum, Mapping) and any(limit is not None for limit in maximum.values())
+
+
+def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
+    """Return the interface with these limits. Its floor is a promise and stays."""
+    limited = dict(interface)
+    for direction in DIRECTIONS:
+        present = interface.get(direction)
+        floor = {"floor": present["floor"]} if isinstance(present, Mapping) and "floor" in present else {}
+        limited[direction] = {**floor, **limit.direction(direction)}
+    return limited
+
+
+def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
+    """Return the settings' limits of all guests, by id and control.
+
+    :param settings: by guest id; guests without settings may be absent
+    """
+    host_cpus = snapshot.host.number(HOST_CPUS)
+    return {
+        guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
+        for guest in snapshot.guests.values()
+        if guest.id in settings
+    }
+
+
+def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
+    """Yield settings without effect: CPU shares of an unknown number of CPUs, and names of disks that no guest has.
+
+    A guest may lack some of the disks that the settings of its pattern name.
+    """
+    if not snapshot.host.number(HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
+        message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
+        yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
+    named, present = set[str](), set[str]()
+    for identity, own in settings.items():
+        guest = snapshot.guests.get(identity)
+        if own.disk_limits and guest is not None and (disks := guest.items(DISKS_NOW)) is not None:
+            named |= own.disk_limits.keys()
+            present |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
+    for name in sorted(named - present):
+        message = f"disk_limits name {printable(name)}, and none of these guests has such a disk"
+        yield Problem(source, message, severity=Severity.WARNING, hint="see mom guests --json")
+
+
+SUBJECT = "limits of guests"
+_CURE = (
+    "run the guests under qemu:///system with the cgroup controller cpu (cgroup_controllers in /etc/libvirt/qemu.conf, and"
+    " mounted when libvirtd starts), or do without CPU limits"
+)
+
+
+def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
+    """Yield which limits this hypervisor can set, and why it cannot set others."""
+    if hypervisor is None:
+        yield Finding(Severity.WARNING, SUBJECT, "not looked at: no hypervisor was reached")
+        return
+    missing = [
+        resource
+        for resource, capability in (("CPU time", CpuTuneControl), ("disks", IoTuneControl), ("network interfaces", NetTuneControl))
+        if not isinstance(hypervisor, capability)
+    ]
+    if missing:
+        yield Finding(Severity.WARNING, SUBJECT, f"{hypervisor.uri} cannot limit {', '.join(missing)}")
+    try:
+        guests = hypervisor.guests()
+        if isinstance(hypervisor, CpuTuneControl) and guests:
+            yield from _about_cpu(hypervisor, guests)
+        if isinstance(hypervisor, IoTuneControl):
+            disks = sum(len(tunes) for tunes in hypervisor.io_tunes([guest.entity for guest in guests]).values())
+            yield Finding(Severity.OK, SUBJECT, f"{disks} disks of {len(guests)} guests can be limited")
+    except HypervisorError as error:
+        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
+
+
+def _about_cpu(hypervisor: CpuTuneControl, guests: Sequence[Guest]) -> Iterable[Finding]:
+    tunes = hypervisor.cpu_tunes([guest.entity for guest in guests])
+    unknown = [guest for guest in guests if (tune := tunes.get(guest.id)) is None or tune.quota_us is None]
+    if limitable := len(guests) - len(unknown):
+        yield Finding(Severity.OK, SUBJECT, f"the CPU time of {limitable} guests can be limited")
+    if unknown:
+        # The list of guests has the reasons only after an attempt to read the limits.
+        again = hypervisor.guests() if isinstance(hypervisor, Hypervisor) else ()
+        reasons = {reason for guest in again if (reason := guest.blocked.get(QUOTA, ""))}
+        why = "; ".join(sorted(reasons)) or "the CPU limits cannot be read"
+        message = f"{why} (guests {first_names([guest.name for guest in unknown])})"
+        yield Finding(Severity.WARNING, SUBJECT, message, _CURE if reasons else "")
+
 
 _NOTHING_SET = QosGuestSettings()
 
 
 class QosPlugin:
-    """Limits of guests: CPU time and shares, disks, network."""
+    """Limits of guests: CPU time and shares, disks, and network."""
 
     Settings = QosSettings
     GuestSettings = QosGuestSettings
@@ -55,7 +170,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """The limits that stand, those that were agreed, and policies that hold guests to these, unless the settings say otherwise."""
+        """Declare current and agreed limits, and default policies that enforce agreed limits if the settings say so."""
         texts = files("mom_plugins_host.qos")
         yield from FIELDS
         yield from CONTROLS
@@ -67,7 +182,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The limits of all guests."""
+        """Return the limits of all guests."""
         entities = [guest.entity for guest in guests]
         cpu = hypervisor.cpu_tunes(entities) if isinstance(hypervisor, CpuTuneControl) else {}
         disks = hypervisor.io_tunes(entities) if isinstance(hypervisor, IoTuneControl) else {}
@@ -91,22 +206,23 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide on the limits that the YAML file sets for single guests, and undo those that are set or agreed no more."""
-        set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
+        """Decide the limits of the YAML file for single guests, and undo removed ones."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
-        return self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for), agreed)
+        return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
+
+    def _own_settings(self, snapshot: Snapshot) -> dict[str, QosGuestSettings]:
+        return {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report limits of the YAML file that cannot be set, or are wrong."""
+        """Report limits of the YAML file that have no effect."""
         yield from self._enforcement.problems
-        set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
-        yield from mistakes_in(snapshot, set_for, Source(self._context.name))
+        yield from mistakes_in(snapshot, self._own_settings(snapshot), Source(self._context.name))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse what no hypervisor takes, with the bounds, and complete lists, whatever plugin decided."""
+        """Refuse invalid limits, with the bounds, and complete lists."""
         self._enforcement.hear(decisions)
         return reviewed(snapshot, decisions)
 
@@ -114,19 +230,19 @@ class QosPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """The limits as they stand."""
+        """Return the current limits."""
         return control.read(hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set limits."""
+        """Write limits."""
         return control.write(hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.qos.explanation:LimitsExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:LimitsExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Say which limits this host can set."""
+        """Report which limits this host can set."""
         return findings(hypervisor)

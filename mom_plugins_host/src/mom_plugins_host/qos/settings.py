@@ -1,18 +1,87 @@
-"""The settings of limits in YAML, for all guests and for single ones."""
+"""Settings of limits in YAML, and the bounds that libvirt and QEMU accept. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 import mom_core
-from mom_core import PluginSettings, Size, StrictModel
-from mom_plugins_host.qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES, contradiction
+from mom_core import PluginSettings, Refused, Size, StrictModel, Value, as_whole
+
+# libvirt's VIR_CGROUP_CPU_QUOTA_MIN/MAX and VIR_CGROUP_CPU_PERIOD_MIN/MAX, QEMU's THROTTLE_VALUE_MAX, and an unsigned int of libvirt's
+# interface parameters. The bounds of shares cover cgroups v1 and v2; the hypervisor knows the host's version.
+QUOTA_US = (1000, (1 << 44) - 1)
+PERIOD_US = (1000, 1_000_000)
+SHARES = (1, 262_144)
+MOST_DISK_LIMIT = 10**15
+MOST_BANDWIDTH_KIB = (1 << 32) - 1
+
+NO_QUOTA = -1
+
+USUAL_PERIOD_US = 100_000
+"""Default of the kernel and of oVirt: a guest that has used up its quota waits for a blink."""
+
+DIRECTIONS = ("inbound", "outbound")
+BANDWIDTH = ("average", "peak", "burst", "floor")
+
+QUOTA, PERIOD, CPU_SHARES = "vcpu_quota", "vcpu_period", "cpu_shares"
+
+_CPU = {QUOTA: (*QUOTA_US, " µs, or -1 for no limit"), PERIOD: (*PERIOD_US, " µs"), CPU_SHARES: (*SHARES, "")}
+
+
+def cpu_complaint(control: str, value: Value) -> str:
+    """Return the reason to refuse a value of a CPU control, with the bounds; empty if it is valid."""
+    number = as_whole(value)
+    least, most, more = _CPU[control]
+    if number is not None and (least <= number <= most or (control == QUOTA and number < 0)):
+        return ""
+    return f"{control} cannot be {value!r:.40}: the hypervisor takes {least} to {most}{more}"
+
+
+def check_disk(disk: str, limits: dict[str, int]) -> None:
+    """Raise `Refused` if a disk cannot have these six limits together."""
+    for key, limit in limits.items():
+        if not 0 <= limit <= MOST_DISK_LIMIT:
+            raise Refused(f"{key} of {disk} cannot be {limit}: the hypervisor takes 0 to {MOST_DISK_LIMIT}, 0 for no limit")
+    if why := contradiction(limits):
+        raise Refused(f"{disk}: {why}")
+
+
+def contradiction(limits: Mapping[str, int | None]) -> str:
+    """Return the reason if both a total and a part of it are limited; empty if not."""
+    for kind in ("bytes", "iops"):
+        if limits.get(f"total_{kind}_sec") and (limits.get(f"read_{kind}_sec") or limits.get(f"write_{kind}_sec")):
+            return f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
+    return ""
+
+
+def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> None:
+    """Raise `Refused` if one direction of a network interface cannot have these limits."""
+    for key, limit in limits.items():
+        if not 1 <= limit <= MOST_BANDWIDTH_KIB:
+            bounds = f"the hypervisor takes 1 to {MOST_BANDWIDTH_KIB} KiB/s (burst: KiB)"
+            raise Refused(f"{direction} {key} of {interface} cannot be {limit}: {bounds}")
+    if limits and not {"average", "floor"} & limits.keys():
+        raise Refused(f"{interface}: {direction} peak and burst need an average")
+
+
+def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
+    """Return the quota and period, in µs, that limit all vCPUs together to `percent` of all the host's CPUs.
+
+    A small share needs a longer period, so that the quota is valid. At the longest period, the quota is the least valid one. A guest with
+    too few vCPUs to reach its limit gets no quota.
+    """
+    share = percent / 100 * host_cpus / vcpus  # of one host CPU, for each vCPU
+    if percent >= 100 or share >= 1:
+        return NO_QUOTA, USUAL_PERIOD_US
+    period = min(PERIOD_US[1], max(USUAL_PERIOD_US, int(QUOTA_US[0] / share)))
+    return max(QUOTA_US[0], int(share * period)), period
 
 
 def parse_percent(text: object) -> float:
-    """The number in a text like `50%`."""
+    """Return the number in a text like `50%`. Raise `ValueError` for other texts."""
     if not isinstance(text, str) or not text.strip().endswith("%"):
         raise ValueError("must be a percentage, such as 50%")
     try:
@@ -22,7 +91,7 @@ def parse_percent(text: object) -> float:
 
 
 def format_percent(percent: float) -> str:
-    """The text for a number: `50%`."""
+    """Return the text for a number: `50%`."""
     return f"{percent:g}%"
 
 
@@ -39,7 +108,7 @@ _Bandwidth = Annotated[Size, Field(ge=1024, le=MOST_BANDWIDTH_KIB << 10)]
 
 
 class DiskLimits(StrictModel):
-    """Limits of a disk; 0 is no limit. For bytes, and for operations, either a total or reads and writes apart."""
+    """Limits of a disk; 0 is no limit. Bytes and operations each have either a total, or limits for reads and for writes."""
 
     total_bytes_sec: _PerSecond | None = None
     """What is read and written in a second, together."""
@@ -61,13 +130,13 @@ class DiskLimits(StrictModel):
         return self
 
     def limits(self) -> dict[str, int]:
-        """The limits by their names. Of a kind of which one is given, the others are 0."""
-        given = {key: value for key, value in self if value is not None}
+        """Return the limits by name. A limit of bytes sets the other limits of bytes to 0, and so for operations."""
+        limits = {key: value for key, value in self if value is not None}
         for kind in ("bytes", "iops"):
-            names = [f"{which}_{kind}_sec" for which in ("total", "read", "write")]
-            if any(name in given for name in names):
-                given = {**dict.fromkeys(names, 0), **given}
-        return given
+            names = [f"{part}_{kind}_sec" for part in ("total", "read", "write")]
+            if any(name in limits for name in names):
+                limits = {**dict.fromkeys(names, 0), **limits}
+        return limits
 
 
 class Bandwidth(StrictModel):
@@ -88,7 +157,7 @@ class Bandwidth(StrictModel):
         return self
 
     def limits(self) -> dict[str, int]:
-        """The limits by their names, in KiB (a second)."""
+        """Return the limits by name, in KiB or KiB/s."""
         return {key: size >> 10 for key, size in self if size is not None}
 
 
@@ -101,13 +170,13 @@ class NetLimits(StrictModel):
     """What the guest sends."""
 
     def direction(self, name: str) -> dict[str, int]:
-        """The limits of `inbound` or `outbound`; empty: none."""
-        found = self.inbound if name == "inbound" else self.outbound
-        return {} if found is None else found.limits()
+        """Return the limits of `inbound` or `outbound`; empty if it has none."""
+        bandwidth = self.inbound if name == "inbound" else self.outbound
+        return {} if bandwidth is None else bandwidth.limits()
 
 
 class QosSettings(PluginSettings):
-    """Which of the default policies are on."""
+    """Switches of the default policies."""
 
     cpu_limits: bool = False
     """Hold guests to the CPU limits that were agreed for them (`vcpu_user_limit`), by the policy 60_cpu_limits."""
@@ -116,7 +185,7 @@ class QosSettings(PluginSettings):
 
 
 class QosGuestSettings(mom_core.GuestSettings):
-    """Limits of a guest. They come before what was agreed in the guest's metadata, and are applied without any policy."""
+    """Limits of a guest. They override limits agreed in the guest's metadata, and need no policy."""
 
     cpu_limit: Annotated[Percent, Field(gt=0, le=100)] | None = None
     """CPU time that the guest may use of all the host's CPUs together, written like `25%`; `100%` is no limit."""
@@ -130,6 +199,6 @@ class QosGuestSettings(mom_core.GuestSettings):
     """Limits of each of the guest's network interfaces."""
 
     def disk(self, name: str) -> dict[str, int]:
-        """The limits of one disk; empty: none are set here."""
-        found = (self.disk_limits or {}).get(name, self.io_limit)
-        return {} if found is None else found.limits()
+        """Return the limits of one disk; empty if it has none here."""
+        limits = (self.disk_limits or {}).get(name, self.io_limit)
+        return {} if limits is None else limits.limits()

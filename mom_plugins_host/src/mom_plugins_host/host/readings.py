@@ -1,0 +1,168 @@
+"""The host's memory, swap, load, pressure and local time: from text of /proc to fields. Pure but for the time zone."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mom_core import FieldSpec, Metric, Scope, Unit
+from mom_kvm import Pressure
+
+PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+
+
+def _field(name: str, unit: Unit, description: str, source: str, metric: Metric = Metric.GAUGE) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.HOST, description, source, metric)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------------------
+
+_MEMINFO: Final = (
+    ("mem_available", "MemTotal", Unit.KIB, "all memory that the host has (MOM's name; see mem_really_available for what is available)"),
+    ("mem_unused", "MemFree", Unit.KIB, "memory that holds nothing at all"),
+    ("mem_really_available", "MemAvailable", Unit.KIB, "memory that new processes can have without swapping, by the kernel's estimate"),
+    ("mem_cached", "Cached", Unit.KIB, "page cache, with shared memory and tmpfs"),
+    ("mem_shmem", "Shmem", Unit.KIB, "shared memory and tmpfs: counted in mem_cached, and cannot be dropped, only swapped"),
+    ("anon_pages", "AnonPages", Unit.KIB, "anonymous memory that is mapped into processes, such as that of guests"),
+    ("hugepages_total", "HugePages_Total", Unit.COUNT, "huge pages of the default size in the pool"),
+    ("hugepages_free", "HugePages_Free", Unit.COUNT, "huge pages of the default size that are not allocated"),
+    ("hugepage_size", "Hugepagesize", Unit.KIB, "the default size of huge pages"),
+)
+
+_FREE: Final = "memory that is unused or holds buffers and cache (MOM's name; counts shared memory as free, so prefer mem_really_available)"
+_KEPT: Final = "free memory that CPUs keep in lists of their own: counted in none of the fields of free and available memory"
+
+
+def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
+    """Return the fields of memory, huge pages and swap space; a missing or impossible value leaves its fields out."""
+    fields = {name: meminfo[key] for name, key, _, _ in _MEMINFO if key in meminfo}
+    if fields.get("mem_available") == 0:
+        del fields["mem_available"]  # a broken file, and policies divide by the total
+    if {"MemFree", "Buffers", "Cached"} <= meminfo.keys():
+        fields["mem_free"] = meminfo["MemFree"] + meminfo["Buffers"] + meminfo["Cached"]
+    total, free = meminfo.get("SwapTotal"), meminfo.get("SwapFree")
+    if total is not None:
+        fields["swap_total"] = total
+        if free is not None and free <= total:
+            fields["swap_usage"] = total - free
+    return fields
+
+
+# --- swap ------------------------------------------------------------------------------------------------------------------------
+
+_COUNTERS: Final = (("swap_in", "pswpin", "read back from"), ("swap_out", "pswpout", "written to"))
+_COUNTER: Final = re.compile(r"^(pswpin|pswpout) ([0-9]{1,20})$", re.MULTILINE)
+
+
+class SwapActivity:
+    """Swap counters of /proc/vmstat, over the time between two samples.
+
+    A counter missing from one sample is compared with its last value, over the time that really passed.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, float]] = {}
+
+    def fields(self, vmstat: str, now: float) -> dict[str, int | float]:
+        """Return `swap_in`, `swap_out` in pages and their `_rate` in pages/s since the last sample.
+
+        The first sample has no fields, a counter that went backwards has none, and rates need time to pass.
+
+        :param now: monotonic seconds
+        """
+        counts = {name: int(number) for name, number in _COUNTER.findall(vmstat)}
+        fields: dict[str, int | float] = {}
+        for name, counter, _ in _COUNTERS:
+            if (count := counts.get(counter)) is None:
+                continue
+            before, since = self._last.get(counter, (count + 1, now))  # as if it went backwards: unknown
+            self._last[counter] = (count, now)
+            if count >= before:
+                fields[name] = count - before
+                if now > since:
+                    fields[f"{name}_rate"] = (count - before) / (now - since)
+        return fields
+
+
+# --- load ------------------------------------------------------------------------------------------------------------------------
+
+_LOAD: Final = re.compile(r"([0-9]{1,9}\.[0-9]{1,4}) ([0-9]{1,9}\.[0-9]{1,4}) ([0-9]{1,9}\.[0-9]{1,4}) ")
+_LOADS: Final = ("load_1", "load_5", "load_15")
+
+
+def load_fields(loadavg: str) -> dict[str, float]:
+    """Return the load averages; empty when the text is malformed."""
+    match = _LOAD.match(loadavg)
+    return {} if match is None else dict(zip(_LOADS, map(float, match.groups()), strict=True))
+
+
+# --- pressure --------------------------------------------------------------------------------------------------------------------
+
+RESOURCES: Final = {"memory": "memory", "cpu": "CPU", "io": "I/O"}
+_KINDS: Final = {"some": "at least one task", "full": "all tasks that were not idle"}
+_AVERAGES: Final = (10, 60, 300)  # seconds, as the kernel keeps them
+
+
+def _pressure_specs(resource: str, kind: str) -> Iterator[FieldSpec]:
+    # The kernel has no "full" for the CPU of a whole host; since 5.13 it writes zeros there, for the file's shape.
+    remark = " (always 0 for a whole host)" if (resource, kind) == ("cpu", "full") else ""
+    source, name = f"/proc/pressure/{resource} {kind}", f"psi_{resource}_{kind}"
+    waited = f"time that {_KINDS[kind]} waited for {RESOURCES[resource]}"
+    for seconds in _AVERAGES:
+        yield _field(f"{name}_avg{seconds}", Unit.PERCENT, f"{waited}, average of {seconds} s{remark}", f"{source} avg{seconds}")
+    yield _field(f"{name}_total", Unit.MICROSECONDS, f"{waited}, since the host has started{remark}", f"{source} total", Metric.COUNTER)
+
+
+def pressure_fields(resource: str, kinds: Mapping[str, Pressure]) -> dict[str, int | float]:
+    """Return the fields of one resource: averages in percent of the time, totals in microseconds."""
+    names = [*(f"avg{seconds}" for seconds in _AVERAGES), "total"]
+    return {f"psi_{resource}_{kind}_{name}": value for kind, values in kinds.items() for name, value in zip(names, values, strict=True)}
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------------
+
+_TIMES: Final = {
+    **dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT),
+    "second": Unit.SECONDS,
+    "microsecond": Unit.MICROSECONDS,
+}
+
+
+def time_fields(nanoseconds: int) -> dict[str, int]:
+    """Return the parts of local time for policies that act by the hour.
+
+    :param nanoseconds: since the epoch
+    """
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    local = time.localtime(seconds)
+    # tm_sec reaches 61 for leap seconds, which Linux does not show; policies compare with 59.
+    parts = (local.tm_year, local.tm_mon, local.tm_mday, local.tm_hour, local.tm_min, min(local.tm_sec, 59), fraction // 1000)
+    return {f"time_{name}": part for name, part in zip(_TIMES, parts, strict=True)}
+
+
+FIELDS: Final = (
+    *(_field(name, unit, description, f"/proc/meminfo {key}") for name, key, unit, description in _MEMINFO),
+    _field("mem_free", Unit.KIB, _FREE, "/proc/meminfo MemFree + Buffers + Cached"),
+    _field("mem_pcp_free", Unit.KIB, _KEPT, "/proc/zoneinfo pagesets"),
+    _field("page_size", Unit.KIB, "the size of a page, in which swap and KSM count", "sysconf(_SC_PAGE_SIZE)"),
+    _field("swap_total", Unit.KIB, "swap space that is switched on", "/proc/meminfo SwapTotal"),
+    _field("swap_usage", Unit.KIB, "swap space that is in use", "/proc/meminfo SwapTotal - SwapFree"),
+    *(
+        _field(name, Unit.PAGES, f"pages {verb} swap since the last sample", f"/proc/vmstat {counter}", Metric.NONE)
+        for name, counter, verb in _COUNTERS
+    ),
+    *(
+        _field(f"{name}_rate", Unit.PAGES_PER_SECOND, f"pages {verb} swap a second", f"/proc/vmstat {counter}")
+        for name, counter, verb in _COUNTERS
+    ),
+    _field("cpu_count", Unit.COUNT, "CPUs that are online", "/sys/devices/system/cpu/online"),
+    *(
+        _field(name, Unit.RATIO, f"tasks that run or wait to, average of {minutes} min, not divided by CPUs", "/proc/loadavg")
+        for name, minutes in zip(_LOADS, (1, 5, 15), strict=True)
+    ),
+    *(spec for resource in RESOURCES for kind in _KINDS for spec in _pressure_specs(resource, kind)),
+    *(_field(f"time_{name}", unit, f"local time: {name}", "the system clock", Metric.NONE) for name, unit in _TIMES.items()),
+)
