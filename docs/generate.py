@@ -627,7 +627,7 @@ def _conformance() -> str:
             "the guests of a `FakeHypervisor` unless it brings a hypervisor of its own. Nothing real is changed; a hypervisor of the "
             "plugin's own is only watched, unless `may_touch` says that its guests are a test's.",
             "## Checks\n\n" + _table(("check", "what must be so"), rows),
-            "What is an error must be put right. Warnings are to be thought about, or say that something could not be checked, and why.",
+            "Errors must be mended. Warnings need a look; some say why a check was not possible.",
             f"## `ConformanceTests`\n\n{_prose(inspect.getdoc(ConformanceTests) or '')}",
             f"## `check_plugin`\n\n{_prose(inspect.getdoc(check_plugin) or '')}",
             f"## `FakeHypervisor`\n\n{_prose(inspect.getdoc(FakeHypervisor) or '')}",

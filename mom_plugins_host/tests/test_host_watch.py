@@ -169,7 +169,7 @@ class TestTheThread:
         plugin = make(root)
         plugin._watch.monotonic = lambda: 0.0  # however late it looks, all of it is in the last second
         cycle(plugin)
-        wait_until(lambda: plugin._watch._stalls._looks)
+        wait_until(lambda: plugin._watch._stalls._samples)
         stall(root, 60_000)
         assert woken.event.wait(60)
         assert woken == ["host memory pressure: tasks waited 60 ms in the last second for memory"]
@@ -179,7 +179,7 @@ class TestTheThread:
         plugin = make(root)
         assert (root / "proc/pressure/memory").read_text() == before
         found = {finding.subject: finding.message for finding in plugin.mom_doctor(None)}["host pressure watch"]
-        assert found == "the host is watched every 10ms; without a trigger of the kernel, as it is no file of the kernel's"
+        assert found == "the host is watched every 10ms; without a trigger of the kernel, as it is no file of the kernel"
 
     def test_a_host_that_another_plugin_simulates_is_not_mixed_up_with_this_one(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         plugin = make(root)
@@ -251,7 +251,7 @@ class TestTheThread:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(CpuLists, "take_back", take_back)
-        monkeypatch.setattr("mom_plugins_host.host.watch._MOST_REST_SECONDS", 0.01)
+        monkeypatch.setattr("mom_plugins_host.host.watch._LONGEST_REST_SECONDS", 0.01)
         plugin = make(root)
         wait_until(lambda: "a look at the host failed: RuntimeError" in caplog.text)  # 6 GiB are less than twice the 4 that should be there
         cycle(plugin)

@@ -8,8 +8,7 @@ from mom_core import DefaultPolicy, PluginContext, as_number
 from mom_core.testing import snapshot
 from mom_devkit import declared
 from mom_plugins_host.qos import QosPlugin
-from mom_plugins_host.qos.settings import quota_and_period
-from mom_plugins_host.qos.settings import QosSettings
+from mom_plugins_host.qos.settings import QosSettings, quota_and_period
 from mom_plugins_policy import Policy
 
 FREE = {"vcpu_quota": -1, "vcpu_period": 100_000, "io_tune": None}

@@ -121,7 +121,7 @@ def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """An empty host, guests that end within a cycle, and new guests are no error."""
+    """Empty hosts, guests that end within a cycle, and new guests are no error."""
     bench = subject.new_bench()
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
@@ -174,7 +174,7 @@ def _guests_of(hypervisor: object) -> str:
 
 
 def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """It takes new settings while mom runs, and goes on with equal ones."""
+    """New settings take effect while mom runs; equal ones change nothing."""
     bench = subject.new_bench()
     with alive(subject, bench) as life:
         life.cycle()
@@ -222,7 +222,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """A hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
+    """Its hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:
@@ -276,7 +276,7 @@ SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """It leaves no thread or open file, changes nothing of the process, and shows no secret from its settings."""
+    """Its threads and files end with it; it changes nothing of the process, and shows no secret of its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # first: files opened once per process are no leak
