@@ -18,7 +18,7 @@ FULL_HOST = {
     "interval": "5s",
     "host": {"memory": "4GiB", "swap": "4GiB", "load": [{"at": "60s", "lasts": "1d", "memory": "2GiB", "growth": "200MiB"}]},
     "guests": {
-        "small": {"count": 10, "memory": "256MiB", "workload": {"bursty": BURSTS}, "files": "5%"},
+        "small": {"count": 10, "memory": "256MiB", "workload": {"bursty": {**BURSTS, "burst": "60%"}}, "files": "5%"},
         "large": {"count": 7, "memory": "512MiB", "workload": {"bursty": {**BURSTS, "period": "180s"}}},
     },
 }
