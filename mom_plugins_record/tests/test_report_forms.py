@@ -34,7 +34,7 @@ def size(gib: float, seconds: float = 3600.0, most: float | None = None) -> Size
 
 
 def guest(hour: int, name: str, sold: float, uses: float, **more: Any) -> GuestHour:
-    harm = {"waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0}
+    harm: dict[str, Any] = {"waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0}
     harm |= {key: more.pop(key) for key in HarmSums.__slots__ if key in more}
     held = uses + 0.5
     known: dict[str, Any] = {

@@ -16,7 +16,7 @@ from fleet_world import LOG, NATS_SERVER, START_SECONDS, free_port, need_a_serve
 
 from mom_plugins_fleet import accounts
 from mom_plugins_fleet.access import Access, NatsCredentials
-from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, resolver
+from mom_plugins_fleet.accounts import USER, FleetRoot, give, host_credentials, new_seed, resolver
 from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.signatures import Signer, next_revision
@@ -144,7 +144,7 @@ class AccountServers(ThreeServers):
         """As `mom fleet enroll` does, at one of the servers."""
         account, credentials = host_credentials(host)
         async with linked(Access([self.urls[asked]], None, self.root.system_user()), "root", LOG, patient=True) as store:
-            await patiently(lambda: self.root.give(store, self.root.host_account(account, host, group, next_revision(0))))
+            await patiently(lambda: give(store, self.root.host_account(account, host, group, next_revision(0))))
         async with linked(self.operator(asked), "operator", LOG, patient=True) as store:
             record = self.signer.signed(ROSTER, host, Member(group=group, account=account), 1)
             await patiently(lambda: store.put(ROSTER, host, record))
@@ -213,7 +213,7 @@ def test_a_host_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_ba
         servers.kill(2)
         account = json.loads(base64.urlsafe_b64decode(credentials.jwt.split(".")[1] + "=="))["iss"]
         async with linked(Access(servers.urls[:1], None, servers.root.system_user()), "root", LOG, patient=True) as store:
-            await patiently(lambda: servers.root.take(store, account))
+            await patiently(lambda: give(store, servers.root.ended(account)))
         servers.start(2)
         await servers.is_let_in(credentials, "h1", 2, so=False)
         await asyncio.sleep(2 * accounts.SYNC_SECONDS)

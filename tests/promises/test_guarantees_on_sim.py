@@ -94,10 +94,10 @@ class Stage:
         class Sim(SimPlugin):
             @property
             def hypervisor(self) -> SimHypervisor:
-                if self._made is None:
+                if self._hypervisor is None:
                     clock = self._context.monotonic
-                    stage.hypervisor = self._made = Watched(World(stage.scene, clock()), clock)
-                return self._made
+                    stage.hypervisor = self._hypervisor = Watched(World(stage.scene, clock()), clock)
+                return self._hypervisor
 
         class Classes:
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:

@@ -160,9 +160,9 @@ class SequenceHost(FakeHypervisor):
         self._look()
         return [guest for guest in super().guests() if not (self.is_short and guest.name == "a")]
 
-    def _there(self, guests: Sequence[Entity]) -> list[FakeGuest]:
+    def _running(self, guests: Sequence[Entity]) -> list[FakeGuest]:
         self._look()
-        return [one for one in super()._there(guests) if not (self.is_short and one.name == "a")]
+        return [guest for guest in super()._running(guests) if not (self.is_short and guest.name == "a")]
 
     def _look(self) -> None:
         if self.away:

@@ -174,7 +174,7 @@ def _guests_of(hypervisor: object) -> str:
 
 
 def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """New settings take effect while mom runs; equal ones change nothing."""
+    """Each new setting takes effect while mom runs; equal ones change nothing."""
     bench = subject.new_bench()
     with alive(subject, bench) as life:
         life.cycle()
