@@ -257,7 +257,7 @@ def hypervisor_of(host: SequenceHost) -> type:
 
         @hookimpl
         def mom_collect_guests(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-            return {one.id: one.collected() for one in host._there([guest.entity for guest in guests])}
+            return {one.id: one.collected() for one in host._running([guest.entity for guest in guests])}
 
     return Here
 
