@@ -33,7 +33,7 @@ class PolicyMistake(Exception):
     """Mistake in a policy, whichever guest it reads."""
 
 
-class CycleFacts(NamedTuple):
+class PolicyCycle(NamedTuple):
     """Facts of one cycle: notes by entity id, and earlier policies' decisions by entity id and control."""
 
     snapshot: Snapshot
@@ -54,7 +54,7 @@ class PythonEvaluation:
     :ivar loops: unfinished loops over the guests, in the order of their beginning
     """
 
-    def __init__(self, policy: PythonPolicy, cycle: CycleFacts) -> None:
+    def __init__(self, policy: PythonPolicy, cycle: PolicyCycle) -> None:
         self.policy, self.cycle = policy, cycle
         self.made: list[tuple[Decision, str]] = []
         self.notes: dict[str, Notes] = {}

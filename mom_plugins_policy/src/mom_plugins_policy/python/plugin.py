@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl, printable
 from mom_kvm import files_refused
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.python.entities import CAN_BE_KEPT, CycleFacts, Guest, Guests, Host, PolicyMistake, PythonEvaluation
+from mom_plugins_policy.python.entities import CAN_BE_KEPT, Guest, Guests, Host, PolicyCycle, PolicyMistake, PythonEvaluation
 from mom_plugins_policy.python.files import PythonPolicy, line_of, read_policies
 
 
@@ -55,7 +55,7 @@ class PypolicyPlugin:
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
         """Return the decisions of the policies in order, and their problems."""
-        cycle = CycleFacts(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
+        cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
         for identity in self._notes.keep(cycle.notes):
@@ -77,7 +77,7 @@ class PypolicyPlugin:
         )
 
 
-def _evaluate(policy: PythonPolicy, cycle: CycleFacts, until: float) -> list[Decision | Problem]:
+def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
     """Return the decisions of a policy and its problems. Later policies see its decisions and notes.
 
     If it fails in a loop at a guest, it runs again without that guest. If it fails otherwise, or time runs out, it decides nothing in this
