@@ -38,7 +38,7 @@ NAMESPACE: Final = ("  namespace: mom\n", "  namespace: {{ .Release.Namespace }}
 
 
 def main() -> int:
-    """Write all of it."""
+    """Write all generated files that have changed."""
     for path, text in generated().items():
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,7 @@ class Ledger:
             elif entry.incarnation in {"", self.boot}:
                 standing[key] = entry._replace(incarnation=self.boot)
         if over := len(entries) - len(standing):
-            LOG.info("%d changes of the host ended with its last boot: there is nothing to be put back of them", over)
+            LOG.info("%d changes of host settings were lost when the host rebooted: nothing needs to be restored for them", over)
         return standing
 
     @property

@@ -87,7 +87,7 @@ _PORTION_EXAMPLE = "6GiB, or 75% for a share"
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Size in bytes, or share (0 to 1) of a size that is not known yet; exactly one of both."""
+    """Size in bytes, or share (0 to 1) of a size that is not known yet; exactly one of the two is set."""
 
     size: int | None = None
     share: float | None = None

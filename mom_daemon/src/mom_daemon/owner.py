@@ -30,7 +30,7 @@ _OWNER: Final = "mom_daemon.owner"
 
 
 class Owner(NamedTuple):
-    """User of this host: number, name for people, and groups; the user's own group comes first."""
+    """User of this host: uid, name to show, and group ids with the primary group first."""
 
     uid: int
     name: str

@@ -98,7 +98,7 @@ class LifecycleControl(Protocol):
 
 @runtime_checkable
 class MigrationControl(Protocol):
-    """Can move running guests to another hypervisor."""
+    """Hypervisor that can move running guests to another hypervisor."""
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move the guest to that hypervisor while it runs, and return when it runs there and not here.
@@ -149,14 +149,14 @@ class ColdMemoryControl(Protocol):
     and `pid`."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
-        """Return all nodes that exist now."""
+        """Return all swap stores that exist now."""
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move so much of the guest's memory to swap, what it used least lately first, and take no longer than that.
+        """Move `kib` KiB of the guest's memory to swap, the least recently used memory first, within `seconds`.
 
         What went counts in KiB of guest memory, not in what it takes when it is compressed. Raises `NotSupported` where nothing of the
         guest can be moved at all, and why.
         """
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Bring so much of what is in swap back into the host's memory, and take no longer than that."""
+        """Bring `kib` KiB of the guest's swapped memory back into the host's memory, within `seconds`."""

@@ -57,7 +57,7 @@ def examined(
     for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
         garbled = [guest.name for guest in guests if guest.garbled == reason]
         text = f"{told(garbled, ' with a description that cannot be understood')}: {reason}; their balloons are left alone"
-        yield Finding(Severity.WARNING, "description", text, "look at it: virsh dumpxml GUEST")
+        yield Finding(Severity.WARNING, "description", text, "look at the description: virsh dumpxml GUEST")
     guests = [guest for guest in guests if guest.description is not None]
     without = [guest.name for guest in guests if not guest.balloon]
     if without:

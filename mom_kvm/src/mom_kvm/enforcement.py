@@ -203,7 +203,7 @@ class Enforcement:
             decided[where] = replace(decided[where], value=undone.value) if where in decided else undone
 
     def _undone(self, snapshot: Snapshot, key: _Key, noted: LedgerEntry | None) -> Value:
-        """Return the value to restore, until it stands or another process sets a value; None: nothing.
+        """Return the value to restore, until the control has it or another process has set one. None: there is nothing to restore.
 
         :param noted: None: mom has changed nothing
         """

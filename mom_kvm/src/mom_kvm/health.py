@@ -52,7 +52,7 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field as a number; `unknown` where it is none."""
+    """Return a field as a number, or `unknown` if it is not a number."""
     number = as_number(fields.get(name))
     return unknown if number is None else float(number)
 

@@ -58,7 +58,7 @@ def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return the same. Raises `OSError` where it cannot be read."""
+    """Return the content of a file, as `read_kernel_file` does. Raises `OSError` if it cannot be read."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, most)

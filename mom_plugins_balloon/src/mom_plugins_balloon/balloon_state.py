@@ -96,7 +96,7 @@ class BalloonFile:
 
     @property
     def state(self) -> BalloonState:
-        """The present state; at first, that of the mom before."""
+        """Present state; at first, the state that the previous mom left."""
         state = self._state
         if state is None:
             with self._lock:

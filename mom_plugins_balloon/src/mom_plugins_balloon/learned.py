@@ -404,7 +404,7 @@ def first_learned(report: GuestReport, now: float) -> LearnedHabits | None:
     made, used = now - age, max(0.0, total - usable)
     touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
     ballooned = 0.0 if size is None else max(0.0, total - size)
-    # These may be statistics of a sweep by the mom before. The next ones tell how much of the balloon the kernel counts.
+    # These may be statistics of a sweep by the previous mom. The next ones tell how much of the balloon the kernel counts.
     share = report.cache_share(usable, max(0.0, (size or 0.0) - total))
     usage = Usage(
         LastStatistics(made, used, total, size),

@@ -137,7 +137,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Take up reservations and shrinks of the mom before."""
+        """Take up reservations and shrinks of the previous mom."""
         changed = self._guests.changed_before = self._started.before_mom().keys()
         shrinks = self._file.state.shrinks
         self._guests.asked_before = {key: shrink for key, shrink in shrinks.items() if (key, shrink.incarnation) in changed}

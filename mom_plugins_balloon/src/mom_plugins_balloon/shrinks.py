@@ -17,13 +17,13 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 
 
 class ShrinksUnderWay:
-    """Shrinks that guests have not completed, as the file has them: at first, those of the mom before."""
+    """Shrinks that guests have not completed, as stored in the file. At first they are those of the previous mom."""
 
     def __init__(self, context: PluginContext, records: BalloonedGuests, file: BalloonFile) -> None:
         self._context, self._records, self._file = context, records, file
 
     def of_before(self, identity: str) -> SizeRequest | None:
-        """Return the last request of the mom before to a guest that was not seen yet; None: there was none."""
+        """Return the last request of the previous mom to a guest that was not seen yet; None: there was none."""
         shrink = self._file.state.shrinks.get(identity)
         return None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
 
@@ -49,7 +49,7 @@ class ShrinksUnderWay:
                 self._file.write(shrinks=shrinks)
 
     def _is_missing(self, identity: str, incarnation: str) -> bool:
-        """Return whether the last list lacks a guest that is expected back: it was there lately, or the mom before had asked it."""
+        """Return whether the last list lacks a guest that is expected back: it was there lately, or the previous mom had asked it."""
         past = self._records.of(identity)
         expected = identity in self._records.asked_before if past is None else past.incarnation == incarnation
         return expected and identity not in self._records.snapshot.guests

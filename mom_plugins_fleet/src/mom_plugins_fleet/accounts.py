@@ -118,8 +118,8 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Admit an operator or a coordinator with this public signing key to the account of the buckets.
 
-        Another key connects, as servers choose its signed texts. It derives from the root key and the signing key, so that the root can
-        revoke both.
+        The connection uses a second key, because servers choose the texts that it signs.
+        This key is derived from the root key and the signing key, so that the root can revoke both.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))

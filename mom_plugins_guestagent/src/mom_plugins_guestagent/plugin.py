@@ -128,7 +128,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Note each guest's maximum, guests with and without fresh statistics of the hypervisor, and the host's state."""
+        """Note each guest's maximum, which guests have fresh statistics from the hypervisor and which do not, and the host's state."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (

@@ -102,7 +102,7 @@ class KsmSuggestion(NamedTuple):
 
 
 def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple[KsmSuggestion, KsmMemory]:
-    """Return the suggested values of the knobs, and the new memory of the law."""
+    """Return the suggested values of the knobs, and the law's state for the next cycle."""
     p, before = parameters, memory
     short = _is_short(now, memory, p)
     away, memory = _awaited(now, replace(memory, short=short))

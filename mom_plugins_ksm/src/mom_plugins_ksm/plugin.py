@@ -158,7 +158,7 @@ class KsmPlugin:
             run = self._knobs(hypervisor).end_unmerging()
             self._may_be_cut_off = False
             if run is not None:
-                self._context.log.warning("restored ksm_run to %d: mom was cut off while everything was unmerged for a moment", run)
+                self._context.log.warning("restored ksm_run to %d: mom was interrupted while it had all pages unmerged for a moment", run)
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 

@@ -62,7 +62,7 @@ class KsmSuggestions:
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """Return the memory of the mom before this one. An unfinished look begins anew, as its length is unknown."""
+    """Return the state of the previous mom. An unfinished look begins anew, as its length is unknown."""
     return replace(memory, looks=None) if memory.looks else memory
 
 

@@ -99,7 +99,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
     # --- one sample --------------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Visit all monitors. Raises `HypervisorError` if an unknown guest may be behind one: it must not count as ended."""
+        """Visit all monitors. Raises `HypervisorError` if the guest behind a monitor is unknown, as it must not count as ended."""
         now = self._monotonic()
         self._incomplete = None
         self.foreign = {}

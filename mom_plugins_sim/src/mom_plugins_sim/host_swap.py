@@ -138,7 +138,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to so many KiB of these guests, the coldest first, in proportion to their amounts; return the KiB."""
+    """Swap out up to `kib` KiB of these guests, coldest memory first, each in proportion to its amount. Return the KiB swapped out."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

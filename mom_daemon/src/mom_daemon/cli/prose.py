@@ -54,7 +54,7 @@ def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
 
 
 def cells(text: str) -> int:
-    """Return the columns that a text takes on a terminal, without its styles."""
+    """Return how many columns a text takes on a terminal; styles do not count."""
     plain = click.unstyle(text) if "\x1b" in text else text
     if plain.isascii():
         return len(plain)

@@ -181,7 +181,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     answer = ask(config, lambda running: running.configuration())
     if answer is None:
         why = "mom does not run, or not with this configuration" if running_mom(config) else "no enabled plugin lets a running mom be asked"
-        raise MomError(why, hint="`mom config show`, without --running, shows what it would go by")
+        raise MomError(why, hint="`mom config show`, without --running, shows the settings that mom would use")
     settings, where = answer
     if as_json:
         click.echo(json.dumps({"from": where, "settings": settings}, indent=2))

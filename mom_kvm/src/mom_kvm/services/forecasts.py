@@ -95,4 +95,4 @@ class PastDays(Protocol):
         """What of it the host can promise to guests; None: unknown."""
 
     def guests(self) -> Sequence[PastGuest]:
-        """Return its guests that have any days."""
+        """Return the host's guests of which at least one day is known."""

@@ -65,5 +65,5 @@ class RecordedPoints(Protocol):
     """Reads what was recorded of this host."""
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return points in the order of time, evenly apart: some cycles of a guest, or all the host's time. Takes seconds:
+        """Return points in order of time, evenly spaced: some cycles of a guest, or the host's whole time. Takes seconds:
         call it from a thread that nobody waits for. Raises `MomError`."""

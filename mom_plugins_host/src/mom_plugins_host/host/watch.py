@@ -179,9 +179,9 @@ class HostWatch:
             self._trigger.close()
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
-        """Take over the host's memory as a cycle uses it, in KiB.
+        """Note the host's memory figures that a cycle uses, in KiB.
 
-        A host that is a VM itself gains and loses memory within a cycle, so `total` may lag.
+        If the host is itself a VM, its memory may grow or shrink within a cycle, so `total` may be out of date.
 
         :param target: memory that should be available
         :param collected: total that this plugin collected for the cycle

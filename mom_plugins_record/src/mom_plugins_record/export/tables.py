@@ -374,7 +374,7 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
 
 @dataclass(slots=True)
 class _Table:
-    """Table with rows in memory, as columns."""
+    """Table that keeps its unwritten rows in memory, column by column."""
 
     file: ParquetFile | CsvFile
     waiting: list[list[Value]]

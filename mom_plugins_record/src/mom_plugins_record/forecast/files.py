@@ -268,7 +268,7 @@ class DaysKeeper:
                 self._merged[kept.file.path] = version
 
     def _left(self, files: Sequence[_Kept]) -> Sequence[_LeftFile]:
-        """Return the files that others have left and that are not merged yet."""
+        """Return the files that other processes have written and that are not merged yet."""
         versions = ((kept, _version(kept.file.path)) for kept in files)
         return [_LeftFile(kept, version) for kept, version in versions if version not in (None, self._merged.get(kept.file.path))]
 

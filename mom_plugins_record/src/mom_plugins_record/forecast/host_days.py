@@ -372,7 +372,7 @@ class HostDays:
         return round(self.calendar.left(self._now[0]) + (later - 1) * self.calendar.slot_seconds, 1) if later > 0 else 0.0
 
     def _window(self, seconds: float) -> int:
-        """Return the number of slots within so many seconds, the present one included."""
+        """Return the number of slots in the next `seconds` seconds, the present slot included."""
         left = self.calendar.left(self._now[0])
         return 1 + max(0, math.ceil((seconds - left) / self.calendar.slot_seconds))
 

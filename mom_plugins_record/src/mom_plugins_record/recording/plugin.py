@@ -119,7 +119,7 @@ class RecordPlugin:
         return {RecordedPoints: self}
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return points of this recording or of its accounts, as of `RecordedPoints`."""
+        """Return points of this recording or of its accounts, as `RecordedPoints` describes."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 

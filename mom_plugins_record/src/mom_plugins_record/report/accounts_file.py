@@ -135,7 +135,7 @@ def _read_spread(values: Iterator[Any]) -> dict[int, float]:
 class AccountsFile:
     """File as mom writes it. Not thread-safe.
 
-    :param run: tells this mom's rows from those of the mom before it in the same hour
+    :param run: tells this mom's rows from those of the previous mom in the same hour
     """
 
     def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:

@@ -32,7 +32,7 @@ def bin_of(kib: float) -> int:
 
 
 def upper_edge(number: int) -> float:
-    """Return the largest size of a bin."""
+    """Return the largest size that belongs in a bin, in KiB."""
     return float(2 ** ((number + 1) / BINS_EACH_DOUBLING))
 
 

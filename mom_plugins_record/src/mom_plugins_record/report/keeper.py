@@ -52,7 +52,7 @@ class AccountsKeeper:
         self.write_hint = ""
 
     def open(self, now: float) -> None:
-        """Continue the accounts of the mom before. The first cycle calls this if nobody did before.
+        """Continue the accounts of the previous mom. The first cycle calls this if nobody did before.
 
         :param now: seconds since the epoch
         """

@@ -238,7 +238,7 @@ def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
 
 
 def _known_share(hours: float, line: ReportLine) -> str:
-    """Return the known share of the time of a line's guests; empty: all."""
+    """Return, as text, for which share of its guests' time a line's figure is known; empty: for all of it."""
     share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
     return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
 
