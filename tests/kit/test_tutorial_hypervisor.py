@@ -89,7 +89,7 @@ def test_a_field_that_the_law_cannot_do_without_is_a_problem_for_as_long_as_it_i
     assert checked.errors == []
     ((name, finding),) = checked.findings
     assert (name, finding.severity, finding.message) == ("balloon", Severity.WARNING, said)
-    assert "the hypervisor's, which is to declare and collect them" in finding.cure
+    assert "the hypervisor's for the fields of guests" in finding.cure
     with Engine(config) as engine:
         for _ in range(3):
             assert problems_of(engine.cycle(), "balloon") == [said]

@@ -34,7 +34,14 @@ class BalloonedGuests:
     :param age_of: returns the age of a guest's process in seconds; None: unknown
     """
 
-    def __init__(self, dead_band: float, start_rest: float = 0.0, age_of: Callable[[Guest], float | None] = lambda guest: None) -> None:
+    def __init__(
+        self,
+        dead_band: float,
+        start_rest: float = 0.0,
+        age_of: Callable[[Guest], float | None] = lambda guest: None,
+        *,
+        replays: bool = False,
+    ) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
         """KiB. A size that differs from mom's target by less is mom's: changes within the dead band are decided but never sent."""
@@ -56,6 +63,10 @@ class BalloonedGuests:
         self._missing: dict[str, MissingGuest] = {}
         """Only guests with an incarnation, which tells that a guest is the same."""
         self._described: DescribedGuests | None = None
+        self._replays = replays
+        """mom only observes: the requests in a snapshot are those of a recording."""
+        self._statistics_made: dict[str, float] = {}
+        """Times of the last statistics, by guest id, in a replay."""
 
     def incarnations(self) -> dict[str, str]:
         """Return the incarnations of all guests, by id; also of guests that the last list lacked."""
@@ -111,12 +122,26 @@ class BalloonedGuests:
             pasts = self._met(guests, now)
             lists = ((identity, missing._replace(lists=missing.lists + 1)) for identity, missing in self._missing.items())
             self._missing = {identity: missing for identity, missing in lists if missing.lists < LISTS_UNTIL_GONE}
+            if self._replays:
+                pasts = self._with_recorded_requests(snapshot, pasts)
             numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age"))
             for guest, past, size, maximum, reboot_age in zip(guests, pasts, *numbers, strict=True):
                 sight = Sight(size, maximum, reboot_age, bool(guest.why_blocked(CONTROL)))
                 self._pasts[guest.id] = remember(past, sight, now, self.dead_band, self._start_rest)
         self.earlier = {} if guests or self.earlier is None else self.earlier
         self._had_guests = self._had_guests or bool(guests)
+
+    def _with_recorded_requests(self, snapshot: Snapshot, pasts: Sequence[Remembered]) -> Sequence[Remembered]:
+        """Return the records with the requests that a recording shows: a mom that only observes sends none itself."""
+        now, made_before = snapshot.monotonic, self._statistics_made
+        numbers = map(snapshot.numbers, (CONTROL, "balloon_target_age", "stats_age"))
+        rows = zip(snapshot.listed, pasts, *numbers, strict=True)
+        self._statistics_made, results = {}, list[Remembered]()
+        for guest, past, target, target_age, age in rows:
+            results.append(past.with_recorded_request(target, now - (target_age or 0.0), made_before.get(guest.id)))
+            if age is not None:
+                self._statistics_made[guest.id] = now - age
+        return results
 
     def see_derived(self, snapshot: Snapshot) -> None:
         """Take the snapshot of the same cycle with derived fields: nothing has changed."""

@@ -89,7 +89,7 @@ class BalloonPlugin:
         self._settings = settings
         self._context = context
         self._looked: Snapshot | None = None
-        self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of)
+        self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
         self._shrinks = ShrinksUnderWay(context, self._guests, self._file)
         self._sweeps = SweptGuests(context, settings.law, self._guests, self._file)
@@ -181,7 +181,7 @@ class BalloonPlugin:
     def mom_derive(self, snapshot: Snapshot) -> Derived:
         """Return the law's suggestions, and the harm to guests."""
         guests = None
-        if self._guests.lists(snapshot.listed):
+        if self._guests.lists(snapshot.listed) or self._context.observes:  # a replay lists no guests
             self._see(snapshot)
             guests = self._guests.described.memories
         law, interval = self._settings.law, self._context.interval

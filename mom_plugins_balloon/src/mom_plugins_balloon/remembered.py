@@ -155,6 +155,21 @@ class Remembered(NamedTuple):
         keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
         return self._replace(resized=True, request=self.request if keeps else request)
 
+    def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
+        """Return the record with the request that a recording shows.
+
+        :param target: size that mom had asked for in KiB; None: it had asked for none
+        :param at: time of the command
+        :param statistics_made: time of the statistics that the decision was based on
+        """
+        request = self.request
+        if target is None:
+            return self if request is None else self._replace(request=None)
+        if request is not None and request.target == target and abs(request.at - at) < SAME_STATISTICS_SECONDS:
+            return self
+        began_at = self.sizes.sizes[-1].size if self.sizes.sizes else target
+        return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
+
     def without_request(self) -> Remembered:
         """Return the record of a guest that is gone, or whose size is no longer mom's."""
         return self._replace(request=None, resized=False)
