@@ -76,6 +76,6 @@ def test_guests_are_promised_what_their_pods_request_however_the_kubelet_behaves
         node.behaviour = Behaviour.WELL
         late = pods.start(NAMESPACE, "late", {})
         node.pods = [*node.pods, requested(late, "700Mi")]
-        wait_until(lambda: "as the kubelet says" in explained(late), lambda: explained(late) + mom.log, 60)
+        wait_until(lambda: "as the kubelet reports" in explained(late), lambda: explained(late) + mom.log, 60)
     finally:
         mom.stop()
