@@ -47,9 +47,9 @@ class BalloonedGuests:
         """KiB. A size that differs from mom's target by less is mom's: changes within the dead band are decided but never sent."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
-        """Ids and incarnations of guests whose sizes a mom before has changed, or this one before its configuration was read again."""
+        """Ids and incarnations of guests whose sizes an earlier mom has changed, or this one before a reload."""
         self.asked_before: dict[str, UnfinishedShrink] = {}
-        """Shrinks that a mom before had asked for, by guest id."""
+        """Shrinks that the previous mom had asked for, by guest id."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests that were there before mom, by id; None: all guests of the first list were."""
         self.promise_unknown: Set[str] = frozenset()

@@ -89,6 +89,7 @@ class BalloonPlugin:
         self._settings = settings
         self._context = context
         self._looked: Snapshot | None = None
+        self._runs = False  # not for a sample of `mom policy eval`, which belongs to no run
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
         self._shrinks = ShrinksUnderWay(context, self._guests, self._file)
@@ -138,6 +139,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Take up reservations and shrinks of the previous mom."""
+        self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
         shrinks = self._file.state.shrinks
         self._guests.asked_before = {key: shrink for key, shrink in shrinks.items() if (key, shrink.incarnation) in changed}
@@ -181,7 +183,7 @@ class BalloonPlugin:
     def mom_derive(self, snapshot: Snapshot) -> Derived:
         """Return the law's suggestions, and the harm to guests."""
         guests = None
-        if self._guests.lists(snapshot.listed) or self._context.observes:  # a replay lists no guests
+        if self._runs:
             self._see(snapshot)
             guests = self._guests.described.memories
         law, interval = self._settings.law, self._context.interval

@@ -38,6 +38,8 @@ class StartedSizes:
             for guest, record, size, maximum, age in zip(guests, records.of_all(guests), *columns, strict=True)
             if (started := self.of(guest)) is None or (maximum != started.maximum and started.must_follow(size, maximum, age))
         ]
+        if not unsettled:
+            return
         before = self.before_mom() if any(age is not None for *_, age in unsettled) else {}  # mom never resizes a guest without statistics
         starts = dict(self._file.state.starts)
         for guest, record, size, maximum, age in unsettled:
