@@ -13,11 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-VAGUE = frozenset(
-    re.findall(
-        r"\w+", "one found known said told those there what wanted given taken done asked met seen others rest another both few such"
-    )
-)
+VAGUE = {
+    "one", "found", "known", "said", "told", "those", "there", "what", "wanted", "given", "taken", "done", "asked", "met", "seen", "others",
+    "rest", "another", "both", "few", "such",
+}  # fmt: skip
 """Words that say nothing as the name of a variable."""
 
 TURN = re.compile(
@@ -77,7 +76,7 @@ def test_pages_have_short_sentences(pages: list[str]) -> None:
 
 
 def test_pages_have_few_turns_of_phrase(pages: list[str]) -> None:
-    assert turns(pages) <= 1.6
+    assert turns(pages) <= 1.5
 
 
 def test_docstrings_and_comments_have_few_turns_of_phrase(modules: list[tuple[str, ast.Module]]) -> None:
@@ -85,7 +84,7 @@ def test_docstrings_and_comments_have_few_turns_of_phrase(modules: list[tuple[st
     docstrings = [ast.get_docstring(node) or "" for _, module in modules for node in ast.walk(module) if isinstance(node, documented)]
     comments = [match[1] for text, _ in modules for match in re.finditer(r"^\s*# (.*)$", text, re.M)]
     assert turns(sentence for text in docstrings for sentence in sentences(text)) <= 1.5
-    assert turns(comments) <= 2.0
+    assert turns(comments) <= 1.5
 
 
 def test_variables_have_names_that_say_something(modules: list[tuple[str, ast.Module]]) -> None:
