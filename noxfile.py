@@ -231,7 +231,8 @@ def site(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build and test every package of mom, for indexes and for systems, before a release or after a change of what is installed.
 
-    Needs the package index, and `./run tests -s build` for the tools of other systems' packages."""
+    Needs the package index, and `./run tests -s build` for the tools of other systems' packages.
+    """
     session.run(BIN / "pytest", "tests/packaging", *session.posargs)
 
 

@@ -596,9 +596,8 @@ class Condition:
     :param after: seconds for which an ERROR counts as a WARNING, if mom may still fix it
 
     The core sets the rest, in a verdict. `plugins` reported the condition. `lasted` is its age in seconds by the monotonic clock, `since`
-    its start in seconds since the epoch. A condition that has ended has severity OK, and `over` is the
-    time in seconds since its end. Texts in a verdict are safe
-    to print.
+    its start in seconds since the epoch. A condition that has ended has severity OK, and `over` is the time in seconds
+    since its end. Texts in a verdict are safe to print.
     """
 
     name: str

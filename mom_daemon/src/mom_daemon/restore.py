@@ -166,7 +166,8 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
     """Add installed plugins that have changes in the ledger and are no longer configured, with default settings.
 
-    A plugin is left out if another one has its control now."""
+    A plugin is left out if another one has its control now.
+    """
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config

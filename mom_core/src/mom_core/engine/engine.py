@@ -425,7 +425,7 @@ class Engine:
                 "%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
             )
         if len(not_back) > LOGGED:
-            LOG.warning("%d more changes were not restored", len(not_back) - LOGGED)
+            LOG.warning("%d more changes were not put back", len(not_back) - LOGGED)
         LOG.info("put back %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
 
 
