@@ -5,7 +5,7 @@ import pytest
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
-from mom_plugins_host.explanations import GroupExplainer
+from mom_plugins_host.cgroup.explanation import GroupExplainer
 
 GIB = 1 << 20
 

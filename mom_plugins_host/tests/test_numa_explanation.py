@@ -5,7 +5,7 @@ import pytest
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
-from mom_plugins_host.explanations import NodesExplainer
+from mom_plugins_host.numa.explanation import NodesExplainer
 
 GIB = 1 << 20
 MEMORY: Value = [{"node": 0, "size": 3 * GIB}, {"node": 1, "size": 0}, {"node": 2, "size": GIB}, 7]

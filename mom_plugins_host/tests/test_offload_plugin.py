@@ -24,8 +24,8 @@ from mom_core.testing import snapshot
 from mom_daemon import About
 from mom_devkit import FakeGuest, HandClock
 from mom_kvm import StoreKind, SwapStore
-from mom_plugins_host.explanations import ColdExplainer
 from mom_plugins_host.offload import OffloadPlugin
+from mom_plugins_host.offload.explanation import ColdExplainer
 from mom_plugins_host.offload.fields import OffloadGuestSettings, OffloadSettings
 from mom_plugins_host.offload.law import ColdOffer, ReclaimState, chosen, need_of
 

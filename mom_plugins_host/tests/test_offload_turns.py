@@ -1,4 +1,4 @@
-"""How requests are follow, piece by piece, whoever moves the memory."""
+"""How requests are followed, piece by piece, whoever moves the memory."""
 
 import errno
 import os

@@ -5,7 +5,7 @@ import pytest
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
-from mom_plugins_host.explanations import LimitsExplainer
+from mom_plugins_host.qos.explanation import LimitsExplainer
 
 
 def said(fields: dict[str, Value]) -> list[str]:

@@ -36,7 +36,7 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return a running guest that is still the process opened first.
+        """Return a running guest, as it was when it was opened: same process, user and groups.
 
         :param started: start time in clock ticks since boot; None: any process with this id
         :raises ProcessLookupError: the process has ended, or is another one

@@ -156,7 +156,7 @@ class CgroupPlugin:
     def _values_for(self, guest: Guest) -> dict[str, SetValue]:
         settings = self._context.guest_settings(guest)
         limits = settings.cgroup if isinstance(settings, CgroupGuestSettings) else None
-        sizes = {control: getattr(limits, control.removeprefix("cgroup_"), None) for control in KNOBS}
+        sizes = {control: getattr(limits, control.removeprefix("cgroup_")) for control in KNOBS if limits is not None}
         values = {control: SetValue(NO_LIMIT if size == "max" else size >> 10) for control, size in sizes.items() if size is not None}
         promised = self._need_of(guest).promised if self._settings.protect else 0
         if promised and MEMORY_LOW not in values:
@@ -249,7 +249,7 @@ class CgroupPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.explanations:GroupExplainer")
+    mom_explainer = late_hook("mom_plugins_host.cgroup.explanation:GroupExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -216,7 +216,7 @@ class HostWatch:
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
-        """Return the least seconds in which all CPUs can allocate this much memory (KiB)."""
+        """Return the seconds until the next reading: as long as all CPUs need for this memory (KiB), from `watch` to 1 s."""
         return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:

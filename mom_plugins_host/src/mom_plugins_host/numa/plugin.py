@@ -46,7 +46,6 @@ from mom_kvm import (
     root_cure,
 )
 from mom_plugins_host.numa import control
-from mom_plugins_host.numa.control import reviewed
 from mom_plugins_host.numa.nodes import (
     CONTROLS,
     FIELDS,
@@ -202,7 +201,7 @@ class NumaPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse to bind a guest to nodes without enough memory for it."""
-        return reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
+        return control.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
@@ -221,7 +220,7 @@ class NumaPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.explanations:NodesExplainer")
+    mom_explainer = late_hook("mom_plugins_host.numa.explanation:NodesExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

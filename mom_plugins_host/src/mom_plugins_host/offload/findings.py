@@ -39,13 +39,13 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
 
     :param root: folder that holds /proc and /sys
     """
-    is_simulated = isinstance(hypervisor, ColdMemoryControl)
+    moves_itself = isinstance(hypervisor, ColdMemoryControl)
     try:
         stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)
     except HypervisorError as error:
         yield Finding(Severity.ERROR, SUBJECT, f"what swap there is is unknown: {error}", "see what the hypervisor plugin says above")
         return
-    if is_simulated:  # no command on this host mends a simulated one
+    if moves_itself:  # such as a simulated host, which no command here mends
         yield from (replace(finding, cure="") for finding in _about_stores(stores))
         return
     yield from _about_stores(stores)

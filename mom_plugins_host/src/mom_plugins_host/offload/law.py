@@ -1,4 +1,4 @@
-"""Control law of cold memory, on plain numbers and by feedback alone: how much goes from each guest, and how much the host needs.
+"""Control law of cold memory, by feedback alone: how much goes from each guest, and how much the host needs.
 
 Memory that is away and never touched is cold; memory that returns at once was not. By Little's law, a page stays away on average for
 
@@ -55,7 +55,7 @@ RECENT_SECONDS: Final = 10.0
 """Time constant of the short average of stalls, as of the kernel's avg10. Some memory of a step returns within the next second, which alone
 is a tenth of the guest's time."""
 
-HARM_SECONDS: Final = 60.0
+HARM_SECONDS: Final = WARM_SECONDS
 """Time constant of lasting harm, equal to `WARM_SECONDS`. When every burst counted, pauses grew to their longest, and mom took little from
 twelve half cold guests (benchmarks/squeeze, mix `cold`)."""
 
@@ -228,8 +228,8 @@ def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float,
     return ""
 
 
-_SHARE: Final = 0.10
-_MOST_KIB: Final = 32 << 20
+_TARGET_SHARE: Final = 0.10
+_MOST_TARGET_KIB: Final = 32 << 20
 """Available memory that a host should have without `mem_watermark_high`: a tenth of its memory, at most 32 GiB."""
 
 AHEAD: Final = "mem_rise_ahead"
@@ -271,7 +271,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     available, total = host.number("mem_really_available"), host.number("mem_available")
     target = host.number("mem_watermark_high")
     if target is None and total is not None:
-        target = min(_SHARE * total, _MOST_KIB)
+        target = min(_TARGET_SHARE * total, _MOST_TARGET_KIB)
     if available is None or target is None:
         return HostNeed(0.0, 0.0, "")
     free = available - (host.number("mem_reserved") or 0.0)

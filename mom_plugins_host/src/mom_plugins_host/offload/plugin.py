@@ -125,7 +125,7 @@ class OffloadPlugin:
         self._seconds = 0.0
         self._urgent = False
         self._moved_kib = 0
-        self._simulated = False
+        self._moves_itself = False
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -165,15 +165,15 @@ class OffloadPlugin:
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Return the working set and the refaults of each guest."""
         self._read_answers()
-        self._simulated = isinstance(hypervisor, ColdMemoryControl)
+        self._moves_itself = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
         before = {**self._unlisted, **self._followed}
         self._followed = keep_listed(before, guests)
         self._unlisted = keep_unlisted(before, self._followed)
-        if not self._simulated:
+        if not self._moves_itself:
             self._hierarchies.keep_fresh()
             look_in_turn(self._followed, guests, self._context.root, self._hierarchies, now)
-        root = None if self._simulated else self._context.root
+        root = None if self._moves_itself else self._context.root
         return {identity: entry.collect(root, now) for identity, entry in self._followed.items()}
 
     def _read_answers(self) -> None:
@@ -245,7 +245,7 @@ class OffloadPlugin:
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
         """Return the part of an offer that the guest's control group may swap in this cycle; None if nothing."""
-        limit = None if self._simulated else entry.way.swap_limit
+        limit = None if self._moves_itself else entry.way.swap_limit
         if limit is None:
             return offer
         entry.reason = why_no_swap(limit)
@@ -285,7 +285,7 @@ class OffloadPlugin:
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, entry, away or 0.0, seconds, need)
         will_grow = f"{_WILL_GROW}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _will_grow(guest) else ""
-        no_way = "" if self._simulated else entry.way.why_not or self._worker.why_stuck
+        no_way = "" if self._moves_itself else entry.way.why_not or self._worker.why_stuck
         hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
         return ObservedGuest(
             guest.number("rss"),
@@ -371,8 +371,7 @@ class OffloadPlugin:
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Return the paces in force."""
-        entries = {target: self._followed.get(target.entity.id) for target in targets}
-        return {target: 0 if entry is None else entry.pace for target, entry in entries.items()}
+        return {target: 0 if (entry := self._followed.get(target.entity.id)) is None else entry.pace for target in targets}
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
@@ -429,7 +428,7 @@ class OffloadPlugin:
             return None
         return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
 
-    mom_explainer = late_hook("mom_plugins_host.explanations:ColdExplainer")
+    mom_explainer = late_hook("mom_plugins_host.offload.explanation:ColdExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -69,9 +69,9 @@ _PROGRAM: Final = Path(mom_helper.__file__).parent
 MOST_REQUESTS: Final = 10_000
 """Requests at a time, one for each guest of the largest host."""
 
-FIRST_BITE_SECONDS: Final = 0.01
-LEAST_BITE_SECONDS: Final = 0.002
-LONGEST_BITE_SECONDS: Final = 0.1
+FIRST_PIECE_SECONDS: Final = 0.01
+LEAST_PIECE_SECONDS: Final = 0.002
+LONGEST_PIECE_SECONDS: Final = 0.1
 """Duration of one piece where the kernel takes no amount: by the speed of the piece before."""
 
 _END_SECONDS: Final = 0.15
@@ -136,10 +136,10 @@ class _Turn:
 
     def _piece_seconds(self, left: float) -> float:
         if self.request.way == "v2":
-            return LONGEST_BITE_SECONDS
-        expected = self.request.left / self._rate if self._rate > 0 else FIRST_BITE_SECONDS
-        seconds = min(expected, 2 * self._seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, left)
-        return max(LEAST_BITE_SECONDS, seconds)
+            return LONGEST_PIECE_SECONDS
+        expected = self.request.left / self._rate if self._rate > 0 else FIRST_PIECE_SECONDS
+        seconds = min(expected, 2 * self._seconds or FIRST_PIECE_SECONDS, LONGEST_PIECE_SECONDS, left)
+        return max(LEAST_PIECE_SECONDS, seconds)
 
 
 def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:

@@ -123,7 +123,7 @@ def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
     """Return True for a disk with moving parts; False if the kernel does not say."""
     if is_file:
         try:
-            device = os.stat(root / name.lstrip("/")).st_dev  # noqa: PTH116  # only the device number matters
+            device = (root / name.lstrip("/")).stat().st_dev
         except OSError:
             return False
         folder = root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}"

@@ -32,7 +32,6 @@ from mom_core import (
 )
 from mom_kvm import Enforcement, SetValue, late_hook
 from mom_plugins_host.qos import control
-from mom_plugins_host.qos.control import CONTROLS, reviewed
 from mom_plugins_host.qos.lists import DISKS, DISKS_NOW, FIELDS, HOST_CPUS, INTERFACES, VCPUS, cpu_fields, disk_fields, present_interfaces
 from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, NetLimits, QosGuestSettings, QosSettings, quota_and_period
 
@@ -164,7 +163,7 @@ class QosPlugin:
     def __init__(self, settings: QosSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._enforcement = Enforcement(context, CONTROLS)
+        self._enforcement = Enforcement(context, control.CONTROLS)
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -173,7 +172,7 @@ class QosPlugin:
         """Declare current and agreed limits, and default policies that enforce agreed limits if the settings say so."""
         texts = files("mom_plugins_host.qos")
         yield from FIELDS
-        yield from CONTROLS
+        yield from control.CONTROLS
         for name, is_on in (("60_cpu_limits", self._settings.cpu_limits), ("70_io_limits", self._settings.io_limits)):
             switch = f"(defvar {name[3:]} {int(is_on)})  # as the settings of the plugin say\n"
             yield DefaultPolicy(name, switch + texts.joinpath(f"{name[3:]}.policy").read_text("utf-8"))
@@ -224,7 +223,7 @@ class QosPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse invalid limits, with the bounds, and complete lists."""
         self._enforcement.hear(decisions)
-        return reviewed(snapshot, decisions)
+        return control.reviewed(snapshot, decisions)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 
@@ -240,7 +239,7 @@ class QosPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.explanations:LimitsExplainer")
+    mom_explainer = late_hook("mom_plugins_host.qos.explanation:LimitsExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

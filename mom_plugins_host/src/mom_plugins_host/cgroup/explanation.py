@@ -1,0 +1,37 @@
+"""Sentences of `mom explain` on guests' control groups; loaded late, as the daemon's types are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from mom_core import format_kib
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_plugins_host.cgroup import groups
+
+_LIMITS: Final = {
+    groups.MEMORY_HIGH: "above {} memory is taken from it, and it is slowed down",
+    groups.MEMORY_LOW: "below {} memory is taken from it as a last resort only",
+    groups.MEMORY_MIN: "below {} no memory is taken from it",
+    groups.SWAP_MAX: "at most {} of it may be in the host's swap",
+}
+
+
+class GroupExplainer(Explainer):
+    """Memory that the host holds for the guest, and the limits of its control group."""
+
+    controls = groups.CONTROLS
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return nothing for a guest whose group is unknown."""
+        return ExplanationPart([Sentence("group", text, SentencePlace.PRESENT + 1) for text in _group_sentences(about)])
+
+
+def _group_sentences(about: About) -> Iterator[str]:
+    held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
+    if held is not None:
+        swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
+        yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
+    limits = [words.format(format_kib(kib)) for name, words in _LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
+    if limits:
+        yield f"Of its control group: {'; '.join(limits)}."
