@@ -180,13 +180,16 @@ class KubevirtHypervisor:
     def _merge(self, libvirts: Sequence[PodLibvirt]) -> None:
         """Renew the guests from the pods' answers and the node's processes."""
         held, disputes = self._one_pod_each(libvirts)
+        claims = {identity: f"{', '.join(pods)} claim to be one guest: none of them is managed" for identity, pods in disputes.items()}
+        troubles = {_label(libvirt.pod): libvirt.trouble for libvirt in libvirts if libvirt.trouble}
+        for identity, why in claims.items():
+            troubles |= dict.fromkeys(disputes[identity], why)
         with self._lock:
-            before, self._held = self._held, held
+            before, self._held, self._troubles = self._held, held, dict(troubles)
         if any(identity not in before and self._process_of("", identity) is None for identity in held):
             self.scan()  # its process may be younger than the last scan
         with self._lock:
             self._host_side.follow((identity, entry.guest.name, entry.libvirt.pod.pod_uid) for identity, entry in held.items())
-        troubles = {_label(libvirt.pod): libvirt.trouble for libvirt in libvirts if libvirt.trouble}
         host_kib = read_meminfo(self._means.context.root).get("MemTotal")
         identified: dict[str, PodGuest] = {}
         for identity, entry in held.items():
@@ -195,10 +198,7 @@ class KubevirtHypervisor:
             if guest is None:
                 troubles[_label(libvirt.pod)] = libvirt.trouble or _NO_PROCESS
                 continue
-            why = self._why_too_large(guest, entry, host_kib)
-            if identity in disputes:
-                why = f"{', '.join(disputes[identity])} claim to be one guest: none of them is managed"
-                troubles |= dict.fromkeys(disputes[identity], why)
+            why = claims.get(identity) or self._why_too_large(guest, entry, host_kib)
             libvirt.judge(why)
             if why:
                 guest = replace(guest, blocked={"*": why})
@@ -260,7 +260,9 @@ class KubevirtHypervisor:
         }
 
     def _why_too_large(self, guest: Guest, held: PodGuest, host_kib: int | None) -> str:
-        """Return why the guest's size cannot be true: its process must have mapped it, and the host must have it. Empty: it can."""
+        """Return why the guest's size cannot be true: its process must have mapped it, and the host must have it.
+
+        Empty: it can, or that is unknown."""
         pid, most = pid_of(guest), held.libvirt.claimed_kib(held.own)
         possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
         if most <= possible or not possible:

@@ -1,4 +1,4 @@
-"""The kubelet's own HTTP API on this node: whom mom trusts there, mom's credentials, and a bounded answer.
+"""The kubelet's own HTTP API on this node: whom mom trusts there, mom's credentials, a bounded answer, and Kubernetes' quantities.
 
 Source: kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz. Port 10250 speaks TLS. A token or client certificate needs the
 right to get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33, `nodes/proxy`). The read-only port is off by default.
@@ -41,7 +41,7 @@ _SUFFIXES: Final = {
     **{f"{letter}i": float(1 << 10 * place) for place, letter in enumerate("KMGTPE", 1)},
     "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
 }  # fmt: skip
-_MOST_BYTES: Final = float(1 << 60)
+_LARGEST_QUANTITY: Final = float(1 << 60)
 """An exbibyte; larger values are invalid."""
 
 
@@ -204,4 +204,4 @@ def quantity_kib(text: object) -> float | None:
         return None
     number, suffix = float(match[1]), match[2] or ""
     size = number * (_SUFFIXES[suffix] if suffix in _SUFFIXES else 10.0 ** int(suffix[1:]))
-    return size / 1024 if size <= _MOST_BYTES else None
+    return size / 1024 if size <= _LARGEST_QUANTITY else None

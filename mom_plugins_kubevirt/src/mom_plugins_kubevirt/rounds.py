@@ -1,4 +1,4 @@
-"""Questions to many daemons at once, any of them may hang."""
+"""Questions to many daemons at once; any of them may hang."""
 
 from __future__ import annotations
 
