@@ -77,6 +77,7 @@ def test_the_guests_of_a_host_are_gone_through_once_each_time_that_it_tells_of_t
     del view.states.records["a"]
     places(view)
     assert not view.guests("a")
+    assert view._guests_of.keys() <= {"b"}, "nothing is kept of a host that is gone"
 
 
 def test_a_drained_host_loses_a_few_guests_at_a_time():

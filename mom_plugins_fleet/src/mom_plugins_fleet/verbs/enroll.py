@@ -115,7 +115,7 @@ class _Enrolment:
 
     def _give_account(self) -> None:
         before = self._before
-        again = not self._given and self._where.root_file is not None  # after a conflict, the account may be of another group
+        again = self._where.root_file is not None  # after a conflict, the account may be of another group
         if self._account and (before is None or self._key or before.group != self._group or again):
             revision = next_revision(0 if self._entry is None else self._entry.revision)
             self._where.give(self._where.root().host_account(self._account, self._host, self._group, revision))
@@ -127,12 +127,15 @@ class _Enrolment:
     def _change(self, now: Member | None) -> Member:
         """Return the new entry. Raises `MomError` if key or group are not those on which the account was based."""
         if _identity(now) != _identity(self._before):
-            message = f"another operator has enrolled or removed {self._host} meanwhile: its entry is as they left it"
-            raise _ChangedMeanwhileError(message, hint="see `mom fleet status`, then enroll it again with its group")
+            raise self._changed_meanwhile()
         changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}
         if now is not None and now.account != self._account:
             changes["earlier_accounts"] = now.accounts[-MOST_EARLIER:]
         return checked(Member, {**(now.model_dump() if now else {}), **changes, **self._given})
+
+    def _changed_meanwhile(self) -> _ChangedMeanwhileError:
+        message = f"another operator has enrolled or removed {self._host} meanwhile: its entry is as they left it"
+        return _ChangedMeanwhileError(message, hint="see `mom fleet status`, then enroll it again with its group")
 
     async def _put(self, store: Store, agreed: Member) -> Token | None:
         where, host, group = self._where, self._host, self._group
@@ -140,7 +143,7 @@ class _Enrolment:
             await change(where, store, ROSTER, Member, host, self._change, agreed=agreed)
         except MomError:
             if self._before is not None and (await store.read(ROSTER, host)).data is None:
-                self._change(None)  # raises: another operator has removed the host
+                raise self._changed_meanwhile() from None
             raise
         if (await store.read(GROUPS, group)).data is None:  # with a record, a server that hides policies is noticed
             print_prose(f"The group {group} is new: it has no policies yet.", 2)

@@ -61,8 +61,14 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     room = {name: max(0, place.room) for name, place in sorted(targets.items())}
     unbounded = [name for name, place in sorted(targets.items()) if place.limit is None]
     groups = sorted({member.group for _, member in view.members.records.values()})
-    choices = {group: for_balance(view, targets, group) for group in groups}
-    balance = {group: c if isinstance(c, str) else f"{c[1].name} is to leave {c[0]} for {c[1].to}" for group, c in choices.items()}
+    balance: dict[str, str] = {}
+    for group in groups:
+        choice = for_balance(view, targets, group)
+        if isinstance(choice, str):
+            balance[group] = choice
+        else:
+            host, move = choice
+            balance[group] = f"{move.name} is to leave {host} for {move.to}"
     moves, stay = leaving(view, targets)
     return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
 
