@@ -445,14 +445,14 @@ def hypervisor_on(
     readonly: bool = False,
     stale_after: float = 0.0,
     platforms: PlatformProperties | None = None,
-    described_on_demand: float = 0.0,
+    on_demand_seconds: float = 0.0,
     longest_xml: int = LONGEST_XML,
 ) -> Iterator[LibvirtHypervisor]:
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     find = partial(pid_of, folder / "pids", folder / "proc")
-    sampling = SamplingSettings(stale_after or None, find, platforms, None, longest_xml, described_on_demand, clock.wall)
+    sampling = SamplingSettings(stale_after or None, find, platforms, None, longest_xml, on_demand_seconds, clock.wall)
     try:
         yield LibvirtHypervisor(connection, sampling, PluginContext("libvirt", root=folder, monotonic=clock))
     finally:

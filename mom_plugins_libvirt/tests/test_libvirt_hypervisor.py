@@ -580,7 +580,7 @@ def test_a_guest_that_was_never_described_comes_before_those_that_may_have_chang
 
 def test_limits_that_are_asked_for_once_are_read_first_for_as_long_as_there_is_time(libvirtd, make_hypervisor, slow_guests):
     """`mom restore` looks a few times, and only at guests that mom has limited."""
-    hypervisor = make_hypervisor(described_on_demand=1.0)
+    hypervisor = make_hypervisor(on_demand_seconds=1.0)
     asked = [guest.entity for guest in slow_guests[8:]]
     assert set(hypervisor.io_tunes(asked[-1:])) == {slow_guests[-1].uuid}
     assert 9 <= len(hypervisor.io_tunes(asked)) <= 11, "a second in all"

@@ -53,7 +53,7 @@ class SamplingSettings:
     fields of processes).
 
     `counts_vcpus` reads statistics of each vCPU, some 2 KiB; without it, the description has their number. Answers with more than
-    `most_guests`, and descriptions of more than `longest_xml` characters, are refused. `described_on_demand` are the seconds that all calls
+    `most_guests`, and descriptions of more than `longest_xml` characters, are refused. `on_demand_seconds` are the seconds that all calls
     together may spend on descriptions that no look has read yet; 0 in a mom that looks in each cycle.
     """
 
@@ -62,7 +62,7 @@ class SamplingSettings:
     platforms: PlatformProperties | None = None
     most_guests: int | None = None
     longest_xml: int = LONGEST_XML
-    described_on_demand: float = 0.0
+    on_demand_seconds: float = 0.0
     wall: Callable[[], float] = time.time
     counts_vcpus: bool = True
 
@@ -91,7 +91,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
         """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
-        self._described_on_demand = settings.described_on_demand
+        self._on_demand_seconds = settings.on_demand_seconds
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         # What happened meanwhile is read by the cycle that this asks for.
@@ -247,8 +247,8 @@ class Domains(SeenGuests[DomainEntry]):
         for entry in due:
             entry.limits_needed = True
         began = self._monotonic()
-        self._describe(due, began + self._described_on_demand)
-        self._described_on_demand = max(0.0, self._described_on_demand - (self._monotonic() - began))
+        self._describe(due, began + self._on_demand_seconds)
+        self._on_demand_seconds = max(0.0, self._on_demand_seconds - (self._monotonic() - began))
 
     def _properties(self, seen: DomainEntry) -> Mapping[str, Value]:
         if seen.description is None:

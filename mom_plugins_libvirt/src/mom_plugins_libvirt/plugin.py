@@ -84,7 +84,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
         seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # there is no next cycle
-        sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), described_on_demand=seconds)
+        sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), on_demand_seconds=seconds)
         connection = self._connection(self._settings.readonly, self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)
         hypervisor.tell = self._context.wake

@@ -17,7 +17,7 @@ from mom_plugins_qemu.visits import Failure
 class GuestIndex(NamedTuple):
     """Guests by id, and monitors that claim the id of another process's guest: their paths, with the reason."""
 
-    guests: Mapping[str, MonitoredGuest]
+    guests: dict[str, MonitoredGuest]
     duplicates: Mapping[str, str]
 
 
@@ -26,6 +26,7 @@ def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
 
     Two processes may claim one id. The one that QEMU was started with wins, else the older one. A guest that was migrated away, or that
     waits for its migration, loses to the other. Of two monitors of one process, one that answers is chosen.
+    All monitors of a process share its definition of Proxmox VE.
     """
     by_id: dict[str, MonitoredGuest] = {}
     duplicates: dict[str, str] = {}

@@ -33,7 +33,7 @@ class QemuHypervisor(Sampler):
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def _properties(self, seen: MonitoredGuest) -> Mapping[str, Value]:
-        definition = None if seen.proxmox is None else seen.proxmox.definition
+        definition = seen.definition
         unread = seen.description is None or (seen.proxmox and definition is None) or (seen.defined and seen.defined.wrong)
         properties: dict[str, Value] = {} if unread else {**PROMISED_NOTHING}
         if definition is not None:
@@ -50,17 +50,20 @@ class QemuHypervisor(Sampler):
         return "mom was told to change nothing here (readonly)" if self._settings.readonly else seen.obstacle()
 
     def _moved_by(self, seen: MonitoredGuest) -> str:
-        if not self._is_resized_by_proxmox(seen) or self._context.observes:  # mom can still say what it would do
+        vmid = self._resized_vmid(seen)
+        if not vmid or self._context.observes:  # mom can still say what it would do
             return ""
-        return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure('' if seen.proxmox is None else seen.proxmox.vmid)}"
+        return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(vmid)}"
 
-    def _is_resized_by_proxmox(self, seen: MonitoredGuest) -> bool:
-        definition = None if seen.proxmox is None else seen.proxmox.definition
-        return self.proxmox_resizes and definition is not None and definition.is_resized_by_proxmox
+    def _resized_vmid(self, seen: MonitoredGuest) -> str:
+        """Return the VMID of a guest that pvestatd resizes; empty: it does not."""
+        definition = seen.definition
+        resized = self.proxmox_resizes and definition is not None and definition.is_resized_by_proxmox
+        return seen.proxmox.vmid if resized and seen.proxmox is not None else ""
 
     def resized_by_proxmox(self) -> Mapping[str, str]:
         """Return the names of the guests that pvestatd resizes, by VMID, as of the last call of `guests`."""
-        return {guest.proxmox.vmid: guest.name for guest in self.seen() if guest.proxmox and self._is_resized_by_proxmox(guest)}
+        return {vmid: guest.name for guest in self.seen() if (vmid := self._resized_vmid(guest))}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
         fields = {**seen.all_fields(), **process}

@@ -11,7 +11,7 @@ from mom_kvm import GuestField, Record, SeenGuest
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFile
-from mom_plugins_qemu.proxmox import ProxmoxGuest
+from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
 from mom_plugins_qemu.qemu_process import Identity
 from mom_plugins_qemu.states import why_left_alone
 from mom_plugins_qemu.visits import Visit
@@ -130,6 +130,11 @@ class MonitoredGuest(SeenGuest):
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
         return larger or (self.reading is not None and bool(self.reading.impossible))
 
+    @property
+    def definition(self) -> GuestDefinition | None:
+        """Definition of Proxmox VE; None: there is none, or it could not be read."""
+        return None if self.proxmox is None else self.proxmox.definition
+
     def obstacle(self, *, while_paused: bool = False, while_migrating: bool = False) -> str:
         """Return why mom may change nothing of the guest now; empty: it may.
 
@@ -138,10 +143,11 @@ class MonitoredGuest(SeenGuest):
         """
         if self.defined is not None and self.defined.wrong:
             return f"the guest's definition is invalid, so its guarantee is unknown: {self.defined.wrong}"
-        if self.proxmox is not None and self.proxmox.definition is None:
+        definition = self.definition
+        if self.proxmox is not None and definition is None:
             return "the guest's definition cannot be read, so its guarantee is unknown"
-        if self.proxmox is not None and self.proxmox.definition is not None and self.proxmox.definition.lock:
-            return f"Proxmox VE has locked the guest: {printable(self.proxmox.definition.lock)[:40]}"
+        if definition is not None and definition.lock:
+            return f"Proxmox VE has locked the guest: {printable(definition.lock)[:40]}"
         status = "running" if while_paused and self.status == PAUSED else self.status
         return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
 

@@ -90,12 +90,12 @@ class GuestDefinition(NamedTuple):
 
     @property
     def reclaim_cost(self) -> float | None:
-        """Cost of shrinking the guest, from its shares; 1 is ordinary. None: default shares."""
+        """Cost of shrinking the guest, from its shares; 1 is ordinary. None: default shares, or 0."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
 class ProxmoxGuest(NamedTuple):
-    """A guest of Proxmox VE: its VMID and definition; None: unreadable or invalid, or another user's file."""
+    """Guest of Proxmox VE: its VMID, and its definition; None if the file is unreadable, invalid, or another user's."""
 
     vmid: str
     definition: GuestDefinition | None

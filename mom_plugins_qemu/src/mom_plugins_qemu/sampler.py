@@ -170,11 +170,14 @@ class Sampler(SeenGuests[MonitoredGuest]):
         recognized = [(visit, self._recognize(visit, guest)) for visit, guest in visits]
         now = self._monotonic()
         last = attempt == _MOST_ROUNDS - 1
-        return [
-            (self._next_visit(guest, now), guest)
-            for visit, guest in recognized
-            if guest is not None and self._take_visit(guest, visit, first=attempt == 0, last=last) and not last
-        ]
+        following: list[tuple[Visit, MonitoredGuest | None]] = []
+        for visit, guest in recognized:
+            if guest is None:
+                continue
+            again = self._take_visit(guest, visit, first=attempt == 0, last=last)
+            if again and not last:
+                following.append((self._next_visit(guest, now), guest))
+        return following
 
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
         """Take one visit's result, and tell whether another visit must follow. The lock is held."""
@@ -337,8 +340,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         guests = self._guests.values()
         guess_ids(guests)
         assign_definitions(guests, self._defined, self._undefined)
-        by_id, self.duplicates = index_guests(guests)
-        self._seen = dict(by_id)
+        self._seen, self.duplicates = index_guests(guests)
         self._resizes.keep(self._seen)
         self._processes.follow((guest.id, guest.name, guest.start) for guest in self._seen.values())
 

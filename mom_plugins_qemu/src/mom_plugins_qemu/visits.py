@@ -91,8 +91,8 @@ class Visit:
         """Return the bytes of that conversation's questions."""
         if not self._kept:
             return self.questions[0]
-        greeting, *questions = self.questions[0].splitlines(keepends=True)
-        return b"".join((greeting, *questions[len(self._kept) :]))
+        begin, *questions = self.questions[0].splitlines(keepends=True)
+        return b"".join((begin, *questions[len(self._kept) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
         """Keep these answers; only the same process may give the remaining ones."""

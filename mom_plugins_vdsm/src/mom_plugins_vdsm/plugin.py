@@ -47,13 +47,13 @@ _SOURCES = {
     "balloon_max": "balloonInfo.balloon_max",
     "mem_available": "memoryStats.mem_total",
     "mem_unused": "memoryStats.mem_unused",
-    "mem_usable": "mem_unused, or mem_free",
+    "mem_usable": "mem_unused, or mem_free: a lower bound",
     "mem_disk_caches": "memoryStats.mem_free - mem_unused",
     "swap_in": "memoryStats.swap_in",
     "swap_out": "memoryStats.swap_out",
     "major_fault": "memoryStats.majflt",
     "minor_fault": "memoryStats.minflt",
-    "stats_age": "its last change, and vm_sample_interval",
+    "stats_age": "its last change, and vm_sample_interval: an upper bound",
     "vcpu_count": "vcpuCount",
 }
 """Fields that guests also have under libvirt, with vdsm's names."""
