@@ -56,7 +56,7 @@ class Value:
 
     @property
     def identity(self) -> Hashable:
-        """A key that is equal for equal values."""
+        """Key that all reads of one value share; the value itself if it has none."""
         return self if self.key is None else self.key
 
     def can_be(self, truth: bool) -> bool:

@@ -62,5 +62,5 @@ class Compiled:
             "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip
         code = compile(source, self.filename, "exec", dont_inherit=True)
-        exec(code, self.namespace)  # noqa: S102  # generated code, without any text of the policy
+        exec(code, self.namespace)  # noqa: S102  # generated code; of the policy only identifiers as quoted literals, and small numbers
         self.run: Callable[..., None] = self.namespace["run"]

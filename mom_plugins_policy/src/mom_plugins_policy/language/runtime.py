@@ -160,7 +160,9 @@ class Evaluation(Budgets):
         if (place, guest.id) not in self._faults_seen:
             self._faults_seen.add((place, guest.id))
             if len(self.faults) == _MOST_FAULTS:
-                error = Trouble("limit", f"more than {_MOST_FAULTS:,} errors; further errors are not reported, the next is")
+                error = Trouble(
+                    "limit", f"more than {_MOST_FAULTS:,} errors; further errors are not reported, only the place of the next one"
+                )
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
