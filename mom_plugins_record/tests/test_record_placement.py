@@ -86,7 +86,7 @@ def test_the_verb_hands_it_out_as_a_file_or_on_the_screen_or_as_json(tmp_path: P
     assert expected in file.read_text()
     assert "1 or more more guests of class gold fit" in file.read_text()
     assert os.access(file, os.X_OK)
-    lines_of = json.loads(run("--placement", "-", "--json"))["placement"]
-    assert lines_of.pop("host")
-    assert lines_of == {"total_mib": 12_288, "reserved_mib": 615, "sold_mib": 8192, "ratio": 0.7}
+    placement = json.loads(run("--placement", "-", "--json"))["placement"]
+    assert placement.pop("host")
+    assert placement == {"total_mib": 12_288, "reserved_mib": 615, "sold_mib": 8192, "ratio": 0.7}
     assert "placement" not in json.loads(run("--json"))

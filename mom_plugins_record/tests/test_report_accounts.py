@@ -185,6 +185,18 @@ def test_an_hour_or_a_mom_that_begins_while_guests_cannot_be_listed_begins_then(
     assert (before.began, host.began) == (1_000_000 * 3600 + 3590, 1_000_000 * 3600 + 3605)
 
 
+def test_a_clock_that_steps_back_over_an_hour_counts_no_departed_guest_twice() -> None:
+    def at(hour: int, now: float, guests: Mapping[str, Mapping[str, Value]]) -> Report:
+        return replace(cycle(now, guests), time=(1_000_000.0 + hour) * 3600 + now)
+
+    there = {"a": KNOWN, "b": KNOWN}
+    accounts = after(at(1, 0, there), at(1, 10, there), at(1, 20, {"b": KNOWN}), at(0, 30, {"b": KNOWN}), at(1, 40, {"b": KNOWN}))
+    current = accounts.current()
+    assert current is not None
+    hours = [*accounts.take(), current]
+    assert sum(row.seconds for host, rows in hours for row in rows if row.id == "a" and host.hour == 1_000_001) == 10
+
+
 @pytest.mark.parametrize(("incarnation", "sweeps"), [("1", 2 * GIB), ("2", 0)])
 @pytest.mark.parametrize("gone", [[3595], [3595, 3605, 7195]], ids=["for a cycle", "for an hour"])
 def test_what_a_guest_has_touched_is_known_when_it_was_away_at_the_full_hour(incarnation: str, sweeps: int, gone: list[int]) -> None:

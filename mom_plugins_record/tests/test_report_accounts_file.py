@@ -104,6 +104,15 @@ def test_what_platforms_say_of_guests_is_kept_since_when_and_until_when_it_was_s
     assert next(iter(read_guests(path, 0, EPOCH))).properties == {}, "only who asks for them waits for them"
 
 
+def test_properties_of_guests_that_come_and_go_are_kept_on_disk_only(path: Path) -> None:
+    file = file_at(path)
+    for number in range(5):
+        host, (guest,) = with_properties(number, flavor="small")
+        file.write([(host, [replace(guest, id=f"g{number}")])])
+    assert list(file._written_properties) == ["g4"]
+    assert [values for _, _, values in properties(path)] == [{"flavor": "small"}] * 5
+
+
 @pytest.mark.parametrize("damaged", ["", "7", "{", '{"flavor": "large"}', "[" * 100_000])
 def test_properties_that_mom_has_not_written_are_an_error(path: Path, damaged: str) -> None:
     file_at(path).write([with_properties(0, flavor="small")])

@@ -39,14 +39,14 @@ def placement_of(host: str, total_kib: float | None, promisable_kib: float | Non
     return PlacementAdvice(host, total, reserved, sold, math.floor(100 * sold / (total - reserved)) / 100)
 
 
-def script(advice: PlacementAdvice, lines_of: Sequence[str]) -> str:
+def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
     """Return a script for the operator to read and run.
 
-    :param told: lines about the result
+    :param summary: lines about the result
     """
     lines = [
         f"For OpenStack's placement, by `mom advise` of {time.strftime('%Y-%m-%d', time.gmtime())}. mom runs nothing of this.",
-        *(printable(line, 300) for line in lines_of),
+        *(printable(line, 300) for line in summary),
         f"So {advice.sold_mib} MiB can be sold of {advice.total_mib} - {advice.reserved_mib} MiB.",
         "Placement counts MiB and knows no classes: it lets guests in that are promised more, too. Keep those to other hosts.",
         "In nova.conf of the host, which nova-compute takes to placement itself; no ram_allocation_ratio, which would overwrite the ratio:",

@@ -242,8 +242,8 @@ def _array(values: Sequence[Value], data_type: pa.DataType, kind: Kind) -> pa.Ar
     try:
         return pa.array(values, data_type)  # the fast way, for values of the declared kind
     except (pa.ArrowException, OverflowError):
-        values_here = plain(values, kind)
-        return pa.array([None if item is None else float(item) for item in values_here] if kind is Kind.NUMBER else values_here, data_type)
+        converted = plain(values, kind)
+        return pa.array([None if item is None else float(item) for item in converted] if kind is Kind.NUMBER else converted, data_type)
 
 
 class CsvFile:

@@ -291,7 +291,7 @@ class HostDays:
                 self.known[identity] = KnownGuest(identity, past.name, GuestDays(self.calendar), last_day)
 
     def within_a_slot(self, count: int) -> int:
-        """Return the share of a cycle in work on so many items that shall take one slot."""
+        """Return how many of so many items a cycle must do, so that all are done within a slot."""
         return math.ceil(count / self._per_slot)
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:

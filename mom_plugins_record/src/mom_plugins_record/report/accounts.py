@@ -138,7 +138,7 @@ class Accounts:
         if host is None:
             return None
         rows = [item.row for item in (*self._guests.values(), *self._gone.values())]
-        return host, [row for row in rows if row.hour == host.hour and row.seconds + row.unknown_seconds > 0]
+        return host, [row for row in rows if row.seconds + row.unknown_seconds > 0]
 
     def take(self) -> list[Hour]:
         """Return the hours that ended since the last call."""
@@ -154,7 +154,7 @@ class Accounts:
             for guest in self._gone.values():
                 guest.hours_gone += 1
             self._listed_in_hour = False
-        for guest in self._guests.values():
+        for guest in (*self._guests.values(), *self._gone.values()):
             guest.begin(hour)
         return self._host
 
@@ -192,8 +192,6 @@ class Accounts:
         for identity in guests.keys() - tracked.keys():
             guest = guests[identity]
             item = self._gone.pop(identity, None) or _TrackedGuest(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation))
-            if item.row.hour != hour:
-                item.begin(hour)
             item.looked = now
             tracked[identity] = item
 
@@ -218,8 +216,7 @@ class Accounts:
         if self._ksm is not None:
             # Empty pages that KSM has replaced are in no process any more: they count as memory that guests do not hold.
             self._ksm -= pages_kib(host.fields, "ksm_zero_pages")
-            row.ksm.kib_seconds += self._ksm * elapsed
-            row.ksm.known_seconds += elapsed
+            row.ksm.add(self._ksm, elapsed)
         row.stalled.add(host.number("psi_memory_some_avg10"), elapsed)
         row.ksmd_cpu.add(host.number("ksmd_cpu_usage"), elapsed)
         row.promised_most_kib = max(row.promised_most_kib, host.number("mem_promised") or 0.0)
@@ -301,8 +298,7 @@ def _add_use(row: GuestHour, get: _Get, seconds: float) -> None:
     if (working_set := get("working_set")) is not None:
         row.worked.add(working_set, seconds)
     if (merged := get("host_ksm_profit")) is not None:
-        row.merged.kib_seconds += merged * seconds
-        row.merged.known_seconds += seconds
+        row.merged.add(merged, seconds)
 
 
 def _add_harm(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float) -> None:

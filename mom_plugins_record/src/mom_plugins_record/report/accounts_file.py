@@ -117,7 +117,8 @@ def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
     return columns
 
 
-def _parts(kind: type[Any]) -> list[tuple[str, Any]]:
+@lru_cache
+def _parts(kind: Any) -> list[tuple[str, Any]]:
     hints = get_type_hints(kind)
     return [(item.name, hints[item.name]) for item in fields(kind) if item.name != "properties"]
 
@@ -362,7 +363,7 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *
     try:
         with closing(_connect(path)) as connection:
             history = _read_properties(path, connection, first) if properties else {}
-            query = f"SELECT checksum, run, {', '.join(_columns(kind))} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # names of this module only
+            query = f"SELECT checksum, run, {', '.join(_columns(kind))} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # names of mom's own records
             for checksum, *stored in connection.execute(query, (first, last)):
                 if checksum != _checksum(table, stored):
                     raise AccountsDamaged(path, f"a checksum in {table} is wrong")
@@ -412,7 +413,7 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[Ho
     columns = _columns(_TABLES[table][0])
     values, types = attrgetter(*(path for path, _ in columns.values())), [sql for _, sql in columns.values()]
     marks = ", ".join("?" * (len(columns) + 2))
-    query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # names of this module only
+    query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # names of mom's own records
     stored = [[run, *map(_sql_value, values(row), types)] for row in rows]
     connection.executemany(query, [(_checksum(table, row), *row) for row in stored])
 

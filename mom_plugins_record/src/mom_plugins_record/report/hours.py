@@ -68,6 +68,11 @@ class SizeSum:
         """The average size; 0 if it is unknown."""
         return self.kib_seconds / self.known_seconds if self.known_seconds else 0.0
 
+    def add(self, kib: float, seconds: float) -> None:
+        """Add a size that lasted for some time."""
+        self.kib_seconds += kib * seconds
+        self.known_seconds += seconds
+
 
 @dataclass(slots=True)
 class SizeSpread(SizeSum):
@@ -78,8 +83,7 @@ class SizeSpread(SizeSum):
 
     def add(self, kib: float, seconds: float) -> None:
         """Add a size that lasted for some time."""
-        self.kib_seconds += kib * seconds
-        self.known_seconds += seconds
+        SizeSum.add(self, kib, seconds)
         self.most_kib = max(self.most_kib, kib)
         self.spread[bin_of(kib)] += seconds
 

@@ -360,7 +360,7 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: Siz
         sold.had / seconds / KIB_PER_GIB,
         sold.held / seconds / KIB_PER_GIB,
         _known(total.used.kib_seconds / seconds / KIB_PER_GIB, total.used.known_seconds),
-        _percentiles(SizeSpread(sold.held, total.seconds, spread=total.held_spread)),
+        _percentiles(SizeSpread(sold.held, total.seconds, spread=total.held_spread), has_most=False),
         _percentiles(total.used),
         _percentiles(total.worked),
         SoldParts(*(part / KIB_SECONDS_PER_GIB_HOUR for part in parts)),
@@ -377,11 +377,11 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: Siz
     )
 
 
-def _percentiles(size: SizeSpread) -> Percentiles:
+def _percentiles(size: SizeSpread, *, has_most: bool = True) -> Percentiles:
     values = [percentile(size.spread, share) for share in (0.5, 0.95, 0.99)]
     if None in values:
         return Percentiles()
-    most = size.most_kib or None
+    most = size.most_kib if has_most else None
     bounded = [value if value is None or most is None else min(value, most) for value in values]  # the edge of a bin may be beyond
     return Percentiles(*(None if value is None else value / KIB_PER_GIB for value in (size.average, *bounded, most)))
 

@@ -187,8 +187,8 @@ def _worth_rows(worth: Worth | None) -> Iterator[Row]:
             f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {worth.price_per_gib_month:g} each)",
         )
     else:
-        enough = f"{worth.gib_months:,.4g} GiB months; the setting `price` of the plugin record makes it money"
-        yield "memory", enough if worth.gib_months >= LEAST_GIB_MONTHS else "too little to price yet"
+        text = f"{worth.gib_months:,.4g} GiB months; the setting `price` of the plugin record makes it money"
+        yield "memory", text if worth.gib_months >= LEAST_GIB_MONTHS else "too little to price yet"
     if worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
         yield "hosts like this one", f"{worth.hosts:.2g}"
 
