@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from mom_plugins_sim.workload import Workload
 
@@ -245,15 +244,6 @@ def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
         guest.major_faults += reading * missing / workload.hot_cache / PAGE  # refaults
 
 
-class _Reclaimed(NamedTuple):
-    """Result of reclaim: KiB that still do not fit, that swap in, and that swapped out; and whether dropping cache was not enough."""
-
-    over: float
-    back: float
-    out: float
-    tight: bool
-
-
 def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, time: float, dt: float) -> None:
     """Fit in the programs' growth, their swap-in, and the balloon's inflation.
 
@@ -292,13 +282,16 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
         _inflate(guest, inflation)
 
 
-def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> _Reclaimed:
-    """Drop cache and swap out until `over` KiB fit, `back` KiB of swap-in among them."""
+def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
+    """Drop cache and swap out until `over` KiB fit, `back` KiB of swap-in among them.
+
+    Return the KiB that still do not fit, that swap in, and that swapped out; and whether dropping cache was not enough.
+    """
     dropped = min(over, guest.cache)
     guest.cache -= dropped
     over -= dropped
     if over <= 0:
-        return _Reclaimed(over, back, 0.0, tight=False)
+        return over, back, 0.0, False
     # Programs touch their swapped pages even without room for them, so as much goes out as comes in.
     less = min(over, back)
     thrashed = less / 2
@@ -309,7 +302,7 @@ def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -
     guest.anon -= out
     guest.swapped += out
     guest.swap_out += out
-    return _Reclaimed(over - less - out, back - less, out, tight=True)
+    return over - less - out, back - less, out, True
 
 
 def _swap_touch_rate(guest: SimulatedGuestMemory, time: float) -> float:
