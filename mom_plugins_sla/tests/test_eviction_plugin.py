@@ -418,7 +418,7 @@ def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of
 def test_nothing_is_done_to_a_guest_that_may_shut_down_at_any_moment(tmp_path: Path) -> None:
     bench = asked(tmp_path)
     reports = bench.cycles(60, ("vm1", "guest_pause", 1))
-    assert refusals(reports) == ["an earlier step (shut down) had no answer in time, and may still take effect"]
+    assert refusals(reports) == ["an earlier step (shut down) has not ended in time, and may still take effect"]
     drain = Decision(bench.entity("vm1"), "guest_migrate", "qemu+tls://h2/system", "", Source("fleet"))
     assert len([*bench.plugin.mom_review(bench.cycle().snapshot, [drain])]) == 1
 

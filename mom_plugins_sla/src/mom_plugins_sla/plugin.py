@@ -147,13 +147,14 @@ class SlaPlugin:
         """Report guests of unknown classes; note all maximum sizes and fair shares."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
-        settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES
-        self._fairness = fairness_of(snapshot, settings.host_keeps, settings.idle_tax, promises)
+        self._fairness = Fairness()  # unknown if the promises fail
         source = Source(self._context.name)
         if wrong := self._wrong_file():
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
         for guest, assigned in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, _complaint(assigned), guest.entity, Severity.ERROR, self._cure())
+        settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES
+        self._fairness = fairness_of(snapshot, settings.host_keeps, settings.idle_tax, promises)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

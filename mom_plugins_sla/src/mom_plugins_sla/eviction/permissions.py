@@ -83,9 +83,13 @@ class Permissions:
         """Return the first mover."""
         return next(iter(self.movers()), None)
 
+    def why_must_stay(self, guest: Guest) -> str:
+        """Return why a drain must not move the guest now, whatever moves it; empty: it may."""
+        return guest.why_blocked(Step.MIGRATE.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True)
+
     def why_stays(self, guest: Guest) -> str:
         """Return why a drain cannot move the guest, whatever the destination."""
-        if why := guest.why_blocked(self.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True):
+        if why := self.why_must_stay(guest):
             return why
         mover = self.mover()
         return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)

@@ -301,7 +301,7 @@ class EvictionPlugin:
             return why
         job = self.jobs.get(guest.id)
         if job is not None and self.jobs.is_late(job):
-            return f"an earlier step ({job.step}) had no answer in time, and may still take effect"
+            return f"an earlier step ({job.step}) has not ended in time, and may still take effect"
         if job is not None:
             activity = self.jobs.activity(guest.id) or (job.lost and f"{job.activity}: {job.lost}")
             return f"the guest is {activity}" if activity else f"mom has already taken a step: {job.step}"
@@ -316,7 +316,7 @@ class EvictionPlugin:
             return "mom only observes now"
         if guest is None:
             return ""
-        return guest.why_blocked(Step.MIGRATE.control) or self._permissions.why_forbidden(Step.MIGRATE, guest, drains=True)
+        return self._permissions.why_must_stay(guest)
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     if config.mode != "enforce" and not job.lost:
         raise MomError(f"guest {name} does not resume: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
     request(folder / REQUESTS, job.guest, lambda: all(item.guest != job.guest for item in _jobs(folder)), timeout)
-    print_prose(f"Guest {name} has resumed.", 2)
+    print_prose(f"The move of guest {name} is over." if job.lost else f"Guest {name} has resumed.", 2)
 
 
 def _folder(config: Config) -> Path:
