@@ -222,3 +222,4 @@ def test_nothing_is_made_for_a_stream_that_nobody_listens_to(served: Served, mon
     monkeypatch.setattr("mom_plugins_http.routes.published.ReportView.document", None)  # would raise in the server
     served.engine.cycle()
     assert served.get("/v1/host/history")["items"][0]["cycle"] == 2
+    assert not served.service._events._sent

@@ -212,6 +212,10 @@ def fails() -> Any:
     raise RuntimeError("no")
 
 
+def ends() -> Any:
+    raise SystemExit(3)
+
+
 @pytest.fixture
 def failing(served: Served) -> Failing:
     """What the plugin http asks now."""
@@ -228,6 +232,22 @@ def test_a_service_that_fails_or_answers_nonsense_costs_no_report(served: Served
     assert {plugin.name: plugin.state for plugin in report.plugins}["http"] == "ok"
     assert served.get("/v1/report")["cycle"]["number"] == report.number
     assert "mom's log says more" in served.get("/v1/reservations", 500)["hint"]
+
+
+def test_a_service_that_ends_the_program_costs_no_report_and_is_logged_once(
+    served: Served, failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing.do = ends
+    served.engine.cycle()
+    report = served.engine.cycle()
+    assert {plugin.name: plugin.state for plugin in report.plugins}["http"] == "ok"
+    assert served.get("/v1/report")["cycle"]["number"] == report.number
+    assert caplog.messages.count("another plugin fails to report its changes") == 1
+
+
+def test_a_service_that_fails_is_no_answer_about_admission(served: Served, failing: Failing) -> None:
+    failing.do = fails
+    assert "mom's log says more" in served.get("/v1/admission?memory=1GiB", 500)["hint"]
 
 
 def test_a_service_that_does_not_answer_costs_no_report(served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:

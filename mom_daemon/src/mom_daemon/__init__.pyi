@@ -41,6 +41,7 @@ from .report_models import (
     report_document as report_document,
     revision_model as revision_model,
     standing_problems as standing_problems,
+    status_document as status_document,
     told as told,
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon

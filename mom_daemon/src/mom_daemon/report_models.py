@@ -292,6 +292,34 @@ _SHOWN_DIFFERENCES: Final = 100
 """As many as a person looks at; how many there are is counted."""
 
 
+def status_document(report: Report, state: EngineState, interval: float, *, monotonic: float | None = None) -> StatusModel:
+    """Return the state of mom, with counts of the report's cycle.
+
+    :param interval: seconds between two cycles
+    :param monotonic: when the cycle ended, in seconds; now without it
+    """
+    counts: dict[str, int] = dict.fromkeys(Status, 0)
+    for outcome in report.outcomes:
+        counts[outcome.status] += 1
+    return {
+        "format": REPORT_FORMAT,
+        "version": __version__,
+        "pid": os.getpid(),
+        "configuration_file": state.file,
+        "mode": report.mode,
+        "interval_seconds": interval,
+        "started_at": state.started_at,
+        "hypervisor": state.hypervisor,
+        "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
+        "cycle": cycle_model(report),
+        "verdict": None if report.verdict is None else verdict_model(report.verdict),
+        "to_put_back": len(state.changes),
+        "plugins": [_plugin(plugin, state) for plugin in report.plugins],
+        "decisions": len(report.decisions),
+        "outcome_counts": counts,
+    }
+
+
 def report_document(
     report: Report,
     declarations: Declarations,
@@ -312,33 +340,16 @@ def report_document(
     keyed = {column.key: column for column in columns}
     fields_shown = [name for scope, name in declarations.fields if scope is Scope.GUEST] if fields is None else fields
     names = [name for name in dict.fromkeys(fields_shown) if name not in keyed]
-    counts: dict[str, int] = dict.fromkeys(Status, 0)
-    for outcome in report.outcomes:
-        counts[outcome.status] += 1
     return {
-        "format": REPORT_FORMAT,
-        "version": __version__,
-        "pid": os.getpid(),
-        "configuration_file": state.file,
-        "mode": report.mode,
-        "interval_seconds": interval,
-        "started_at": state.started_at,
-        "hypervisor": state.hypervisor,
-        "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
-        "cycle": cycle_model(report),
-        "verdict": None if report.verdict is None else verdict_model(report.verdict),
-        "to_put_back": len(state.changes),
-        "plugins": [_plugin(plugin, state) for plugin in report.plugins],
+        **status_document(report, state, interval, monotonic=monotonic),
         "problems": [problem_model(problem) for problem in standing_problems(report, state)],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
         "guest_columns": [told(GuestColumnModel, column) for column in columns],
         "guests": _guest_table(snapshot, keyed, names),
-        "decisions": len(report.decisions),
         "trial": _trial(report),
         "revisions": [revision_model(revision) for revision in report.revisions],
-        "outcome_counts": counts,
         "outcomes": [outcome_model(outcome) for outcome in report.outcomes],
     }
 

@@ -135,6 +135,8 @@ class Service:
         patience = 0.0 if self._gathering is not None else _NEWS_SECONDS
         call = self._gathering or self._news_callers.start(self._news.gather)
         self._gathering = None if Callers.came_back(call, patience) else call
+        if self._gathering is not None and patience:
+            self._context.log.warning("other plugins have not reported their changes within %g s", patience)
         return () if self._gathering is not None else call.result()
 
     def prepare_tcp(self) -> Callable[[], None] | None:

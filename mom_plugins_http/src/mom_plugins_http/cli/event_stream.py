@@ -59,7 +59,7 @@ class EventStream:
                     name, parts = "", []
         except TimeoutError:
             raise no_answer(self._connection, self._silence) from None
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # `close` takes http.client's file away
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise _ended(error) from None
 
     def close(self) -> None:

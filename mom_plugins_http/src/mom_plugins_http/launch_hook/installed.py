@@ -216,7 +216,7 @@ def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
                 f"{hook.platform} does not ask mom for memory before a guest starts",
                 f"to have room made: {again}",
             ),
-            HookState.CURRENT: (Severity.OK, _in_use(hook), ""),
+            HookState.CURRENT: (Severity.OK, _in_use(hook) if state is HookState.CURRENT else "", ""),  # reads all guests' definitions
             HookState.FOREIGN: (Severity.OK, f"{hook.path} is not mom's: {hook.platform} does not ask mom before a guest starts", ""),
             HookState.IDLE: (Severity.WARNING, f"{hook.path} may not be executed: {hook.platform} does not ask mom", again),
             HookState.OTHER: (

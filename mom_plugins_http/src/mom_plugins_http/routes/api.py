@@ -77,7 +77,9 @@ class Api:
             return ProblemError(400 if isinstance(error, ValueError) else 409, error.message, error.hint).response()
         except Exception:  # a bug in mom or another plugin: log it, without details for the client
             self._context.log.exception("%s %s failed", route.method, route.path)
-            return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
+            return ProblemError(
+                500, "mom or one of its plugins made a mistake while it answered", "mom's log says more; please report it"
+            ).response()
 
     def _in_pieces(self, response: Response, request: Request) -> Response:
         """Return a large answer as one that goes out as fast as the client reads, and counts as unread."""

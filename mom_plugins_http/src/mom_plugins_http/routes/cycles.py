@@ -23,6 +23,7 @@ from mom_daemon import (
     described,
     outcome_model,
     standing_problems,
+    status_document,
     told,
 )
 from mom_kvm import PointsAsked, RecordedPoints
@@ -182,8 +183,7 @@ class CycleRoutes:
         """Return the state of mom: the report without guests, fields and decisions."""
 
         def make(view: ReportView) -> Mapping[str, object]:
-            report = view.document(self._answers.context.interval, ())
-            return {name: value for name, value in report.items() if name in StatusModel.__annotations__}
+            return status_document(view.report, view.state, self._answers.context.interval, monotonic=view.monotonic)
 
         return self._answers.cached("status", make)
 

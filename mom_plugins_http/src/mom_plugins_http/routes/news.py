@@ -47,17 +47,23 @@ class News:
         """Changes in words, newest first, with those before the first call; replaced as a whole."""
         self.policies: PolicyState | None = None
         """Policies in force at the last call."""
+        self._failure = ""
+        """Error that was logged last; empty: the last call had none."""
 
     def gather(self) -> Sequence[Item]:
         """Return the changes since the last call."""
         items: list[Item] = []
+        failure = ""
         for changes in (self._reservations, self._policies):
             try:
                 items += changes()
             except MomError:  # the plugin does not know yet: next time
                 continue
-            except Exception:  # another plugin's code: clients still get the cycle
-                self._context.log.exception("another plugin fails to report its changes")
+            except BaseException as error:  # another plugin's code may even raise SystemExit: clients still get the cycle
+                failure = repr(error)
+                if failure != self._failure:
+                    self._context.log.error("another plugin fails to report its changes", exc_info=error)
+        self._failure = failure
         return items
 
     def _note(self, notes: Sequence[PastNote]) -> None:
@@ -73,11 +79,11 @@ class News:
         return [Item("reservations", {"items": as_object(changed)})] if changed and before is not None else ()
 
     def _policies(self) -> Sequence[Item]:
-        service = self._context.service(PolicyTexts)
-        self.policies = None if service is None else service.state()
-        if service is None or self.policies is None:
+        self.policies, service = None, self._context.service(PolicyTexts)
+        if service is None:
             return ()
-        version, before = self.policies.version, self._version
+        self.policies = state = service.state()
+        version, before = state.version, self._version
         if version == before:
             return ()
         history = service.history()  # only after a change: the call may wait for another change to compile
