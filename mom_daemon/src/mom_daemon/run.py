@@ -188,13 +188,13 @@ def share_one_heap() -> None:
     glibc gives each thread a heap of its own, so that they need not wait for each other. Python's threads do anyway, and each plugin has
     one: with 1,000 guests some MiB are lost that are free in one heap and wanted in another.
     """
-    with suppress(OSError, AttributeError):  # another C library has no such thing
+    with suppress(OSError, AttributeError):  # another C library has no mallopt
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def give_free_memory_back() -> None:
     """Return free memory of the heap to the kernel: setting up takes some MiB more than it leaves."""
-    with suppress(OSError, AttributeError):  # as above
+    with suppress(OSError, AttributeError):  # another C library has no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -16,8 +16,8 @@ import sys
 
 if __name__ == "__main__":
     # The standard library first, before modules installed beside this.
-    HERE = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120  # pathlib takes a megabyte
-    sys.path[:] = [*(path for path in sys.path if path != HERE), os.path.dirname(HERE)]  # noqa: PTH120  # as above
+    HERE = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [*(path for path in sys.path if path != HERE), os.path.dirname(HERE)]
 
 import gc
 import pwd
@@ -156,11 +156,11 @@ def _listener(path: str, group: int) -> socket.socket:
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return socket.socket(fileno=3)  # the first socket from systemd
     with suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108  # as above
+        os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     os.chown(path, 0, group)
-    os.chmod(path, 0o660)  # noqa: PTH101  # as above
+    os.chmod(path, 0o660)
     listener.listen(2 * MOST_CONNECTIONS)
     return listener
 

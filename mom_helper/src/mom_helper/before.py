@@ -35,7 +35,7 @@ class Before:
     """
 
     def __init__(self, folder: str) -> None:
-        os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103  # pathlib takes a megabyte
+        os.makedirs(folder, 0o700, exist_ok=True)
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
@@ -82,7 +82,7 @@ class Before:
         :param only_tidy: only remove notes about groups that are gone
         """
         restored = failed = 0
-        for key in os.listdir(self._folder):  # noqa: PTH208  # as above
+        for key in os.listdir(self._folder):
             try:
                 with self._noted(key) as note:
                     again, why_not = _put_one_back(key, note, only_tidy=only_tidy)
@@ -105,7 +105,7 @@ class Before:
                         yield note
                     finally:
                         if not os.fstat(note).st_size:
-                            os.unlink(path)  # noqa: PTH108  # as above
+                            os.unlink(path)
                     return
 
 

@@ -53,7 +53,7 @@ class Declared:
         self.destinations: dict[str, str] = {}
         self.orders, self.reclaim_bytes = 2000, 1 << 30
         for folder in filter(os.path.isdir, folders):
-            for path in sorted(f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".conf")):  # noqa: PTH208  # pathlib takes 1 MB
+            for path in sorted(f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".conf")):
                 parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), inline_comment_prefixes=(";", "#"))
                 try:
                     if not _is_roots(os.path.realpath(path)):
@@ -90,7 +90,7 @@ class Declared:
 
 def _is_roots(path: str) -> bool:
     """Return True if only root can write or replace a file. The path must have no links."""
-    status, above = os.stat(path), os.path.dirname(path)  # noqa: PTH116, PTH120  # as above
+    status, above = os.stat(path), os.path.dirname(path)
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))
 

@@ -16,7 +16,7 @@ UNIFIED: Final = ""
 """Name of the unified hierarchy (v2) in /proc/PID/cgroup; v1 has `memory`."""
 
 _TOP: Final = "/sys/fs/cgroup"
-HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unified") else _TOP, "memory": f"{_TOP}/memory"}  # noqa: PTH112  # pathlib takes 1 MB
+HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unified") else _TOP, "memory": f"{_TOP}/memory"}
 """Mounts of systemd and OpenRC."""
 
 _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
-import libvirt_qemu  # type: ignore[import-untyped]  # as above
+import libvirt_qemu  # type: ignore[import-untyped]  # it has no types
 
 from mom_helper.declarations import Declared
 from mom_helper.kernel import Allowance
@@ -40,7 +40,7 @@ class GuestWork:
 
     def __init__(self, declared: Declared, uri: str, stopped: str, log: Callable[[str], None], user: int) -> None:
         libvirt.registerErrorHandler(lambda *_: None, None)  # it would print as much as it likes
-        os.makedirs(stopped, 0o700, exist_ok=True)  # noqa: PTH103  # pathlib takes a megabyte
+        os.makedirs(stopped, 0o700, exist_ok=True)
         self._uri, self._stopped, self.log, self.user = uri, stopped, log, user
         self._destinations, self._orders = list(declared.destinations.values()), Allowance(declared.orders, seconds=3)
         self._peer, self._libvirt = -1, cast(Any, None)
@@ -122,7 +122,7 @@ class GuestWork:
             raise OSError(errno.EPERM, "it was neither saved nor shut down for mom")
         domain.create()
         with suppress(FileNotFoundError):
-            os.unlink(note)  # noqa: PTH108  # as above
+            os.unlink(note)
 
     def _migrate(self, domain: Any, order: GuestOrder) -> None:
         uri, _, way = numbered(self._destinations, order.values[0]).partition(" ")

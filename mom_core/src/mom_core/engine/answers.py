@@ -46,7 +46,7 @@ def wrong_part(item: object) -> str:
     """Describe the first attribute of an answer with a wrong type; return an empty text if there is none."""
     try:
         return _wrong_part(item)
-    except Exception as error:  # noqa: BLE001  # as above: to look at a part may run the plugin's code
+    except Exception as error:  # noqa: BLE001  # a look at a part may run the plugin's code, which may raise anything
         return describe(error)
 
 

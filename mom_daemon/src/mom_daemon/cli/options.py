@@ -45,7 +45,7 @@ class ExistingPath(click.Path):
         except (FileNotFoundError, NotADirectoryError):
             self.fail(f"there is no file or folder {printable(str(path), 300)}", param, ctx)
         except OSError:
-            pass  # as above
+            pass  # it may exist: the verb that opens it reports why it cannot
         return path
 
 

@@ -218,7 +218,7 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
         for plugin in plugins.having(hook):
             try:
                 answer = plugin.worker.call(hook, plugin.work(hook, **arguments), 30.0)
-            except BaseException as error:  # noqa: BLE001  # as above
+            except BaseException as error:  # noqa: BLE001  # any error of the plugin is the finding
                 yield plugin.name, Finding(Severity.ERROR, "plugin", f"{hook} failed: {describe(error)}")
             else:
                 yield from ((plugin.name, item) for item in findings_in(hook, answer))

@@ -260,7 +260,7 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
                 continue
             except HypervisorError as error:
                 yield subject.remark(f"{name} of a guest that is gone raises {type(error).__name__}", "raise GuestGone")
-            except Exception as error:  # noqa: BLE001  # as above
+            except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
                 yield subject.fault(f"{name} of a guest that is gone raises {describe(error)}", "raise GuestGone")
             else:
                 yield subject.fault(f"{name} of a guest that is gone has no effect and raises nothing", "raise GuestGone")

@@ -69,7 +69,7 @@ class Process:
 
     def _vcpus(self) -> Iterator[Vcpu]:
         try:
-            threads = os.listdir(self.folder / "task")  # noqa: PTH208  # names only, of which there may be hundreds
+            threads = os.listdir(self.folder / "task")  # noqa: PTH208  # names only: a guest may have hundreds of threads
         except OSError:
             return
         for thread in threads:
