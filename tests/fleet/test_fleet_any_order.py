@@ -47,10 +47,12 @@ SHORTER: Final = {
     "coordinator.coordinator.BALANCE_SECONDS": 0.5,
     "host.orders.BALANCE_SECONDS": 0.3,
     "bucket_watch.PULSE_SECONDS": 0.3,
-    "bucket_watch.LOST_SECONDS": 1.0,
+    "bucket_watch.LOST_SECONDS": 3.0,
     "view.AGAIN_SECONDS": 0.1,
     "view.SILENT_SECONDS": 4.0,
     "view.ARRIVES_SECONDS": 4.0,
+    "view.SETTLES_SECONDS": 2.0,
+    "coordinator.plan.SETTLES_SECONDS": 2.0,
     "host.agent.RESYNC_SECONDS": 1.0,
     "host.agent.HEARTBEAT_SECONDS": 0.5,
     "host.agent.AGAIN_SECONDS": 0.2,
@@ -427,7 +429,7 @@ class FleetMachine(RuleBasedStateMachine):
         ends = time.monotonic() + CONVERGES_SECONDS
         while found := missing():
             self.no_guest_is_moved_twice()
-            assert time.monotonic() < ends, found
+            assert time.monotonic() < ends, (found, {name: view.current for name, view in self.views.items()})
             time.sleep(0.2)
 
     def _uneven(self) -> list[str]:
