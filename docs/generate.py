@@ -166,16 +166,16 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
     parts = []
     for scope, title in ((Scope.HOST, "Host"), (Scope.GUEST, "Guests")):
         rows = [
-            (f"`{spec.name}`", spec.unit.value, ", ".join(providers), spec.description, spec.source)
+            (f"`{spec.name}`", spec.unit.value, ", ".join(providers), spec.description)
             for (of, _), (spec, providers) in sorted(specs.items(), key=lambda item: item[0][1])
             if of is scope
         ]
-        parts.append(f"## {title}\n\n" + _table(("field", "unit", "plugin", "what it says", "where from"), rows))
+        parts.append(f"## {title}\n\n" + _table(("field", "unit", "plugin", "what it says"), rows))
     return _page(
         "Fields",
         "What the plugins collect, and what a policy can read: `Host.mem_free`, `guest.balloon_cur`. A field that could not be read is "
         "absent: unknown, never 0. Where several plugins have a value, the first in the order of the YAML file wins. `mom fields` prints "
-        "this list for the plugins that are enabled.",
+        "this list for the plugins that are enabled; with `--json` also where each value is read.",
         parts,
     )
 
@@ -201,7 +201,7 @@ def _api() -> str:
     for name, kind in described["components"]["schemas"].items():
         needed = kind.get("required", ())
         members = [
-            f"{f'`{member}`' if member in needed else f'*`{member}`*'} ({_shape(shape)})"
+            (f"`{member}`" if member in needed else f"*`{member}`*") + _member_shape(shape)
             for member, shape in kind.get("properties", {}).items()
         ]
         parts.append(f"### {name}\n\n{_first_sentence(kind.get('description', ''))}\n\n{', '.join(members)}")
@@ -219,6 +219,12 @@ def _shapes(content: Mapping[str, Mapping[str, Any]]) -> str:
     return ", or ".join(
         _shape(one["schema"]) if media_type == "application/json" else f"`{media_type}`" for media_type, one in content.items()
     )
+
+
+def _member_shape(schema: Mapping[str, Any]) -> str:
+    """Describe a member's schema in words; empty: a plain number, text or flag without a unit."""
+    shape = _shape(schema)
+    return "" if shape in ("string", "integer", "number", "boolean") else f" ({shape})"
 
 
 def _shape(schema: Mapping[str, Any]) -> str:
