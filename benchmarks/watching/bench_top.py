@@ -13,13 +13,19 @@ import os
 import pty
 import struct
 import subprocess
+import sys
+import tempfile
 import termios
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from crowd import MOM, crowd
+MOM = Path(sys.executable).parent / "mom"
 
+_START_SECONDS = 5
+_END_SECONDS = 20
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,6 +38,26 @@ def cpu_seconds(process: int) -> float:
 def resident_mib(process: int) -> float:
     """Memory of a process."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+@contextmanager
+def crowd(guests: int) -> Iterator[tuple[int, Path]]:
+    """The daemon's process number and its configuration, beside which its run directory is `r`; a cycle each second."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "mom.yaml"
+        host, load = max(8, guests * 7 // 5), max(2, guests * 3 // 10)  # GiB
+        sim = f"{{guests: {guests}, host_memory: {host}GiB, load: {load}GiB, load_after: 1s, load_for: 1h}}"
+        config.write_text(
+            f"interval: 1s\nstate_directory: {folder}/s\nrun_directory: {folder}/r\n"
+            f"mode: enforce\nplugins:\n  sim: {sim}\n  balloon: {{}}\n  ksm: {{}}\n  policy: {{}}\n  http: {{}}\n"
+        )
+        daemon = subprocess.Popen([MOM, "run", "-c", config], stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(_START_SECONDS)
+            yield daemon.pid, config
+        finally:
+            daemon.terminate()
+            daemon.wait(_END_SECONDS)
 
 
 def measured(daemon: int, top: int | None, seconds: float) -> str:
