@@ -1,9 +1,7 @@
-"""NATS accounts of the fleet, as JSON Web Tokens that its root key signs.
+"""NATS accounts of the fleet, as JSON Web Tokens that its root key signs (github.com/nats-io/jwt, version 2).
 
-Each host has an account of its own, into which only its own keys are imported. Permissions would not suffice: a server sends an answer
-to any subject that a client names, also to another host's key in a shared account.
-
-The form is that of github.com/nats-io/jwt, version 2.
+Each host has its own account, with imports of its own keys only. Permissions in a shared account would not suffice: a server sends an
+answer to any subject that a client names, also to another host's key.
 """
 
 from __future__ import annotations
@@ -68,10 +66,7 @@ _FORM: Final = TypeAdapter(RootFile)
 
 
 class FleetRoot:
-    """The root key of a fleet: it makes accounts, which servers take, and users, which are let into them.
-
-    :param path: its file, which other users may not read
-    """
+    """Root key of a fleet, in a file that other users may not read. It signs accounts for servers, and users of these accounts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,7 +92,7 @@ class FleetRoot:
         return f"operator: {operator}\nsystem_account: {public(self._system)}\nresolver_preload: {{\n{preloaded}}}\n"
 
     def fleet_account(self) -> str:
-        """Return the account of the buckets, with its exports to hosts' accounts and the revoked keys."""
+        """Return the account of the buckets, with the subjects that it exports to hosts, and the revoked keys."""
         exports = [_share("service", subject) for subject in used("*", "*")] + [_share("stream", subject) for subject in heard("*", "*")]
         # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would still admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
@@ -116,10 +111,11 @@ class FleetRoot:
         return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
 
     def operator(self, key: str, name: str) -> NatsCredentials:
-        """Admit an operator or a coordinator with this public signing key to the account of the buckets.
+        """Return credentials of an operator or coordinator with this public signing key.
 
-        The connection uses a second key, because servers choose the texts that it signs.
-        This key is derived from the root key and the signing key, so that the root can revoke both.
+        The connection uses a second key, because servers choose the texts that it signs. The second key follows from the root key and the
+        signing
+        key, so that the root can revoke both.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -141,9 +137,9 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return an account that ends for good: servers close its connections.
+        """Return an account without connections that replaces a host's for good.
 
-        It is not deleted: a server that is away would still have it when it is back, and give it to the others again.
+        Deletion would not suffice: a server that was away would bring the account back.
         """
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
@@ -162,7 +158,7 @@ def resolver(folder: Path) -> str:
 def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
     """Return a host's new account and its credentials. The account's own key is forgotten.
 
-    :param account_seed: the account's own key, where it signs something else besides
+    :param account_seed: the account's key, if it signs something else besides
     """
     account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
     # The account limits the host; with these permissions servers also report a refusal. The host's group may change.
@@ -171,9 +167,9 @@ def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCreden
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the token that lets a user take one host's invitation, until a time in seconds since the epoch.
+    """Return the token that lets a user take one host's invitation until `ends`, in seconds since the epoch.
 
-    :param account: the account's keys: given the same signature, it is made again to the letter
+    :param account: the account's keys; with the same signature, the token is the same
     """
     may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
@@ -226,8 +222,8 @@ def public(keys: Any) -> str:
 def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None, ends: int | None = None) -> str:
     """Return a signed token.
 
-    :param at: when it is issued, in seconds since the epoch; None: now
-    :param ends: until when it is good; None: for ever
+    :param at: time of issue, in seconds since the epoch; None: now
+    :param ends: end of validity; None: never
     """
     body = {"iat": int(time.time()) if at is None else at, "iss": public(issuer), "name": name, "sub": subject, "nats": claims}
     if ends is not None:

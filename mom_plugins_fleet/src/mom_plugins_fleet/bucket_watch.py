@@ -1,7 +1,7 @@
 """Watch on a bucket: all its entries, and then each change, in order and without a gap.
 
-A push consumer numbers its messages, and sends a heartbeat while it has nothing to send. The library's ordered consumer restarts silently
-where it was; this watch ends instead when anything breaks. So it also notices servers that were set back, or lack a part of the bucket.
+The library's ordered consumer restarts silently where it was. This watch ends when a message or heartbeat is missing, and so notices
+servers that were set back, or lack a part of the bucket.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class BucketWatch:
     async def _complete(self, stream: str) -> None:
         """Call the watcher's `complete` once it has all entries.
 
-        A key that was set during the load comes later than its place: so the end of the stream is asked for twice.
+        A key that is set during the load moves to the end of the stream: so this asks for the end twice.
         """
         try:
             await self._wait_for(self._first_end)
@@ -168,11 +168,11 @@ class BucketWatch:
             self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")
 
     async def _pulse(self, reply: str, sent: str | None, looked_at: str) -> None:
-        """Answer a request of flow control, and check a heartbeat.
+        """Answer flow control, and check a heartbeat.
 
-        :param reply: the subject for the answer; empty: the server waits for none
+        :param reply: the subject for the answer; empty: none
         :param sent: the number of the consumer's last message
-        :param looked_at: the last message of the stream that the sending server has looked at
+        :param looked_at: the stream's last message that the sending server has seen
         """
         if reply:
             await self._client.publish(reply)

@@ -15,10 +15,10 @@ from mom_plugins_fleet.subjects import StoredEntry
 
 @dataclass(slots=True)
 class Bucket(Generic[Kind]):
-    """Revision and record by key, and the errors of records that cannot be used.
+    """Revision and record by key, and the errors of unusable records.
 
-    `trusted` are the public keys that sign the records; None in a bucket without signatures. In a signed bucket the revision is the
-    signed one, and records older than `revisions` knows do not count.
+    `trusted` are the public keys that sign the records; None: the bucket has no signatures. A signed bucket has the signed revisions, and
+    ignores records older than `revisions` knows.
     """
 
     kind: type[Kind]

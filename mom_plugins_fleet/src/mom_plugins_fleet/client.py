@@ -45,7 +45,7 @@ class FleetClient(Client):
     """NATS client that connects only to the given servers, and by TLS where their addresses say so.
 
     :param tls: for addresses that begin with `tls://`
-    :param certificate: the SHA-256 of the one that the servers have to have; empty: `tls` checks it
+    :param certificate: the SHA-256 of the servers' certificate; empty: `tls` checks it
     """
 
     def __init__(self, tls: ssl.SSLContext | None, certificate: bytes = b"") -> None:

@@ -1,8 +1,8 @@
 """Invitation of a host: its key, encrypted in the servers, and the token that opens it once.
 
-The token admits its bearer to the host's own account for an hour, to take a single message. JetStream gives each message once, so a second
-bearer gets nothing, and the host says so. The servers check the hour by the token's own signature. The token encrypts the message: neither
-servers nor their disks know the host's key, nor can they add operators.
+The token gives access to one message for an hour: servers check its signature and its end. JetStream delivers the message once, so a
+second bearer of the token gets nothing. Servers and their disks never know the host's key, nor can they add operators, because the token
+encrypts the message.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Store:
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         """Set a key if it still has a revision (0: no entry; None: any), and return the new revision.
 
-        Raises `ConflictError`, or a `LinkError` after which the key may have been set.
+        Raises `ConflictError`, or a `LinkError` after which the key may be set.
         """
         return await self._ask(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision), _UNCERTAIN)
 
@@ -267,7 +267,7 @@ class Store:
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Return the first answer of several attempts: each may meet a hanging server. Raises `LinkError`."""
+    """Return the first answer: each attempt may meet a hanging server. Raises `LinkError`."""
     for _ in range(LOAD_ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()
@@ -280,7 +280,7 @@ async def linked(
 ) -> AsyncIterator[Store]:
     """Connect, and yield a store. The NATS library connects again by itself.
 
-    :param name: the client's name, which its inbox has
+    :param name: the client's name, as in its inbox
     :param patient: wait for unreachable servers, instead of raising `LinkError`
     :param cannot: called with the first reason why there is no connection yet
     """
@@ -323,7 +323,6 @@ async def linked(
 
 
 async def _connect(store: Store, servers: Sequence[str], name: str, options: Mapping[str, Any], *, patient: bool) -> None:
-    """Connect as `linked` says, with these credentials and callbacks."""
     while True:
         try:
             connecting = store.client.connect(

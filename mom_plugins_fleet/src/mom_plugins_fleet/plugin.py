@@ -305,7 +305,6 @@ class FleetPlugin:
 
 
 def _is_unlisted(report: Report) -> bool:
-    """Tell whether the hypervisor has not listed its guests."""
     conditions = () if report.verdict is None else report.verdict.conditions
     return any(condition.name == GUESTS_UNKNOWN and not condition.over for condition in conditions)
 

@@ -1,6 +1,6 @@
 """Fleet for Prometheus: the addresses of all hosts' metrics, and a file with the coordinator's own metrics.
 
-Operators sign names and addresses; a host reports only its port. Otherwise it could redirect Prometheus, and its token.
+Operators sign names and addresses, and a host reports only its port: it must not redirect Prometheus and its token.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ WHY: Final = "__meta_mom_why"
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts of the fleet by name, also those whose entry does not count, as an operator has to see them.
-
-    A host without an address is a group without targets: it is named, and nothing is scraped.
-    """
+    """Return all hosts by name. A host without an address, or with an invalid entry, has no targets, and a reason."""
     groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)
@@ -70,9 +67,9 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 
 
 def metrics(view: FleetView, works_until: float) -> str:
-    """Return the metrics of a coordinator, as text for Prometheus.
+    """Return a coordinator's metrics as text for Prometheus.
 
-    :param works_until: when this coordinator works no more unless it says so again, in seconds since the epoch; 0: it does not work
+    :param works_until: end of the coordinator's work unless renewed, in seconds since the epoch; 0: it does not work
     """
     labels = [entry["labels"] for entry in targets(view)]
     hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]

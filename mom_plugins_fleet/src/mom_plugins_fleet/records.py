@@ -93,9 +93,7 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class FleetRecord(StrictModel):
-    """Record of a bucket, frozen and strict. Unknown keys are ignored, so that an older mom reads newer records. A sequence is read up to
-    its first error.
-    """
+    """Frozen, strict record of a bucket. It ignores unknown keys of newer moms, and reads a sequence up to its first error."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -195,7 +193,7 @@ class MoverState(FleetRecord):
 
 
 class HostState(FleetRecord):
-    """State of a host by its own report. Unknown values are absent."""
+    """State of a host according to its own report. Unknown values are absent."""
 
     mode: str
     total: Kib | None = None
@@ -282,10 +280,7 @@ class Arrival(FleetRecord):
 
 
 class Orders(FleetRecord):
-    """Moves of a host. Only coordinators write them, by compare and set, and sign them.
-
-    `epoch` is the coordinator's: one that was replaced is kept out by it.
-    """
+    """Moves of a host. Only coordinators write and sign them, by compare and set. `epoch` keeps out a replaced coordinator."""
 
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()

@@ -46,13 +46,13 @@ def off_clock(servers: float) -> str:
 
 
 class SeenRevisions:
-    """Revisions of records that were used here: no older record is opened. For one thread, once it is loaded.
+    """Revisions of records that were used here: no older record is opened. For one thread, after `load`.
 
     The signatures of a key count while it is trusted.
 
     :param file: None: nothing is kept
-    :param at_once: for a host: write each change before its use. Otherwise `save` writes, and revisions noted while the clock was far ahead
-        do not count. On a host they do: resetting its clock must not revive outdated records
+    :param at_once: for a host: write each change before its use, and keep revisions noted by a clock that was far ahead, so that resetting
+    the clock revives no outdated record. Otherwise `save` writes, and such revisions do not count
     """
 
     def __init__(self, file: StateFile[RevisionsContent] | None = None, *, at_once: bool = True) -> None:
@@ -75,8 +75,9 @@ class SeenRevisions:
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record, and note its revision before it is used. Raises `MomError` if no trusted key has signed it, if it is older or
-        another of the same revision, if it is far ahead of the clock, or if it cannot be noted.
+        """Open a record, and note its revision before its use. Raises `MomError` if no trusted key has signed it, it is outdated, differs
+        from the
+        record of the same revision, is far ahead of the clock, or cannot be noted.
         """
         record = opened(kind, bucket, key, data, trusted)
         newest, digest = self._known(bucket, key, trusted)

@@ -1,7 +1,7 @@
 """Buckets of the fleet in JetStream, and each client's rights to them.
 
-A key-value bucket NAME is a stream `KV_NAME`, and a key in it a subject `$KV.NAME.KEY`: a host gets rights to exactly its own keys. Hosts
-use no consumers, whose permissions cannot be limited to a key: they read keys directly, and subscribe to the subjects.
+A bucket NAME is a stream `KV_NAME`, and a key in it a subject `$KV.NAME.KEY`. A host gets rights to exactly its own keys. It uses no
+consumers, because their permissions cannot be limited to a key: it reads keys directly, and subscribes to the subjects.
 """
 
 from __future__ import annotations

@@ -86,8 +86,8 @@ class FleetView:
     async def load(self, store: Store) -> None:
         """Read all buckets once.
 
-        The age of each state counts from the newest one, by the servers' clock. The local clock counts only if the whole fleet is silent
-        by it.
+        A state's age counts from the newest state, by the servers' clock. The local clock counts only if it shows the whole fleet as
+        silent.
         """
         for bucket in self.buckets:
             entries = await store.load(bucket.name)
@@ -103,7 +103,7 @@ class FleetView:
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view up to date until cancelled. Raises `LinkError` when the servers refuse the key.
 
-        :param trouble: called with each reason why the view is not current, and with an empty one when it is again
+        :param trouble: called with each reason why the view is not current, and with "" when it is again
         """
         try:
             async with asyncio.TaskGroup() as group:

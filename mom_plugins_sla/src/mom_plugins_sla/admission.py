@@ -71,9 +71,10 @@ class NewGuests:
 class Figures:
     """Figures of the host in KiB.
 
-    The host can promise `promisable`. It has promised `promised` to guests, `reserved` to launches under way, and `returning` to guests
-    that mom has stopped. `room` is the memory that the balloon plugin can make available at once; None: only available memory counts.
-    `undescribed` guests have unknown guarantees, and count with all of their memory.
+    `promisable` is what the host can promise. It has promised `promised` to guests, `reserved` to launches, and `returning` to stopped
+    guests.
+    `room` is what the balloon plugin can make available at once; None: only available memory counts. `undescribed` guests have unknown
+    guarantees, and count with all of their memory.
     """
 
     promisable: float

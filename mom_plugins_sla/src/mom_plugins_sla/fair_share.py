@@ -1,11 +1,8 @@
-"""Fair shares of memory when guests demand more than the host has: numbers in, numbers out.
+"""Fair shares of memory when guests demand more than the host has.
 
 Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). All shares rise together from
-their guarantees until the host's memory is used up, each in proportion to its `cost`. Beyond the guest's used memory, a share rises more
-slowly, by the idle tax.
-
-The tax is that of VMware ESX (C. Waldspurger, Memory Resource Management in VMware ESX Server, OSDI 2002, section 5): an idle page costs
-1 / (1 - tax) times as much as a page in use.
+their guarantees, in proportion to `cost`, until the host's memory is used up. Beyond the guest's used memory, a share rises more slowly, by
+the idle tax of VMware ESX (C. Waldspurger, OSDI 2002, section 5): an idle page costs 1 / (1 - tax) times as much as a page in use.
 """
 
 from __future__ import annotations
@@ -16,10 +13,7 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """Claim of one guest in KiB: its guarantee, its used memory with headroom, and its maximum; and the cost of a KiB.
-
-    `cost` is a ratio above 0. A guarantee or use above `most` does not count.
-    """
+    """Claim of one guest in KiB. `used` includes headroom; `cost` is per KiB, above 0. Guarantee and use above `most` do not count."""
 
     guarantee: float
     used: float
@@ -30,9 +24,10 @@ class Claim(NamedTuple):
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
     """Return each guest's fair share in KiB, in the order of the claims.
 
-    No share is below its guarantee. If the guarantees exceed `room`, all get the same part of theirs. No share exceeds the guest's maximum.
-    The shares add up to `room`, or to all maxima if that is less. More room never makes a share smaller. Of two guests with the same cost
-    and guarantee, a guest that lacks used memory never has less than the other. Doubling all sizes doubles all shares.
+    No share is below its guarantee; if the guarantees exceed `room`, all get the same part of theirs. No share exceeds the guest's maximum.
+    The
+    shares add up to `room`, or to all maxima if that is less. More room never makes a share smaller. Of two guests with the same cost and
+    guarantee, a guest that lacks used memory never has less. Doubling all sizes doubles all shares.
 
     :param room: KiB for all guests together
     :param idle_tax: 0 (idle memory counts like used memory) to below 1

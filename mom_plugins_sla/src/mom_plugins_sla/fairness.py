@@ -34,7 +34,7 @@ KEEPS_SHARE = 0.05
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
     """Return the fair share of each guest.
 
-    Guests of unknown size or maximum, and guests that cannot shrink, have none. Their memory does not count as available to others.
+    Guests of unknown size or maximum, and guests that cannot shrink, have none; others cannot have their memory.
 
     :param host_keeps: memory that the host should keep available; None: the balloon plugin's hard watermark
     """

@@ -95,7 +95,6 @@ class SlaPlugin:
     # --- collect and evaluate ----------------------------------------------------------------------------------------------------
 
     def _read_shared_classes(self) -> None:
-        """Read the file of classes, if there is one and it has changed."""
         if self._shared is None or not self._shared.look():
             return
         self._classes = {**self._settings.all_classes, **self._shared.classes}

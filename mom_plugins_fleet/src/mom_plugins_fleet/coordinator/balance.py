@@ -19,9 +19,9 @@ BALANCE_FULL: Final = 0.70
 
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
-    """Return the move that brings a group's hosts nearest to balance, by working sets, and the host it leaves; or why there is none.
+    """Return the host and the move that bring a group nearest to balance, by working sets; or why there is none.
 
-    Each guest is moved once a day, also if the move failed.
+    Each guest is moved once a day at most, also if the move failed.
     """
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}

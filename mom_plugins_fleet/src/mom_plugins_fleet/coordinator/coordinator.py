@@ -1,8 +1,8 @@
-"""Coordinator: it chooses where guests of drained hosts go, and, where the operator allows it, guests of hosts that are too full.
+"""Coordinator: it chooses where guests of drained hosts go and, where operators allow that, guests of full hosts.
 
-The coordinator that works holds a lease, a key that it sets again and again. Another takes it, by compare and set, when it has not changed
-for a while by its own clock. (nats-server 2.9 may repeat expired keys after a restart, so the lease has no time to live.) The epoch in each
-host's orders keeps out a coordinator that was stopped for a while: its successor raises the epoch first.
+The working coordinator holds a lease: a key that it sets again and again. Another coordinator takes the lease, by compare and set, after
+the key has not changed for `LEASE_SECONDS`. (nats-server 2.9 may repeat expired keys after a restart, so the lease has no time to live.)
+The new holder first raises the epoch in all orders, which keeps out a coordinator that was stopped for a while.
 """
 
 from __future__ import annotations
@@ -90,7 +90,6 @@ class Coordinator:
             await self.view.look_often(store, self.work, LOOK_SECONDS, self._say)
 
     def _say(self, trouble: str) -> None:
-        """Log the first problem, until there is none."""
         if trouble and not self._trouble:
             self._log.warning("%s", trouble)
         self._trouble = trouble
@@ -290,7 +289,7 @@ class Coordinator:
                 await self.change(store, host, partial(self._plan, host, targets))
 
     def _plan(self, host: str, targets: dict[str, TargetHost], _before: Orders) -> Orders:
-        """Return a host's next orders. Log once for each guest why it cannot leave, until it is ordered to."""
+        """Return a host's next orders, and log each newly stuck guest once."""
         orders, stuck = next_orders(self.view, host, self.epoch, targets)
         for name in stuck.keys() - self._stuck[host]:
             self._log.warning("guest %s cannot leave %s: %s", printable(name), host, stuck[name])

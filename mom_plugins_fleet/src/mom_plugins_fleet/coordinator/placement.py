@@ -24,14 +24,13 @@ class TargetHost:
     """Host that can take guests.
 
     :param coming: memory of the guests on their way to it
-    :param arriving: the source of each guest that is being moved to it now
+    :param arriving: source of each guest that moves to it now
     :param promised: memory promised to its guests
     :param within: the hosts between which its mover moves guests; empty: any
-    :param limit: its memory by the operator; None: its own figure counts
+    :param limit: its memory according to the operator; None: its own figure counts
     :param arrived: memory of the guests that came in the last day
     :param works: the working sets of its guests; None: unknown
     :param promisable: memory that it can promise to guests; None: all
-    :param address: where guests are sent
     """
 
     name: str
@@ -79,14 +78,11 @@ def choose(
 ) -> TargetHost | str:
     """Return the host with the most room that can keep the guest's promise; or why there is none.
 
-    Not the fullest one that suffices: full hosts are the next to squeeze guests.
+    Fuller hosts that suffice are the next to squeeze guests.
 
     :param needs: memory that the guest needs on arrival
-    :param guarantee: its promise, or 0
     :param ranked: hosts as `rank` returns them
-    :param group: their group, for people
     :param avoid: hosts where an attempt failed
-    :param within: the reach of the guest's mover, for people
     """
     available = False
     for place in ranked:
@@ -106,7 +102,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the guests that a host lists, the first to leave and the smallest, so that the record of 10,000 guests is small."""
+    """Return the guests to list in a report: the first to leave, and the smallest."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)

@@ -119,7 +119,6 @@ def _works(state: HostState) -> int | None:
 
 
 def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
-    """Return the hosts that report each guest."""
     holders: dict[str, set[str]] = {}
     for name, (_, state) in view.states.records.items():
         if name in view.members.records:
@@ -129,9 +128,9 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 
 
 def needs_of(guest: HostedGuest) -> int | None:
-    """Return the memory that a guest needs on arrival; None if its size is unknown.
-
-    That is the memory that its host holds of it (if unknown, its maximum), and at least its working set and its promise.
+    """Return the memory that a guest needs on arrival: what its host holds of it (if unknown, its maximum), and at least its working set
+    and its
+    promise. None if its size is unknown.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -140,7 +139,7 @@ def needs_of(guest: HostedGuest) -> int | None:
 def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported: int = 0) -> None:
     """Count a guest at its destination.
 
-    :param leaves: the host that moves it now; empty: it has left, or nothing moves it
+    :param leaves: the host that moves it now; empty: none
     :param reported: the promise that the destination already reports for it
     """
     place = targets.get(move.to)
@@ -158,7 +157,6 @@ def _settle(targets: dict[str, TargetHost], came: Move | Arrival) -> None:
 
 
 def _arrivals(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
-    """Return the arrivals of the last day, with the moves that are over now."""
     now = time.time()
     kept = [arrival for arrival in before.arrivals if now - arrival.at < BOOKS_SECONDS]
     kept += [Arrival(guest=move.guest, to=move.to, takes=move.takes if move.state is MoveState.DONE else 0, at=now) for move in over]
@@ -174,10 +172,10 @@ def next_orders(
     at_once: int = AT_ONCE,
     arriving_at_once: int = ARRIVING_AT_ONCE,
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders now, and by name why guests cannot leave.
+    """Return a host's orders, and by name why guests cannot leave.
 
-    A move stays until its guest is seen at its destination, or should have been. A failed move is tried elsewhere. `targets` is updated,
-    so that several hosts can be planned one after the other.
+    A move stays until its guest is seen at its destination, or should have been. A failed move is tried elsewhere. Each move takes its room
+    from `targets`.
     """
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
@@ -233,9 +231,8 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 class _WaysOut:
-    """Destinations for the guests of one host. `targets` is updated with each move.
+    """Destinations for the guests of one host. Each move takes its room from `targets`.
 
-    :param host: the host that the guests leave
     :param most: the most guests on their way to a host at once
     """
 

@@ -1,6 +1,6 @@
-"""Agent of a host in its fleet: it follows the group's policies and the orders, and reports how the host is.
+"""Agent of a host in its fleet: it follows the group's policies and the orders, and reports the host's state.
 
-It runs in a thread of its own. mom waits for nothing here: without servers, the host goes on with its policies.
+mom waits for nothing of it: without servers, the host goes on with its policies.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ class Taken:
 
 
 class FleetAgent:
-    """Host in its fleet. Public methods may be called from other threads.
+    """Host in its fleet, in a thread of its own. Public methods may be called from other threads.
 
-    :param operators: the public keys of those who direct this host; without any, it only reports
-    :param revisions: the newest revisions of records that have directed this host
+    :param operators: the public keys that direct this host; without any, it only reports
     :param apply: puts a group's record in force, and keeps its signed data; raises `MomError`
     :param remembered: the group and record that were in force last
     :param state: the host's state; None while unknown
@@ -255,7 +254,6 @@ class FleetAgent:
         self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` admits it")
 
     def _say(self, trouble: str) -> None:
-        """Log a new problem once."""
         if trouble and trouble != self.trouble:
             self._log.warning("%s", trouble)
         self.trouble = trouble

@@ -84,7 +84,7 @@ class GroupPolicies:
     def remembered(self) -> tuple[str, Opened[Group]] | None:
         """Return the group and record in force when mom ended; None without a readable file.
 
-        The record of a key that no longer counts becomes an empty record: its policies and classes end.
+        If the record's key is no longer trusted, return an empty record, which ends its policies and classes.
         """
         from mom_plugins_fleet.signatures import Opened, opened
         from mom_plugins_fleet.subjects import GROUPS

@@ -20,12 +20,7 @@ BALANCE_SECONDS: Final = 300.0
 
 
 class HostOrders:
-    """Orders of one host, checked and followed. `moves` and `finish` are for other threads.
-
-    :param operators: the public keys of those who direct this host
-    :param accepts: why this host does not move that guest now; empty: it does; None: not known yet
-    :param wake: asks for a cycle, as moves were accepted
-    """
+    """Checked orders of one host. `moves` and `finish` are for other threads. The parameters are those of `FleetAgent`."""
 
     def __init__(
         self,

@@ -20,8 +20,8 @@ def host_state(
 ) -> HostState:
     """Return the state of a host from its last report.
 
-    :param stays: by guest id, why the guest cannot leave
-    :param more: fields of the state that no report has
+    :param stays: why guests cannot leave, by id
+    :param more: fields that no report has
     """
     host, all_guests = report.snapshot.host.fields, report.snapshot.guests
     swapped = _kib(host.get("swap_usage"), 1)
@@ -73,7 +73,7 @@ def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | Non
 def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
     """Return the memory that the host holds of a guest, in RAM and swap.
 
-    Where the guest's swap is unknown (its memory is shared), all of the host's swap may be the guest's, up to the guest's maximum.
+    If the guest's swap is unknown (shared memory), count all of the host's swap, up to the guest's maximum.
     """
     held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
     if held is not None and swapped is None and host_swapped is not None:

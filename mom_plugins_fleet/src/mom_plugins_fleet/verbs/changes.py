@@ -84,8 +84,9 @@ async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], ke
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Return the record at a key, if there is one. Raises `MomError` for a record without a trusted signature; and, without --anew, for
-    an outdated or a missing record.
+    """Return the record at a key, if there is one. Raises `MomError` for a record without a trusted signature, and without --anew for an
+    outdated
+    or missing one.
     """
     trusted = where.operators()
     if data is None:

@@ -64,8 +64,6 @@ class _ChangedMeanwhileError(MomError):
 
 
 class _Enrolment:
-    """Enrolment of one host, step by step."""
-
     def __init__(self, where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> None:
         self._where, self._host, self._group, self._given, self._key_file, self._by_token = where, host, group, given, key_file, by_token
         where.signer()  # without a key, nothing is changed

@@ -45,8 +45,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """Return the plan: moves, guests that stay and why, hosts that take guests with their room, hosts that take none and why, and each
-    group's next move for balance.
+    """Return moves, staying guests with reasons, hosts with their room, closed hosts with reasons, and each group's next move for balance.
 
     `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have.
     """
@@ -74,9 +73,9 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
 
 
 def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
-    """Return the moves of hosts that are drained or have orders, and the guests that stay: host, name, and why. No name stands for all.
-
-    :param targets: as `places` has them; what moves takes room there
+    """Return the moves of hosts that are drained or have orders, and (host, name, reason) of guests that stay; an empty name stands for
+    all. Each
+    move takes its room from `targets`.
     """
     full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []

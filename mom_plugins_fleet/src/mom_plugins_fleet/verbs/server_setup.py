@@ -129,7 +129,6 @@ def _make_keys(home: Path) -> None:
 
 
 def _make_certificates(home: Path, names: Sequence[str]) -> None:
-    """Make the fleet's authority and the certificate of its servers."""
     _make_certificate(home / CA, 7300, ["keyUsage=critical,keyCertSign,cRLSign"])
     named = ",".join(f"{'IP' if _IP.fullmatch(name) else 'DNS'}:{name}" for name in names)
     by = ["-CA", str(home / CA), "-CAkey", str(home / "ca-key.pem")]

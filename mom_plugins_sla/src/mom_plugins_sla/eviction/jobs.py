@@ -1,6 +1,6 @@
 """Jobs on guests: mom writes each to disk before it begins, and follows it to its end, also after a restart.
 
-For the plugin's thread only. Slow calls (saving, moving) run in other threads, and a later cycle records their results.
+For the plugin's thread only. Slow calls run in other threads, and a later cycle records their results.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Step on one guest. `time` is its beginning, in seconds since the epoch.
+    """Step on one guest.
 
+    :param time: beginning, in seconds since the epoch
     :param needs: memory that the guest takes when it comes back, in KiB
     :param promised: memory promised to the guest, in KiB
-    :param mover: name of the mover
     :param move: unique id of the move
     :param seconds: time limit
-    :param drained: whether the move is part of an operator's drain
+    :param drained: whether an operator's drain ordered the move
     :param reference: result of the mover's `begin`
     :param lost: why the result of a move is unknown
     """
@@ -144,11 +144,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Progress:
-    """Progress of a job in this run. Times are monotonic seconds.
-
-    The guest was absent in the last `absent` cycles. mom asked the mover at `looked`, and cancelled the move if `cancelled`. The mover has
-    reported success since `done_since`. `unanswered` is a call without an answer. `returns_failed` counts failures to resume the guest.
-    """
+    """Progress of a job in this run. Times are monotonic seconds. `absent` counts cycles without the guest."""
 
     since: float
     absent: int = 0
@@ -163,7 +159,6 @@ class Jobs:
     """Jobs of this host's guests, at most one per guest.
 
     :param seconds: time limit for saving, moving, starting or shutting down one guest
-    :param recent: counts guests that have moved or gone, and spares guests steps
     """
 
     def __init__(self, context: PluginContext, seconds: float, recent: RecentSteps) -> None:
@@ -229,9 +224,8 @@ class Jobs:
 
     @property
     def leaving(self) -> int:
-        """Number of guests that are moving, or perhaps are, without drained ones.
-
-        A lost move counts as long as a finished one: it must not block all other moves until the operator has looked.
+        """Number of moving guests without drained ones. A lost move counts for an hour: it must not block all others until the operator
+        looks.
         """
         moves = [job for job in self._jobs.values() if job.is_move and not job.drained]
         return sum(not move.lost or self._age(move) < COUNTS_SECONDS for move in moves)
@@ -413,7 +407,6 @@ class Jobs:
                     self._check_move(job, job.guest in present, by_name.get(job.mover), why_not)
 
     def _record_result(self, job: Job, call: _Call) -> None:
-        """Record the result of a call."""
         error = call.future.exception()
         message = "" if error is None else why_failed(error)
         if call.kind == "resume":
@@ -583,7 +576,6 @@ def _check(job: Job) -> None:
 
 
 def _prepare(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:
-    """Prepare the guest in turn, and return the results."""
     results = []
     for preparation in preparations:
         try:

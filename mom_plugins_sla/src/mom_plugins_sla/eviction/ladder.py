@@ -1,6 +1,6 @@
 """Ladder over time: pressure must last, mom announces each step, waits for its effect, and undoes all steps later.
 
-`climb` is pure: it takes the time and the hypervisor's figures as numbers.
+`climb` is pure.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Announcements:
 class Ladder:
     """State of the ladder. Times are monotonic seconds.
 
-    The host has been full since `hard_since`, and has had room for each returning guest since `calm_since`, by guest id. `chosen` is the
-    next step. `returned` has the need (KiB) and the time of guests that came back lately, by guest id.
+    :param calm_since: since when there has been room for each returning guest, by id
+    :param chosen: the next step
+    :param returned: need (KiB) and time of guests that came back lately, by id
     """
 
     settings: EvictionSettings
@@ -91,15 +92,14 @@ def climb(
     busy: bool = False,
     held: Mapping[str, float] | None = None,
 ) -> Job | None:
-    """Move the ladder on: set `chosen` to the step to announce, and return the job of a guest that can come back now.
+    """Set `ladder.chosen` to the step to announce, and return the job of a guest that can come back now.
 
-    :param candidates: running guests with permitted steps
     :param stopped: jobs of stopped guests, the oldest first
     :param guests: number of all guests, with stopped and gone ones
     :param gone: number of guests that mom stopped lately and that cannot come back
     :param moved: number of guests that moved away lately
     :param busy: whether a step is under way, so that its effect is not visible yet
-    :param held: resident memory of guests that came back lately, in KiB by guest id
+    :param held: resident memory of guests that came back lately, in KiB by id
     """
     if busy:
         ladder.last_step = now

@@ -151,7 +151,6 @@ class EvictionPlugin:
             self._ladder.chosen, self._enforces = None, enforces
 
     def _take_requests(self, hypervisor: Hypervisor) -> None:
-        """Follow the requests of `mom eviction undo`."""
         for guest in take_requests(self._requests):
             job = self.jobs.get(guest)
             if job is not None and job.lost:
@@ -202,9 +201,9 @@ class EvictionPlugin:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
 
     def _check_last_moves(self) -> None:
-        """Follow the moves of the host's last guests: without guests, mom calls no hook that collects guests.
+        """Follow the moves of the last guests: without guests, mom does not call `mom_collect_guests`.
 
-        The snapshot may also lack guests because they are unknown, so this lists them again.
+        The snapshot also lacks guests while they are unknown, so this lists them again.
         """
         hypervisor = self._permissions.hypervisor
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
@@ -227,7 +226,6 @@ class EvictionPlugin:
         return result
 
     def _guests(self, snapshot: Snapshot) -> int:
-        """Return the number of all guests, with the stopped and the gone ones."""
         return len(snapshot.guests) + sum(item.guest not in snapshot.guests for item in self.jobs.stopped) + len(self._gone(snapshot))
 
     @property
@@ -293,7 +291,6 @@ class EvictionPlugin:
         return ""
 
     def _is_drained(self, decision: Decision) -> bool:
-        """Return whether the decision is part of an operator's drain."""
         return any(service.is_ordered(decision) for service in self._context.services(HostDrain))
 
     def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
@@ -343,7 +340,7 @@ class EvictionPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Begin steps; the field guest_eviction shows their progress.
 
-        At its end, mom resumes paused guests. Saved guests, and guests that mom shut down, wait for the next run: the host may be full.
+        At its end, mom resumes paused guests. Saved and shut-down guests wait for the next run: the host may be full.
         """
         errors: dict[Target, HypervisorError] = {}
         for change in changes:

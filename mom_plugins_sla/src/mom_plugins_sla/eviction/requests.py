@@ -1,6 +1,6 @@
-"""An operator's requests to a running mom, as files: the permissions of mom's state directory decide who may ask.
+"""An operator's requests to a running mom: empty files, named by a guest's id, which mom removes.
 
-A request is an empty file with a guest's id as its name. mom removes it.
+The permissions of mom's state directory decide who may ask.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ from mom_plugins_sla.eviction.settings import EvictionSettings
 class Step(StrEnum):
     """Rung of the ladder, in the order that mom climbs it.
 
-    Saving comes before pausing: both stop the guest, but only saving frees its memory. Shutting down comes last, because programs lose
-    their work.
+    Saving comes before pausing, because pausing frees no memory. Shutting down comes last, because programs lose their work.
     """
 
     MIGRATE = "migrate"  #: the guest continues elsewhere, a moment slower
@@ -61,8 +60,9 @@ HYSTERESIS: Final = 1.5
 class HostPressure:
     """Memory pressure of the host. None or an empty state: unknown.
 
-    `full` is the share of the last ten seconds that all tasks waited for memory (%). `state` is the plugin balloon's: high, soft, hard or
-    low. `reserved` is kept for launches.
+    :param full: share of the last ten seconds that all tasks waited for memory (%)
+    :param state: the plugin balloon's: high, soft, hard or low
+    :param reserved: memory kept for launches
     """
 
     full: float | None = None
@@ -156,9 +156,9 @@ def warning_of(guest: Guest) -> float:
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
     """Return the memory that a guest takes when it comes back, in KiB; None: unknown.
 
-    A resumed or restored guest takes as much as the host held of it, in memory and in swap. A guest that boots may take its maximum.
+    A resumed or restored guest takes what the host held of it, in memory and swap. A guest that boots may take its maximum.
 
-    :param host_swapped: the host's swap in use, or None: an upper bound for a guest with shared memory, whose part of it is unknown
+    :param host_swapped: the host's swap in use: an upper bound for a guest whose part of it is unknown
     """
     rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
     if swapped is None and rss is not None:
@@ -170,10 +170,9 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 
 
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
-    """Return the next guest and its step.
-
-    The step is the lowest rung that any class permits. Of its guests, the cheapest class comes first. Among equals it is the smallest
-    guest that frees what the host `lacks`, or else the largest.
+    """Return the next guest and its step: the lowest permitted rung, there the cheapest class, and of equals the smallest guest that frees
+    what
+    the host `lacks`, or else the largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]

@@ -1,7 +1,7 @@
 """Mover that runs a program of the operator with a fixed list of arguments, without a shell.
 
-The program runs with the rights of mom's user, so only the host's own configuration names it. Placeholders for the guest and the
-destination replace whole arguments. Their values can be neither options nor several arguments.
+Only the host's own configuration names the program, which has the rights of mom's user. Placeholders for guest and destination replace
+whole arguments. Their values can be neither options nor several arguments.
 """
 
 from __future__ import annotations
@@ -192,8 +192,6 @@ class CommandMover:
 
 @dataclass(slots=True)
 class _Run:
-    """Command that this mom started."""
-
     process: subprocess.Popen[bytes]
     output: bytes = b""
     reader: threading.Thread = field(init=False)

@@ -39,9 +39,8 @@ class HypervisorMover:
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the call. `TimeoutError` means that the hypervisor has not answered.
-
-        A call of an earlier mom is unknown here, and ended with that mom.
+        """Return the state of the call. `TimeoutError` means that the hypervisor has not answered. A call of an earlier mom ended with that
+        mom.
         """
         with self._lock:
             call = self._calls.get(job.id)

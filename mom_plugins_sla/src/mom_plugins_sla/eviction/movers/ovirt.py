@@ -25,8 +25,8 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 class OvirtMover:
     """`Mover` on the engine's API.
 
-    `POST /vms/ID/migrate` begins a move. Its answer names a job that has the state of the move; without a job, the machine's status counts.
-    `POST /vms/ID/cancelmigration` cancels the move. A machine's id is its UUID.
+    `POST /vms/ID/migrate` begins a move, and names a job with the move's state; without a job, the machine's status counts.
+    `POST /vms/ID/cancelmigration` cancels it. A machine's id is its UUID.
 
     :param chooses: whether the engine chooses the host within the machine's cluster
     """

@@ -35,7 +35,7 @@ _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SEC
 class ProxmoxMover:
     """`Mover` on Proxmox VE's API.
 
-    `POST /nodes/NODE/qemu/VMID/migrate` creates a task. `GET /nodes/NODE/tasks/UPID/status` returns its state, and
+    `POST /nodes/NODE/qemu/VMID/migrate` creates a task, `GET /nodes/NODE/tasks/UPID/status` returns its state, and
     `DELETE /nodes/NODE/tasks/UPID` ends it.
 
     :param node: this node's name in its cluster

@@ -1,7 +1,6 @@
 """Client for the HTTP API of a management system, with JSON answers and credentials from a file.
 
-It distinguishes a refusal from an unclear answer. It has one time limit for each whole request and a limit for the size of an answer. It
-follows no redirects, and uses no system proxies.
+It distinguishes a refusal from an unclear answer, limits each request's time and each answer's size, and uses no redirects or proxies.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class ServerApi:
 
     :param name: name of the mover, for errors
     :param headers: returns the headers with the present credentials; raises `MomError`
-    :param no_answer: statuses that leave the result of a request unclear, such as those of a proxy
+    :param no_answer: statuses that leave the result of a request unclear, such as a proxy's
     """
 
     name: str
@@ -74,7 +73,6 @@ class ServerApi:
         self._trusted()
 
     def _trusted(self) -> ssl.SSLContext:
-        """Return the trusted authorities for the server's certificate."""
         try:
             return ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         except OSError as error:  # SSLError is an OSError
@@ -128,10 +126,7 @@ class ServerApi:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine, without waiting for name resolution afterwards.
-
-    After a timeout, asyncio.run would wait half a minute for name servers that do not answer.
-    """
+    """Run a coroutine. After a timeout, asyncio.run would wait half a minute for silent name servers."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
