@@ -52,8 +52,9 @@ def hypervisor(path: Path) -> QemuHypervisor:
 
 def test_a_guest_is_found_by_its_monitor(monitor: tuple[Path, StandInGuest], mom_power: MomPower) -> None:
     path, process = monitor
+    found = hypervisor(path)
     with mom_power(process.DECLARATION):
-        (guest,) = hypervisor(path).guests()
+        (guest,) = wait_until(lambda: list(found.guests()), "QEMU does not answer at its monitor", 60)
     assert (guest.name, guest.properties["pid"]) == ("web", process.pid)
 
 
