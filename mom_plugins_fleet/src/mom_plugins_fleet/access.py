@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Return the credentials in a key file; None where it has none, for servers without accounts. Raises `MomError`."""
+    """Return the credentials in a key file; None: it has none, for servers without accounts. Raises `MomError`."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)

@@ -26,11 +26,11 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.subjects import INVITATIONS, INVITED_SECONDS, JOINING, heard, inbox, taken, used
 
 FLEET_ACCOUNT: Final = "MOM"
-"""The name of the account of the buckets, operators and coordinators."""
+"""Account of the buckets, operators and coordinators."""
 
 _UNLIMITED: Final = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
 _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
-"""A host connects once; eight times while one that is gone is not missed yet."""
+"""A host connects once; servers may take a while to notice lost connections."""
 
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
@@ -41,20 +41,18 @@ _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _ANSWER_SECONDS: Final = 5.0
 
 _LAST: Final = 253_402_300_799
-"""The end of the year 9999. An account that has ended is issued then: of two, servers keep the newer one, and of two of one second either.
-One of them that was away would bring the host back."""
+"""End of the year 9999: when an ended account is issued. Servers keep the newest account, so no server can bring the host back."""
 
 _STEP: Final = 50 * 365 * 86_400
-"""So much newer in seconds is the account of the buckets by each of the two keys that go when an operator's is revoked: no clock is off by
-a century, also not one that begins in 1970."""
+"""Seconds by which each revoked key makes the account of the buckets newer. A revocation revokes two keys: no clock is off by a century."""
 
 SYNC_SECONDS: Final = 10
-"""How often servers compare their accounts, by one checksum: for so long one that was away may let a host in that was put out meanwhile."""
+"""Time between two comparisons of accounts among servers. Until then, a server that was away may admit a removed host."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """The content of the file with the root key: seeds, and the keys that were revoked with when, in seconds since the epoch."""
+    """Content of the root key's file: seeds, and revoked keys with their time in seconds since the epoch."""
 
     operator: str
     system: str
@@ -66,7 +64,7 @@ _FORM: Final = TypeAdapter(RootFile)
 
 
 class FleetRoot:
-    """Root key of a fleet, in a file that other users may not read. It signs accounts for servers, and users of these accounts."""
+    """Root key of a fleet, which signs accounts and their users."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,7 +77,7 @@ class FleetRoot:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Make a root key, unless the file exists. Raises `MomError`."""
+        """Make a root key. Raises `MomError` if the file exists."""
         operator, system, fleet = map(new_seed, (nkeys.PREFIX_BYTE_OPERATOR, ACCOUNT, ACCOUNT))
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
@@ -103,7 +101,7 @@ class FleetRoot:
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:
         """Return a host's account, with its own keys and its group's.
 
-        :param revision: that of the host's entry, or a newer one: servers keep the newest account
+        :param revision: at least that of the host's entry: servers keep the newest account
         """
         of_fleet = {"account": public(self._fleet)}
         imports = [_share("service", subject) | of_fleet for subject in used(host, group)]
@@ -132,7 +130,7 @@ class FleetRoot:
         self._kept = kept
 
     def system_user(self) -> NatsCredentials:
-        """Return a user who may give accounts to the servers."""
+        """Return a user that may give accounts to the servers."""
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 

@@ -187,10 +187,7 @@ class BucketWatch:
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:
-    """Return the answer to a request, or end at a cancellation.
-
-    The library's `asyncio.wait_for` forgets, before Python 3.12, a cancellation that comes together with the answer.
-    """
+    """Return the answer, or end at a cancellation: before Python 3.12, the library forgets one that comes together with the answer."""
     task = asyncio.create_task(request)
     try:
         await asyncio.wait([task])

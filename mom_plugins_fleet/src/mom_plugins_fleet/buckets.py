@@ -1,4 +1,4 @@
-"""Bucket of the fleet as its reader sees it: records by key, checked and kept up to date by a watch."""
+"""Bucket of the fleet for a reader: checked records by key, kept up to date by a watch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NATS client that limits what a server can do: a server need not be honest, nor the right one."""
+"""NATS client that limits what a dishonest server can do."""
 
 from __future__ import annotations
 

@@ -26,29 +26,29 @@ from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, a_server
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 
 _FIXED: Final = struct.Struct(">I32s35s64s32s")
-"""A token behind its checksum: its end, its secret, the account, a signature, the server's certificate; the host's name is the rest."""
+"""Token after its checksum: end, secret, account, signature, the server's certificate. The host's name follows."""
 
 _CHECKSUM_BYTES: Final = 4
 
 _BEGIN: Final = "mom-"
 _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
-"""A token seals one thing, so that no other nonce is needed."""
+"""Constant, because a token encrypts only one message."""
 
 
 class Invitation(FleetRecord):
     """Key, operators and servers that a host needs to join."""
 
     key: str
-    """The content of the file with its key."""
+    """Content of the key's file."""
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
     servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str
-    """What the servers' certificates are checked with, as PEM; empty: what the system trusts."""
+    """Authority of the servers' certificates, as PEM; empty: the system's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Token of a host: it ends at a time in seconds since the epoch, and names the server's certificate by its SHA-256."""
+    """Token of a host. `ends` is in seconds since the epoch, `certificate` the SHA-256 of the server's."""
 
     host: HostName
     ends: int

@@ -168,7 +168,7 @@ class Store:
         await self._ask(f"listen to {bucket}", listening)
 
     async def watch(self, bucket: str, watcher: BucketWatcher) -> NoReturn:
-        """Give the watcher all entries of a bucket, and then each change, until that ends with a `LinkError`."""
+        """Report all entries of a bucket to the watcher, and then each change, until that ends with a `LinkError`."""
         await self._ask(f"watch {bucket}", BucketWatch(self.client, self._jetstream, bucket, watcher).run())
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
@@ -349,7 +349,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
 
 
 def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-    """Connect, do the work, and leave. Raises `MomError` when the servers do not answer in time.
+    """Connect, do the work, and leave. Raises `MomError`.
 
     :param patient: wait for servers that have just been started
     """

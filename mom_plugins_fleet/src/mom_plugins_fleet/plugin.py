@@ -1,4 +1,4 @@
-"""Plugin of a host in a fleet, between the engine and the agent that talks to the fleet's servers."""
+"""Plugin of a host in a fleet."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.host.agent import FleetAgent
 
 EMPTY_CYCLES: Final = 3
-"""Cycles without any guest after which the last one counts as gone: a hypervisor that fails may list none either."""
+"""Cycles without any guest after which the last one counts as gone: a failing hypervisor lists none either."""
 
 GUESTS_UNKNOWN: Final = "guests"
 """The core's condition that the hypervisor has not listed its guests."""
@@ -55,7 +55,7 @@ LEAVES_NONE: Final = "the host's configuration says leave: false"
 
 
 class FleetPlugin:
-    """Follower of the group's policies, reporter of the host's state, and source of moves while the host is drained."""
+    """Follower of the group's policies, reporter of the host's state, and source of moves during a drain."""
 
     class Settings(PluginSettings):
         """Addresses of the fleet's servers, and this host's name and key."""
@@ -95,7 +95,7 @@ class FleetPlugin:
         self._undecided = False
         """Whether the agent has asked if a guest may leave, and that was unknown."""
         self._empty = 0
-        """Successive cycles without any guest, by a hypervisor that answers."""
+        """Successive cycles without any guest, from a hypervisor that answers."""
         self._begun: dict[str, int] = {}
         """Cycle in which each move was decided, by guest id, until the move is over."""
 
@@ -234,7 +234,7 @@ class FleetPlugin:
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why that guest does not leave now; empty: it does; None: unknown before a later cycle, which uses up no attempt."""
+        """Return why that guest does not leave now; empty: it does; None: unknown before a later cycle."""
         if not self._settings.leave:
             return LEAVES_NONE
         mover = self._context.service(GuestMoves)
@@ -251,13 +251,13 @@ class FleetPlugin:
         return "the guest is not here" if guest is None else mover.why_stays(guest)
 
     def _is_blind(self, report: Report) -> bool:
-        """Tell whether a report leaves the present guests unknown: it is old, or the hypervisor has listed none."""
+        """Tell whether a report is old, or lacks guests because the hypervisor has listed none."""
         if self._context.monotonic() - report.snapshot.monotonic - report.duration > stale_seconds(self._context.interval):
             return True
         return not report.snapshot.guests and _is_unlisted(report)  # the condition may outlast the failure a little
 
     def state(self) -> HostState | None:
-        """Return the host's state; None while its guests are unknown: it is silent then, and does not count as empty."""
+        """Return the host's state; None while its guests are unknown: silence does not count as empty."""
         report, agent = self._report, self.agent
         if report is None or agent is None or self._is_blind(report):
             return None

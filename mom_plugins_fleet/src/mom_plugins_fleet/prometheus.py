@@ -26,11 +26,11 @@ LOOK_SECONDS: Final = 1.0
 """Longest time until the file shows that this coordinator begins or ends to work."""
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
-"""A time, as the file of a coordinator that was killed stays."""
+"""A time, because the file of a killed coordinator stays."""
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
-"""The label that says why a host has no metrics. What begins with `__` is for relabelling, and is dropped then."""
+"""Label with the reason why a host has no metrics. Prometheus drops labels with `__` after relabelling."""
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
@@ -93,7 +93,7 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
-    """Keep the metrics in a file, for node_exporter's textfile collector, once the fleet is known. Remove the file at the end."""
+    """Keep the metrics in a file for node_exporter, once the fleet is known. Remove the file at the end."""
     failed, works, at, known = False, False, float("-inf"), False
     try:
         while True:

@@ -17,28 +17,28 @@ from mom_core import MomError, StrictModel, printable
 from mom_kvm import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""The names that hosts and groups may have: a label of a host name, which is also one word of a NATS subject."""
+"""Valid names of hosts and groups: labels of host names, which are also single words of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
-"""Policies of the fleet have names of their own, so that they can never take the place of a host's own policy, nor be left behind in it."""
+"""Names of the fleet's policies: they never replace a host's own policies."""
 
 CLASSES: Final = "classes.yaml"
-"""The name of a group's service classes, among its policies; and of the file in which its hosts keep them."""
+"""Name of a group's service classes among its policies, and of its hosts' file."""
 
 LARGEST_RECORD: Final = 768 << 10
-"""Bytes. NATS servers take messages of 1 MiB unless told otherwise; a host tells of its guests so that it fits."""
+"""Bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 400
-"""Guests that a host tells of one by one. With the longest names in the widest characters, and the longest reasons, that is 760 KiB."""
+"""Guests that a host lists. With the longest names in the widest characters, and the longest reasons, these are 760 KiB."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""Moves in a host's orders: one of each guest that it tells of, and those that are on their way."""
+"""Moves in a host's orders: those of its listed guests, and of guests on their way."""
 
 MOST_REMOVED: Final = 1000
-"""Removed hosts that are remembered, the last ones: each host of the fleet reads this record every half minute."""
+"""Newest removed hosts to remember: each host reads this record every half minute."""
 
 MOST_EARLIER: Final = 8
-"""Accounts that a host had before: after so many new keys in a row that could not end the ones before, the first of these is forgotten."""
+"""Earlier accounts of a host to remember, in case new keys could not end them."""
 
 
 def _policy_name(name: str) -> str:
@@ -67,7 +67,7 @@ def whole_key(key: str) -> str:
 
 
 def a_server(address: str) -> str:
-    """Return the address of a server. Raises `ValueError` if mom does not connect there: unencrypted connections stay within this host."""
+    """Return the address of a server. Raises `ValueError` for an invalid or unencrypted one; this host needs no encryption."""
     name = printable(address)
     try:
         parts = urlsplit(address)
@@ -89,7 +89,7 @@ PolicyName = Annotated[str, AfterValidator(_policy_name)]
 LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
-"""What a host counts. A number of thousands of digits, added to another one, could not be printed."""
+"""Bounded, because Python prints no sum of thousands of digits."""
 
 
 class FleetRecord(StrictModel):
@@ -133,7 +133,7 @@ class Member(FleetRecord):
     account: str = ""
     """The host's account in the servers; empty where they ask for no keys."""
     earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER), FailFast()] = ()
-    """The ones before. Each ends when the next one is there; where that failed, with the one after that."""
+    """Accounts before, which a failure has not ended yet."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """The name or address by which Prometheus reaches this host; None: the one in `address`."""
     cordoned: bool = False
@@ -143,7 +143,7 @@ class Member(FleetRecord):
     balance: bool = False
     """Guests may leave for hosts of the group that are less full."""
     memory: Kib | None = None
-    """Its memory, as the operator says: guests come to it for no more than that, whatever it tells. None: its own word counts."""
+    """Its memory according to the operator: the limit for arriving guests. None: its own report counts."""
     by: str = ""
     """Who changed this last."""
 
@@ -157,7 +157,7 @@ class Group(FleetRecord):
     """Policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
-    """Texts by name: policies, and as `classes.yaml` service classes; without these, each host has its own."""
+    """Texts of policies by name, and service classes as `classes.yaml`."""
     by: str = ""
     """Who changed this last."""
 
@@ -175,9 +175,9 @@ class HostedGuest(FleetRecord):
     size: Kib | None = None
     maximum: Kib | None = None
     held: Kib | None = None
-    """Memory that the host holds of it, in its memory and in its swap: so much comes with it."""
+    """Memory that the host holds of it, in RAM and swap."""
     working: Kib | None = None
-    """Its working set, as it was seen last."""
+    """Its last known working set."""
     guarantee: Kib = 0
     stays: str = ""
     """Why it cannot be moved; empty: it can."""
@@ -199,41 +199,41 @@ class HostState(FleetRecord):
     total: Kib | None = None
     available: Kib | None = None
     promisable: Kib | None = None
-    """What of its memory it can promise to guests; None: it does not say, as without the plugin balloon."""
+    """Memory that it can promise to guests; None: unknown, or no plugin balloon."""
     reserved: Kib = 0
-    """What of its available memory is kept for guests that are to be launched; 0 also without the plugin balloon, which keeps it."""
+    """Available memory that the plugin balloon reserves for launches."""
     holds_promises: bool = False
-    """Whether a plugin of it holds promises: while that does not say what it can promise, as before its second cycle, no guest comes."""
+    """Whether a plugin keeps promises: no guest comes while `promisable` is unknown then."""
     memory_state: str = ""
     problems: Count = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
-    """One of them: an error, if there is one."""
+    """One problem, an error if there is one."""
     unhealthy: Count | None = None
-    """How many guests are short of memory, swap, wait for it, or have less than they are promised."""
+    """Guests that lack memory, swap, wait for memory, or have less than promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
+    """Guests that the fleet has to know one by one."""
     others: Count = 0
-    """How many more guests there are."""
+    """Number of other guests."""
     others_promised: Kib = 0
-    """Memory promised to these, all together."""
+    """Memory promised to the others."""
     group_revision: int = 0
-    """The revision of the group's record that is in force here; 0: none."""
+    """Revision of the group's record in force; 0: none."""
     refused: str = ""
-    """Why the newest record of the group is not in force here."""
+    """Why the group's newest record is not in force."""
     classes_unused: str = ""
-    """Why the group's classes are not in force here, though its record is."""
+    """Why the group's classes are not in force, though its record is."""
     mover: MoverState | None = None
     """The mover of its guests; None: nothing moves them."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """The TCP port at which it serves its metrics to other machines, by HTTPS; None: it does not."""
+    """TCP port of its metrics for other machines, by HTTPS; None: no metrics."""
     given_back: Kib | None = None
-    """Memory that was given back by all means since midnight, UTC, on average."""
+    """Average memory given back since midnight, UTC."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """For how many seconds guests have waited because of mom since then, at most."""
+    """Largest number of seconds that guests have waited because of mom since then."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """For how many seconds promises to guests were broken since then."""
+    """Seconds of broken promises to guests since then."""
     killed: Count | None = None
-    """How many programs guests' kernels have killed since then."""
+    """Programs that guests' kernels have killed since then."""
 
 
 class MoveState(StrEnum):
@@ -260,11 +260,11 @@ class Move(FleetRecord):
     number: int
     """Which attempt this is, from 1."""
     balance: bool = False
-    """Whether it is for balance: it is done only while an operator lets guests leave their host for that, or drains it."""
+    """Whether it is for balance, which an operator must allow on the host."""
     order: int = 0
-    """The revision of the orders in which it was ordered first: the same guest may be moved again later. 0: it is in none yet."""
+    """Revision of the first orders with this move; 0: none yet. A guest may move again later."""
     state: MoveState = MoveState.ORDERED
-    """How far it is, by what its host says; in orders themselves it stands as ordered."""
+    """Progress that its host reports; always ordered in the orders themselves."""
     error: str = ""
 
 
@@ -276,7 +276,7 @@ class Arrival(FleetRecord):
     takes: Kib
     """0: it was to be moved for balance, and was not."""
     at: Annotated[float, Field(ge=0, lt=1 << 36)]
-    """When it was seen there, or not moved, in seconds since the epoch, by a coordinator's clock."""
+    """When it arrived, or failed to move, in seconds since the epoch, by a coordinator's clock."""
 
 
 class Orders(FleetRecord):
@@ -285,9 +285,9 @@ class Orders(FleetRecord):
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
-    """Of the hosts that guests go to what an operator has signed: where they are reached. No coordinator can name another place."""
+    """Signed entries of the destinations: a coordinator cannot name another address."""
     arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Where guests went that have left in the last day. It directs nothing."""
+    """Guests that left in the last day, for the coordinator's own use."""
 
     def of(self, guest: str) -> Move | None:
         """Return the move of this guest."""
@@ -316,7 +316,7 @@ class AuthorizedKeys(FleetRecord):
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     """The public keys of coordinators that an operator has authorized."""
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
-    """Hosts that were removed, with the last revision of their entry. It and those before are signed, and would count for ever."""
+    """Removed hosts, with the last revision of their entry: otherwise the signed entry would count for ever."""
     by: str = ""
     """Who changed this last."""
 

@@ -1,4 +1,4 @@
-"""Newest revisions of records, on disk: no outdated record directs a host, or is changed by an operator."""
+"""Newest revisions of records, on disk: no outdated record directs a host, or is signed anew."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class RevisionsContent:
-    """Content of the file: the newest revision and digest of each record by signer, progress of moves, and a coordinator's orders."""
+    """Content of the file: newest revision and digest of each record by signer, progress of moves, a coordinator's orders."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
@@ -39,7 +39,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 def off_clock(servers: float) -> str:
     """Return how far the clock here is off the servers'; empty if hosts would accept its signatures.
 
-    :param servers: their time, in seconds since the epoch
+    :param servers: in seconds since the epoch
     """
     ahead = time.time() - servers
     return f"{lasting(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}" if abs(ahead) > AHEAD_SECONDS else ""

@@ -1,4 +1,4 @@
-"""Signed records: a signature holds for one key of a bucket and one revision. No server, and no stolen host key, can make one."""
+"""Signed records. A signature holds for one key of a bucket and one revision. Neither servers nor hosts can make one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mom_core import MomError
 from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Kind, PublicKey, read
 
 LARGEST_HEADER: Final = 400
-"""Bytes of a signature, as it stands before its record."""
+"""Bytes of the signature's line."""
 
 _KEY_BYTES: Final = 35
-"""Of a public key, decoded: its kind, 32 bytes of Ed25519, and a checksum of two."""
+"""Decoded public key: its kind, 32 bytes of Ed25519, and a checksum of two."""
 
 Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
 
@@ -62,15 +62,12 @@ class Signer:
 
 
 def next_revision(before: int) -> int:
-    """Return a revision after that one, by the clock: so it also counts on servers that were set up anew."""
+    """Return a later revision, from the clock: so it also counts on servers that were set up anew."""
     return max(before + 1, int(time.time()))
 
 
 def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """Return the record at a key. Raises `MomError` unless a trusted key has signed it for just that key.
-
-    :param trusted: public keys
-    """
+    """Return the record at a key. Raises `MomError` unless a key in `trusted` has signed it for just that key."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
         raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")

@@ -24,24 +24,24 @@ LEASES: Final = "mom-leases"
 INVITATIONS: Final = "mom-invitations"
 
 INVITED_SECONDS: Final = 3600
-"""For so long a token is good by which a host joins: an operator takes it there at once, and who finds it later can do nothing with it."""
+"""Validity of a token: operators use it at once, and nobody can use one that is found later."""
 
 JOINING: Final = "join"
-"""The name of a client that has a token."""
+"""Name of a client with a token."""
 
 COORDINATOR: Final = "coordinator"
-"""The key of the lease."""
+"""Key of the lease."""
 
 COORDINATORS: Final = "coordinators"
-"""The key of the authorized."""
+"""Key of the authorized coordinators."""
 
 GROUPS_KEPT: Final = 16
-"""How many earlier versions of a group's record the server keeps, for a person who asks what it was."""
+"""Earlier versions of a group's record that the servers keep, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """Entry of a bucket: the servers' revision, its data (None if removed), and when it was set, in epoch seconds (0: unknown)."""
+    """Entry of a bucket: the servers' revision, its data (None: removed), and when it was set, in epoch seconds (0: unknown)."""
 
     revision: int
     data: bytes | None
@@ -64,17 +64,17 @@ def direct(bucket: str, key: str) -> str:
 
 
 def taken(bucket: str, key: str) -> str:
-    """Return the subject that takes an entry given once."""
+    """Return the subject that takes an entry laid out once."""
     return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
 
 
 def inbox(name: str) -> str:
-    """Return the prefix of a client's answers. No other client may listen there."""
+    """Return the prefix of a client's answers, which no other client can hear."""
     return f"_INBOX_mom_{name}"
 
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
-    """Yield the configuration of all buckets."""
+    """Yield all buckets' configurations."""
     kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, PROGRESS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
     for name, history in kept.items():
         ends = INVITED_SECONDS if name == INVITATIONS else None
@@ -83,11 +83,11 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 
 def used(host: str, group: str) -> list[str]:
-    """Return the subjects that a host publishes to: keys that it sets, and requests."""
+    """Return the subjects that a host publishes to: its own keys, and requests."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
 def heard(host: str, group: str) -> list[str]:
-    """Return the subjects of the keys whose changes a host hears."""
+    """Return the subjects that a host subscribes to."""
     return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(AUTHORIZED, COORDINATORS)]

@@ -118,7 +118,7 @@ class FleetView:
     async def look_often(
         self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
     ) -> None:
-        """Follow, and call `look` at this interval while the view is current. Raises as `follow` does; errors of `look` are `trouble`."""
+        """Follow, and call `look` at this interval while the view is current. Raises as `follow` does."""
         following = asyncio.create_task(self.follow(store, trouble))
         try:
             while not following.done():
@@ -197,14 +197,14 @@ class FleetView:
         return not self._reported_since(move.to, host, move)
 
     def is_settling(self, host: str, move: Move) -> bool:
-        """Tell whether a guest has arrived from `host`, and the memory that its new host reports may not show it yet."""
+        """Tell whether a guest has arrived from `host`, but may be missing in its new host's available memory."""
         if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
             return False
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Tell whether a move is done, and `host` has reported without the guest. A guest reported a while later has come back."""
+        """Tell whether a move is done, and `host` no longer reports the guest. A guest reported much later has come back."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)
@@ -215,7 +215,7 @@ class FleetView:
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Forget moves that are over, as guests may leave again, and the guests of hosts that are gone."""
+        """Forget finished moves, as guests may leave again, and guests of hosts that are gone."""
         self._guests_of = {host: cached for host, cached in self._guests_of.items() if host in self.states.records}
         departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in departures}

@@ -27,10 +27,7 @@ class Assigned(NamedTuple):
 
 
 class ClassAssignment:
-    """Rules in their order: the section `guests`, the guest's metadata, patterns, the default. The first match counts.
-
-    The safest class replaces an unknown one.
-    """
+    """Rules in their order: the section `guests`, the guest's metadata, patterns, the default. The first match counts."""
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes, self._safest = classes, safest(classes)

@@ -115,7 +115,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return each guest's class and guarantee. A guest without a class has fields, too: missing fields would mean a failure."""
+        """Return each guest's class and guarantee. Guests without a class have fields, too: missing ones would mean a failure."""
         # These make the policies for CPUs and disks release a guest that no longer has a class.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
@@ -132,7 +132,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the host's lack of memory as of the last cycle, and why the file of classes is not in force."""
+        """Return the host's lack of memory in the last cycle, and why the file of classes is not in force."""
         self._read_shared_classes()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
@@ -157,7 +157,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Keep the snapshot for admission, unless the hypervisor has not listed its guests: then their guarantees would be missing."""
+        """Keep the snapshot for admission, unless its guests are unknown: their guarantees would be missing."""
         conditions = () if report.verdict is None else report.verdict.conditions
         if report.snapshot.guests or not any(condition.name == GUESTS_UNKNOWN and not condition.over for condition in conditions):
             self._snapshot = report.snapshot

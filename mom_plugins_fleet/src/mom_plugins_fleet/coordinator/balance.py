@@ -59,7 +59,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Return why a group is not balanced now; empty: it may be. Moves from and to lost hosts do not count: they may never end."""
+    """Return why a group cannot be balanced now. Moves from and to lost hosts do not count: they may never end."""
     lost = lost_hosts(view)
     for name, (_, member) in sorted(view.members.records.items()):
         if member.group != group or name in lost:

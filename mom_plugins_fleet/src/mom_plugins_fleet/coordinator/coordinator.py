@@ -45,7 +45,7 @@ BLIND_SECONDS: Final = 2 * LEASE_SECONDS
 
 
 class Coordinator:
-    """Coordinator that works or waits. `run` ends when it is cancelled.
+    """Coordinator that works or waits.
 
     :param holder: its name, for people
     :param operators: the public keys of operators
@@ -83,7 +83,7 @@ class Coordinator:
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
-        """Wait for the lease and work, for ever. A waiting coordinator follows the fleet, and begins at once."""
+        """Work whenever the lease is free, until cancelled. A waiting coordinator follows the fleet."""
         self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             self._log.info("connected; reading the fleet's records")
@@ -105,7 +105,7 @@ class Coordinator:
             self._unsaved = True
 
     def _remember_orders(self) -> None:
-        """Keep orders that the servers have lost until they are given again: their guests still need the room."""
+        """Keep orders that the servers have lost: their guests still need the room."""
         orders, members = self.view.orders.records, self.view.members
         enrolled = members.records.keys() | members.damaged.keys()
         lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}

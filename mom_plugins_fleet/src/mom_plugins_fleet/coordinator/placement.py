@@ -65,9 +65,9 @@ class TargetHost:
 
 
 def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
-    """Return the hosts of a group, the most room first.
+    """Return the reachable hosts of a group, the most room first.
 
-    :param within: only hosts between which this mover moves guests; empty: all
+    :param within: the reach of the guests' mover; empty: all hosts
     """
     reachable = (place for place in places if place.group == group and within in ("", place.within))
     return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)

@@ -1,4 +1,4 @@
-"""Next orders of the coordinator, from the view of the fleet: pure but for the clock in `FleetView`."""
+"""Next orders of the coordinator, from the view of the fleet."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
 
 
 def mover_of(state: HostState | None) -> MoverState:
-    """Return the mover of a host's guests; without a name and abilities where it has none, or is unknown."""
+    """Return the mover of a host's guests; without name and abilities if there is none."""
     return MoverState(name="") if state is None or state.mover is None else state.mover
 
 
@@ -211,7 +211,7 @@ def next_orders(
 
 
 def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[HostedGuest], str]:
-    """Return a function that says why a guest of this host cannot be ordered to leave; empty: it can."""
+    """Return a function that says why a guest of this host cannot be ordered to leave."""
     state, lost = view.states.get(host), lost_hosts(view)
     sources = ((other, orders.moves) for other, orders in view.all_ordered() if other != host and other not in lost)
     # A hypervisor lists a guest that still arrives, and cannot move it then: each attempt would fail.
@@ -281,7 +281,7 @@ class _WaysOut:
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:
-    """Return a new move. A mover that chooses the destination gets a guest only if one host at least keeps all promises."""
+    """Return a new move. Also for a mover that chooses the destination, one host at least keeps all promises."""
     return Move(
         guest=guest.id,
         name=guest.name,

@@ -166,7 +166,6 @@ class FleetAgent:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _connect(self) -> None:
-        self.orders.reconnect()
         async with linked(self._access, self._host, self._log, patient=True, cannot=self._say) as store:
             if self._was_connected:
                 self._log.info("connected to the fleet's servers again")
@@ -197,7 +196,7 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in a thread that mom's end does not wait for. Raises `MomError`, also after `APPLY_SECONDS`."""
+        """Apply a record in a separate thread, for `APPLY_SECONDS` at most. Raises `MomError`."""
         if self._application is not None and not self._application.done():
             raise MomError("the record before is still being applied", hint="mom's disk may hang: see its log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))
@@ -215,9 +214,7 @@ class FleetAgent:
             raise MomError(f"a plugin here fails: {type(error).__name__}: {error}", hint="tell its authors") from error
 
     async def follow(self, store: Store) -> None:
-        """Follow entry, group and orders with each change and at least every `RESYNC_SECONDS`. Raises `MomError` when the servers refuse
-        the key.
-        """
+        """Follow entry, group and orders with each change and every `RESYNC_SECONDS`. Raises `MomError` when the servers refuse the key."""
         heard: set[str] = set()
         while True:
             self._dirty.clear()

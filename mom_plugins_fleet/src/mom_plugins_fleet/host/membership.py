@@ -31,11 +31,11 @@ IPAddressAllow=any
 
 
 _MORE_BYTES: Final = 16 << 10
-"""What the host's key, the fleet's certificate and the rest take at most, beside the configuration itself."""
+"""Largest size of all files except the configuration itself."""
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Make this host a member of the fleet of that server. Nothing is written before all is known. Raises `MomError`."""
+    """Join the fleet of that server. Writes nothing before all is known. Raises `MomError`."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is no address of a server", hint="name its host, such as nats1.example.org")

@@ -53,10 +53,6 @@ class HostOrders:
         with self._lock:
             self._results[guest] = (state, error)
 
-    def reconnect(self) -> None:
-        """Write the progress anew: these may be other servers."""
-        self._written = None
-
     async def read_member(self, store: Store) -> Member | None:
         """Return this host's entry; None if it has none. Raises `LinkError`."""
         kept = await store.read(ROSTER, self._host)
@@ -111,7 +107,7 @@ class HostOrders:
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
-        """Return the progress of a move; None if it cannot be judged yet. A move that is over never begins again."""
+        """Return the progress of a move; None if it is unknown yet. A finished move never begins again."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)

@@ -22,11 +22,11 @@ from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
-"""How often a change is tried again when another client was faster."""
+"""Attempts to change a record that other clients change, too."""
 
 
 def named(key: str) -> str:
-    """Return the name of a host or group. Raises `MomError` for an invalid name, such as a pattern."""
+    """Return the name of a host or group. Raises `MomError` for an invalid name."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
     return key
@@ -122,7 +122,7 @@ def who() -> str:
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record before it is signed, and ask if it was not seen here before. Raises `MomError` for a no."""
+    """Show a record before it is signed, and ask if it is new here. Raises `MomError` for a no."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -130,13 +130,13 @@ def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, afte
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
-    """Show the record before it is signed: the changes to a record seen before, else all of it."""
+    """Show a record before it is signed: its changes, or all of it if it was not seen before."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
     click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
 
 
 def ask_a_person(question: str) -> None:
-    """Ask at a terminal, as another operator or a server has made the record. Raises `MomError` for a no."""
+    """Ask at a terminal. Raises `MomError` for a no."""
     if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 

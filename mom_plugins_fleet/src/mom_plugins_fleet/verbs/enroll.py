@@ -79,7 +79,7 @@ class _Enrolment:
         return await standing(self._where, store, ROSTER, Member, self._host)
 
     def run(self) -> Token | None:
-        """Change the host's entry, and its account in the servers. Return the token, if it was asked for. Raises `MomError`."""
+        """Change the host's entry and account. Return the token, if asked for. Raises `MomError`."""
         where, host = self._where, self._host
         agreed = self._change(self._before)
         agree(where, ROSTER, host, self._entry, agreed)
@@ -123,7 +123,7 @@ class _Enrolment:
             self._key_file.unlink(missing_ok=True)
 
     def _change(self, now: Member | None) -> Member:
-        """Return the new entry. Raises `MomError` if key or group are not those on which the account was based."""
+        """Return the new entry. Raises `MomError` if key or group have changed since the account was made."""
         if _identity(now) != _identity(self._before):
             raise self._changed_meanwhile()
         changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}

@@ -100,7 +100,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
 
 
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Say why guests of one host stay, a line for each reason, to follow the host's name.
+    """Yield a line for each reason why guests of one host stay, to follow the host's name.
 
     :param guests: name and reason of each
     """

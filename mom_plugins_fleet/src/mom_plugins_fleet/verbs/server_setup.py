@@ -1,7 +1,4 @@
-"""First server of a fleet: keys, certificates, a configuration of nats-server, and its unit.
-
-Each file is made once, and then left to the operator.
-"""
+"""First server of a fleet: keys, certificates, configuration and unit. Existing files are left to the operator."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pe
 STORE: Final = Path("/var/lib/mom-nats")
 
 _NATS: Final = "nats"
-"""The user that nats-server runs as, as Debian's package makes it."""
+"""User of nats-server in Debian's package."""
 
 _IP: Final = re.compile(r"[0-9.]+|.*:.*")
-"""What is an address and no name."""
+"""Address, and no name."""
 
 _CONFIG: Final = """\
 # Written by `mom fleet init`, and not again: change it as you like. docs/fleet.md has what several servers need besides.
@@ -111,7 +108,7 @@ def write_accounts(root: FleetRoot) -> Path:
 def make_operator(path: Path, root: FleetRoot | None) -> str:
     """Make a key of an operator or a coordinator, and return its public part.
 
-    :param root: lets it in; None: servers that ask for no keys
+    :param root: admits it; None: the servers ask for no keys
     """
     seed = new_seed(USER)
     key = Signer(seed).public

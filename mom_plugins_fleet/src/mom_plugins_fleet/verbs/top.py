@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from mom_daemon import GuestColumnModel
 
 LOOK_SECONDS: Final = 2.0
-"""How often the picture is made anew: hosts tell every five seconds at most."""
+"""Time between two pictures: hosts report every five seconds at most."""
 
 AGAIN_SECONDS: Final = 1.0
-"""How soon servers that do not answer are asked again."""
+"""Pause before the servers are asked again."""
 
 CLOSING_SECONDS: Final = 2.0
-"""How long the end waits for the connection."""
+"""Longest wait for the connection at the end."""
 
 NOTE_LEAST: Final = 25
-"""Columns of a note: since when a host is not reachable fits."""
+"""Columns of a note: the time since when a host is unreachable fits."""
 
 _HEAD: Final = 4
 """Lines above a view: three of the fleet, one of headings."""
@@ -117,7 +117,7 @@ class FleetFeed:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.picture: FleetPicture | None = None
         self.trouble = "the fleet's servers are being asked"
-        """What is wrong; empty while all is known."""
+        """Present problem; empty: none."""
         self.failed: BaseException | None = None
 
     def start(self) -> None:
@@ -169,7 +169,7 @@ class FleetFeed:
 
 
 _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
-"""What the connection logs would stand in the middle of the screen, which says it itself. It has no parent."""
+"""Logger without output: log lines would spoil the screen."""
 
 
 def watch_fleet(where: Where) -> None:
@@ -193,7 +193,7 @@ def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> in
 def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
     """Return all lines of a screen of that size.
 
-    :param trouble: why the picture is not how the fleet is now; empty: it is
+    :param trouble: why the picture is out of date; empty: it is not
     """
     width, lines = size[0], body_lines(size)
     if small := too_small(size):

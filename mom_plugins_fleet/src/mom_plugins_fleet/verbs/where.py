@@ -138,7 +138,7 @@ class Where:
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
         """Do the work with a store, and save the seen revisions if this user may.
 
-        :param patient: wait for servers that have only just been started
+        :param patient: wait for servers that have just been started
         """
         try:
             return ask(self.access(), "operator", LOG, what, patient=patient)

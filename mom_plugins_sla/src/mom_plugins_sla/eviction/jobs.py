@@ -134,7 +134,7 @@ UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Call under way: its kind (save, ask, resume, prepare, begin, look, cancel), and its start and limit in seconds."""
+    """Call under way. `kind` is save, ask, resume, prepare, begin, look or cancel; times are in seconds."""
 
     kind: str
     future: Future[Any]
@@ -202,7 +202,7 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Jobs of guests that mom has stopped or is stopping, the oldest first. Guests that fail to resume come first, to be tried last."""
+        """Jobs of guests that mom has stopped or is stopping, the oldest first; before them guests that fail to resume."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
@@ -255,10 +255,7 @@ class Jobs:
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect.
-
-        By the wall clock: another process that restores has not seen the beginning.
-        """
+        """Return whether an unanswered pause may still take effect, by the wall clock, because another process restores."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False
@@ -301,10 +298,7 @@ class Jobs:
             self._call(preparing, "prepare", lambda: _prepare(preparations, job.entity, seconds), seconds + CALL_SECONDS)
 
     def _begin_prepared(self, job: Job, mover: Mover | None, why_not: str) -> None:
-        """Begin the move after its preparations, whatever their results.
-
-        :param why_not: why the guest must not move after all
-        """
+        """Begin the move after its preparations, unless `why_not` forbids it."""
         why = why_not or (f"the mover {printable(job.mover)} no longer exists" if mover is None else self._why_not_by(mover))
         if mover is None or why:
             self._failed(job, why)
@@ -370,7 +364,7 @@ class Jobs:
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
-        """Record the results of calls, and the actions of others: an operator may have resumed or stopped a guest."""
+        """Record the results of calls, and guests that others have resumed or stopped."""
         if self._unwritten:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):
@@ -519,7 +513,7 @@ class Jobs:
         self._recent.spare(job.guest, [job.step])
 
     def _unanswered(self, job: Job, error: str) -> None:
-        """Keep a job whose call may still take effect: mom takes no other step, and later states show the result."""
+        """Keep a job whose call may still take effect: later states show the result."""
         self._progress[job.guest].unanswered = True
         self._fail(job, error)
 
@@ -567,7 +561,7 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
 
 
 def _check(job: Job) -> None:
-    """Raise `MomError` for a job that mom could not read again, such as of a guest with an endless id: it would ruin the whole file."""
+    """Raise `MomError` for a job that mom could not read again: it would ruin the whole file."""
     try:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:

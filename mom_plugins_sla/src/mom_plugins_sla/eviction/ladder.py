@@ -1,7 +1,4 @@
-"""Ladder over time: pressure must last, mom announces each step, waits for its effect, and undoes all steps later.
-
-`climb` is pure.
-"""
+"""Ladder over time: pressure must last, mom announces each step, waits for its effect, and undoes all steps later."""
 
 from __future__ import annotations
 

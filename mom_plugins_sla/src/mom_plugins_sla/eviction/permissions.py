@@ -101,7 +101,7 @@ class Permissions:
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:
-    """Return why a mover must not move the guest: stopping it for the move needs the permission to save it."""
+    """Return why a mover must not move the guest: stopping it meanwhile needs the permission to save it."""
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
     return f"the mover {mover.name} may stop it during the move, which its class does not allow ({EvictionField.MAY_SAVE})"

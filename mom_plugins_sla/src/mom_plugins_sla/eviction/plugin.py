@@ -230,7 +230,7 @@ class EvictionPlugin:
 
     @property
     def _moved(self) -> int:
-        """Number of guests that moved away within the last hour, or are about to. Failed moves do not count."""
+        """Number of guests that moved away within the last hour, or are about to."""
         return self._recent.moved + self.jobs.leaving
 
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
@@ -245,7 +245,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Check all decisions on steps: the guest's class must permit them, its warning must be over, and the bounds must hold."""
+        """Check decisions on steps: the class must permit them, the warning must be over, and the bounds must hold."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way

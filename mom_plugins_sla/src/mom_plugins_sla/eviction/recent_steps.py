@@ -1,4 +1,4 @@
-"""Steps of the last hour, and guests to spare for half an hour: both on disk, because they bind mom after a restart, too."""
+"""Steps of the last hour, and guests to spare for half an hour: on disk, because they bind mom after a restart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Content of the file: times of moves, lost guests, and steps to spare guests, with times in seconds since the epoch."""
+    """Content of the file: moves, lost guests, and spared steps, with times in seconds since the epoch."""
 
     moves: Annotated[tuple[_Time, ...], FailFast()]
     gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]
@@ -94,7 +94,7 @@ class RecentSteps:
             self._write()
 
     def _write(self) -> None:
-        """Drop expired entries, and write the others. After a failed write they count until mom ends; mom reports the error."""
+        """Drop expired entries, and write the others. After a failed write they count until mom ends."""
         self._moves = [since for since in self._moves if self._within(since, COUNTS_SECONDS)]
         self._gone = {guest: self._gone[guest] for guest in self.gone}
         self._spared = {key: since for key, since in self._spared.items() if self._within(since, AGAIN_SECONDS)}

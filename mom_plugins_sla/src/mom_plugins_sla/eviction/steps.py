@@ -1,4 +1,4 @@
-"""Steps for guests of a full host, and the choice of the next guest: numbers in, a step out. Sizes in KiB."""
+"""Steps for guests of a full host, and the choice of the next guest. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ DEFAULT_WARNING: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """Guest with its permitted steps, the memory that it would free, and its cost: a KiB of cost 2 is twice as dear."""
+    """Guest with its permitted steps, the memory that it would free, and its cost per KiB."""
 
     identity: str
     allowed: frozenset[Step]

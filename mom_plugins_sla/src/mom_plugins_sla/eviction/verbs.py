@@ -1,4 +1,4 @@
-"""`mom eviction`: list guests that mom has stopped or moves, and resume a guest before there is room."""
+"""`mom eviction`: list guests that mom has stopped or moves, and resume a guest at once."""
 
 from __future__ import annotations
 

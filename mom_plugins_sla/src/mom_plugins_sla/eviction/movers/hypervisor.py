@@ -15,7 +15,7 @@ AFTER_SECONDS: Final = 60.0
 
 
 class HypervisorMover:
-    """`Mover` on a hypervisor with `MigrationControl`. Its name is not the URI, which may be too long for a state file."""
+    """`Mover` on a hypervisor with `MigrationControl`."""
 
     name = "hypervisor"
     abilities = MoverAbilities(live=True)

@@ -54,10 +54,7 @@ class OvirtMover:
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state by the job, or else by the machine.
-
-        Only a machine on the destination host has moved. Elsewhere, its move may not have begun.
-        """
+        """Return the state by the job, or else by the machine: only a machine on the destination host has moved."""
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))

@@ -13,7 +13,7 @@ UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
 
 
 def why_failed(error: BaseException) -> str:
-    """Return why a call of a hypervisor or mover failed: its message, and its type if it is a programming error."""
+    """Return why a call failed: its message, with the type of a programming error."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
 
 

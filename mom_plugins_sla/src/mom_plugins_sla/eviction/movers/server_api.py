@@ -48,7 +48,7 @@ WebUrl = Annotated[str, AfterValidator(_server_url)]
 
 
 class UnclearAnswerError(MomError):
-    """Unclear whether the server has acted. A mover passes it on, and mom looks at the state of the move later."""
+    """Unclear whether the server has acted: mom looks at the state of the move later."""
 
 
 @dataclass(frozen=True, slots=True)
