@@ -1,7 +1,5 @@
 """What the core itself says of a guest, and how it joins what plugins say."""
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
@@ -29,7 +27,6 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_daemon import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest, report_document
 from mom_daemon.look.status_file import reported
-from mom_devkit import wait_until
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 
@@ -59,13 +56,17 @@ class Late(Explainer):
 
 
 class Broken(Explainer):
-    """Raises whatever it is asked."""
+    """Raises until it is repaired."""
+
+    repaired = False
 
     def take(self, report: Report) -> None:
-        raise SystemError("lame")
+        if not self.repaired:
+            raise SystemError("lame")
 
     def part(self, about: About) -> ExplanationPart:
-        raise SystemError("lame")
+        self.take(about.report)
+        return ExplanationPart()
 
 
 class Ends(Explainer):
@@ -131,7 +132,10 @@ def test_what_its_platform_says_of_the_guest_is_told() -> None:
 
 
 def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
-    found = explained(report(), broken=Broken, ends=Ends, unmakeable=unmakeable, odd=lambda: 7, knobs=Knobs)
+    broken, one = Broken(), report()
+    explainers = Explainers({"broken": lambda: broken, "ends": Ends, "unmakeable": unmakeable, "odd": lambda: 7, "knobs": Knobs})
+    explainers.take(one)
+    found = explainers.explain(one, one.snapshot.guests["web"])
     assert told(found)[0] == "now: seen 1 times."
     assert found["unknown"][0] == "its knob"
     assert sorted(found["unknown"][1:]) == [
@@ -141,61 +145,9 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
         "what the plugin unmakeable knows (ValueError: not today)",
     ]
     assert caplog.text.count("the plugin broken cannot say its part of explanations") == 1
-
-
-class Slow(Explainer):
-    """Waits for something the first time."""
-
-    def __init__(self) -> None:
-        self.wait = threading.Event()
-        self.asked = 0
-
-    def part(self, about: About) -> ExplanationPart:
-        self.asked += 1
-        self.wait.wait(20)
-        return ExplanationPart([Sentence("slow", "There after all.")])
-
-
-def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_daemon.explain.explanation.EXPLAINER_SECONDS", 0.2)
-    slow, one = Slow(), report()
-    explainers = Explainers({"slow": lambda: slow, "knobs": Knobs})
+    broken.repaired = True
     explainers.take(one)
-    for _ in range(2):
-        began = time.monotonic()
-        found = explainers.explain(one, one.snapshot.guests["web"])
-        assert time.monotonic() - began < 5
-        assert "now: seen 1 times." in told(found), "the one behind it is heard"
-        assert "what the plugin slow knows (DeadlineExceeded: what it says did not end within 0.2 s)" in found["unknown"]
-    assert slow.asked == 1, "never twice at once"
-    slow.wait.set()
-    wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
-
-
-class SlowReason(Slow):
-    """Waits for something when it is asked for a reason."""
-
-    main_controls = ("knob",)
-
-    def part(self, about: About) -> ExplanationPart:
-        return ExplanationPart()
-
-    def reason(self, report: Report, guest: Guest, control: str) -> str:
-        super().part(About(report, guest))
-        return "there after all"
-
-
-def test_a_reason_that_does_not_come_in_time_is_left_out_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_daemon.explain.explanation.EXPLAINER_SECONDS", 0.2)
-    slow, one = SlowReason(), report()
-    explainers = Explainers({"slow": lambda: slow})
-    for _ in range(2):
-        found = explainers.explain(one, one.snapshot.guests["web"])
-        assert found["why_unchanged"] == ""
-        assert found["unknown"] == ["what the plugin slow knows (DeadlineExceeded: what it says did not end within 0.2 s)"]
-    assert slow.asked == 1, "never twice at once"
-    slow.wait.set()
-    wait_until(lambda: explainers.explain(one, one.snapshot.guests["web"])["why_unchanged"] == "there after all")
+    assert not [fact for fact in explainers.explain(one, one.snapshot.guests["web"])["unknown"] if "broken" in fact]
 
 
 class Suggests(Explainer):
@@ -224,47 +176,6 @@ def test_the_reason_of_a_policy_is_told_with_its_decision_unless_it_is_the_form(
         decision = replace(one.decisions[0], reason=reason)
         found = explained(replace(one, decisions=(decision,)), knobs=Knobs)
         assert next(text for text in told(found) if text.startswith("wanted: ")).endswith(because)
-
-
-class Lame(Explainer):
-    """Fails in what it is told to fail in."""
-
-    main_controls = ("knob", "other")
-
-    def __init__(self) -> None:
-        self.fails_in = ""
-
-    def take(self, report: Report) -> None:
-        assert self.fails_in != "take", "no room"
-
-    def part(self, about: About) -> ExplanationPart:
-        assert self.fails_in != "part", "no words"
-        return ExplanationPart()
-
-    def reason(self, report: Report, guest: Guest, control: str) -> str:
-        assert self.fails_in != "reason" or control == "other", "no cause"
-        return ""
-
-
-def test_what_a_plugin_knows_is_unknown_until_it_can_do_again_what_it_failed_in(caplog: pytest.LogCaptureFixture) -> None:
-    lame, one = Lame(), report()
-    explainers = Explainers({"lame": lambda: lame, "unmakeable": unmakeable})
-
-    def unknown() -> list[str]:
-        found: list[str] = explainers.explain(one, one.snapshot.guests["web"])["unknown"]
-        return found
-
-    of_unmakeable = "what the plugin unmakeable knows (ValueError: not today)"
-    for fails_in, why in (("part", "no words"), ("reason", "no cause"), ("take", "no room")):
-        lame.fails_in = fails_in
-        explainers.take(one)
-        for _ in range(2):
-            assert any(why in text for text in unknown())
-        lame.fails_in = ""
-        assert fails_in != "take" or len(unknown()) == 2, "it lacks a cycle"
-        explainers.take(one)
-        assert unknown() == [of_unmakeable]
-    assert caplog.text.count("the plugin lame cannot say its part of explanations") == 3
 
 
 def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:

@@ -1,4 +1,4 @@
-"""A plugin's own part of `mom explain`, from reports alone. Unknown facts are named, never guessed."""
+"""Part of a plugin in `mom explain`, from reports alone. Unknown facts are named, never guessed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 
 
 class SentencePlace(IntEnum):
-    """Where a sentence stands among the others; those of one place are in the order of the plugins."""
+    """Order of sentences; sentences of one place are in the order of the plugins."""
 
     HARM = 0  #: harm to the guest, and the cure
     PRESENT = 10  #: the guest's state and need
     KIND = 20  #: what kind of guest it is
     PROMISED = 30
-    PAST = 40  #: since when it is so, and by whom
+    PAST = 40  #: start and cause of the present state
     HOST = 50
     DECIDED = 60  #: decisions of this cycle
-    LAST_DECIDED = 61  #: the last decisions before
-    UNCHANGED = 62  #: why nothing is wanted
+    LAST_DECIDED = 61  #: earlier decisions
+    UNCHANGED = 62  #: reason for no decision
     TRIAL = 70
     PROBLEMS = 80
     NEXT = 90
@@ -31,7 +31,7 @@ class SentencePlace(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One thing that a person should know; `topic` is the heading that it stands under, in lower case."""
+    """Sentence for a person, below the heading `topic` in lower case."""
 
     topic: str
     text: str
@@ -40,8 +40,8 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """One plugin's part about a guest: sentences, figures for programs by their names in JSON, and unknown facts that it needs, each as a
-    noun such as `its size`."""
+    """Part of one plugin about a guest: sentences, figures by their names in JSON, and needed facts that are unknown, each a noun such as
+    `its size`."""
 
     sentences: Sequence[Sentence] = ()
     figures: Mapping[str, Value] = field(default_factory=dict)
@@ -50,7 +50,8 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """One decision about the guest: its place with the policy's line, its reason in words (both empty if unknown), and its outcome."""
+    """Decision about the guest, with its revisions and outcome. `line` is the policy's text, `why` the law's reason; both empty if
+    unknown."""
 
     decision: Decision
     unit: str
@@ -62,7 +63,7 @@ class ExplainedDecision:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Explained guest, in the report of one cycle, with the decisions about it."""
+    """Guest in the report of one cycle, with the decisions about it."""
 
     report: Report
     guest: Guest
@@ -94,30 +95,31 @@ class About:
 
 
 class Explainer:
-    """Says a plugin's part, from reports alone: those of a running mom, of its status file, or of a recording.
+    """Source of a plugin's part, from reports alone: those of a running mom, of its status file, or of a recording.
 
-    `mom_explainer` gives a new one. It is given each report in turn (none, where only one is at hand), and asked about a guest of the last
-    one. It touches nothing and waits for nothing; of a status file, properties and decisions without an outcome are missing.
+    `mom_explainer` returns a new one. `take` gets each report in turn, or none if only one is available. `part` is about a guest of the
+    last report. An explainer touches nothing and waits for nothing. Reports of a status file lack properties and decisions without an
+    outcome.
     """
 
     controls: Sequence[ControlSpec] = ()
-    """The plugin's controls, for their units, where no declarations are at hand."""
+    """Controls of the plugin, for their units without declarations."""
     nouns: Mapping[str, str] = MappingProxyType({})
-    """How sentences call a control of its own, such as `a size of`; else by its name."""
+    """Nouns for its own controls in sentences, such as `a size of`; by default their names."""
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    """How a change of a control of its own reads when the value rises, and when it falls, such as `grown` and `shrunk`."""
+    """Verbs for a rise and a fall of its own controls, such as `grown` and `shrunk`."""
     phrases: Mapping[str, str] = MappingProxyType({})
-    """Why its own law changes a value, in few words, by the code of the reason."""
+    """Short reasons for changes by its own law, by reason code."""
     main_controls: Sequence[str] = ()
     """Controls that operators ask about even if no plugin decides them."""
 
     def take(self, report: Report) -> None:
-        """Take a finished cycle, and keep what later explanations need."""
+        """Keep facts of a finished cycle for later explanations."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return this plugin's part about a guest."""
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the reason of its law for a suggestion on one of its controls, or for none; empty without one."""
+        """Return the reason that its law reported with a suggestion, or with none, for a control; empty if there is no reason."""
         return ""

@@ -1,8 +1,8 @@
-"""Why a guest is as it is, in numbers and in sentences that an operator understands: from reports alone.
+"""Explanation of a guest's state, in figures and sentences, from reports alone.
 
-Each plugin explains its own part through an `Explainer`: promises, obstacles, outcomes. The part that is the same for
-all controls is here: decisions with their reasons, reviews and outcomes, problems, and policies on trial. Unknown facts are named, never
-guessed.
+Each plugin explains its own part through an `Explainer`: promises, obstacles, outcomes. This module has the part that is the same for all
+controls: decisions with their reasons, reviews and outcomes, problems, and policies on trial. No policy or law is evaluated: a report holds
+the reason of each decision. Unknown facts are named, never guessed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
-from mom_core.plugins.bounded import attempt, describe
+from mom_core.plugins.bounded import describe
 from mom_daemon import amount
 from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_kvm import platform_properties
@@ -32,27 +32,21 @@ QUOTED_LINES: Final = 4
 """Lines of a policy that are joined when a form goes on in the next one."""
 
 LONGEST_REASON: Final = 600
-"""Characters of why a policy decides so."""
-
-
-EXPLAINER_SECONDS: Final = 1.0
-"""All explainers go by a report that is in memory, and take less than a millisecond together; what takes longer waits for something."""
+"""Characters of a decision's reason."""
 
 
 class Explainers:
-    """Explainers of all plugins, in the order of the plugins. Any thread may use it; one that fails is left out, and that is said.
+    """Explainers of all plugins, in the order of the plugins, for any thread. An explanation lacks the part of a plugin that fails, and
+    says so.
 
-    One that does not answer in time is left behind in its thread, and not asked again before it has come back.
-
-    :param made_by: by plugin, what makes a new one
+    :param made_by: function that makes a new explainer, by plugin
     """
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[tuple[str, str], str] = {}
-        """Why a plugin could not do something, by its name and what that was; over when it can again."""
-        self._asked: set[str] = set()
+        """Last error of a plugin, by its name and task, until the task succeeds."""
         self._lock = threading.Lock()
         self.use(made_by or {})
 
@@ -71,10 +65,9 @@ class Explainers:
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """Hand a finished cycle to explainers with a memory; each call is a thread."""
-        remembering = {name: one for name, one in self._explainers.items() if type(one).take is not Explainer.take}
+        """Hand a finished cycle to all explainers."""
         with self._lock:
-            self._answers("take", {name: partial(explainer.take, report) for name, explainer in remembering.items()})
+            self._answers("take", {name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
 
     def explain(
         self,
@@ -87,8 +80,8 @@ class Explainers:
     ) -> dict[str, Any]:
         """Explain the present state of a guest of the last report, as the API and `--json` give it.
 
-        :param texts: the policies in force by name, from which the lines are taken
-        :param declarations: for units, and for where figures come from
+        :param texts: the policies of the report by name, for quoted lines
+        :param declarations: units, and sources of figures
         :param zone: time zone of the texts; None: this host's own
         """
         declared = declarations or Declarations()
@@ -106,7 +99,9 @@ class Explainers:
         unknown = [fact for part in parts.values() for fact in part.unknown]
         unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
         facts = _facts(about)
-        trial = _trial_of(report, guest)
+        trial = None
+        if report.considered is not None:
+            trial = [(control, now, then) for entity, control, now, then in report.differences() if entity.id == guest.id]
         problems = [problem for problem in report.problems if problem.entity is not None and problem.entity.id == guest.id]
         sentences = (
             *_of_platform(facts["properties"]),
@@ -122,7 +117,9 @@ class Explainers:
             **{name: value for part in parts.values() for name, value in part.figures.items()},
             **facts,
             "why_unchanged": unchanged,
-            "problems": [_problem_as_json(problem) for problem in problems],
+            "problems": [
+                {"severity": one.severity, "source": one.source._asdict(), "message": one.message, "hint": one.hint} for one in problems
+            ],
             "trial": None if trial is None else [dict(zip(("control", "decided", "considered"), row, strict=True)) for row in trial],
             "unknown": unknown,
             "sentences": [{"topic": line.topic, "text": line.text} for line in sorted(sentences, key=attrgetter("place"))],
@@ -130,37 +127,24 @@ class Explainers:
 
     def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
         """Return the laws' reasons for suggestions, by control; the first plugin's reason counts."""
-        suggesting = {name: explainer for name, explainer in self._explainers.items() if type(explainer).reason is not Explainer.reason}
+        calls = {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in self._explainers.items()}
         with self._lock:
-            reasons = self._answers(
-                "reason", {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in suggesting.items()}
-            )
+            reasons = self._answers("reason", calls)
         return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
 
     def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """Call explainers, and return their answers by plugin; note those that fail or hang."""
+        """Call explainers, and return their answers by plugin; note failures, and log the first one of a plugin."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
-            if name in self._asked:
-                continue  # its thread is not back yet
-            self._asked.add(name)
-            made = attempt(partial(self._answer, name, call), seconds=EXPLAINER_SECONDS, what="what it says")
-            if isinstance(made.error, OSError):
-                self._asked.discard(name)  # as its thread does, if there could be one
-            if made.error is None:
-                answers[name] = made.value  # type: ignore[assignment]  # without an error there is a value
+            try:
+                answers[name] = call()
+            except (Exception, SystemExit) as error:  # a plugin may raise anything
+                if not any(name == broken for broken, _ in self._broken):
+                    LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(error), exc_info=error)
+                self._broken[name, task] = describe(error)
+            else:
                 self._broken.pop((name, task), None)
-                continue
-            if not any(name == broken for broken, _ in self._broken):
-                LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(made.error), exc_info=made.error)
-            self._broken[name, task] = describe(made.error)
         return answers
-
-    def _answer(self, name: str, call: Callable[[], Result]) -> Result:
-        try:
-            return call()
-        finally:
-            self._asked.discard(name)
 
 
 def _facts(about: About) -> dict[str, Any]:
@@ -175,17 +159,6 @@ def _facts(about: About) -> dict[str, Any]:
         "interval_seconds": about.interval,
         "decisions": [_as_json(explained) for explained in about.wanted],
     }
-
-
-def _trial_of(report: Report, guest: Guest) -> list[tuple[str, Value, Value]] | None:
-    """Return the differences of policies on trial about a guest; None without a trial."""
-    if report.considered is None:
-        return None
-    return [(control, now, then) for entity, control, now, then in report.differences() if entity.id == guest.id]
-
-
-def _problem_as_json(problem: Problem) -> dict[str, Any]:
-    return {"severity": problem.severity, "source": problem.source._asdict(), "message": problem.message, "hint": problem.hint}
 
 
 def _as_json(explained: ExplainedDecision) -> dict[str, Any]:

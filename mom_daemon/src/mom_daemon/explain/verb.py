@@ -1,4 +1,4 @@
-"""`mom explain`: why a guest has the size that it has, now or then."""
+"""`mom explain`: reasons for a guest's size, now or at a recorded time."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""How far before the moment a recording is read, to find out since when a guest has its size: some seconds with 1,000 guests."""
+"""Time before the moment that is read of a recording, for the start of a guest's size. It takes some seconds with 1,000 guests."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
-"""So many cycles, and at least so long without one is a gap: a cycle may be late."""
+"""Missing cycles and least time of a gap in a recording, as a cycle may be late."""
 
 WRITTEN_SECONDS: Final = 1e-6
-"""The precision of a written moment. A clock is finer: an operator who writes down the time of a cycle and asks for it means that cycle."""
+"""Precision of a written moment: a clock is finer, and an operator who asks for the written time of a cycle means that cycle."""
 
 WIDEST: Final = 100
-"""Columns of a line of text, on a wide terminal: longer lines are hard to read."""
+"""Most columns of a line of text: longer lines are hard to read."""
 
 _LABELS: Final = {"trial": "On trial"}
 """Headings that are not the topic itself."""
@@ -47,8 +47,8 @@ _LABELS: Final = {"trial": "On trial"}
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """Explanation as JSON, where it is from, and what must be said of that; how old it is, in seconds; and whether what decided can be
-    followed step by step (`mom policy explain --live`), which reads the guests once more: a simulation would begin anew."""
+    """Explanation as JSON, its source, remarks on the source, and its age in seconds. `steps`: `mom policy explain --live` can follow the
+    decision. It reads the guests again, so a simulation would begin anew."""
 
     content: Mapping[str, Any]
     where: str
@@ -140,7 +140,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
-    """Those of the configuration; without one, all that are installed and work."""
+    """Return the plugins of the configuration; without one, all installed plugins that load."""
     if config is not None:
         return [plugin.loaded for plugin in config.plugins.values()]
     return load_plugins(list(available_plugins()))[0].values()
@@ -161,7 +161,7 @@ def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) 
             break
         explainers.take(cycle.report)
         last_cycle = cycle
-    if last_cycle is None:  # there is a long gap before, or this is before everything
+    if last_cycle is None:  # the moment is after a long gap, or before the recording
         for last_cycle in newest(recorded, 1, until=until):
             explainers.take(last_cycle.report)
     if last_cycle is None:
@@ -212,7 +212,7 @@ def _lines(explanation: _FoundExplanation) -> Iterator[str]:
         colour = {"harm": "red", "problems": "red", "unknown": "yellow"}.get(topic)
         head = click.style(label.ljust(column), bold=True, fg=colour)
         yield from wrapped(head + sentence["text"], width, column)
-    # A file of another language has a name with an end, which no policy has: `mom policy` knows nothing of it.
+    # The name of a Python policy has a suffix. `mom policy` evaluates no Python.
     if explanation.steps and any(decision["source"]["line"] and "." not in decision["source"]["name"] for decision in content["decisions"]):
         yield from wrapped(with_config(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`"), width)
 
