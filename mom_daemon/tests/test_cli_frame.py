@@ -45,12 +45,6 @@ def short(number: int) -> PluginError:
     return error
 
 
-def unreadable(number: int) -> ConfigError:
-    error = ConfigError([ConfigProblem("f.yaml", 0, 0, "unreadable")])
-    error.__cause__ = OSError(number, os.strerror(number))
-    return error
-
-
 def raising(error: BaseException):
     def function() -> None:
         raise error
@@ -61,22 +55,13 @@ def raising(error: BaseException):
 # --- verbs ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_verbs_of_mom_need_no_plugin_to_be_imported(mom, shelf):
-    shelf.add_plugin("broken", before="raise SystemExit('imported')")
-    code, out, err = mom("plugin", "list", "--json")
-    assert code == 0
-    assert "imported" not in out + err
-
-
 def test_a_misspelt_verb_gets_the_one_that_was_meant(mom):
     code, out, err = mom("stauts")
     assert (code, out) == (2, "")
     assert "there is no command 'stauts' (did you mean 'status'?)" in err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["zzz"], ["--zzz"], ["config", "zzz"], ["plugin"], ["config", "show", "--zzz"], ["plugin", "info"], [""]]
-)
+@pytest.mark.parametrize("arguments", [["--zzz"], ["config", "zzz"], ["plugin"], ["plugin", "info"], [""]])
 def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
     code, _, err = mom(*arguments)
     assert code == 2
@@ -96,7 +81,7 @@ def test_an_option_that_stands_at_the_wrong_side_of_the_verb_is_told_where_it_be
     assert "(" not in mom("many", "one", "--fro", "10m")[2]
 
 
-@pytest.mark.parametrize("seconds", ["nan", "NaN", "inf", "0", "3601", "x"])
+@pytest.mark.parametrize("seconds", ["nan", "3601", "x"])
 def test_restore_is_not_begun_with_a_time_limit_that_is_none(mom, tmp_path, seconds):
     code, out, err = mom("restore", "--timeout", seconds, "-c", str(tmp_path / "missing.yaml"))
     assert (code, out) == (2, "")
@@ -111,16 +96,10 @@ def test_restore_is_not_begun_with_a_time_limit_that_is_none(mom, tmp_path, seco
     ("error", "code", "told"),
     [
         (HypervisorError("no answer", hint="start libvirtd"), 1, "mom: no answer (start libvirtd)\n"),
-        (PluginError("broken", plugin="x", hint="cure"), 2, "mom: broken (cure)\n"),
         (PluginError.of([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
-        (PluginError.of([late("x"), late("y")]), 1, "mom: x is late\nmom: y is late\n"),  # so that its unit starts it again
         (PluginError.of([late("x"), PluginError("wrong", plugin="y")]), 2, "mom: x is late\nmom: wrong\n"),
-        (short(errno.EMFILE), 1, "mom: x cannot\n"),
-        (short(errno.ENOENT), 2, "mom: x cannot\n"),
-        (PluginError.of([late("x"), short(errno.ENOMEM)]), 1, "mom: x is late\nmom: x cannot\n"),
-        (PluginError.of([late("x"), short(errno.EACCES)]), 2, "mom: x is late\nmom: x cannot\n"),
-        (unreadable(errno.ENFILE), 1, "mom: f.yaml: unreadable\n"),
-        (unreadable(errno.EACCES), 2, "mom: f.yaml: unreadable\n"),
+        (PluginError.of([late("x"), short(errno.ENOMEM)]), 1, "mom: x is late\nmom: x cannot\n"),  # so that its unit starts it again
+        (short(errno.EACCES), 2, "mom: x cannot\n"),
         (UnitError("no unit"), 2, "mom: no unit\n"),
         (ConfigError([ConfigProblem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
         (ConfigError([ConfigProblem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),

@@ -10,7 +10,6 @@ import yaml
 from mom_core import Guest, load_config
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
-from mom_daemon.config import verbs as config_verbs
 from mom_daemon.config.importers import BROUGHT_BY, installed_importers
 
 SETTINGS = '''
@@ -84,16 +83,10 @@ def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(with_acme, file
     assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:7", f"{file}:3:10", f"{file}:4:3"]
 
 
-DECLARES = "@hookimpl\ndef mom_declare(self):\n    return [{}]"
-
-
 @pytest.mark.parametrize(
     ("body", "told"),
     [
         ("@hookimpl\ndef mom_colect_host(self): ...", "there is no hook mom_colect_host"),
-        ("@hookimpl\ndef mom_collect_host(self, hypervisr): ...", "hypervisr"),
-        ("def mom_collect_host(self): ...", "not marked as a hook"),
-        ("def __init__(self, settings, context):\n    raise SystemExit(3)", "its constructor failed"),
         ("@hookimpl\ndef mom_check(self):\n    raise KeyError(7)", "mom_check failed: KeyError: 7 (at "),
     ],
 )
@@ -104,14 +97,6 @@ def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(acme, fil
     assert err.startswith(f"{file}:3:3: ")
     assert told in err
     assert "acme-acme" in err
-
-
-def test_plugins_that_clash_are_an_error_that_names_what_they_declare(acme, check):
-    for name, unit in (("one", "KIB"), ("two", "PAGES")):
-        acme(name=name, body=DECLARES.format(f"FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')"))
-    code, _, err = check("plugins: {one: {}, two: {}}")
-    assert code == 2
-    assert "declares the field clash in pages, another plugin in KiB" in err
 
 
 def test_what_is_wrong_is_told_to_programs_by_its_place(with_acme, file, check):
@@ -155,24 +140,22 @@ def {}(self):
 """
 
 
-@pytest.mark.parametrize("hook", ["mom_check", "mom_doctor"])
 @pytest.mark.parametrize(
-    ("answer", "told"),
-    [("Finding(Severity.ERROR, 'gears', 'wheels do not fit')", "wheels do not fit"), ("[5]", "{hook} gave a int that is no Finding")],
+    ("hook", "answer", "told"),
+    [
+        ("mom_check", "Finding(Severity.ERROR, 'gears', 'wheels do not fit')", "wheels do not fit"),
+        ("mom_doctor", "[5]", "mom_doctor gave a int that is no Finding"),
+    ],
 )
-def test_what_a_plugin_finds_is_never_lost_and_nonsense_is_said_to_be_its_own(mom, acme, file, hook, answer, told):
+def test_findings_of_a_plugin_and_of_its_nonsense_are_shown(mom, acme, file, hook, answer, told):
     acme(body=NONSENSE.format(hook, answer))
     acme(name="other", body=NONSENSE.format("mom_doctor", "[Finding(Severity.OK, 'gears', 'all turn')]"))
     file.write_text(f"state_directory: {file.parent}/s\nrun_directory: {file.parent}/r\nplugins: {{acme: {{}}, other: {{}}}}\n")
     code, out, _ = mom("doctor", "-c", file, "--json")
     assert code == 1
     found = [(one["plugin"], one["severity"], one["message"]) for one in json.loads(out)]
-    assert ("acme", "error", told.format(hook=hook)) in found
+    assert ("acme", "error", told) in found
     assert ("other", "ok", "all turn") in found
-    assert mom("doctor", "-c", file)[0] == 1
-    code, _, err = mom("config", "check", "-c", file)
-    assert code == (2 if hook == "mom_check" else 0)
-    assert (told.format(hook=hook) in err) is (hook == "mom_check")
 
 
 SEES = """
@@ -245,20 +228,11 @@ def test_the_schema_describes_the_whole_file_with_all_installed_plugins(mom, wit
     step = schema["properties"]["plugins"]["properties"]["acme"]["properties"]["step"]
     assert step["description"] == "How much at once. In guest memory."
     assert step["default"] == "64MiB"
+    references = {line.split('"')[3].removeprefix("#/$defs/") for line in out.splitlines() if '"$ref"' in line}
+    assert references
+    assert references <= schema["$defs"].keys()
     assert schema["properties"]["guests"]["additionalProperties"]["properties"]["share"]["description"] == "Its weight."
     assert "default secret" not in out
-
-
-@pytest.mark.long
-def test_every_reference_in_the_schema_leads_somewhere(mom, shelf):
-    body = "class Settings(PluginSettings):\n    inner: Inner = Inner()\n    more: list[Inner] = []\n"
-    for name in ("one", "two"):
-        shelf.add_plugin(name, body, before="from mom_core.settings import Settings\nclass Inner(StrictModel):\n    x: int = 1\n")
-    out = mom("config", "schema")[1]
-    schema = json.loads(out)
-    references = {line.split('"')[3] for line in out.splitlines() if '"$ref"' in line}
-    assert references
-    assert {reference.removeprefix("#/$defs/") for reference in references} <= schema["$defs"].keys()
 
 
 def test_a_broken_plugin_is_missing_in_the_schema_and_that_is_said(mom, with_acme, shelf):
@@ -296,20 +270,6 @@ def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_h
     assert file.stat().st_mode & 0o777 == 0o644
 
 
-def test_every_commented_default_may_be_uncommented(mom, with_acme, file):
-    mom("config", "init", "-o", file)
-    lines = []
-    for line in file.read_text().splitlines():
-        bare = line.lstrip()
-        name = bare.removeprefix("# ").partition(":")[0]
-        is_setting = bare.startswith("# ") and name in {
-            "history", "root", "state_directory", "run_directory", "log_level", "stop_timeout", "period",
-        }  # fmt: skip
-        lines.append(line.replace("# ", "", 1) if is_setting else line)
-    file.write_text("\n".join(lines))
-    assert {("history",), ("plugins", "acme", "period")} <= load_config(file).places.keys()
-
-
 def test_init_does_not_touch_a_file_that_is_there(mom, with_acme, file):
     file.write_text("mine")
     code, _, err = mom("config", "init", "-o", file)
@@ -317,19 +277,6 @@ def test_init_does_not_touch_a_file_that_is_there(mom, with_acme, file):
     assert "exists already" in err
     assert "--force" in err
     assert file.read_text() == "mine"
-
-
-def test_init_does_not_touch_a_file_that_comes_while_it_looks(mom, with_acme, file, monkeypatch):
-    real = os.fsync
-
-    def somebody_else_writes(descriptor: int) -> None:
-        real(descriptor)
-        file.write_text("mine")
-
-    monkeypatch.setattr(config_verbs.os, "fsync", somebody_else_writes)
-    assert mom("config", "init", "-o", file)[0] == 1
-    assert file.read_text() == "mine"
-    assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mom, with_acme, file, tmp_path):
@@ -341,7 +288,7 @@ def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mo
     assert "acme" in file.read_text()
 
 
-@pytest.mark.parametrize(("mode", "kept"), [(0o600, 0o600), (0o640, 0o640), (0o664, 0o644)])
+@pytest.mark.parametrize(("mode", "kept"), [(0o600, 0o600), (0o664, 0o644)])
 def test_who_may_read_a_file_that_is_replaced_stays_as_it_was(mom, with_acme, file, mode, kept):
     file.write_text("old")
     file.chmod(mode)
@@ -353,7 +300,7 @@ def test_who_may_read_a_file_that_is_replaced_stays_as_it_was(mom, with_acme, fi
     assert (file.stat().st_uid, file.stat().st_gid) == ((0, 1) if root else (os.geteuid(), os.getegid()))
 
 
-@pytest.mark.parametrize("target", ["/dev/null", "/proc/mom.yaml", "/", "/etc/passwd/x"])
+@pytest.mark.parametrize("target", ["/dev/null", "/proc/mom.yaml", "/etc/passwd/x"])
 def test_init_refuses_nicely_what_cannot_be_written(mom, with_acme, target):
     code, _, err = mom("config", "init", "-o", target, "--force")
     assert code == 1
@@ -506,32 +453,14 @@ def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mo
     assert said not in mom("config", "import", "--from", "acme", tmp_path / "old")[2]
 
 
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ("raise SystemExit(5)", "mom_importers failed: SystemExit: 5"),
-        ("return 7", "mom_importers failed"),
-        ("return [7]", "mom_importers gave a int that is no Importer"),
-    ],
-)
-def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mom, only_shelf, tmp_path, body, told):
+def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
-    only_shelf.add_plugin("odd", f"@staticmethod\n@hookimpl\ndef mom_importers():\n    {body}\n")
+    only_shelf.add_plugin("odd", "@staticmethod\n@hookimpl\ndef mom_importers():\n    return [7]\n")
     code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
     assert code == 0
     assert "acme:" in out
-    assert told in err
-
-
-def test_init_keeps_the_mode_of_the_file_that_it_replaces(mom, with_acme, file):
-    mom("config", "init", "--enforce", "-o", file)
-    assert load_config(file).mode == "enforce"
-    mom("config", "init", "--force", "-o", file)
-    assert load_config(file).mode == "enforce"
-    mom("config", "init", "--force", "--observe", "-o", file)
-    mom("config", "init", "--force", "-o", file)
-    assert load_config(file).mode == "observe"
+    assert "mom_importers gave a int that is no Importer" in err
 
 
 def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):

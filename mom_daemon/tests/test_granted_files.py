@@ -111,13 +111,6 @@ def test_what_is_shared_with_another_group_stays_so_and_may_be_read_by_its_membe
     assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (shared, 0o640)
 
 
-def test_a_second_time_there_is_nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")])
-    capsys.readouterr()
-    assert run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]) == 0
-    assert capsys.readouterr().out == ""
-
-
 def test_a_user_that_there_is_not_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "grant", "nosuch", "-c", str(folder / "mom.yaml")]) == 1
     assert "there is no user nosuch" in capsys.readouterr().err

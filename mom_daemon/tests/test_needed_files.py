@@ -30,15 +30,6 @@ def test_every_file_that_is_missing_is_refused_at_its_place(tmp_path: Path, caps
     assert f"plugins.http.tcp.key: {tmp_path} is a folder, not a file" in said
 
 
-def test_a_file_that_is_there_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy = tmp_path / "mine.policy"
-    policy.write_text("(+ 1 2)")
-    file = tmp_path / "mom.yaml"
-    file.write_text(YAML.format(here=tmp_path, policy=policy).partition("  http:")[0])
-    assert run(["config", "check", str(file)]) == 0
-    assert "is fine" in capsys.readouterr().out
-
-
 def test_a_folder_of_state_that_cannot_be_made_is_refused_at_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mom.yaml"
     file.write_text(f"state_directory: {file}/state\nrun_directory: {tmp_path}/not/yet\nplugins: {{sim: {{}}}}\n")

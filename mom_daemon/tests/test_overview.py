@@ -21,11 +21,6 @@ def test_what_is_so_for_all_guests_is_said_once_below_the_table(capsys: pytest.C
     assert "the guest is paused" in shown
 
 
-def test_what_is_so_for_a_single_guest_stands_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
-    show_guests([{"name": "a", "blocked": {"vcpu_quota": NO_CPU}}], [])
-    assert capsys.readouterr().out.splitlines()[-1].endswith(NO_CPU)
-
-
 def column(name: str, unit: Unit, *, key: str = "", rank: int = 0) -> GuestColumnModel:
     return {"name": name, "key": key or name, "unit": unit, "about": "", "rank": rank, "mark_from": None}
 
@@ -83,11 +78,6 @@ def test_a_plugin_that_does_not_say_its_part_in_time_is_named(
     said = " ".join(capsys.readouterr().err.split())
     assert "plugin 'slow' of " in said
     assert "mom_status did not end within 0.05 s" in said
-
-
-def test_without_plugins_nothing_is_known_of_the_host(only_shelf) -> None:
-    only_shelf.add_plugin("quiet")
-    assert parts("quiet") == {"host": "nothing is known of it"}
 
 
 def test_what_is_wrong_with_a_guest_is_among_its_remarks_and_what_was_done_last_is_not_said_twice() -> None:

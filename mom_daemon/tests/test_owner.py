@@ -3,13 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from mom_daemon import run
-from mom_devkit import config_of
 
 NOBODY = 65534
 
@@ -55,19 +51,3 @@ def test_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     os.chown(tmp_path / "run", NOBODY, NOBODY)
     assert becomes(tmp_path, "made") == NOBODY
     assert (tmp_path / "run").stat().st_mode & 0o7777 == 0o700
-
-
-def test_a_mom_that_runs_and_one_that_puts_back_have_it_made(
-    tmp_path: Path, mom: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, asked = config_of(tmp_path, {}), list[Path | None]()
-
-    def become_owner(*folders: Path, made: Path | None = None) -> None:
-        asked.append(made)
-
-    monkeypatch.setattr("mom_daemon.restore.load_config", lambda path: config)
-    for verb in ("restore", "run"):
-        monkeypatch.setattr(f"mom_daemon.{verb}.become_owner", become_owner)
-    assert [mom("restore")[0], mom("restore", "--dry-run")[0]] == [0, 0]
-    run._become_whom_it_runs_as(config)
-    assert asked == [config.run_directory, None, config.run_directory]

@@ -72,15 +72,6 @@ def test_a_plugin_is_shown_with_its_settings_and_hooks(mom, shelf):
     assert "hush" not in out
 
 
-def test_a_plugin_is_shown_to_programs(mom, shelf):
-    shelf.add_plugin("acme", BODY, before=BEFORE, requires=["click", "mom-core>=0.1,<1"])
-    shown = json.loads(mom("plugin", "info", "acme", "--json")[1])
-    assert shown["folder"] == str(shelf.folder / "shelf_acme.py")
-    assert shown["requires"] == "mom-core>=0.1,<1"
-    assert [setting["name"] for setting in shown["settings"]] == ["deadline", "step", "token"]
-    assert "hush" not in json.dumps(shown)
-
-
 def test_a_plugin_that_is_not_installed_or_broken_is_exit_code_2(mom, shelf):
     shelf.add_plugin("broken", before="raise ValueError('odd')")
     assert mom("plugin", "info", "nobodys")[0] == 2

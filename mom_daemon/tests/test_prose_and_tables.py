@@ -38,18 +38,6 @@ ROWS = [
 ]
 
 
-def test_what_matters_least_is_left_out_first() -> None:
-    layout = layout_of(GUESTS, ROWS, 72)
-    assert list(layout.widths) == [0, 1, 2, 4]
-    assert layout.left_out == [3]
-
-
-def test_prose_stands_below_its_row_where_there_is_no_room_beside_it() -> None:
-    layout = layout_of(GUESTS, ROWS, 48)
-    assert list(layout.widths) == [0, 1, 2, 3]
-    assert layout.below == [4]
-
-
 @given(
     columns=st.lists(
         st.builds(TableColumn, st.text("ab", min_size=1, max_size=9), st.integers(0, 3), st.booleans()), min_size=1, max_size=7

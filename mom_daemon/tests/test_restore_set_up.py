@@ -74,10 +74,6 @@ def test_a_collector_with_services_is_set_up_and_left_out_where_that_fails(tmp_p
     assert names(tmp_path, platform=plugin_of(**offers, mom_setup=fails)) == ["machine", "size"]
 
 
-def test_the_plugin_that_has_the_control_now_is_set_up(tmp_path: Path) -> None:
-    assert names(tmp_path, [ENTRIES[0]._replace(plugin="old")]) == ["machine", "size"]
-
-
 def test_a_plugin_that_was_taken_out_of_the_configuration_puts_its_changes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"weight": control_plugin(WEIGHT), "other": MACHINE, "old": control_plugin(SIZE)}
 

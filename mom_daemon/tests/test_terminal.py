@@ -1,15 +1,10 @@
 """What reaches a terminal: colours do, what steers it does not; and texts that are files reach a pipe to the byte."""
 
-import fcntl
 import io
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -51,6 +46,14 @@ def test_nothing_but_colours_gets_through_to_a_terminal(parts: list[str]) -> Non
     for part in parts:
         assert SafeStream(screen).write(part) == len(part)
     assert not steers(re.sub(r"\x1b\[[0-9;:]*m", "", screen.getvalue()))
+
+
+def test_a_text_that_is_a_file_steers_no_terminal() -> None:
+    screen = Screen()
+    for text in TEXTS:
+        SafeStream(screen).write_file(text)
+    assert not steers(screen.getvalue())
+    assert printable_lines(TEXTS[2]) in screen.getvalue()
 
 
 def test_what_any_verb_prints_is_shown_as_text_on_a_terminal_and_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,37 +110,6 @@ def show(tmp_path: Path) -> list[str]:
 def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(show: list[str], locale: str) -> None:
     environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert subprocess.run(show, capture_output=True, env=environment, check=True, timeout=60).stdout == "".join(TEXTS).encode()
-
-
-@pytest.mark.processes
-def test_on_a_terminal_the_same_text_steers_nothing(show: list[str]) -> None:
-    said = on_a_terminal(show)
-    assert "\x1b[32mdone\x1b[0m" in said, "mom's own colours are there"
-    rest = said.replace("\x1b[32m", "").replace("\x1b[0m", "").replace("\r\n", "\n")
-    assert not steers(rest)
-    for text in TEXTS:
-        assert printable_lines(text) in rest
-
-
-def on_a_terminal(command: Sequence[str], columns: int = 80) -> str:
-    """What a program writes to a terminal of its own."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    environment = {**{name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}, "TERM": "xterm"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    said = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # the other side is closed
-            break
-        if not part:
-            break
-        said += part
-    os.close(ours)
-    assert process.wait(60) == 0, said
-    return said.decode()
 
 
 def test_what_is_written_to_a_named_file_takes_the_place_of_a_file_and_of_nothing_else(tmp_path):
