@@ -1,4 +1,4 @@
-"""Values of controls, as people say them."""
+"""Values of controls in words."""
 
 from __future__ import annotations
 

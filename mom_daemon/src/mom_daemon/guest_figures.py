@@ -1,6 +1,6 @@
-"""Figures of guests that a person looks at: each declared once, for `mom guests`, `mom top`, the web page and the metrics.
+"""Figures of guests for people: each is declared once, for `mom guests`, `mom top`, the web page and the metrics.
 
-A plugin declares those of its own fields. Those of fields that hypervisors' plugins have, whichever it is, stand here.
+A plugin declares the figures of its own fields. This module declares those of fields that every hypervisor's plugin has.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCE
 _HUGE: Final = ("host_huge_pages", "rss")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
-"""Marked from this age on: usual statistics come every 5 s, and older ones say nothing about now."""
+"""Least age of marked statistics: usual ones come every 5 s, and older ones say nothing about the present."""
 
 USUAL: Final = (
     GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory with its balloon as it is", 20, metric="mom_guest_memory_bytes"),

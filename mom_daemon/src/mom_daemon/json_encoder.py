@@ -1,4 +1,4 @@
-"""JSON as mom writes it for others: compact, ASCII, and without the NaN and infinity that JSON has not."""
+"""JSON for other programs: compact, in ASCII, with null in place of NaN and infinity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic_core import PydanticSerializationError, to_json
 
 
 def json_text(value: object) -> bytes:
-    """Return a value as JSON; numbers beyond JSON become null.
+    """Return a value as JSON in ASCII; NaN and infinity become null.
 
-    ASCII only, so that names that are no good Unicode get through, and no reader of lines finds an end of one in a name.
+    ASCII holds names with half a character, and no name contains a line end for a reader of lines.
     """
     try:
         made = to_json(value, inf_nan_mode="null", fallback=_plain)
-    except PydanticSerializationError:  # a name that is no good Unicode
+    except PydanticSerializationError:  # a name with half a character
         return _ENCODER.encode(_finite(value)).encode("ascii")
     return made if made.isascii() else _NOT_ASCII.sub(_escaped, made.decode("utf-8")).encode("ascii")
 
@@ -39,7 +39,7 @@ def _plain(value: object) -> object:
 
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
-"""Takes four times as long as pydantic's."""
+"""Slow encoder: pydantic's takes a quarter of its time."""
 
 
 def _finite(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Tells systemd how mom is: the datagrams of sd_notify(3), for a unit of `Type=notify` with `WatchdogSec`."""
+"""Messages to systemd about mom's state: sd_notify(3), for a unit of `Type=notify` with `WatchdogSec`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from contextlib import suppress
 from typing import Final
 
 SECONDS: Final = 0.5
-"""How long a message may wait for a systemd that is busy. It is lost then, and the next one says the same or more."""
-
+"""Longest wait of a message for a busy systemd. The message is lost then, and the next one says the same or more."""
 
 FEEDS: Final = 8
-"""A watchdog is fed up to so many times in its period besides once a cycle."""
+"""Most messages to the watchdog in its period, besides one at the end of each cycle."""
 
 
 class Notifier:
-    """Sends messages, if systemd (or another supervisor that speaks this) asked for them; else nothing happens.
+    """Sender of messages, if systemd or another supervisor with this protocol asked for them.
 
     :param environment: has NOTIFY_SOCKET and, with a watchdog, WATCHDOG_USEC and WATCHDOG_PID
     """
@@ -32,15 +31,14 @@ class Notifier:
             if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
                 self._watchdog = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
         self.watchdog_seconds = self._watchdog if self._address else 0.0
-        """How often systemd wants to hear that all is well; 0: it does not watch."""
-
+        """Period in which systemd expects a message; 0: without a watchdog."""
         self._fed = float("-inf")
 
     def __bool__(self) -> bool:
         return bool(self._address)
 
     def ready(self, status: str = "") -> None:
-        """Set up, or up again after a reload."""
+        """Report that mom is set up, or that a reload has ended."""
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:

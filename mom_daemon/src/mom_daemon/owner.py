@@ -1,8 +1,7 @@
-"""Root trusts nothing that another user's mom keeps: a verb that root runs becomes that user before it reads there, for good.
+"""Loss of root's rights before a verb reads files of another user's mom: the process becomes that user for good.
 
-The ledger names files to write, a recording and a status file are parsed, and each file may be a link to another one. A mom that was taken
-over, and is not root, must not have root act instead. The frame of the command line does this before each verb (`VerbContext`), so that no
-verb can forget it.
+The ledger names files to write, a recording and a status file are parsed, and each file may be a link. An attacker who controls a mom
+without root must not make root act. The command line does this before each verb (`VerbContext`), so that no verb can forget it.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class Owner(NamedTuple):
 
 
 def become_owner_for(context: click.Context) -> None:
-    """Become the user whose files a verb is about to read: the owner of the recording or file that it was given, or else of the folders of
-    the configured mom. Only root can, and does.
+    """Become the owner of the files that a verb is about to read, if this process is root: of its recordings or files, or else of the
+    folders of the configured mom.
 
     :raises MomError: this process cannot become that user
     """
@@ -66,10 +65,10 @@ def become_configured_owner(config_path: str | None) -> Owner | None:
 
 
 def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
-    """Return the state and the run directory of the mom with this file, also where it cannot be used as it is now; None where it cannot be
-    read, or another user could have written it.
+    """Return the state and run directories of a configuration, even of a faulty one; None if it is unreadable, or another user could have
+    written it.
 
-    :param path: of a configuration; None is the usual one
+    :param path: the configuration; None is the default file
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
@@ -87,14 +86,13 @@ def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
 
 
 _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)
-"""Where they stand in a file whose YAML is broken."""
+"""Directories in a file with broken YAML."""
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration that may be the operator's own, and become the owner of the folders that it names: for verbs that are
-    `as_caller` because the file need not be in its place yet.
+    """Load a configuration as the caller, whose own file it may be, and become the owner of the folders that it names.
 
-    :raises ConfigError: with all that is wrong
+    :raises ConfigError: with all faults
     :raises MomError: root cannot become the owner
     """
     from mom_core import load_config  # most of a second on a slow host, which not all who become an owner need
@@ -105,9 +103,9 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration; where its file cannot be used as it is now, the one that the running mom has in force.
+    """Load the configuration; for a faulty file, return the configuration in force of the mom that was started with it.
 
-    :raises ConfigError: with all that is wrong, where no mom runs that was started with this file
+    :raises ConfigError: with all faults, if no such mom runs
     """
     from mom_core import load_config
 
@@ -130,10 +128,10 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Change to the user who owns these folders, for good; return None if this process is that user already.
+    """Become the owner of these folders for good; return None if this process already is that user.
 
-    :param made: one of them that is made for that user before, where only root can: the run directory, as nothing is in /run after a boot
-    :raises MomError: it cannot
+    :param made: folder to create for that user as root: the run directory, as /run is empty after a boot
+    :raises MomError: this process cannot become the owner
     """
     owner = other_owner(*folders)
     if owner is not None and made is not None:
@@ -154,7 +152,7 @@ def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
             f"{whose} belongs to {owner.name}, whom this process cannot become: {error.strerror}", hint=f"run it as {owner.name}"
         ) from error
     with suppress(KeyError):
-        os.environ["HOME"] = pwd.getpwuid(owner.uid).pw_dir  # of root's, nothing can be read any more
+        os.environ["HOME"] = pwd.getpwuid(owner.uid).pw_dir  # root's home is unreadable from now on
     return owner
 
 
@@ -168,7 +166,7 @@ def _make(folder: Path, owner: Owner) -> None:
 
 
 def other_owner(*folders: Path) -> Owner | None:
-    """Return the owner of the first of these folders that is not root's; None where there is none, or this process is not root's."""
+    """Return the owner of the first of these folders that is not root's; None if there is none, or this process is not root."""
     if os.geteuid() != 0:
         return None
     for folder in folders:
@@ -180,7 +178,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first user, not root, who can decide what these paths lead to: the owner of one, of a folder above, or of a link."""
+    """Return the first owner, except root, of these paths, of a folder above, or of a link on the way."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

@@ -79,7 +79,7 @@ class SourceModel(TypedDict):
 
 
 class CycleModel(TypedDict):
-    """Which cycle it was."""
+    """Number and times of a cycle."""
 
     number: int
     time: Time
@@ -103,25 +103,25 @@ class ConditionModel(TypedDict):
     cure: str
     """The fix."""
     plugins: list[str]
-    """Who says so."""
+    """Plugins that report it."""
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """For how long nobody has said it any more; 0 while it is so. For a minute it stands; then it is told as past (severity ok)."""
+    """Time since the last report of it; 0: present. It stays for a minute, and then counts as past (severity ok)."""
 
 
 @described
 class VerdictModel(TypedDict):
-    """How the host is as a whole."""
+    """State of the host as a whole."""
 
     severity: Severity
-    """Of the worst condition; ok where none stands. error: the operator must look."""
+    """Severity of the worst condition; ok without one. error: the operator must look."""
     conditions: list[ConditionModel]
-    """The worst first; those that are past at the end."""
+    """Worst first, past ones last."""
 
 
 class PluginModel(TypedDict):
-    """How one plugin fared: calls and failures since the start, and how long its hooks took in this cycle."""
+    """State of one plugin: calls and failures since the start, and durations of its hooks in this cycle."""
 
     name: str
     distribution: str
@@ -136,7 +136,7 @@ class PluginModel(TypedDict):
 
 @described
 class StandingProblemModel(TypedDict):
-    """Problem that is not over."""
+    """Present problem."""
 
     severity: Severity
     source: SourceModel
@@ -185,7 +185,7 @@ class RevisionModel(TypedDict):
 
 
 class DifferenceModel(TypedDict):
-    """How a decision of policies on trial differs from that of those in force."""
+    """Difference between decisions of policies on trial and in force."""
 
     entity: EntityModel
     control: str
@@ -233,9 +233,9 @@ class GuestColumnModel(TypedDict):
     about: str
     """Its meaning, as a sentence without its full stop."""
     rank: int
-    """Where there is too little room, columns of the highest rank are left out first; those of rank 0 stay."""
+    """In too little room, columns of the highest rank are left out first; rank 0 stays."""
     mark_from: float | None
-    """A value from which on it is marked; null: none."""
+    """Least marked value; null: none."""
 
 
 @described
@@ -258,22 +258,22 @@ class StatusModel(TypedDict):
     """When the cycle ended, by the host's CLOCK_MONOTONIC."""
     cycle: CycleModel
     verdict: VerdictModel | None
-    """null: nothing was found out."""
+    """null: unknown."""
     to_put_back: int
     """Changes that would be put back if mom stopped now."""
     plugins: list[PluginModel]
     decisions: int
-    """How many there were."""
+    """Number of decisions."""
     outcome_counts: Mapping[str, int]
-    """How many outcomes had each status."""
+    """Number of outcomes by status."""
 
 
 @described
 class ReportDocument(StatusModel):
-    """One cycle as one document, with what stands beside it."""
+    """One cycle as one document, with problems, units and columns."""
 
     problems: list[StandingProblemModel]
-    """Those that stand."""
+    """Present problems."""
     fields: Mapping[str, str]
     """Units of fields, by scope and name, such as `guest.balloon_cur`."""
     controls: Mapping[str, str]
@@ -289,7 +289,7 @@ class ReportDocument(StatusModel):
 
 
 _SHOWN_DIFFERENCES: Final = 100
-"""As many as a person looks at; how many there are is counted."""
+"""Most listed differences; all are counted."""
 
 
 def status_document(report: Report, state: EngineState, interval: float, *, monotonic: float | None = None) -> StatusModel:
@@ -386,7 +386,7 @@ def _trial(report: Report) -> TrialModel | None:
 
 
 _PLAIN: Final[Mapping[str, Any]] = {choice: choice.value for kind in (Scope, Severity, Status) for choice in kind}
-"""Choices as texts, which are written in a quarter of the time."""
+"""Choices as texts, which pydantic writes in a quarter of the time."""
 
 
 # --- its parts, as other answers of the API have them, too -----------------------------------------------------------------------------

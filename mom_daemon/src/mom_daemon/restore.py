@@ -1,4 +1,4 @@
-"""`mom restore`: restore the controls that a mom which is gone left changed."""
+"""`mom restore`: restore the controls that an earlier mom left changed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         become_owner(as_left)  # that user wrote the files
     left = as_left is not None and (as_left / IN_FORCE).exists()
     if if_unclean and as_left is not None and config_path is None and not left:
-        _tell_nothing(NOTHING, as_json=as_json)  # a mom that leaves anything leaves the copy, too
+        _tell_nothing(NOTHING, as_json=as_json)  # a mom that leaves changes also leaves the copy
         return
     try:
         config = _config(config_path, as_left if left else None)
@@ -124,7 +124,7 @@ def _holds_nothing(state: Path) -> bool:
 def _why_not(config: Config, *, look: bool) -> str:
     """Return the reason for nothing to do; empty if there is work. Raise `MomError` for a damaged ledger.
 
-    :param look: change nothing: the next call finds what this one has found
+    :param look: change nothing
     """
     pid = holder(config.run_directory)
     if pid:
@@ -139,9 +139,9 @@ def _why_not(config: Config, *, look: bool) -> str:
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
     """Set up the plugins that own changed controls, hypervisors, and collectors with services for them.
 
-    Plugins that were taken out of the configuration since are among them. Of the others, no more is used than the fields that they
-    declare. One that cannot be set up is left out: neither a broken policy nor another owner must keep memory from its guests. Raises
-    `MomError` when nothing can be put back, or a hypervisor's plugin cannot be set up: without it, a guest would be taken for gone.
+    They include plugins that were removed from the configuration since. Of other plugins, only declared fields are used. A plugin whose
+    setup fails is left out: neither a broken policy nor another owner must keep memory from its guests. Raises `MomError` if nothing can be
+    restored, or if the setup of a hypervisor's plugin fails: without it, every guest would count as gone.
     """
     config = _with_those_left_out(config, entries)
     controls = {entry.control for entry in entries}

@@ -24,18 +24,18 @@ from mom_core.engine.problems import described
 from mom_daemon import as_caller, become_owner
 from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.options import config_argument
-from mom_daemon.lacks import lacking
 from mom_daemon.logs import Log
+from mom_daemon.plugins.enabled import lacking
 from mom_daemon.status import StatusFile
 from mom_daemon.supervision import Supervision
 
 LOG = logging.getLogger("mom")
 
 M_ARENA_MAX: Final = -8
-"""Of mallopt(3), as malloc.h has it."""
+"""Parameter of mallopt(3), from malloc.h."""
 
 MOST_NAMED: Final = 3
-"""Problems that are over are named up to so many: a cycle is one line."""
+"""Most named problems that are over: the log has one line for a cycle."""
 
 
 @click.command("run")
@@ -152,9 +152,9 @@ def _tell_lacks(config: Config) -> None:
 
 
 def tell_of_faults() -> None:
-    """Have SIGABRT, which a watchdog sends, and faults write to standard error where all threads are, if it is open and a file.
+    """Print the stacks of all threads on SIGABRT from a watchdog, and on faults, if standard error is an open file.
 
-    Python is given the file's number: given the file, it would flush that first, and wait for the log's thread where nobody reads.
+    Python gets the file's number. With the file, it would flush that first, and wait for the log's thread where nobody reads.
     """
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
@@ -173,9 +173,9 @@ def _become_whom_it_runs_as(config: Config) -> str:
 def spare_the_garbage_collector() -> None:
     """Collect unreachable cycles less often, and not among objects of the start.
 
-    A snapshot of 10,000 guests is some ten thousands of objects without cycles: they go when the last reference
-    goes. At Python's default of 700 new objects between two looks, up to a third of a cycle was spent looking at them; at 20,000 still a
-    twentieth. At most 20 MiB are unreachable between two collections.
+    A snapshot of 10,000 guests has tens of thousands of objects without reference cycles, which need no collection. With Python's default
+    of 700 new objects between two collections, these took up to a third of a cycle; with 20,000, a twentieth. At most 20 MiB are
+    unreachable between two collections.
     """
     gc.collect()
     gc.freeze()
@@ -183,17 +183,17 @@ def spare_the_garbage_collector() -> None:
 
 
 def share_one_heap() -> None:
-    """Have all threads take memory from one heap. Before any other thread is started.
+    """Make all threads use one heap. Call it before any other thread starts.
 
-    glibc gives each thread a heap of its own, so that they need not wait for each other. Python's threads do anyway, and each plugin has
-    one: with 1,000 guests some MiB are lost that are free in one heap and wanted in another.
+    glibc gives each thread its own heap, so that threads do not wait for each other. Python's threads wait anyway, and each plugin has a
+    thread. With 1,000 guests, some MiB would be free in one heap and missing in another.
     """
     with suppress(OSError, AttributeError):  # another C library has no mallopt
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def give_free_memory_back() -> None:
-    """Return free memory of the heap to the kernel: setting up takes some MiB more than it leaves."""
+    """Return free memory of the heap to the kernel, some MiB after the setup of plugins."""
     with suppress(OSError, AttributeError):  # another C library has no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 

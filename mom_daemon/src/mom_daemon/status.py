@@ -1,4 +1,4 @@
-"""The status of a running mom, in a file that is replaced after every cycle: for any tool, and by a person when mom itself hangs."""
+"""Status of a running mom, in a file that mom replaces after every cycle, for tools, and for people when mom hangs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.status")
 
 STATUS_FILE: Final = "status.json"
-"""Its name in the run directory."""
+"""Name of the status file in the run directory."""
 
 LARGEST_STATUS: Final = 128 << 20
-"""Bytes of it that are read: 10,000 guests take some 30 MiB."""
+"""Bytes that are read of a status file: 10,000 guests take some 30 MiB."""
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""A cycle waits so long for its status, which usually is there when the cycle is over; one that takes longer comes when it is made."""
+"""Longest wait of a cycle for its status file. A thread writes a later one when it is made."""
 
 
 class StatusFile:
-    """Writes the status of an engine after each cycle. A disk that does not take it, and a plugin whose value cannot be written, or whose
-    column waits for something, are logged once; then the old file gets a new time of change, as mom does not hang."""
+    """Writer of an engine's status after each cycle.
+
+    It logs a fault of the disk or of a plugin's value once. The old file then gets a new modification time, which says that mom works.
+    """
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:
         self.path = directory / STATUS_FILE
@@ -41,7 +43,7 @@ class StatusFile:
         self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file: in a thread, as it calls plugins' code."""
+        """Replace the file, in a thread, as columns are plugins' code."""
         if self._writing is not None and self._writing.is_alive():
             self._fail("that of an earlier cycle is not made yet")
             return
@@ -55,7 +57,7 @@ class StatusFile:
         writing.join(LONGEST_WAIT_SECONDS)
 
     def remove(self) -> None:
-        """Take the file away: nothing runs any more. Where it has to stay, the lock says so, too."""
+        """Remove the file at the end of mom."""
         self._removed = True
         try:
             self.path.unlink(missing_ok=True)
@@ -79,7 +81,7 @@ class StatusFile:
             self._failing = why
             LOG.error("cannot write %s: %s", self.path, why)
         with suppress(OSError):
-            self.path.touch()  # takes no room; probes and verbs see by it that a cycle was completed
+            self.path.touch()  # needs no room on the disk; tells probes and verbs of a completed cycle
 
 
 def status_of(engine: Engine, report: Report) -> ReportDocument:

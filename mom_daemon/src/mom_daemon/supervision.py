@@ -1,4 +1,4 @@
-"""Messages for the supervisor that has started mom, and files in the run directory for the next mom and for `mom restore`."""
+"""Messages to the supervisor that started mom, and files in the run directory for the next mom and for `mom restore`."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ IN_FORCE: Final = "in-force.json"
 """The configuration in force, in the run directory: the file may be changed, or broken, by the time of `mom restore`."""
 
 KEEP: Final = "keep"
-"""While this file is in the run directory and mom ends, its changes are kept for the next mom. `mom restore --if-unclean` removes
-it, so that it holds for one successor: one that does not complete a cycle has everything put back (a crash loop)."""
+"""File in the run directory: when mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes the file, so it holds
+for one successor. In a crash loop, without a completed cycle, everything is restored."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Seconds that the watchdog gives beyond the longest call of a plugin, and systemd beyond the longest stop."""
+"""Time beyond the longest call of a plugin for the watchdog, and beyond the longest stop for systemd."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Seconds that the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s; besides those in which
-something may be put back."""
+"""Watchdog's time for a reload, which sets up plugins one after the other, each within 10 s. The time to restore values is added."""
 
 NAME_IT: Final = "name the configuration with -c"
 
 
 class Supervision:
-    """Used from the engine's thread and from signal handlers."""
+    """Reports of an engine to its supervisor, from the engine's thread and from signal handlers."""
 
     def __init__(self) -> None:
         self._notifier = Notifier()
@@ -75,7 +74,7 @@ class Supervision:
     def stopping(self, config: Config, *, keep: bool) -> None:
         """Report that mom stops."""
         self._keep(config, wanted=keep)
-        self._kept = True  # a cycle that is completed yet decides no more
+        self._kept = True  # the end of the running cycle must not change this
         self._puts_back = not keep
         self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping what was changed" if keep else "putting everything back")
 
@@ -96,7 +95,7 @@ class Supervision:
         if config is not self._config:
             try:
                 in_force(config.run_directory).write(config.given, durable=False)
-            except StateError as error:  # tried again in the next cycle: the copy of the one before is no longer true
+            except StateError as error:  # the next cycle tries again
                 LOG.error("%s", error)
             else:
                 self._config = config

@@ -1,4 +1,4 @@
-"""The command line: `frame` finds verbs and tells errors, every other module holds the verbs that it is named for."""
+"""Command line: `frame` runs verbs and prints errors; the other modules have tools for verbs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import gc
 from typing import Final
 
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
-"""Imports of a verb stay until its end. By Python's own 700 or 2,000, a verb with a configuration looked through it 130 times in vain:
-a fifteenth of its time."""
+"""New objects between two collections of garbage: a verb's imports stay until its end. With Python's default of 700 or 2,000, 130
+collections took a fifteenth of a verb's time."""
 
 
 def main() -> int:

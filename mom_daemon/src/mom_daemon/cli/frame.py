@@ -1,7 +1,6 @@
-"""The command `mom`: which verbs there are, and how errors reach the operator.
+"""Command `mom`: its group of verbs, and the output of errors.
 
-A verb's module is imported when the verb is used, so that a small one does not pay for a large one; `verbs` finds those that are not
-mom's own.
+A verb's module is imported when the verb is used, so that a small verb starts fast. `verbs` finds verbs of other distributions.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
 EXIT_BROKEN: Final = 70
-"""A mistake in mom or a plugin: neither the answer no nor the operator's mistake (EX_SOFTWARE of sysexits.h)."""
+"""Exit code of a mistake in mom or a plugin (EX_SOFTWARE of sysexits.h)."""
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
 """Exit code of a program that SIGPIPE ends: 128 + 13."""
 
 ENDING_SECONDS: Final = 1.0
-"""Threads of plugins may take so long to end when all is done."""
+"""Longest wait at the end for threads of plugins."""
 
 SHOWN_PROBLEMS: Final = 100
-"""As many as a person reads; the rest is counted."""
+"""Most printed problems; further ones are counted."""
 
 
 class _Mom(VerbGroup):
@@ -92,9 +91,9 @@ def _look_around(ctx: click.Context) -> None:
 
 
 def run(arguments: Sequence[str] | None = None, command: click.Command | None = None) -> int:
-    """Run a command line (this process's own when none is given), tell whatever goes wrong, and return the exit code.
+    """Run a command line, by default this process's own, print errors, and return the exit code.
 
-    :param command: instead of `mom`
+    :param command: command in place of `mom`
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -116,9 +115,9 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
 
 
 def run_program(command: click.Command) -> int:
-    """Run this process's command line as a program of its own, which tells errors and ends as `mom` does; the exit code.
+    """Run this process's command line as a program, with errors as those of `mom`; return the exit code.
 
-    The process ends with it, also when a plugin left a thread behind.
+    The process ends soon after, even if a plugin left a thread behind.
     """
     code = run(None, command)
     if _left():
@@ -132,7 +131,7 @@ def _left() -> list[str]:
 
 
 def _end(code: int) -> None:
-    """End the process that is ending, where threads do not: those of a pool are told to by Python itself."""
+    """End the process if threads keep it alive after `ENDING_SECONDS`; Python itself ends threads of a pool."""
     time.sleep(ENDING_SECONDS)
     _tell(f"mom: left behind: {', '.join(_left())}")
     os._exit(code)

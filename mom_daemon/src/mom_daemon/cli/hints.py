@@ -1,7 +1,7 @@
-"""Complete the commands that mom advises, so that they can be typed as printed.
+"""Completion of advised commands, so that operators can type them as printed.
 
-Texts name a command between backticks: `mom doctor`. `-c FILE` is added where this process was given a configuration
-and the verb takes one. The path of the program is added where `mom` is not on the PATH.
+Texts have a command between backticks: `mom doctor`. It gets `-c FILE` if this command line names a configuration and the verb takes one,
+and the path of the program if `mom` is not on the PATH.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMAND: Final = re.compile(r"`mom ([a-z][^`]*)`")
 
 
 class _Given:
-    """Way this process was called: its command, and the configuration that was named (None: the usual one)."""
+    """Command of this process, and the configuration on its command line; None is the default file."""
 
     command: click.Command | None = None
     config: str | None = None

@@ -1,6 +1,7 @@
-"""Moments, as operators write them: `2026-11-20T08:00`, `10:32`, `5m ago`.
+"""Moments in operators' notation: `2026-11-20T08:00`, `10:32`, `5m ago`.
 
-Without a zone they are in UTC, as recordings are looked at on other machines."""
+Without a zone they are in UTC, as operators look at recordings on other machines.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _AS_CALLER: Final = "as_caller"
 
 
 class FiniteRange(click.FloatRange):
-    """Numbers of a range. For click's own, `nan` is within each range."""
+    """Range of numbers without `nan`, which click's range accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or end the verb as misused if it is out of range."""
@@ -32,7 +32,7 @@ class FiniteRange(click.FloatRange):
 
 
 class ExistingPath(click.Path):
-    """File or folder that is named, and has to be there: one that is not is misuse. Whether it can be read, its reader says."""
+    """File or folder that must exist; a missing one is misuse. Its reader reports whether it is readable."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -50,20 +50,20 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """Recording or another file of a mom's, which a verb reads instead of those of this host's mom: root becomes its owner before."""
+    """Recording or another file of a mom, in place of those of this host's mom. Before a verb reads it, root becomes its owner."""
 
 
 def as_caller(function: Function) -> Function:
-    """Let a verb, or a group of verbs, keep root's rights: for those that read and write the operator's files, or ask a mom by its socket.
+    """Let a verb, or a group of verbs, keep root's rights, as it reads and writes the operator's files, or asks a mom by its socket.
 
-    Such a verb must read nothing in mom's folders.
+    Such a verb must not read mom's folders.
     """
     function.__dict__[_AS_CALLER] = True
     return function
 
 
 def runs_as_caller(context: click.Context) -> bool:
-    """Return whether a verb, or a group that it is in, says so (`as_caller`)."""
+    """Return whether a verb, or a group above it, is `as_caller`."""
     above: click.Context | None = context
     while above is not None:
         if hasattr(above.command.callback, _AS_CALLER):
@@ -73,7 +73,7 @@ def runs_as_caller(context: click.Context) -> bool:
 
 
 def named_config(context: click.Context) -> str | None:
-    """Return the configuration that a verb was given, or the environment names; None is the usual one."""
+    """Return the configuration from the command line or the environment; None is the default file."""
     above: click.Context | None = context
     while above is not None:
         named = above.params.get("config_file") or above.params.get("config_path")
@@ -84,7 +84,7 @@ def named_config(context: click.Context) -> str | None:
 
 
 def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    """Have commands that are advised name the configuration, too; they read the environment themselves."""
+    """Add a configuration from the command line to advised commands; they read the environment themselves."""
     if context.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
         note_config(path)
     return path

@@ -1,4 +1,4 @@
-"""Output to the file that the operator names: in one step, and never in place of a device, pipe or link."""
+"""Output to the operator's file, in one step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mom_daemon.cli.terminal import print_text
 
 
 def write_output(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a text to a file in one step: it holds the old text or the new one. `-` is the standard output.
+    """Write a text to a file in one step: the file holds the old text or the new one. `-` is standard output.
 
-    A device, pipe or link is written to, and not replaced: root could replace /dev/stdout and /dev/null, too.
+    A device, pipe or link is not replaced: root could replace /dev/stdout and /dev/null.
 
-    :param mode: of the file's permissions, where it is replaced
-    :raises MomError: it cannot be written
+    :param mode: permissions of a replaced file
+    :raises MomError: the file cannot be written
     """
     if str(path) == "-":
         print_text(text)

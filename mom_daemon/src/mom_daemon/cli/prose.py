@@ -1,4 +1,4 @@
-"""Text for a person: whole words on a terminal. Where a program reads, lines are as long as they need to be, and nothing is cut."""
+"""Text for people: wrapped between words on a terminal, whole lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def brief(text: str, limit: int) -> str:
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines for a person, with whole words on a terminal, and commands between backticks with the configuration that was named.
+    """Print lines, wrapped on a terminal. Commands between backticks get the configuration of this command line.
 
     :param hang: spaces before the continuation of a line
     :param err: on standard error

@@ -1,4 +1,4 @@
-"""Tables: fitted to the terminal where a person looks, whole lines that grep and cut understand where a program reads."""
+"""Tables: fitted to a terminal, and whole lines for grep and cut elsewhere."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ GAP: Final = 2
 """Spaces between two columns of a table."""
 
 PROSE_LEAST: Final = 32
-"""Characters: five or six words. A column of prose that would have less stands below its row instead."""
+"""Least characters of a column of prose, five or six words. A narrower column goes below its row."""
 
 CELL_LEAST: Final = 12
-"""Characters that are left of a cell that is cut, such as of a guest's name."""
+"""Least characters of a cut cell, such as a guest's name."""
 
 BELOW: Final = 4
-"""Spaces before prose that stands below its row."""
+"""Spaces before prose below its row."""
 
 
 class TableColumn(NamedTuple):
     """Column of a table.
 
-    Where the terminal is too narrow for all columns, those of the highest `rank` are left out first; those of rank 0 stay. A column of
-    `prose` is broken between words, and stands below its row where too little room is left beside it.
+    A narrow terminal lacks columns of the highest `rank` first; rank 0 stays. A column of `prose` wraps between words, and goes below its
+    row if there is too little room beside it.
     """
 
     heading: str
@@ -37,7 +37,7 @@ class TableColumn(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How wide each column is that is shown, by its number; which stand below their rows, and which are left out for lack of room."""
+    """Widths of shown columns by number, and numbers of columns below their rows and of columns without room."""
 
     widths: dict[int, int]
     below: Sequence[int]
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
 
 
 def print_table(headings: Sequence[str | TableColumn], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows of texts below their headings: fitted to a terminal, and whole elsewhere, in lines that grep and cut understand."""
+    """Print rows of texts below their headings: fitted to a terminal, and whole lines elsewhere."""
     rows = [[printable(cell, sys.maxsize) for cell in row] for row in rows]
     columns = [TableColumn(heading) if isinstance(heading, str) else heading for heading in headings]
     if title:

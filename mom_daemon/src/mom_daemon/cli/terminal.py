@@ -1,7 +1,7 @@
-"""Output of verbs: no text that mom shows steers a terminal, be it there or behind a pipe; texts that are files stay as they are.
+"""Output of verbs without control characters, on a terminal and in a pipe. Texts that are files stay unchanged in a pipe.
 
-Names of guests, policies, reports of the engine and other hosts, and recordings may hold control characters. By these a terminal is made to
-hide lines, to show others, or to answer as if the operator typed. Verbs escape them (`printable`); nothing gets past this.
+Names of guests, policies, reports of the engine and other hosts, and recordings may hold control characters. These can make a terminal hide
+lines, show others, or answer as if the operator typed. Verbs escape them (`printable`); this module is the last barrier.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
-"""What colours text (SGR of ECMA-48), and does nothing else: click and rich write it."""
+"""Colours and styles of text (SGR of ECMA-48), from click and rich."""
 
 
 class SafeStream:
-    """Stream that lets line ends, tabs and colours through, and shows other control characters as text. A pipe may lead to a terminal.
+    """Stream with line ends, tabs and colours, and other control characters as text. A pipe may lead to a terminal.
 
-    A verb that draws on the screen writes to `sys.__stdout__` or `sys.__stderr__`, which lead there without this.
+    A verb that draws on the screen writes to `sys.__stdout__` or `sys.__stderr__`.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str | bytes) -> int:
-        """Write it, shown as text, and return how much of it that was. For completions, click gives bytes."""
+        """Write a text with escaped control characters, and return its length. click writes completions as bytes."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         self._stream.write("".join(part if number % 2 else _shown(part) for number, part in enumerate(_COLOURS.split(text))))
         return len(text)
 
     def write_file(self, text: str) -> None:
-        """Write a text that is a file: to a terminal as text, elsewhere its bytes in UTF-8, and nothing but them."""
+        """Write a text that is a file: escaped on a terminal, elsewhere exactly its bytes in UTF-8."""
         if self._stream.isatty():
             self._stream.write(_shown(text if text.endswith("\n") else f"{text}\n"))
         elif hasattr(self._stream, "buffer"):
@@ -49,7 +49,7 @@ class SafeStream:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # bytes would get past
+        if name == "buffer":  # it would accept unescaped bytes
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -70,7 +70,7 @@ def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
     """Show the progress of a long verb on a terminal (standard error): each text replaces the last."""
     from rich.console import Console
 
-    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
+    console = Console(file=sys.__stderr__ or sys.stderr)  # it draws with control characters
     if not shown or not console.is_terminal:
         yield lambda text: None
         return

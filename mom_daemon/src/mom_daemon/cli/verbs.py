@@ -1,11 +1,10 @@
 """Verbs, imported when they are used: a group's own by a table, those of other distributions by the entry-point group `mom.commands`.
 
-An entry's name is the verb, with a dot after the group that it stands in (`demo`, `policy.set`); its value is a click command, or a `Verb`,
-which help shows without importing it. A distribution brings verbs whether or not it has plugins, and a configuration enables them.
-Nothing that a verb prints but colours steers a terminal: names of guests come from outside. A text that is a file is printed with
-`print_text`, true to the byte where it is no terminal; what draws on the screen writes to `sys.__stdout__`. Sentences are printed with
-`print_prose`: words stay whole on a terminal, and a pipe gets all of it (`brief`). A verb of root becomes the owner of folders that it
-reads, unless it says `as_caller`.
+An entry's name is the verb, with a dot after its group (`demo`, `policy.set`). Its value is a click command, or a `Verb`, which help shows
+without importing it. A distribution without plugins may have verbs.
+
+A verb prints sentences with `print_prose` and `brief`, and texts that are files with `print_text`. All output passes `SafeStream`. Root
+becomes the owner of the folders that a verb reads, unless it is `as_caller`.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }
-"""Verbs of mom's distributions without plugins, in the order of help: the source of a missing verb."""
-
+"""Distributions of verbs without plugins, in the order of help, for messages about missing verbs."""
 
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 
@@ -51,8 +49,7 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }
-"""The verbs that mom's own plugins bring, with their distributions: where one comes from that is missing. `mom demo` needs several."""
-
+"""Distributions of verbs of mom's own plugins, for messages about missing verbs. `mom demo` needs several distributions."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
 """Headings of mom's own verbs in help, in this order; verbs of other distributions follow."""
@@ -61,8 +58,7 @@ OTHERS: Final = "Commands of other distributions"
 
 
 class Verb(NamedTuple):
-    """Verb: `module:attribute` of its command, its summary in help, which imports nothing, and its heading.
-    Without a word about it, help does not list it."""
+    """Verb: `module:attribute` of its command, its summary in help, and its heading. Help hides a verb without a summary."""
 
     target: str
     summary: str
@@ -70,10 +66,10 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context of a verb: before it runs, root becomes the owner of the folders that it reads, unless the verb says `as_caller`."""
+    """Context of a verb: before the verb runs, root becomes the owner of the folders that it reads, unless it is `as_caller`."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the verb, or any function that it asks for. Raises `MomError` where root cannot become the owner."""
+        """Call the verb, or a function that the verb invokes. Raises `MomError` if root cannot become the owner."""
         is_verb = callback is self.command.callback and self.invoked_subcommand is None
         if not is_verb or os.geteuid() != 0:
             return super().invoke(callback, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""A first configuration for this host, with comments: suggestions of plugins, their other settings, and plugins that are not installed."""
+"""First configuration for this host, with comments: suggestions of plugins, their other settings, and missing plugins."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from mom_daemon.plugins.class_hooks import mistake, offered
 from mom_daemon.plugins.declared import check_plugins
 
 HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom"
-"""A comment at `mode: observe`."""
-
+"""Comment at `mode: observe`."""
 
 SCHEMA_FILE: Final = "mom.schema.json"
 """The JSON Schema beside the configuration; editors complete and check with it."""
@@ -35,10 +34,10 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Configuration file that is not written yet.
+    """Text of a configuration file.
 
-    `enabled` has the plugins that fit this host; `left_out` installed plugins that are not enabled, with the reason; `unasked` those
-    without a suggestion; `missing` distributions of the usual set that are not installed.
+    `enabled` has the plugins that fit this host; `left_out` other plugins with the reason; `unasked` plugins without a suggestion;
+    `missing` distributions of the usual set that are not installed.
     """
 
     text: str
@@ -63,9 +62,9 @@ class _InstalledPlugins:
 
 
 def draft_config(root: Path, *, observe: bool = True) -> Draft:
-    """Ask all installed plugins what fits the host whose /proc and /sys are below `root`, and write a configuration of that.
+    """Return a configuration with the suggestions of all installed plugins for the host whose /proc and /sys are below `root`.
 
-    :param observe: whether mom is to touch nothing by it, until the operator says otherwise
+    :param observe: whether its mode is `observe`
     """
     installed = _fitting(root)
     missing = absent("kvm")
@@ -100,7 +99,7 @@ def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyT
         installed.suggestions.pop(name, None)
     classes = {name: plugin.loaded.plugin_class for name, plugin in enabled.items()}
     classes |= {name: installed.plugins[name].plugin_class for name in installed.in_order()}
-    # Of several hypervisors the first: where vdsm manages the guests, libvirt has the same ones, and is vdsm's alone.
+    # Of several hypervisors the first: libvirt under vdsm has the same guests, and belongs to vdsm.
     hypervisors = [name for name, plugin_class in classes.items() if hasattr(plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
         installed.suggestions.pop(name, None)
@@ -178,7 +177,7 @@ def _settings(model: type[BaseModel], indent: str, values: Mapping[str, object],
         elif name not in skip and not is_secret(setting.annotation):
             kind = type_name(setting.annotation, setting.metadata)
             default = defaults.get(name, "null")
-            # Nothing is no example of how a size is written.
+            # `null` would be no example of a size.
             example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
             without = "; not set by default" if example != default else ""
             if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):

@@ -1,4 +1,4 @@
-"""Configurations of other programs: what turns one into mom's, and what comes of it, as a mapping and as commented YAML."""
+"""Importers of other programs' configurations, and their results as a mapping and as commented YAML."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """Plugin, or a pattern of guests: settings by name, and where each comes from; `why` is about the whole of it."""
+    """Section of a plugin, or of a pattern of guests: its settings, the reason for each, and `why` for the whole section."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def set(self, name: str, value: Setting, reason: str = "") -> None:
-        """Set a setting, and say where it comes from."""
+        """Set a setting, with its source in the other configuration."""
         self.settings[name] = value
         if reason:
             self.reasons[name] = reason
@@ -34,8 +34,8 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` name settings without a place in it, and open decisions. `top` has the mode that
-    follows from the other program's file. `files` are texts by path that belong to it."""
+    """Imported configuration. `notes` name settings without a counterpart, and open decisions. `top` has the mode according to the other
+    program's file. `files` are further texts by path."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -76,13 +76,12 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """Turns the configuration of one kind of program into mom's, for `mom config import --from KIND`.
+    """Converter from one kind of configuration to mom's, for `mom config import --from KIND`.
 
     :param kind: its name on the command line
     :param what: the imported files and their usual place, in a few words
-    :param convert: converts texts, by the paths that the operator named. Raises `ConfigError` with everything
-        that is wrong, each with its line
-    :param several: a pattern such as `*.conf`: several files may be named, or folders, whose matching files count. Empty: one file
+    :param convert: converts texts by path. Raises `ConfigError` with all faults and their lines
+    :param several: pattern such as `*.conf`: the operator may name several files, or folders with matching files. Empty: one file
     :param assumed: whether it is the default kind
     """
 
@@ -94,7 +93,7 @@ class Importer:
 
 
 LARGEST: Final = 1 << 20
-"""Bytes of a file that is imported; a hundred times what such files have."""
+"""Most bytes of an imported file: a hundred times the usual size."""
 
 
 def read_foreign(path: Path) -> str:
@@ -133,5 +132,5 @@ def _comment(text: str, first: str = "# ", others: str = "# ") -> Iterable[str]:
 
 
 def _clean(text: str) -> str:
-    """Return a text for a comment, on one line: another program's file cannot end the comment."""
+    """Return a text on one line, so that another program's file cannot end the comment."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())

@@ -1,4 +1,4 @@
-"""The kinds that `mom config import` can read: importers that the installed plugins bring."""
+"""Importers of installed plugins for `mom config import`, by kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_daemon.config.imported import Importer, read_foreign
 from mom_daemon.plugins.class_hooks import offered
 
 BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
-"""The distributions of this project with importers, by kind, also those that are not installed."""
+"""Distributions of this project with importers, by kind, installed or not."""
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:

@@ -76,7 +76,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     """Return a sound configuration and the warnings of its plugins. Raise for a faulty one."""
     from mom_core.config.document import dotted
-    from mom_daemon.doctor.needed_files import impossible_folders, missing_files
+    from mom_daemon.doctor.needed_files import file_faults
     from mom_daemon.plugins.declared import check_plugins
     from mom_daemon.plugins.enabled import about_enabled
 
@@ -84,16 +84,10 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     checked = check_plugins(config)
     file = config.file or "configuration"
     wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
-    bad = [(name, finding) for name, finding in checked.findings if finding.severity is Severity.ERROR]
-    wrong += [(name, f"plugin {name!r}: {finding.message}", finding.cure) for name, finding in bad]
+    wrong += [(name, f"plugin {name!r}: {bad.message}", bad.cure) for name, bad in checked.findings if bad.severity is Severity.ERROR]
     problems = [ConfigProblem(file, *config.places.get(("plugins", name), (0, 0)), *texts) for name, *texts in wrong]
     problems += [
-        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "create it, or name another file")
-        for place, why in missing_files(config)
-    ]
-    problems += [
-        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", "name another folder")
-        for place, why in impossible_folders(config)
+        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", cure) for place, why, cure in file_faults(config)
     ]
     if problems:
         raise ConfigError(sorted(problems))
@@ -336,10 +330,10 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
 
 def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bool:
-    """Return whether mom is to touch nothing by the written file.
+    """Return whether the mode of the written file is `observe`.
 
-    :param said: the option; it counts more than the mode of a replaced file
-    :param otherwise: the mode where neither says one
+    :param said: the option, which overrides the mode of a replaced file
+    :param otherwise: the mode without an option or a replaced file
     """
     replaced = None if output == "-" else _mode(Path(output))
     return said if said is not None else (replaced or otherwise) != "enforce"
@@ -369,7 +363,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         path = path.resolve()  # the target of a link is replaced, not the link
         if not path.is_file():
             raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
-        status = path.stat()  # who may read it stays as it is: what stands in it may not be for everybody
+        status = path.stat()  # its readers stay the same
         mode = stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH)
         owner = (0, status.st_gid) if os.geteuid() == 0 else None
     try:
@@ -408,5 +402,5 @@ def _tell_how_to_act(path: Path | str) -> None:
 
 
 def _naming(path: Path | str) -> str:
-    """Return the option that names this file, for verbs that do not find it by themselves."""
+    """Return the option for this file; empty for the default file."""
     return "" if Path(path) == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"

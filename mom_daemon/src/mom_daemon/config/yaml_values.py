@@ -17,7 +17,7 @@ def default_texts(model: type[BaseModel]) -> dict[str, str]:
 
 
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-"""Words that some reader of YAML takes for a flag or for nothing."""
+"""Words that some YAML readers take for a flag or null."""
 
 
 def yaml_value(value: object) -> str:

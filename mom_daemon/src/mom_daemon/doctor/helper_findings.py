@@ -1,4 +1,4 @@
-"""What `mom doctor` says of mom-helper: what root lets it write for mom, and what controls of plugins it may not."""
+"""Findings of `mom doctor` about mom-helper: files that root lets it write for mom, and controls of plugins without a declaration."""
 
 from __future__ import annotations
 

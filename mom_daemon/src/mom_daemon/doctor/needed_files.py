@@ -1,4 +1,4 @@
-"""The files and folders that settings name and mom cannot do without: a configuration that names impossible ones is not fine."""
+"""Faults of required files and folders that settings name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from mom_core.config.document import KeyPath
 
 
-def missing_files(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Return settings of plugins that name a missing file, each with the fault."""
-    return ((place, why) for place, path in named_files(config) if (why := _why_not(path)))
+def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
+    """Return settings of plugins with a missing file, and of mom's own folders if this user, or root, could not make or write to one.
+
+    Each has its fault and the cure.
+    """
+    for place, path in named_files(config):
+        if why := _why_not(path):
+            yield place, why, "create it, or name another file"
+    for name in ("state_directory", "run_directory"):
+        if why := _why_no_folder(getattr(config, name)):
+            yield (name,), why, "name another folder"
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
@@ -41,12 +49,6 @@ def _named(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, Path]
                     yield from _named(item, (*here, number))
         elif isinstance(value, Path) and any(isinstance(mark, FileMustExist) for mark in marks_of(field.annotation, field.metadata)):
             yield here, value
-
-
-def impossible_folders(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Return the settings of mom's own folders that this user, or root, could not make or write to, each with the reason."""
-    folders = {"state_directory": config.state_directory, "run_directory": config.run_directory}
-    return (((name,), why) for name, folder in folders.items() if (why := _why_no_folder(folder)))
 
 
 def _why_no_folder(folder: Path) -> str:

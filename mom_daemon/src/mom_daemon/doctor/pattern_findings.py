@@ -1,4 +1,4 @@
-"""What `mom doctor` says of the section `guests`: patterns that match none of the guests here."""
+"""Findings of `mom doctor` about patterns in the section `guests` that match no guest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Of so many guests at least each look reads the descriptions, also on a slow host; and how often doctor looks, for half a second each."""
+"""Guests whose descriptions are read in each look, even on a slow host, and the most looks, of half a second each."""
 
 PATTERNS_SHOWN: Final = 10
-"""Doctor names so many patterns that match no guest, and counts the rest."""
+"""Most named patterns without a guest; further ones are counted."""
 
 
 def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:

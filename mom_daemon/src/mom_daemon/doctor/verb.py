@@ -1,4 +1,4 @@
-"""`mom doctor`: what on this host keeps mom from working, each with the cure."""
+"""`mom doctor`: faults of this host for mom, with their cures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log records as lines: text for people, JSON for programs, with the fields beside the text. Secrets are masked in both."""
+"""Log records as lines without secrets: text for people, JSON with fields for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_core.plugins.secrets import without_secrets
 PLUGIN_LOGGER: Final = "mom.plugin."
 
 EXTRA: Final = "mom"
-"""`LOG.warning(…, extra={"mom": {"guest": name}})` gives a record fields; they stand in JSON lines."""
+"""`LOG.warning(…, extra={"mom": {"guest": name}})` adds fields for JSON lines."""
 
 Hide = Callable[[str], str]
 
@@ -51,7 +51,7 @@ def text_of(record: logging.LogRecord) -> str:
 class TextFormatter(logging.Formatter):
     """Line of text.
 
-    :param for_journal: without the time, which systemd's journal adds, and with the level before each line, as it reads that (sd-daemon(3))
+    :param for_journal: for systemd's journal, without the time and with the level before each line (sd-daemon(3))
     """
 
     def __init__(self, hide: Hide, *, for_journal: bool) -> None:
@@ -83,5 +83,5 @@ class JsonFormatter(logging.Formatter):
             "message": text_of(record),
         }
         line = json.dumps({**fields_of(record), **own}, ensure_ascii=False)
-        # Those control characters that JSON leaves as they are, and a terminal does not.
+        # JSON leaves some control characters that steer a terminal.
         return self._hide("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))

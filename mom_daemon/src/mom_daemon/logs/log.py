@@ -17,7 +17,7 @@ LOG: Final = logging.getLogger("mom")
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
-    """Standard error; a line that it does not take is an error for the writer, which counts it."""
+    """Standard error; its faults reach the writer, which counts lost lines."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Raise the error for the writer."""
@@ -25,10 +25,10 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of what
 
 
 class Log:
-    """Takes all of Python's logging in, from when it is made.
+    """Handler of all Python logging of this process.
 
-    :param handler: where to write instead of standard error, such as a file
-    :param level: instead of the configuration's
+    :param handler: handler in place of standard error, such as a file's
+    :param level: level in place of the configuration's
     """
 
     def __init__(self, handler: logging.Handler | None = None, level: str | None = None) -> None:
@@ -42,11 +42,11 @@ class Log:
         logging.getLogger().addHandler(self._writer)
 
     def learn(self, config: Config) -> None:
-        """Hide the secrets of this configuration, too, whether or not it comes into force."""
+        """Hide the secrets of this configuration, even if it never comes into force."""
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
 
     def use(self, config: Config) -> None:
-        """Log as this configuration says; end a change of the level at run time, unless the configuration is in use."""
+        """Use the log's settings of this configuration; a new one ends a change of the level at run time."""
         if config is self._used:
             return
         self._used = config
@@ -56,7 +56,7 @@ class Log:
         self._writer.sink = self._sink(config.log_format)
 
     def toggle_debug(self, config: Config) -> None:
-        """Say more, or as much as before."""
+        """Switch between level debug and the configured level."""
         self._toggled = not self._toggled
         LOG.setLevel(logging.DEBUG if self._toggled else (self._level or config.log_level).upper())
         LOG.warning("log level is %s now", logging.getLevelName(LOG.level).lower())
@@ -66,12 +66,12 @@ class Log:
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write what waits to be written, for half a second at the most. Whether that was possible.
+        """Write waiting records for at most half a second; return whether all are written.
 
-        If not, Python cannot end either: it would wait for standard error.
+        If not, Python cannot end: it would wait for standard error.
         """
         logging.getLogger().removeHandler(self._writer)
-        LOG.setLevel(self._level_before)  # who embeds mom goes on logging as before
+        LOG.setLevel(self._level_before)  # for a program that embeds mom
         self._writer.close()
         return not self._writer.stuck
 

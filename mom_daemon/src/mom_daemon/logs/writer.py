@@ -14,10 +14,10 @@ from typing import Final
 from mom_daemon.logs.formats import EXTRA, extra_of, text_of
 
 WAITING: Final = 2000
-"""Records that wait to be written: ten minutes of a busy mom with a disk that hangs. Further ones are counted and lost."""
+"""Most waiting records: ten minutes of a busy mom with a hanging disk. Further records are lost, and counted."""
 
 CLOSE_SECONDS: Final = 0.5
-"""How long the last lines may take at the end: a stop has two seconds for everything."""
+"""Longest wait for the last lines: a stop has two seconds for everything."""
 
 
 class Writer(QueueHandler):
@@ -42,7 +42,7 @@ class Writer(QueueHandler):
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return a copy with its text, which is made now: arguments may change before it is written."""
+        """Return a copy with its formatted text, as arguments may change before it is written."""
         prepared = copy.copy(record)
         prepared.msg, prepared.args, prepared.exc_info, prepared.exc_text = text_of(record), None, None, None
         if cycle := self.cycle():
@@ -50,7 +50,7 @@ class Writer(QueueHandler):
         return prepared
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Take a record in; return at once."""
+        """Queue a record; return at once."""
         if self._pid != os.getpid() and not self._started():
             self._take(record)
         elif self._records.qsize() >= WAITING:

@@ -1,4 +1,4 @@
-"""Problems as people are told of them: what many guests have alike is said once, with how many and which of them."""
+"""Problems for people: a problem of many guests appears once, with their number and the first names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import Entity, Problem, Scope, Severity, Source, lasting, printable
 
 NAMED: Final = 3
-"""Guests with a problem that are named: enough to see what they share."""
+"""Most named guests of a problem: enough to see what they share."""
 
 LONGEST_HINT: Final = 400
 """Characters."""
@@ -17,10 +17,10 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """One problem, and all guests that have it. Its texts are for people, and safe to print.
+    """Problem with all guests that have it. Its texts are for people, and safe to print.
 
-    `about` is empty where a problem is about no entity. `hint` is that of all, or, where they differ (as with the values that each had), of
-    the first, whom it names then. It stands since `since` (seconds since the epoch), seen in `cycles` cycles.
+    `about` is empty for a problem without an entity. If the guests' hints differ, `hint` is that of the first guest, with its name. The
+    problem began at `since` (seconds since the epoch) and was seen in `cycles` cycles.
     """
 
     severity: Severity
@@ -38,7 +38,7 @@ class CommonProblem:
         if len(self.about) < 2:
             return "".join(names)
         more = len(self.about) - NAMED
-        # Where one name more is all of them, it takes no more room than their number.
+        # A single further name needs no more room than `1 more`.
         named = f"{', '.join(names[:NAMED])} and {more} more" if more > 1 else f"{', '.join(names[:-1])} and {names[-1]}"
         return f"{len(self.about)} guests ({named})"
 

@@ -15,9 +15,9 @@ from mom_helper.before import Before
 
 
 def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
-    """Write the original value of each of the host's files in the ledger to the helper's folder: path and value, in turn.
+    """Write the original values of the host's files in the ledger to the helper's folder; yield each path and value.
 
-    :raises MomError: the ledger is no more root's word than anything that a user may write, or the folder cannot be written
+    :raises MomError: another user could have written the ledger, or the folder cannot be written
     """
     ledger = config.state_directory / FILE
     if not is_there(ledger):

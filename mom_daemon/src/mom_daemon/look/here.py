@@ -1,7 +1,7 @@
 """`mom` without arguments: this host at a glance, and the next commands to type.
 
-It reads files of the kernel and looks for sockets. It asks no daemon and imports no plugin; a fault of the host
-cannot make it fail: what cannot be read is not shown.
+It reads files of the kernel and looks for sockets. It asks no daemon and imports no plugin. It does not fail on a faulty host: it leaves
+out what it cannot read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""Paths that are there where guests are managed by each: the first that is found is the one that mom would ask for the guests."""
+"""Paths that show the manager of the guests. mom would ask the first manager that is found for the guests."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
@@ -44,9 +44,9 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None is unknown.
 
-    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `file` is the configuration:
-    whether it is there says `configured`. `observes` is where to write `mode: enforce`, in a
-    configuration that only observes. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
+    `managed` has managers of guests, with the path that shows each; `guests` counts QEMU's processes. `configured`: the configuration
+    `file` exists. `observes` is the place for `mode: enforce` in a configuration that only observes. `unit`: systemd knows mom. `left`
+    counts changes that no mom has restored.
     """
 
     kvm: bool = False
@@ -63,10 +63,10 @@ class HostSight:
 
 
 @click.command("here", hidden=True)
-@as_caller  # until it has seen whose folders mom's are
+@as_caller  # until it knows the owner of mom's folders
 def here_command() -> None:
     """Show this host at a glance, and the next commands to type; `mom` alone does the same. Changes nothing."""
-    root = os.geteuid() == 0  # before this process becomes whom mom's folders belong to
+    root = os.geteuid() == 0  # before this process becomes the owner of mom's folders
     sight = look(Path("/"), Path(os.environ.get("MOM_CONFIG") or DEFAULT_CONFIG).absolute())
     context = click.get_current_context().find_root()
     demo = isinstance(context.command, click.Group) and "demo" in context.command.list_commands(context)
@@ -91,7 +91,7 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
 def where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
     """Return the place for `mode: enforce` in a configuration that has mom observe.
 
-    :param places: the keys that are written there
+    :param places: places of the keys in the file
     """
     place = places.get(("mode",))
     return f"line {place.line} of {file}" if place else file
@@ -128,7 +128,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         file=file,
         configured=may_exist(config),
         observes=where_to_act(str(file), document.keys) if top and top.get("mode") != "enforce" else "",
-        unit=file == DEFAULT_CONFIG and _has_unit(root),  # which runs mom with that one
+        unit=file == DEFAULT_CONFIG and _has_unit(root),  # the unit runs mom with the default configuration
         pid=_known(lambda: holder(run)) or 0,
         left=_known(lambda: changes_left(state)),
     )

@@ -12,15 +12,15 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
-"""As long as a person waits for an answer. A hypervisor whose guests boot needs seconds, which a cycle would not give it."""
+"""Longest wait of a person for an answer. A hypervisor whose guests boot needs seconds, more than a cycle's deadline."""
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
     """Return one snapshot as a running mom would report it, and problems of reading it.
 
-    Plugins are set up without a lock or ledger, and have the time that a person would wait, not that of a cycle.
+    Plugins are set up without a lock or ledger, and with longer deadlines than in a cycle.
 
-    :raises MomError: the hypervisor does not list its guests: none would be seen, which does not say that there is none
+    :raises MomError: the hypervisor does not list its guests. An empty table would say that there are none.
     """
     patient = {
         name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))

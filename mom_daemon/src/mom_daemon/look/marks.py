@@ -1,4 +1,4 @@
-"""The mark before a line that says how something is: as wide as each other, and in colour where a person looks."""
+"""Marks of severities before lines: of one width, and coloured on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guests of a cycle as an operator names them; and whether it is known which there are."""
+"""Guests of a cycle by the operator's names, and whether the guests are known at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_daemon.look.running import NoSuchGuest
 def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
     """Return the condition that the hypervisor did not list its guests; None if it did. An empty list does not mean that none run.
 
-    :param guests: of the cycle: listed guests are known, though the condition stands a little longer
+    :param guests: guests of the cycle. If there are any, they are known, though the condition lasts a little longer.
     """
     conditions = () if guests or verdict is None else verdict.conditions
     return next(
@@ -22,14 +22,14 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
 
 
 _COMPARED_NAMES: Final = 2000
-"""Names that are compared with one that does not exist: some 20 ms."""
+"""Most names that are compared with an unknown one, in some 20 ms."""
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
     """Return the guest of this id or name. Raise `NoSuchGuest`, which names similar ones.
 
-    :param verdict: of the cycle
-    :raises MomError: by the verdict, the hypervisor did not list its guests
+    :param verdict: verdict of the cycle
+    :raises MomError: according to the verdict, the hypervisor did not list its guests
     """
     if unknown := guests_unknown(guests, verdict):
         raise MomError(unknown.message, hint=unknown.cure)

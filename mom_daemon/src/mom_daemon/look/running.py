@@ -1,4 +1,4 @@
-"""The mom that runs, as verbs ask it. Plugins offer the ways to it (`mom_source`)."""
+"""Questions of verbs to the running mom. Plugins offer the way to it (`mom_source`)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class NoSuchGuest(MomError):
-    """There is no guest of that name or id; the hint names those that may be meant."""
+    """Unknown name or id of a guest; the hint has similar names."""
 
 
 class NotRunning(MomError):
-    """No mom is there to be asked."""
+    """No mom runs that could answer."""
 
 
 class RunningMom(Protocol):
-    """Way to ask a mom that runs. Each call raises `MomError` when it does not answer, and `NotRunning` when none is there."""
+    """Way to ask the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
 
     @property
     def where(self) -> str:

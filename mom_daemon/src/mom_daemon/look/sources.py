@@ -141,4 +141,4 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequ
 
 
 _BACKWARDS: Final = (600.0, 86_400.0)
-"""Seconds before the end where the search begins: a mom ran then, or had run lately."""
+"""Seconds before the end of a recording, where the search for its last cycles begins."""

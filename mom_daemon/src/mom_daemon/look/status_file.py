@@ -1,4 +1,4 @@
-"""The status file of a running mom, for verbs: as a report, and with whether mom is late."""
+"""Status file of a running mom, for verbs: its report, its age, and whether mom hangs."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from mom_core import (
 )
 from mom_core.files import read_file
 from mom_core.lock import holder
-from mom_daemon import LARGEST_STATUS, REPORT_FORMAT, STATUS_FILE
+from mom_daemon import REPORT_FORMAT
+from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 from mom_kvm import ProcessStat
 
 if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
-    from mom_daemon.report_models import VerdictModel
 
 LATE_CYCLES: Final = 3
-"""A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""
+"""Intervals, besides a second for a slow disk: mom hangs if its status is older."""
 
 
 def reported(content: ReportDocument) -> Report:
-    """Return the report of a document. It lacks decisions without outcome or revision, and properties that no platform gives."""
+    """Return the report of a document. It lacks decisions without outcome or revision, and properties that are not the platform's."""
     guests = {}
     for row in content["guests"]["rows"]:
         fields = dict(zip(content["guests"]["columns"], row, strict=True))
@@ -63,7 +63,7 @@ def reported(content: ReportDocument) -> Report:
         key = (before.entity.id, before.control)
         revised_before = made.get(key)
         if revised_before is not None and (revised_before.value, revised_before.source) == (before.value, before.source):
-            before = revised_before  # the next reviewer's word on what one has made of a decision: no policy wanted that
+            before = revised_before  # a second reviewer revised the first one's value, which no policy wanted
         else:
             first.append(before)
         made[key] = None if item["dropped"] else replace(before, value=item["became"])
@@ -97,15 +97,12 @@ def _entity(item: EntityModel) -> Entity:
 
 
 def verdict_of(content: ReportDocument) -> Verdict | None:
-    """Return the verdict of a document; None if it has none."""
+    """Return the verdict of a document; None if it has none. Raise `KeyError`, `TypeError` or `ValueError` for other content."""
     verdict = content["verdict"]
-    return None if verdict is None else _verdict(verdict)
-
-
-def _verdict(content: VerdictModel) -> Verdict:
-    """Return a verdict. Raise `KeyError`, `TypeError` or `ValueError` for other content."""
+    if verdict is None:
+        return None
     conditions = []
-    for item in content["conditions"]:
+    for item in verdict["conditions"]:
         name, message, why, cure = (str(text) for text in (item["name"], item["message"], item["why"], item["cure"]))
         since, lasted, over = (float(span) for span in (item["since"], item["lasted_seconds"], item["over_seconds"]))
         severity, plugins = Severity(item["severity"]), tuple(map(str, item["plugins"]))
@@ -115,9 +112,9 @@ def _verdict(content: VerdictModel) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Content of a status file, or answer of a mom, with its process, its age in seconds, and its place.
+    """Content of a status file, or answer of a mom, with its process, age in seconds, and place.
 
-    `unwritten`: mom has completed cycles since, and could not write their status.
+    `unwritten`: mom completed later cycles, and could not write their status.
     """
 
     content: ReportDocument
@@ -173,7 +170,7 @@ def expect_format(content: ReportDocument, where: str) -> None:
 
 
 def _limit(content: ReportDocument) -> float:
-    """Return the age in seconds from which on a status is late."""
+    """Return the age in seconds of a late status."""
     return LATE_CYCLES * float(content["interval_seconds"]) + 1.0
 
 
@@ -183,7 +180,7 @@ def instead(directory: Path) -> str:
     try:
         read_file(path, 0)
     except FileNotFoundError:
-        pass  # which says that mom has not finished a cycle
+        pass  # mom has not finished a cycle
     except OSError:
         return ""
     return str(path)
@@ -192,13 +189,13 @@ def instead(directory: Path) -> str:
 def read_status(directory: Path) -> RunningStatus | None:
     """Return the status of the mom with this run directory; None if none runs. Raise `MomError` if it is unreadable.
 
-    The age is taken from the clock that all processes share and that never jumps. A mom that works, and cannot write it, gives the old
-    file a new time of change.
+    The age is by the monotonic clock, which all processes share. A mom that works, and cannot write the file, gives it a new modification
+    time.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE
     try:
-        touched = path.stat().st_mtime  # before the content: one that is replaced in between is not taken for one that was not
+        touched = path.stat().st_mtime  # before the content, so that a replaced file does not count as touched
         text = read_file(path, LARGEST_STATUS)
     except FileNotFoundError:
         if pid:

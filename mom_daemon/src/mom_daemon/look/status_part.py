@@ -10,10 +10,10 @@ from mom_core import Report, Unit, format_kib
 
 @dataclass(frozen=True, slots=True)
 class StatusPart:
-    """Few words below a heading of `mom status`, such as `available 3.00 GiB` of `host`. Parts of one heading stand on one line;
-    what several plugins say, as two do that collect one field, stands there once.
+    """Words below a heading of `mom status`, such as `available 3.00 GiB` below `host`. A heading has one line, and equal parts of several
+    plugins appear once.
 
-    :param place: its place among the others on the line, and the line's among the lines; the smaller first
+    :param place: order on the line, and of the lines; the smallest comes first
     """
 
     heading: str
@@ -24,7 +24,7 @@ class StatusPart:
     def of_fields(cls, report: Report, heading: str, *fields: tuple[str, str, Unit, int]) -> Iterator[StatusPart]:
         """Return parts with numeric fields of the host; unknown ones have none.
 
-        :param fields: of each its name, what stands around it (`available {}`), its unit, and its place
+        :param fields: name, text around the value (`available {}`), unit, and place of each field
         """
         for name, form, unit, place in fields:
             value = report.snapshot.host.number(name)

@@ -1,4 +1,4 @@
-"""Hooks that are called on a plugin's class, by `mom` and not by the daemon: without settings, engine or host."""
+"""Calls of verbs to hooks on a plugin's class, without settings, engine or host."""
 
 from __future__ import annotations
 

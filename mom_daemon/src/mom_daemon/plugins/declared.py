@@ -18,8 +18,8 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
     """Return the declarations of each plugin of a configuration.
 
-    :param left_out: takes in why plugins cannot be used, which are left out then
-    :raises PluginError: one cannot be used, where nothing takes that in
+    :param left_out: gets the errors of unusable plugins; without it, they are raised
+    :raises PluginError: a plugin is unusable
     """
     errors: list[PluginError] = [] if left_out is None else left_out
     with constructed(config, errors) as plugins:
@@ -29,11 +29,12 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 
 
 def declarations_of(config: Config | None = None) -> Declarations:
-    """Return all that the plugins of a configuration declare: fields, controls and default policies. No plugin is set up,
-    no host is touched, and no state of a mom is read.
+    """Return all declarations of a configuration's plugins: fields, controls and default policies.
 
-    :param config: None: all installed plugins, each with its default settings. Those that cannot be used like that are left out, and where
-        two of them declare the same, the first one by name counts.
+    No plugin is set up, and no state of a mom is read.
+
+    :param config: None: all installed plugins with default settings. Unusable ones are left out; of equal declarations, the first plugin by
+        name counts.
     :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are wrong
     """
     errors: list[PluginError] = []
@@ -45,13 +46,13 @@ def declarations_of(config: Config | None = None) -> Declarations:
 
 
 _EMPTY: Final = Path("/nonexistent")
-"""A folder of state that no host has."""
+"""State directory that exists on no host."""
 
 
 def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
     """Return a configuration of all installed plugins with default settings, and the reasons against the others by name."""
     names = sorted(available_plugins())
-    with suppress(MomError):  # one of them: which, is seen when each is read by itself, with one more look at all that is installed
+    with suppress(MomError):  # below, each plugin is loaded by itself, which takes longer
         return Config(plugins=load_config({"plugins": {name: {} for name in names}}).plugins), {}
     plugins: dict[str, ConfiguredPlugin] = {}
     left_out: dict[str, MomError] = {}
@@ -64,14 +65,14 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """Reasons that keep plugins from being set up; without any, their findings about their configuration, by plugin."""
+    """Errors that prevent the setup of plugins; without any, findings of plugins about their configuration."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]
 
 
 def check_plugins(config: Config) -> Checked:
-    """Look at constructors, hooks, declarations, what these have against each other, and what plugins know about their configuration."""
+    """Check constructors, hooks, declarations and conflicts of these, and ask plugins about their configuration."""
     checked = Checked([], [])
     with constructed(config, checked.errors) as plugins:
         declarations = Declarations() if checked.errors else joined(plugins, checked.errors)

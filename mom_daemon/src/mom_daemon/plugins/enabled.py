@@ -1,12 +1,31 @@
-"""Tasks that no enabled plugin of a configuration does, and those that several of them do that one is to do."""
+"""Tasks that no enabled plugin does, or that several do. Every verb that looks at a configuration reports them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mom_core import Config, Finding, Severity
-from mom_daemon.lacks import lacking
 from mom_daemon.plugins.class_hooks import having
+
+
+class Lack(NamedTuple):
+    """Hook that no enabled plugin has, and the effect."""
+
+    subject: str
+    message: str
+    hook: str
+
+
+_NEEDED = (
+    Lack("hypervisor", "no enabled plugin provides a hypervisor: no guest is seen", "mom_hypervisor"),
+    Lack("evaluators", "no enabled plugin evaluates policies: nothing is decided", "mom_evaluate"),
+)
+
+
+def lacking(config: Config) -> Iterator[Lack]:
+    """Return the hooks that no plugin of this configuration has."""
+    return (lack for lack in _NEEDED if not config.having(lack.hook))
 
 
 def about_enabled(config: Config) -> Iterator[Finding]:

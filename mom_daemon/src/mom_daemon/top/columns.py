@@ -1,4 +1,4 @@
-"""A list: which columns fit, how wide they are, and how their values are written."""
+"""Columns of a list: their choice, widths and values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ UNKNOWN: Final = "-"
 
 _WIDTHS: Final[dict[str, int]] = {Unit.KIB: 5, Unit.KIB_PER_SECOND: 5, Unit.SECONDS: 4, Unit.PERCENT: 4, Unit.COUNT: 4}
 _OTHER_WIDTH: Final = 8
-"""Of texts: the usual names of classes fit."""
+"""Width of texts, such as names of classes."""
 
 _NAME_LEAST: Final = 12
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 _FLAT: Final = 0.01
-"""Of the largest value: a smaller difference between least and most is no news."""
+"""Share of the largest value: a smaller difference is drawn flat."""
 
 
 def short(kib: float | None) -> str:

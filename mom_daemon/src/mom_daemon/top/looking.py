@@ -1,4 +1,4 @@
-"""The state of the view, and the effect of each key: only values, no terminal, no mom."""
+"""State of the view, and the effect of each key, without a terminal or mom."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Listing(Protocol):
 class Looking:
     """State of the view; `press` changes it.
 
-    :param name: the kind of a row; also the heading of names, and the view of a single row
-    :param views: those between which the tabulator goes, each with its key, the list first; beside them there are `name` and `help`
+    :param name: kind of a row, heading of names, and view of a single row
+    :param views: views on the Tab key, each with its own key, the list first. `name` and `help` are further views
     """
 
     name: str
@@ -45,9 +45,9 @@ class Looking:
     typing: bool = False
     paused: bool = False
     marked: str = ""
-    """The id of the row that is; empty: the first of the list, whichever it is."""
+    """Id of the marked row; empty: the first row of the list."""
     first: int = 0
-    """The first line of the list that is shown; of each view by itself."""
+    """First shown line of the list; `scroll` has that of other views."""
     scroll: dict[str, int] = field(default_factory=dict)
     columns: Sequence[str] = ()
     """Columns to sort by."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 HARM: Final = "note"
-"""The heading of harm to rows, the order at first."""
+"""Heading of harm, the first order."""
 
 
 class Row(NamedTuple):
@@ -22,7 +22,7 @@ class Row(NamedTuple):
     values: Mapping[str, Any] = MappingProxyType({})
     note: str = ""
     harm: float = 0
-    """How much it suffers, for the order; 0: not at all."""
+    """Degree of harm, for the order; 0: none."""
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The watched list, or the text in its place, as lines of a screen: pure functions."""
+"""Watched list, or a text in its place, as lines of a screen. Functions are pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_daemon.top.rows import HARM, Row
 from mom_daemon.top.terminal import Line, cell, shortened
 
 SMALLEST: Final = (40, 10)
-"""Columns and lines below which nothing sensible can be shown."""
+"""Least columns and lines of a screen."""
 
 KEYS: Final = (
     ("↑↓ PgUp PgDn Home End", "move (also j k)"),
@@ -147,7 +147,7 @@ def wrapped(text: str, width: int, style: str = "") -> list[Line]:
 
 
 _SECOND: Final = "\ue000"
-"""Stands for the second column of a character that takes two. No text that is safe to be printed has it."""
+"""Second column of a wide character. No printable text contains it."""
 
 
 def in_lines(text: str, width: int, hang: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""The terminal: keys in, lines out, and everything as it was at the end, whatever ends it."""
+"""Terminal: reads keys, draws lines, and restores itself at any end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rich.cells import cell_len, set_cell_size
 from mom_core import MomError
 
 Line = Sequence[tuple[str, str]]
-"""Texts, each with the style it has: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
+"""Texts with their styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
 
 _ESCAPE_MILLISECONDS: Final = 100
-"""How long the rest of a key's sequence may take after its escape character; ssh splits them sometimes."""
+"""Longest wait for the rest of a key's sequence after its escape character: ssh may split it."""
 
 _USUAL_TERMINAL: Final = "xterm-256color"
-"""The description of terminals that this host has none of: most that people have understand what xterm does."""
+"""Terminal type in place of one that this host does not know."""
 
 _KEYS: Final[dict[int | str, str]] = {
     curses.KEY_UP: "up", curses.KEY_DOWN: "down", curses.KEY_LEFT: "left", curses.KEY_RIGHT: "right", curses.KEY_HOME: "home",
@@ -39,11 +39,11 @@ _PLAIN: Final = str.maketrans("…█░▁▂▃▄▅▆▇→←↑↓", "~#-
 
 
 class EndedError(Exception):
-    """Signal asks to end, or the terminal has gone."""
+    """Signal to end, or loss of the terminal."""
 
 
 class Terminal:
-    """Terminal to draw on, from `with` to its end. curses sends changes only, and suspends and resumes."""
+    """Context manager of a terminal to draw on. curses sends only changes, and handles suspend and resume."""
 
     def __init__(self) -> None:
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

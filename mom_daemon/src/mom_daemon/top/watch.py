@@ -1,4 +1,4 @@
-"""The loop between keys, news and the screen."""
+"""Loop of keys, news and the screen."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Picture = TypeVar("Picture", bound=Listing)
 Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)
 
 TICK_SECONDS: Final = 1.0
-"""How often ages are drawn anew when nothing else happens."""
+"""Longest time between two pictures, for ages."""
 
 
 class Watched(Protocol[Shown_co]):
-    """Watched source. It asks for news in threads of its own, and wakes the terminal."""
+    """Watched source. Its own threads ask for news and wake the terminal."""
 
     failed: BaseException | None
-    """What ended a thread: a mistake of ours."""
+    """Exception that ended a thread."""
 
     @property
     def picture(self) -> Shown_co | None:
@@ -41,7 +41,7 @@ class Watched(Protocol[Shown_co]):
 def terminal_for(verb: str, instead: str) -> Terminal:
     """Return the terminal of this process. Raise `MomError` if it cannot be drawn on.
 
-    :param instead: which verbs print the same once
+    :param instead: verbs that print the same once
     """
     drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
@@ -57,10 +57,10 @@ def watch(
     screen: Callable[[Picture | None, tuple[int, int]], Sequence[Line]],
     body_lines: Callable[[tuple[int, int], Picture | None], int],
 ) -> None:
-    """Draw until the person at the terminal ends it. What goes wrong is raised after the terminal is in order again.
+    """Draw until a key ends it. Raise errors of the source after the terminal is restored.
 
-    :param screen: its lines, for columns and lines of the terminal: the last is the foot, above it so many as `body_lines` says, and above
-        those the headings of the list
+    :param screen: returns lines for the terminal's columns and lines. The last line is the foot, below as many lines as
+        `body_lines` returns, below the headings of the list
     """
     picture = None
     try:
