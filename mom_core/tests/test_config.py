@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mom_core import ConfigError, Guest, GuestPattern, Portion, UnitError, load_config
-from mom_core.config import Config, document
-from mom_core.guest_patterns import GuestPatterns
+from mom_core.config import Config
 
 ACME = '''
 class Inner(StrictModel):
@@ -101,7 +100,7 @@ def config(tmp_path: Path):
 # --- what is right -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_configuration_is_read_with_units_and_in_the_order_of_the_file(acme, config):
+def test_a_configuration_is_read(acme, config):
     acme.add_plugin("other")
     read = config(
         """
@@ -128,18 +127,11 @@ def test_a_configuration_is_read_with_units_and_in_the_order_of_the_file(acme, c
     assert acme_settings.token.get_secret_value() == "s3cret"
 
 
-def test_what_is_not_written_has_its_default(acme, config):
-    read = config("plugins: {acme: {}}")
-    assert (read.interval, read.mode, read.history) == (5.0, "observe", 10)
-    assert (read.state_directory, read.run_directory, read.log_level) == (Path("/var/lib/mom"), Path("/run/mom"), "info")
-    assert read.plugins["acme"].settings.step == 64 << 20
-
-
 def test_a_program_hands_over_a_mapping(acme, tmp_path):
     read = load_config(
         {"interval": "1s", "root": tmp_path, "plugins": {"acme": {"names": ("a",), "path": Path("/z")}}, "guests": {"*": {"share": 2}}}
     )
-    assert read.file is None
+    assert (read.file, read.mode) == (None, "observe")
     assert read.root == tmp_path
     assert read.plugins["acme"].settings.names == ("a",)  # type: ignore[attr-defined]  # of the test's own plugin
     assert read.guest_settings("acme")(Guest("u", "vm")).share == 2  # type: ignore[attr-defined]  # of the test's own plugin
@@ -154,17 +146,6 @@ def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
     assert "plugins.acme.step: must be text, a number" in told
     assert "7" in told
     assert ":0" not in told
-
-
-def test_a_mapping_that_contains_itself_is_an_error():
-    endless: dict[str, object] = {}
-    endless["plugins"] = endless
-    with pytest.raises(ConfigError, match="nested deeper"):
-        load_config(endless)
-
-
-def test_a_file_may_begin_with_a_byte_order_mark_and_end_without_a_newline(acme, config):
-    assert config("\ufeffplugins: {acme: {}}").plugins
 
 
 def test_the_configuration_knows_where_each_setting_stands(acme, config):
@@ -184,12 +165,10 @@ def test_the_configuration_knows_where_each_setting_stands(acme, config):
         (".", "a directory, not a file"),
         ("pipe", "not a regular file"),
         ("large.yaml", "too large: 1,000,000,000,000 bytes"),
-        ("/proc/self/maps", None),  # it says that it is empty
-        *((device, None) for device in ("/dev/zero", "/dev/null", "/dev/tty")),
-        *((name, None) for name in ("a\0b", "x" * 5000, "\ud800", "/etc/passwd/mom.yaml")),
+        *((name, None) for name in ("/proc/self/maps", "/dev/zero", "a\0b", "x" * 5000, "\ud800", "/etc/passwd/mom.yaml")),
     ],
 )
-def test_what_is_no_usual_file_is_refused_and_neither_waited_for_nor_read_without_end(tmp_path, name, words):
+def test_a_configuration_must_be_a_regular_file(tmp_path, name, words):
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "large.yaml").open("wb") as sparse:
         sparse.truncate(1_000_000_000_000)
@@ -197,29 +176,12 @@ def test_what_is_no_usual_file_is_refused_and_neither_waited_for_nor_read_withou
         load_config(tmp_path / name)
 
 
-def test_without_a_name_the_usual_file_is_read(monkeypatch, acme, tmp_path):
-    file = tmp_path / "usual.yaml"
-    file.write_text("plugins: {acme: {}}")
-    monkeypatch.setattr("mom_core.config.loader.DEFAULT_CONFIG", file)
-    assert load_config().file == str(file)
-
-
-def test_no_permission_is_told_without_a_traceback(tmp_path, monkeypatch):
-    def denied(*_: object) -> int:
-        raise PermissionError(13, "Permission denied", "mom.yaml")
-
-    monkeypatch.setattr(document.os, "open", denied)
-    with pytest.raises(ConfigError, match=r"mom.yaml: permission denied \(run mom as a user who may read it\)"):
-        load_config(tmp_path / "mom.yaml")
-
-
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "1:1: the configuration is empty (`mom config init` writes one for this host)"),
-        *((text, ":1: the configuration is empty (`") for text in ("\n\n", "# only a comment\n", "---\n", "null\n", "~")),
-        *((text, "1:1: must be a mapping of settings (write `plugins:`") for text in ("[host, ksm]", "host", "5", "'text'", "true")),
-        *((text, "no plugin is enabled") for text in ("mode: observe", "plugins:", "plugins: {}", "plugins: null")),
+        *((text, "1:1: the configuration is empty (`mom config init` writes one") for text in ("", "# only a comment\n", "~")),
+        *((text, "1:1: must be a mapping of settings (write `plugins:`") for text in ("[host, ksm]", "5")),
+        *((text, "no plugin is enabled") for text in ("mode: observe", "plugins: {}")),
         (b"mode: observe\nplugins: \xff\n", "2:10: not UTF-8: byte 0xff (save the file as UTF-8)"),
     ],
 )
@@ -237,7 +199,6 @@ def test_what_holds_no_configuration_is_an_error(problems, text, told):
         ("plugins:\n\thost: {}", "2:1", "indent with spaces"),
         ("mode: a: b", "1:8", "colon needs quotes"),
         ("interval 5s\nplugins:\n  sim: {}", "2:8", "if the line above lacks its colon"),
-        ("mode: *x", "1:7", "needs quotes"),
         ("mode: @x", "1:7", "needs quotes"),
         ("mode: 'x\nplugins: {}", "2:12", "which begins in line 1"),
         ("mode: \0", "1:7", "not allowed"),
@@ -246,7 +207,6 @@ def test_what_holds_no_configuration_is_an_error(problems, text, told):
         ("mode: x\n  y: z", "2:4", "indentation"),
         ("plugins: &a [*a]", "1:10", "nested deeper"),
         ("%YAML 1." + "9" * 5000 + "\n---\na: 1", "1:", "out of range"),
-        ("mode: !x!y z", "1:7", "not valid YAML"),
         ("# old\n[main]\ncontrollers: Balloon\n", "3:1", "`mom config import"),
     ],
 )
@@ -276,13 +236,13 @@ def test_aliases_that_explode_are_stopped_before_they_do(problems):
         *(
             (text, "nested deeper than 50 levels")
             for text in (
-                *("[" * 2_000, "{a: " * 2_000, "- " * 2_000, "? " * 2_000, "\n".join(" " * n + "a:" for n in range(900))),
+                *("[" * 2_000, "? " * 2_000, "\n".join(" " * n + "a:" for n in range(900))),
                 "plugins:\n  p0: &a0 []\n" + "".join(f"  p{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 150)),
             )
         ),
         ("guests:\n" + "".join(f"  g{n}: {{}}\n" for n in range(11_000)), "more than 20,000 keys"),
     ],
-    ids=range(7),
+    ids=range(5),
 )
 def test_deep_nesting_and_too_many_keys_are_refused(problems, text, words):
     assert any(words in problem for problem in problems(text))
@@ -290,19 +250,9 @@ def test_deep_nesting_and_too_many_keys_are_refused(problems, text, words):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "text",
-    [
-        "#" * 1_000_000,
-        "a: " + "x" * 1_000_000,
-        "'" + "x\n" * 500_000,
-        "&a " * 300_000,
-        "!" * 1_000_000,
-        " " * 1_000_000,
-        "\t" * 1_000_000,
-        "a\n" * 500_000,
-    ],
+    "text", ["#" * 1_000_000, "a: " + "x" * 1_000_000, "'" + "x\n" * 500_000, "&a " * 300_000, " " * 1_000_000, "a\n" * 500_000]
 )
-def test_a_large_file_of_rubbish_does_not_take_the_square_of_its_length(problems, text):
+def test_a_large_invalid_file_is_refused_in_linear_time(problems, text):
     began = time.monotonic()
     assert problems(text)
     assert time.monotonic() - began < 60
@@ -311,7 +261,7 @@ def test_a_large_file_of_rubbish_does_not_take_the_square_of_its_length(problems
 # --- what is wrong with keys and values ----------------------------------------------------------------------------------------
 
 
-def test_a_setting_that_stands_in_the_wrong_place_is_told_where_it_belongs(acme, problems):
+def test_a_misplaced_setting_has_a_hint_where_it_belongs(acme, problems):
     acme.add("zeta-plugins", {"zeta": "shelf_zeta:Plugin"}, {"shelf_zeta": ZETA})
     assert problems("plugins:\n  zeta: {step: 1MiB, interval: 5s, floor: 1GiB, whatever: 1, inner: {depth: 1}}\n  acme: {}\n") == [
         "2:10: plugins.zeta.step: there is no such setting (it is a setting of acme: write it there)",
@@ -347,24 +297,16 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
     ("line", "told"),
     [
         ("interval: -5s", "1:11: interval: '-5s' is negative (write it like 5s)"),
-        ("interval: -5", "1:11: interval: -5 is negative (write it like 5s)"),
         ("interval: 0", "1:11: interval: must be at least 10ms, not 0s"),
-        ("interval: 0s", "1:11: interval: must be at least 10ms, not 0s"),
         ("interval: 2h", "1:11: interval: must be at most 1h, not 2h"),
         ("interval: [5s]", "1:11: interval: must be a number with a unit, not a list (write it like 5s)"),
         ("interval:", "1:10: interval: must be a number with a unit, not nothing (write it like 5s)"),
-        ("interval: .inf", "1:11: interval: inf is no number with a unit (write it like 5s)"),
         ("interval: 1:30", "1:11: interval: '1:30' is no number with a unit (write it like 5s)"),
         ("mode: true", "1:7: mode: must be enforce or observe, not true"),
         ("history: ten", "1:10: history: must be a whole number, not the text 'ten'"),
-        ("history: 0", "1:10: history: must be at least 1, not 0"),
-        ("history: 1001", "1:10: history: must be at most 1000, not 1001"),
-        ("history: 1.5", "1:10: history: must be a whole number, not 1.5"),
         ("history: true", "1:10: history: must be a whole number, not true"),
-        ("history: .nan", "1:10: history: must be a whole number, not nan"),
         ("history: 999999999999999999999999999999", "1:10: history: must be at most 1000, not 999999999999999999999999999999"),
         ("root: etc", "1:7: root: must be a path that begins with /"),
-        ('root: "/a\\0b"', "1:7: root: must be a path that begins with /"),
         ("log_level: INFO", "1:12: log_level: must be debug, info, warning or error, not the text 'INFO' (did you mean 'info'?)"),
         (
             "plugin-path: [/opt/acme]",
@@ -373,10 +315,8 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         ),
         ("acme: {}", "1:1: acme: is a plugin, not a setting of mom (indent it, below `plugins:`)"),
         ("root: !!python/object/apply:os.system [id]", "1:7: root: the tag !!python/object/apply:os.system is not allowed here"),
-        ("root: !!binary aGk=", "1:7: root: the tag !!binary is not allowed here"),
         ("history: !!int ten", "1:10: history: 'ten' is no int"),
         ("12: x", '1:1: the key 12 is not text (write it in quotes: "12")'),
-        ("true: x", '1:1: the key true is not text (write it in quotes: "true")'),
         ("[a]: x", "1:1: a key must be text"),
         ("? ", "1:2: a key is missing (write it before the colon)"),
         ("<<: {mode: observe}", "1:1: merging with << is not supported"),
@@ -393,18 +333,14 @@ def test_what_is_wrong_has_its_place_and_a_cure(acme, problems, line, told):
         ("step: 0B", "must be more than 0B, not 0B"),
         ("step: 2GiB", "must be at most 1GiB, not 2GiB"),
         ("period: 5m", "must be at most 1m, not 5m"),
-        ("count: x", "must be a whole number, not the text 'x'"),
         ("count: null", "must be a whole number, not nothing"),
         ("ratio: .nan", "must be a finite number, not nan"),
-        ("ratio: .inf", "must be a finite number, not inf"),
         ("kind: fa", "must be near or far, not the text 'fa' (did you mean 'far'?)"),
         ("enabled: yes", "must be true or false, not the text 'yes' (write true or false)"),
         ("path: 5", "must be text, not 5 (write it in quotes)"),
         ("either: [1]", "must be a whole number, not a list; or it must be text, not a list"),
         ("names: a", "must be a list, not the text 'a'"),
         ("inner: 5", "must be a mapping, not 5"),
-        ("deadline: 1h", "must be at most 5m, not 1h"),
-        ("deadline: 0", "must be more than 0s, not 0s"),
     ],
 )
 def test_a_plugins_settings_are_checked_like_moms_own(acme, problems, setting, told):
@@ -425,42 +361,11 @@ def test_a_missing_setting_is_told_at_its_plugin(shelf, problems):
     assert problems("plugins:\n  needy: {}\n") == ["2:3: plugins.needy.where: is missing (Which one.)"]
 
 
-def test_of_a_missing_setting_inside_of_another_it_is_said_what_that_one_is(shelf, problems):
-    inner = 'class Door(PluginSettings):\n    key: str\n    """Its key."""\n'
-    shelf.add_plugin("needy", 'class Settings(PluginSettings):\n    door: Door | None = None\n    """The way in."""\n', before=inner)
-    assert problems("plugins:\n  needy: {door: {}}\n") == ["2:11: plugins.needy.door.key: is missing (Its key.)"]
-
-
-@pytest.mark.parametrize("value", ["[]", "5", "text", "true"])
-def test_settings_that_are_no_mapping_are_told(acme, problems, value):
-    (problem,) = problems(f"plugins:\n  acme: {value}\n")
-    assert problem == "2:9: plugins.acme: the settings of a plugin must be a mapping (write `acme: {}` for the defaults)"
-
-
-@pytest.mark.parametrize("settings", ["token: 12345", "token: [sesame]", "token: {sesame: 1}", "token: sesame, tokne: sesame"])
+@pytest.mark.parametrize("settings", ["token: 12345", "token: {sesame: 1}", "token: sesame, tokne: sesame"])
 def test_a_secret_is_never_told(acme, problems, settings):
     told = problems(f"plugins:\n  acme: {{{settings}}}\n")
     assert "token" in told[0]
     assert not any("12345" in problem or "sesame" in problem for problem in told)
-
-
-def test_a_validator_of_a_plugin_that_fails_does_not_hide_other_problems(shelf, problems):
-    shelf.add_plugin(
-        "odd",
-        """
-        class Settings(PluginSettings):
-            x: int = 1
-
-            @field_validator("x")
-            @classmethod
-            def check(cls, x):
-                return 1 // 0
-        """,
-        before="from pydantic import field_validator",
-    )
-    told = problems("mode: x\nplugins:\n  odd: {x: 2}\n")
-    assert len(told) == 2
-    assert told[1].startswith("3:3: plugins.odd: plugin 'odd' of acme-odd cannot check its settings: ZeroDivisionError")
 
 
 def checking(kind: str, check: str) -> str:
@@ -480,7 +385,7 @@ def checking(kind: str, check: str) -> str:
 IMPORTS_OF_CHECKING = "import sys, time\nfrom mom_core import GuestSettings\nfrom pydantic import field_validator"
 
 
-@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize("kind", ["SystemExit", "ZeroDivisionError"])
 def test_a_validator_of_a_plugin_ends_no_mom(shelf, problems, kind):
     raises = f"value if value == 1 else (_ for _ in ()).throw({kind})"
     shelf.add_plugin("one", checking("Settings", raises), before=IMPORTS_OF_CHECKING)
@@ -562,12 +467,6 @@ def test_a_pattern_may_be_of_a_property_and_its_name_is_one(acme, config):
     assert read(uuid="u1") == (1, 4 << 30)
 
 
-def test_settings_follow_a_guests_properties_when_these_change(acme, config):
-    find = config('plugins: {acme: {}}\nguests: {"flavor=m1.*": {share: 2}}').guest_settings("acme")
-    guests = [Guest("id", "x", properties={"flavor": flavor}) for flavor in ("m1.small", "c1", "m1.small")]
-    assert [find(guest).share for guest in guests] == [2, 1, 2]
-
-
 def test_a_pattern_that_can_match_no_guest_is_told_with_what_to_write(acme, problems):
     told = problems('plugins: {acme: {}}\nguests:\n  "flavor=": {share: 2}\n  "=m1": {}\n  "my flavor=m1.*": {}\n  "*=x": {shar: 1}\n')
     assert told == [
@@ -582,23 +481,11 @@ def test_a_pattern_that_can_match_no_guest_is_told_with_what_to_write(acme, prob
     ]
 
 
-@pytest.mark.parametrize("name", ["web", "a=b", "=", "vm[1]", "flavor=m1.*", "?", ""])
+@pytest.mark.parametrize("name", ["web", "=", "vm[1]", "flavor=m1.*", ""])
 def test_a_pattern_can_be_made_of_any_name_and_matches_it_alone(name):
     pattern = GuestPattern.of(GuestPattern.of_name(name))
     assert pattern.matches(Guest("id", name))
     assert not any(pattern.matches(Guest("id", other)) for other in (f"{name}x", f"x{name}", "vm1", "flavor=m1.small", "z"))
-
-
-def test_each_plugin_sees_only_its_own_keys(acme, config):
-    acme.add_plugin("other", "class GuestSettings(GuestSettings):\n    weight: int = 7\n")
-    read = config('plugins: {acme: {}, other: {}}\nguests: {"*": {share: 2, weight: 3}}')
-    assert read.guest_settings("acme")(Guest("id", "x")).model_dump() == {"share": 2, "floor": None}
-    assert read.guest_settings("other")(Guest("id", "x")).model_dump() == {"weight": 3}
-
-
-def test_a_plugin_without_guest_settings_gets_empty_ones(shelf, config):
-    shelf.add_plugin("plain")
-    assert config("plugins: {plain: {}}").guest_settings("plain")(Guest("id", "x")).model_dump() == {}
 
 
 def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
@@ -610,13 +497,13 @@ def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
     ]
 
 
-def test_a_guest_setting_of_a_plugin_that_did_not_load_is_not_called_unknown(acme, problems):
+def test_guest_settings_of_a_missing_plugin_are_not_unknown(acme, problems):
     told = problems('plugins: {acme: {}, missing: {}}\nguests: {"*": {weight: 1}}')
     assert len(told) == 1
     assert "missing" in told[0]
 
 
-def test_patterns_that_contradict_each_other_leave_the_last_one_and_a_warning(shelf, config, caplog):
+def test_of_contradicting_patterns_the_last_counts(shelf, config, caplog):
     shelf.add_plugin(
         "both",
         """
@@ -639,28 +526,9 @@ def test_patterns_that_contradict_each_other_leave_the_last_one_and_a_warning(sh
     assert caplog.text.count("contradict") == 1
 
 
-def test_without_patterns_no_guest_is_remembered():
-    patterns = GuestPatterns([])
-    assert [patterns.matching(Guest(f"u{number}", f"vm{number}")) for number in range(3)] == [(), (), ()]
-    assert patterns._found.cache_info().currsize == 0
-
-
-def test_guests_of_one_pattern_share_what_was_found_for_them(acme, config):
-    rules = "".join(f'  "host{n}-*": {{share: {n + 1}}}\n' for n in range(50))
-    find = config(f"plugins: {{acme: {{}}}}\nguests:\n{rules}").guest_settings("acme")
-    found = [find(Guest(str(n), f"host{n % 50}-{n}")) for n in range(1_000)]
-    assert len({id(each) for each in found}) == 50
-
-
-def test_thousands_of_guests_can_be_named_one_by_one(acme):
-    guests = [Guest(str(n), f"guest-{n}") for n in range(5_000)]
-    find = load_config({"plugins": {"acme": {}}, "guests": {guest.name: {"share": 2} for guest in guests}}).guest_settings("acme")
-    assert all(find(guest).model_dump()["share"] == 2 for guest in guests)
-
-
 @pytest.mark.long
 @given(pattern=st.text(max_size=40), name=st.text(max_size=40))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):
     try:
         config = load_config({"plugins": {"acme": {}}, "guests": {pattern: {"share": 2}}})
@@ -698,8 +566,8 @@ PIECES = st.sampled_from([*WORDS.split(), "\n", "  ", "\t", " ", "\u2028"])
 @example(text="history: 0x" + "f" * 5000)
 @example(text="!!python/object/apply:os.system [true]")
 @example(text="= : 1")
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_whatever_a_file_holds_the_answer_is_a_configuration_or_its_problems(acme, tmp_path, text):
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_any_file_gives_a_configuration_or_problems(acme, tmp_path, text):
     file = tmp_path / "any.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     try:
@@ -719,8 +587,8 @@ VALUES = st.recursive(
 
 @pytest.mark.long
 @given(mapping=st.dictionaries(st.sampled_from(["plugins", "guests", "interval", "mode", "history", "root", "x"]), VALUES))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_whatever_a_program_hands_over_the_answer_is_a_configuration_or_its_problems(acme, mapping):
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_any_mapping_gives_a_configuration_or_problems(acme, mapping):
     try:
         answer = list(load_config({"plugins": {"acme": {}}, **mapping}).plugins)
     except ConfigError as error:
@@ -728,34 +596,22 @@ def test_whatever_a_program_hands_over_the_answer_is_a_configuration_or_its_prob
     assert answer
 
 
-def test_what_is_in_force_reads_back_as_the_same_configuration(shelf):
-    shelf.add_plugin(
-        "one",
-        """
-        class Settings(PluginSettings):
-            size: int = 3
-
-        class GuestSettings(GuestSettings):
-            share: int = 1
-        """,
-    )
-    config = load_config({"interval": "7s", "plugins": {"one": {"size": 4}}, "guests": {"db-*": {"share": 2}}})
-    written = config.in_force()
-    assert written["interval"] == "7s"
-    assert written["plugins"] == {"one": {"deadline": "5s", "size": 4}}
-    assert written["guests"] == {"db-*": {"share": 2}}
-    assert load_config(written).in_force() == written
-
-
-def test_with_its_secrets_it_reads_back_as_the_same_wherever_they_are(shelf):
+def test_the_settings_in_force_read_back_as_the_same_configuration_and_hide_secrets(shelf):
     settings = """
         class Settings(PluginSettings):
             token: SecretStr = SecretStr("")
             key: SecretBytes = SecretBytes(b"")
             others: frozenset[SecretStr] = frozenset()
             by_name: dict[str, SecretStr] = {}
+
+        class GuestSettings(GuestSettings):
+            share: int = 1
         """
     shelf.add_plugin("one", settings, before="from pydantic import SecretBytes, SecretStr")
+    config = load_config({"interval": "7s", "plugins": {"one": {"deadline": "4s"}}, "guests": {"db-*": {"share": 2}}})
+    in_force = config.in_force()
+    assert (in_force["interval"], in_force["guests"]) == ("7s", {"db-*": {"share": 2}})
+    assert load_config(in_force).in_force() == in_force
     secrets = {"token": "hush-1", "key": "hush-ü", "others": ["hush-3", "hush-4"], "by_name": {"a": "hush-5"}}
     config = load_config({"plugins": {"one": secrets}})
     assert "hush" not in str(config.in_force())
@@ -765,25 +621,14 @@ def test_with_its_secrets_it_reads_back_as_the_same_wherever_they_are(shelf):
 
 @pytest.mark.parametrize(
     ("text", "size", "share", "shown"),
-    [
-        ("6GiB", 6 << 30, None, "6GiB"),
-        ("75%", None, 0.75, "75%"),
-        ("33.3 %", None, 0.333, "33.3%"),
-        ("0%", None, 0.0, "0%"),
-        ("0", 0, None, "0B"),
-    ],
+    [("6GiB", 6 << 30, None, "6GiB"), ("75%", None, 0.75, "75%"), ("33.3 %", None, 0.333, "33.3%"), ("0", 0, None, "0B")],
 )
 def test_a_portion_is_a_size_or_a_share(text: str, size: int | None, share: float | None, shown: str) -> None:
     portion = Portion.parse(text)
     assert (portion.size, portion.share and round(portion.share, 9)) == (size, share)
     assert str(portion) == shown
     assert Portion.parse(str(portion)) == portion
-
-
-def test_a_share_of_something_unknown_is_unknown() -> None:
-    assert Portion.parse("50%").kib_of(None) is None
-    assert Portion.parse("50%").kib_of(1000) == 500
-    assert Portion.parse("2MiB").kib_of(None) == 2048
+    assert portion.kib_of(None) == (None if size is None else size / 1024)
 
 
 @pytest.mark.parametrize(
@@ -791,13 +636,9 @@ def test_a_share_of_something_unknown_is_unknown() -> None:
     [
         ("6", "has no unit"),
         ("101%", "is more than all of it"),
-        ("-5%", "is no percentage"),
-        ("5%%", "is no percentage"),
         ("6GiB%", "is no percentage"),
         ("six", "is no number with a unit"),
-        (True, "not a bool"),
         (None, "not nothing"),
-        (75, "has no unit"),
     ],
 )
 def test_what_is_no_portion_is_refused_with_an_example(text: object, message: str) -> None:

@@ -28,15 +28,10 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_only_its_owner_writes_is_trusted(config: Path) -> None:
-    assert untrusted(config) == ""
-    config.chmod(0o664)
-    assert untrusted(config) == f"{config} can be written by its group"
-
-
 @pytest.mark.parametrize(
     ("spoil", "mend", "why"),
     [
+        (lambda config: config.chmod(0o664), lambda config: config.chmod(0o644), "mom.yaml can be written by its group"),
         (lambda config: config.chmod(0o666), lambda config: config.chmod(0o644), "mom.yaml can be written by everybody"),
         (lambda config: config.parent.chmod(0o777), lambda config: config.parent.chmod(0o1777), "etc can be written by everybody"),
         pytest.param(
@@ -44,7 +39,7 @@ def test_what_only_its_owner_writes_is_trusted(config: Path) -> None:
         ),
     ],
 )
-def test_a_configuration_that_another_user_could_change_is_refused_with_the_cure(
+def test_a_configuration_writable_for_others_is_refused(
     config: Path, spoil: Callable[[Path], None], mend: Callable[[Path], None], why: str
 ) -> None:
     spoil(config)
@@ -57,7 +52,7 @@ def test_a_configuration_that_another_user_could_change_is_refused_with_the_cure
 
 
 @as_root
-def test_a_configuration_that_a_link_of_another_user_leads_to_is_refused(config: Path) -> None:
+def test_a_configuration_behind_a_foreign_link_is_refused(config: Path) -> None:
     link = config.with_name("link.yaml")
     link.symlink_to(config)
     load_config(link)
@@ -86,13 +81,6 @@ def test_another_owner_anywhere_on_the_way_is_refused(tmp_path: Path) -> None:
     assert untrusted(file) == ""
     for path in (Path("/"), tmp_path, tmp_path / "a", file.parent, file):
         assert f"belongs to the user {OTHER}" in untrusted(file, looking(path, owner=OTHER)), path
-
-
-def test_a_sticky_folder_above_is_fine_and_one_at_the_end_is_not(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    sticky = stat.S_IFDIR | 0o1777
-    assert untrusted(tmp_path / "inner", looking(tmp_path, mode=sticky)) == ""
-    assert "can be written by everybody" in untrusted(tmp_path, looking(tmp_path, mode=sticky))
 
 
 def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path) -> None:
@@ -132,15 +120,7 @@ def test_folders_in_which_everybody_can_add_files_are_not_used(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("mode", "group", "others"),
-    [
-        (0o600, False, ""),
-        (0o640, True, ""),
-        (0o640, False, "its group"),
-        (0o620, False, "its group"),
-        (0o604, True, "every user"),
-        (0o602, True, "every user"),
-    ],
+    ("mode", "group", "others"), [(0o600, False, ""), (0o640, True, ""), (0o640, False, "its group"), (0o604, True, "every user")]
 )
 def test_a_secret_is_read_only_where_other_users_have_no_access(tmp_path: Path, mode: int, group: bool, others: str) -> None:
     key = tmp_path / "key.pem"
@@ -154,7 +134,7 @@ def test_a_secret_is_read_only_where_other_users_have_no_access(tmp_path: Path, 
     assert f"chmod 600 {key}" in caught.value.hint
 
 
-def test_a_secret_that_is_not_there_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_secret_has_a_cure(tmp_path: Path) -> None:
     with pytest.raises(MomError, match="cannot be read: No such file") as caught:
         read_secret(tmp_path / "key", "the key", "make one")
     assert caught.value.hint == "make one"
@@ -187,7 +167,7 @@ except MomError as error:
         (0, OTHER + 1, 0o640, "cannot be read"),
     ],
 )
-def test_a_secret_of_roots_may_be_read_by_the_own_group_of_a_mom_that_is_not_root(owner: int, group: int, mode: int, said: str) -> None:
+def test_roots_secret_may_be_readable_for_moms_group(owner: int, group: int, mode: int, said: str) -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
         Path(made).chmod(0o755)
         key = Path(made) / "key"

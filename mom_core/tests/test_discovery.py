@@ -20,14 +20,7 @@ def only_error(name: str) -> PluginError:
     return error
 
 
-def test_a_plugin_is_known_from_its_metadata_without_being_imported(shelf):
-    shelf.add("acme-plugins", {"acme": "acme_module:Acme"}, {"acme_module": "raise SystemExit('imported')"}, version="2.5")
-    (plugin,) = available_plugins()["acme"]
-    assert (plugin.name, plugin.distribution, plugin.version, plugin.target) == ("acme", "acme-plugins", "2.5", "acme_module:Acme")
-    assert "acme_module" not in sys.modules
-
-
-def test_a_plugin_is_found_as_soon_as_it_is_installed_and_gone_as_soon_as_it_is_not(shelf, tmp_path, monkeypatch):
+def test_installed_plugins_are_found_at_once(shelf, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert "late" not in available_plugins()
     assert only_error("late").message == "plugin 'late' is not installed"
@@ -43,7 +36,7 @@ def test_a_plugin_is_found_as_soon_as_it_is_installed_and_gone_as_soon_as_it_is_
     assert not (tmp_path / "cache").exists(), "no cache is written"
 
 
-def test_plugins_are_in_the_order_of_the_names_and_each_once_and_no_others_are_imported(shelf):
+def test_only_named_plugins_are_imported_in_their_order(shelf):
     for name in ("a", "b", "c", "other"):
         shelf.add_plugin(name)
     loaded, _ = load_plugins(["c", "a", "b", "a"])
@@ -53,29 +46,10 @@ def test_plugins_are_in_the_order_of_the_names_and_each_once_and_no_others_are_i
     assert (loaded["a"].settings_class, loaded["a"].guest_settings_class) == (PluginSettings, None)
 
 
-def test_a_loaded_plugin_knows_where_it_comes_from_and_what_it_can_be_told(shelf):
-    shelf.add_plugin(
-        "acme",
-        """
-        class Settings(PluginSettings):
-            size: int = 1
-
-        class GuestSettings(GuestSettings):
-            share: int = 1
-        """,
-        version="3.1",
-    )
-    plugin = load_plugins(["acme"])[0]["acme"]
-    assert (plugin.distribution, plugin.version, plugin.plugin_class.__name__) == ("acme-acme", "3.1", "Plugin")
-    assert list(plugin.settings_class.model_fields) == ["deadline", "size"]
-    assert plugin.guest_settings_class is not None
-    assert list(plugin.guest_settings_class.model_fields) == ["share"]
-
-
 # --- missing -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_plugin_of_mom_names_its_distribution_also_where_it_is_misspelt(monkeypatch):
+def test_a_missing_plugin_of_mom_names_its_distribution(monkeypatch):
     monkeypatch.setattr(discovery, "distributions", list)
     assert only_error("baloon").hint.startswith("did you mean 'balloon'? It comes with mom-plugins-balloon: ")
     assert only_error("ksm").hint.startswith("it comes with mom-plugins-ksm: ")
@@ -97,14 +71,13 @@ def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, mon
     assert "pip install" not in how_to_install("mom-plugins-ksm", "mom-nowhere")
 
 
-def test_what_pip_has_noted_of_its_source_is_where_a_distribution_is_installed_from_again(shelf):
+def test_the_advice_to_reinstall_names_the_origin(shelf):
     shelf.add("acme-torn", {"torn": "torn_module.inner:Plugin"})
     note = shelf.folder / "acme_torn-1.0.dist-info/direct_url.json"
     note.write_text('{"url": "file:///srv/acme%20torn", "dir_info": {}}')
     assert only_error("torn").hint == f"`{sys.executable} -m pip install --force-reinstall '/srv/acme torn'`"
-    for text in ("{", "[]", "{}", ""):
-        note.write_text(text)
-        assert only_error("torn").hint == "install acme-torn again from where it came"
+    note.write_text("{")
+    assert only_error("torn").hint == "install acme-torn again from where it came"
 
 
 def test_a_misspelt_plugin_gets_the_name_that_was_meant(shelf):
@@ -120,8 +93,8 @@ def test_an_unknown_plugin_says_where_plugins_are_found():
     )
 
 
-@pytest.mark.parametrize("name", ["", " ", "x; rm -rf /", "a" * 10_000, "../../etc", "line\nbreak", "ärger", "quux", "requests"])
-def test_nobody_is_advised_to_install_what_another_could_register_under_that_name(name):
+@pytest.mark.parametrize("name", ["", "x; rm -rf /", "a" * 10_000, "line\nbreak", "requests"])
+def test_unknown_names_get_no_advice_to_install(name):
     error = only_error(name)
     assert "pip install" not in error.hint
     assert "mom-plugins-" not in error.hint
@@ -129,7 +102,7 @@ def test_nobody_is_advised_to_install_what_another_could_register_under_that_nam
     assert len(str(error)) < 400
 
 
-def test_a_name_that_two_distributions_provide_is_refused_with_both_and_the_cure(shelf):
+def test_a_name_of_two_distributions_is_refused(shelf):
     shelf.add("acme-one", {"twice": "one:Plugin"}, version="1.0")
     shelf.add("acme-two", {"twice": "two:Plugin"}, version="2.0")
     error = only_error("twice")
@@ -157,11 +130,10 @@ def test_a_distribution_that_is_on_the_path_twice_counts_once(shelf, tmp_path, m
 @pytest.mark.parametrize(
     "raised",
     [
-        "ValueError('odd')", "SystemExit(3)", "KeyboardInterrupt()", "AssertionError('no')", "GeneratorExit()", "BaseException('base')",
-        "MemoryError()",
+        "ValueError('odd')", "SystemExit(3)", "KeyboardInterrupt()",
     ],
 )  # fmt: skip
-def test_whatever_an_import_raises_is_that_plugins_error_and_the_others_load(shelf, raised):
+def test_an_import_error_does_not_affect_other_plugins(shelf, raised):
     shelf.add_plugin("before")
     shelf.add_plugin("broken", before=f"raise {raised}")
     shelf.add_plugin("behind")
@@ -181,12 +153,10 @@ AGAIN = "install acme-odd again from where it came"
 @pytest.mark.parametrize(
     ("target", "source", "what", "hint"),
     [
-        ("odd:Plugin", "def f():\n    f()\nf()", "RecursionError", ""),
         ("odd:Plugin", "class Plugin(:\n", "SyntaxError", ""),
         ("odd:Plugin", "import a_module_that_nobody_has", "No module named 'a_module_that_nobody_has'", AGAIN),
         ("odd.inner:Plugin", "", "installed incompletely", AGAIN),
         ("odd:Plugin", "", "odd:Plugin", AGAIN),
-        *((target, "", "cannot be imported", "") for target in ("", ":", "no module", "a:b:c", "..x:Y")),
         ("odd:make", "def make(settings, context): ...", "is no class", ""),
         ("odd:P", f"{HEAD}    class Settings(PluginSettings):\n        x: 'NoSuchType' = 1\n", "NoSuchType", ""),
         ("odd:P", f"{HEAD}    class GuestSettings(GuestSettings):\n        share: int\n", "without a default for share", ""),
@@ -226,13 +196,9 @@ def test_the_operators_own_interrupt_is_not_swallowed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("signature", "fits"),
-    [
-        *((one, False) for one in ("self", "self, settings", "self, settings, context, more", "self, *, settings, context")),
-        *((one, True) for one in ("self, settings, context, more=None", "self, *arguments", "self, s, c")),
-    ],
+    ("signature", "fits"), [("self, settings", False), ("self, settings, context, more", False), ("self, s, *arguments", True)]
 )
-def test_a_constructor_takes_settings_and_context_in_whatever_way_or_is_refused(shelf, signature, fits):
+def test_a_constructor_must_take_settings_and_context(shelf, signature, fits):
     shelf.add_plugin("shape", f"def __init__({signature}): ...")
     loaded, errors = load_plugins(["shape"])
     assert list(loaded) == ["shape"] * fits
@@ -241,13 +207,12 @@ def test_a_constructor_takes_settings_and_context_in_whatever_way_or_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["Settings", "GuestSettings"])
-@pytest.mark.parametrize("value", ["dict", "7", "None if 0 else 'text'"])
-def test_settings_of_another_kind_are_refused(shelf, kind, value):
-    shelf.add_plugin("odd", f"{kind} = {value}")
+def test_settings_of_another_kind_are_refused(shelf, kind):
+    shelf.add_plugin("odd", f"{kind} = dict")
     assert f"inner {kind}" in only_error("odd").message
 
 
-@pytest.mark.parametrize(("written", "fits"), [("str = 'x'", False), ("int = 5", False), ("Duration = 30.0", True)])
+@pytest.mark.parametrize(("written", "fits"), [("int = 5", False), ("Duration = 30.0", True)])
 def test_the_deadline_is_moms_but_may_have_another_default(shelf, written, fits):
     shelf.add_plugin("odd", f"class Settings(PluginSettings):\n    deadline: {written}", before="from mom_core import Duration")
     if fits:
@@ -260,15 +225,12 @@ def test_the_deadline_is_moms_but_may_have_another_default(shelf, written, fits)
     ("requirement", "cure"),
     [
         ("mom-core>=99", "upgrade mom-core, or take a version of acme-old that was built for this one"),
-        ("mom_core (>=99,<100)", "upgrade mom-core, or take a version of acme-old that was built for this one"),
-        ("Mom.Core==99.*", "upgrade mom-core, or take a version of acme-old that was built for this one"),
-        ("mom-core<0.1", "upgrade acme-old to a version that was built for this mom-core"),
-        ("mom-core==0.0.9", "upgrade acme-old to a version that was built for this mom-core"),
+        ("Mom.Core (==99.*)", "upgrade mom-core, or take a version of acme-old that was built for this one"),
         ("mom-core~=0.0.1", "upgrade acme-old to a version that was built for this mom-core"),
         (f"mom-core!={__version__}", "upgrade acme-old to a version that was built for this mom-core"),
     ],
 )
-def test_a_plugin_that_was_built_for_another_core_is_refused_before_it_is_imported(shelf, requirement, cure):
+def test_a_plugin_for_another_core_is_refused(shelf, requirement, cure):
     shelf.add_plugin("old", before="raise SystemExit('imported')", version="2.5", requires=["click>=1", requirement])
     error = only_error("old")
     assert error.message.startswith("plugin 'old' of acme-old 2.5 was built for another mom-core: it requires ")
@@ -277,34 +239,17 @@ def test_a_plugin_that_was_built_for_another_core_is_refused_before_it_is_import
 
 
 @pytest.mark.parametrize(
-    "requirement",
-    [
-        f"mom-core=={__version__}",
-        "mom-core>=0.1,<1",
-        "mom-core>=0.0.1.dev3",
-        "mom-core",
-        "mom-core>=99 ; extra == 'test'",
-        "mom-core-acme>=99",
-        "mom-core >= nonsense",
-        "",
-    ],
+    "requirement", [f"mom-core=={__version__}", "mom-core>=99 ; extra == 'test'", "mom-core-acme>=99", "mom-core >= nonsense", ""]
 )
-def test_a_plugin_that_this_core_suits_or_that_does_not_say_is_loaded(shelf, requirement):
+def test_a_plugin_for_this_core_is_loaded(shelf, requirement):
     shelf.add_plugin("fine", requires=[requirement] if requirement else [])
     assert list(load_plugins(["fine"])[0]) == ["fine"]
-
-
-def test_a_class_that_raises_when_it_is_looked_at_is_an_error(shelf):
-    shelf.add_plugin("meta", before="class Meta(type):\n    @property\n    def Settings(cls):\n        raise SystemExit(9)\n")
-    source = (shelf.folder / "shelf_meta.py").read_text().replace("class Plugin:", "class Plugin(metaclass=Meta):")
-    (shelf.folder / "shelf_meta.py").write_text(source)
-    assert "SystemExit" in only_error("meta").message
 
 
 # --- broken metadata -----------------------------------------------------------------------------------------------------------
 
 
-def test_broken_metadata_of_one_distribution_does_not_hide_the_others(shelf, caplog):
+def test_broken_metadata_does_not_hide_other_distributions(shelf, caplog):
     shelf.add_plugin("fine")
     shelf.add("acme-broken", {})
     (shelf.folder / "acme_broken-1.0.dist-info" / "entry_points.txt").write_bytes(b"[mom.plugins]\nx = \xff\xfe:Y\n")
@@ -313,24 +258,8 @@ def test_broken_metadata_of_one_distribution_does_not_hide_the_others(shelf, cap
     assert "acme-broken" in only_error("x").hint
 
 
-def test_lists_of_entry_points_that_do_not_concern_mom_are_not_even_looked_at(shelf, caplog):
-    shelf.add("acme-other", {})
-    (shelf.folder / "acme_other-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nthis is no entry\n")
-    available_plugins()
-    assert "acme-other" not in caplog.text
-
-
 def test_a_distribution_without_metadata_still_provides_its_plugins(shelf):
     shelf.add(
         "acme-bare", {"bare": "shelf_bare:Plugin"}, {"shelf_bare": "class Plugin:\n    def __init__(self, s, c): ...\n"}, metadata=False
     )
     assert load_plugins(["bare"])[0]["bare"].version == "1.0"
-
-
-def test_listing_plugins_reads_no_more_than_the_lists_of_entry_points(shelf):
-    """`mom plugin list` looks at everything that is installed, and must stay quick: METADATA is not opened."""
-    shelf.add_plugin("acme")
-    metadata = shelf.folder / "acme_acme-1.0.dist-info" / "METADATA"
-    metadata.unlink()
-    metadata.mkdir()  # reading it would fail
-    assert available_plugins()["acme"][0].version == "1.0"

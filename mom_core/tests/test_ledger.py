@@ -57,7 +57,7 @@ STANDING = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | s
 
 
 @given(st.lists(st.tuples(STANDING, STANDING, st.sampled_from(["incarnation", *Status])), min_size=1, max_size=6))
-def test_an_entry_is_read_back_as_it_was_written_whatever_it_was_before(steps: list[tuple[Value, Value, str]]) -> None:
+def test_any_sequence_of_entries_is_read_back(steps: list[tuple[Value, Value, str]]) -> None:
     """No step may leave anything of another one."""
     with TemporaryDirectory() as folder:
         ledger = Ledger.open(Path(folder))
@@ -81,19 +81,7 @@ def test_only_what_is_applied_is_brought_up_to_date(ledger: Ledger, tmp_path: Pa
     assert there.explains(44, tolerance=4)
 
 
-def test_what_was_refused_never_counts_as_set_by_mom(ledger: Ledger) -> None:
-    ledger.record([entry("a", applied=50), entry("b", applied=50), entry("c", applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50), outcome("b", Status.REFUSED, 50), outcome("c", Status.FAILED, 50)])
-    assert {e.entity.name: e.applied for e in ledger.entries.values()} == {"a": 50, "c": 50}
-    ledger.record([entry("a", applied=40)])
-    ledger.settle([outcome("a", Status.REFUSED, 40)])
-    assert ledger.entries[A] == entry("a", applied=50)
-    ledger.record([entry("a", applied=40)])
-    ledger.settle([outcome("a", Status.FAILED, 40, after=45)])
-    assert ledger.entries[A].applied == 45
-
-
-def test_what_the_caller_has_made_of_an_entry_that_stands_is_noted_as_it_is(ledger: Ledger, tmp_path: Path) -> None:
+def test_an_entry_in_doubt_is_recorded_as_given(ledger: Ledger, tmp_path: Path) -> None:
     """A list that speaks of more items than before has more to put back."""
     ledger.record([entry("a", before=100, applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50)])
@@ -111,7 +99,7 @@ def test_that_a_change_failed_is_written_at_once(ledger: Ledger, tmp_path: Path)
 
 
 @pytest.mark.parametrize("status", [Status.UNCHANGED, Status.REFUSED])
-def test_what_stood_so_already_or_was_refused_when_it_was_noted_is_none_of_moms(ledger: Ledger, status: Status) -> None:
+def test_unchanged_and_refused_values_are_not_moms(ledger: Ledger, status: Status) -> None:
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", status, 50, after=50)])
     assert A not in ledger.entries
@@ -134,9 +122,7 @@ def test_what_stood_so_already_or_was_refused_when_it_was_noted_is_none_of_moms(
         (Status.OBSERVED, 50, True),
     ],
 )
-def test_a_doubt_about_an_earlier_change_ends_only_with_that_value_in_place(
-    ledger: Ledger, tmp_path: Path, status: Status, value: int, still: bool
-) -> None:
+def test_a_doubt_ends_only_with_the_value_in_place(ledger: Ledger, tmp_path: Path, status: Status, value: int, still: bool) -> None:
     ledger.record([entry("a", applied=50)])
     ledger = Ledger.open(tmp_path)
     ledger.settle([outcome("a", status, value)])
@@ -166,7 +152,7 @@ def test_what_the_kernel_has_made_of_a_value_is_written_at_once(ledger: Ledger, 
     assert there["id-b", "balloon_target"] == entry("b", applied=50)
 
 
-def test_what_was_set_is_out_of_doubt_at_once_and_then_written_no_more(ledger: Ledger, writes: list[str]) -> None:
+def test_a_settled_change_is_written_once(ledger: Ledger, writes: list[str]) -> None:
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50, after=50)])
     assert [('"in_doubt":true' in text, '"in_doubt":false' in text) for text in writes] == [(True, False), (False, True)]
@@ -186,14 +172,6 @@ def test_only_what_is_about_to_be_changed_waits_for_the_disk(ledger: Ledger, tmp
     ledger.settle([outcome("a", Status.APPLIED, 40)])
     assert len(waits) == waited, "a power failure that undoes the note undoes the change, too"
     assert Ledger.open(tmp_path).entries == ledger.entries, "a mom that is killed does not"
-
-
-def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_mom(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.record([entry("a", before=1024, applied=512)])
-    ledger.settle([outcome("a", Status.APPLIED, 512, after=512)])
-    (noted,) = Ledger.open(tmp_path).entries.values()  # mom was killed
-    assert noted.explains(512)
-    assert not noted.explains(77), "nearer to what mom had set than what stood there before, and none of mom's values"
 
 
 def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,23 +224,6 @@ def test_what_failed_again_and_again_keeps_what_stands() -> None:
     assert [one.explains(value) for value in (100, 50, 339, 338, 300)] == [True, True, True, True, False]
 
 
-def test_a_change_that_fails_is_not_written_in_every_cycle(ledger: Ledger, writes: list[str]) -> None:
-    for _ in range(5):
-        ledger.record([entry("a")])
-        ledger.settle([outcome("a", Status.FAILED, 50)])
-    assert len(writes) == 2, "that it failed is written, too"
-    assert ledger.entries[A].attempted == (50,)
-    ledger.settle([outcome("a", Status.APPLIED, 50)])
-    assert ledger.entries[A] == entry("a")
-
-
-def test_what_stands_already_stays_set_by_mom(ledger: Ledger) -> None:
-    for status in (Status.APPLIED, Status.UNCHANGED, Status.UNCHANGED):
-        ledger.record([entry("a", applied=50)])
-        ledger.settle([outcome("a", status, 50)])
-    assert ledger.entries[A] == entry("a", applied=50)
-
-
 def test_a_decision_that_is_refused_every_cycle_is_written_once(ledger: Ledger, writes: list[str]) -> None:
     for time in range(5):
         ledger.record([entry("a")._replace(time=float(time))])
@@ -291,19 +252,10 @@ def test_who_only_looks_at_a_damaged_ledger_says_so_and_leaves_it(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
 
 
-TEXTS = ("id", "name", "control", "plugin", "incarnation")
-ANY: tuple[Value, ...] = (None, "x", 5, [], {}, True)
-WRONG: list[tuple[str, Value]] = [
-    *((name, value) for name in TEXTS for value in (*(value for value in ANY if value != "x"), 1e308)),
-    *(("scope", value) for value in ANY),
-    *(("time", value) for value in (*(value for value in ANY if value != 5), 10**400)),
-    *(("attempted", value) for value in ANY if value != []),
-    *(("in_doubt", value) for value in (0, *(value for value in ANY if value not in (5, True)))),
-]
-
-
-@pytest.mark.parametrize(("field", "value"), WRONG)
-def test_an_entry_of_other_types_is_damage_though_the_checksum_is_right(tmp_path: Path, field: str, value: Value) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"), [("id", 5), ("scope", "x"), ("time", True), ("attempted", {}), ("in_doubt", 0), ("plugin", None)]
+)
+def test_an_entry_of_other_types_is_damage(tmp_path: Path, field: str, value: Value) -> None:
     Ledger.open(tmp_path).record([entry()])
     path = tmp_path / "ledger.json"
     content = json.loads(path.read_text())["content"]
@@ -313,9 +265,7 @@ def test_an_entry_of_other_types_is_damage_though_the_checksum_is_right(tmp_path
 
 
 @pytest.mark.parametrize(
-    "value",
-    [float("nan"), [float("inf")], b"bytes", 10**5000, object(), "x" * 10**5, ["x" * 10**5]],
-    ids=["nan", "inf", "bytes", "huge", "any", "long", "large"],
+    "value", [float("nan"), 10**5000, object(), "x" * 10**5, ["x" * 10**5]], ids=["nan", "huge", "any", "long", "large"]
 )
 @pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])
 def test_an_answer_that_no_file_can_hold_does_no_harm(ledger: Ledger, tmp_path: Path, value: Value, status: Status) -> None:
@@ -340,14 +290,7 @@ def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(ledger: Ledg
     assert ledger.file.write_error == ""
 
 
-def test_the_file_is_not_for_everybody(tmp_path: Path) -> None:
-    Ledger.open(tmp_path).record([entry()])
-    assert (tmp_path / "ledger.json").stat().st_mode & 0o007 == 0
-
-
-def test_changes_of_the_host_end_with_its_boot_and_those_that_do_not_say_their_boot_are_of_this_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reboot_ends_changes_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boot = tmp_path / "boot_id"
     monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
     of_host = entry("host", "ksm_run", 0, 1)._replace(entity=Entity(Scope.HOST, "host", "host"))
@@ -362,22 +305,12 @@ def test_changes_of_the_host_end_with_its_boot_and_those_that_do_not_say_their_b
     assert {one.entity.name for one in Ledger.open(tmp_path, look=True).entries.values()} == {"a", "b"}
 
 
-def test_changes_of_the_host_stay_while_its_boot_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    boot = tmp_path / "boot_id"
-    monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
-    boot.write_text("one\n")
-    of_host = entry("host", "ksm_run", 0, 1)._replace(entity=Entity(Scope.HOST, "host", "host"), incarnation="one")
-    Ledger.open(tmp_path).record([entry("a", incarnation="7"), of_host])
-    boot.unlink()
-    assert {one.entity.name: one.incarnation for one in Ledger.open(tmp_path).entries.values()} == {"a": "7", "host": "one"}
-
-
 def test_who_only_looks_makes_no_folder(tmp_path: Path) -> None:
     assert not Ledger.open(tmp_path / "none", look=True).entries
     assert not (tmp_path / "none").exists()
 
 
-def test_a_change_that_a_crash_kept_from_being_made_is_noted_anew_before_it_is_made(tmp_path: Path) -> None:
+def test_a_change_prevented_by_a_crash_is_recorded_again(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", before=0, applied=5)])
     ledger = Ledger.open(tmp_path)

@@ -14,7 +14,7 @@ def outcome(value: int, status: Status, error: str = "") -> Outcome:
     return Outcome(Decision(GUEST, "vcpu_quota", value, "", Source("50_main_", 3, 1)), None, None, status, error)
 
 
-def test_a_control_that_cannot_be_set_is_logged_once_with_the_reason_and_again_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_control_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log = ProblemLog()
     for cycle in range(5):
@@ -64,7 +64,7 @@ def test_a_thousand_guests_with_one_trouble_hide_no_other_one(caplog: pytest.Log
     assert (log.standing(), log._of_source) == ([], {})
 
 
-def test_problems_of_one_cycle_that_differ_in_a_number_or_in_a_name_are_several(caplog: pytest.LogCaptureFixture) -> None:
+def test_problems_of_one_cycle_with_different_numbers_are_distinct(caplog: pytest.LogCaptureFixture) -> None:
     log = ProblemLog()
     texts = ["disk 1 is full", "disk 2 is full", "no answer of vm-17", "no answer of vm-18"]
     for cycle in range(2):

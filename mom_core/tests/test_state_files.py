@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from mom_core import PluginContext, StateError, StateFile, is_there, read_file
+from mom_core import PluginContext, StateError, StateFile, is_there
 from mom_core.state_files import MOST_SET_ASIDE, LaterVersionError, UnreadableError, set_aside_below
 
 
@@ -46,11 +46,8 @@ def test_what_was_written_is_read_and_is_json(kept: StateFile[Use], tmp_path: Pa
     assert (found["state"], found["version"], found["content"]) == ("use", 1, CONTENT)
     assert kept.path.stat().st_mode & 0o777 == 0o640
     assert kept.path.parent.stat().st_mode & 0o007 == 0
-
-
-def test_without_a_file_nothing_is_wrong(tmp_path: Path) -> None:
-    empty = file(tmp_path)
-    assert (empty.read(), empty.look(), empty.damage) == (None, None, "")
+    kept.path.unlink()
+    assert (kept.read(), kept.look(), kept.damage) == (None, None, "")
 
 
 @pytest.mark.long
@@ -61,42 +58,30 @@ def test_whatever_json_holds_comes_back(tmp_path_factory: pytest.TempPathFactory
     assert anything.read() == [content]
 
 
-def test_every_byte_that_changes_is_noticed(kept: StateFile[Use]) -> None:
+def test_every_flipped_bit_and_every_missing_end_is_damage(kept: StateFile[Use]) -> None:
     whole = kept.path.read_bytes()
-    for place in range(len(whole)):
-        for bit in range(8):
-            changed = bytearray(whole)
-            changed[place] ^= 1 << bit
-            with pytest.raises(StateError, match="is damaged") as caught:
-                kept.decoded(bytes(changed))
-            assert not isinstance(caught.value, LaterVersionError), "a version that has changed is no later version"
-
-
-def test_every_file_that_is_cut_off_or_goes_on_is_noticed(kept: StateFile[Use]) -> None:
-    whole = kept.path.read_bytes()
-    for other in [*(whole[:length] for length in range(len(whole))), whole + b"\n", whole * 2, b"\0" * len(whole), b" " + whole]:
-        with pytest.raises(StateError, match="is damaged"):
+    flipped = [int.to_bytes(int.from_bytes(whole) ^ 1 << bit, len(whole)) for bit in range(8 * len(whole))]
+    for other in (*flipped, *(whole[:length] for length in range(len(whole))), whole + b"\n", whole * 2, b"\0" * len(whole)):
+        with pytest.raises(StateError, match="is damaged") as caught:
             kept.decoded(other)
+        assert not isinstance(caught.value, LaterVersionError), "a damaged version number is no later version"
 
 
 # --- what is no file of state -------------------------------------------------------------------------------------------------
 
 
-RUBBISH = (
-    "", '{"state":"use"}', "[" * 100_000, "1" * 100_000, "NaN", '{"highest":1e999}',
-    "null", "[]", "5", "{}", '{"highest":null}', '{"highest":"5"}', '{"highest":5.5}', '{"highest":true}', '{"highest":5,"names":"a"}',
-)  # fmt: skip
+INVALID = ("", "[" * 100_000, "1" * 100_000, "NaN", '{"highest":1e999}', "null", "{}", '{"highest":"5"}', '{"highest":true}')
 
 
-@pytest.mark.parametrize("body", RUBBISH, ids=range(len(RUBBISH)))
-def test_what_a_right_checksum_vouches_for_may_be_rubbish_all_the_same(tmp_path: Path, body: str) -> None:
+@pytest.mark.parametrize("body", INVALID, ids=range(len(INVALID)))
+def test_invalid_content_with_a_right_checksum_is_damage(tmp_path: Path, body: str) -> None:
     kept = file(tmp_path)
     kept.write_json(lambda: body)
     assert kept.read() is None
     assert "its content makes no sense" in kept.damage
 
 
-@pytest.mark.parametrize("error", [OverflowError, RecursionError, UnicodeError, MemoryError, ZeroDivisionError, AttributeError, StateError])
+@pytest.mark.parametrize("error", [RecursionError, MemoryError, StateError])
 def test_whatever_a_check_raises_is_damage(tmp_path: Path, error: type[Exception]) -> None:
     def check(content: object) -> object:
         raise error("no")
@@ -184,15 +169,6 @@ def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monke
     assert kept.read() == Use(5, ("a",))
 
 
-def test_what_could_not_be_set_aside_and_was_deleted_since_is_in_nobodys_way(kept: StateFile[Use], tmp_path: Path) -> None:
-    kept.path.write_text("{")
-    looking = file(tmp_path, sets_aside=False)
-    assert looking.read() is None
-    kept.path.unlink()
-    looking.write(CONTENT)
-    assert kept.read() == Use(5, ("a",))
-
-
 @pytest.fixture(params=["a folder", "a pipe", "a loop"])
 def something_else(request: pytest.FixtureRequest, tmp_path: Path) -> StateFile[Use]:
     made = file(tmp_path)
@@ -214,7 +190,7 @@ def test_what_is_no_file_is_set_aside_too(something_else: StateFile[Use]) -> Non
     assert something_else.read() == Use(5, ("a",))
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
 def test_a_file_that_cannot_be_opened_now_is_not_taken_for_damaged(
     kept: StateFile[Use], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -239,9 +215,7 @@ def test_a_file_that_is_too_large_is_not_read_nor_written(tmp_path: Path) -> Non
     assert "it is larger than 1000 bytes" in small.damage
 
 
-@pytest.mark.parametrize(
-    "content", [float("nan"), [float("inf")], {1, 2}, b"bytes", 10**5000], ids=["nan", "inf", "a set", "bytes", "huge"]
-)
+@pytest.mark.parametrize("content", [float("nan"), {1, 2}, 10**5000], ids=["nan", "set", "huge"])
 def test_what_is_no_json_is_not_written_and_said(kept: StateFile[Use], content: object) -> None:
     with pytest.raises(StateError, match="it cannot be written as JSON"):
         kept.write(content)
@@ -279,7 +253,7 @@ def test_what_is_removed_is_gone_and_damage_is_kept(kept: StateFile[Use]) -> Non
     assert [path.name for path in kept.path.parent.iterdir()] == ["use.json.damaged-1"]
 
 
-def test_a_plugin_has_its_files_in_a_folder_of_its_own_and_mom_knows_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plugin_has_its_own_folder_of_state_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     context = PluginContext(name="use", state_directory=tmp_path)
     kept = context.state_file("highest.json", "the highest use", FORM)
     kept.write(CONTENT)
@@ -289,14 +263,6 @@ def test_a_plugin_has_its_files_in_a_folder_of_its_own_and_mom_knows_them(tmp_pa
     with caplog.at_level(logging.ERROR, "mom.plugin.use"):
         kept.read()
     assert "is damaged: it is empty" in caplog.text
-
-
-def test_a_folder_in_a_files_place_is_no_file_and_stays_open_nowhere(tmp_path: Path) -> None:
-    before = sorted(Path("/proc/self/fd").iterdir())
-    for _ in range(3):
-        with pytest.raises(IsADirectoryError):
-            read_file(tmp_path, 100)
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_what_cannot_be_known_to_be_there_is_not_taken_for_nothing(tmp_path: Path) -> None:

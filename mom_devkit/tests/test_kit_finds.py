@@ -95,12 +95,6 @@ def test_a_plugin_without_faults_passes(check: str) -> None:
     assert said(Knob, check) == ""
 
 
-def test_a_plugin_that_nobody_packaged_is_told_so() -> None:
-    assert said(Knob, "packaging") == ""
-    (finding,) = check_plugin(Knob, name="knob", checks=["packaging"])
-    assert "metadata" in finding.message
-
-
 def test_a_constructor_that_needs_the_host_or_takes_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Eager(Knob):
         def __init__(self, settings, context):
@@ -164,21 +158,15 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("declarations", {"unit": Unit.FLAG}, "a flag from 0 to 100"),
         ("declarations", {"low": 9, "high": 1}, "a minimum of 9 above its maximum of 1"),
         ("declarations", {"low": float("nan")}, "finite numbers as bounds"),
-        ("declarations", {"high": "many"}, "finite numbers as bounds"),
         ("declarations", {"unit": "furlongs"}, "Unit and a Scope"),
         ("declarations", {"unit": Unit.TEXT}, "is text and has bounds"),
         ("results", {"mom_collect_host": lambda self: {"knob": "sixty"}}, "should be a number"),
-        ("results", {"mom_collect_host": lambda self: {"other": 1}}, "did not declare"),
         ("results", {"mom_report": lambda self: int("disk")}, "ValueError: invalid literal"),
-        ("results", {"mom_evaluate": lambda self: ["a decision"]}, "mom_evaluate returned a str"),
         ("results", {"mom_setup": lambda self: signal.signal(signal.SIGTERM, signal.SIG_IGN)}, "signal only works in main thread"),
-        ("results", {"mom_check": lambda self: int("disk")}, "mom_check failed: ValueError: invalid literal"),
         ("results", {"mom_check": lambda self: [5]}, "mom_check gave a int that is no Finding"),
         ("results", {"mom_doctor": lambda self: [Finding(*IN_TEXTS)]}, "whose parts are not a Severity and texts"),
         ("results", {"mom_status": staticmethod(lambda report: int("disk"))}, "mom_status failed: ValueError: invalid literal"),
-        ("results", {"mom_status": staticmethod(lambda report: [5])}, "mom_status gave a int that is no StatusPart"),
         ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading and text are no texts"),
-        ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest gave a int that is no Suggestion"),
         ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer gave a int that is no Explainer"),
         ("results", {"mom_explainer": staticmethod(Mumbles)}, "has no attribute 'place'"),
         ("changing_guests", {"mom_collect_guests": asking_each}, "with a guest that ended within the cycle, "),
@@ -195,7 +183,7 @@ def test_a_plugin_that_is_wrong_in_one_way_is_told_so(check: str, members: dict[
 def test_settings_without_a_word_and_secrets_in_plain_text_are_found() -> None:
     class Told(Knob):
         class Settings(PluginSettings):
-            size: int = 1
+            size: Size = 1
             password: str = ""
             """What opens the door."""
 
@@ -204,46 +192,25 @@ def test_settings_without_a_word_and_secrets_in_plain_text_are_found() -> None:
     assert "password sounds like a secret" in text
 
 
-@pytest.mark.parametrize("name", [5, None, "", "two words", "class"])
+@pytest.mark.parametrize("name", [5, "two words", "class"])
 def test_a_field_with_an_impossible_name_is_found(name: Any) -> None:
     assert said(
         wrong(mom_declare=lambda self: [FieldSpec(name, Unit.COUNT, Scope.HOST, "x", "y"), *Knob.mom_declare(self)]), "declarations"
     )
 
 
-def test_a_field_of_another_plugin_in_another_unit_is_found() -> None:
-    field = FieldSpec("mem_free", Unit.BYTES, Scope.HOST, "Free memory.", "/proc/meminfo")
-    text = said(wrong(mom_declare=lambda self: [field, *Knob.mom_declare(self)]), "declarations")
-    assert "declares the field mem_free in B, and the plugin host in KiB" in text
+def test_wrong_settings_are_refused_in_the_words_of_a_configuration() -> None:
+    class Configured(Knob):
+        class Settings(PluginSettings):
+            folder: Path = Path("/nowhere")
+            size: Size = 1 << 20
 
-
-class Configured(Knob):
-    """Has settings of types that YAML knows only as text and lists."""
-
-    class Settings(PluginSettings):
-        """What there is to say."""
-
-        folder: Path = Path("/nowhere")
-        """A folder."""
-        size: Size = 1 << 20
-        """A size."""
-        names: tuple[str, ...] = ()
-        """Names."""
-
-
-def test_settings_are_those_of_yaml_in_every_check() -> None:
-    said_in_yaml: dict[str, object] = {"folder": "/srv", "size": "2MiB", "names": ["a", "b"]}
-    assert failed(check_plugin(Configured, name="knob", settings=said_in_yaml, host=KNOB)) == []
-
-
-def test_what_yaml_would_refuse_is_refused_in_the_same_words() -> None:
-    wrong = {"folder": 3, "size": 2_000_000, "nmes": []}
-    found = check_plugin(Configured, name="knob", settings=wrong, host=KNOB)
+    wrong = {"folder": 3, "size": 2_000_000, "sise": []}
+    findings = check_plugin(Configured, name="knob", settings=wrong, host=KNOB)
     with pytest.raises(ConfigError) as refused:
         config_of(Path("/nowhere"), {"knob": Configured}, {"knob": wrong})
-    assert [finding.message for finding in found] == [str(problem) for problem in refused.value.problems]
-    assert len(found) == 3
-    assert "settings of knob: nmes: there is no such setting (did you mean 'names'?)" in [finding.message for finding in found]
+    assert [finding.message for finding in findings] == [str(problem) for problem in refused.value.problems]
+    assert len(findings) == 3
 
 
 class Forgetful(Knob):
@@ -317,20 +284,8 @@ def test_changes_to_the_process_are_found(monkeypatch: pytest.MonkeyPatch) -> No
         assert f"it changes {what}" in text
 
 
-def test_changes_to_the_process_are_found_by_the_first_check_that_has_a_plugin_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes after finds it so already."""
-
-    def claims(self: Knob) -> dict[str, int]:
-        os.environ["KNOB_WAS_HERE"] = "1"
-        return {}
-
-    monkeypatch.setenv("KNOB_WAS_HERE", "0")
-    findings = failed(check_plugin(wrong(mom_collect_host=claims), name="knob", checks=["results", "traces"], host=KNOB))
-    assert [(one.subject, one.message) for one in findings] == [("results", "it changes the environment (KNOB_WAS_HERE)")]
-
-
 @pytest.mark.long
-def test_a_teardown_that_does_not_end_is_named_and_not_taken_for_a_thread_of_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_teardown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
     usual = subject.config_of
     monkeypatch.setattr(subject, "config_of", lambda *given, **more: usual(*given, **{**more, "stop_timeout": 1.0}))

@@ -66,7 +66,7 @@ def found(name: str) -> dict[str, str]:
     return {f"{finding['severity']} {finding['subject']}": finding["message"] for finding in result["findings"]}
 
 
-def test_a_plugin_without_faults_passes_and_what_it_prints_is_not_the_answer(acme: Callable[..., str]) -> None:
+def test_a_valid_plugin_passes_and_its_output_is_ignored(acme: Callable[..., str]) -> None:
     code, out, err = check(acme("print('{}')"))
     assert (code, err) == (0, "")
     assert out == "acme (mom-acme 1.0): 10 checks, passed\n"
@@ -83,7 +83,6 @@ def test_a_fault_has_its_cure_and_exit_code_1(acme: Callable[..., str]) -> None:
     ("body", "before", "where", "message"),
     [
         ("os._exit(7)", "", "results", "its process ended with 7"),
-        ("pass", "os._exit(3)", "loading", "its process ended with 3"),
         ("pass", "os.environ['ACME'] = '1'", "loading", "its import changes the environment (ACME)"),
         (
             "pass",
@@ -91,26 +90,20 @@ def test_a_fault_has_its_cure_and_exit_code_1(acme: Callable[..., str]) -> None:
             "loading",
             "its import starts threads: early",
         ),
-        ("pass", "raise RuntimeError('no')", "loading", "RuntimeError: no"),
         ("pass", "from mom_core.engine import Engine", "packaging", "__init__.py:5 imports mom_core.engine, which is private"),
         ("pass", "import mom_devkit.hosts", "packaging", "__init__.py:5 imports mom_devkit, which is not installed where mom runs"),
-        ("pass", "from mom_devkit import host_of", "packaging", "__init__.py:5 imports mom_devkit, which is not"),
     ],
 )
 def test_what_it_does_wrong_is_a_finding(acme: Callable[..., str], body: str, before: str, where: str, message: str) -> None:
     assert message in found(acme(body, before))[f"error {where}"]
 
 
-def test_what_is_no_plugin_is_misuse() -> None:
-    code, _, err = check("/no-such-plugin")
-    assert code == 2
-    assert "is not installed" in err
-
-
-def test_an_installed_plugin_is_checked_with_settings_as_yaml_has_them() -> None:
+def test_an_installed_plugin_is_checked_with_yaml_settings() -> None:
     code, out, _ = check("policy", "--settings", "{directory: /srv/policies}")
     assert code == 0, out
     assert check("policy", "--settings", "[1]")[0] == 2
+    code, _, err = check("/no-such-plugin")
+    assert (code, "is not installed" in err) == (2, True)
 
 
 def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
@@ -119,7 +112,3 @@ def test_wrong_settings_are_said_once_with_their_place_and_the_fix() -> None:
     assert "1 checks, errors: 2" in out
     assert "settings of policy: directry: there is no such setting (did you mean 'directory'?)" in out
     assert "settings of policy: deadline: 3 has no unit (write it like 5s" in out
-
-
-def test_the_root_itself_is_never_the_test_host(acme: Callable[..., str]) -> None:
-    assert check(acme(), "--host", "/")[0] == 1

@@ -72,7 +72,7 @@ def test_no_placeholder_is_left_and_the_files_are_complete(kind: str) -> None:
     assert project["entry-points"]["mom.plugins"] == {"page-cache": "mom_page_cache:PageCachePlugin"}
 
 
-def test_its_ci_takes_all_that_it_needs_of_mom_from_a_clone_and_nothing_from_an_index() -> None:
+def test_its_ci_installs_mom_from_a_clone() -> None:
     files = files_of("page-cache", "collector")
     (folders,) = re.findall(r"mom/mom_\{([a-z,]+)\} -e", files[".github/workflows/checks.yml"])
     project = tomllib.loads(files["pyproject.toml"])["project"]
@@ -85,17 +85,14 @@ def test_its_ci_takes_all_that_it_needs_of_mom_from_a_clone_and_nothing_from_an_
     assert seen == {f"mom-{folder}" for folder in folders.split(",")}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "Zswap", "zswap!", "-z", "z-", "z--z", "9lives", "ünïcode", "a b", "../up", "a/b", "x" * 31, "class", "match", "json", "import"],
-)
+@pytest.mark.parametrize("name", ["", "Zswap", "z-", "9lives", "ünïcode", "../up", "x" * 31, "class", "match", "json"])
 def test_a_bad_name_is_refused(name: str, new, tmp_path: Path) -> None:
     code, text = new("--kind", "collector", "--", name)
     assert code == 2, text
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["ksm", "numa", "interval", "plugins", "state-directory", "core", "policy"])
+@pytest.mark.parametrize("name", ["ksm", "interval", "state-directory", "core"])
 def test_a_name_of_moms_own_is_refused(name: str, new, tmp_path: Path) -> None:
     code, text = new(name, "--kind", "collector")
     assert code == 2

@@ -5,7 +5,7 @@ import pytest
 from mom_devkit import wait_until
 
 
-def test_it_returns_the_first_value_that_counts_and_says_what_there_is_when_none_comes() -> None:
+def test_it_returns_the_first_true_value_or_explains() -> None:
     looks = iter([None, 0, "there", "later"])
     assert wait_until(lambda: next(looks)) == "there"
     with pytest.raises(AssertionError, match=r"not within 0\.01 s: its log"):

@@ -80,7 +80,7 @@ def test_a_balloon_moves_by_the_default_policy_when_the_host_is_short(tmp_path: 
     assert sizes[-1] < sizes[0] < 4 * GIB
 
 
-def test_a_field_that_the_law_cannot_do_without_is_a_problem_for_as_long_as_it_is_missing(tmp_path: Path, microvm: ModuleType) -> None:
+def test_a_missing_field_of_the_law_is_a_lasting_problem(tmp_path: Path, microvm: ModuleType) -> None:
     del microvm.FIELDS["mem_usable"]
     plugins = {"host": HostPlugin, "microvm": microvm.MicrovmPlugin, "policy": PolicyPlugin, "balloon": BalloonPlugin}
     config = config_of(tmp_path, plugins, {"host": {"watch": "0s"}}, root=tmp_path / "root")

@@ -307,7 +307,7 @@ TestAnySequence.settings = settings(
 )
 
 
-def test_a_size_on_the_way_back_is_not_taken_for_what_stood_before_mom() -> None:
+def test_a_size_on_the_way_back_is_not_the_original() -> None:
     sequence, target = AnySequence(), ("a", "balloon_target")
     sequence.begin()
     for _ in range(3):

@@ -12,7 +12,6 @@ from mom_core.values import Value
 class Columns(Mapping[str, Sequence[Value]]):
     """Fields of several guests by name: a value for each guest, in order; None: unknown. Immutable and thread-safe.
 
-    :param columns: values by name, copied
     :param unknown: by name, indices of guests whose field was collected as unknown. A guest with None elsewhere lacks the field
     """
 
@@ -46,13 +45,6 @@ class Columns(Mapping[str, Sequence[Value]]):
         """Return the indices of guests whose field was collected as unknown."""
         return self._unknown.get(name, ())
 
-    def absent(self, name: str) -> Sequence[int]:
-        """Return the indices of guests that lack this field, in order."""
-        if _NONE not in self.types(name):
-            return ()
-        unknown = self.unknown(name)
-        return [place for place, value in enumerate(self[name]) if value is None and place not in unknown]
-
     def types(self, name: str) -> AbstractSet[type]:
         """Return the types of a field's values, cached."""
         types = self._types.get(name)
@@ -69,9 +61,6 @@ class Columns(Mapping[str, Sequence[Value]]):
         """Return a view for each guest."""
         count = max(map(len, self.values()), default=0)
         return [GuestRow(self, place) for place in range(count)]
-
-
-_NONE = type(None)
 
 
 class GuestRow(Mapping[str, Value]):

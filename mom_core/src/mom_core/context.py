@@ -28,8 +28,7 @@ class Declarations:
     """Declarations of all enabled plugins.
 
     :param fields: fields by scope and name
-    :param controls: controls by name
-    :param control_owners: plugin of each control
+    :param controls: controls by name, and `control_owners` their plugins
     :param policies: default policies by name, in the order of names
     :param field_owners: first plugin in the YAML order with each field
     :param explainers: factories of explainers, by plugin
@@ -108,10 +107,10 @@ class PluginContext:
 
     # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the service under this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: no plugin offers it.
+        """Return the first service under this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: there is none.
 
-        The first plugin in the YAML order wins. Available from `mom_setup` on, in any thread. Do not keep the result: a reload may replace
-        it. Calls before the offering plugin's `mom_setup` raise `MomError`.
+        Available from `mom_setup` on, in any thread. Do not keep the result: a reload may replace it. Calls before the offering plugin's
+        `mom_setup` raise `MomError`.
         """
         return next(iter(self.services(kind)), None)
 

@@ -17,7 +17,6 @@ NAME: Final = "name"
 """Property that a pattern without one matches."""
 
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
-"""Name of a property in a pattern."""
 
 REMEMBERED_GUESTS: Final = 32_768
 """Size of the cache: three times the guests of the largest host, at most some 10 MiB."""

@@ -24,9 +24,7 @@ FILE: Final = "ledger.json"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 LARGEST_VALUE: Final = 64 << 10
-"""Maximum size of a value as JSON, in characters: a list with all limits of some 200 disks. Larger ones would leave no room for other
-changes.
-"""
+"""Maximum size of a value as JSON, in characters: a list with all limits of some 200 disks."""
 
 Key = tuple[str, str]
 """Entity id and control."""
@@ -79,9 +77,9 @@ class Ledger:
         return ledger
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Drop the host's entries from before its last boot: mom's settings are gone, and others set the present values.
+        """Drop the host's entries from before its last boot, which undid mom's changes.
 
-        Entries without a boot id count as of this boot; so do all if the boot id is unknown.
+        Entries without a boot id count as of this boot, as do all while the boot id is unknown.
         """
         standing: dict[Key, LedgerEntry] = {}
         of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
@@ -113,10 +111,9 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably, before their controls are changed.
+        """Write these entries durably, before their controls are changed. Raise `StateError`, and keep nothing, if that fails.
 
-        An existing entry keeps its `before` (of a list, that of the items that mom has set), `time` and owner; its `applied` is updated and
-        becomes `earlier`. Raise `StateError`, and keep nothing, if the file cannot be written.
+        An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """
         present = self._entries
         changed = dict(present)
@@ -139,8 +136,8 @@ class Ledger:
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Note the results of the recorded changes, so that values that mom failed to set do not count as mom's.
 
-        Written at once: until then the file marks the change as in doubt, and another process's value could pass for the kernel's rounding.
-        If the write fails, the mark stays until the next `record`; also after a power failure, but then the settings are gone.
+        Written at once: while the file marks a change as in doubt, another process's value could pass for the kernel's rounding.
+        If the write fails, the mark stays until the next `record`.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED

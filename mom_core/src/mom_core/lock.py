@@ -24,10 +24,10 @@ from mom_core.ownership import refuse_untrusted
 LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
-"""Time in s to wait for a process that checks the lock (`holder`)."""
+"""Time in s to wait for a process that only looks at the lock (`holder`)."""
 
 RESTORE_SECONDS: Final = 30.0
-"""Time in s to wait for a running `mom restore`: it takes a second or two, longer with a slow hypervisor."""
+"""Time in s to wait for a running `mom restore`."""
 
 
 class RunLock:
@@ -95,7 +95,7 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    """Create it like systemd, whatever the umask: groups must be able to reach its sockets."""
+    """Create the folder like systemd, whatever the umask: groups must reach its sockets."""
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)
@@ -117,7 +117,7 @@ def holder(directory: Path) -> int:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open without blocking on a pipe that mom's user might have put there."""
+    """Open without blocking on a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

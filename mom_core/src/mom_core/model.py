@@ -96,9 +96,7 @@ class Guest(Readable):
 
 
 class GuestTable(Mapping[str, Guest]):
-    """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, with a view of its fields.
-
-    Several threads may read it.
+    """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, in any thread.
 
     :param listed: guests without fields, in the order of the columns
     :param places: index of each guest in `listed`, by id
@@ -212,8 +210,8 @@ class Metric(StrEnum):
 class FieldSpec:
     """Declaration of a field.
 
-    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field, of the same scope, that explains a
-    suggestion; decisions that take up the suggestion quote it. Declare another plugin's field with `reads`.
+    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion.
+    Declare another plugin's field with `reads`.
     """
 
     name: str
@@ -293,13 +291,10 @@ class DefaultPolicy:
 
 @dataclass(frozen=True, slots=True)
 class GuestColumn:
-    """Column of the guest table, for `mom guests`, `mom top`, the web page and the metrics.
-
-    If several plugins have a column of the same name, the first plugin's counts.
+    """Column of the guest table, for `mom guests`, `mom top`, the web page and the metrics. Of equal names, the first plugin's counts.
 
     :param name: heading
     :param fields: fields that the values are computed from; no column if no plugin declares any of them
-    :param unit: unit of the values
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
     :param rank: columns with the highest rank disappear first on narrow screens; 0 always stays. None: metric only
@@ -406,8 +401,7 @@ class Severity(StrEnum):
 class Problem:
     """Fault that did not end the cycle.
 
-    `source` is a plugin or a position in a policy. The engine sets `since`, the first occurrence in seconds since the epoch, and `cycles`,
-    the number of cycles with this problem.
+    `source` is a plugin or a position in a policy. The engine sets `since`, in seconds since the epoch, and `cycles`.
     """
 
     source: Source
@@ -479,9 +473,7 @@ class Change(NamedTuple):
 
 
 ATTEMPTS_KEPT: Final = 8
-"""Failed values kept per ledger entry. Requests to a guest that does not answer change every cycle, and the last may still take effect.
-Older ones do not.
-"""
+"""Failed values kept per ledger entry: the last requests to a silent guest may still take effect."""
 
 
 class LedgerEntry(NamedTuple):
@@ -549,8 +541,7 @@ class LedgerEntry(NamedTuple):
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
         """Return whether mom may have caused the value `found`. If not, another process changed it.
 
-        While the entry is in doubt, the kernel may have rounded `applied`. Then `found` must be nearer to `applied` than the previous value
-        is.
+        While the entry is in doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
 
         :param tolerance: largest difference between numbers that count as equal
         """
@@ -587,17 +578,15 @@ class Finding:
 class Condition:
     """Fault of the host as a whole, in one line. A plugin returns it in every cycle while it lasts.
 
-    :param name: constant name, for example `memory`; the core tracks the start by it. Conditions of several plugins with one name are one
-        condition
+    :param name: constant name, for example `memory`; conditions of several plugins with one name are one condition
     :param message: present state
     :param why: cause
     :param cure: advice to the operator
     :param severity: WARNING or ERROR. An ERROR makes the verdict bad, and `mom status` exit with 1
     :param after: seconds for which an ERROR counts as a WARNING, if mom may still fix it
 
-    The core sets the rest, in a verdict. `plugins` reported the condition. `lasted` is its age in seconds by the monotonic clock, `since`
-    its start in seconds since the epoch. A condition that has ended has severity OK, and `over` is the time in seconds
-    since its end. Texts in a verdict are safe to print.
+    The core sets the rest, in a verdict: the `plugins` that reported it, its age `lasted` in s, and its start `since` in seconds since
+    the epoch. A condition that has ended has severity OK, and ended `over` seconds ago. Texts in a verdict are safe to print.
     """
 
     name: str
@@ -711,7 +700,6 @@ class EngineState:
     """State of an engine besides its reports.
 
     :param started_at: seconds since the epoch
-    :param problems: problems that last
     :param file: configuration file; None: the configuration came from a program
     :param distributions: distribution and version, by plugin
     :param changes: entries of the ledger

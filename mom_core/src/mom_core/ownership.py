@@ -22,10 +22,10 @@ MOST_LINKS: Final = 40
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
-    """Return why another user could control the content at a path; empty if none can.
+    """Return why another user could control the content at a path; empty if none can. A missing file is untrusted.
 
     The path, its parents and all links on the way must belong to root or this process's user, and no other user may write to them. A parent
-    with the sticky bit, as /tmp, is safe. A missing file is untrusted.
+    with the sticky bit, as /tmp, is safe.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")

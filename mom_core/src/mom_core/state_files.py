@@ -33,20 +33,18 @@ LARGEST_BYTES: Final = 64 << 20
 """Default maximum size in bytes: the ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Maximum number of damaged files kept beside a state file; then each replaces the last. The first is worth a look, and a failing disk must
-not fill up.
-"""
+"""Maximum number of damaged files kept beside a state file; later ones replace the last."""
 
 ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of temporary shortages, which affect any file."""
+"""Errors that affect any file and pass."""
 
 _FRAME: Final = re.compile(
     rb'\{"state":"([a-z0-9_-]{1,64})","version":([1-9][0-9]{0,8}),"crc32":"([0-9a-f]{8})","content":(.*)\}\n', re.DOTALL
 )
 _FRAME_BYTES: Final = 256
-"""Maximum size of the frame around the content, in bytes."""
+"""Maximum size of the frame around the content."""
 
 _ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later|unused)-[0-9]{1,2}")
 
@@ -63,12 +61,10 @@ class StateFile(Generic[Content]):
 
     :param path: file; its folder is created on the first write. Its name up to the first dot is its kind
     :param what: description for messages: "the file of reservations"
-    :param form: of the content: a pydantic `TypeAdapter`, used strictly; or a function that converts the JSON value and raises for an
-        invalid one
+    :param form: strict pydantic `TypeAdapter` of the content, or a function that converts the JSON value and raises for an invalid one
     :param loss: consequence of lost content, for messages: "all reservations have ended"
     :param version: version of the content; others are not read
     :param largest: maximum size in bytes, for reads and writes
-    :param mode: permissions of the file
     :param sets_aside: whether a read renames damaged files; otherwise the next write does
     """
 
@@ -114,7 +110,7 @@ class StateFile(Generic[Content]):
     def read(self) -> Content | None:
         """Return the content; None without a usable file, and then `damage` says why.
 
-        Raise `StateError` for too many open files or short memory: the file is not at fault, and later it can be read.
+        Raise `StateError` for too many open files or short memory: the file can be read later.
         """
         self.damage = self._in_the_way = ""
         try:
@@ -249,7 +245,7 @@ class StateFile(Generic[Content]):
             self._log.error("%s", self.damage)
 
     def _move_aside(self) -> Path | None:
-        """Rename a file that must not be overwritten; return its new name, or None if there is none. Raise `OSError`."""
+        """Rename a file that must not be overwritten; return its new name, or None. Raise `OSError`."""
         if not self._in_the_way:
             return None
         names = [self.path.with_name(f"{self.path.name}.{self._in_the_way}-{number}") for number in range(1, MOST_SET_ASIDE + 1)]

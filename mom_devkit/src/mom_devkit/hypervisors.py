@@ -167,7 +167,7 @@ class FakeHypervisor:
 
 
 class FakePromises:
-    """Implementation of `mom_core.Promises` by fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+    """Implementation of `mom_kvm.Promises` by fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: name of the field with the guarantee in force, in KiB
     :param promised: name of the field with the whole promise; empty: the same

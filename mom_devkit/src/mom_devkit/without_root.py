@@ -74,7 +74,6 @@ class HelperProcess:
         wait_until(self._listens, lambda: f"mom-helper does not listen: {self.log}", 60)
 
     def _listens(self) -> bool:
-        """Return whether the user may connect."""
         return self.socket.is_socket() and bool(self.socket.stat().st_mode & stat.S_IWGRP)
 
     def kill(self) -> None:
@@ -110,7 +109,6 @@ class HelperProcess:
         return self._command("serve")
 
     def _seeing_groups(self) -> list[str]:
-        """Return the beginning of a command that sees `groups`."""
         mount = _hierarchies().mount_of(Hierarchies.UNIFIED)
         if self._groups is None or mount is None:
             return []

@@ -83,10 +83,9 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a function from a guest to this plugin's settings for it, by the section `guests`.
+        """Return a function from a guest to this plugin's settings for it: all matching patterns in the order of the file.
 
-        All matching patterns apply in the order of the file; later ones override single settings. The function caches results, is
-        thread-safe, and never raises.
+        The function caches results, is thread-safe, and never raises.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None

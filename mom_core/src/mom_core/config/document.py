@@ -23,13 +23,13 @@ from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
 
 MAX_BYTES: Final = 1 << 20
-"""Maximum size of a file, in bytes. Thousands of guest patterns need a quarter of it."""
+"""Maximum size of a file. Thousands of guest patterns need a quarter of it."""
 
 MAX_DEPTH: Final = 50
-"""Maximum nesting: far more than settings need, far less than Python's recursion limit."""
+"""Maximum nesting."""
 
 MAX_NODES: Final = 20_000
-"""Maximum number of keys and values after aliases are expanded: a few hundred bytes of aliases can expand to billions."""
+"""Maximum number of keys and values after aliases are expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Path to a value: keys and list indices, from the top."""
@@ -223,11 +223,11 @@ _ADVICE: Final = (
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""Section header of MOM's old configuration: operators who switch try it once."""
+"""Section header of MOM's old configuration."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    """Return the tree of the text's only document; None if it is empty."""
+    """Return the tree of the text's only document; None if the text is empty."""
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -276,8 +276,6 @@ _SCALARS: Final[Mapping[str, Callable[[str], object]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
-    """Builder of plain values from nodes; records positions and problems."""
-
     document: Document
 
     def build(self, node: yaml.Node, path: KeyPath) -> object:
@@ -327,7 +325,7 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        """Return the key as text. Report another type, and use it as written, so that its value is checked too."""
+        """Return the key as text. Report a key of another type, and use its text, to check its value too."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
         message, hint, key = "a key must be text", "", None

@@ -109,7 +109,7 @@ def _validated_by_plugin(
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """Validate settings with a plugin's model. Its validators may raise `SystemExit`, or hang."""
+    """Validate settings with a plugin's model, whose validators may raise `SystemExit`, or hang."""
     results: list[Model | BaseException] = []
 
     def check() -> None:
@@ -170,7 +170,7 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
 
 
 def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
-    """Return a hint for each setting that says where it belongs."""
+    """Return by setting a hint where it belongs."""
     owners: dict[str, list[str]] = {}
     for name, plugin in loaded.items():
         for setting in setting_names(plugin.settings_class):
@@ -199,7 +199,7 @@ def _owner(plugin: LoadedPlugin) -> str:
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
     """Return the rules for guests.
 
-    :param complete: all enabled plugins are imported; otherwise unknown keys may belong to a missing one
+    :param complete: False if a plugin is missing: unknown keys may be its
     """
     if section is None:
         return ()

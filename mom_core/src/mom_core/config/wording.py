@@ -37,7 +37,6 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "path_type": "a path",
     "none_required": "nothing",
 }
-"""Expected values by pydantic's type errors."""
 
 _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("gt", "must be more than"),
@@ -108,7 +107,7 @@ def is_secret(annotation: object) -> bool:
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
-    """Return the part of `loc` that exists in the value: pydantic adds names of union members."""
+    """Return the part of `loc` that exists in the value; pydantic adds names of union members."""
     path: KeyPath = ()
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)
@@ -119,7 +118,6 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """Return the model of the mapping at `loc`; None if it has none."""
     of_container = False  # the step is a key of a mapping of such mappings, or an index of a list of them
     for step in loc:
         if of_container:

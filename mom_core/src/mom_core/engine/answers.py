@@ -19,15 +19,11 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
     Revision: {"before": (Decision,), "after": (Decision, NoneType), "reason": (str,)},
     Guest: {"id": (str,), "name": (str,), "incarnation": (str,), "fields": (Mapping,), "properties": (Mapping,), "blocked": (Mapping,)},
 }
-"""Types of the attributes of answers."""
 
 
 @contextmanager
 def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
-    """Turn any exception while an answer is read into a problem of its plugin.
-
-    :param what: hook that returned the answer
-    """
+    """Turn any exception while a hook's answer is read into a problem of its plugin."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # containment is the purpose
@@ -35,15 +31,12 @@ def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]
 
 
 def invalid(plugin: str, what: str, why: str) -> Problem:
-    """Return the problem of a plugin whose answer is invalid.
-
-    :param what: hook that returned the answer
-    """
+    """Return the problem that a plugin's answer to a hook is invalid."""
     return Problem(Source(plugin), f"{what}: its answer is invalid: {why}")
 
 
 def wrong_part(item: object) -> str:
-    """Describe the first attribute of an answer with a wrong type; return an empty text if there is none."""
+    """Describe the first attribute of an answer with a wrong type; empty if there is none."""
     try:
         return _wrong_part(item)
     except Exception as error:  # noqa: BLE001  # a look at a part may run the plugin's code, which may raise anything

@@ -35,7 +35,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 Fields = dict[str, Value]
 _Units: TypeAlias = "Mapping[str, Unit]"
 _Told: TypeAlias = "tuple[Plugin, _Units, Columns]"
-"""Plugin, units of its declared fields, and its values for guests."""
+"""Plugin, units of its fields, and its values for guests."""
 
 
 class KeptFields(Fields):
@@ -52,10 +52,7 @@ class KeptFields(Fields):
 
 
 class Collector:
-    """Collector with one set of plugins.
-
-    :param interval: seconds between two cycles, a property of the host
-    """
+    """Collector with one set of plugins. `interval` is in s."""
 
     def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
@@ -68,7 +65,7 @@ class Collector:
         self._units = {(plugin.name, scope): plugin.units(scope) for plugin in plugins.plugins for scope in Scope}
 
     def snapshot(self, number: int, time: float, monotonic: float) -> tuple[Snapshot, list[Problem]]:
-        """Collect a snapshot; return it with the problems on the way."""
+        """Collect a snapshot; return it with the problems."""
         problems: list[Problem] = []
         listed = self._list_guests(problems)
         self._on_progress()
@@ -175,7 +172,6 @@ class Collector:
     def _told(
         self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known_ids: AbstractSet[str], problems: list[Problem]
     ) -> Iterator[_Told]:
-        """Yield a plugin's fields of these guests; nothing for an invalid answer."""
         units = self._units_of(plugin, Scope.GUEST)
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
@@ -230,18 +226,17 @@ def describe_error(error: BaseException) -> str:
 
 
 def _settled(reason: str) -> str:
-    """Remove changing seconds from a reason, so that it stays the same problem."""
+    """Remove changing seconds, so that the problem stays the same."""
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
 _NO_VALUE = frozenset({type(None)})
 
 _NO_FIELDS: Final[Mapping[str, Value]] = {}
-"""Fields of a guest that a plugin did not mention."""
 
 
 def _joined(answers: Sequence[_Told], problems: list[Problem]) -> Columns:
-    """Join the fields of guests: for each guest and field, the first plugin with a value wins."""
+    """Join the fields of guests; the first plugin with a value wins."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
     for plugin, units, columns in answers:
@@ -259,7 +254,7 @@ def _joined(answers: Sequence[_Told], problems: list[Problem]) -> Columns:
 
 
 def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
-    """Return a field of all guests, None where the value is not of the declared type."""
+    """Return a field of all guests, None for values of a wrong type."""
     values, unknown = columns[name], columns.unknown(name)
     if unit is not None and unit.is_number and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
@@ -298,7 +293,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text has no lone surrogate. JSON may contain some; no file or log can."""
+    """Return whether a text has no lone surrogate: JSON may contain one, but no file or log can."""
     return text.isascii() or _HALF.search(text) is None
 
 

@@ -59,8 +59,6 @@ def apply(
 
 
 class _Plan(NamedTuple):
-    """Decisions to write, their ledger entries, targets that another process changed, and outcomes of the other decisions."""
-
     due: list[Decision]
     entries: list[LedgerEntry]
     foreign: set[Target]
@@ -68,7 +66,7 @@ class _Plan(NamedTuple):
 
 
 class _Owners:
-    """Plugins that apply decisions, the values they read, and problems."""
+    """Plugins that apply decisions, the values that they read, and problems."""
 
     def __init__(self, decisions: Sequence[Decision], plugins: PluginSet) -> None:
         names = {decision.control for decision in decisions}
@@ -80,7 +78,7 @@ class _Owners:
         self.problems: list[Problem] = []
 
     def planned(self, snapshot: Snapshot, decisions: Sequence[Decision], ledger: Ledger, silent: Mapping[str, str]) -> _Plan:
-        """Sort decisions by the present values. Adds the values of gradual controls to them."""
+        """Sort decisions by present values, and read those of gradual controls from the snapshot."""
         plan, values = _Plan([], [], set(), []), self.found
         ways = {name: (owner.name, self.specs[name]) for name, owner in self.by_control.items()}
         owners = self.by_control.values()
@@ -127,7 +125,7 @@ class _Owners:
         return plan
 
     def read(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """Read the present values of decided controls; return the plugins that did not answer, with the reason."""
+        """Read the present values; return why a plugin did not answer, by plugin."""
         targets: dict[Plugin, list[Target]] = {}
         for decision in decisions:
             if not self.specs[decision.control].gradual:
@@ -139,7 +137,7 @@ class _Owners:
         return {owner.name: self._why_silent(owner.name) for owner in targets if owner not in answers}
 
     def written(self, due: Sequence[Decision]) -> list[Outcome]:
-        """Let all plugins apply their decisions in parallel; return an outcome for each decision."""
+        """Let all plugins apply their decisions in parallel; return an outcome for each."""
         shares: dict[Plugin, list[Decision]] = {}
         for decision in due:
             shares.setdefault(self.by_control[decision.control], []).append(decision)
@@ -166,7 +164,7 @@ class _Owners:
 
 
 def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bool:
-    """Return whether mom had restored the original value and another process has changed it since. That value is the new original."""
+    """Return whether another process changed the control after mom had restored it. That value is the new original."""
     certain = not (spec.key or spec.gradual or noted.attempted or noted.in_doubt or noted.found is not None)
     return certain and noted.applied == noted.before and current is not None and not noted.explains(current, spec.tolerance)
 
@@ -200,14 +198,14 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Return the outcome for the ledger: without a value that another process has set."""
+    """Return the outcome for the ledger, without a value that another process has set."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=spoken_of(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:
-    """Return the present value of a decision's or an entry's control; None if it is unknown."""
+    """Return the present value of a control; None if it is unknown."""
     spec = plugins.declarations.controls.get(about.control)
     if spec is None:
         return None

@@ -35,8 +35,6 @@ from mom_core.plugins.registry import PluginSet
 
 
 class _Plan(NamedTuple):
-    """Decisions of a cycle: as proposed, on trial, and after review, with revisions and the plugins' conditions."""
-
     proposed: Sequence[Decision]
     trials: Sequence[ShadowDecisions]
     decisions: list[Decision]
@@ -46,7 +44,7 @@ class _Plan(NamedTuple):
 
 @dataclass(slots=True)
 class CycleSteps:
-    """Steps of a cycle with one set of plugins. Run from one thread only.
+    """Steps of a cycle with one set of plugins, in one thread.
 
     :param history: older snapshots, oldest first; each cycle appends its own
     :param conditions: conditions of all plugins, kept between cycles
@@ -109,7 +107,7 @@ class CycleSteps:
         return report
 
     def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> _Plan:
-        """Ask for decisions and conditions, and review the decisions; nothing after a stop."""
+        """Ask for decisions and conditions, and review the decisions; do nothing after a stop."""
         conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
         if self.stopping.is_set():
             return _Plan((), [], [], [], conditions)
@@ -133,7 +131,7 @@ class CycleSteps:
     def _verdict(
         self, conditions: dict[str, Sequence[Condition] | None], problems: list[Problem]
     ) -> tuple[tuple[PluginReport, ...], Verdict]:
-        """Return the plugins' health and the verdict; add faults of the ledger and of state files to the problems."""
+        """Return the plugins' health and the verdict; add faults of state files to the problems."""
         of_ledger = self._ledger_conditions()
         problems.extend(Problem(Source(CORE), condition.message, hint=condition.cure) for condition in of_ledger)
         problems.extend(self._troubles_with_state())
@@ -152,10 +150,7 @@ class CycleSteps:
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
 
     def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]) -> list[Proposal]:
-        """Ask evaluators and acting plugins for decisions; return their answers in the YAML order.
-
-        :param considered: takes in decisions on trial
-        """
+        """Ask for decisions; return the answers in the YAML order, and add those on trial to `considered`."""
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
@@ -179,7 +174,7 @@ class CycleSteps:
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
-        """Call a hook that returns a list, for all plugins at once; yield each plugin's name and valid items."""
+        """Call a hook of all plugins at once; yield each plugin's name and valid items."""
         works = [(plugin, plugin.work(hook, **arguments)) for plugin in self.plugins.having(hook)]
         for plugin, answer in ask(works, hook, problems):
             if answer is None:

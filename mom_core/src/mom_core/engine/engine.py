@@ -31,23 +31,23 @@ from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebui
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Time in s for `mom_teardown` of all plugins together, out of the time for a stop."""
+"""Share of the time for a stop, in s, for `mom_teardown` of all plugins."""
 
 
 LOGGED = 20
 """Maximum number of failed restores named in the log."""
 
 EXIT_SECONDS = 0.3
-"""Time in s, out of the time for a stop, for the process itself to end."""
+"""Share of the time for a stop, in s, for the end of the process."""
 
 BROKEN_CYCLES = 3
-"""After so many consecutive cycles that fail by a bug in the core, it restores everything and ends."""
+"""Consecutive cycles that fail by a bug in the core, before it restores everything and ends."""
 
 LISTED_SECONDS = 2.0
-"""Time in s for which a reload waits for the guests of a new hypervisor, which may have to connect first."""
+"""Time in s for which a reload waits for the guests of a new hypervisor."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
-"""Interval in s at which mom in observe mode retries failed restores, for example after libvirtd has restarted."""
+"""Interval in s of retries of failed restores in observe mode."""
 
 
 class Engine:
@@ -58,11 +58,10 @@ class Engine:
         with Engine(load_config({"plugins": {"sim": {}, "policy": {}, "balloon": {}}})) as engine:
             report = engine.cycle()
 
-    :param config: configuration, from `load_config`
     :param clock: source of time; a simulation brings its own
     :param on_report: called after every cycle, in the engine's thread
-    :param serve: whether plugins may listen on sockets; False for a program beside a running mom
-    :param on_progress: called in the engine's thread after each step of a cycle and every few seconds in between, for a watchdog
+    :param serve: whether plugins may listen on sockets; False beside a running mom
+    :param on_progress: called in the engine's thread after each step and every few seconds, for a watchdog
     :param declared: additional fields and controls, which win over those of plugins; a replay brings the recorded ones
     """
 
@@ -200,10 +199,9 @@ class Engine:
     def stop(self, *, put_back: bool = True) -> None:
         """End `run` or `start`, and restore all changes. Return afterwards (`start`) or at once (`run`).
 
-        Raise the error that ended the engine's thread, if any, and `MomError` if it does not end in time. Safe in signal handlers, and when
-        nothing runs.
+        Raise the error that ended the engine's thread, and `MomError` if it does not end in time. Safe in signal handlers.
 
-        :param put_back: False leaves all changes to a successor, which finds them in the ledger
+        :param put_back: False leaves all changes, which a successor finds in the ledger
         """
         self._put_back = put_back
         self._stopping.set()
@@ -230,7 +228,7 @@ class Engine:
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
         """Run one cycle now and return its report. Not while `run` or `start` is active.
 
-        :param woken_by: reason of the unscheduled cycle, for the report
+        :param woken_by: reason of an unscheduled cycle
         :param snapshot: snapshot to use, for example a recorded one; None: collect
         """
         if self._cycle is None:
@@ -245,10 +243,9 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change to another configuration between two cycles; plugins read their files again.
 
-        Raise `MomError` if the configuration or a plugin's file is wrong; then nothing changes. While another thread runs cycles, wait for
-        it.
+        Raise `MomError` if the configuration or a plugin's file is wrong; then nothing changes.
 
-        :param timeout: seconds to wait, then `MomError`; None: return at once and log errors
+        :param timeout: seconds to wait for another thread's cycle, then `MomError`; None: return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -279,9 +276,9 @@ class Engine:
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the service of an enabled plugin under this protocol, for example `engine.service(Reservations)`.
+        """Return the first service under this protocol, for example `engine.service(Reservations)`; None: no plugin offers it.
 
-        Any thread may call the service. None: no plugin offers it; of several, the first in the YAML order. Only while the engine is open.
+        Any thread may call the service, while the engine is open.
         """
         return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
@@ -395,10 +392,7 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _put_back_what_leaves(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Restore controls that no plugin owns from now on, and those of guests that the new hypervisor does not list.
-
-        In observe mode, restore all.
-        """
+        """Restore controls that no plugin owns any more, and those of guests that the new hypervisor does not list; in observe mode all."""
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:

@@ -27,23 +27,23 @@ GONE: Final = "the guest is not there any more"
 STARTED_ANEW: Final = "the guest was started anew since"
 
 STILL_STANDS: Final = "still stands"
-"""End of the message about a write that was accepted and changed nothing."""
+"""End of the message about a write without effect."""
 
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Time in s to watch an unexplained value of a gradual control. A virtio balloon moves 260 MiB in it."""
+"""Time in s to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
 
 ASKED_AGAIN: Final = 3
 """Number of retries for unknown values: a second in all, within which a hypervisor under load answers."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Interval in s and number of looks at gradual controls after a restore. A clean stop takes 2 s in all."""
+"""Interval in s and number of looks at gradual controls after a restore, within the 2 s of a stop."""
 
 
 class NotListed(GuestGone):
-    """The hypervisor's list lacks this guest; no plugin has said that it is gone."""
+    """The hypervisor does not list this guest; no plugin has said that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """Return the present values of these controls, or why one is unknown. Raise `TypeError` for an invalid answer."""
+        """Return the present values, or why one is unknown. Raise `TypeError` for an invalid answer."""
         requested = tuple(targets)
         return dict(zip(requested, self._each(requested), strict=True))
 
     def _each(self, requested: Sequence[Target]) -> Sequence[Found]:
-        """Return the same in the order of the targets, without look-ups, as this runs for each resized guest."""
+        """Return the values in the order of the targets, without look-ups: this runs for each resized guest."""
         try:
             answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": requested}) if requested else {}
         except HypervisorError as error:
@@ -99,10 +99,7 @@ class Controller:
         return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
-        """Write the decisions' values; judge the results by the values read afterwards.
-
-        :param found: values before
-        """
+        """Write the decisions' values; judge them by the values read afterwards. `found` are the values before."""
         changes = [
             Change(target := target_of(decision), decision.value, known(found.get(target)), source=decision.source)
             for decision in decisions
@@ -116,7 +113,7 @@ class Controller:
         return outcomes
 
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
-        """Restore the original values, unless another process has changed the control; return an outcome for each entry."""
+        """Restore the original values that no other process has changed; return an outcome for each entry."""
         outcomes: list[Outcome] = []
         read_values = self.read(map(target_of, entries))
         present, waited = self._still_there(entries, read_values, outcomes)
@@ -146,10 +143,10 @@ class Controller:
     def _still_there(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return the entries of the host and of guests that still exist, and whether this took a moment. Add outcomes for the others.
+        """Return the entries of the host and of present guests, and whether this took a moment. Add outcomes for the others.
 
-        A second list must confirm that a guest is gone: a restarted hypervisor may return an incomplete list. Guests whose control this
-        hypervisor does not support may belong to another one, so its list does not count for them.
+        A second list must confirm that a guest is gone: a restarted hypervisor may list only some. Guests whose control this hypervisor
+        does not support may belong to another one: its list does not count for them.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
@@ -185,10 +182,7 @@ class Controller:
         return incarnations, ""
 
     def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """Read unknown values again after a moment: a busy hypervisor may not answer at once, and there is no next cycle.
-
-        :param waited: whether a moment has passed already
-        """
+        """Read unknown values again after a moment, as there is no next cycle. `waited`: the first moment has passed already."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(ASKED_AGAIN):
@@ -201,7 +195,7 @@ class Controller:
         return later
 
     def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read unexplained values of gradual controls again after a moment. If one moves towards mom's value, mom caused it."""
+        """Read unexplained values of gradual controls again: one that moves towards mom's value is mom's doing."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -219,7 +213,6 @@ class Controller:
         return later
 
     def _arrived(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read gradual controls until they stop moving or time is up."""
         after = dict(found)
 
         def on_the_way() -> list[Change]:
@@ -243,7 +236,7 @@ class Controller:
         return after
 
     def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
-        """Write; return errors and remarks by target, and the values afterwards in the order of the changes."""
+        """Write; return errors and remarks by target, and the values afterwards in the changes' order."""
         if not changes:
             return {}, ()
         remarks: dict[Target, HypervisorError | str] = {}
@@ -315,7 +308,7 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
 
 
 def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: LedgerEntry | None) -> bool:
-    """Return whether the kernel has rounded this very value to `found`: another write would change nothing."""
+    """Return whether the kernel rounds this value to `found`: another write would change nothing."""
     if entry is None or entry.found is None or entry.in_doubt or spec.gradual or entry.applied in entry.attempted:
         return False
     return entry.applied == decision.value and same(spec, entry.found, found)
@@ -358,7 +351,7 @@ def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> t
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Fate of an entry: a status, or None and the value to write. `reason` also names items that stay as they are."""
+    """Fate of an entry: a status, or None and the value to write. `reason` also names items that stay."""
 
     status: Status | None
     reason: str = ""
@@ -394,10 +387,10 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Return whether the kernel may have made `found` of an unanswered command, by rounding.
+    """Return whether the kernel may have made `found` of an unanswered command, by rounding to multiples of a grain.
 
-    A kernel that rounds keeps multiples of a grain. All values read so far are multiples, so the grain is at most their greatest common
-    divisor, and rounding moves a value by less than that. 0 is a multiple of everything and tells nothing. Switches do not round.
+    All values read are multiples, so the grain is at most their greatest common divisor, and rounding moves a value by less than that. 0
+    tells nothing. Switches do not round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
@@ -414,7 +407,7 @@ def _shown(spec: ControlSpec, value: Value) -> str:
 
 
 def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judgement:
-    """Judge each item separately: another process may have changed one of them."""
+    """Judge each item separately."""
     before, now, ours = items(spec, entry.before), items(spec, found), [items(spec, value) for value in entry.ours]
     under_way = {name for value in entry.attempted for name in items(spec, value)}  # unanswered commands may still take effect
     due: list[str] = []
@@ -436,7 +429,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 
 
 def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `came_of_it`. Whatever was not restored has failed, and stays in the ledger."""
+    """Return the result of a restore, as `came_of_it`. What was not restored has failed, and stays in the ledger."""
     stands = known(after)
     if isinstance(said, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(said)

@@ -13,26 +13,26 @@ from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum number of remembered problems. A source with new words in every cycle must not fill the memory."""
+"""Maximum number of remembered problems, as a source may have new words in every cycle."""
 
 ROOM_FOR_EACH = 20
-"""Problems of each source that are remembered beyond that limit. A thousand failed resizes must not hide other sources."""
+"""Problems of each source that are remembered beyond that, so that no source hides the others."""
 
 LOGGED = 20
 """Maximum number of new problems logged per cycle, the worst first."""
 
 MOST_OF_ONE = 100
-"""Maximum number of problems of one source in a report. One plugin's flood must leave room for others, also in recordings."""
+"""Maximum number of problems of one source in a report."""
 
 LONGEST = 2000
 """Maximum length of a problem's message and hint, in characters."""
 
 FORGOTTEN_AFTER_CYCLES = 10
-"""A problem is over after so many cycles without it. Intermittent problems are not logged again within them."""
+"""Cycles without a problem after which it is over, and logged again if it comes back."""
 
 
 _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
-"""Numbers that are not part of a name. `vm-17` and `vm-18` are two guests; `5.1 s` and `6.8 s` are the same problem."""
+"""Numbers outside names: `vm-17` and `vm-18` are two guests; `5.1 s` and `6.8 s` are the same problem."""
 
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 

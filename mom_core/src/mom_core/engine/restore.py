@@ -22,7 +22,7 @@ ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_AL
 
 
 LOOK_AGAIN_SECONDS = 0.05
-"""Polling interval for hung plugins, in s: a small share of the time for a stop."""
+"""Polling interval for hung plugins, in s."""
 
 
 def restore(
@@ -75,7 +75,7 @@ def _begun(
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
     """Start the calls that restore these entries; None for a plugin that hangs until the end.
 
-    An abandoned call may still change things, so mom waits for it. No plugin waits for another.
+    mom waits for abandoned calls, as they may still change things. No plugin waits for another.
     """
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
@@ -98,7 +98,7 @@ def _begun(
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
-    """Remove entries. Only log a disk error: the next attempt would remove them too."""
+    """Remove entries. Only log a disk error: the next attempt removes them too."""
     try:
         ledger.forget(keys)
     except StateError as error:
@@ -106,14 +106,14 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""A guest is gone if so many consecutive lists lack it. A restarted hypervisor may return an incomplete list."""
+"""Consecutive lists without a guest after which it is gone: a restarted hypervisor may list only some."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
     """Remove the entries of guests that are gone or have restarted. Call only with a known list of guests.
 
     :param missing: result of the last call
-    :return: number of consecutive lists without each such guest, by id
+    :return: consecutive lists without each missing guest, by id
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # one may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}

@@ -19,17 +19,16 @@ from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Slack before claims on vanished guests are dropped: so many claims above twice the number that the present guests can have."""
+"""Claims beyond twice the number that the present guests can have, before those on vanished guests are dropped."""
 
 _LARGEST = sys.float_info.max
 """Largest float. `math.isfinite` raises for larger integers."""
 
 
 class Claims:
-    """Owners of controls: the first evaluator, in the YAML order, that has decided a control of an entity since the configuration was read.
+    """Owners of controls: the first evaluator in the YAML order that has decided a control since the configuration was read.
 
-    Decisions of others on the control are dropped, even in cycles without a decision by the owner. Acts (`mom_act`) neither claim a control
-    nor respect claims.
+    Other evaluators' decisions on it are dropped, even while the owner is silent. Acts (`mom_act`) neither claim nor respect claims.
 
     :param order: the evaluators' names in the YAML order
     """
@@ -41,7 +40,7 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the owner of the control if it comes before this evaluator; else an empty text: this evaluator may decide."""
+        """Return the control's owner if it comes before this evaluator; empty if this evaluator may decide."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
@@ -57,7 +56,7 @@ class Claims:
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Yield this cycle's contested controls, for each control and pair of evaluators. Call once per cycle, at its end."""
+        """Yield this cycle's contested controls. Call once per cycle, at its end."""
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
@@ -90,10 +89,7 @@ def review(
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """Return the core's own review, before all others: decisions left, revisions, and problems.
 
-    At most one decision is left for each control of an entity. Equal decisions of two plugins are no conflict.
-
-    :param proposals: in the YAML order of the plugins: the first decision on a control wins
-    :param claims: owners of controls from earlier cycles
+    At most one decision is left for each control of an entity; the first in the YAML order wins. Equal decisions are no conflict.
     """
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
@@ -106,8 +102,6 @@ def review(
 
 @dataclass(slots=True)
 class _CoreReview:
-    """Decisions kept so far, by entity and control, with revisions and problems."""
-
     snapshot: Snapshot
     declarations: Declarations
     claims: Claims
@@ -179,9 +173,7 @@ class _CoreReview:
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return the second list's items that the first does not name, and whether any of the second is lost: the first has another item of
-    that name.
-    """
+    """Return the second list's items that the first does not name, and whether the first has another item of a name in it."""
     if not spec.key or spec.absent is not None:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
@@ -301,7 +293,6 @@ def _about(decision: Decision) -> tuple[str, str]:
 
 
 def _is_drop(item: object, original: Mapping[tuple[str, str], Decision]) -> TypeGuard[Revision]:
-    """Return whether this drops, with a reason, a decision that the reviewer got."""
     return (
         isinstance(item, Revision)
         and item.after is None

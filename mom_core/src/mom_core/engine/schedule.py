@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Minimum distance of woken cycles, in s: half of the second in which mom should help a guest under pressure. A flood of events costs at
-most two additional cycles a second. A scheduled cycle does not delay a woken one: its data predates the event.
-"""
+"""Minimum distance of woken cycles, in s: half of the second within which mom helps a guest under pressure."""
 
 
 BEAT_SECONDS = 5.0
@@ -35,7 +33,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: its delay in s, the number of scheduled cycles skipped before it, and the reason of an unscheduled one."""
+    """Due cycle: delay in s, scheduled cycles skipped before it, and the reason of an unscheduled one."""
 
     lag: float
     skipped: int
@@ -43,10 +41,9 @@ class Tick:
 
 
 class Schedule:
-    """Schedule of cycles at `start + n * interval` of the monotonic clock.
+    """Schedule of cycles at `start + n * interval` of the monotonic clock. Woken cycles do not move this grid.
 
-    A cycle longer than the interval delays or skips the next ones; cycles never pile up and the grid does not drift. Woken cycles do not
-    move the grid.
+    A cycle longer than the interval delays or skips the next ones; cycles never pile up.
     """
 
     def __init__(self, interval: float) -> None:

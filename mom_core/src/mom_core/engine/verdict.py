@@ -17,18 +17,16 @@ CORE: Final = "core"
 """Source of the core's own conditions."""
 
 GAP_SECONDS: Final = 60.0
-"""A condition ends after so many seconds without a report. Measured values fluctuate around their bound; the verdict must not. Meanwhile
-`over` is the age of its figures.
-"""
+"""Time in s without a report after which a condition ends: measured values fluctuate around their bound."""
 
 PAST_SECONDS: Final = 600.0
-"""Time in s for which an ended condition stays visible, so that an alerted operator still sees it."""
+"""Time in s for which an ended condition stays visible to an alerted operator."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""Time in s within which a restarting hypervisor or a slow call comes back; then the operator must look."""
+"""Time in s within which a restarting hypervisor or a slow call comes back."""
 
 MOST_CONDITIONS: Final = 20
-"""Maximum number of conditions per plugin. People read the verdict."""
+"""Maximum number of conditions per plugin."""
 
 LONGEST: Final = 400
 """Maximum length of a message, cause or cure, in characters."""
@@ -47,8 +45,7 @@ class Said(NamedTuple):
 def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
     """Return the verdict: conditions with the same name joined, the worst first.
 
-    Among equals, present conditions come before past ones, and imminent errors before warnings. Then the plugins' order decides, as causes
-    precede effects.
+    Among equals, present conditions come before past ones, and imminent errors before warnings; then the plugins' order decides.
 
     :param now: monotonic time of the verdict, in s
     :param time: the same moment in seconds since the epoch
@@ -68,7 +65,7 @@ _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 
 def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
-    """Join the present conditions with one name, or the past ones if none is present."""
+    """Join the present conditions of one name, or the past ones if none is present."""
     last = max(report.last for report in several)
     present = [report for report in several if last - report.last <= GAP_SECONDS]
     bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
@@ -105,8 +102,7 @@ class HeldConditions:
         """Return the verdict after a cycle.
 
         :param reports: conditions by plugin, in the order of the plugins; None: no answer, so its conditions persist
-        :param now: monotonic time in s
-        :param time: seconds since the epoch
+        :param now: monotonic time in s; `time`: seconds since the epoch
         """
         for key, held in list(self._held.items()):
             if held.plugin not in reports or now - held.last > PAST_SECONDS:
@@ -125,7 +121,6 @@ class HeldConditions:
         return verdict
 
     def _log(self, verdict: Verdict) -> None:
-        """Log once when the verdict turns bad, and once when it recovers."""
         if verdict.is_bad and not self._was_bad:
             worst = verdict.conditions[0]
             why, cure = worst.why and f", because {worst.why}", worst.cure and f" ({worst.cure})"

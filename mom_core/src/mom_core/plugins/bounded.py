@@ -26,8 +26,7 @@ class CallResult(Generic[T]):
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
     """Call `work` in a thread of its own and wait at most `seconds`; a late call gets `DeadlineExceeded`.
 
-    A call that does not return is abandoned; its thread does not keep the process alive. The thread also tells a plugin's own
-    `KeyboardInterrupt` from the operator's Ctrl-C: the latter arrives in the waiting thread and is raised to the caller.
+    A late call is abandoned; its thread does not keep the process alive. An operator's Ctrl-C arrives in the waiting thread and is raised.
 
     :param what: description of the call for errors, for example `importing mom_plugins_host`
     """
@@ -50,7 +49,7 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T
 
 
 def started(thread: threading.Thread) -> threading.Thread:
-    """Start the thread and return it. Raise `OSError` if the system has no more threads, where Python raises `RuntimeError`."""
+    """Start the thread and return it. Raise `OSError` if the system has no more threads."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -59,14 +58,11 @@ def started(thread: threading.Thread) -> threading.Thread:
 
 
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
-"""Errors of temporary shortages, of failing disks and of NFS servers. The configuration is not at fault."""
+"""Errors of temporary shortages, of failing disks and of NFS servers."""
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is temporary (a timeout or a shortage), so that systemd should start mom again.
-
-    Of several plugins' errors, all must be.
-    """
+    """Return whether an error is temporary (a timeout or a shortage), so that systemd should start mom again."""
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -87,7 +83,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of the plugin code that caused an exception, possibly through a library; empty if unknown."""
+    """Return file and line of the plugin code that caused an exception; empty if unknown."""
     first = trace = own_traceback(error)
     if first is None:
         return ""

@@ -36,13 +36,13 @@ GROUP: Final = "mom.plugins"
 """Entry-point group of plugins."""
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""Constraints in a clone of mom that make pip install mom's distributions from the clone."""
+"""Constraints in a clone of mom that make pip install mom's distributions from it."""
 
 IMPORT_SECONDS: Final = 20.0
-"""Time limit for the import of a plugin, in s. A cold import from a slow disk takes seconds; a longer one hangs."""
+"""Time limit for the import of a plugin, in s. A cold import from a slow disk takes seconds."""
 
 MOST_SUGGESTED: Final = 50
-"""Maximum number of unknown names with a suggestion. More are no misspellings."""
+"""Maximum number of unknown names with a suggestion."""
 
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 """Folder of an installed distribution: name, with `_` for `-`, and version."""
@@ -80,10 +80,9 @@ class Entry:
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
-    """Return all installed plugins by name, sorted, from the present metadata.
+    """Return all installed plugins by name, sorted, from the present metadata; unreadable distributions are logged.
 
-    Several plugins for a name are a conflict; `load_plugins` refuses it. Distributions with unreadable metadata are left out, with a
-    warning in the log.
+    `load_plugins` refuses a name with several plugins.
     """
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
@@ -110,7 +109,7 @@ def absent(extra: str = "all") -> list[str]:
 def how_to_install(*names: str) -> str:
     """Return the command that installs distributions of mom, or a sentence where mom-core's origin is unknown.
 
-    The command uses the clone that mom-core came from, never an index: anybody could register the names there.
+    The command uses the clone that mom-core came from, never an index, where anybody could register the names.
     """
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
@@ -168,7 +167,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Entry points of a group by name, names of all distributions, and distributions with unreadable metadata, with the reason."""
+    """Entry points of a group by name, names of all distributions, and why distributions are unreadable."""
 
     entries: Mapping[str, list[Entry]]
     distributions: Collection[str]
@@ -210,7 +209,7 @@ def on_core(requirements: Iterable[str]) -> list[str]:
 
 
 def _requires(candidate: Distribution) -> list[str]:
-    """Return a distribution's requirements on mom-core. Reads only the header: parsing all takes milliseconds."""
+    """Return the requirements on mom-core. Reads only the header: parsing all takes milliseconds."""
     head = (candidate.read_text("METADATA") or "").partition("\n\n")[0]
     return on_core(re.findall(r"^Requires-Dist:(.*)$", head, re.IGNORECASE | re.MULTILINE))
 
@@ -253,7 +252,7 @@ def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | Plugi
 
 
 def _built_for_another_core(entry: Entry) -> PluginError | None:
-    """Return an error if the distribution requires another mom-core. Missing metadata is no error."""
+    """Return an error if the distribution requires another mom-core."""
     try:
         stated = [text for text in entry.requires() if text != f"mom-core=={__version__}"]
         if not stated:
@@ -279,7 +278,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """Return the loaded plugin, or the fault of its class. Has a time limit: inspection may run the class's own code."""
+    """Return the loaded plugin, or the fault of its class, within a time limit: inspection may run the class's code."""
     result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"looking at {available.target}")
     if result.value is not None:
         return result.value
@@ -341,7 +340,7 @@ def _ask_author(available: AvailablePlugin) -> str:
 
 
 def _again(name: str) -> str:
-    """Return how to reinstall a distribution from its origin: on an index, its name may be another project's."""
+    """Return how to reinstall a distribution from its origin: an index may have another project of its name."""
     place = _origin(name)
     return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
 

@@ -16,19 +16,19 @@ from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
 LOG = logging.getLogger("mom.plugins")
 
 FAILURES_BEFORE_SET_ASIDE = 3
-"""Consecutive failures of a hook before mom pauses it. One or two may be bad luck, for example a restart."""
+"""Consecutive failures of a hook before mom pauses it."""
 
 FIRST_RETRY_SECONDS = 5.0
 """First pause of a hook, in s: about one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
-"""Longest pause, in s; pauses double up to it. After a repair, the plugin is back within a minute."""
+"""Longest pause, in s; pauses double up to it."""
 
 LONGEST_TRACEBACK = 10_000
 """Logged characters of a traceback, the last ones."""
 
 _SLICE_SECONDS = 0.05
-"""Interval in s at which a thread that waits for a plugin checks for a stop."""
+"""Interval in s at which a wait for a plugin checks for a stop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,13 +45,11 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """Whether the operator asked for it; a failure does not count for the plugin's health."""
+    """Whether the operator asked for it; then a failure does not count."""
 
 
 @dataclass(slots=True)
 class _Health:
-    """Consecutive failures of a hook, and the time of the next attempt."""
-
     in_a_row: int = 0
     retry_at: float = 0.0
 
@@ -158,10 +156,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error from `finish` with its traceback, unless it equals the last one.
-
-        A `MomError`, for example an unreachable hypervisor, is reported elsewhere; its traceback is logged at debug level.
-        """
+        """Log an error from `finish` with its traceback, unless it equals the last one. A `MomError`'s traceback is at debug level."""
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return

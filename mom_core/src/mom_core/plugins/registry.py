@@ -41,7 +41,7 @@ LOOKING: Final = PluginContext(serves=False)
 """Context template for commands that only look: no listening sockets, no engine."""
 
 SETUP_SECONDS = 10.0
-"""Time limit for a constructor or `mom_setup`, in s: enough for a TLS connection to a slow peer, short for a waiting operator."""
+"""Time limit for a constructor or `mom_setup`, in s: enough for a TLS connection to a slow peer."""
 
 
 USERS_SHARE: Final = 0.75
@@ -226,7 +226,7 @@ def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Decla
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Copy reloadable attributes from another context: plugins keep their own context object."""
+    """Copy reloadable attributes: plugins keep their own context object."""
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
@@ -414,7 +414,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
 
 
 def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
-    """Return the guest table's columns. Duplicate columns and metrics of later plugins are left out, with a log line."""
+    """Return the guest table's columns. Later duplicates of columns and metrics are left out, with a log line."""
     columns: list[GuestColumn] = []
     names: dict[str, str] = {}
     metrics: dict[str, str] = {}
@@ -437,7 +437,7 @@ def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
 
 
 def _told_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
-    """Wrap a column's function: its first failure is logged, and the value is unknown then."""
+    """Wrap a column's function: its first failure is logged, and the value is unknown."""
     logged: list[str] = []
 
     def value(fields: Mapping[str, Value]) -> Value:
@@ -482,7 +482,7 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
 
 
 def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
-    """Put a plugin's reload in force. Too late to refuse: log failures."""
+    """Put a plugin's reload in force. It is too late to refuse: log failures."""
     call = plugin.worker.begin("mom_reload", commit, asked=True)
     error = None if call is None else plugin.worker.finish(call).error
     if call is None:

@@ -19,17 +19,16 @@ MASK: Final = "**********"
 """Replacement for a secret; pydantic uses the same."""
 
 SHORTEST: Final = 4
-"""Minimum length of a masked secret, in characters. Shorter ones occur in ordinary words."""
+"""Minimum length of a masked secret, in characters; shorter ones occur in ordinary words."""
 
 
 SHORTEST_CALLED: Final = 8
-"""Minimum length of a value masked for its setting's name, in characters. A wrong guess must not mask ordinary words."""
+"""Minimum length of a value masked for its setting's name, in characters."""
 
 _SHORTEST_PART: Final = 12
-"""Minimum length of a secret path or query, in characters. Shorter ones, for example `/hook`, are no secret."""
+"""Minimum length of a secret path or query, in characters; `/hook` is no secret."""
 
 _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
-"""Names of secrets."""
 
 _SECRET_NAME: Final = re.compile(rf"{_MASKED_NAMES}|key", re.I)
 
@@ -54,16 +53,15 @@ _SHAPES: Final = (
     ),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
 )
-"""Patterns of secrets in any text. None begins with a repetition: that would take quadratic time in long texts."""
+"""Patterns of secrets. None begins with a repetition, which would take quadratic time."""
 
 
 _OPTION: Final = re.compile(rf"--?[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)", re.I)
 _ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
-"""Arguments of commands: an option with its value in the next argument, and one with its value included, also `env` variables."""
+"""Arguments of commands: an option with its value in the next argument, and one with its value included, also of `env`."""
 
 
 _FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
-"""Suffixes of key files: a name with one is no secret."""
 
 
 def without_secrets(text: str) -> str:
@@ -74,14 +72,14 @@ def without_secrets(text: str) -> str:
 
 
 def _names_secret(name: str, value: object) -> bool:
-    """Return whether a setting's name suggests that its value is a secret. A path is none."""
+    """Return whether a setting's name suggests that its value, unless a path, is a secret."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None
 
 
 def masked(value: Value, name: str = "") -> Value:
-    """Mask a setting's value if its name or shape suggests a secret, even if the plugin does not declare it."""
+    """Mask a setting's value if its name or shape suggests a secret."""
     if isinstance(value, str):
         assigned = _ASSIGNED.fullmatch(value)
         if assigned and _names_secret("key", assigned[1]):
@@ -102,7 +100,6 @@ def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Yield all nested values of settings with their names."""
     if isinstance(value, BaseModel):
         value = {key: getattr(value, key) for key in type(value).model_fields}
     if isinstance(value, Mapping):

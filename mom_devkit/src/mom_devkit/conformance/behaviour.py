@@ -30,14 +30,14 @@ from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_kvm import Destination
 
 CYCLES: Final = 3
-"""Enough for a plugin to compute rates, and for a failure of `mom_report` to show."""
+"""Enough to compute rates, and to show a failure of `mom_report`."""
 
 ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
 """Beginnings of the engine's problems with a plugin's answers. Others are the plugin's own."""
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
-    """Yield the engine's problems with the plugin's answers in a cycle, and with its calls since setup."""
+    """Yield the engine's problems with the plugin's answers and calls."""
     own = next(plugin for plugin in report.plugins if plugin.name == subject.name)
     if hasattr(subject.plugin_class, "mom_hypervisor") and own.last_error.startswith(HypervisorError.__name__):
         yield subject.remark(f"its hypervisor cannot be reached here: {own.last_error}", "give settings that reach one")

@@ -26,7 +26,7 @@ LOADING: Final = "loading"
 """Name of the first step: import of the class, and its settings."""
 
 SLOW_IMPORT_SECONDS: Final = 10.0
-"""A slower import does work that belongs in mom_setup. A cold import on a busy machine takes seconds."""
+"""A slower import does work that belongs in mom_setup."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
@@ -49,7 +49,6 @@ def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch
 
 
 def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
-    """Return the plugin's class, and findings about its import."""
     state, threads, began = process_state(), set(threading.enumerate()), time.monotonic()
     loaded, errors = load_plugins([name])
     seconds = time.monotonic() - began

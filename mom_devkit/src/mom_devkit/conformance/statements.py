@@ -158,7 +158,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Finding]:
-    """Find fields with another unit than in other installed plugins: mom refuses to run both."""
+    """Find fields with another unit than in other installed plugins."""
     for plugin, unit in _declared_here().get((field.scope, field.name), ()):
         if plugin != subject.name and unit is not field.unit:
             message = f"it declares the field {field.name} in {field.unit}, and the plugin {plugin} in {unit}"
@@ -168,7 +168,7 @@ def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Findi
 
 @cache
 def _declared_here() -> Mapping[tuple[Scope, str], Sequence[tuple[str, Unit]]]:
-    """Return the fields of all installed plugins, with each plugin and its unit."""
+    """Return each plugin and its unit, by field, of all installed plugins."""
     units: dict[tuple[Scope, str], list[tuple[str, Unit]]] = {}
     for plugin, declared in declared_by(everything_installed()[0], []).items():
         for spec in declared:
@@ -178,7 +178,6 @@ def _declared_here() -> Mapping[tuple[Scope, str], Sequence[tuple[str, Unit]]]:
 
 
 def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
-    """Return the plugin, constructed on an empty host; None if that fails."""
     folder = subject.new_folder("empty")
     context = PluginContext(name=subject.name, root=folder, state_directory=folder / "state", run_directory=folder / "run")
     settings = subject.read_settings()

@@ -185,35 +185,27 @@ class _Companion:
 
 
 class _Decider(_Companion):
-    """Evaluator with the decisions of a check."""
-
     decisions: ClassVar[Sequence[Decision]]
 
     @hookimpl
     def mom_evaluate(self) -> Sequence[Decision]:
-        """Return the decisions of this cycle."""
         return tuple(self.decisions)
 
 
 class _TestHost(_Companion):
-    """Hypervisor for plugins without one, with the usual fields of its guests."""
-
     hypervisor: ClassVar[Hypervisor]
     fields: ClassVar[Sequence[FieldSpec]]
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor:
-        """Return the fake hypervisor."""
         return self.hypervisor
 
     @hookimpl
     def mom_declare(self) -> Sequence[FieldSpec]:
-        """Declare the fields that the plugin under test does not declare."""
         return self.fields
 
     @hookimpl
     def mom_collect_guests(self) -> Mapping[str, Mapping[str, Value]]:
-        """Return the usual fields of the fake guests."""
         names = {spec.name for spec in self.fields if spec.scope is Scope.GUEST}
         guests = self.hypervisor.known.values() if isinstance(self.hypervisor, FakeHypervisor) else ()
         return {fake.id: {name: value for name, value in fake.collected().items() if name in names} for fake in guests}

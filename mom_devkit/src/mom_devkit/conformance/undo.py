@@ -83,7 +83,7 @@ def _set(
 
 
 def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value]:
-    """Return an entity for the control, preferably with a known field, and the field's value."""
+    """Return an entity for the control, if possible with a known field, and the field's value."""
     if spec.scope is Scope.HOST:
         return snapshot.host.entity, snapshot.host.fields.get(spec.field)
     free = [guest for guest in snapshot.guests.values() if not guest.why_blocked(spec.name)]
@@ -92,7 +92,7 @@ def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Valu
 
 
 def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> list[Value]:
-    """Return values near the present one, then the bounds. Extreme values could harm a real host."""
+    """Return values near the present one, then the bounds: extreme values could harm a real host."""
     values = subject.values.get(spec.name, spec.choices or None)
     if values is not None:
         return [value for value in values if value != before]
