@@ -108,10 +108,6 @@ class TestDoctor:
         assert found.severity is Severity.OK
         assert "mom lets such guests grow on demand" in found.message
 
-    def test_the_pattern_is_that_of_the_names_there_are(self, host):
-        assert '"i-*-KVM": {guarantee: start}' in said(host, {"i-2-7-KVM": (1, 4)})[1].cure
-        assert '"i-*": {guarantee: start}' in said(host, {"i-2-7-KVM": (1, 4), "i-2-8-VM": (1, 4)})[1].cure
-
     def test_instances_that_are_promised_all_give_nothing_which_is_said(self, host):
         _, found = said(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
         assert "2 instances started with all memory" in found.message

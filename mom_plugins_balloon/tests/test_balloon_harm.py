@@ -41,11 +41,6 @@ def test_a_guest_that_does_not_tell_for_a_while_or_is_booted_anew_is_asked_again
     assert after(seen(0, a=5), seen(1, "2", a=1), seen(2, "2", a=2)) == {"a": 1}
 
 
-def test_what_many_guests_told_is_not_forgotten_while_their_hypervisor_is_away() -> None:
-    many = dict.fromkeys((f"g{number}" for number in range(200)), 0)
-    assert after(seen(0, "1", **many), seen(1), seen(2, "1", **many | {"g7": 1})) == {"g7": 1}
-
-
 def test_only_guests_that_tell_have_the_field() -> None:
     killed, last = KilledPrograms(), seen(1, a=1, b=0, c=None)
     assert killed.together() == {}
@@ -53,15 +48,6 @@ def test_only_guests_that_tell_have_the_field() -> None:
     killed.see(last)
     assert list(killed.columns(last.listed)[KILLED]) == [1, 0, None]
     assert killed.together() == {KILLED: 1}
-
-
-def test_a_guest_that_does_not_tell_any_more_has_no_known_number_unless_some_were_killed_lately() -> None:
-    killed = KilledPrograms()
-    for snapshot in (seen(0, a=0, b=0), seen(1, a=1, b=0), (last := seen(2, a=None, b=None))):
-        killed.see(snapshot)
-    assert list(killed.columns(last.listed)[KILLED]) == [1, None]
-    killed.see(seen(2 + KILLED_SECONDS, a=None, b=None))
-    assert (killed.columns(last.listed), killed.together()) == ({}, {})
 
 
 def with_kills(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> Condition:

@@ -9,7 +9,6 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
 
 from mom_core import Host, Snapshot
 from mom_kvm import Launch, LaunchedGuest, LaunchState, ReservationState
-from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.launches import COME_SECONDS, MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
@@ -81,22 +80,6 @@ class TestReservedByName:
         strict.begin()
         assert [(one.memory_kib, one.launch) for one in strict.kept._kept.values()] == [(300 * MIB, "")], "also after a crash"
 
-    def test_a_guest_that_leaves_gives_the_reservation_back_as_it_was(self, strict: LaunchingHost) -> None:
-        other = a_guest("other")
-        strict.reserved(GIB, other, name="web", available=8 * GIB)
-        strict.launch(launched(kib=3 * GIB))
-        strict.see(8 * GIB, other, a_guest("id-web", 3 * GIB, rss=0))
-        assert strict.left == [("web", 3 * GIB)]
-        for _ in range(LISTS_UNTIL_GONE):
-            strict.see(8 * GIB, other)
-        assert strict.left == [("web", GIB)]
-
-    def test_it_is_refused_where_the_rest_cannot_be_had(self, strict: LaunchingHost) -> None:
-        strict.reserved(GIB, name="web", available=8 * GIB)
-        made = strict.launch(launched(kib=60 * GIB))
-        assert (made.state, strict.left) == (REFUSED, [("web", GIB)])
-        assert "cannot reserve" in made.note
-
 
 class TestWithRoom:
     def test_a_guest_starts_at_once_and_its_memory_is_kept_until_it_comes(self, host: LaunchingHost) -> None:
@@ -108,12 +91,6 @@ class TestWithRoom:
         assert host.left == []
         assert host.one(made.reservation).state is ReservationState.USED
 
-    def test_what_is_kept_ends_soon_when_the_guest_does_not_come(self, host: LaunchingHost) -> None:
-        host.see(8 * GIB)
-        host.launch()
-        host.clock.now += 10 + COME_SECONDS + 1
-        assert host.left == []
-
     def test_what_is_kept_ends_with_the_guest_that_has_come_for_it(self, host: LaunchingHost) -> None:
         host.see(8 * GIB, a_guest("other"))
         made = host.launch()
@@ -121,26 +98,6 @@ class TestWithRoom:
         assert host.taker(host.one(made.reservation)) == "id-web"
         host.see(8 * GIB, a_guest("other"))
         assert host.left == []
-
-    def test_the_first_list_after_a_restart_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
-        other, web = a_guest("other", incarnation="1"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
-        host.see(8 * GIB, other)
-        made = host.launch()
-        host.see(8 * GIB, other, web)
-        host.begin()
-        host.see(8 * GIB, other)
-        assert host.one(made.reservation).state is ReservationState.TAKEN
-        host.see(8 * GIB, other, web)
-        assert host.taker(host.one(made.reservation)) == "id-web"
-        host.begin()
-        for _ in range(LISTS_UNTIL_GONE):
-            host.see(8 * GIB, other)
-        assert host.one(made.reservation).state is ReservationState.USED
-
-    def test_a_guest_on_huge_pages_needs_none(self, strict: LaunchingHost) -> None:
-        strict.see(KEEPS)
-        assert strict.launch(launched(why_none="huge pages")).state is STARTS
-        assert strict.left == []
 
     def test_only_the_guest_that_is_launched_takes_it(self, host: LaunchingHost) -> None:
         host.see(8 * GIB)
@@ -185,20 +142,6 @@ class TestWithRoom:
         assert host.taker(host.one(kept.id)) == "id-web"
         assert host.taker(host.one(other.reservation)) == "id-worker"
 
-    def test_what_a_launch_did_not_come_for_is_the_operators_again(self, host: LaunchingHost) -> None:
-        kept = host.reserved(3 * GIB, name="w*")
-        host.launch()
-        host.clock.now += 10 + COME_SECONDS + 1
-        host.see(8 * GIB, a_guest("worker", 2 * GIB, rss=0))
-        assert host.taker(host.one(kept.id)) == "worker"
-
-    def test_it_outlasts_a_restart_of_mom(self, host: LaunchingHost) -> None:
-        host.see(8 * GIB, a_guest("other"))
-        made = host.launch(launched("a[b]"))
-        host.begin()
-        host.see(8 * GIB, a_guest("other"), a_guest("id-a[b]", 2 * GIB, rss=0))
-        assert host.taker(host.one(made.reservation)) == "id-a[b]"
-
 
 class TestWithoutRoom:
     def test_it_waits_until_guests_have_given_and_has_the_host_looked_at_meanwhile(self, strict: LaunchingHost) -> None:
@@ -240,14 +183,6 @@ class TestWithoutRoom:
         assert made.hint
         assert strict.left == []
 
-    def test_it_is_refused_at_once_with_all_figures_when_it_cannot_be_had(self, strict: LaunchingHost) -> None:
-        strict.see(2 * GIB, a_guest("a"))
-        made = strict.launch(launched(kib=8 * GIB))
-        assert made.state is REFUSED
-        assert made.note.startswith("cannot reserve 8.00 GiB: at most ")
-        assert "guests can give" in made.hint
-        assert strict.left == []
-
     def test_a_guest_that_may_not_be_refused_is_started_with_what_is_there_by_then(self, host: LaunchingHost) -> None:
         host.see(2 * GIB, a_guest("a"))
         made = host.launch()
@@ -280,30 +215,11 @@ class TestWithoutRoom:
         assert "after the deadline" in made.note
         assert host.left == [("web", room.free_kib + room.can_free_kib)], "without what goes to swap"
 
-    def test_what_is_reserved_for_it_is_enlarged_by_what_can_be_had(self, host: LaunchingHost) -> None:
-        host.reserved(300 * MIB, a_guest("a"), name="web", available=2 * GIB)
-        most = host.kept.room().most_kib
-        assert host.launch(launched(kib=8 * GIB)).state is WAITING
-        assert host.left == [("web", 300 * MIB + most)]
-
     def test_what_is_reserved_for_it_is_kept_for_it_where_nothing_more_can_be_had(self, host: LaunchingHost) -> None:
         kept = host.reserved(2 * GIB, a_guest("a"), name="web", available=KEEPS + 2 * GIB)
         host.see(KEEPS + 2 * GIB)
         made = host.launch(launched(kib=8 * GIB))
         assert (made.state, made.reservation, host.left) == (STARTS, kept.id, [("web", 2 * GIB)])
-
-    def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost, caplog: pytest.LogCaptureFixture) -> None:
-        host.see(KEEPS)
-        made = host.launch()
-        assert made.state is STARTS
-        assert f"guest web is started all the same: {made.note}" in caplog.text
-        assert "at most 0 KiB can" in made.note
-
-    def test_who_asks_is_answered_before_it_gives_up(self, strict: LaunchingHost) -> None:
-        strict.see(2 * GIB, a_guest("a"))
-        made = strict.launch(patience=3)
-        assert strict.later(made, 2.9).state is WAITING
-        assert strict.later(made, 0.2).state is REFUSED
 
     def test_no_more_wait_at_once_than_leave_libvirt_threads_for_mom(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, *(a_guest(f"g{number}", 16 * GIB) for number in range(4)))
@@ -348,9 +264,3 @@ class TestWhatIsNotKnown:
         strict.follow(Snapshot(monotonic=strict.clock.now))
         assert made.state is WAITING
         assert strict.later(made, 10.1).state is STARTS
-
-    def test_what_is_decided_stays_so(self, strict: LaunchingHost) -> None:
-        strict.see(2 * GIB, a_guest("a"))
-        refused = strict.launch(launched(kib=80 * GIB))
-        strict.see(200 * GIB)
-        assert strict.launches.look(refused) == refused

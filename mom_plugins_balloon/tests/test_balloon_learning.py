@@ -102,13 +102,6 @@ def test_what_was_killed_for_lack_of_memory_is_not_learnt_where_it_is_unknown_wh
     assert "mem_stall_floor" in guest.says(100 * MIB, **(known | {"guest_oom_kills": 2}))
 
 
-def test_what_is_in_the_hosts_swap_does_not_make_the_process_seem_smaller(guest: Watched) -> None:
-    for _ in range(2):
-        known = guest.says(600 * MIB, rss=100 * MIB, host_swap=900 * MIB)
-    assert known["qemu_overhead"] == PROCESS_KIB
-    assert guest.says(600 * MIB, rss=100 * MIB)["qemu_overhead"] == 0, "without any in swap, it holds no more than the guest uses"
-
-
 @pytest.mark.parametrize(("swap_usage", "overhead"), [(0, 40 * MIB), (900 * MIB, PROCESS_KIB), (None, PROCESS_KIB)])
 def test_a_process_does_not_seem_smaller_while_it_is_unknown_what_of_it_is_in_swap(
     guest: Watched, swap_usage: int | None, overhead: float
@@ -126,12 +119,6 @@ def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
     assert known["mem_stall_floor"] == 500 * MIB
     assert guest.says(600 * MIB)["mem_stall_floor"] == 500 * MIB, "and not forgotten when it has more"
     assert "mem_stall_floor" not in Watched().says(600 * MIB, major_fault=90), "it reads into free memory"
-
-
-def test_a_program_that_starts_does_not_make_a_guest_one_that_lacks_memory(guest: Watched) -> None:
-    guest.says(600 * MIB)
-    for faults in (90, 0, 90, 0):
-        assert "mem_stall_floor" not in guest.says(600 * MIB, major_fault=faults, mem_unused=10 * MIB)
 
 
 def test_a_guest_that_keeps_page_cache_is_known_by_it(guest: Watched) -> None:
@@ -152,15 +139,6 @@ def test_a_guest_with_little_page_cache_does_not_keep_more_of_it_for_being_swept
     assert known["mem_cache_share"] < 0.05
 
 
-def test_a_guest_that_was_trimmed_and_fills_what_it_has_goes_on_being_known_by_its_page_cache(guest: Watched) -> None:
-    for _ in range(2):
-        guest.says(100 * MIB, mem_disk_caches=600 * MIB, mem_unused=300 * MIB)
-    trimmed = HIDDEN + 500 * MIB
-    guest.was_asked(trimmed, trimmed + 50 * MIB)
-    known = guest.says(100 * MIB, balloon_cur=trimmed, mem_available=500 * MIB, mem_unused=40 * MIB, mem_disk_caches=360 * MIB)
-    assert known["mem_cache_share"] == 0.8
-
-
 class CountsAll(Watched):
     """A guest whose kernel counts what its balloon has taken as memory that it has, and uses."""
 
@@ -177,6 +155,7 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
     guest.was_asked(swept, whole)
     for _ in range(2):
         known = guest.has(swept)
+    assert known["kernel_counts_balloon"] == 1
     assert known["mem_used_before"] == TOTAL - (200 - 100) * MIB, "so much is used, as it counts"
     assert known["mem_used_peak"] - known["mem_used_before"] == before["mem_used_peak"] - before["mem_used_before"], "no burst was seen"
     assert known["mem_cache_share"] == before["mem_cache_share"]
@@ -202,17 +181,6 @@ def test_statistics_from_before_a_sweep_do_not_make_a_guest_one_that_counts_all(
     assert known["mem_used_peak"] == 600 * MIB
 
 
-def test_a_guest_whose_total_follows_its_balloon_counts_all_no_longer() -> None:
-    guest, swept = CountsAll(), HIDDEN + 300 * MIB
-    guest.has(TOTAL + HIDDEN)
-    for _ in range(3):
-        guest.has(swept)
-    for inside in (290 * MIB, 300 * MIB):
-        usable = inside - 100 * MIB
-        known = guest.says(0, balloon_cur=HIDDEN + inside, mem_available=inside, mem_usable=usable, mem_unused=usable)
-    assert known["mem_used_peak"] <= 300 * MIB
-
-
 def test_a_burst_in_a_guest_that_counts_all_is_learnt_whatever_its_balloon_has() -> None:
     guest, trimmed = CountsAll(), HIDDEN + 700 * MIB
     guest.has(TOTAL + HIDDEN)
@@ -226,12 +194,6 @@ def test_a_burst_in_a_guest_that_counts_all_is_learnt_whatever_its_balloon_has()
     assert known["mem_used_peak"] < 130 * MIB
 
 
-def test_growth_of_all_guests_together_within_seconds_is_remembered(guest: Watched) -> None:
-    for rss in (100, 300, 450, 450, 450, 460):
-        guest.says(100 * MIB, after=1.0, rss=rss * MIB)
-    assert guest.learning.growth_kib == 350 * MIB
-
-
 def test_what_a_guest_takes_frees_and_takes_again_within_a_moment_counts_once(guest: Watched) -> None:
     for number in range(40):
         guest.says(100 * MIB, after=0.5, rss=(100 + 600 * (number % 2)) * MIB)
@@ -241,16 +203,6 @@ def test_what_a_guest_takes_frees_and_takes_again_within_a_moment_counts_once(gu
     guest.says(100 * MIB, after=1.0, rss=50 * MIB)
     guest.says(100 * MIB, after=1.0, rss=850 * MIB)
     assert guest.learning.growth_kib == 800 * MIB
-
-
-def test_what_a_guest_could_take_is_what_the_host_has_not_backed(guest: Watched) -> None:
-    guest.says(100 * MIB, rss=int(PROCESS_KIB + 300 * MIB))
-    assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB
-
-
-def test_a_guest_that_is_started_anew_is_a_new_one(guest: Watched) -> None:
-    guest.says(600 * MIB)
-    assert guest.says(100 * MIB, incarnation="2")["mem_used_peak"] == 100 * MIB
 
 
 def test_what_was_learnt_outlives_a_hypervisor_that_is_away_for_a_while(guest: Watched) -> None:
@@ -275,28 +227,12 @@ def test_what_guests_could_take_is_still_wanted_while_the_hypervisor_is_away(gue
     assert guest.learning.room_kib == 0, "there are no guests any more"
 
 
-def test_a_guest_that_tells_nothing_could_take_what_the_host_has_not_backed_of_it(guest: Watched) -> None:
-    guest.says(0, age=None, rss=int(PROCESS_KIB + 300 * MIB))
-    assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB
-
-
 def test_a_guest_whose_memory_is_pinned_takes_no_more(guest: Watched) -> None:
     told = {"balloon_cur": TOTAL, "stats_age": 1.0, "mem_available": TOTAL, "mem_usable": TOTAL // 2, "rss": 80 * MIB}
     huge = Guest("a", "a", told, {"pinned": "the guest's memory is in huge pages"})
     guest.records.see(Snapshot(guests={"a": huge}))
     guest.learning.see(guest.records)
     assert guest.learning.room_kib == 0
-
-
-def test_a_guest_whose_process_is_unknown_could_take_all_that_it_has(guest: Watched) -> None:
-    guest.says(300 * MIB, rss=None)
-    assert guest.learning.room_kib == TOTAL + HIDDEN
-
-
-def test_statistics_of_a_sweep_by_the_mom_before_do_not_make_a_guest_one_that_fills_its_room(guest: Watched) -> None:
-    known = guest.says(110 * MIB, mem_available=200 * MIB, mem_usable=90 * MIB, mem_unused=50 * MIB, mem_disk_caches=40 * MIB)
-    assert known["mem_cache_share"] < 0.1, "its room is back already"
-    assert guest.says(100 * MIB, mem_disk_caches=40 * MIB, mem_unused=860 * MIB)["mem_cache_share"] < 0.1
 
 
 def test_unknown_and_old_statistics_teach_nothing(guest: Watched) -> None:
@@ -389,16 +325,14 @@ class TestKilledPrograms:
         assert "mem_stall_floor" not in self.told(guest, 3), "what stood there at first is no news"
         assert self.told(guest, 4)["mem_stall_floor"] == 200 * MIB + self.LACKED / 2
         assert self.told(guest, None)["mem_stall_floor"] == 200 * MIB + self.LACKED / 2
-        assert self.told(guest, 5, used=100 * MIB)["mem_stall_floor"] == 300 * MIB + self.LACKED / 2
+        learnt = self.told(guest, 5, used=100 * MIB)
+        assert learnt["mem_stall_floor"] == learnt["mem_kill_floor"] == 300 * MIB + self.LACKED / 2
+        guest.now += 2000
+        assert 0 < self.told(guest, 5)["mem_kill_floor"] < learnt["mem_kill_floor"], "it fades"
 
     def test_one_that_has_got_it_back_by_the_next_look_lacked_it_all_the_same(self, guest: Watched) -> None:
         self.told(guest, 0)
         assert self.told(guest, 1, taken=0)["mem_stall_floor"] == 800 * MIB + self.LACKED / 2
-
-    @pytest.mark.parametrize("kills", [0, None], ids=["none were killed", "it does not tell"])
-    def test_others_keep_what_is_known_of_them(self, guest: Watched, kills: Value) -> None:
-        self.told(guest, 0)
-        assert "mem_stall_floor" not in self.told(guest, kills)
 
     def test_one_that_has_all_of_its_memory_lacked_none_of_it(self, guest: Watched) -> None:
         self.told(guest, 0, taken=0)
@@ -412,17 +346,3 @@ def test_what_a_guest_got_when_it_ran_out_counts_for_a_minute(guest: Watched) ->
     assert learnt["mem_kept_headroom"] == 60 * MIB
     assert guest.says(990 * MIB, after=59)["mem_kept_headroom"] == 60 * MIB
     assert "mem_kept_headroom" not in guest.says(990 * MIB, after=1)
-
-
-def test_a_guest_that_grows_twice_as_it_runs_out_keeps_the_more_of_both(guest: Watched) -> None:
-    size = TOTAL + HIDDEN
-    guest.says(900 * MIB)
-    guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=size + 50 * MIB)
-    again = guest.says(1000 * MIB, after=30, balloon_reason="runs-out", balloon_suggested=size + 20 * MIB)
-    assert again["mem_kept_headroom"] == 60 * MIB
-    assert guest.says(900 * MIB, after=59)["mem_kept_headroom"] == 60 * MIB
-
-
-def test_a_guest_that_runs_out_and_gets_nothing_keeps_nothing(guest: Watched) -> None:
-    guest.says(900 * MIB)
-    assert "mem_kept_headroom" not in guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=None)

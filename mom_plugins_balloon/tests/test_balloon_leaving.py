@@ -188,10 +188,9 @@ def test_a_guest_on_a_host_with_plenty_is_swept_and_keeps_its_size(bench: Bench)
         ({"stats_age": 30.0}, "too old"),
         ({"mem_usable": None}, "reports no usable memory"),
         ({"mem_used_before": 100 * MIB}, NOTHING),
-        ({"sweep_rest": 5.0}, NOTHING),
         ({"balloon_min": 2 * GIB}, NOTHING),
     ],
-    ids=["old", "silent", "growing", "resting", "promised"],
+    ids=["old", "silent", "growing", "promised"],
 )
 def test_the_rules_of_sweeps_hold_and_why_not_is_said(bench: Bench, fields: Mapping[str, Value], why: str) -> None:
     bench.fields = dict(fields)
@@ -244,19 +243,6 @@ def test_a_guest_gets_back_what_mom_has_taken_after_the_sweep(bench: Bench) -> N
     assert said.endswith("it has 3.00 GiB again")
 
 
-def test_it_gets_back_no_more_than_it_can_have_now(bench: Bench) -> None:
-    bench.taken_before(2 * GIB, 5 * GIB)
-    bench.hypervisor.idle = 0
-    bench.prepared()
-    assert bench.hypervisor.commands == [("set", 4 * GIB)]
-
-
-def test_it_gets_that_back_also_where_there_was_no_time_for_a_sweep(bench: Bench) -> None:
-    bench.taken_before(2 * GIB, 3 * GIB)
-    assert bench.prepared(seconds=0.0).endswith("it has 3.00 GiB again")
-    assert bench.hypervisor.commands == [("set", 3 * GIB)]
-
-
 def test_it_gets_that_back_also_while_it_is_on_its_way_to_what_was_taken(bench: Bench) -> None:
     bench.cycle(1500 * MIB)
     bench.taken_before(1800 * MIB, 2 * GIB)
@@ -267,13 +253,6 @@ def test_it_gets_that_back_also_while_it_is_on_its_way_to_what_was_taken(bench: 
     assert bench.hypervisor.commands == [("set", 2 * GIB)]
     bench.prepared()
     assert bench.hypervisor.commands == [("set", 2 * GIB)], "it is on its way there, or has it"
-
-
-def test_a_host_that_gives_no_headroom_back_does_not_here(bench: Bench) -> None:
-    bench.taken_before(2 * GIB, 3 * GIB)
-    bench.hypervisor.idle, bench.host = 0, SHORT
-    assert "the host is not known to have enough" in bench.prepared()
-    assert bench.hypervisor.commands == []
 
 
 @pytest.mark.parametrize(
@@ -304,16 +283,6 @@ def test_no_more_is_taken_from_a_guest_that_is_being_moved_and_it_may_grow(bench
     assert bench.dropped[-1] == KEPT
     bench.cycle(3 * GIB)
     assert bench.hypervisor.commands == [("set", 3 * GIB)]
-
-
-def test_its_own_sweep_is_let_through_while_it_is_being_moved(bench: Bench) -> None:
-    bench.moves.moving = True
-    assert bench.prepared().endswith("arrived")
-
-
-def test_a_sweep_that_the_hypervisor_refuses_is_said(bench: Bench) -> None:
-    bench.hypervisor.error = HypervisorError("the monitor is gone")
-    assert bench.prepared() == "the monitor is gone"
 
 
 def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(bench: Bench) -> None:
@@ -358,16 +327,6 @@ def test_a_guest_that_its_platform_is_about_to_change_gets_back_what_was_taken_a
     bench.fields = {}
     bench.cycle(GIB)
     assert bench.hypervisor.size == GIB
-
-
-def test_so_does_one_that_memory_was_plugged_into_since(bench: Bench) -> None:
-    bench.taken_before(GIB, 2 * GIB)
-    bench.fields = {"balloon_max": 2 * GIB}
-    bench.cycle()
-    bench.hypervisor.size = 1536 * MIB  # it has moved with its maximum, by 512 MiB
-    bench.fields = {"balloon_max": 2560 * MIB, "give_back": "it is about to be migrated"}
-    bench.cycle()
-    assert bench.hypervisor.commands == [("set", 2560 * MIB)]
 
 
 def test_where_the_host_has_too_little_such_a_guest_keeps_what_it_has(bench: Bench) -> None:

@@ -32,10 +32,6 @@ from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.balloon_state import UnfinishedSweep
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
-from mom_plugins_balloon.law.context import context_of
-from mom_plugins_balloon.law.need import need_of
-from mom_plugins_balloon.memory import GuestMemory, Habits, HostMemory, KernelStatistics
-from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
@@ -141,21 +137,6 @@ class TestSweeps:
         assert host.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
         assert host.hypervisor.commands == [("a", 2 * GIB)]
 
-    def test_one_whose_taking_over_failed_is_on_its_way_to_nothing(self, host: Host) -> None:
-        host.sweeps()
-        host.hypervisor.sizes["a"] = BOTTOM
-        host.swept(SweepEnd.TAKEN_OVER, is_back=False)
-        assert host.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
-        assert host.hypervisor.commands == [("a", 2 * GIB)]
-
-    def test_a_sweep_that_ends_while_a_list_lacks_its_guest_has_ended(self, host: Host) -> None:
-        host.sweeps()
-        other = Guest("b", "name-b", incarnation="1")
-        host.plugin.mom_collect_guests([other])
-        host.swept()
-        host.plugin.mom_collect_guests([other])
-        assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [2 * GIB]
-
     def test_a_guest_that_waits_for_its_turn_to_be_swept_is_not_blamed(self, host: Host) -> None:
         host.sweeps()
         for _ in range(10):
@@ -208,14 +189,6 @@ class TestWhatIsMissing:
         by_class.hypervisor.sizes["a"] = 1800 * MIB
         assert by_class.cycle(GIB, mem_guarantee_share=None)[0] == [], "it is promised nothing, which was said"
 
-    def test_a_shrink_under_way_is_stopped_as_long_as_nothing_was_heard_of_the_class_of_its_guest(self, by_class: Host) -> None:
-        by_class.cycle(1300 * MIB, mem_guarantee_share=None)
-        by_class.hypervisor.sizes["a"] = 1700 * MIB
-        after = by_class.again()
-        after.context.declarations = by_class.context.declarations
-        after.cycle()
-        assert by_class.hypervisor.commands[-1] == ("a", 1700 * MIB)
-
     def test_of_a_guest_that_comes_or_is_started_anew_while_a_plugin_is_silent_nothing_was_heard(self, by_class: Host) -> None:
         look = by_class.plugin._guarantees.look
         look(by_class.snapshot(mem_guarantee_share=0.75))
@@ -225,15 +198,6 @@ class TestWhatIsMissing:
         anew = look(Snapshot(guests={"a": replace(known, incarnation="2")}))
         assert (anew.unheard, anew.holds) == ({"a"}, {"a": 1536 * MIB}), "what was promised before holds until then"
         assert look(by_class.snapshot(mem_guarantee_share=None)).unheard == set()
-
-    def test_a_plugin_may_promise_sizes_alone(self, by_class: Host) -> None:
-        by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee=GIB))
-        assert by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee=1536 * MIB)).holds == {"a": 1536 * MIB}
-
-    def test_a_promise_that_is_taken_back_is_gone(self, by_class: Host) -> None:
-        by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee_share=0.75))
-        assert by_class.plugin._guarantees.look(by_class.snapshot(mem_guarantee_share=None)).holds == {}
-        assert by_class.plugin._guarantees.look(by_class.snapshot()).holds == {}
 
     def test_promises_that_cannot_be_looked_at_fail_in_review_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         def look(*args: object, **more: object) -> None:
@@ -291,11 +255,6 @@ class TestACommandThatIsNotAnswered:
         assert host.plugin.mom_read(host.hypervisor, [target]) == {target: host.hypervisor.sizes["a"]}
         assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
 
-    def test_one_that_was_refused_has_no_effect(self, host: Host) -> None:
-        host.hypervisor.errors["a"] = Refused("no")
-        host.cycle(1300 * MIB)
-        assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
-
     def test_a_shrink_under_way_goes_on_if_growth_was_not_answered(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"] = 1700 * MIB
@@ -346,17 +305,6 @@ class TestTheEnd:
         host.without_it(LISTS_UNTIL_GONE)
         assert host.again().plugin.mom_read(host.hypervisor, [target]) == {target: 1700 * MIB}, "it is gone"
 
-    def test_one_that_was_given_back_what_was_taken_is_on_its_way_to_nothing(self, host: Host) -> None:
-        host.cycle(1300 * MIB)
-        host.hypervisor.sizes["a"] = 1700 * MIB  # as somebody else has set it since
-        assert "balloon_target" not in host.again(put_back=True).plugin.mom_collect_guests([host.snapshot().guests["a"]])
-
-    def test_one_that_was_swept_is_not(self, host: Host) -> None:
-        host.cycle()
-        host.sweeps()
-        host.plugin.mom_teardown()
-        assert "balloon_target" not in host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])
-
     def test_a_mom_that_only_looks_leaves_what_another_has_noted(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}
@@ -365,12 +313,6 @@ class TestTheEnd:
         looking.cycle(balloon_cur=1300 * MIB)
         looking.plugin.mom_teardown()
         assert [*host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
-
-    def test_one_that_has_arrived_is_not(self, host: Host) -> None:
-        host.cycle(1300 * MIB)
-        host.hypervisor.sizes["a"] = 1300 * MIB
-        host.cycle()
-        assert "balloon_target" not in host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])
 
     @pytest.mark.parametrize(
         ("fields", "why", "kind"),
@@ -390,13 +332,6 @@ class TestTheEnd:
         assert type(said) is kind
         assert why in str(said)
         assert host.hypervisor.commands == []
-
-    def test_statistics_grow_old_after_the_last_cycle(self, host: Host) -> None:
-        host.plugin.mom_review(host.snapshot(), [])
-        host.clock.now += 600
-        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
-        (said,) = host.plugin.mom_write(host.hypervisor, [Change(target, GIB, 2 * GIB, back=True)]).values()
-        assert "600 s old" in str(said)
 
     def test_what_the_hypervisor_cannot_tell_keeps_no_memory_from_a_guest(self, host: Host) -> None:
         def fields(guests: Sequence[Guest]) -> dict[str, object]:
@@ -432,13 +367,12 @@ class TestTheEnd:
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
 
-
-def test_the_law_takes_nothing_of_a_guest_whose_size_is_told_late_while_it_grows() -> None:
-    statistics, habits = KernelStatistics(710 * MIB, 0.2, 1684 * MIB, 300 * MIB), Habits(40 * MIB, peak=1000 * MIB, cache_share=0.6)
-    guest = GuestMemory(GIB, 4 * GIB, statistics=statistics, habits=habits, target=1724 * MIB, target_age=0.9)
-    context = context_of(HostMemory(900 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), LawParameters())
-    for size in (GIB, 1724 * MIB):
-        assert need_of(guest._replace(size=size), 4 * GIB, 710 * MIB, context).need == 1014 * MIB
+    def test_statistics_grow_old_after_the_last_cycle(self, host: Host) -> None:
+        host.plugin.mom_review(host.snapshot(), [])
+        host.clock.now += 600
+        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
+        (said,) = host.plugin.mom_write(host.hypervisor, [Change(target, GIB, 2 * GIB, back=True)]).values()
+        assert "600 s old" in str(said)
 
 
 class TestReboots:
@@ -463,37 +397,12 @@ class TestReboots:
         host.cycle(1300 * MIB, reboot_age=61.3, after=56.0)
         assert hypervisor.commands[2:] == [("a", 1300 * MIB)]
 
-    def test_it_does_not_go_on_to_give_what_was_asked_of_it_before(self, tmp_path: Path, hypervisor) -> None:
-        host = Host(tmp_path, hypervisor)
-        host.cycle()
-        host.cycle(1300 * MIB)
-        hypervisor.targets.clear()  # it has given nothing when it reboots
-        after = host.again()
-        after.cycle()
-        after.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
-        assert hypervisor.commands == [("a", 1300 * MIB), ("a", 2 * GIB)]
-
     def test_it_keeps_what_it_has_where_the_host_needs_the_rest(self, tmp_path: Path, hypervisor, monkeypatch) -> None:
         host = self.taken(tmp_path, hypervisor)
         short = mom_core.Host("host", {"mem_really_available": GIB, "mem_watermark_hard": 2 * GIB})
         plain = host.snapshot
         monkeypatch.setattr(host, "snapshot", lambda **fields: replace(plain(**fields), host=short))
         host.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
-        assert hypervisor.commands == [("a", 1300 * MIB)]
-
-    def test_one_that_mom_has_not_changed_or_has_given_more_keeps_its_size(self, tmp_path: Path, hypervisor) -> None:
-        host = Host(tmp_path / "unchanged", hypervisor)
-        host.cycle()
-        host.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
-        entry = LedgerEntry(host.snapshot().guests["a"].entity, "balloon_target", 1200 * MIB, 2 * GIB, "balloon", 0.0, "1")
-        grown = Host(tmp_path / "grown", hypervisor, changed=[entry])
-        grown.cycle()
-        grown.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
-        assert hypervisor.commands == []
-
-    def test_a_reboot_long_ago_is_none(self, tmp_path: Path, hypervisor) -> None:
-        host = self.taken(tmp_path, hypervisor)
-        host.cycle(reboot_age=3000.0, mem_usable=700 * MIB)
         assert hypervisor.commands == [("a", 1300 * MIB)]
 
 
@@ -541,22 +450,6 @@ class TestMemoryThatIsPluggedIn:
         host.cycle(balloon_max=2560 * MIB)
         host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2 * GIB, 1812 * MIB, back=True)])
         assert hypervisor.commands[-1] == ("a", 2560 * MIB)
-
-    def test_so_has_one_that_was_given_more_before_mom_shrank_it_and_again_since(self, tmp_path: Path, hypervisor) -> None:
-        ledger: list[LedgerEntry] = []
-        host = Host(tmp_path, hypervisor, changed=ledger)
-        entity = host.snapshot().guests["a"].entity
-        for _ in range(3):
-            host.cycle()
-        hypervisor.sizes["a"] = 2560 * MIB
-        host.cycle(2200 * MIB, balloon_max=2560 * MIB)
-        ledger.append(LedgerEntry(entity, "balloon_target", 2560 * MIB, 2200 * MIB, "balloon", 0.0, "1"))
-        hypervisor.sizes["a"] = 2712 * MIB
-        host.cycle(balloon_max=3072 * MIB)
-        hypervisor.sizes["a"] = 3072 * MIB  # another process has given it all
-        host.cycle(balloon_max=3072 * MIB)
-        host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2560 * MIB, 2712 * MIB, back=True)])
-        assert hypervisor.commands[-1] == ("a", 3072 * MIB)
 
     @pytest.mark.parametrize(("size", "maximum", "moms"), [(1812, 2560, True), (788, 1536, True), (1700, 2560, False), (1812, 2048, False)])
     def test_a_size_that_moved_with_it_is_moms_after_a_crash_too(self, host: Host, size: int, maximum: int, moms: bool) -> None:

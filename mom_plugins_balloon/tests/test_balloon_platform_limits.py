@@ -29,13 +29,6 @@ def test_all_watermarks_are_above_what_the_platform_stops_guests_below(plugin, h
     assert (before["host_memory_state"], above["host_memory_state"]) == ("high", "soft")
 
 
-def test_the_first_cycle_goes_by_it_too():
-    plain, held = (host_memory(snapshot(host={**HOST, "mem_evicts_below": line}), HostWanted(), 5.0) for line in (None, GIB))
-    assert plain is not None
-    assert held is not None
-    assert (held.high, held.hard, held.low) == (plain.high + GIB, plain.hard + GIB, plain.low + GIB)
-
-
 def test_guests_give_before_the_platform_stops_one():
     guest = {
         "balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "mem_unused": GIB, "stats_age": 0.5, "mem_cache_share": 0.6,

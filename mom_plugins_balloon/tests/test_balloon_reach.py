@@ -12,7 +12,7 @@ from mom_core.testing import snapshot
 from mom_daemon import Explainers
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.explanation import BalloonExplainer
-from mom_plugins_balloon.gate import ShrinkLimits, gate, permitted
+from mom_plugins_balloon.gate import ShrinkLimits, permitted
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import LawParameters
@@ -131,8 +131,3 @@ def test_what_a_balloon_does_not_reach_is_explained() -> None:
     assert said() == ([], None)
     words = "Its balloon cannot shrink it below 1.00 GiB: virtio-mem's memory is out of its reach."
     assert said(balloon_least=GIB) == ([words], GIB)
-
-
-def test_the_gate_goes_by_what_is_reached_where_a_guest_may_have_less_than_it_is_promised() -> None:
-    passed = gate(GIB, with_facts(SPARES, guarantee=1100 * MIB), LIMITS)
-    assert passed.size == 1200 * MIB

@@ -29,20 +29,6 @@ def test_a_guest_gets_back_what_it_had(plugin, hypervisor):
     assert outcome.decision.value == 2 * GIB
 
 
-def test_a_guest_that_follows_slowly_is_waited_for(plugin, hypervisor):
-    hypervisor.sizes["a"] = GIB
-    hypervisor.speed = 300 * MIB
-    assert restored(plugin, hypervisor, entry("a"))["a"].after == 2 * GIB
-
-
-def test_a_guest_that_does_not_follow_is_not_waited_for_long_and_not_lied_about(plugin, hypervisor):
-    hypervisor.sizes["a"] = GIB
-    hypervisor.speed = 0
-    outcome = restored(plugin, hypervisor, entry("a"))["a"]
-    assert (outcome.status, outcome.after) == (Status.APPLIED, GIB)
-    assert hypervisor.reads < 6
-
-
 @pytest.mark.parametrize(
     ("size", "going", "known", "status"),
     [
@@ -124,20 +110,3 @@ def test_a_guest_that_grew_into_what_mom_gave_it_is_not_shrunk_below_what_it_use
     assert "uses more now than the 1.00 GiB that it had before mom" in outcomes["a"].error
     assert (outcomes["b"].status, outcomes["b"].after) == (Status.LEFT_ALONE, 2 * GIB)
     assert [identity for identity, _ in hypervisor.commands] == ["a"]
-
-
-def test_one_that_was_just_being_swept_is_asked_to_keep_what_it_uses(plugin, hypervisor, seen_by, monkeypatch):
-    """What it was seen to have may be less by now."""
-    hypervisor.sizes["a"] = 2 * GIB
-    plugin.mom_review(seen_by(hypervisor, a={"mem_usable": 20 * MIB}), [])
-    monkeypatch.setattr(plugin._sweeps.sweeper, "take_over", lambda identity: True)
-    outcome = restored(plugin, hypervisor, entry("a", before=GIB, applied=2 * GIB))["a"]
-    assert outcome.status is Status.APPLIED
-    assert hypervisor.commands == [("a", 2 * GIB)], "which is all that it can have"
-
-
-def test_a_guest_that_does_not_need_what_mom_gave_it_gives_it_back(plugin, hypervisor, seen_by):
-    hypervisor.sizes["a"] = 2 * GIB
-    plugin.mom_review(seen_by(hypervisor, time.monotonic()), [])
-    outcome = restored(plugin, hypervisor, entry("a", before=GIB, applied=2 * GIB))["a"]
-    assert (outcome.status, outcome.after, outcome.error) == (Status.APPLIED, GIB, "")

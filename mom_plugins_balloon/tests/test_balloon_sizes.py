@@ -40,12 +40,6 @@ def test_a_guest_had_its_old_size_until_just_before_the_new_one_was_seen(samples
     assert Sizes(*samples).largest_since(since) == largest
 
 
-def test_guests_that_are_gone_are_forgotten():
-    sizes = Sizes((0, 100))
-    sizes.sees(5, h=80)
-    assert sizes.largest_since(0) is None
-
-
 def test_sizes_are_known_still_when_the_hypervisor_has_been_away():
     sizes = Sizes((0, 100))
     sizes.sees(5)
@@ -63,11 +57,6 @@ def of_sizes(*samples: tuple[float, float]) -> SizeHistory:
     for now, size in samples:
         history = history.after(size, now)
     return history
-
-
-def test_the_largest_size_since_a_moment_counts_whatever_came_before_and_after_it() -> None:
-    history = of_sizes((0.0, 5.0), (10.0, 2.0), (20.0, 4.0), (30.0, 1.0))
-    assert [history.largest_since(moment) for moment in (5.0, 15.0, 25.0, 35.0)] == [5.0, 4.0, 4.0, 1.0]
 
 
 def test_a_guest_may_have_grown_to_its_target_before_that_is_seen() -> None:

@@ -121,11 +121,6 @@ class TestWhatItStartedWith:
         guests.has("vm", 4)
         assert guests.holds() == {"vm": 1}
 
-    def test_it_stays_when_what_the_guest_can_have_is_told_only_later(self, guests):
-        guests.started("vm", 1, maximum=None)
-        guests.has("vm", 3)
-        assert [guests.holds() for _ in range(2)] == [{"vm": 1}] * 2
-
     def test_a_guest_whose_driver_never_comes_is_promised_what_it_has(self, guests):
         guests.has("vm", 4)
         for _ in range(20):
@@ -140,15 +135,6 @@ class TestWhatItStartedWith:
             guests.cycle(age)
         assert not guests.may_have("vm", 4)
 
-    def test_without_that_promise_a_guest_may_be_resized_as_soon_as_its_balloon_stands_still(self, tmp_path):
-        guests = Guests(tmp_path, guarantee="1GiB")
-        for size in (3, 2):
-            guests.has("vm", size)
-            guests.cycle(None)
-            assert not guests.may_have("vm", 4)
-        guests.cycle(None)
-        assert guests.may_have("vm", 4)
-
     def test_a_guest_that_is_started_anew_starts_with_what_it_has_then(self, guests):
         guests.started("vm", 1)
         guests.started("vm", 2, run="2")
@@ -156,11 +142,6 @@ class TestWhatItStartedWith:
         guests.start_mom()
         guests.has("vm", 4, run="2")
         assert guests.holds() == {"vm": 2}
-
-    def test_of_a_guest_that_has_all_it_is_all(self, guests):
-        guests.started("vm", 4)
-        assert guests.holds() == {"vm": 4}
-        assert "balloon_start" not in guests.cycle()["vm"].fields
 
     def test_where_memory_was_plugged_in_it_is_the_same_share(self, guests):
         guests.started("vm", 1, 4)
@@ -174,11 +155,6 @@ class TestWhatItStartedWith:
         guests.has("vm", 0.5, 0.5)
         guests.cycle()
         assert guests.holds() == {"vm": 0.5}, "it cannot have more"
-
-    def test_what_is_not_known_now_was_known_before(self, guests):
-        guests.started("vm", 1, 4)
-        guests.has("vm", None, None)
-        assert guests.holds() == {"vm": 1}
 
     def test_a_guest_of_unknown_size_is_promised_nothing_that_is_known(self, guests):
         guests.has("vm", None, 4)
@@ -218,12 +194,6 @@ class TestAfterARestart:
         guests.has("other", 3)
         guests.started("vm", 3)
         assert guests.holds() == {"vm": 1, "other": 3}, "what mom has set is no size at the start; an earlier run of a guest is history"
-
-    def test_a_note_goes_before_the_ledger(self, guests):
-        guests.started("vm", 1)
-        guests.changed("vm", 2)
-        guests.start_mom()
-        assert guests.holds() == {"vm": 1}
 
     def test_guests_are_remembered_while_their_hypervisor_does_not_list_them(self, guests):
         guests.has("other", 2)

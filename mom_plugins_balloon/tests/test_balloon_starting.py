@@ -59,19 +59,6 @@ def test_one_that_was_there_before_mom_is_new_while_its_process_is() -> None:
     assert host.rests(41.0, "young", "old", "unknown") == {"young": None, "old": None, "unknown": None}
 
 
-def test_one_that_tells_of_its_memory_in_the_cycle_in_which_it_comes_is_new_in_that() -> None:
-    host = Host(old=1000.0)
-    host.rests(0.0, "old")
-    assert host.rests(5.0, "old", "new") == {"old": None, "new": REST}
-
-
-def test_one_that_is_only_listed_again_is_not_new() -> None:
-    host = Host(old=1000.0, again=1000.0)
-    host.rests(0.0, "old", "again")
-    host.rests(5.0, "old")
-    assert host.rests(10.0, "old", "again") == {"old": None, "again": None}
-
-
 def test_one_that_boots_for_minutes_is_not_new_for_ever() -> None:
     host = Host(old=1000.0, slow=-10.0)
     host.rests(0.0, "old")

@@ -12,35 +12,11 @@ def test_the_least_grows_with_the_host_but_not_as_fast(gib: float, least: float)
     assert least_kib(gib * GIB) == pytest.approx(least * GIB, rel=0.02)
 
 
-def test_no_guest_grows_beyond_its_promise_below_a_quarter_of_the_least() -> None:
-    assert HostWanted().reserve(32 * GIB).low == least_kib(32 * GIB) / 4
-
-
-def test_what_the_operator_wants_is_raised_above_a_line_by_as_much_as_is_worked_out() -> None:
-    least = least_kib(32 * GIB)
-    assert HostWanted(high=1.0, hard=1.0).reserve(32 * GIB, stopped_below=GIB) == (GIB + least / 2, GIB + least / 4, GIB + least / 4)
-
-
-def test_an_operators_hard_watermark_stands_above_a_line_and_none_is_above_the_high_one() -> None:
-    assert HostWanted(high=5.0 * GIB, hard=3.0 * GIB).reserve(32 * GIB, stopped_below=GIB).hard == 3 * GIB
-    assert HostWanted(high=100.0, hard=200.0).reserve(32 * GIB) == (100, 100, 100)
-    assert HostWanted(high=200.0, hard=100.0).reserve(32 * GIB) == (200, 100, 100)
-
-
-def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
-    assert HostWanted(StateGoal.BALANCED).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 6 * GIB
-    assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 4 * GIB
-
-
 @pytest.mark.parametrize(("goal", "times"), [(StateGoal.DENSITY, 1), (StateGoal.BALANCED, 1.5), (StateGoal.SAFE, 3)])
 def test_growth_that_was_not_seen_yet_counts_like_growth_that_was(goal: StateGoal, times: float) -> None:
     for seen in (0, 0.02 * 32 * GIB):
         assert HostWanted(goal).reserve(32 * GIB, seen).high == pytest.approx(least_kib(32 * GIB) + times * 0.03 * 32 * GIB)
     assert HostWanted(goal).reserve(4096 * GIB).high == least_kib(4096 * GIB) + times * 10 * GIB, "not for ever"
-
-
-def test_with_safety_as_the_goal_all_room_is_there() -> None:
-    assert HostWanted(StateGoal.SAFE).reserve(32 * GIB, growth=GIB, room=9 * GIB).high == least_kib(32 * GIB) + 9 * GIB
 
 
 def test_a_state_is_left_later_than_it_is_entered() -> None:

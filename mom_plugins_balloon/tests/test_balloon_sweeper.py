@@ -97,15 +97,6 @@ def test_guest_that_did_not_get_its_headroom_back_stays_noted_until_it_is_asked_
     assert bench.notes[-1] == {}
 
 
-def test_sweep_that_cannot_be_noted_is_not_begun() -> None:
-    bench, guest = Bench(), SimulatedGuest()
-    bench.error = StateError("the disk is full")
-    with pytest.raises(Refused, match="the disk is full"):
-        bench.sweeper.begin(sweep_of(guest))
-    assert guest.commands == []
-    assert not bench.sweeper.take_over("a")
-
-
 def test_sweep_without_a_thread_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -146,15 +137,6 @@ def test_stopped_sweep_gives_headroom_back_at_once(whole: bool) -> None:
     assert bench.ended.wait(10)
     assert guest.commands[1:] == [SIZE]
     assert [outcome.end for outcome in bench.sweeper.outcomes()] == [SweepEnd.TAKEN_OVER]
-
-
-def test_guest_has_no_two_sweeps_at_a_time() -> None:
-    bench, guest, go = Bench(), SimulatedGuest(), threading.Event()
-    bench.sweeper.begin(sweep_of(guest, pause=held_up(guest, go)))
-    with pytest.raises(NoChangeNeeded, match="is swept now"):
-        bench.sweeper.begin(sweep_of(guest))
-    go.set()
-    assert bench.ended.wait(10)
 
 
 def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,6 @@ class Arrivals:
         return None if reservation.taken_at is None else self._takers.get(reservation.guest)
 
     def _held_kib(self, guest: Guest) -> float:
-        """Return the memory that a guest's process holds now."""
         pid = pid_of(guest)
         process = None if pid is None else QemuProcess(pid, self._context.root / "proc").read()
         return guest.number("rss") or 0.0 if process is None else process.resident
@@ -114,6 +113,5 @@ class Arrivals:
 
 
 def _usual_rise_kib(guest: Guest) -> float:
-    """Return the difference between a guest's usual use at this time and its present use; 0 where it is unknown."""
     expected, used = guest.number(EXPECTED), used_kib(*map(guest.number, ("mem_available", "balloon_cur", "mem_usable")))
     return 0.0 if expected is None or used is None else max(0.0, expected - used)

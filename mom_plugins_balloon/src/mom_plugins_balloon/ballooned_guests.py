@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from operator import is_
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.balloon_state import UnfinishedShrink
@@ -16,14 +16,6 @@ from mom_plugins_balloon.sizes import SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3
 """A guest that fewer lists lack has not gone: one of several hypervisors may have been silent."""
-
-
-class MissingGuest(NamedTuple):
-    """Guest that the last lists lacked."""
-
-    past: Remembered
-    lists: int = 0
-    """Lists that lacked it."""
 
 
 class BalloonedGuests:
@@ -60,8 +52,8 @@ class BalloonedGuests:
         self._pasts: dict[str, Remembered] = {}
         """In the order of `_listed`."""
         self._listed: Sequence[Guest] = ()
-        self._missing: dict[str, MissingGuest] = {}
-        """Only guests with an incarnation, which tells that a guest is the same."""
+        self._missing: dict[str, Remembered] = {}
+        """Guests that the last lists lacked; only guests with an incarnation, which tells that a guest is the same."""
         self._described: DescribedGuests | None = None
         self._replays = replays
         """mom only observes: the requests in a snapshot are those of a recording."""
@@ -70,25 +62,22 @@ class BalloonedGuests:
 
     def incarnations(self) -> dict[str, str]:
         """Return the incarnations of all guests, by id; also of guests that the last list lacked."""
-        missing = {identity: guest.past.incarnation for identity, guest in self._missing.items()}
-        return missing | {identity: past.incarnation for identity, past in self._pasts.items()}
+        return {identity: past.incarnation for identity, past in (self._missing | self._pasts).items()}
 
     def of(self, identity: str) -> Remembered | None:
         """Return the record of one guest, also where the last list lacked it."""
-        missing = self._missing.get(identity)
-        return self._pasts.get(identity) or (None if missing is None else missing.past)
+        return self._pasts.get(identity) or self._missing.get(identity)
 
     def put(self, identity: str, past: Remembered) -> None:
         """Replace the record of a guest by the one after an event."""
-        if identity in self._pasts:
-            self._pasts[identity] = past
-        elif identity in self._missing:
-            self._missing[identity] = self._missing[identity]._replace(past=past)
+        for pasts in (self._pasts, self._missing):
+            if identity in pasts:
+                pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
         """Expect a guest that was there before this mom: it has not gone because the first lists lack it."""
         if incarnation:
-            self._missing[identity] = MissingGuest(Remembered(incarnation))
+            self._missing[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
         """Return the records of these guests, in their order. They become the guests of the last list.
@@ -99,16 +88,18 @@ class BalloonedGuests:
             return []
         if not self.lists(guests):
             before = self._pasts
-            pasts = {guest.id: self.of(guest.id) for guest in guests}
-            self._pasts = {
-                guest.id: past if (past := pasts[guest.id]) and past.incarnation == guest.incarnation else Remembered(guest.incarnation)
-                for guest in guests
-            }
+            self._pasts = {guest.id: self._listed_again(guest) for guest in guests}
             if self._missing or before.keys() - self._pasts.keys():
-                lately = self._missing | {identity: MissingGuest(past) for identity, past in before.items() if past.incarnation}
-                self._missing = {identity: guest for identity, guest in lately.items() if identity not in self._pasts}
+                lately = self._missing | {identity: past for identity, past in before.items() if past.incarnation}
+                self._missing = {identity: past for identity, past in lately.items() if identity not in self._pasts}
         self._listed = guests
         return [*self._pasts.values()]
+
+    def _listed_again(self, guest: Guest) -> Remembered:
+        past = self.of(guest.id)
+        if past is None or past.incarnation != guest.incarnation:
+            return Remembered(guest.incarnation)
+        return past._replace(missed_lists=0) if past.missed_lists else past
 
     def see(self, snapshot: Snapshot) -> None:
         """Remember the guests of a snapshot. Seeing it again changes nothing."""
@@ -120,8 +111,8 @@ class BalloonedGuests:
         guests = snapshot.listed
         if guests:
             pasts = self._met(guests, now)
-            lists = ((identity, missing._replace(lists=missing.lists + 1)) for identity, missing in self._missing.items())
-            self._missing = {identity: missing for identity, missing in lists if missing.lists < LISTS_UNTIL_GONE}
+            counted = ((identity, past._replace(missed_lists=past.missed_lists + 1)) for identity, past in self._missing.items())
+            self._missing = {identity: past for identity, past in counted if past.missed_lists < LISTS_UNTIL_GONE}
             if self._replays:
                 pasts = self._with_recorded_requests(snapshot, pasts)
             numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age"))
@@ -142,11 +133,6 @@ class BalloonedGuests:
             if age is not None:
                 self._statistics_made[guest.id] = now - age
         return results
-
-    def see_derived(self, snapshot: Snapshot) -> None:
-        """Take the snapshot of the same cycle with derived fields: nothing has changed."""
-        self.snapshot = snapshot
-        self._described = None if self._described is None else self._described._replace(snapshot=snapshot)
 
     def lists(self, guests: Sequence[Guest]) -> bool:
         """Return whether these are the guests that were listed last, and not those of a snapshot that was made by hand."""

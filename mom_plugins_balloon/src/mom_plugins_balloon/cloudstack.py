@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, first_names, format_kib, is_there, printable, read_file
-from mom_plugins_balloon.guarantees import Guarantees
-from mom_plugins_balloon.promises import AT_START
+from mom_plugins_balloon.promises import AT_START, Guarantees
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
 
@@ -132,13 +131,11 @@ def _count(instances: Sequence[object]) -> str:
 
 
 def _pattern(names: Sequence[str]) -> str:
-    """Return a pattern that covers instances with these names."""
     ends = {name.rpartition("-")[2] for name in names}
     return INSTANCES if ends == {"VM"} else f"i-*-{ends.pop()}" if len(ends) == 1 else "i-*"
 
 
 def _without_balloons(root: Path) -> bool:
-    """Return whether the agent gives its instances no balloon device."""
     with suppress(OSError):
         return _WITHOUT_BALLOON.search(read_file(root / AGENT, _LARGEST_BYTES).decode(errors="replace")) is not None
     return False

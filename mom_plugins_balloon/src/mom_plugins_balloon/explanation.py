@@ -181,7 +181,6 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
 
 
 def _harm(about: About, history: GuestHistory) -> Iterator[str]:
-    """Yield the harm that the guest suffers, and since when."""
     killed, unhealthy = about.number(KILLED), about.guest.text(UNHEALTHY)
     if killed:
         first, last = history.killed_first, history.killed_last
@@ -195,7 +194,6 @@ def _harm(about: About, history: GuestHistory) -> Iterator[str]:
 
 
 def _cure(about: About, sizes: Sizes) -> Iterator[str]:
-    """Yield the operator's cure for a guest that suffers."""
     if sizes.memory.size is None or sizes.memory.maximum is None:
         return
     if sizes.has_maximum:

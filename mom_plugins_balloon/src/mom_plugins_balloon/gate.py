@@ -74,9 +74,8 @@ class GateResult(NamedTuple):
 def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """Return the size that may be asked of a guest of known size when `wanted` KiB are.
 
-    Growing is allowed up to the maximum. Shrinking ends at the guarantee, at the reach of the balloon, and at the floor, and needs
-    statistics to believe in. Where it is not allowed while an earlier shrink is under way, the guest is kept at its present size, as doing
-    nothing would let that shrink go on.
+    A guest grows up to its maximum. It shrinks down to its guarantee, the reach of its balloon, and its floor, and only with recent
+    statistics. If it must not shrink while an earlier shrink is under way, it gets its present size, which stops that shrink.
     """
     guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum
     size, limit = wanted, None
@@ -155,8 +154,7 @@ def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
     """Return the largest size of a guest in KiB: its maximum, or less by the limit of its control group. None: unknown.
 
-    It is never less than the guest has: a limit takes nothing from it here. A guest that touches all of its memory takes its size and
-    QEMU's own memory. Where its group cannot hold that, the kernel kills the guest, whatever the host has.
+    It is never less than the guest has. If a group cannot hold a guest's size and QEMU's own memory, the kernel may kill the guest.
 
     :param room: KiB that its group can still take; None: there is no limit
     :param rss: KiB that its process holds

@@ -113,7 +113,6 @@ def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: K
 
 
 def _suffers(killed: Value, unhealthy: str | None) -> str | None:
-    """Return a guest's harm in words; empty: none; None: unknown."""
     if not killed:
         return unhealthy
     programs = f"{killed} program{'' if killed == 1 else 's'} killed"

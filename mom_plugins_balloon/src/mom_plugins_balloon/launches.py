@@ -65,7 +65,6 @@ class HostLaunches:
         return self._judged(launch, kept)
 
     def _observed(self, guest: LaunchedGuest) -> Launch:
-        """Let the guest start, and log the memory that it lacks."""
         with contextlib.suppress(MomError):
             free_kib = self.reservations.room().free_kib
             if free_kib < guest.memory_kib:
@@ -87,7 +86,6 @@ class HostLaunches:
         return self._start(launch)
 
     def _judged(self, launch: Launch, kept: Reservation | None) -> Launch:
-        """Return the launch by the state of its reservation."""
         now = self.context.monotonic()
         if kept is None or kept.state in _ENDED:
             return self._start(replace(launch, note="its reservation was given up"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from mom_kvm import HealthLimits
+from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
@@ -30,12 +30,6 @@ VAIN_KIB: Final = 40 * 1024.0
 STRAY_KIB: Final = 16 * 1024.0
 """KiB. A process grows and shrinks by so much from one cycle to the next."""
 
-STALL_FAULTS: Final = 50.0
-"""Major faults a second. At 100 us each, a guest loses half a percent of its time. All programs cause a few."""
-
-STALL_PERCENT: Final = 2.0
-"""Percent of time that some program waited for memory (PSI, 10 s average). A moving balloon alone costs one percent."""
-
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
 """KiB, and ratio of usable memory, whichever is more. A guest that stalled keeps so much more: two steps of the policy, or a quarter, as a
@@ -43,9 +37,6 @@ cache of many GiB is not found in small steps."""
 
 KILLED_SHARE: Final = 0.5
 """Ratio of the memory that a guest lacked of its maximum when its kernel killed programs. It keeps so much more."""
-
-FREE_SHARE: Final = 0.5
-"""Ratio of usable memory. With more of it free, faults read files for the first time, and the guest does not lack memory."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
@@ -57,53 +48,6 @@ BETWEEN_BURSTS_SECONDS: Final = 5.0
 REACTION_SECONDS: Final = 3.0
 """s. Time from a guest's growth until mom has reclaimed memory elsewhere: a second until statistics tell, half a second for a cycle, half a
 second to sweep 0.5 GiB, and as much again."""
-
-
-class GuestReport(NamedTuple):
-    """Figures of one guest in one snapshot."""
-
-    rss: float | None
-    size: float | None
-    age: float | None
-    """Age of its statistics."""
-    total: float | None
-    usable: float | None
-    unused: float | None
-    caches: float | None
-    swap_in: float | None
-    major_faults: float | None
-    host_swap: float | None
-    stalled: float | None
-    """Percent of time that programs waited for memory."""
-    kills: float | None
-    """Programs that its kernel has killed since it was started."""
-    maximum: float | None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether its size, its usable memory and the age of its statistics are known."""
-        return self.size is not None and self.usable is not None and self.age is not None
-
-    def stalls(self, usable: float) -> bool:
-        """Return whether the guest waits and lacks memory. A guest that reads files into free memory does not lack any."""
-        if self.unused is not None and self.unused > FREE_SHARE * usable:
-            return False
-        return (
-            (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
-            or (self.major_faults or 0.0) > STALL_FAULTS
-            or (self.stalled or 0.0) > STALL_PERCENT
-        )
-
-    def cache_share(self, usable: float, away: float) -> float:
-        """Return the ratio of usable memory that is page cache.
-
-        :param away: KiB that would be usable as well, if the balloon had not taken them for a moment
-        """
-        caches, unused = self.caches, self.unused
-        if caches is None:
-            caches = 0.0 if unused is None else max(0.0, usable - unused)
-        whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away
-        return caches / whole if whole > 0 else 0.0
 
 
 class LastStatistics(NamedTuple):
@@ -177,24 +121,28 @@ class StallFloor(NamedTuple):
     seen_at: float = 0.0
     stalling: bool = False
     """It stalled by its last statistics."""
+    killed: float | None = None
+    """Part of `usable` below which its kernel killed programs."""
 
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
         """Return the record after statistics of this time, so many seconds after the last ones.
 
         Only two stalls in a row count: a program that starts waits for its pages as well, whatever memory the guest has.
         """
-        floor, seen_at = self.usable, self.seen_at
+        floor, seen_at, killed = self.usable, self.seen_at, self.killed
         if stalls and self.stalling:
             raised = usable + max(STALL_STEP_KIB, STALL_STEP_SHARE * usable)
             if floor is None or raised >= floor:
                 floor, seen_at = raised, made
         elif floor is not None and made - seen_at > memory_seconds:
-            floor *= math.exp(-passed / memory_seconds)
-        return StallFloor(floor, seen_at, stalls)
+            left = math.exp(-passed / memory_seconds)
+            floor, killed = left * floor, None if killed is None else left * killed
+        return StallFloor(floor, seen_at, stalls, killed)
 
     def after_kills(self, usable: float, lacked: float, now: float) -> StallFloor:
         """Return the record after the guest's kernel has killed programs. Their need is unknown, so it is a part of the lacking memory."""
-        return StallFloor(max(self.usable or 0.0, usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)), now, self.stalling)
+        needed = usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)
+        return StallFloor(max(self.usable or 0.0, needed), now, self.stalling, max(self.killed or 0.0, needed))
 
 
 class Burst(NamedTuple):
@@ -233,7 +181,7 @@ class Usage(NamedTuple):
     stall_floor: StallFloor = StallFloor()
 
     def after(
-        self, report: GuestReport, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
+        self, guest: GuestMemory, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
     ) -> Usage:
         """Return the record after new statistics of this time.
 
@@ -241,7 +189,7 @@ class Usage(NamedTuple):
         :param seconds: `memory_seconds`
         """
         last, kernel, peak, floor = self.statistics, self.kernel, self.peak, self.stall_floor
-        size, (size_before, request) = report.size, past
+        size, said, (size_before, request) = guest.size, guest.statistics, past
         passed, used = made - last.made, total - usable if total > usable else 0.0
         rate = (used - last.used) / passed if used > last.used else 0.0
         if rate < self.growth_rate:
@@ -253,14 +201,14 @@ class Usage(NamedTuple):
         if own_total is None:
             return Usage(statistics, kernel, rate, self.cache_share, peak, self.burst, floor)
         used = own_total - usable if own_total > usable else 0.0
-        share = report.cache_share(usable, 0.0 if request is None else _away(request, own_total + (kernel.reserved or 0.0)))
+        share = said.cache_share(usable, 0.0 if request is None else _away(request, own_total + (kernel.reserved or 0.0)))
         if share < self.cache_share:
             share = self.cache_share + (share - self.cache_share) * -math.expm1(-passed / seconds)
         burst = self.burst.after(used, made, peak, seconds)
         if used >= peak.use or made - peak.seen_at > seconds:
             peak = peak.after(used, made, passed, seconds)
-        if floor.stalling or floor.usable or report.swap_in or report.major_faults or report.stalled:  # of few guests
-            floor = floor.after(usable, made, passed, seconds, stalls=report.stalls(usable))
+        if floor.stalling or floor.usable or said.swap_in or said.major_faults or said.stalled:  # of few guests
+            floor = floor.after(usable, made, passed, seconds, stalls=said.stalls(usable))
         return Usage(statistics, kernel, rate, share, peak, burst, floor)
 
 
@@ -296,21 +244,22 @@ class ProcessPast(NamedTuple):
     growth_counted: float = 0.0
     """Growth between the last two snapshots that counts."""
 
-    def after(self, report: GuestReport, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
+    def after(self, guest: GuestMemory, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
         """Return the record after one more snapshot, whose statistics `usage` has taken in."""
-        rss, total, unused, kernel = report.rss, report.total, report.unused, usage.kernel
+        rss, host_swap, said, kernel = guest.process.rss, guest.process.host_swap, guest.statistics, usage.kernel
         if rss is None:
             return self._replace(rss=None, growth_counted=0.0)
         overhead, held, growth, counted = self.qemu_overhead, self.held, self.growth, 0.0
         if self.rss is not None and rss > self.rss:
             growth, counted = growth.after(now, self.rss, rss)
-        stored = rss + (report.host_swap or 0.0)
-        if kernel.reserved is not None and unused is not None and total is not None and report.is_complete:
-            held = kernel.reserved + (total if kernel.total is None else kernel.total) - unused
+        stored = rss + (host_swap or 0.0)
+        known = None not in {guest.size, said.usable, said.age}
+        if known and kernel.reserved is not None and said.unused is not None and said.total is not None:
+            held = kernel.reserved + (said.total if kernel.total is None else kernel.total) - said.unused
             # Memory in the host's swap is backed, too. While that is unknown, the process may only seem small. Statistics from before a
             # change may count memory as held that went with the balloon.
             is_newer = request is None or usage.statistics.made > request.at + CLOCK_SLACK_SECONDS
-            if report.host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
+            if host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
                 overhead = max(0.0, stored - held)
         return ProcessPast(rss, overhead, held, stored, max(stored, self.stored_most), growth, counted)
 
@@ -337,27 +286,28 @@ class LearnedHabits(NamedTuple):
     """Programs that its kernel had killed by its last report."""
     kept_headroom: KeptHeadroom | None = None
 
-    def after(self, report: GuestReport, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:
+    def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:
         """Return the record after one more snapshot."""
         usage, freed_at, kills = self.usage, self.freed_at, self.kills
-        age, total, usable, rss_before = report.age, report.total, report.usable, self.process.rss
+        said, rss, rss_before = guest.statistics, guest.process.rss, self.process.rss
+        age, total, usable = said.age, said.total, said.usable
         if age is not None and total is not None and usable is not None:
             made, last = now - age, usage.statistics
             if made - last.made > SAME_STATISTICS_SECONDS:
-                usage = usage.after(report, made, total, usable, (self.size, request), memory_seconds)
+                usage = usage.after(guest, made, total, usable, (self.size, request), memory_seconds)
                 if last.used - usage.statistics.used > STRAY_KIB:
                     freed_at = now
-        if report.kills is not None:
-            usage, kills = self._after_kills(usage, report, now), report.kills
-        process = self.process.after(report, now, usage, request)
-        if rss_before is not None and report.rss is not None and rss_before - report.rss > STRAY_KIB:
+        if said.kills is not None:
+            usage, kills = self._after_kills(usage, guest, now), said.kills
+        process = self.process.after(guest, now, usage, request)
+        if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
             freed_at = now
-        return LearnedHabits(self.first_report, usage, process, report.size, freed_at, kills, self.kept_headroom)
+        return LearnedHabits(self.first_report, usage, process, guest.size, freed_at, kills, self.kept_headroom)
 
-    def _after_kills(self, usage: Usage, report: GuestReport, now: float) -> Usage:
+    def _after_kills(self, usage: Usage, guest: GuestMemory, now: float) -> Usage:
         """Return the use with a higher stall floor if the guest's kernel has killed programs while the guest lacked memory."""
-        size, maximum, usable, before = report.size, report.maximum, report.usable, self.kills
-        if before is None or (report.kills or 0.0) <= before or size is None or maximum is None or usable is None:
+        size, maximum, usable, before = guest.size, guest.maximum, guest.statistics.usable, self.kills
+        if before is None or (guest.statistics.kills or 0.0) <= before or size is None or maximum is None or usable is None:
             return usage
         lacked = maximum - min(size, size if self.size is None else self.size)  # it may have got some back since
         return usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now)) if lacked > 0 else usage
@@ -396,16 +346,17 @@ class LearnedHabits(NamedTuple):
         return self._replace(process=self.process._replace(qemu_overhead=max(0.0, outcome.resident - held)))
 
 
-def first_learned(report: GuestReport, now: float) -> LearnedHabits | None:
+def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
     """Return the record of a guest that reports for the first time; None if its statistics lack a figure."""
-    rss, size, age, total, usable, caches = report.rss, report.size, report.age, report.total, report.usable, report.caches
+    rss, size, said = guest.process.rss, guest.size, guest.statistics
+    age, total, usable, caches = said.age, said.total, said.usable, said.caches
     if age is None or total is None or usable is None:
         return None
     made, used = now - age, max(0.0, total - usable)
     touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
     ballooned = 0.0 if size is None else max(0.0, total - size)
     # These may be statistics of a sweep by the previous mom. The next ones tell how much of the balloon the kernel counts.
-    share = report.cache_share(usable, max(0.0, (size or 0.0) - total))
+    share = said.cache_share(usable, max(0.0, (size or 0.0) - total))
     usage = Usage(
         LastStatistics(made, used, total, size),
         KernelMemory(ballooned=ballooned),
@@ -413,8 +364,9 @@ def first_learned(report: GuestReport, now: float) -> LearnedHabits | None:
         cache_share=share,
         peak=Peak(max(0.0, used - ballooned, touched), made),  # memory that the host has backed was used once
     )
-    process = ProcessPast() if rss is None else ProcessPast(rss, stored=(stored := rss + (report.host_swap or 0.0)), stored_most=stored)
-    return LearnedHabits(made, usage, process, size, now, report.kills)
+    stored = (rss or 0.0) + (guest.process.host_swap or 0.0)
+    process = ProcessPast() if rss is None else ProcessPast(rss, stored=stored, stored_most=stored)
+    return LearnedHabits(made, usage, process, size, now, said.kills)
 
 
 def _away(request: SizeRequest, size: float) -> float:

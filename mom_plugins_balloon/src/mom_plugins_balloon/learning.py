@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from mom_core import Snapshot, Value
+from mom_core import Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, GuestReport, LearnedHabits, first_learned
+from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, LearnedHabits, first_learned
+from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import KEPT, PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
@@ -23,13 +24,6 @@ started again within half a minute."""
 
 GROWTH_FACTOR: Final = 2.0
 """Ratio. A guest grows so much faster for a moment than between two statistics, 2 s apart: a burst of 700 MiB takes them."""
-
-_REPORT: Final = {
-    "rss": "rss", "size": "balloon_cur", "age": "stats_age", "total": "mem_available", "usable": "mem_usable", "unused": "mem_unused",
-    "caches": "mem_disk_caches", "swap_in": "swap_in", "major_faults": "major_fault", "host_swap": "host_swap",
-    "stalled": "guest_psi_memory_some_avg10", "kills": "guest_oom_kills", "maximum": "balloon_max",
-}  # fmt: skip
-"""Fields of snapshots by their names in `GuestReport`."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
@@ -59,32 +53,24 @@ class Learning:
         grown = 0.0
         if snapshot.guests:
             self._listed_at, self.room_kib = now, 0.0
-            for guest, record, report in zip(snapshot.listed, records.of_all(snapshot.listed), _reports(snapshot), strict=True):
-                learned = record.learned
-                if report.size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or a pool's
-                    self.room_kib += _room(report, PROCESS_KIB if learned is None else learned.process.qemu_overhead)
+            described = records.of_all(snapshot.listed), records.described.memories
+            decided = snapshot.column(REASON), snapshot.numbers(SUGGESTED)
+            for guest, record, memory, reason, suggested in zip(snapshot.listed, *described, *decided, strict=True):
+                learned, size, usable = record.learned, memory.size, memory.statistics.usable
+                if size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or a pool's
+                    self.room_kib += _room(size, memory, PROCESS_KIB if learned is None else learned.process.qemu_overhead)
                 if learned is None:
-                    learned = first_learned(report, now)
+                    learned = first_learned(memory, now)
                 else:
-                    learned = learned.after(report, now, record.request, self._seconds)
+                    learned = learned.after(memory, now, record.request, self._seconds)
                     grown += learned.process.growth_counted
+                if reason in _RAN_OUT and learned is not None and size is not None and usable is not None and suggested is not None:
+                    learned = learned.after_running_out(usable + suggested - size, now, KEPT_SECONDS)
                 records.put(guest.id, record.with_learned(learned))
-            self._keep_headroom(records)
         else:
             records.see_absence()
             self.room_kib = self.room_kib if now - self._listed_at <= self._seconds else 0.0
         self._note_growth(now, grown)
-
-    def _keep_headroom(self, records: BalloonedGuests) -> None:
-        """Note the usable memory that guests get because they run out of it."""
-        snapshot = records.snapshot
-        for listed, record, reason in zip(snapshot.listed, records.of_all(snapshot.listed), snapshot.column(REASON), strict=True):
-            if reason in _RAN_OUT and record.learned is not None:
-                guest = snapshot.guests[listed.id]
-                size, usable, suggested = guest.number("balloon_cur"), guest.number("mem_usable"), guest.number(SUGGESTED)
-                if size is not None and usable is not None and suggested is not None:
-                    learned = record.learned.after_running_out(usable + suggested - size, snapshot.monotonic, KEPT_SECONDS)
-                    records.put(guest.id, record.with_learned(learned))
 
     def _note_growth(self, now: float, grown: float) -> None:
         """Note the growth of all guests since the cycle before, and keep the most of `REACTION_SECONDS` lately."""
@@ -110,8 +96,10 @@ class Learning:
         return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
 
 
-_FIELDS: Final = ("mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead",
-                  "mem_stall_floor", "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow", KEPT)  # fmt: skip
+_FIELDS: Final = (
+    "mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead", "mem_stall_floor",
+    "mem_kill_floor", "kernel_counts_balloon", "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow", KEPT,
+)  # fmt: skip
 _NOTHING: Final[Sequence[Value]] = (None,) * len(_FIELDS)
 
 
@@ -121,7 +109,7 @@ def _row(learned: LearnedHabits, unseen_rate: float, now: float) -> Sequence[Val
     :param unseen_rate: KiB/s that it may grow by, as it was not seen for long
     """
     usage, process, kept, freed_age = learned.usage, learned.process, learned.kept_headroom, now - learned.freed_at
-    kernel, floor, rise = usage.kernel, usage.stall_floor.usable, usage.burst.rise
+    kernel, floor, rise = usage.kernel, usage.stall_floor, usage.burst.rise
     has_process = process.rss is not None
     return (
         int(usage.peak.use + kernel.ballooned),  # as the guest counts: it is compared with its use
@@ -130,7 +118,9 @@ def _row(learned: LearnedHabits, unseen_rate: float, now: float) -> Sequence[Val
         None if kernel.reserved is None else int(kernel.reserved),
         None if process.rss is None else int(process.rss),
         int(process.qemu_overhead) if has_process else None,
-        int(floor) if floor else None,
+        int(floor.usable) if floor.usable else None,
+        int(floor.killed) if floor.killed else None,
+        1 if kernel.counts_balloon else None,
         int(max(unseen_rate, GROWTH_FACTOR * usage.growth_rate)),
         int(rise) if rise else None,
         round(freed_age, 1) if freed_age < FREED_SECONDS else None,
@@ -143,14 +133,6 @@ def _thousandths(ratio: float) -> float:
     return round(ratio * 1000) / 1000  # a third of the time of round(…, 3)
 
 
-def _reports(snapshot: Snapshot) -> Iterator[GuestReport]:
-    columns = {name: snapshot.numbers(field) for name, field in _REPORT.items()}
-    if snapshot.host.number("swap_usage") == 0:  # else the swap of a guest that does not report it is unknown
-        columns["host_swap"] = [kib or 0.0 for kib in columns["host_swap"]]
-    return map(GuestReport, *(columns[name] for name in GuestReport._fields))
-
-
-def _room(report: GuestReport, qemu_overhead: float) -> float:
+def _room(size: float, guest: GuestMemory, qemu_overhead: float) -> float:
     """Return the memory that a guest could still take from the host: all of its size where its process is unknown."""
-    size, backed = report.size or 0.0, max(0.0, (report.rss or 0.0) - qemu_overhead)
-    return max(0.0, size - backed)
+    return max(0.0, size - max(0.0, (guest.process.rss or 0.0) - qemu_overhead))

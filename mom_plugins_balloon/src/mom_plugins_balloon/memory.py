@@ -8,8 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from mom_kvm import HealthLimits
 from mom_plugins_balloon.names import CONTROL, KEPT, LEAST, START_REST, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
+
+STALL_FAULTS: Final = 50.0
+"""Major faults a second. At 100 us each, a guest loses half a percent of its time. All programs cause a few."""
+
+STALL_PERCENT: Final = 2.0
+"""Percent of time that some program waited for memory (PSI, 10 s average). A moving balloon alone costs one percent."""
+
+FREE_SHARE: Final = 0.5
+"""Ratio of usable memory. With more of it free, faults read files for the first time, and the guest does not lack memory."""
 
 
 class HostMemory(NamedTuple):
@@ -60,6 +70,30 @@ class KernelStatistics(NamedTuple):
     """KiB/s."""
     major_faults: float | None = None
     """Page faults a second that wait for a disk."""
+    caches: float | None = None
+    """Page cache."""
+    stalled: float | None = None
+    """Percent of time that programs waited for memory (PSI, 10 s average)."""
+    kills: float | None = None
+    """Programs that the kernel has killed since its start."""
+
+    def stalls(self, usable: float) -> bool:
+        """Return whether the guest waits and lacks memory. A guest that reads files into free memory does not lack any."""
+        if self.unused is not None and self.unused > FREE_SHARE * usable:
+            return False
+        swap_in, faults, stalled = self.swap_in or 0.0, self.major_faults or 0.0, self.stalled or 0.0
+        return swap_in > HealthLimits.SWAP_IN_KIB or faults > STALL_FAULTS or stalled > STALL_PERCENT
+
+    def cache_share(self, usable: float, away: float) -> float:
+        """Return the ratio of usable memory that is page cache.
+
+        :param away: KiB that would be usable as well, if the balloon had not taken them for a moment
+        """
+        caches, unused = self.caches, self.unused
+        if caches is None:
+            caches = 0.0 if unused is None else max(0.0, usable - unused)
+        whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away
+        return caches / whole if whole > 0 else 0.0
 
     @property
     def swapping(self) -> float:
@@ -91,14 +125,16 @@ class Habits(NamedTuple):
 
     kernel_reserved: float | None = None
     """Memory that the guest's kernel does not count in `KernelStatistics.total`."""
-    counts_balloon: bool = False
-    """`KernelStatistics.total` includes the memory in its balloon (Windows, autodeflate)."""
+    counts_balloon: float | None = None
+    """1: `KernelStatistics.total` includes the memory in its balloon (Windows, autodeflate)."""
     peak: float | None = None
     """Largest recent use."""
     recent_growth: float = 0.0
     """Growth of its use, or of its process, since the statistics before."""
     stall_floor: float | None = None
     """Usable memory below which the guest was seen to stall, or its kernel to kill programs."""
+    kill_floor: float | None = None
+    """Part of that below which its kernel killed programs."""
     cache_share: float | None = None
     """Ratio of usable memory that is page cache."""
     growth_rate: float | None = None
@@ -166,9 +202,11 @@ class GuestMemory(NamedTuple):
 FIELDS: Final[Mapping[str, str]] = {
     "usable": "mem_usable", "age": "stats_age", "total": "mem_available", "unused": "mem_unused", "usable_soon": "mem_usable_soon",
     "swap_in": "swap_in", "swap_out": "swap_out", "major_faults": "major_fault",
+    "caches": "mem_disk_caches", "stalled": "guest_psi_memory_some_avg10", "kills": "guest_oom_kills",
     "rss": "rss", "qemu_overhead": "qemu_overhead", "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
-    "kernel_reserved": "kernel_reserved", "peak": "mem_used_peak", "stall_floor": "mem_stall_floor", "cache_share": "mem_cache_share",
-    "growth_rate": "mem_growth_rate", "burst": "mem_burst", "kept_headroom": KEPT,
+    "kernel_reserved": "kernel_reserved", "counts_balloon": "kernel_counts_balloon", "peak": "mem_used_peak",
+    "stall_floor": "mem_stall_floor", "kill_floor": "mem_kill_floor", "cache_share": "mem_cache_share", "growth_rate": "mem_growth_rate",
+    "burst": "mem_burst", "kept_headroom": KEPT,
     "rest": "sweep_rest", "missed": "sweep_missed", "under_way": SWEPT_NOW, "reporting": "balloon_reporting",
     "autodeflate": "balloon_autodeflate",
     "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,

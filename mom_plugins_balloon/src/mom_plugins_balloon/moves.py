@@ -1,14 +1,12 @@
 """Guests that are about to be moved: swept, so that freed memory is not sent, and given back the memory that mom took.
 
-A sweep leaves nothing behind: QEMU sends such a page as nine bytes, even after the guest has its headroom back. A guest keeps its size when
-it moves, and the new host may not know the size that it had before mom. So the guest gets that back here; headroom costs neither host
-anything until it is used.
+QEMU sends a swept page as nine bytes, even after the guest has its headroom back. A guest keeps its size when it moves, and its new host
+may not know the size before mom, so the guest gets that back here.
 
-A plugin that knows of a coming move or change says so in the field `give_back`. Such a guest gets its memory back, and keeps its size until
-the field is empty again.
+A plugin that knows of a coming move or change sets the field `give_back`. Such a guest gets its memory back, and keeps its size until the
+field is empty again.
 
-The call that prepares a guest waits in a thread of its own. The next cycles decide, so that all changes are reviewed, noted in the ledger
-and reported as usual.
+The call that prepares a guest waits in its own thread. The next cycles decide, so that changes are reviewed, noted and reported as usual.
 """
 
 from __future__ import annotations

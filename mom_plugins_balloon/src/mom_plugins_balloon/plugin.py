@@ -50,17 +50,16 @@ from mom_plugins_balloon.balloon_state import BalloonFile
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.fields import COLUMNS, FIELDS, TARGET
 from mom_plugins_balloon.gate import ShrinkLimits, permitted
-from mom_plugins_balloon.guarantees import Guarantees
 from mom_plugins_balloon.launches import HostLaunches
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import AHEAD, CONTROL, GAIN, REASON, RESERVED, SUGGESTED
+from mom_plugins_balloon.parameters import BalloonGuestSettings, BalloonSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
-from mom_plugins_balloon.promises import Guaranteed
+from mom_plugins_balloon.promises import Guaranteed, Guarantees
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.resizer import Resizer
 from mom_plugins_balloon.seen import CycleFacts, suggestions
-from mom_plugins_balloon.settings import BalloonGuestSettings, BalloonSettings
 from mom_plugins_balloon.shrinks import ShrinksUnderWay, stopped_shrinks
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks
@@ -229,13 +228,11 @@ class BalloonPlugin:
         )
 
     def _age_of(self, guest: Guest) -> float | None:
-        """Return the age of a guest's process in seconds; None: unknown."""
         pid, proc = pid_of(guest), self._context.root / "proc"
         process = ProcessStat.of(proc / str(pid)) if pid else None
         return None if process is None else process.age(proc)
 
     def _guarantee_of(self, guest: Guest) -> Guaranteed | None:
-        """Return the promise of the YAML file."""
         settings = self._context.guest_settings(guest)
         return settings.guarantee if isinstance(settings, BalloonGuestSettings) else None
 
@@ -247,7 +244,7 @@ class BalloonPlugin:
         if snapshot is looked:
             return
         if looked is not None and snapshot.listed is looked.listed and snapshot.monotonic == looked.monotonic:
-            self._guests.see_derived(snapshot)
+            self._guests.snapshot = snapshot  # nothing has changed but derived fields
         else:
             self._guests.see(snapshot)
             self._started.see(self._guests)

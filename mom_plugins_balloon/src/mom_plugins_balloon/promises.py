@@ -1,18 +1,20 @@
 """Promises of memory to guests, and the guarantees that hold of them.
 
-Several parties promise memory to one guest: the operator in the YAML file, the guest's metadata, its class, its management system. The
-largest promise counts. Where all promises together exceed the host, a guarantee is the part of a promise that the host can keep.
+The YAML file, the guest's metadata, its class and its management system may promise memory to one guest. The largest promise counts. If all
+promises exceed the host, a guarantee is the part of a promise that the host can keep.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from operator import is_
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
-from mom_core import Guest, Portion, UnitError, Value, as_number, first_names, format_kib, printable
+from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -168,3 +170,216 @@ def largest_kib(promises: Iterable[float | None], maximum: float | None = None) 
     """Return the largest known promise, at most `maximum`."""
     largest = max((kib for kib in promises if kib is not None), default=None)
     return largest if largest is None or maximum is None else min(largest, maximum)
+
+
+_NOTHING: Final = (Portion(size=0), Portion(share=0.0))
+
+
+class _LastKnown:
+    """Last known figure of each guest. A figure that is missing from one snapshot must not cost other guests their guarantees."""
+
+    def __init__(self) -> None:
+        self._kib: dict[tuple[str, str], float] = {}
+
+    def see(self, guests: Sequence[Guest], figures: Sequence[float | None]) -> None:
+        """Note the figures of this snapshot and forget guests that are gone. A list without guests means an absent hypervisor."""
+        self._kib.update(((guest.id, guest.incarnation), kib) for guest, kib in zip(guests, figures, strict=True) if kib is not None)
+        if len(self._kib) > len(guests) > 0:
+            for gone in self._kib.keys() - {(guest.id, guest.incarnation) for guest in guests}:
+                del self._kib[gone]
+
+    def of(self, guest: Guest) -> float | None:
+        """Return the figure of a guest."""
+        return self._kib.get((guest.id, guest.incarnation))
+
+
+class _ClassPromise(NamedTuple):
+    kib: float | None
+    share: float | None
+    priority: float | None
+
+
+class _OwnPromises(NamedTuple):
+    """Promises that the YAML file and the metadata make to one guest, and the error in the metadata."""
+
+    guest: Guest
+    promises: Sequence[Guaranteed]
+    error: UnitError | None = None
+
+
+@dataclass(eq=False)
+class Guarantees:
+    """All promises to guests, kept from cycle to cycle: the YAML file's, those of metadata, and those that other plugins collect.
+
+    Implements `Promises`. Where a snapshot lacks the fields of a guest because this plugin was late, the last guarantees hold.
+    """
+
+    context: PluginContext
+    of_file: Callable[[Guest], Guaranteed | None]
+    """Returns the promise of the YAML file."""
+    host_reserve: Portion
+    """Memory that the host keeps for itself."""
+    started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None
+    """Returns the promise `start` in KiB for a guest with this maximum; None: unknown."""
+    standing: PromisesKept = field(default_factory=PromisesKept)
+    """Guarantees by the last snapshot."""
+    _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
+    _maxima: _LastKnown = field(default_factory=_LastKnown)
+    _vouched: _LastKnown = field(default_factory=_LastKnown)
+    _host_kib: float | None = None
+    _by_class: dict[str, tuple[str, _ClassPromise]] = field(default_factory=dict)
+    """Last answer of the plugin that promises by class: incarnation and promise by guest id."""
+
+    @property
+    def by_class(self) -> bool:
+        """True if a plugin promises memory by class."""
+        return (Scope.GUEST, GUARANTEE) in self.context.declarations.fields
+
+    def look(self, snapshot: Snapshot) -> PromisesKept:
+        """Return promises and guarantees in this snapshot."""
+        guests = snapshot.listed
+        self._maxima.see(guests, snapshot.numbers("balloon_max"))
+        self._vouched.see(guests, snapshot.numbers(VOUCHED))
+        own = {identity: entry for identity, entry in self._own(guests).items() if entry.promises}
+        by_class, unheard = self._class_promises(snapshot)
+        columns = zip(guests, by_class, snapshot.numbers(PLATFORMS_GUARANTEE), snapshot.numbers("balloon_cur"), strict=True)
+        promises = [
+            self._promise(guest, own[guest.id].promises if guest.id in own else (), of_class, by_platform, size)
+            for guest, of_class, by_platform, size in columns
+            if guest.id in own or by_platform or of_class.kib or of_class.share  # as of few guests
+        ]
+        room = self._room(snapshot.host.number("mem_available"))
+        self.standing = PromisesKept(
+            _shared([promise for promise in promises if promise.promised > 0], room),
+            room,
+            unclear=[(entry.guest, entry.error) for entry in own.values() if entry.error is not None],
+            unsettled={guest for guest, entry in own.items() if AT_START in entry.promises and self.started(entry.guest, None) is None},
+            unheard=unheard,
+        )
+        return self.standing
+
+    def _promise(
+        self, guest: Guest, own: Sequence[Guaranteed], of_class: _ClassPromise, by_platform: float | None, size: float | None
+    ) -> GuestPromise:
+        maximum, vouched = self._maxima.of(guest), self._vouched.of(guest)
+        whole = size if maximum is None else maximum
+        share = None if of_class.share is None or whole is None else min(1.0, of_class.share) * whole
+        promises = [of_class.kib, by_platform, share, *(self._kib(promise, guest, whole, size) for promise in own)]
+        largest = max((kib for kib in promises if kib is not None and math.isfinite(kib)), default=0.0)
+        kib = largest if maximum is None else min(largest, maximum)
+        firm = math.ceil(kib)
+        if vouched is not None:
+            sizes = [promise.kib_of(None) for promise in own if isinstance(promise, Portion)]
+            firm = min(firm, math.ceil(largest_kib([vouched, of_class.kib, *sizes]) or 0))
+        priority = ORDINARY_PRIORITY if of_class.priority is None else of_class.priority
+        return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
+
+    def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
+        """Return the promises by class in the order of guests, and the ids of guests without any answer so far.
+
+        A plugin that promises nothing returns a column of None. Without a column, because it failed or was late, its last answer holds,
+        also for a guest that was started anew.
+        """
+        guests = snapshot.listed
+        promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
+        if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
+            last = [self._by_class.get(guest.id, (None, promise)) for guest, promise in zip(guests, promises, strict=True)]
+            unheard = {guest.id for guest, (incarnation, _) in zip(guests, last, strict=True) if incarnation != guest.incarnation}
+            return [promise for _, promise in last], unheard
+        if guests:
+            answers = zip(guests, promises, strict=True) if self.by_class else ()
+            self._by_class = {guest.id: (guest.incarnation, promise) for guest, promise in answers}
+        return promises, frozenset()
+
+    def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
+        """Return the promise of the YAML file and the metadata in KiB by guest id, by the maximum that was known last.
+
+        0 means no promise. A guest whose promise is unknown is left out.
+        """
+        promised: dict[str, float] = {}
+        for identity, entry in self._own(guests).items():
+            maximum = self._maxima.of(entry.guest)
+            sizes = [self._kib(promise, entry.guest, maximum, None) for promise in entry.promises]
+            kib = largest_kib(sizes, maximum) if entry.promises else 0.0
+            if kib is not None:
+                promised[identity] = kib
+        return promised
+
+    def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
+        """Return the columns of promises to these guests by the last snapshot, without empty columns."""
+        own, last = self.own(guests), [self.standing.of(guest) for guest in guests]
+        if self.standing.shrunk:
+            holds = {promise.guest.id: promise.guarantee for promise in last if promise is not None}
+            own = {identity: min(kib, holds.get(identity, kib)) for identity, kib in own.items()}
+        columns: dict[str, Sequence[float | None]] = {
+            PLATFORMS_GUARANTEE: [own.get(guest.id) for guest in guests],
+            HOLDS: [None if promise is None else promise.guarantee for promise in last],
+            PROMISED: [None if promise is None else promise.promised for promise in last],
+        }
+        filled = {name: column for name, column in columns.items() if column.count(None) < len(column)}
+        return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in filled.items()}
+
+    def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
+        """Return the promises of the YAML file and the metadata, as they are written."""
+        return {identity: entry.promises for identity, entry in self._own(guests).items() if entry.promises}
+
+    def guaranteed_kib(self, guest: Guest) -> float | None:
+        """Return the guarantee in KiB."""
+        kib, last = guaranteed_kib(guest.fields), self.standing.of(guest)
+        return kib if HOLDS in guest.fields or last is None else largest_kib((kib, last.guarantee))
+
+    def promised_kib(self, guest: Guest) -> float | None:
+        """Return the largest promise in KiB."""
+        kib, last = promised_kib(guest.fields), self.standing.of(guest)
+        return kib if PROMISED in guest.fields or last is None else largest_kib((kib, last.promised))
+
+    def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
+        """Return a promise in KiB. A guest whose size at the start is unknown is promised its present size."""
+        if isinstance(promise, Portion):
+            return promise.kib_of(whole)
+        started = self.started(guest, self._maxima.of(guest))
+        return size if started is None else started
+
+    def _own(self, guests: Sequence[Guest]) -> Mapping[str, _OwnPromises]:
+        """Return the promises of the YAML file and the metadata by guest id. An entry without promises has metadata that promises nothing.
+
+        They are read again when the guests or the configuration have changed.
+        """
+        settings_of = self.context.guest_settings
+        before, settings_before, entries = self._own_cache
+        if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
+            entries = {guest.id: entry for guest in guests if (entry := self._own_of(guest)) is not None}
+            self._own_cache = (guests, settings_of, entries)
+        return entries
+
+    def _own_of(self, guest: Guest) -> _OwnPromises | None:
+        text = guest.properties.get(METADATA)
+        metadata, error = _read(text) if isinstance(text, str) else (None, None)
+        promises = [promise for promise in (self.of_file(guest), metadata) if promise is not None and promise not in _NOTHING]
+        return _OwnPromises(guest, promises, error) if promises or metadata is not None else None
+
+    def _room(self, host_kib: float | None) -> float | None:
+        """Return the memory that the host can promise, by its last known size: an oversold host must not give memory back meanwhile."""
+        self._host_kib = host_kib = self._host_kib if host_kib is None else host_kib
+        return None if host_kib is None else max(0.0, host_kib - (self.host_reserve.kib_of(host_kib) or 0.0))
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
+    """Return the promise in a guest's metadata. An invalid promise is one of all memory, which is safe for the guest, and an error."""
+    if text.strip() == AT_START:
+        return AT_START, None
+    try:
+        return Portion.parse(text), None
+    except UnitError as error:
+        return Portion(share=1.0), error
+
+
+def _shared(promises: Sequence[GuestPromise], room: float | None) -> Mapping[str, GuestPromise]:
+    parts = {(promise.guest.id, True): Promise(promise.firm, promise.priority) for promise in promises}
+    for promise in promises:
+        if promise.firm < promise.promised:
+            parts[promise.guest.id, False] = Promise(promise.promised - promise.firm, promise.priority, firm=False)
+    holds = kept(parts, room)
+    guarantees = [(promise, holds[promise.guest.id, True] + holds.get((promise.guest.id, False), 0)) for promise in promises]
+    return {promise.guest.id: promise._replace(guarantee=kib) for promise, kib in guarantees}

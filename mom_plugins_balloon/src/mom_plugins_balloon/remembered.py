@@ -83,6 +83,8 @@ class Remembered(NamedTuple):
     cooperation: Cooperation = COOPERATIVE
     sweeps: SweepHistory = SweepHistory()
     learned: LearnedHabits | None = None
+    missed_lists: int = 0
+    """Last lists that lacked it."""
 
     @property
     def pending(self) -> int | None:

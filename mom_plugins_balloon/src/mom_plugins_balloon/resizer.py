@@ -16,7 +16,6 @@ from mom_core import (
     HypervisorError,
     InTransition,
     NoChangeNeeded,
-    NotSupported,
     PermissionDenied,
     PluginContext,
     Refused,
@@ -209,7 +208,7 @@ class Resizer:
         self.sweeps.sweeper.take_over(guest.id)
         try:
             hypervisor.set_balloon(guest.entity, request.target)
-        except (Refused, NotSupported, PermissionDenied, GuestGone, NoChangeNeeded):
+        except (Refused, PermissionDenied, GuestGone, NoChangeNeeded):
             raise
         except Exception:  # a timeout or a lost connection: the command may have taken effect
             self.guests.asked(guest, replace(request, in_doubt=True))

@@ -86,8 +86,8 @@ def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: S
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
     if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
-    keeps = max(least, need + max(context.margin_above(need), memory.habits.stall_floor or 0.0))
     by_law = need_of(memory, memory.maximum or size, usable, context)
+    keeps = max(least, need + max(context.margin_above(need), by_law.floors.stall))
     process = memory.process
     if by_law.leaves_empty:  # it is swept, and keeps its page cache and the memory that it may take meanwhile
         if process.backed is None:
@@ -166,9 +166,8 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
 def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
     """Return the room for reservations on this host.
 
-    :param last_with_guests: last snapshot with guests: where the hypervisor is away, its guests run on
-    :param host_keeps_kib: memory that the host keeps by its settings; None: half of the least that a host of its size keeps, or the
-        memory that guests took together within 3 s, if that is more
+    :param last_with_guests: last snapshot with guests: they run on while the hypervisor is away
+    :param host_keeps_kib: memory that the host keeps by its settings; None: computed from its size, or the largest growth of its guests
     :param more: other figures of `Room`
     """
     host = snapshot.host

@@ -80,7 +80,6 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
             kib if kernel is None or kernel.reserved is None else int(kernel.reserved)
             for kernel, kib in zip(kernels, snapshot.numbers("kernel_reserved"), strict=True)
         ]
-        columns["counts_balloon"] = [kernel is not None and kernel.counts_balloon for kernel in kernels]
     if facts.holds is not None:
         columns["guarantee"] = [facts.holds.get(guest.id, 0.0) for guest in guests]
     places = {guest.id: place for place, guest in enumerate(guests)}
@@ -88,7 +87,6 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
 
 
 def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts) -> Sequence[str]:
-    """Return why sizes must not be changed yet, as `GuestMemory.unsettled`."""
     numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max"))
     return [
         START_UNKNOWN
@@ -181,6 +179,8 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
     maximum, room = own_maximum, snapshot.numbers(names.GROUP_ROOM)
     if any(kib is not None for kib in room):  # as of few guests
         maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
+    if snapshot.host.number("swap_usage") == 0:  # else the swap of a guest that does not report it is unknown
+        numbers["host_swap"] = [kib or 0.0 for kib in numbers["host_swap"]]
     used, before = (numbers[name] for name in ("total", "usable", "peak")), map(snapshot.numbers, ("mem_used_before", "rss_before"))
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
     columns: dict[str, Iterable[object]] = {
@@ -215,7 +215,6 @@ def _recent_growth(
 
 
 def _rises(snapshot: Snapshot) -> _Column:
-    """Return the column of `GuestMemory.rise`."""
     soon = snapshot.numbers(names.EXPECTED_SOON)
     if soon.count(None) == len(soon):
         return soon

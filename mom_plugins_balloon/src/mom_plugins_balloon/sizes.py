@@ -42,32 +42,26 @@ class SizeRequest:
 
 
 class BalloonSettling(NamedTuple):
-    """Balloon of a guest that may still be moving after its start. Sizes are KiB, times monotonic seconds."""
+    """Balloon of a guest that may still be moving after its start. Times are monotonic seconds."""
 
     first_seen: float
     """Time when mom first saw the guest."""
-    since: float = 0.0
-    """Time of the last change of its size."""
-    size: float = 0.0
     reported: float | None = None
     """Time of the first statistics that were made since; a guest boots before them."""
     maximum: float | None = None
-    """Maximum of the guest when it was seen last; None: unknown."""
+    """Maximum of the guest in KiB when it was seen last; None: unknown."""
 
-    def after(self, now: float, size: float | None, maximum: float | None, age: float | None) -> BalloonSettling:
+    def after(self, now: float, maximum: float | None, age: float | None) -> BalloonSettling:
         """Return the record after one more look, with statistics of this age."""
-        settling = self._replace(maximum=maximum)
-        if size is None or size < 1:
-            return settling
-        if abs(size - self.size) >= SAME_SIZE_KIB:
-            settling = settling._replace(size=size, since=now)
-        if self.reported is None and age is not None and now - age > self.first_seen + CLOCK_SLACK_SECONDS:
-            settling = settling._replace(reported=now)
-        return settling
+        reports = age is not None and now - age > self.first_seen + CLOCK_SLACK_SECONDS
+        return BalloonSettling(self.first_seen, now if self.reported is None and reports else self.reported, maximum)
 
-    def is_over(self, now: float) -> bool:
-        """Return whether the balloon is at rest."""
-        return self.reported is not None and now - max(self.reported, self.since) >= SETTLES_SECONDS
+    def is_over(self, now: float, rested: float) -> bool:
+        """Return whether the balloon is at rest.
+
+        :param rested: seconds since its size last changed
+        """
+        return self.reported is not None and min(now - self.reported, rested) >= SETTLES_SECONDS
 
 
 class SeenSize(NamedTuple):

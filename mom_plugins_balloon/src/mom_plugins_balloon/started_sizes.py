@@ -1,8 +1,7 @@
 """Sizes that guests started with, kept as long as they run and across restarts of mom, for `guarantee: start`.
 
-No interface reports this size. libvirt's description of a running guest follows its balloon. A guest that starts with less than its maximum
-boots with all of it, until its driver has filled the balloon at half a GiB per second. So mom waits until the driver has answered and the
-size has come to rest, and takes that size before it first asks for another.
+No interface reports this size. A guest that starts with less than its maximum boots with all of it, until its driver has filled the balloon
+at half a GiB per second. So mom waits for the driver's first statistics and for a size at rest, before it asks for another size.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class StartedSizes:
 
     def see(self, records: BalloonedGuests) -> None:
         """Take in the last snapshot, before anything is asked of its guests."""
-        snapshot, guests = records.snapshot, records.snapshot.listed
+        snapshot, guests, now = records.snapshot, records.snapshot.listed, records.snapshot.monotonic
         columns = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
         unsettled = [
             (guest, record, size, maximum, age)
@@ -45,9 +44,9 @@ class StartedSizes:
         for guest, record, size, maximum, age in unsettled:
             of_ledger, started = before.get((guest.id, guest.incarnation)), self.of(guest)
             if started is None and of_ledger is None:
-                settling = (record.settling or BalloonSettling(snapshot.monotonic)).after(snapshot.monotonic, size, maximum, age)
+                settling = (record.settling or BalloonSettling(now)).after(now, maximum, age)
                 records.put(guest.id, record._replace(settling=settling))
-                if size is not None and size >= 1 and settling.is_over(snapshot.monotonic):
+                if size is not None and size >= 1 and settling.is_over(now, record.sizes.rested_for(now)):
                     starts[guest.id] = StartedSize(guest.incarnation, int(size), int(maximum or 0))
             elif started is None:
                 # mom has resized it before it came to rest: memory may have been plugged in since.
@@ -96,9 +95,7 @@ class StartedSizes:
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
         """Return the ids of guests whose size has only moved with their maximum since mom set it: memory was plugged in or out.
 
-        QEMU keeps the memory in the balloon then. These guests had all their memory before mom, or the size that they started with.
-
-        :param sizes: present sizes in KiB by guest id
+            :param sizes: present sizes in KiB by guest id
         :param tolerance: KiB; sizes that differ by less are the same
         """
         moved: set[str] = set()

@@ -45,9 +45,7 @@ class LawContext(NamedTuple):
 
     def worth(self, size: float) -> float:
         """Return the least memory that is worth taking from a guest of this size."""
-        worth, most = self.p.sweep_step_share * size, 0.5 * self.moves  # a large guest's balloon moves a smaller share of it
-        worth = worth if worth < most else most  # `min` and `max` take twice as long; this runs for each guest
-        return worth if worth > self.sweep_worth else self.sweep_worth
+        return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # a large balloon moves a smaller share
 
 
 def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool = False, depth: float = math.inf) -> LawContext:

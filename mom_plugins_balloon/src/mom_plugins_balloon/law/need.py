@@ -12,6 +12,21 @@ from mom_plugins_balloon.law.context import LawContext
 from mom_plugins_balloon.memory import GuestMemory, size_then
 
 
+class Floors(NamedTuple):
+    """Usable memory that one guest keeps, in KiB. `_floors` is the only place that sets it."""
+
+    stall: float
+    """With less, it was seen to stall, or its kernel to kill programs; 0: neither."""
+    headroom: float
+    """Page cache is taken down to this: its target headroom."""
+    tight: float
+    """It has this at least while the host is above its hard watermark: for its burst, and where it was seen to stall."""
+    margin: float
+    """Margins are taken down to this: `tight`, or less for a launch."""
+    least: float
+    """Headroom for bursts is taken down to this: a part of its margin, or the headroom that it got when it ran out lately."""
+
+
 class Need(NamedTuple):
     """Need of one guest, and the memory that it should have."""
 
@@ -22,9 +37,7 @@ class Need(NamedTuple):
     margin: float
     burst: float
     """Memory that a burst like its largest would take of `usable` and beyond."""
-    tight: float
-    """Usable memory that it should have at least: for its burst, and where it was seen to stall."""
-    stall_floor: float
+    floors: Floors
     used: float
     """Memory that its kernel and programs use."""
     size_then: float
@@ -35,8 +48,6 @@ class Need(NamedTuple):
     leaves_empty: bool
     """It leaves unneeded memory empty, so headroom is free; other guests fill it with page cache."""
     growing: bool
-    kept: float
-    """Usable memory that it keeps in any case: a part of its margin, or the headroom that it got when it ran out lately."""
 
 
 def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawContext) -> Need:
@@ -54,29 +65,23 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     then, then_is_known = size_then(guest), total is not None and guest.habits.kernel_reserved is not None
     need = then - usable if then > usable else 0.0
     margin = context.margin_above(need)
-    tight = margin if peak is None or total is None else burst + context.p.tight_margin * (margin + context.margin_share * burst)
-    floor = guest.habits.stall_floor or 0.0
-    tight = tight if tight > floor else floor
+    floors = _floors(guest, margin, None if peak is None or total is None else burst, context)
     cached = guest.habits.cache_share
     leaves_empty = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
-    full = maximum if leaves_empty or need + tight > maximum else need + tight
-    least, got = context.p.least * margin, guest.habits.kept_headroom or 0.0
-    kept = least if least > got else got
+    full = maximum if leaves_empty else min(maximum, need + floors.tight)
     growing = usable + step < reported or guest.habits.recent_growth > step
     return Need(
         need=need,
         usable=usable,
         margin=margin,
         burst=burst,
-        tight=tight,
-        stall_floor=floor,
+        floors=floors,
         used=used,
         size_then=then,
         then_is_known=then_is_known,
         full=full,
         leaves_empty=leaves_empty,
         growing=growing,
-        kept=kept,
     )
 
 
@@ -86,12 +91,25 @@ def is_settled(guest: GuestMemory) -> bool:
     return changed is None or age is None or age <= changed
 
 
-def target_headroom(need: Need, context: LawContext) -> float:
-    """Return the headroom that a guest should have: for its margin, its burst and its stall floor."""
-    headroom = context.p.target_headroom * need.margin
-    bursting = need.burst + need.margin + context.margin_share * need.burst  # with the margin of its need in a burst
-    headroom = headroom if headroom > bursting else bursting
-    return headroom if headroom > need.stall_floor else need.stall_floor
+def _floors(guest: GuestMemory, margin: float, burst: float | None, context: LawContext) -> Floors:
+    """Return the memory that a guest keeps.
+
+    :param burst: None: its past is unknown
+    """
+    p, habits = context.p, guest.habits
+    stall, taken = habits.stall_floor or 0.0, burst or 0.0
+    in_burst = margin + context.margin_share * taken  # the margin of its need in a burst
+    tight = max(stall, margin if burst is None else burst + p.tight_margin * in_burst)
+    least = max(p.least * margin, habits.kept_headroom or 0.0)
+    # A launch may have more of the margin, but no memory that the guest stalled without.
+    for_launch = min(max(margin, stall), tight)
+    return Floors(
+        stall=stall,
+        headroom=max(p.target_headroom * margin, taken + margin + context.margin_share * taken, stall),
+        tight=tight,
+        margin=max(tight if context.host.reserved <= 0 else for_launch, least),
+        least=least,
+    )
 
 
 def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: float) -> float:

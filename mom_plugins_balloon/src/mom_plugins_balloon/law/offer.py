@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.law.context import LawContext, margins_below
-from mom_plugins_balloon.law.need import Need, target_headroom
+from mom_plugins_balloon.law.need import Need
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 
@@ -252,30 +252,14 @@ def _trims_of(need: Need, unused: float, spare: Spare, context: LawContext) -> T
 
     In one cycle only a part of page cache, margin and headroom for bursts is taken.
     """
-    part, moves, empty, cache, margin = context.p.shrink_share, context.moves, 0.0, 0.0, 0.0
+    part, floors, empty, cache = context.p.shrink_share, need.floors, 0.0, 0.0
     # Below the hard watermark a guest that waits for its disk gives empty memory. Otherwise it would give the page cache that it waits for.
-    idle = spare.most if context.below_hard else spare.calm
-    if idle >= spare.worth:
-        beyond = need.usable - target_headroom(need, context)
-        beyond = beyond if beyond < idle else idle
-        if beyond >= spare.worth:
-            empty = min(moves, beyond, unused - context.sweep_keeps)
-            empty = empty if empty >= spare.worth else 0.0
-            cache = part * beyond if spare.calm else 0.0
-        cache = cache if cache > empty else empty
-        above = need.usable - _kept_margin(need, context)
-        above = above if above < spare.calm else spare.calm
-        margin = part * above if above >= spare.worth else 0.0
-    margin = margin if margin > cache else cache
-    above = need.usable - need.kept
-    burst = part * (above if above < spare.most else spare.most)
-    burst = burst if burst > margin else margin
-    if burst > moves:
-        cache, margin, burst = min(moves, cache), min(moves, margin), moves
-    return TrimDepths(empty, cache, margin, burst) if burst >= context.step else None
-
-
-def _kept_margin(need: Need, context: LawContext) -> float:
-    """Return what stays usable when margins are taken. For a launch it is less, but no less than the guest stalled with."""
-    kept = need.tight if context.host.reserved <= 0 else min(max(need.margin, need.stall_floor), need.tight)
-    return kept if kept > need.kept else need.kept
+    beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)
+    if beyond >= spare.worth:
+        empty = min(context.moves, beyond, unused - context.sweep_keeps)
+        empty = empty if empty >= spare.worth else 0.0
+        cache = max(empty, part * beyond if spare.calm else 0.0)
+    above = min(need.usable - floors.margin, spare.calm)
+    margin = max(cache, part * above if above >= spare.worth else 0.0)
+    burst = min(context.moves, max(margin, part * min(need.usable - floors.least, spare.most)))
+    return TrimDepths(empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None

@@ -159,7 +159,6 @@ def _size(kib: float | None) -> str:
 
 
 def _soon(seconds: float | None) -> str:
-    """Return the time until a guest begins to use more."""
     return "soon" if seconds is None else "from now on" if seconds < 60 else f"in {format_duration(60 * round(seconds / 60))}"
 
 

@@ -153,7 +153,6 @@ def _beyond(balance: Balance, context: LawContext) -> float:
 
 
 def _ratio(supply: float, demand: float) -> float:
-    """Return the share of the demand that the supply covers."""
     return min(1.0, max(0.0, supply) / demand) if demand > 0 else 0.0
 
 
@@ -169,9 +168,9 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Sweep as few guests as the shortage needs, the cheap first.
 
-    Among equal costs, guests go first whose trim gets less than the sweep, as a trim is counted on already. Guests that are known not to
-    use more before long follow, and guests that are expected to use more come last. Among these, the guest that freed memory last goes
-    first: it is the least likely to want the memory at once. A guest with less than half of the largest offer is not swept.
+    Among equal costs, guests go first whose trim gets less than the sweep. Then come guests that are known not to use more soon, then the
+    others, and guests that will use more at the end. Among equal guests, the one that freed memory last goes first: it is the least likely
+    to want it at once. A guest with less than half of the largest offer is not swept.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
@@ -293,7 +292,6 @@ def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCo
 
 
 def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext) -> tuple[Sequence[WeighedGuest], Balance]:
-    """Return the guests that may get or give memory, and their balance with the host."""
     host = context.host
     crowd = [
         WeighedGuest(place, guest, ask, ask.offer)

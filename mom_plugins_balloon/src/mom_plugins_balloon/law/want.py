@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from mom_kvm import HealthLimits
 from mom_plugins_balloon.law.context import LawContext, headroom_returns
-from mom_plugins_balloon.law.need import Need, is_settled, need_of, target_headroom
+from mom_plugins_balloon.law.need import Need, is_settled, need_of
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
@@ -36,14 +36,9 @@ class Ask(NamedTuple):
     """It is expected to use more before long."""
 
 
-NOTHING: Final = Ask(None, keeps_size=True)
-SPARED: Final = Ask(ReasonCode.SPARED, keeps_size=True)
-SILENT: Final = Ask(ReasonCode.SILENT, keeps_size=True)
-UNKNOWN: Final = Ask(ReasonCode.UNKNOWN, keeps_size=True)
-STALE: Final = Ask(ReasonCode.STALE, keeps_size=True)
-IN_TRANSITION: Final = Ask(ReasonCode.IN_TRANSITION, keeps_size=True)
-BEFORE_UNKNOWN: Final = Ask(ReasonCode.BEFORE_UNKNOWN, keeps_size=True)
-UNSETTLED: Final = Ask(ReasonCode.UNSETTLED, keeps_size=True)
+def no_change(code: ReasonCode | None = None) -> Ask:
+    """Return the ask of a guest that keeps its size, whatever the host has."""
+    return Ask(code, keeps_size=True)
 
 
 def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
@@ -53,24 +48,24 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
     """
     size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
     if guest.sweeps.under_way:  # the sweep ends by itself, before any statistics show that the guest wants its headroom
-        return IN_TRANSITION
+        return no_change(ReasonCode.IN_TRANSITION)
     if usable is None:
-        return SILENT
+        return no_change(ReasonCode.SILENT)
     if size is None or maximum is None or age is None:
-        return UNKNOWN
+        return no_change(ReasonCode.UNKNOWN)
     if age > context.oldest_statistics:
-        return STALE
+        return no_change(ReasonCode.STALE)
     if guest.unsettled:
-        return BEFORE_UNKNOWN
+        return no_change(ReasonCode.BEFORE_UNKNOWN)
     settled, target = is_settled(guest), guest.target
     if context.no_reclaim and settled and size >= maximum and (target is None or target >= size):
-        return SPARED if spares_rising and is_rising(guest, context) else NOTHING
+        return no_change(ReasonCode.SPARED if spares_rising and is_rising(guest, context) else None)
     need = need_of(guest, maximum, usable, context)
     headroom = _headroom_back(guest, need, size, context)
     if headroom is not None:
         return headroom
     if not settled:
-        return UNSETTLED
+        return no_change(ReasonCode.UNSETTLED)
     promised = guest.guarantee if guest.guarantee < maximum else maximum
     if need.usable < context.p.runs_out * need.margin or size < promised:
         return _urgent(guest, need, maximum - size, promised - size, context)
@@ -103,7 +98,7 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
     slowest = context.p.sweep_wait + owes / SLOW_BALLOON_KIB_PER_SECOND
     changed = guest.target_age
     if need.then_is_known and owes >= context.step and changed is not None and changed < slowest and not need.growing:
-        return IN_TRANSITION
+        return no_change(ReasonCode.IN_TRANSITION)
     if need.leaves_empty and headroom_returns(context.host, context.p):
         return Ask(ReasonCode.HEADROOM_GROWING if need.growing else ReasonCode.HEADROOM_BACK, full=need.full)
     return None
@@ -116,7 +111,7 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
     :param unkept: KiB that it lacks of its guarantee
     """
     if missing <= 0:
-        return NOTHING
+        return no_change()
     p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
     # Its past does not show how much it wants.
     is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
@@ -126,7 +121,6 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
 
 
 def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
-    """Return the ask of a guest that can wait, with its offer."""
     code, relief, refill, give_back, untouched, rises = None, 0.0, 0.0, 0.0, 0.0, is_rising(guest, context)
     if maximum > size:
         if _stalls(guest, need):
@@ -147,7 +141,6 @@ def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, contex
 
 
 def _offer(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Offer:
-    """Return the offer of a guest; none if it must not shrink."""
     if context.no_reclaim or guest.obstacle or guest.pause or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
         return NO_OFFER
     promised = guest.guarantee if guest.guarantee < maximum else maximum
@@ -166,8 +159,7 @@ def _waits_for_disk(guest: GuestMemory) -> bool:
 
 
 def _stalls(guest: GuestMemory, need: Need) -> bool:
-    """Return whether a guest swaps in, waits for its disk, or has as little as when it was seen to stall."""
-    return need.usable < need.stall_floor or _swaps_in(guest) or _waits_for_disk(guest)
+    return need.usable < need.floors.stall or _swaps_in(guest) or _waits_for_disk(guest)
 
 
 def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:
@@ -175,10 +167,10 @@ def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext)
 
     :param missing: KiB that it lacks of its maximum
     """
-    swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.stall_floor
+    swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.floors.stall
     if need.usable >= target:
         # Where margins are taken, a guest that waits for its disk gets no memory that would be taken again.
-        target = need.tight if waits and not swaps and context.takes_margins else target_headroom(need, context)
+        target = need.floors.tight if waits and not swaps and context.takes_margins else need.floors.headroom
     growth = min(missing, target - need.usable)
     if growth < context.step:
         return None, 0.0

@@ -1,11 +1,11 @@
 """One sweep: inflates the balloon slice by slice, watches the guest, and deflates the balloon in any case.
 
 A sweep waits for statistics that are at most a second old, then for its turn, then until the guest is idle. After each slice it waits until
-the balloon stands still, and looks whether the guest does anything else. It reads the guest's process, as statistics come only every one or
-two seconds. A moving balloon keeps a CPU of the guest busy, and an idle guest leaves it idle.
+the balloon stands still, and checks by the guest's process whether the guest does anything else. A moving balloon keeps a CPU of the guest
+busy.
 
-The guest's kernel chooses the pages for the balloon. Often these are pages that the balloon had before. They are hollow: the host does not
-back them. A sweep goes through them until the host has the planned memory.
+The guest's kernel often gives pages that the balloon had before. They are hollow: the host does not back them. A sweep goes through them
+until the host has the planned memory.
 """
 
 from __future__ import annotations
@@ -146,7 +146,6 @@ class Sweep:
             self._raise_if_stopped()
 
     def _inflate(self) -> None:
-        """Inflate slice by slice."""
         plan = self.plan
         until = self.clock() + plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._watch.read()
@@ -166,7 +165,6 @@ class Sweep:
                 raise SweepOver(SweepEnd.NOTHING_MORE)
 
     def _inflate_to(self, size: int) -> None:
-        """Inflate by one slice, and learn from it."""
         resident, before = self._watch.resident, self._lowest
         kib, cpu_seconds, began = before - size, self._watch.read().cpu_seconds, self.clock()
         if before == self.plan.size:
@@ -264,7 +262,6 @@ class Sweep:
 
 
 def _next_slice(slice_kib: float, kib: float, seconds: float) -> float:
-    """Return the next slice after the balloon has inflated by so much in so many seconds. The short last slice changes nothing."""
     if kib < 0.5 * slice_kib or seconds <= 0:
         return slice_kib
     return min(limits.SLICE_KIB, max(limits.LEAST_SLICE_KIB, kib * limits.SLICE_SECONDS / seconds))

@@ -120,7 +120,6 @@ class SweptGuests:
         )  # fmt: skip
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
-        """Have the hypervisor sweep a guest by itself."""
         resident, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
         plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=self._law.sweep_wait)
         return SweepOutcome(
