@@ -7,17 +7,16 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 import mom_helper
-from mom_devkit import wait_until
+from mom_devkit.without_root import HelperProcess
 from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order
 
 PROGRAM = Path(mom_helper.__file__).parent
@@ -90,72 +89,34 @@ class Client:
         return answer.error
 
 
-class RunningHelper:
-    """A helper with these declarations, below a folder that has knobs `a` (1 to 1000), `b` (0, 1 or 2) and `c`, which is not declared."""
+class RunningHelper(HelperProcess):
+    """Helper with declarations of knobs `a` (1 to 1000) and `b` (0, 1 or 2) in its folder. Knob `c` is not declared."""
 
-    def __init__(self, folder: Path, more: str = "", groups: Path | None = None) -> None:
-        self.folder, self.groups = folder, groups
-        folder.chmod(0o755)
-        self.socket, self.state, self.declared = folder / "socket", folder / "state", folder / "helper.d"
-        self.knobs = {name: folder / name for name in "abc"}
+    def __init__(self, more: str = "", group: "Group | None" = None) -> None:
+        """With a group, plain files are in place of the kernel's groups, as these may lack a memory controller."""
+        super().__init__("")
+        self.state, self.declared, self.groups = self.folder / "state", self.folder / "helper.d", self.folder / "groups"
+        if group is not None:
+            self._groups = self.groups
+            group.mirrored(self.groups, memory_high="max\n", memory_low="0\n")
+        self.knobs = {name: self.folder / name for name in "abc"}
         for knob in self.knobs.values():
             knob.write_text("100\n" if knob.name != "b" else "1\n")
-        self.declared.mkdir()
-        self.state.mkdir()
         (self.declared / "test.conf").write_text(
             f"[knob {self.knobs['a']}]\nleast = 1\nmost = 1000\n[knob {self.knobs['b']}]\nvalues = 0 1 2\n"
             f"[group memory.high]\nleast = 1048576\nmax = yes\n[guests test]\nusers = {GUEST}\nslices = mom-test.slice\n{more}"
         )
-        self.log = folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> "RunningHelper":
-        command = [sys.executable, "-I", "-S", str(PROGRAM), "serve", "--user", "nobody", "--socket", str(self.socket)]
-        command += ["--state", str(self.state), "--declarations", str(self.declared)]
-        if self.groups is not None:  # a tree of plain files where the kernel's groups are, as these may have no controller for memory here
-            bind = f'mount --bind {self.groups} {unified_mount()} && exec "$@"'
-            command = ["unshare", "--mount", "sh", "-c", bind, "sh", *command]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log)
-        wait_until(self.listens, "the helper listens", 60)
-        return self
-
-    def listens(self) -> bool:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as knock:
-            knock.connect(str(self.socket))
-            return True
-        return False
 
     def inode(self, group: "Group") -> int:
         """By which an order names a group."""
-        assert self.groups is not None
-        return (self.groups / group.path.lstrip("/")).stat().st_ino
+        return self.folder_of(group).stat().st_ino
 
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(20)
-        self.process = None
-
-    def put_back(self, log: IO[bytes] | int = subprocess.DEVNULL) -> int:
-        """What the verb ends with."""
-        command = [sys.executable, "-I", "-S", str(PROGRAM), "put-back", "--state", str(self.state)]
-        return subprocess.run(command, stderr=log, timeout=60, check=False).returncode
+    def folder_of(self, group: "Group") -> Path:
+        """Return the group's folder in the tree of plain files."""
+        return self.groups / group.path.lstrip("/")
 
     def values(self) -> dict[str, str]:
         return {name: knob.read_text().strip() for name, knob in self.knobs.items()}
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-    def processes(self) -> list[int]:
-        """Its own, and those of its connections and takers."""
-        assert self.process is not None
-        found = [self.process.pid]
-        for pid in found:
-            with suppress(OSError):
-                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
 
     def ask(self, work: Callable[[Client], Any], user: int = ENGINE, seconds: float = 60) -> Any:
         """What this gives for a client of that user."""
@@ -198,7 +159,7 @@ class Group:
             (folder / name.replace("_", ".")).write_text(content)
         return folder
 
-    def remove(self) -> None:
+    def close(self) -> None:
         for one in self.started:
             one.kill()
             one.wait(20)

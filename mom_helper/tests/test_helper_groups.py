@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,16 +72,8 @@ def test_from_within_a_container_a_guests_group_is_found_where_the_hosts_are_mou
 
 @pytest.fixture
 def group() -> Iterator[Group]:
-    one = Group(f"mom-test.slice/guests-{os.getpid()}.scope")
-    yield one
-    one.remove()
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Group]:
-    one = Group(f"mom-test-other.slice/guests-{os.getpid()}.scope")
-    yield one
-    one.remove()
+    with closing(Group(f"mom-test.slice/guests-{os.getpid()}.scope")) as one:
+        yield one
 
 
 def known_guests() -> Guests:
@@ -89,15 +82,17 @@ def known_guests() -> Guests:
 
 
 @pytest.mark.processes
-def test_a_guest_that_has_left_the_guests_groups_is_none_any_more(group: Group, elsewhere: Group) -> None:
+def test_a_guest_that_has_left_the_guests_groups_is_none_any_more(group: Group) -> None:
     pid, started = group.process(GUEST)
     guests = known_guests()
     guest = guests.find(pid, started)
-    (elsewhere.folder / "cgroup.procs").write_text(str(pid))
-    with pytest.raises(ProcessLookupError, match="another group now"):
-        guest.group(UNIFIED)
-    with pytest.raises(PermissionError, match="it is no guest"):
-        guests.find(pid, started)
+    with closing(Group(f"mom-test-other.slice/guests-{os.getpid()}.scope")) as elsewhere:
+        (elsewhere.folder / "cgroup.procs").write_text(str(pid))
+        elsewhere.started.append(group.started.pop())
+        with pytest.raises(ProcessLookupError, match="another group now"):
+            guest.group(UNIFIED)
+        with pytest.raises(PermissionError, match="it is no guest"):
+            guests.find(pid, started)
 
 
 @pytest.mark.processes
