@@ -48,21 +48,15 @@ def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: Fle
     assert "streams" not in found["nats"]["limits"], "it has no storage of its own"
 
 
-def test_a_hosts_key_is_let_into_its_own_account(root: FleetRoot) -> None:
-    account, credentials = host_credentials("h1")
-    user = claims(credentials.jwt)
-    assert (user["iss"], user["sub"]) == (account, Signer(credentials.seed).public)
-    operator = claims(root.operator(user["sub"], "me").jwt)
-    assert operator["iss"] == claims(root.fleet_account())["sub"]
-
-
 def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(root: FleetRoot, tmp_path: Path) -> None:
     key = Signer(new_seed(USER)).public
     assert "revocations" not in claims(root.fleet_account())["nats"]
     connects = claims(root.operator(key, "operator").jwt)["sub"]
     root.revoke(key)
     for one in (root, FleetRoot(tmp_path / "root.key")):
-        assert claims(one.fleet_account())["nats"]["revocations"].keys() == {key, connects}
+        revocations = claims(one.fleet_account())["nats"]["revocations"]
+        assert revocations.keys() == {key, connects}
+        assert min(revocations.values()) > time.time() + 3e9, "by any clock"  # servers let in what was issued after that
     assert (tmp_path / "root.key").stat().st_mode & 0o077 == 0
 
 
@@ -80,14 +74,6 @@ def test_of_two_accounts_servers_keep_the_right_one_whatever_clocks_say(root: Fl
         monkeypatch.setattr(time, "time", lambda now=now: now)
         root.revoke(Signer(new_seed(USER)).public)
         assert claims(root.fleet_account())["iat"] > before, "an operator's key is revoked"
-
-
-def test_a_key_that_is_revoked_by_a_clock_that_is_behind_is_let_in_no_more(root: FleetRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    connects = claims(root.operator(Signer(new_seed(USER)).public, "operator").jwt)
-    monkeypatch.setattr(time, "time", lambda: connects["iat"] - 7200.0)
-    root.revoke(connects["sub"])
-    # Servers let in what was issued after that.
-    assert claims(root.fleet_account())["nats"]["revocations"][connects["sub"]] > connects["iat"]
 
 
 def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_their_nonces_signed(root: FleetRoot, tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_of_its_problems_a_host_tells_an_error_if_there_is_one() -> None:
 
 
 def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_promised() -> None:
-    state = state_of(many(10_000))
+    state = state_of(many(10_000), reserved=3 * GIB)
     assert len(state.guests) + state.others == 10_000
     assert sum(one.guarantee for one in state.guests) + state.others_promised == 10_000 * GIB
-    assert state.promisable == 1 << 38
+    assert (state.promisable, state.reserved) == (1 << 38, 3 * GIB)
     assert len(state.packed()) < LARGEST_RECORD
 
 
@@ -205,8 +205,3 @@ def test_a_host_whose_mom_does_not_look_any_more_is_silent(mom_run: Callable[...
     late = stale_seconds(PluginContext().interval)
     assert seen(report, later=late - 1)[0] is not None
     assert seen(report, later=late + 1) == (None, None)
-
-
-def test_what_a_host_keeps_for_launches_is_told():
-    assert state_of(many(1), reserved=3 * GIB).reserved == 3 * GIB
-    assert state_of(many(1)).reserved == 0

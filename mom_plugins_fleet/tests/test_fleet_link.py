@@ -85,7 +85,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(headers: dict[str, str]) -> N
         looked(Servers({"h1": headers}))
 
 
-@pytest.mark.parametrize("answer", [b"", b"not JSON", b"\xff", b"7", b"[]", b"{}", b'"error"', b'"batch"', b'{"error":{}}', b'{"error":7}'])
+@pytest.mark.parametrize("answer", [b"", b"\xff", b"7", b"[]", b'"error"', b'{"error":{}}', b'{"error":7}'])
 def test_an_acknowledgement_that_makes_no_sense_is_an_error(answer: bytes) -> None:
     async def request(*_: object, **__: object) -> Any:
         return SimpleNamespace(data=answer)

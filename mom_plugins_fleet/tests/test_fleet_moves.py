@@ -200,13 +200,6 @@ def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_
     assert [one.value for one in host.cycle()] == ["qemu+tls://h3/system"]
 
 
-def test_what_is_said_of_a_failure_is_short_however_long_the_reason(host: Host) -> None:
-    host.cycle()
-    host.cycle("", "x" * 100_000)
-    assert host.result is not None
-    assert len(host.result[1]) == 200
-
-
 def test_a_move_is_accepted_by_a_host_that_knows_its_guests_and_refused_by_none_before(host: Host) -> None:
     move = host.orders.accepted.pop(host.uuid)
     assert host.plugin.accepts(move) is None, "it has only just started"

@@ -66,20 +66,6 @@ def _orders(view: FleetView, host: str) -> tuple[Orders, dict[str, str]]:
     return next_orders(view, host, 7, places(view))
 
 
-def test_the_guests_of_a_host_are_gone_through_once_each_time_that_it_tells_of_them():
-    """Not for each guest of the fleet that has left, of which any host may tell."""
-    view = _view({"a": [guest("1")], "b": [guest("2")]})
-    before = view.guests("a")
-    places(view)
-    assert view.guests("a") is before
-    view.host("a", [guest("3")])
-    assert view.guests("a").keys() == {guest("3").id}
-    del view.states.records["a"]
-    places(view)
-    assert not view.guests("a")
-    assert view._guests_of.keys() <= {"b"}, "nothing is kept of a host that is gone"
-
-
 def test_a_drained_host_loses_a_few_guests_at_a_time():
     view = _view({"a": [guest(str(n)) for n in range(5)], "b": [], "c": []}, draining=["a"])
     orders, stuck = _orders(view, "a")
@@ -106,13 +92,6 @@ def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing():
     assert set(places(view)) == {"b"}
     view.states.heard["b"] = view.states.heard["a"]
     assert not places(view)
-
-
-def test_a_guest_that_may_not_leave_stays_and_it_is_said_why():
-    view = _view({"a": [guest("1", stays="its class does not allow it")], "b": []}, draining=["a"])
-    orders, stuck = _orders(view, "a")
-    assert not orders.moves
-    assert stuck == {"1": "its class does not allow it"}
 
 
 def test_a_host_that_only_observes_uses_up_no_attempt_and_is_drained_once_it_acts():

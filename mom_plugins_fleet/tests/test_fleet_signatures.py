@@ -14,7 +14,6 @@ from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveS
 from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
-from mom_plugins_fleet.verbs.changes import show
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
 
@@ -27,17 +26,6 @@ def revisions(folder: Path) -> SeenRevisions:
     one = SeenRevisions(PluginContext(name="fleet", state_directory=folder).state_file(FILE, WHAT, FORM, loss=LOSS))
     one.load()
     return one
-
-
-def test_what_a_trusted_key_has_signed_is_read_and_what_another_has_is_not() -> None:
-    signer, other = new_signer(), new_signer()
-    orders = Orders(epoch=3, moves=(MOVE,))
-    data = signer.signed(ORDERS, "h1", orders, 7)
-    found = opened(Orders, ORDERS, "h1", data, {other.public, signer.public})
-    assert (found.record, found.revision, found.by) == (orders, 7, signer.public)
-    for trusted in (set[str](), {other.public}):
-        with pytest.raises(MomError, match="no trusted one"):
-            opened(Orders, ORDERS, "h1", data, trusted)
 
 
 def test_what_a_server_has_signed_to_let_a_client_in_is_no_signature_of_a_record() -> None:
@@ -75,7 +63,7 @@ def test_the_name_of_a_trusted_key_on_anothers_signature_is_of_no_use() -> None:
 
 
 TRUSTED = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY").public
-UNSIGNED = [b"", b"{}", b"\n", b"{}\n{}", b"x" * 10_000 + b"\n{}", b"\xff\n\xff", b"\n" * 10**6]
+UNSIGNED = [b"", b"{}\n{}", b"x" * 10_000 + b"\n{}", b"\xff\n\xff", b"\n" * 10**6]
 SIGNATURES = [("U", ""), *((key, "A" * 88) for key in (TRUSTED, "U" + "A" * 55, "U" + "7" * 55))]
 SIGNATURES += [(TRUSTED, text) for text in ("", "AAAA", "é", "A" * 99)]
 
@@ -94,11 +82,6 @@ def test_the_largest_record_can_be_signed() -> None:
     data = signer.signed(GROUPS, "g" * 63, Group(by="x" * room), (1 << 62) - 1)
     assert LARGEST_RECORD < len(data) <= LARGEST_RECORD + LARGEST_HEADER + 1
     assert opened(Group, GROUPS, "g" * 63, data, {signer.public}).record.by == "x" * room
-
-
-def test_a_revision_is_a_later_one_however_the_clock_stands() -> None:
-    assert next_revision(1 << 60) == (1 << 60) + 1
-    assert next_revision(0) > 1_700_000_000
 
 
 def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_restart(tmp_path: Path) -> None:
@@ -159,14 +142,6 @@ def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
             assert later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
 
 
-def test_a_revision_that_was_never_signed_is_not_noted(tmp_path: Path) -> None:
-    operator, thief = new_signer(), new_signer()
-    host = revisions(tmp_path)
-    with pytest.raises(MomError):
-        host.open(Member, ROSTER, "h1", thief.signed(ROSTER, "h1", Member(group="g"), 1 << 61), {operator.public})
-    assert host.open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
-
-
 def test_what_cannot_be_noted_on_disk_is_not_used(tmp_path: Path) -> None:
     operator = new_signer()
     (tmp_path / "fleet").write_text("in the way")
@@ -178,17 +153,3 @@ def test_how_far_moves_are_is_known_after_a_restart(tmp_path: Path) -> None:
     done = OrderProgress("g", 7, MoveState.DONE)
     revisions(tmp_path).note([done])
     assert revisions(tmp_path).moves == {("g", 7): done}
-
-
-def test_what_an_operator_is_about_to_sign_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    show("mom-groups g", None, Group(policies={"60_fleet_a": "(+ 1 2)"}))
-    show("mom-roster h1", None, Member(group="g", memory=8 << 20, address=MOVE.destination))
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
-        "mom-groups g:",
-        "  + policies.60_fleet_a: (+ 1 2)",
-        "mom-roster h1:",
-        "  + group: g",
-        "  + address: qemu+tls://h2/system",
-        "  + memory: 8388608 KiB (8.00 GiB)",
-    ]

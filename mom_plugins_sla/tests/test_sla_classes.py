@@ -45,14 +45,6 @@ def test_the_default_is_for_those_of_whom_nothing_tells_and_without_one_they_hav
     assert ClassAssignment(READY, {"db-*": "gold"}, None).of(Guest("1", "web"), written(None)) is None
 
 
-def test_a_class_follows_the_metadata_when_that_changes() -> None:
-    rules = ClassAssignment(READY, {}, None)
-    for name in ("gold", "vapor", "gold"):
-        found = rules.of(Guest("1", "web", properties={"sla_class": name}), written(None))
-        assert found is not None
-        assert found.name == name
-
-
 def test_the_safest_class_is_the_one_under_which_least_can_be_done() -> None:
     assert safest(READY) == "platinum"
     assert safest({name: one for name, one in READY.items() if name != "platinum"}) == "gold"

@@ -1,27 +1,25 @@
 """Guests have the CPU weights of their classes for as long as they have classes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unheard_classes import sla_of
+from unheard_classes import OneGuestWorld
 
-from mom_core import CpuTune, Entity, Hypervisor, HypervisorError, PluginContext, PluginSettings, Value, hookimpl
-from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+from mom_core import CpuTune, Entity, HypervisorError, Value
+from mom_devkit import FakeGuest
 from mom_plugins_sla.settings import SlaSettings
 
 OWN = 300
 VAPOR, GOLD = 50, 200
 
 
-class World(FakeHypervisor):
+class World(OneGuestWorld):
     """A guest of the class vapor, with a weight of its own."""
 
     def __init__(self, weight: int = OWN) -> None:
-        self.guest_there = FakeGuest("vm", "vm", cpu=CpuTune(-1, 100_000, weight), properties={"sla_class": "vapor"})
-        super().__init__([self.guest_there])
-        self.classes_unheard = self.refuses = False
+        super().__init__(FakeGuest("vm", "vm", cpu=CpuTune(-1, 100_000, weight), properties={"sla_class": "vapor"}))
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         if self.refuses:
@@ -31,26 +29,8 @@ class World(FakeHypervisor):
     def weights_seen(
         self, folder: Path, cycles: int, change: Callable[[int], object], order: Sequence[str] = ("sla", "qos", "policy"), **own: Value
     ) -> list[int | None]:
-        """The weight of the guest after each cycle, for which the section `guests` says `own`; `change` is called before each."""
-        seen: list[int | None] = []
-        world = self
-
-        class Plugin:
-            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-                pass
-
-            @hookimpl
-            def mom_hypervisor(self) -> Hypervisor:
-                return world
-
-        def between(number: int) -> None:
-            seen.append(self.guest_there.cpu.shares)
-            change(number)
-
-        named: dict[str, type | Mapping[str, object]] = {"sla": sla_of(self, SlaSettings(cpu=True)), "qos": {}, "policy": {}}
-        plugins = {"world": Plugin, **{name: named[name] for name in order}}
-        run_plugins(folder, plugins, cycles=cycles + 1, between=between, guests={"vm": own} if own else None)
-        return seen[1:]
+        """The weight of the guest after each cycle."""
+        return self.seen(folder, cycles, change, lambda: self.guest_there.cpu.shares, SlaSettings(cpu=True), order=order, own=own)
 
 
 def test_a_guest_that_has_no_class_any_more_gets_back_what_it_had_and_is_left_alone(tmp_path: Path) -> None:

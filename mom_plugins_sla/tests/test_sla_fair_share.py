@@ -31,7 +31,7 @@ def promised(claim: Claim) -> float:
 
 @pytest.mark.long
 @given(claims, rooms, taxes)
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_never_below_a_guarantee_and_never_above_the_most_and_all_room_is_used(wanted: list[Claim], room: float, tax: float) -> None:
     shares = fair_shares(wanted, room, tax)
     guaranteed = sum(map(promised, wanted))
@@ -45,7 +45,7 @@ def test_never_below_a_guarantee_and_never_above_the_most_and_all_room_is_used(w
 
 @pytest.mark.long
 @given(claims, rooms, rooms, taxes)
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Claim], room: float, more: float, tax: float) -> None:
     for less, share in zip(fair_shares(wanted, room, tax), fair_shares(wanted, room + more, tax), strict=True):
         assert share >= less - near(room + more)
@@ -53,7 +53,7 @@ def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Clai
 
 @pytest.mark.long
 @given(claims, rooms, taxes, st.floats(0.001, 1000))
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_it_does_not_matter_in_which_unit_sizes_are(wanted: list[Claim], room: float, tax: float, factor: float) -> None:
     scaled = [Claim(one.guarantee * factor, one.used * factor, one.most * factor, one.cost) for one in wanted]
     for share, other in zip(fair_shares(wanted, room, tax), fair_shares(scaled, room * factor, tax), strict=True):
@@ -62,7 +62,7 @@ def test_it_does_not_matter_in_which_unit_sizes_are(wanted: list[Claim], room: f
 
 @pytest.mark.long
 @given(st.lists(st.tuples(sizes, sizes), min_size=2, max_size=12), sizes, costs, rooms, taxes)
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_no_envy_within_a_class(guests: list[tuple[float, float]], guarantee: float, cost: float, room: float, tax: float) -> None:
     wanted = [Claim(guarantee, used, most, cost) for used, most in guests]
     shares = fair_shares(wanted, room, tax)

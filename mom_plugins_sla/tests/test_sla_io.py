@@ -1,27 +1,14 @@
 """Disks are held to their guests' shares while they are short, and have all that was agreed afterwards."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unheard_classes import sla_of
+from unheard_classes import OneGuestWorld
 
-from mom_core import (
-    Declaration,
-    DiskTune,
-    Entity,
-    FieldSpec,
-    Hypervisor,
-    HypervisorError,
-    PluginContext,
-    PluginSettings,
-    Scope,
-    Unit,
-    Value,
-    hookimpl,
-)
-from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+from mom_core import DiskTune, Entity, HypervisorError, Value
+from mom_devkit import FakeGuest
 from mom_plugins_sla.settings import SlaSettings
 
 AGREED = {"total_bytes_sec": 10_000_000, "total_iops_sec": 100}
@@ -30,15 +17,11 @@ HALF = {**FREE, "total_bytes_sec": 5_000_000, "total_iops_sec": 50}
 OTHER = {**FREE, "total_iops_sec": 7}
 
 
-class World(FakeHypervisor):
-    """A guest with one disk, which may be refused to be limited, on a host whose disks are short or are not."""
+class World(OneGuestWorld):
+    """A guest with one disk, which may be refused to be limited."""
 
     def __init__(self) -> None:
-        self.guest_there = FakeGuest("vm", "vm", disks=(DiskTune("vda", "/a", FREE, AGREED),), properties={"sla_class": "vapor"})
-        super().__init__([self.guest_there])
-        self.waited: float | None = 50.0
-        self.refuses = False
-        self.classes_unheard = False
+        super().__init__(FakeGuest("vm", "vm", disks=(DiskTune("vda", "/a", FREE, AGREED),), properties={"sla_class": "vapor"}))
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         if self.refuses:
@@ -48,38 +31,8 @@ class World(FakeHypervisor):
     def limits_seen(
         self, folder: Path, cycles: int, change: Callable[[int], object], *, io_limits: bool = False
     ) -> list[Mapping[str, int]]:
-        """The limits of the disk after each cycle; `change` is called before each."""
-        seen: list[Mapping[str, int]] = []
-        world = self
-
-        class Plugin:
-            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-                pass
-
-            @hookimpl
-            def mom_declare(self) -> Iterable[Declaration]:
-                return [FieldSpec("psi_io_some_avg60", Unit.PERCENT, Scope.HOST, "how long some task waited for a disk", "the test")]
-
-            @hookimpl
-            def mom_hypervisor(self) -> Hypervisor:
-                return world
-
-            @hookimpl
-            def mom_collect_host(self) -> Mapping[str, Value]:
-                return {"psi_io_some_avg60": world.waited}
-
-        def between(number: int) -> None:
-            seen.append(self.guest_there.disks[0].current)
-            change(number)
-
-        plugins: dict[str, type | Mapping[str, object]] = {
-            "world": Plugin,
-            "sla": sla_of(self, SlaSettings(io=True)),
-            "qos": {"io_limits": io_limits},
-            "policy": {},
-        }
-        run_plugins(folder, plugins, cycles=cycles + 1, between=between)
-        return seen[1:]
+        """The limits of the disk after each cycle."""
+        return self.seen(folder, cycles, change, lambda: self.guest_there.disks[0].current, SlaSettings(io=True), io_limits=io_limits)
 
 
 @pytest.mark.parametrize("io_limits", [False, True])
@@ -92,14 +45,13 @@ def test_disks_that_are_held_to_a_share_have_all_again_when_there_is_room(tmp_pa
     assert world.limits_seen(tmp_path, 4, change, io_limits=io_limits) == [HALF, HALF, FREE, FREE]
 
 
-@pytest.mark.parametrize("io_limits", [False, True])
-def test_disks_that_wait_less_because_they_are_held_stay_so(tmp_path: Path, io_limits: bool) -> None:
+def test_disks_that_wait_less_because_they_are_held_stay_so(tmp_path: Path) -> None:
     world = World()
 
     def change(number: int) -> None:
         world.waited = [15.0, 25.0, 15.0, 11.0, 9.0, 15.0, 15.0][number - 1]
 
-    assert world.limits_seen(tmp_path, 6, change, io_limits=io_limits) == [FREE, HALF, HALF, HALF, FREE, FREE]
+    assert world.limits_seen(tmp_path, 6, change) == [FREE, HALF, HALF, HALF, FREE, FREE]
 
 
 @pytest.mark.parametrize("properties", [{"sla_class": "gold"}, {}])
