@@ -10,7 +10,7 @@ from ksm_files import FILES, KSMD
 
 from mom_core import Value
 from mom_devkit import host_of
-from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, tracked_kib
+from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib
 from mom_plugins_ksm.processes import Ksmd
 from mom_plugins_ksm.yields import CpuUsage, Yield
 
@@ -20,14 +20,6 @@ numbers = st.one_of(st.none(), st.integers(), st.booleans(), st.text(max_size=5)
 def test_every_file_becomes_its_field() -> None:
     known = {f"ksm_{name}": value for name, value in FILES.items()}
     assert ksm_fields(FILES, page_size=4096) == {**known, "ksm_tracked": 400, "ksm_saved": -4}
-
-
-@pytest.mark.parametrize("bad", [-1, "5", 1.5, True, None])
-def test_what_is_no_count_is_unknown(bad: Value) -> None:
-    fields = ksm_fields({**FILES, "pages_shared": bad}, 4096)
-    assert "ksm_pages_shared" not in fields
-    assert "ksm_tracked" not in fields
-    assert fields["ksm_pages_sharing"] == 20
 
 
 def test_what_is_saved_is_less_the_books_that_are_kept() -> None:
@@ -59,13 +51,6 @@ def test_a_scan_that_takes_minutes_is_judged_before_it_is_over() -> None:
     assert found.kib_per_second(scan(0, 6000, ksmd_cpu_seconds=60.0), 4096) == 100
 
 
-def test_scans_too_short_to_be_measured_are_judged_together() -> None:
-    found = Yield()
-    found.kib_per_second(scan(0, 0, ksmd_cpu_seconds=0.0), 4096)
-    assert found.kib_per_second(scan(1, 50, ksmd_cpu_seconds=0.02), 4096) is None
-    assert found.kib_per_second(scan(2, 100, ksmd_cpu_seconds=0.1), 4096) == 1000
-
-
 def test_the_yield_begins_anew_with_ksm_and_is_unknown_without_its_counters() -> None:
     found = Yield()
     for change in ({"run": 2}, {"full_scans": 0}, {"ksmd_cpu_seconds": 0.5}, {"pages_shared": None}, {"full_scans": None}):
@@ -84,13 +69,6 @@ def test_where_ksmd_is_out_of_sight_its_time_is_estimated_from_the_pages() -> No
     assert older.kib_per_second(scan(1, 3000, **counters), 4096) == pytest.approx(1000, rel=0.01)
     assert older.kib_per_second(scan(1, 9000, **counters), 4096) == pytest.approx(1000, rel=0.01), "a scan that is not over costs nothing"
     assert older.kib_per_second(scan(3, 6000, **counters), 4096) == pytest.approx(500, rel=0.01)
-
-
-def test_before_ksmd_has_looked_it_keeps_no_books() -> None:
-    empty: dict[str, Value] = {"pages_shared": 0, "pages_sharing": 0, "pages_unshared": 0, "pages_volatile": 0}
-    assert tracked_kib({**empty, "run": 0, "full_scans": 0}, 4096) == 0
-    assert tracked_kib(empty, 4096) == 0
-    assert tracked_kib({}, 4096) is None
 
 
 @given(st.dictionaries(st.sampled_from(sorted(FILES)), numbers))
@@ -170,15 +148,6 @@ def test_a_usage_is_of_one_speed_and_says_of_which() -> None:
     assert (usage.percent(10.7, 101.9, pages=500), usage.pages) == (50.0, 1000)
     assert usage.percent(10.8, 102.2, pages=500) == pytest.approx(25.0)
     assert usage.pages == 500
-
-
-def test_a_speed_that_was_set_in_the_middle_of_a_measurement_begins_a_new_one() -> None:
-    usage = CpuUsage()
-    usage.percent(10.0, 100.0, pages=1000)
-    usage.percent(10.5, 100.5, pages=1000)
-    assert (usage.percent(10.6, 101.0, pages=200), usage.pages) == (None, None), "half a second of the one and half a second of the other"
-    assert usage.percent(10.7, 101.5, pages=200) == pytest.approx(20.0)
-    assert usage.pages == 200
 
 
 def test_cpu_usage_is_unknown_after_a_gap_a_restart_or_no_time() -> None:

@@ -14,22 +14,10 @@ from mom_plugins_ksm.overview import ksm_parts
         ({"ksm_run": 1, "ksm_pages_sharing": 12345}, ["KSM on, 12,345 pages shared"]),
         ({"ksm_run": 0, "ksm_pages_sharing": None}, ["KSM off"]),
         ({"ksm_run": 2}, ["KSM off"]),
+        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 1}, ["KSM on: it looks for what is new"]),
+        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 0}, ["KSM on"]),
     ],
 )
 def test_it_is_said_whether_pages_are_merged(fields: dict[str, Value], said: list[str]) -> None:
     taken = snapshot(host=fields)
     assert [part.text for part in ksm_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == said
-
-
-@pytest.mark.parametrize(
-    ("mode", "suggested", "said"),
-    [
-        ("enforce", 1, "KSM on: it looks for what is new"),
-        ("enforce", None, "KSM on: it looks for what is new"),
-        ("enforce", 0, "KSM on"),
-        ("observe", 1, "KSM on"),
-    ],
-)
-def test_the_laws_reason_is_told_only_where_ksm_goes_by_it(mode: str, suggested: int | None, said: str) -> None:
-    taken = snapshot(host={"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": suggested})
-    assert [part.text for part in ksm_parts(Report(1, 0.0, mode, taken, (), (), (), (), (), 0.01))] == [said]

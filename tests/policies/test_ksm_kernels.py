@@ -132,15 +132,6 @@ def test_on_every_kernel_ksm_is_given_up_where_nothing_is_equal(tmp_path: Path, 
     assert machine.number("pages_sharing") > 0, "guests grew by 400 MiB"
 
 
-def test_an_older_kernel_has_the_same_sum_as_the_newer_ones_tell(tmp_path: Path) -> None:
-    old = Machine(tmp_path / "old", KERNELS["5.10"], equal=800, own=200)
-    new = Machine(tmp_path / "new", KERNELS["6.12"], equal=800, own=200)
-    for machine in (old, new):
-        machine.cycles(12)
-    assert old.plugin.mom_collect_host(None)["ksm_saved"] == new.plugin.mom_collect_host(None)["ksm_saved"]
-    assert "ksm_general_profit" not in old.plugin.mom_collect_host(None)
-
-
 def test_the_kernels_advisor_keeps_its_pages_and_the_doctor_says_so(tmp_path: Path) -> None:
     machine = Machine(tmp_path, {**KERNELS["6.12"], "advisor_mode": "none [scan-time]", "pages_to_scan": "1500"}, equal=800, own=200)
     assert [(one.control, one.value) for one in machine.cycles(60)] == [("ksm_run", 1)]

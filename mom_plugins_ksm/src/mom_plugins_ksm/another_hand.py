@@ -1,8 +1,7 @@
-"""Detects another program that sets KSM's knobs. mom then leaves them to it: two that undo each other's work are worse than either.
+"""Detects another program that sets KSM's knobs. mom then leaves them to it.
 
 KubeVirt's virt-handler does so on nodes that its `ksmConfiguration` selects: it writes `run`, `pages_to_scan` and `sleep_millisecs` every
-three minutes (kubevirt/kubevirt, pkg/virt-handler/ksm). Only the cluster's API shows its
-label of the node, `kubevirt.io/ksm-enabled`; mom detects its writes.
+three minutes (kubevirt/kubevirt, pkg/virt-handler/ksm).
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ _ALONE_SECONDS: Final = 86_400.0
 
 
 class AnotherHand:
-    """Values that mom has set, and their replacements by another program. Times are monotonic seconds.
-
-    :param proc: folder of /proc
-    """
+    """Values that mom has set, and their replacements by another program. Times are monotonic seconds."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc

@@ -69,12 +69,10 @@ def knob_of(control: str) -> str:
 class KsmKnobs:
     """KSM's knobs during one call.
 
-    :param ksm_read: as `KsmControl.ksm_read`
-    :param ksm_write: as `KsmControl.ksm_write`
     :param page_size: bytes
     :param spare_kib: returns the memory that unmerging may take, None if unknown; None itself: the hypervisor knows
     :param folder: the kernel's folder of knobs; None: the hypervisor has its own
-    :param unmerging: file that notes the former `run` while everything is unmerged for a moment; the ledger need not have it
+    :param unmerging: file that notes the former `run` while everything is unmerged for a moment
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]

@@ -17,13 +17,7 @@ ONE_OF_TWO = "let one set KSM: take the plugin ksm out of mom's configuration, o
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
-    """Report whether KSM can be set.
-
-    :param folder: its files
-    :param present: `run` is readable there
-    :param writes: mom writes there, not the hypervisor
-    :param observes: mom only observes
-    """
+    """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes the files, not the hypervisor."""
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
@@ -34,10 +28,7 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
 
 
 def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
-    """Report other programs that set the speed, and an invisible ksmd.
-
-    :param values: KSM's values by file name
-    """
+    """Report other programs that set the speed, and an invisible ksmd."""
     mode = values.get("advisor_mode", "none")
     if mode != "none":
         message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom leaves the scanner's speed to it"
@@ -54,10 +45,7 @@ def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Findin
 
 
 def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Report fields that the law reads and no plugin collects.
-
-    :param evaluated: an enabled plugin evaluates the policy that applies the suggestions
-    """
+    """Report fields that the law reads and no plugin collects. `evaluated`: a plugin evaluates the default policy."""
     missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
     if missing and evaluated:
         message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: it suggests nothing"

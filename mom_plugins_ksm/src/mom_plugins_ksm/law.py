@@ -211,7 +211,6 @@ def _is_new(now: KsmState, memory: KsmMemory) -> bool:
 
 
 def _has_grown(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether guests use much more than when that was last noted."""
     return now.held - memory.held > max(p.grown_least / BYTES, p.grown_share * now.held)
 
 
