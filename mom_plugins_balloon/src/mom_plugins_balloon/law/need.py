@@ -24,7 +24,8 @@ class Floors(NamedTuple):
     margin: float
     """Margins are taken down to this: `tight`, or less for a launch."""
     least: float
-    """Headroom for bursts is taken down to this: a part of its margin, or the headroom that it got when it ran out lately."""
+    """Headroom for bursts is taken down to this: a part of its margin, the headroom that it got when it ran out lately, or more than the
+    memory with which its kernel killed programs."""
 
 
 class Need(NamedTuple):
@@ -100,7 +101,7 @@ def _floors(guest: GuestMemory, margin: float, burst: float | None, context: Law
     stall, taken = habits.stall_floor or 0.0, burst or 0.0
     in_burst = margin + context.margin_share * taken  # the margin of its need in a burst
     tight = max(stall, margin if burst is None else burst + p.tight_margin * in_burst)
-    least = max(p.least * margin, habits.kept_headroom or 0.0)
+    least = max(p.least * margin, habits.kept_headroom or 0.0, habits.kill_floor or 0.0)
     # A launch may have more of the margin, but no memory that the guest stalled without.
     for_launch = min(max(margin, stall), tight)
     return Floors(
