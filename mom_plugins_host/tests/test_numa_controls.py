@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import ControlSpec, Decision, EngineState, Entity, Guest, HypervisorError, LedgerEntry, Outcome, PluginContext, Status, Value
+from mom_core import Decision, EngineState, Entity, Guest, HypervisorError, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
-from mom_devkit.without_root import MomPower
-from mom_kvm import NodeTune, helper_declaration
+from mom_kvm import NodeTune
 from mom_plugins_host.numa import NumaPlugin
 from mom_plugins_host.numa.control import OLDEST_SECONDS, reviewed
 from mom_plugins_host.numa.nodes import parse_pins, pins_text
@@ -91,16 +89,6 @@ def test_a_guest_is_not_bound_while_the_nodes_cannot_be_read_to_which_it_would_b
     assert (outcome.status, "could not be put back" in outcome.error) == (Status.REFUSED, True)
     (root / "away").rename(root / "sys/devices/system/node")
     assert apply(plugin, hypervisor, "numa_nodeset", "1").before == "0-1"
-
-
-def test_the_kernels_own_balancing_is_set_and_put_back(mom_open_folder: Path, mom_power: MomPower, hypervisor: FakeHypervisor) -> None:
-    plugin = NumaPlugin(NumaPlugin.Settings(), PluginContext(name="numa", root=tree(mom_open_folder, nodes_tree())))
-    control = next(spec for spec in plugin.mom_declare() if isinstance(spec, ControlSpec) and spec.file)
-    with mom_power(helper_declaration(replace(control, file=f"{mom_open_folder}{control.file}"))):
-        outcome = apply(plugin, hypervisor, "numa_balancing", 1)
-        assert (outcome.before, outcome.after, outcome.status) == (0, 1, Status.APPLIED)
-        assert put_back(plugin, hypervisor, "numa_balancing", 0, 1).status is Status.APPLIED
-    assert (mom_open_folder / "proc/sys/kernel/numa_balancing").read_text().strip() == "0"
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,6 @@ def test_lists_are_written_as_short_as_the_kernel_does() -> None:
     assert [format_list(set(n)) for n in ([], [3], [0, 1], [0, 1, 2, 8], [1, 3, 4])] == ["", "3", "0-1", "0-2,8", "1,3-4"]
 
 
-@given(st.dictionaries(st.integers(0, 3), st.floats(0, 1e9)), st.dictionaries(st.integers(0, 3), st.floats(0, 1e9)))
-def test_the_remote_share_is_a_ratio(memory: dict[int, float], cpus: dict[int, float]) -> None:
-    found = remote_share(memory, cpus)
-    assert found is None or 0.0 <= found <= 1.0
-
-
 def test_the_remote_share_is_what_is_expected() -> None:
     assert remote_share({0: 1, 1: 1}, {0: 1}) == 0.5
     assert remote_share({0: 1}, {0: 3, 1: 1}) == 0.25

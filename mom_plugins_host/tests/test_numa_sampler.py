@@ -56,20 +56,6 @@ def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
         sampler.end()
 
 
-def test_whose_turn_it_is_is_found_as_fast_among_many_guests_as_among_few(root: Path) -> None:
-    def seconds_of_turns(count: int) -> float:
-        sampler = NodeSampler(root, 0.0, 1.0, lambda: {})
-        sampler._pids = {f"g{number}": number for number in range(count)}
-        sampler._tried = dict.fromkeys(sampler._pids, 0.0)
-        began = time.thread_time()
-        for _ in range(200):
-            assert sampler._next() == ("g0", 0, None)
-        return time.thread_time() - began
-
-    few, many = (min(seconds_of_turns(count) for _ in range(3)) for count in (500, 20_000))
-    assert many < 10 * few
-
-
 def test_a_guest_that_goes_while_it_is_sampled_leaves_nothing(sampler: NodeSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     sampled: list[str] = []
 

@@ -165,10 +165,6 @@ def test_the_dearer_guest_and_the_one_whose_memory_comes_back_are_taken_from_lat
     assert next_offer(replace(HALF, refaults_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
 
 
-def test_what_is_merged_with_other_guests_is_not_taken() -> None:
-    assert next_offer(replace(QUIET, merged_kib=GIB), ReclaimState(), 0.0, LIMIT, 0.0).pace_kib == 0
-
-
 @given(
     resident=st.floats(0, 1e9),
     away=st.floats(0, 1e9),

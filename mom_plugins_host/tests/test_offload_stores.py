@@ -80,11 +80,6 @@ def test_where_the_kernel_does_not_say_how_full_zswap_is_the_rules_of_the_disk_b
     assert store.kind is StoreKind.DISK
 
 
-def test_a_host_without_swap_or_without_proc_has_no_store(tmp_path: Path) -> None:
-    assert stores_of(tmp_path) == []
-    assert stores_of(host_of(tmp_path, {"proc/swaps": SWAPS})) == []
-
-
 MOVING = f"{DISK.name} is a disk with moving parts: a page takes 10 ms to come back"
 WRITTEN = "no more may be written to disks now (disk_writes)"
 

@@ -51,11 +51,6 @@ class Host:
         return self.fields["offload_state"]
 
 
-def test_memory_goes_where_no_group_limits_swap(tmp_path: Path) -> None:
-    host = Host(tmp_path, {POD: ("max", 0), CONTAINER: ("max", 0)})
-    assert all(host.paces())
-
-
 @pytest.mark.parametrize("group", [POD, CONTAINER, "/kubepods.slice"])
 def test_nothing_goes_where_a_group_or_one_above_it_may_not_swap(tmp_path: Path, group: str) -> None:
     host = Host(tmp_path, {POD: ("max", 0), CONTAINER: (str(8 << 30), 0), group: ("0", 0)})

@@ -54,14 +54,6 @@ def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(gu
     power.close()
 
 
-def test_one_that_was_ended_is_followed_by_another(mom_power: MomPower, guest: StandInGuest) -> None:
-    with mom_power(StandInGuest.DECLARATION):
-        taker = ReclaimWorker()
-        for _ in range(3):
-            assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
-            taker.close()
-
-
 def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: StandInGuest) -> None:
     taker = ReclaimWorker()
     assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]

@@ -70,14 +70,6 @@ def test_no_more_cpu_time_is_used_than_was_given() -> None:
     assert {one.why for one in requests} == {"the time was over"}
 
 
-def test_without_time_nothing_is_asked_for() -> None:
-    kernel = Kernel(pid1=1 << 30)
-    one = request(1, PIECE)
-    follow([one], kernel, 0, 60)
-    assert kernel.orders == []
-    assert one.why == "the time was over"
-
-
 def test_a_bite_of_a_group_that_cannot_be_told_how_much_is_short_at_first() -> None:
     kernel = Kernel(pid1=1 << 30)
     follow([request(1, 10 * PIECE, "v1")], kernel, 60, 60)

@@ -10,11 +10,9 @@ from mom_plugins_host.qos.settings import PERIOD_US, QUOTA_US, quota_and_period
 @pytest.mark.parametrize(
     ("percent", "host_cpus", "vcpus", "expected"),
     [
-        (50, 1, 1, (50_000, 100_000)),
         (50, 120, 100, (60_000, 100_000)),
         (50, 8, 16, (25_000, 100_000)),
         (10, 1, 100, (1000, 1_000_000)),  # a longer period instead of a quota that is too small, and none that is too long
-        (1, 1, 2, (1000, 200_000)),
         (0.001, 1, 100, (1000, 1_000_000)),  # the least that is possible
         (50, 8, 4, (-1, 100_000)),  # it cannot use more than that
         (100, 1, 4, (-1, 100_000)),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from qos_fake import FREE, NotingHypervisor
+from qos_fake import NotingHypervisor
 from qos_lives import Life
 
 ORDERS = [("policy", "qos"), ("qos", "policy")]
@@ -26,14 +26,6 @@ def quota(world: NotingHypervisor) -> tuple[int | None, int | None]:
     return world.known["vm"].cpu.quota_us, world.known["vm"].cpu.period_us
 
 
-def shares(world: NotingHypervisor) -> int | None:
-    return world.known["vm"].cpu.shares
-
-
-def agree(world: NotingHypervisor, percent: float) -> None:
-    world.known["vm"].cpu = replace(world.known["vm"].cpu, user_limit_percent=percent)
-
-
 @pytest.mark.parametrize(("order", "stands"), [(ORDERS[0], (10_000, 20_000)), (ORDERS[1], HALF)])
 def test_one_share_with_two_periods_is_the_first_ones_in_each_cycle_and_goes_away(
     tmp_path: Path, world: NotingHypervisor, order: Sequence[str], stands: tuple[int, int]
@@ -42,31 +34,6 @@ def test_one_share_with_two_periods_is_the_first_ones_in_each_cycle_and_goes_awa
     assert life.goes_on(4, {"cpu_limit": "25%"}, cpu_limits=True) == [stands] * 4
     assert life.goes_on(3, cpu_limits=True)[-1] == NO_LIMIT
     assert life.problems == []
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_limit_that_is_taken_out_of_the_file_is_no_contest_with_what_was_agreed(
-    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
-) -> None:
-    agree(world, 25.0)
-    life = Life(tmp_path, world, order, partial(quota, world))
-    assert life.goes_on(2, {"cpu_limit": "12.5%"}, cpu_limits=True) == [(25_000, 100_000)] * 2
-    assert life.goes_on(4, cpu_limits=True)[-1] == HALF
-    assert life.problems == []
-    agree(world, 100.0)
-    assert life.goes_on(3, cpu_limits=True)[-1] == NO_LIMIT
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_a_weight_that_is_taken_out_of_the_file_is_no_contest_with_a_policys(
-    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
-) -> None:
-    text = '(with Guests guest (guest.Control "cpu_shares" 300))'
-    life = Life(tmp_path, world, order, partial(shares, world), {"60_mine": text})
-    assert life.goes_on(2, {"cpu_shares": 512}) == [300 if order[0] == "policy" else 512] * 2
-    assert life.goes_on(4)[-1] == 300
-    assert life.problems == []
-    assert life.ends() == FREE.shares
 
 
 @pytest.mark.parametrize("order", ORDERS)

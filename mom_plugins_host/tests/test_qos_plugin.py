@@ -243,14 +243,6 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin, h
     assert revision.after.value == -1
 
 
-def test_a_disk_that_settings_do_not_name_is_not_spoken_of(plugin, hypervisor, context):
-    hypervisor.add("a")
-    settings(context, disk_limits={"vdb": {"total_iops_sec": 9}})
-    (decision,) = list(plugin.mom_act(seen(plugin, hypervisor)))
-    items: Any = decision.value
-    assert [(item["name"], item["total_iops_sec"]) for item in items] == [("vdb", 9)]
-
-
 # --- what is set -----------------------------------------------------------------------------------------------------------------
 
 
@@ -344,27 +336,6 @@ def test_each_disk_is_put_back_for_itself(plugin, hypervisor):
     (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert (outcome.status, outcome.error) == (Status.LEFT_ALONE, "another process has changed vda")
     assert [disk.current["read_iops_sec"] for disk in hypervisor.known["a"].disks] == [8, 0]
-
-
-def test_bandwidth_is_put_back(plugin, hypervisor):
-    guest = hypervisor.add("a")
-    hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 5}, {}),)
-    before = [{"name": "vnet0", "inbound": {}, "outbound": {}}]
-    applied = [{"name": "vnet0", "inbound": {"average": 5}, "outbound": {}}]
-    (outcome,) = put_back(plugin, [entry(guest, NETS, before, [], applied)], hypervisor)
-    assert outcome.status is Status.APPLIED
-    assert hypervisor.known["a"].interfaces == (NetTune("vnet0", {}, {}),)
-
-
-def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(plugin, hypervisor):
-    guest = hypervisor.add("a")
-    hypervisor.known["a"].cpu = CpuTune(50_000, 100_000, 1024, 100.0)
-    hypervisor.errors["cpu"] = NotSupported("not now")
-    (outcome,) = put_back(plugin, [entry(guest, QUOTA, -1, 50_000)], hypervisor)
-    assert (outcome.status, outcome.error) == (Status.FAILED, "not now")
-    nobody = Entity(Scope.GUEST, "x", "x")
-    gone = put_back(plugin, [entry(nobody, QUOTA, -1, 50_000), entry(guest, QUOTA, -1, 50_000, incarnation="0")], hypervisor)
-    assert {outcome.status for outcome in gone} == {Status.GONE}
 
 
 # --- findings --------------------------------------------------------------------------------------------------------------------

@@ -39,16 +39,13 @@ def test_limits_are_written_with_their_units() -> None:
     [
         ({"cpu_limit": 50}, "must be a percentage, such as 50%"),
         ({"cpu_limit": "half%"}, "is no percentage"),
-        ({"cpu_limit": "0%"}, "greater than 0"),
         ({"cpu_limit": "150%"}, "less than or equal to 100"),
         ({"cpu_limit": "nan%"}, "finite"),
         ({"cpu_shares": 0}, "greater than or equal to 1"),
         ({"io_limit": {"total_bytes_sec": "1MiB", "read_bytes_sec": "1MiB"}}, "cannot be limited together"),
         ({"io_limit": {"total_iops_sec": 10**15 + 1}}, "less than or equal to 1000000000000000"),
-        ({"net_limit": {"inbound": {"average": "100B"}}}, "greater than or equal to 1024"),
         ({"net_limit": {"inbound": {"average": "1025B"}}}, "must be a multiple of 1KiB"),
         ({"net_limit": {"inbound": {"peak": "1MiB"}}}, "average"),
-        ({"net_limit": {"inbound": {"average": "8TiB"}}}, "less than or equal"),
     ],
 )
 def test_impossible_limits_are_errors_with_the_reason(settings: dict[str, Any], reason: str) -> None:

@@ -1,0 +1,59 @@
+"""Sentences of `mom explain` about guests' groups, nodes, limits and cold memory."""
+
+import pytest
+
+from mom_core import Report, Value
+from mom_core.testing import snapshot
+from mom_daemon import About, Explainer
+from mom_plugins_host.cgroup.explanation import GroupExplainer
+from mom_plugins_host.numa.explanation import NodesExplainer
+from mom_plugins_host.offload.explanation import ColdExplainer
+from mom_plugins_host.qos.explanation import LimitsExplainer
+
+GIB = 1 << 20
+MEMORY: Value = [{"node": 0, "size": 3 * GIB}, {"node": 1, "size": 0}, {"node": 2, "size": GIB}, 7]
+DISKS: Value = [{"name": "vda", "total_iops_sec": 1000, "total_bytes_sec": 0, "read_iops_sec": None}, {"name": "vdb"}, 7]
+GROUP: dict[str, Value] = {
+    "cgroup_memory_current": 2 * GIB, "cgroup_swap_current": GIB, "cgroup_memory_high": 3 * GIB, "cgroup_memory_low": 0,
+    "cgroup_memory_min": GIB,
+}  # fmt: skip
+COLD: dict[str, Value] = {
+    "working_set": 300 << 10, "working_set_age": 5.0, "cold": 500 << 10, "host_swap": 400 << 10, "offloaded": 410 << 10,
+    "offload_state": "other guests' cold memory costs less, and is enough",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("explainer", "nodes", "fields", "words"),
+    [
+        (GroupExplainer, None, {"cgroup_memory_high": -1}, []),
+        (
+            GroupExplainer, None, GROUP,
+            [
+                "The host holds 2.00 GiB for it, QEMU and caches included, and 1.00 GiB of it in its swap.",
+                "Of its control group: above 3.00 GiB memory is taken from it, and it is slowed down;"
+                " below 1.00 GiB no memory is taken from it.",
+            ],
+        ),
+        (NodesExplainer, 2, {"numa_memory": MEMORY}, ["Its memory is on node 0 (3.00 GiB), node 2 (1.00 GiB)."]),
+        (NodesExplainer, None, {"numa_nodeset": "0-1"}, ["It may have memory of the nodes 0-1."]),
+        (NodesExplainer, 1, {"numa_memory": MEMORY, "numa_nodeset": "0"}, []),
+        (LimitsExplainer, None, {"vcpu_quota": -1, "vcpu_period": 100_000, "vcpu_user_limit": 100, "io_tune_current": []}, []),
+        (LimitsExplainer, None, {"vcpu_quota": 25_000, "vcpu_period": 100_000}, ["Each of its vCPUs may use 25 % of a CPU."]),
+        (LimitsExplainer, None, {"vcpu_quota": 25_000, "vcpu_period": None}, []),
+        (LimitsExplainer, None, {"vcpu_user_limit": 50}, ["50 % of the host's CPUs were agreed for it."]),
+        (LimitsExplainer, None, {"io_tune_current": DISKS}, ["Its disk vda is limited: total_iops_sec 1,000."]),
+        (
+            ColdExplainer, None, COLD,
+            [
+                "It used 300 MiB of its memory 5 s ago; 500 MiB more are cold.",
+                "400 MiB of it are in the host's swap; mom has moved 410 MiB there since it knows the guest.",
+                "Nothing of it goes to swap now: other guests' cold memory costs less, and is enough.",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_known_fields_become_sentences(explainer: type[Explainer], nodes: int | None, fields: dict[str, Value], words: list[str]) -> None:
+    taken = snapshot(host={"numa_node_count": nodes}, guests={"web": fields})
+    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
+    assert [sentence.text for sentence in explainer().part(About(report, taken.guests["web"])).sentences] == words
