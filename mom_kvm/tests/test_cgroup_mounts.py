@@ -77,12 +77,6 @@ def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:
     ]
 
 
-def test_a_host_without_mountinfo_has_no_groups(tmp_path: Path) -> None:
-    found = Hierarchies(tmp_path)
-    found.refresh()
-    assert not found.mounts
-
-
 def test_the_list_of_mounts_is_read_again_when_it_is_old_and_not_in_each_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("mom_kvm.cgroup_mounts.time.monotonic", lambda: now[0])

@@ -49,17 +49,10 @@ def test_counters_become_rates_by_the_guests_own_time() -> None:
     assert fields["swap_in"] == 10.0, "no new statistics: the last rate stands"
 
 
-def test_a_counter_that_went_back_has_no_rate() -> None:
-    rebooted = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.minor_fault": 3}
-    fields, _ = convert(rebooted, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
-    assert "minor_fault" not in fields
-    assert fields["swap_in"] == 0.0
-
-
 def test_a_guest_whose_counters_all_begin_again_has_rebooted_and_one_whose_counter_has_come_to_its_end_has_not() -> None:
     came_to_its_end = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.minor_fault": 3, "balloon.major_fault": 5}
     fields, reading = convert(came_to_its_end, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
-    assert "reboot_age" not in fields
+    assert not {"reboot_age", "minor_fault"} & fields.keys(), "how fast it grows is unknown"
     booted = {**RECORDED, "balloon.last-update": 1_795_163_170, "balloon.minor_fault": 1, "balloon.major_fault": 0, "balloon.swap_in": 0}
     fields, reading = convert(booted, reading, wall=WALL + 15, monotonic=65.0, stale_after=10.0)
     assert fields["reboot_age"] == 0.0
@@ -78,12 +71,6 @@ def test_old_statistics_are_unknown_and_sizes_are_not() -> None:
     assert not {"mem_available", "mem_unused", "mem_usable", "swap_in"} & fields.keys()
     assert fields["stats_age"] == 11.0
     assert fields["balloon_cur"] == 262_144
-
-
-def test_statistics_that_never_came_have_no_age() -> None:
-    fields, reading = convert({**BUSY, "balloon.last-update": 0}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    assert "stats_age" not in fields
-    assert reading.age(1e6) is None
 
 
 def test_a_busy_guest_gives_its_size_and_what_it_said_grows_old() -> None:
@@ -119,7 +106,8 @@ def test_statistics_that_were_made_while_the_guest_was_busy_are_no_younger_than_
 
 
 def test_what_comes_after_it_was_told_that_there_is_nothing_yet_is_no_older_than_that() -> None:
-    _, reading = convert({**BUSY, "balloon.last-update": 0}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    fields, reading = convert({**BUSY, "balloon.last-update": 0}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    assert ("stats_age" in fields, reading.age(1e6)) == (False, None)
     fields, _ = convert(RECORDED, reading, wall=WALL + 3600, monotonic=52.0, stale_after=10.0)
     assert fields["stats_age"] == 2.0, "the wall clock has jumped"
 
@@ -213,13 +201,6 @@ def test_a_balloon_that_moves_has_a_rate() -> None:
 def test_no_guest_could_have_less_than_it_has() -> None:
     fields, _ = convert({**RECORDED, "balloon.maximum": 200_000}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     assert fields["balloon_max"] == 262_144
-
-
-def test_a_guest_of_4_tib_is_a_guest_like_any_other() -> None:
-    tib = 4 << 30
-    record = {**RECORDED, "balloon.current": tib, "balloon.maximum": tib, "balloon.available": tib - 1, "balloon.usable": tib // 2}
-    fields, _ = convert(record, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    assert (fields["balloon_cur"], fields["mem_usable"]) == (tib, tib // 2)
 
 
 def test_cpu_usage_is_not_taken_over_an_instant() -> None:

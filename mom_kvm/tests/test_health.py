@@ -37,12 +37,6 @@ def test_a_guest_needs_what_it_uses_or_is_guaranteed_and_no_more_than_it_has(fie
     assert need_of(a_guest(**fields)) == need
 
 
-def test_what_is_unknown_is_no_need_and_nothing_taken() -> None:
-    assert need_of(a_guest(mem_usable=None))[0] is None
-    assert taken_from(a_guest(balloon_max=None)) == 0.0
-    assert taken_from(a_guest()) == 2 * GIB
-
-
 @pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])
 def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) -> None:
     assert HealthLimits.breaks(size, GIB) is broken
@@ -71,6 +65,10 @@ def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, u
 )
 def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], trouble: str) -> None:
     assert unhealthy(**fields) == trouble
+
+
+def test_what_is_unknown_was_not_taken() -> None:
+    assert [taken_from(a_guest(balloon_max=size)) for size in (None, 4 * GIB)] == [0.0, 2 * GIB]
 
 
 def test_pages_count_by_the_hosts_own_size() -> None:

@@ -48,10 +48,6 @@ def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_kn
     assert summary.unbacked.most == 3 * GIB
 
 
-def test_of_a_single_cycle_the_mean_is_what_it_saw() -> None:
-    assert summed([{"mem_really_available": 4 * GIB}]).available.mean == 4 * GIB
-
-
 SOLD: Mapping[str, Value] = {"balloon_max": 4 * GIB, "mem_promised": GIB}
 
 

@@ -79,13 +79,6 @@ def test_what_stood_there_before_can_be_put_back_though_it_is_out_of_bounds(mom_
     assert knob.read_text().strip() == "2000000"
 
 
-def test_a_file_that_only_acts_is_written_as_often_as_it_is_asked_for(mom_power: MomPower) -> None:
-    """/proc/sys/vm/stat_refresh, which has nothing to be read and nothing to be put back."""
-    with mom_power("[knob /proc/sys/vm/stat_refresh]\nvalues = 1\n"):
-        for _ in range(50):
-            write_file("/proc/sys/vm/stat_refresh", 1)
-
-
 def test_without_a_helper_the_error_says_how_to_start_it_and_it_is_tried_again(mom_power: MomPower, mom_open_folder: Path) -> None:
     knob = mom_open_folder / "run"
     knob.write_text("0\n")

@@ -12,7 +12,6 @@ from mom_core import Entity, GuestBusy, HypervisorError, Scope
 from mom_devkit import wait_until
 from mom_plugins_libvirt import Connection, ConnectionSettings
 from mom_plugins_libvirt.agents import AgentCommands, channels_of
-from mom_plugins_libvirt.domain_xml import described
 from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE
 
 CHANNELS = """<devices>
@@ -77,14 +76,6 @@ def test_channels_are_those_that_lead_to_agents_and_only_a_listening_socket_has_
         "its.own.client": "",
         "not.started.yet": "",
     }
-
-
-def test_a_description_holds_the_channels_with_and_without_a_balloon() -> None:
-    for balloon in ("", "<memballoon model='virtio'/>"):
-        found = described(f"<domain>{CHANNELS.replace('</devices>', balloon + '</devices>')}</domain>")
-        assert found is not None
-        assert found.channels["org.mom.guestd.0"] == "/run/a/guestd"
-    assert described("<domain/>") == described("<domain><devices/></domain>")
 
 
 def test_no_channel_is_too_many_or_too_long() -> None:

@@ -44,13 +44,6 @@ def connection(make: Make) -> Connection:
     return make()
 
 
-def test_nothing_is_opened_before_it_is_needed(libvirtd, connection):
-    assert libvirtd.calls["open"] == 0
-    assert connection.statistics(BALLOON) == []
-    assert connection.statistics(BALLOON) == []
-    assert libvirtd.calls["open"] == 1
-
-
 def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd, make, clock):
     libvirtd.refusal = FakeError("Failed to connect socket: Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
     connection = make(monotonic=clock)
@@ -276,14 +269,6 @@ def test_nothing_comes_back_after_the_end(libvirtd, with_loop):
     with_loop.close()
     callback(libvirtd.connections[0], 1, None)
     assert libvirtd.calls["open"] == 1
-
-
-def test_ssh_may_not_ask_anybody(libvirtd):
-    for uri in ("qemu+ssh://root@other/system", "qemu:///system"):
-        connection = Connection(ConnectionSettings(uri, call_timeout=LONG_SECONDS), LOG, libvirtd)
-        connection.statistics(BALLOON)
-        connection.close()
-    assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
 
 
 def test_only_one_call_is_made_at_a_time(libvirtd, connection, guest):

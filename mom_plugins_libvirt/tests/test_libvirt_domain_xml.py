@@ -14,11 +14,9 @@ from mom_plugins_libvirt.domain_xml import DomainDescription, described
             DomainDescription("virtio", 0, autodeflate=True),
         ),
         ("<memballoon model='virtio' autodeflate='off' freePageReporting='on'/>", DomainDescription("virtio", 0, reports_free_pages=True)),
-        ("<memballoon model='virtio-non-transitional'><stats period='1'/></memballoon>", DomainDescription("virtio-non-transitional", 1)),
         ("<memballoon model='none'/>", DomainDescription("", 0)),
         ("", DomainDescription("", 0)),
         ("<memballoon model='virtio'><stats period='-1'/></memballoon>", DomainDescription("virtio", 0)),
-        ("<memballoon model='virtio'><stats period='²'/></memballoon>", DomainDescription("virtio", 0)),
         ("<memballoon model='virtio'><stats period='99999999999999999999'/></memballoon>", DomainDescription("virtio", 0)),
     ],
 )
@@ -47,17 +45,12 @@ LOCKED = "the guest's memory is locked: the host cannot take it"
         ("<memoryBacking><locked/></memoryBacking>", "", LOCKED),
         ("<memoryBacking><hugepages/></memoryBacking>", "", "huge pages"),
         ("<memoryBacking><hugepages><page size='2048' unit='KiB' nodeset='0'/></hugepages></memoryBacking>", "", "huge pages"),
-        ("<memoryBacking><source type='memfd'/><access mode='shared'/><allocation mode='immediate'/></memoryBacking>", "", ""),
         ("<launchSecurity type='sev'/>", "", "confidential (sev)"),
-        ("<launchSecurity type='tdx'/>", "", "confidential (tdx)"),
-        ("<launchSecurity type='s390-pv'/>", "", "confidential (s390-pv)"),
         ("", "<hostdev mode='subsystem' type='pci' managed='yes'/>", "a host device (pci) pins"),
         ("", "<hostdev mode='subsystem' type='mdev' model='vfio-pci'/>", "a host device (mdev) pins"),
         ("", "<hostdev mode='subsystem' type='mdev' model='vfio-ap'/>", ""),
         ("", "<hostdev mode='subsystem' type='usb'/><hostdev mode='subsystem' type='scsi'/>", ""),
         ("", "<interface type='hostdev'/>", "a network interface (hostdev) pins"),
-        ("", "<interface type='vdpa'/>", "a network interface (vdpa) pins"),
-        ("", "<interface type='bridge'/><disk type='file'/>", ""),
         ("", "<disk type='nvme'/>", "a disk (nvme) pins"),
         ("<metadata><memoryBacking><locked/></memoryBacking></metadata>", "", ""),
     ],
@@ -78,13 +71,7 @@ def test_virtio_mem_counts_by_what_it_has_plugged_in() -> None:
 
 @pytest.mark.parametrize(
     ("model", "inside", "kib"),
-    [
-        ("dimm", "<node>0</node>", 0),
-        ("nvdimm", "<label><size unit='KiB'>128</size></label>", 4096),
-        ("virtio-pmem", "", 4096),
-        ("sgx-epc", "", 4096),
-        ("of a later libvirt", "", 0),
-    ],
+    [("dimm", "<node>0</node>", 0), ("nvdimm", "<label><size unit='KiB'>128</size></label>", 4096), ("of a later libvirt", "", 0)],
 )
 def test_memory_devices_that_are_no_ram_are_not_the_guests_memory(model: str, inside: str, kib: int) -> None:
     device = f"<memory model='{model}'><source><path>/tmp/n</path></source><target><size unit='MiB'>4</size>{inside}</target></memory>"
@@ -107,11 +94,8 @@ def test_entities_and_what_is_no_xml_are_refused() -> None:
     assert described(bomb) is None
     assert described("<domain>") is None
     assert described("<!DOCTYPE domain SYSTEM 'file:///etc/passwd'><domain><devices/></domain>") is None
-
-
-def test_a_document_type_that_is_only_talked_about_is_harmless() -> None:
-    talk = "<metadata><![CDATA[<!DOCTYPE domain [<!ENTITY a 'b'>]>]]><!-- <!DOCTYPE x> --></metadata>"
-    assert described(f"<domain>{talk}<devices><memballoon model='virtio'/></devices></domain>") == DomainDescription("virtio", 0)
+    harmless = "<metadata><![CDATA[<!DOCTYPE domain [<!ENTITY a 'b'>]>]]><!-- <!DOCTYPE x> --></metadata>"
+    assert described(f"<domain>{harmless}</domain>") is not None
 
 
 def test_large_metadata_is_read_over_and_what_libvirt_cannot_send_is_refused() -> None:
@@ -130,7 +114,6 @@ PROMISE = '<metadata><x:guest xmlns:x="urn:mom:guest:1.0" {}/></metadata>'
         ("", {}),
         ("<metadata><guest class='gold'/></metadata>", {}),
         (PROMISE.replace("1.0", "9.0").format("class='gold'"), {}),
-        (PROMISE.format(""), {}),
         (PROMISE.format("class='gold' guarantee='75%' colour='red'"), {"sla_class": "gold", "mem_guarantee": "75%"}),
         (PROMISE.format("guarantee=''"), {"mem_guarantee": ""}),
         (PROMISE.format(f"class='{'x' * 999}'"), {"sla_class": "x" * 100}),

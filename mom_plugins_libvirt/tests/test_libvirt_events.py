@@ -44,17 +44,12 @@ def test_the_kinds_are_libvirts():
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (GuestEvent(LIFECYCLE, "u", "g", 2), "guest g started"),
         (GuestEvent(LIFECYCLE, "u", "g", 2, 1), "guest g started, migrated here"),
-        (GuestEvent(LIFECYCLE, "u", "g", 3, 2), "guest g suspended, after an I/O error"),
         (GuestEvent(LIFECYCLE, "u", "g", 5, 3), "guest g stopped, migrated away"),
         (GuestEvent(LIFECYCLE, "u", "g", 5, 99), "guest g stopped"),
         (GuestEvent("device-added", "u", "two\nlines"), "guest two\\nlines has a new device"),
-        (GuestEvent("job-completed", "u", "g"), "guest g finished a job"),
         (GuestEvent(BALLOON, "u", "g", 5 * MIB), "guest g was resized by another process"),
-        (GuestEvent("memory-size-change", "u", "g", 5), "guest g gained or lost memory"),
         (GuestEvent(LIFECYCLE, "u", "g", 0), None),
-        (GuestEvent(LIFECYCLE, "u", "g", 77), None),
         (GuestEvent("agent-lifecycle", "u", "g", 1, 2), None),
         (GuestEvent("of a later libvirt", "u", "g"), None),
     ],
@@ -126,34 +121,11 @@ def test_all_kinds_that_the_binding_has_are_listened_to(libvirtd, hypervisor):
     assert 0 < len(here) < len(EVENT_KINDS)
 
 
-def test_a_tunable_event_has_the_description_read_again(libvirtd, hypervisor, clock, guest):
-    guest.statistics["balloon.last-update"] = int(clock.wall())
-    hypervisor.guests()
-    hypervisor.guests()
-    assert libvirtd.calls["XMLDesc"] == 1
-    guest.period = 7
-    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_TUNABLE, {"cputune.vcpu_quota": 5})
-    guests = hypervisor.guests()
-    assert hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"] == 7
-    assert libvirtd.calls["XMLDesc"] == 2
-
-
-def test_own_balloons_wake_nobody_and_others_do(libvirtd, hypervisor, heard, guest):
-    hypervisor.tell = heard.append
-    hypervisor.guests()
-    hypervisor.set_balloon(guest.entity, 600 * MIB)
-    for size in (900, 600):
-        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
-    assert heard == []
-    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 400 * MIB)
-    assert heard == ["guest g was resized by another process"]
-
-
-def test_nor_do_own_balloons_beside_virtio_mem_of_which_their_events_tell_nothing(libvirtd, hypervisor, heard, guest):
+def test_own_balloons_beside_virtio_mem_wake_nobody_and_others_do(libvirtd, hypervisor, heard, guest):
     target = "<target><size unit='MiB'>256</size><current unit='MiB'>128</current></target>"
     guest.devices = f"<memory model='virtio-mem'>{target}</memory>"
     guest.maximum, guest.current = 448 * MIB, 320 * MIB
-    hypervisor.tell = heard.append
+    hypervisor.wake = heard.append
     hypervisor.guests()
     hypervisor.set_balloon(guest.entity, 278 * MIB)
     for size in (170, 150):
@@ -161,20 +133,6 @@ def test_nor_do_own_balloons_beside_virtio_mem_of_which_their_events_tell_nothin
     assert heard == []
     libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 100 * MIB)
     assert heard == ["guest g was resized by another process"]
-
-
-def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(libvirtd, hypervisor, clock, guest):
-    hypervisor.guests()
-    guest.period = 9
-    read = 0
-    for _ in range(60):
-        clock.now += 5
-        guest.statistics["balloon.last-update"] = int(clock.wall())
-        before = libvirtd.calls["XMLDesc"]
-        guests = hypervisor.guests()
-        read += libvirtd.calls["XMLDesc"] - before
-    assert hypervisor.fields(guests)[guest.uuid]["balloon_stats_period"] == 9
-    assert read <= 2
 
 
 def test_statistics_that_were_switched_off_are_noticed_when_they_are_late(libvirtd, hypervisor, clock, guest):
@@ -262,7 +220,7 @@ def _all_known(hypervisor: LibvirtHypervisor) -> tuple[list[Guest], dict[str, di
 
 
 @pytest.mark.long
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=st.lists(st.tuples(_CHANGES, _TOLD), min_size=4, max_size=20))
 def test_events_that_are_missed_doubled_or_disordered_change_nothing_in_the_end(changes):
     """Each change is told of as often as its list is long (not at all, if it is empty), after so many further changes."""

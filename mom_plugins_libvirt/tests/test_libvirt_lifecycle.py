@@ -75,25 +75,21 @@ def test_a_job_that_is_given_up_is_not_that_of_the_guest_that_was_started_since(
     guest.job_goes_on.set()
 
 
-def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor, guest):
+def test_a_guest_that_libvirt_would_forget_is_neither_saved_nor_shut_down(hypervisor, guest):
     guest.persistent = False
-    with pytest.raises(NotSupported, match="forgets such a guest"):
-        hypervisor.save(guest.entity, LONG_SECONDS)
-    assert not guest.saved
-
-
-def test_a_guest_that_libvirt_would_forget_is_not_asked_to_shut_down(hypervisor, guest):
-    guest.persistent = False
-    with pytest.raises(NotSupported, match="forgets such a guest"):
-        hypervisor.shut_down(guest.entity)
+    for order in ("save", "shut down"):
+        with pytest.raises(NotSupported, match="forgets such a guest"):
+            ORDERS[order](hypervisor, guest.entity)
     assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
 
 
-def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor):
+def test_an_unknown_guest_has_no_standing_and_is_gone(hypervisor, libvirtd):
     unknown = Entity(Scope.GUEST, "uuid-of-nobody", "nobody")
     assert hypervisor.standings([unknown]) == {}
-    with pytest.raises(GuestGone):
-        hypervisor.pause(unknown)
+    for order in ORDERS.values():
+        with pytest.raises(GuestGone):
+            order(hypervisor, unknown)
+    assert not any("h2" in uri for uri in libvirtd.opened_uris)
 
 
 def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hypervisor, libvirtd, guest):
@@ -154,12 +150,6 @@ def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(hypervisor, libvi
 def test_ssh_to_the_other_host_asks_nothing(hypervisor, guest):
     hypervisor.migrate(guest.entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
     assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
-
-
-def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor, libvirtd):
-    with pytest.raises(GuestGone):
-        hypervisor.migrate(Entity(Scope.GUEST, "uuid-of-nobody", "nobody"), Destination.parse("qemu+tls://h2/system"), LONG_SECONDS)
-    assert not any("h2" in uri for uri in libvirtd.opened_uris)
 
 
 @pytest.mark.parametrize("saved", [True, False])

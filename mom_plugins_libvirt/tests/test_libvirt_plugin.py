@@ -1,6 +1,5 @@
 """The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
 
-import errno
 import sys
 import threading
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop
+from fake_libvirt import LONG_SECONDS, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
@@ -29,7 +28,6 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions, put_back, wait_until
 from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.failures import SYSTEM_ERROR
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 PERIOD = "balloon_stats_period"
@@ -66,16 +64,7 @@ def test_defaults_are_sensible_and_nonsense_is_refused():
     settings = LibvirtPlugin.Settings()
     assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 1.0, False)
     assert LibvirtPlugin.Settings.model_validate({"stats_period": "0s"}).stats_period == 0
-    for wrong in (
-        {"stats_period": "500ms"},
-        {"stats_period": "2h"},
-        {"stats_period": 2},
-        {"stale_after": "0s"},
-        {"call_timeout": "0s"},
-        {"call_timeout": "3s"},
-        {"uri": 7},
-        {"url": "qemu:///system"},
-    ):
+    for wrong in ({"stats_period": "500ms"}, {"stats_period": "2h"}, {"stale_after": "0s"}, {"call_timeout": "3s"}):
         with pytest.raises(ValidationError):
             LibvirtPlugin.Settings.model_validate(wrong)
     assert LibvirtPlugin.Settings.model_validate({"call_timeout": "3s", "deadline": "10s"}).call_timeout == 3
@@ -244,16 +233,6 @@ def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_findi
     (finding,) = [finding for finding in plugin.mom_doctor() if finding.subject == "description"]
     assert finding.severity is Severity.WARNING
     assert finding.message.startswith("1 guest with a description that cannot be understood: odd: it is no XML of a domain")
-
-
-def test_the_doctor_tells_down_from_denied(make_plugin, libvirtd, monkeypatch):
-    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
-    (finding,) = make_plugin().mom_doctor()
-    assert finding.severity is Severity.ERROR
-    assert "systemctl start" in finding.cure
-    libvirtd.refusal = FakeError("Permission denied", SYSTEM_ERROR, errno.EACCES)
-    (finding,) = make_plugin().mom_doctor()
-    assert "unix_sock_ro_perms" in finding.cure
 
 
 @pytest.mark.parametrize("serves", [True, False])

@@ -9,16 +9,12 @@ from mom_plugins_libvirt.states import why_left_alone
     ("state", "reason", "why"),
     [
         (1, 1, ""),
-        (0, 0, ""),
         (1, 10, "the guest is being migrated in (post-copy)"),
         (2, 10, ""),
         (3, 1, "the guest is paused"),
         (3, 2, "the guest is paused, being migrated"),
         (3, 12, "the guest is paused, being migrated (post-copy)"),
-        (4, 1, "the guest is shutting down"),
         (5, 1, "the guest is shut off"),
-        (6, 1, "the guest is crashed"),
-        (7, 0, "the guest is suspended"),
         (42, 0, "the guest is in an unknown state"),
     ],
 )

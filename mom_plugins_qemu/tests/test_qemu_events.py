@@ -36,29 +36,6 @@ def test_floods_of_events_are_read_slowly_and_said_once_each(host: FakeHost, cap
     assert len(caplog.messages) == len(set(caplog.messages)) <= len(floods)
 
 
-class CountedPath(str):
-    """A path that counts how often one is compared with another."""
-
-    compared = 0
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        CountedPath.compared += 1
-        return str.__eq__(self, other)
-
-
-def test_of_many_monitors_at_which_nothing_answers_none_is_compared_with_all_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "find_monitors", lambda *_: [CountedPath(f"{tmp_path}/{number}.qmp") for number in range(200)])
-    listening = EventMonitors(Path("/"), ["*"], lambda *_: None, lambda *_: None, logging.getLogger("test"))
-    listening._search()
-    CountedPath.compared = 0
-    listening._search()
-    assert len(listening._retry_at) == 200
-    assert CountedPath.compared < 10 * 200
-
-
 def test_what_fails_for_want_of_open_files_is_told_and_tried_again(
     host: FakeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

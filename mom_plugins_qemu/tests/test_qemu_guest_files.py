@@ -23,6 +23,11 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+def with_files(host: FakeHost, folder: Path) -> QemuHypervisor:
+    """Finds guests by all monitors, and reads the files."""
+    return QemuHypervisor(QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder), PluginContext("qemu"))
+
+
 @pytest.fixture
 def hypervisor(folder: Path) -> QemuHypervisor:
     return QemuHypervisor(QemuHypervisorSettings(sockets=("/nowhere/*.qmp",), guest_files=folder), PluginContext("qemu"))
@@ -98,8 +103,7 @@ def test_a_file_that_was_never_right_makes_all_guests_unknown(host: FakeHost, hy
 
 
 def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_defines(host: FakeHost, folder: Path) -> None:
-    settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
-    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
+    hypervisor = with_files(host, folder)
     web, db = host.add("web"), host.add("db")
     (folder / "web.yaml").write_text(f"monitor: {web.path}\nguarantee: 700MiB\n")
     assert [guest.blocked for guest in hypervisor.guests()] == [{}, {}]
@@ -114,7 +118,7 @@ def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_
     said = [one.message for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition"]
     assert sorted(one.partition(" is left alone")[0] for one in said) == ["db", "new"]
     with pytest.raises(HypervisorError, match="a guest's definition is invalid"):
-        QemuHypervisor(settings, PluginContext("qemu")).guests()
+        with_files(host, folder).guests()
     (folder / "db.yaml").write_text(f"monitor: {db.path}\nguarantee: 300MiB\n")
     promised = {guest.name: guest.properties.get("mem_guarantee") for guest in hypervisor.guests() if not guest.blocked}
     assert promised == {"web": "700MiB", "db": "300MiB", "new": "0KiB"}
@@ -124,8 +128,7 @@ def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_
 def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promised_nothing(
     host: FakeHost, folder: Path, missing: str
 ) -> None:
-    settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
-    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
+    hypervisor = with_files(host, folder)
     guest = host.add("web")
     file = folder / "web.yaml"
     file.write_text(f"monitor: {guest.path}\nguarantee: 700MiB\n")
@@ -136,7 +139,7 @@ def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promise
         folder.rmdir()
     else:
         file.symlink_to("nowhere.yaml")
-    for one in (hypervisor, QemuHypervisor(settings, PluginContext("qemu"))):
+    for one in (hypervisor, with_files(host, folder)):
         with pytest.raises(HypervisorError, match=rf"{re.escape(str(gone))} cannot be read: No such file") as raised:
             one.guests()
         assert "make it, or take `guest_files`" in (raised.value.hint or "")
@@ -148,8 +151,7 @@ def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promise
 
 @pytest.mark.parametrize("defined", ["web", "web2"])
 def test_what_a_guest_is_promised_holds_whichever_of_its_monitors_answers(host: FakeHost, folder: Path, defined: str) -> None:
-    settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
-    hypervisor = QemuHypervisor(settings, PluginContext("qemu"))
+    hypervisor = with_files(host, folder)
     first = host.add("web")
     host.add("web2", uuid=first.uuid)
     hypervisor.guests()

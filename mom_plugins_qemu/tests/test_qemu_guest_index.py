@@ -39,11 +39,6 @@ def test_during_a_migration_within_the_host_the_guest_is_the_one_that_runs(old: 
     assert [known.path for known in guests.values()] == [runs]
 
 
-def test_of_two_monitors_of_one_process_one_that_answers_is_chosen() -> None:
-    held, free = guest("held", 1, failure="its monitor is held"), guest("free", 1)
-    assert index_guests([held, free]) == ({UUID: free}, {})
-
-
 def test_a_definition_by_one_monitor_holds_for_all_monitors_of_the_process() -> None:
     first, second = guest("first", 1), guest("second", 1, proxmox=ProxmoxGuest("100", GuestDefinition()))
     index_guests([first, second])

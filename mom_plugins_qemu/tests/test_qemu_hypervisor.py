@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,28 @@ def fields(hypervisor: QemuHypervisor) -> dict[str, dict[str, Value]]:
     guests = hypervisor.guests()
     found = hypervisor.fields(guests)
     return {guest.name: found[guest.id] for guest in guests}
+
+
+@contextlib.contextmanager
+def held_monitor(path: Path) -> Iterator[socket.socket]:
+    """Another client's connection, which QEMU has greeted."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        assert client.recv(4096).startswith(b'{"QMP"')
+        yield client
+
+
+@contextlib.contextmanager
+def another_process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that stands in for QEMU, from when it listens."""
+    with subprocess.Popen([sys.executable, "-c", *arguments], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"listens\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -186,16 +208,13 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
             except OSError:
                 pass
         """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as fake:
-        try:
-            assert fake.stdout is not None
-            assert fake.stdout.readline() == b"listens\n"
-            assert list(listed(hypervisor)) == ["web"]
-            assert hypervisor.foreign == {str(path): "it belongs to user 1"}
-            (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
-            assert finding.message == f"{path} is not used: it belongs to user 1, who could pretend to be any guest"
-        finally:
-            fake.kill()
+    with another_process(program) as fake:
+        assert list(listed(hypervisor)) == ["web"]
+        assert hypervisor.foreign == {str(path): "it belongs to user 1"}
+        (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
+        assert finding.message == f"{path} is not used: it belongs to user 1, who could pretend to be any guest"
+        fake.kill()
+        assert fake.stdout is not None
         assert b"execute" not in fake.stdout.read()
 
 
@@ -289,8 +308,6 @@ def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHos
             {"balloon_target": "the guest has no balloon device", "balloon_stats_period": "the guest has no balloon device"},
         ),
         ({"status": "paused"}, {"*": "the guest is paused"}),
-        ({"status": "io-error"}, {"*": "the guest is paused, after an I/O error"}),
-        ({"status": "something-new"}, {"*": "the guest is in an unknown state"}),
         ({"migration": "active"}, {"*": "the guest is being migrated"}),
         ({"migration": "completed"}, {}),
         (
@@ -335,7 +352,8 @@ def test_nothing_is_taken_of_memory_that_nothing_else_can_use(
     assert (web.properties.get("pinned"), web.blocked) == (pinned, {"balloon_target": pinned} if pinned else {})
 
 
-ANOTHER_QEMU = """
+ANOTHER_QEMU = (
+    """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
@@ -343,23 +361,19 @@ from fake_monitors import FakeHost
 FakeHost(Path(sys.argv[2])).add("db", uuid=(sys.argv[3:] or [""])[0])
 print("listens", flush=True)
 time.sleep(600)
-"""
+""",
+    str(Path(__file__).parent),
+)
 
 
 @pytest.mark.processes
 def test_a_guest_without_a_uuid_is_known_by_its_monitor(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web", uuid="")
-    here = str(Path(__file__).parent)
-    with subprocess.Popen([sys.executable, "-c", ANOTHER_QEMU, here, str(host.folder)], stdout=subprocess.PIPE) as qemu:
-        try:
-            assert qemu.stdout is not None
-            qemu.stdout.readline()
-            first = {name: guest.id for name, guest in listed(hypervisor).items()}
-            assert len(set(first.values())) == 2
-            for later in (hypervisor, host.hypervisor()):
-                assert {name: guest.id for name, guest in listed(later).items()} == first
-        finally:
-            qemu.kill()
+    with another_process(*ANOTHER_QEMU, str(host.folder)):
+        first = {name: guest.id for name, guest in listed(hypervisor).items()}
+        assert len(set(first.values())) == 2
+        for later in (hypervisor, host.hypervisor()):
+            assert {name: guest.id for name, guest in listed(later).items()} == first
 
 
 @pytest.mark.processes
@@ -368,41 +382,25 @@ def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor
     host: FakeHost, hypervisor: QemuHypervisor, said: str
 ) -> None:
     """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
-    command = [sys.executable, "-c", ANOTHER_QEMU, str(Path(__file__).parent), str(host.folder), said, "-qmp"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as qemu:
-        try:
-            assert qemu.stdout is not None
-            qemu.stdout.readline()
-            (path,) = host.folder.glob("*.qmp")
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(10)
-                client.connect(str(path))
-                client.recv(1000)
-                (held,) = hypervisor.guests()
-                assert held.blocked == {"*": "its monitor is held by another client, or hangs"}
-                assert held.properties["pid"] == qemu.pid
-            wait_until(lambda: [guest.blocked for guest in hypervisor.guests()] == [{}], "it is not asked again")
-            (guest,) = hypervisor.guests()
-            assert (guest.id, guest.name, held.name) == (said or held.id, "db", "db")
-        finally:
-            qemu.kill()
+    with another_process(*ANOTHER_QEMU, str(host.folder), said, "-qmp") as qemu:
+        (path,) = host.folder.glob("*.qmp")
+        with held_monitor(path):
+            (held,) = hypervisor.guests()
+            assert held.blocked == {"*": "its monitor is held by another client, or hangs"}
+            assert held.properties["pid"] == qemu.pid
+        wait_until(lambda: [guest.blocked for guest in hypervisor.guests()] == [{}], "it is not asked again")
+        (guest,) = hypervisor.guests()
+        assert (guest.id, guest.name, held.name) == (said or held.id, "db", "db")
 
 
 @pytest.mark.processes
 def test_a_guest_that_ends_while_its_monitor_is_left_in_peace_is_gone_at_once(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    command = [sys.executable, "-c", ANOTHER_QEMU, str(Path(__file__).parent), str(host.folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as qemu, socket.socket(socket.AF_UNIX) as client:
-        try:
-            assert qemu.stdout is not None
-            qemu.stdout.readline()
-            entity = listed(hypervisor)["db"].entity
-            (path,) = host.folder.glob("*.qmp")
-            client.settimeout(10)
-            client.connect(str(path))
-            client.recv(1000)
+    with another_process(*ANOTHER_QEMU, str(host.folder)) as qemu:
+        entity = listed(hypervisor)["db"].entity
+        (path,) = host.folder.glob("*.qmp")
+        with held_monitor(path):
             assert listed(hypervisor)["db"].blocked == {"*": "its monitor is held by another client, or hangs"}
-        finally:
-            qemu.kill()
+        qemu.kill()
         qemu.wait()
         assert path.exists(), "nobody has taken it away"
         assert listed(hypervisor) == {}
@@ -431,10 +429,8 @@ def test_two_monitors_of_one_qemu_without_a_uuid_are_one_guest(host: FakeHost, h
         *(
             {"says": text.encode()}
             for text in (
-                "\r\n\r\n", "no JSON\n", "[" * 100_000 + "\n", '{"QMP": 1}\n', "[]\n", '{"return": {}}\n',
-                '{"QMP": {}}\n{"return": {}, "id": 7}\n',
+                "\r\n\r\n", "no JSON\n", "[" * 100_000 + "\n", '{"QMP": 1}\n',
                 '{"QMP": {}}\n' + "".join(f'{{"return": {{}}, "id": {n}}}\n' for n in range(9)),
-                '{"QMP": {}}\n{"error": 1, "id": 0}\n', '{"QMP": {}}\n{"return": NaN, "id": 0}\n',
                 '{"QMP": {}}\n{"return": ' + "9" * 5000 + "}\n",
             )
         ),
@@ -481,19 +477,15 @@ time.sleep(600)
 def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
     path, number = str(host.folder / "web.qmp"), str(uuid.uuid4())
-    with subprocess.Popen([sys.executable, "-c", HELD, "-name", "guest=web", "-uuid", number, path], stdout=subprocess.PIPE) as qemu:
-        assert qemu.stdout is not None
-        qemu.stdout.readline()
-        with contextlib.ExitStack() as clients:
-            clients.callback(qemu.kill)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
-                    client.setblocking(False)
-                    client.connect(path)
-            web = listed(hypervisor)["web"]
-            assert (web.id, web.properties["pid"]) == (number, qemu.pid)
-            assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
+    with another_process(HELD, "-name", "guest=web", "-uuid", number, path) as qemu, contextlib.ExitStack() as clients:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        web = listed(hypervisor)["web"]
+        assert (web.id, web.properties["pid"]) == (number, qemu.pid)
+        assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
 
 
 def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(tmp_path: Path) -> None:
@@ -591,10 +583,7 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest
 
 def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_done_later(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
-    with socket.socket(socket.AF_UNIX) as other:
-        other.settimeout(5)
-        other.connect(str(guest.path))
-        assert other.recv(4096).startswith(b'{"QMP"')
+    with held_monitor(guest.path) as other:
         with pytest.raises(GuestBusy, match="held by another client"):
             hypervisor.set_balloon(entity, 500 * MIB)
         other.sendall(b'{"execute": "query-status", "id": 1}\n')
@@ -706,12 +695,6 @@ def test_a_guest_that_lies_in_each_cycle_is_seldom_described_again(host: FakeHos
         assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
         clock.now += 1.0
     assert guest.asked["query-name"] == 2
-
-
-def test_lies_are_not_believed(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
-    guest.reports(usable=5000 * MIB)
-    assert "mem_usable" not in fields(hypervisor)["web"]
-    assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
 
 
 def test_each_monitor_has_its_turn_and_until_then_no_guest_is_taken_for_gone(

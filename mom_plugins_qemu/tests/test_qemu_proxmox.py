@@ -10,7 +10,7 @@ import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
 from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Report, Severity, Snapshot
-from mom_kvm import GuestDescription, GuestPlatform, LaunchedGuest, LaunchReader
+from mom_kvm import GuestDescription, GuestPlatform, LaunchedGuest
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxLaunches, parsed
@@ -236,6 +236,3 @@ class TestLaunches:
     @pytest.mark.parametrize(("text", "number"), [("memory: x\n", "100"), (WEB, ""), (WEB, "1/2"), ("<domain/>", "100")])
     def test_what_is_no_definition_is_none(self, text: str, number: str) -> None:
         assert ProxmoxLaunches().read(text, number) is None
-
-    def test_the_plugin_reads_them_for_who_asks(self, tmp_path: Path) -> None:
-        assert isinstance(Node(tmp_path).plugin.mom_services()[LaunchReader], ProxmoxLaunches)

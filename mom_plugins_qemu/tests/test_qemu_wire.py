@@ -59,11 +59,9 @@ def test_what_comes_without_end_ends_the_conversation() -> None:
         (["-name", "guest=a,,b,debug-threads=on", "-uuid", UUID.upper()], Identity("a,b", UUID)),
         (["-id", "100", "-name", "vm100,debug-threads=on", "-smbios", f"type=1,uuid={UUID}"],
          Identity("vm100", UUID)),
-        (["-uuid", "no"], Identity()),
         (["-qmp", "unix:/run/qemu/web.qmp,server=on,wait=off"], Identity(monitored=True)),
         (["-chardev", "socket,id=qmp,path=/run/a.qmp,server=on", "-mon", "chardev=qmp,mode=control"], Identity(monitored=True)),
         (["-smbios", f"type=0,uuid={UUID}"], Identity()),
-        ([], Identity()),
     ],
 )  # fmt: skip
 def test_a_command_line_says_who_runs(words: list[str], identity: Identity) -> None:

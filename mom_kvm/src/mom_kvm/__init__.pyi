@@ -37,6 +37,7 @@ from .hypervisors import (
     set_each as set_each,
 )
 from .kernel_files import (
+    PAGE_KIB as PAGE_KIB,
     GroupWrite as GroupWrite,
     Pressure as Pressure,
     ProcessStat as ProcessStat,

@@ -1,4 +1,4 @@
-"""The half that all servers of plugins have: a thread with an event loop that accepts clients, and ends at once when it is told to."""
+"""Base of all plugins' servers: a thread with an event loop that accepts clients, and ends at once on request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mom_core import MomError
 from mom_kvm.sockets import Listener, OccupiedByOurselvesError
 
 _AGAIN_SECONDS: Final = 0.05
-"""Between two attempts to listen where the plugin that a reload replaces still does, or to accept without file descriptors."""
+"""Pause before listening again where a plugin that a reload replaces still listens, or before accepting again without free descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDoor:
-    """One place to listen at.
+    """Place to listen at.
 
-    :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go listens there
+    :param open_listener: returns the listener; raises `OccupiedByOurselvesError` while a plugin that a reload replaces listens there
     """
 
     open_listener: Callable[[], Listener]
@@ -34,15 +34,15 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Serves from `start` to `close`. What is said to a client, and how long that may take, is the subclass's.
+    """Serves from `start` to `close`. The subclass talks to clients, and limits the time for that.
 
-    :param most: how many clients may be connected at once; for one more, another has to go
+    :param most: most clients at once; one more replaces another
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
         self.log = log
         self.waits = False
-        """Whether a plugin of this process still listened at a door when this began."""
+        """Another plugin of this process listened at a door when this server started."""
         self._doors = doors
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,7 +51,7 @@ class BoundedServer(ABC, Generic[Door]):
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Listen and serve. Raises `MomError` if that cannot be done, or not at one of the doors; nothing is left open then."""
+        """Listen and serve. Raises `MomError`, and leaves nothing open, if one of the doors fails."""
         listeners: list[Listener | None] = []
         self.waits = False
         try:
@@ -85,7 +85,7 @@ class BoundedServer(ABC, Generic[Door]):
             thread.join()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Have something called in the server's thread, from any other one. Nothing happens when that has ended."""
+        """Call something in the server's thread, from any thread. Do nothing after the thread's end."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(function)
@@ -95,31 +95,31 @@ class BoundedServer(ABC, Generic[Door]):
     @property
     @abstractmethod
     def clients(self) -> int:
-        """How many are connected, or about to be."""
+        """Number of clients that are connected, or about to be."""
 
     @abstractmethod
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """End a connection for a client that has come through this door. Return False if none may be ended for it.
+        """End a connection for a new client at this door. Return False if none may be ended.
 
-        :param sock: the client; None if it cannot even be accepted
+        :param sock: the client; None: it cannot even be accepted
         """
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve a new client: this task owns its non-blocking socket."""
+        """Serve a new client. The task owns its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
-        """Tell whether this door takes one more client."""
+        """Tell whether this door accepts one more client."""
         return True
 
     def begin(self) -> None:
         """Serve until the loop ends."""
 
     def end(self) -> None:
-        """Close what the server holds: the loop and its tasks are about to end."""
+        """Close what the server holds; the loop and its tasks end next."""
 
     def keep(self, task: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it beside all else, until it or the server ends."""
+        """Run a task until it or the server ends."""
         kept = asyncio.get_running_loop().create_task(task)
         self._tasks.add(kept)
         kept.add_done_callback(self._tasks.discard)
@@ -176,7 +176,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Return the next connection, accepted in one step: a cancellation comes before, or finds it in the caller's hands."""
+    """Return the next connection, accepted in one step, so that a cancellation loses none."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client went before it was accepted

@@ -1,7 +1,8 @@
-"""Threads for calls that may never come back, each waited for only as long as its caller likes."""
+"""Threads for calls that may never return. Callers wait only as long as they choose."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -16,17 +17,17 @@ _LEAST_PATIENCE_SECONDS = 0.1
 """A healthy server answers in a few milliseconds, even with guests that work hard."""
 
 _IMPATIENT_SECONDS = 5.0
-"""Time for which a call that did not come back halves the patience with the next ones."""
+"""How long a call that did not return halves the patience with later calls."""
 
 
 class Callers:
-    """Threads that make calls for others, started as they are needed, reused, and ended by `close`.
+    """Threads that make calls for others: started on demand, reused, and ended by `close`.
 
-    A call into a library or a system that hangs is left behind in its thread. Unlike those of `concurrent.futures`, they are daemon
-    threads: one that is stuck for ever does not keep the process from ending.
+    A hanging call keeps its thread. These are daemon threads, unlike those of `concurrent.futures`: a stuck one does not block the end of
+    the process.
 
     :param name: of the threads
-    :param most: of them; further calls wait for one that is free. None: as many as there are calls at once
+    :param most: number of threads; further calls wait for a free one. None: no limit
     """
 
     def __init__(self, name: str, most: int | None = None) -> None:
@@ -39,9 +40,9 @@ class Callers:
         self._closed = False
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Begin a call without waiting for it. One that has not begun can be cancelled; after `close`, none begins.
+        """Begin a call, and return at once. A call that has not begun can be cancelled; after `close`, none begins.
 
-        :raises RuntimeError: there is no thread for it, and none can be started; it is not made then
+        :raises RuntimeError: no thread is free or can be started; the call is not made
         """
         future: Future[T] = Future()
         with self._wanted:
@@ -62,7 +63,7 @@ class Callers:
         return future
 
     def close(self, patience: float) -> None:
-        """End the threads; those that are in a call end after it. Waits `patience` seconds at most."""
+        """End the threads; a thread in a call ends after it. Waits for `patience` seconds at most."""
         with self._wanted:
             self._closed = True
             self._waiting.clear()
@@ -86,14 +87,14 @@ class Callers:
 
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
-        """Tell whether a call comes back within so many seconds, with a result or an error."""
+        """Tell whether a call ends within so many seconds, with a result or an error."""
         with suppress(TimeoutError, CancelledError):
             future.exception(seconds)
         return future.done()
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
-    """Make a call in this thread, and tell the future what came of it, whatever that is."""
+    """Make a call in this thread, and store its result or error in the future."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -103,12 +104,12 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 
 
 class CallPatience:
-    """Patience with calls about single guests: less after others were given up. For several threads, and connections.
+    """Patience with calls about single guests: each call that was given up halves it. For several threads and connections.
 
     However many guests hang, all of them together cost a cycle about two call timeouts.
 
     :param lasts: seconds for which a call that was given up counts
-    :param least: seconds that each call gets in any case
+    :param least: least seconds for a call
     """
 
     def __init__(
@@ -117,17 +118,21 @@ class CallPatience:
         self._monotonic, self._lasts, self._least = monotonic, lasts, least
         self._lock = threading.Lock()
         self._given_up: list[tuple[float, Callable[[], bool]]] = []
-        """Recent calls that were given up: when, and whether they have come back."""
+        """Times of recent calls that were given up, and functions that tell whether they have returned."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a call that did not come back in time, until it does."""
+        """Count a call that did not come back in time: for `lasts` seconds, or until `came_back` is true."""
         with self._lock:
+            self._forget_old()
             self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
         """Return the seconds to wait for the next call."""
         with self._lock:
-            now = self._monotonic()
-            self._given_up = [(at, came_back) for at, came_back in self._given_up if now - at < self._lasts and not came_back()]
-            patience: float = call_timeout / 2 ** len(self._given_up)
+            self._forget_old()
+            patience = math.ldexp(call_timeout, -len(self._given_up))
         return max(patience, min(self._least, call_timeout))
+
+    def _forget_old(self) -> None:
+        now = self._monotonic()
+        self._given_up = [(at, came_back) for at, came_back in self._given_up if now - at < self._lasts and not came_back()]

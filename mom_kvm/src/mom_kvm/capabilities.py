@@ -1,8 +1,6 @@
-"""What a hypervisor may be able to do for one plugin or another, besides what `mom_core` names: capabilities that are tested for with
-`isinstance`.
+"""Capabilities of hypervisors for single plugins, besides those of `mom_core`; tested with `isinstance`.
 
-All calls come from the thread of the plugin that makes them, so an implementation must allow several threads. Every call is bounded
-in time by the implementation. Guests are named by their `Entity`; a guest that has vanished raises `GuestGone`.
+Calls come from several threads, and are bounded in time by the implementation. A guest that has ended raises `GuestGone`.
 """
 
 from __future__ import annotations
@@ -28,26 +26,26 @@ class AgentAccess(Protocol):
         """
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Have the hypervisor pass this JSON text to the guest's qemu-guest-agent, and return the answer's JSON text.
+        """Have the hypervisor pass this JSON text to the guest's qemu-guest-agent, and return the JSON text of the answer.
 
-        Raises `GuestBusy` when no answer came in time, `NotSupported` when there is no agent, and other kinds of `HypervisorError`.
+        Raises `GuestBusy` without an answer in time, `NotSupported` without an agent, or another `HypervisorError`.
         """
 
 
 @runtime_checkable
 class CpuPinControl(Protocol):
-    """Can tie guests' vCPUs to CPUs of the host."""
+    """Can pin guests' vCPUs to CPUs of the host."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return for each vCPU of each guest the host's CPUs on which it may run, by guest id. Unknown guests are absent."""
+        """Return the host CPUs that each vCPU may run on, by guest id, without unknown guests."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Let that vCPU (from 0) run on these CPUs only."""
+        """Let this vCPU (from 0) run on these CPUs only."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTune:
-    """From which NUMA nodes a guest's memory comes: `mode` is `strict`, `preferred`, `interleave` or `restrictive`; no nodes: from any."""
+    """NUMA nodes of a guest's memory; no nodes: any. `mode` is `strict`, `preferred`, `interleave` or `restrictive`."""
 
     mode: str
     nodes: AbstractSet[int]
@@ -55,13 +53,13 @@ class NodeTune:
 
 @runtime_checkable
 class NodeTuneControl(Protocol):
-    """Can say from which of the host's NUMA nodes guests' memory comes."""
+    """Can choose the NUMA nodes of guests' memory."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the present settings, by guest id. A guest that is gone or unknown is absent."""
+        """Return the present nodes, by guest id, without unknown guests."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Take new memory from these nodes; raises `NotSupported` where the guest's mode cannot be changed while it runs."""
+        """Allocate new memory on these nodes. Raises `NotSupported` in a mode that cannot be changed while the guest runs."""
 
 
 class GuestState(StrEnum):
@@ -75,25 +73,25 @@ class GuestState(StrEnum):
 
 @runtime_checkable
 class LifecycleControl(Protocol):
-    """Can stop guests, and let them go on. What takes long is bounded by what the caller gives, and blocks for as long."""
+    """Can stop and continue guests. Calls that take long block for at most the given time."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return how these guests are, by guest id, also those that do not run. One that the hypervisor does not know is absent."""
+        """Return the states of these guests, by id, including guests that do not run, without unknown guests."""
 
     def pause(self, guest: Entity) -> None:
-        """Let the guest's CPUs stand still; its memory stays where it is."""
+        """Stop the guest's CPUs; its memory stays."""
 
     def resume(self, guest: Entity) -> None:
-        """Let the CPUs of a guest that is paused go on."""
+        """Continue the CPUs of a paused guest."""
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Write the guest's memory to disk and end it. Raises `GuestBusy` when that took too long and was given up: then it runs on."""
+        """Write the guest's memory to disk, and end the guest. Raises `GuestBusy` after the timeout; the guest then runs on."""
 
     def shut_down(self, guest: Entity) -> None:
-        """Ask the guest's system to shut down; returns when it was asked. Not every guest follows."""
+        """Ask the guest's system to shut down, and return at once. Some guests do not follow."""
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start a guest that is off, or let one that is saved go on where it was."""
+        """Start a guest that is off, or continue a saved one."""
 
 
 @runtime_checkable
@@ -101,16 +99,15 @@ class MigrationControl(Protocol):
     """Hypervisor that can move running guests to another hypervisor."""
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move the guest to that hypervisor while it runs, and return when it runs there and not here.
+        """Move the running guest to that hypervisor, and return when it runs there.
 
-        Otherwise it runs here as before: raises `NotSupported` when it cannot be moved there at all, `GuestBusy` when that took longer
-        than `timeout_seconds` and was given up, and other kinds of `HypervisorError`. Raises `TimeoutError` when it is not known how it
-        ended, though it was given up: the guest may be moving still.
+        On errors it runs here as before: `NotSupported` if it can never be moved there, `GuestBusy` after the timeout, or another
+        `HypervisorError`. `TimeoutError`: the outcome is unknown, and the guest may still be moving.
         """
 
 
 class StoreKind(StrEnum):
-    """The kind of a host's swap."""
+    """Kind of the host's swap."""
 
     ZRAM = "zram"  #: a compressed disk in the host's memory
     ZSWAP = "zswap"  #: a compressed cache, in the host's memory, of the swap behind it
@@ -120,10 +117,10 @@ class StoreKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SwapStore:
-    """Where cold memory goes. All amounts in KiB; None: unknown.
+    """Swap of the host. Amounts in KiB; None: unknown.
 
-    `name` is what the kernel calls it, such as `/dev/zram0`. It can still take `free_kib` of memory. Of what it holds now, `held_kib` were
-    compressed, and take `takes_kib` of the host's memory; what it holds elsewhere takes none.
+    `name` is the kernel's, such as `/dev/zram0`. `held_kib` of its content is compressed in `takes_kib` of the host's memory; content
+    elsewhere takes none. `free_kib` is what it can still take.
     """
 
     name: str
@@ -136,7 +133,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """The end of an order: so many KiB went or came back, in so many seconds, and why it ended before all had (empty: all had)."""
+    """Outcome of an order: KiB moved, in so many seconds, and why not all was moved (empty: all was)."""
 
     kib: int
     seconds: float
@@ -145,17 +142,16 @@ class Offloaded:
 
 @runtime_checkable
 class ColdMemoryControl(Protocol):
-    """Moves guests' memory to swap and back by itself, such as a simulated host. Guests of others are reached by their properties `cgroups`
-    and `pid`."""
+    """Moves guests' memory to swap by itself, as a simulated host does. On other hosts, plugins use the guests' properties `cgroups` and
+    `pid`."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
-        """Return all swap stores that exist now."""
+        """Return all present swap stores."""
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move `kib` KiB of the guest's memory to swap, the least recently used memory first, within `seconds`.
+        """Move `kib` KiB of the guest's memory to swap, least recently used first, within `seconds`.
 
-        What went counts in KiB of guest memory, not in what it takes when it is compressed. Raises `NotSupported` where nothing of the
-        guest can be moved at all, and why.
+        Counts KiB before compression. Raises `NotSupported`, with the reason, where no memory of the guest can be moved.
         """
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:

@@ -1,4 +1,4 @@
-"""Where the hierarchies of control groups are mounted, as /proc/self/mountinfo says."""
+"""Mounted hierarchies of control groups, from /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
+"""How long to trust the list of mounts: it is long on hosts with containers, and guests' hierarchies are mounted at boot."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Groups that are looked at for the one that this process is in: those of a node with as many pods as it can have, ten times over."""
+"""Most groups searched for the one of this process: ten times those of the largest node."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -24,7 +24,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One mount: its controllers (v2: only the unified one), the group that is its root, where it is, and whether it can be written to."""
+    """Mount of a hierarchy: its controllers (v2: only the unified one), root group, folder, and whether it is writable."""
 
     controllers: frozenset[str]
     root: str
@@ -50,16 +50,16 @@ def mounts_in(mountinfo: str) -> list[Mount]:
 
 
 class Hierarchies:
-    """The mounted hierarchies of a host.
+    """Mounted hierarchies of a host.
 
-    In a container, all paths begin at its own group, and lead up out of it first (`/../../other`). More of the hierarchy is seen where
-    the host's is mounted into the container: from how many groups up, that says, and which these are is searched for.
+    In a container, paths begin at the container's group, and lead out of it first (`/../../other`). If the host's hierarchy is mounted in
+    the container too, its mount tells how many groups up its root is; the names of these groups are searched for.
 
-    :param root: where /proc and /sys are found
+    :param root: where /proc and /sys are
     """
 
     UNIFIED: Final = ""
-    """The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
+    """Controller name of the unified hierarchy (cgroup v2), as in /proc/PID/cgroup."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -68,12 +68,12 @@ class Hierarchies:
         self.mounts: Sequence[Mount] = ()
 
     def keep_fresh(self) -> None:
-        """Look again after `BELIEVED_SECONDS`, for work of each cycle."""
+        """Read the list again if it is older than `BELIEVED_SECONDS`."""
         if time.monotonic() >= self._until:
             self.refresh()
 
     def refresh(self) -> None:
-        """Look again. What cannot be read leaves no mounts, until the next time that they are kept fresh."""
+        """Read the list now. An unreadable one leaves no mounts until the next `keep_fresh`."""
         self._until = time.monotonic() + BELIEVED_SECONDS
         try:
             text = (self._root / "proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
@@ -85,18 +85,18 @@ class Hierarchies:
         self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
-        """Return the first mount that has this controller."""
+        """Return the first mount with this controller."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:
-        """Return the folder that has this controller's groups in it; None where it is not mounted."""
+        """Return the folder of this controller's root group; None: not mounted."""
         mount = self.mount_of(controller)
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """Return the folder of a group; None where it cannot be reached from here.
+        """Return the folder of a group; None: not reachable from here.
 
-        :param path: as in /proc/PID/cgroup: from the root of the hierarchy, which need not be what is mounted
+        :param path: as in /proc/PID/cgroup, from the root of the hierarchy
         """
         above, steps = _above(path)
         if not path.startswith("/") or ".." in steps:
@@ -110,9 +110,9 @@ class Hierarchies:
         return None
 
     def _inside(self, mount: Mount, above: int, steps: Sequence[str]) -> Sequence[str] | None:
-        """Return the way to a group from the root of this mount; None where that is not on the way to it.
+        """Return the steps from the mount's root to a group; None: the group is not below it.
 
-        :param above: how many groups up, from the one at which paths begin, the way begins, and then goes by these steps
+        :param above: number of groups that the path leads up first, before `steps`
         """
         mount_above, mount_steps = _above(mount.root)
         if mount_above and not mount_steps:
@@ -123,20 +123,20 @@ class Hierarchies:
         return steps[len(mount_steps) :]
 
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
-        """Return the groups from the root of this mount down to the one at which paths begin, which is this process's; empty: not found."""
+        """Return the steps from the mount's root to this process's group, where paths begin; empty: not found."""
         if mount.folder not in self._own:
             self._own[mount.folder] = _way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
         return self._own[mount.folder]
 
 
 def _way_to_own(top: str, depth: int) -> Sequence[str]:
-    """Return the groups that lead from a folder down to the one, so far below, that this process is in; empty: it is not found there."""
+    """Return the steps from a folder to this process's group, `depth` levels below; empty: not found."""
     ways = islice(_ways(top, depth), _MOST_SEARCHED)
     return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
 
 
 def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
-    """Yield the ways to all groups so far below a folder, pods' groups first."""
+    """Yield the steps to all groups `depth` levels below a folder, pods' groups first."""
     if not depth:
         yield ()
         return
@@ -157,7 +157,7 @@ def _holds(folder: str, pid: bytes) -> bool:
 
 
 def _above(path: str) -> tuple[int, Sequence[str]]:
-    """Return how many groups a path leads up first, and its steps from there on."""
+    """Return how many groups a path leads up first, and its further steps."""
     steps = [step for step in path.split("/") if step]
     above = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
     return above, steps[above:]

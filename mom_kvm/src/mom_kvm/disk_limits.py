@@ -1,4 +1,4 @@
-"""Which limits of a guest's disks and network interfaces are set, and what becomes of those of a disk then."""
+"""Limits of disks and network interfaces by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tune = TypeVar("Tune", DiskTune, NetTune)
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
     """Return the limits of the guest's device with that name. Raises `NotSupported` without such a device.
 
-    :param kind: of thing, such as `disk`
+    :param kind: of device, such as `disk`
     """
     by_name = {tune.name: tune for tune in tunes}
     if name not in by_name:

@@ -12,10 +12,10 @@ from mom_kvm.reporting_hypervisor import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10
-"""Memory that a guest's process holds and the guest does not use, from which on a number is worth saying."""
+"""Least memory worth mentioning that a guest's process holds and the guest does not use."""
 
 _MOSTLY_HUGE: Final = 80.0
-"""Percent of what guests' processes hold. QEMU's own memory is part of that, and need not be in huge pages."""
+"""Percent of guests' resident memory. It includes QEMU's own memory, which need not be in huge pages."""
 
 _REBUILT_BY: Final = (
     "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, 100 into scan_sleep_millisecs, which has the kernel make in minutes what"
@@ -29,11 +29,8 @@ NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
 class Cures(NamedTuple):
-    """A hypervisor's ways to give guests a balloon device, to switch on their statistics, free page reporting and autodeflate, and to have
-    KSM leave them out.
-
-    An empty one: there is none. In `statistics`, `{}` stands for the seconds. `plugin` is the name of its plugin.
-    """
+    """A hypervisor's ways to give guests a balloon device, to switch on statistics, free page reporting and autodeflate, and to exclude
+    guests from KSM; empty: none. In `statistics`, `{}` stands for the seconds. `plugin` is the plugin's name."""
 
     plugin: str
     balloon: str
@@ -48,10 +45,10 @@ def examined(
 ) -> Iterable[Finding]:
     """Yield findings about guests' devices, and about unreadable descriptions.
 
-    :param listed: all guests, as the hypervisor has just listed them
-    :param guests: those that are examined, as it has seen them
+    :param listed: all guests
+    :param guests: those to examine
     :param acts: mom may change something
-    :param stats_period: at which mom switches statistics on
+    :param stats_period: period at which mom switches statistics on
     """
     fields = hypervisor.fields(listed)
     for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
@@ -83,7 +80,7 @@ def examined(
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
-    """Yield hints about useful switches that are off; nothing is wrong. docs/reporting.md has the measurements."""
+    """Yield hints about useful switches that are off. docs/reporting.md has the measurements."""
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
@@ -122,7 +119,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:
-    """Return the KiB of the host that a guest's process holds and the guest does not use."""
+    """Return the KiB that a guest's process holds and the guest does not use."""
     rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
     if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
         return 0
@@ -130,10 +127,10 @@ def _held_for_nothing(fields: Mapping[str, Value]) -> int:
 
 
 def count_of(guests: Sequence[object]) -> str:
-    """Return how many guests these are."""
+    """Return the number of guests as text."""
     return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
 
 
 def told(names: Sequence[str], how: str = "") -> str:
-    """Return how many guests these are, how they are, the first of their names, and how many more there are."""
+    """Return the number of guests, how they are, and the first of their names."""
     return f"{count_of(names)}{how}: {first_names(names)}"

@@ -1,10 +1,10 @@
-"""What the operator's settings ask of controls of single guests: decided in every cycle, and undone when they ask for it no more."""
+"""Settings for single guests: decided in every cycle, and undone when an operator removes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -27,11 +27,11 @@ from mom_core import (
 )
 
 GONE_SECONDS: Final = 3600.0
-"""So long what stood before is remembered of a guest that is not listed. A hypervisor that hangs or is started again lists none meanwhile,
-and the guests that it lists then have what was set for them: taken for what stood before, that would never be undone."""
+"""How long mom remembers the original values of a guest that is not listed. A hypervisor that hangs or restarts lists no guests, and lists
+them again with mom's values. Without memory mom would take these for the original ones, and never undo them."""
 
 _NAMED: Final = 5
-"""So many guests are named on which a control cannot be set."""
+"""How many guests a problem names."""
 
 _SET: Final = "set"
 _AGREED: Final = "agreed"
@@ -39,8 +39,10 @@ _WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AG
 
 
 class _Key(NamedTuple):
-    """What is asked of a control of a guest, by settings (`by` is `_SET`) or by what was agreed. `item` is the name of an item of a list
-    whose items stand for themselves; empty: it is the whole control."""
+    """Control of a guest, set by settings (`by` is `_SET`) or by a policy as agreed (`_AGREED`).
+
+    `item` names one item of a list that `_by_item` is true for; empty: the whole control.
+    """
 
     guest: str
     incarnation: str
@@ -53,10 +55,27 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """The value that settings ask of a control, and why. None: they ask for one that is unknown now, and what stands is left as it is."""
+    """Value that settings give a control, and why. None: the value is unknown in this cycle, and the control keeps its value."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
+
+
+@dataclass(slots=True)
+class _Cycle:
+    """What settings and agreements ask for in one cycle."""
+
+    keys: set[_Key] = field(default_factory=set)
+    unknown: set[_Key] = field(default_factory=set)
+    """Controls whose value is unknown now; without names of items."""
+    decisions: dict[tuple[str, str], Decision] = field(default_factory=dict)
+    """By guest id and control."""
+    hindered: dict[tuple[str, str], list[Entity]] = field(default_factory=dict)
+    """Guests with a control that cannot be set, by control and reason."""
+
+    def lacks(self, key: _Key) -> bool:
+        """Tell whether neither settings nor agreements ask for it."""
+        return key not in self.keys and key._replace(item="") not in self.unknown
 
 
 def _blocked(guest: Guest, control: str) -> str:
@@ -64,20 +83,20 @@ def _blocked(guest: Guest, control: str) -> str:
 
 
 class Enforcement:
-    """Decides what settings ask for, and puts back what they no longer ask for. For `mom_act`, and for
-    `mom_problems` by `problems`.
+    """Decides the values that settings give to guests' controls, and restores the original values when settings are removed.
 
-    Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
-    always after it, as the order of the plugins says, and what another process has reset is set again. While it is unknown what stands,
-    nothing is decided. Of a list, that holds for each item: settings may no longer name one, and go on to name others; one that they have
-    never named is a matter of who sets it. What another process has set by the time that settings ask for it no more is left alone, as when
-    mom ends, and so is what another evaluator wants then, for as long as it does. What stood before the first one is what the ledger says;
-    where that has nothing, nothing was changed. The ledger forgets a guest that a few lists lack, so that it is remembered what it said of
-    that one. What was set is noted on disk: settings may be removed while mom does not run, or with a reload that makes the plugin anew.
+    For `mom_act`; `problems` is for `mom_problems`. A value is decided in every cycle, even when the control has it: the order of plugins
+    then always resolves a conflict with another evaluator, and mom sets again what another process has reset. While a control's present
+    value is unknown, nothing is decided. Items of a list (`_by_item`) are treated like controls: settings can remove one item and keep
+    others, and an item that settings have never named is not theirs to undo.
 
-    :param context: the plugin's, which is the source of what is decided
+    The original value is the ledger's; without an entry, mom has changed nothing. A value that another process has set since is left
+    alone, and so is one that another evaluator wants, for as long as it wants it. The ledger forgets a guest that several lists lack, so
+    entries of guests that are not listed are kept here. A state file holds what was set, as settings may change while mom does not run.
+
+    :param context: the plugin's, which is the source of the decisions
     :param controls: those that settings set
-    :param hindrance: why a control of a guest cannot be set, empty if it can; the guest's own word, unless this says otherwise
+    :param hindrance: returns why a control of a guest cannot be set, empty if it can; by default the guest's `blocked`
     """
 
     def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
@@ -86,187 +105,198 @@ class Enforcement:
         self._hindrance = hindrance
         loss = "what settings had set stays set where they are removed now"
         self._file = context.state_file("enforced.json", f"the file of what settings of {context.name} have set", _FORM, loss=loss)
-        self._kept: Set[_Key] | None = None
-        """What stands in the file; None: it was not read yet."""
+        self._saved: Set[_Key] | None = None
+        """Content of the file; None: not read yet."""
         self._set: set[_Key] = set()
-        """What was asked for and is not undone."""
+        """Set or agreed, and not undone."""
         self._absent: dict[_Key, float] = {}
-        """Since when guests of these are not listed: monotonic time of the snapshot."""
-        self._stood_then: dict[_Key, LedgerEntry] = {}
-        """What the ledger said of guests that a list has lacked."""
+        """Keys of guests that are not listed: since when (monotonic time of the snapshot)."""
+        self._last_entries: dict[_Key, LedgerEntry] = {}
+        """Last ledger entries of guests that are not listed."""
         self._undoing: dict[_Key, Value] = {}
-        """What is to stand again of what is not asked for any more."""
+        """Values to be restored."""
         self.problems: Sequence[Problem] = ()
-        """Controls that could not be set in the last cycle: a problem for all guests with the same reason."""
+        """Controls that could not be set in the last cycle: one problem for all guests with the same reason."""
         self._overruled: Set[_Key] = frozenset()
-        """Those of them of which another evaluator wants something else."""
+        """Keys in `_undoing` that another evaluator gives another value."""
 
     def decide(
         self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
     ) -> Sequence[Decision]:
         """Return the decisions for all guests.
 
-        :param wanted: by guest id and control; a guest for which nothing is set may be absent
-        :param agreed: the same of what policies set as it was agreed for guests: that is not decided here, but undone when it is agreed no
-            more, and no policy can know what stood before
+        :param wanted: by guest id and control; may lack guests without settings
+        :param agreed: the same for values that policies set as agreed: only undone here, as no policy knows the original value
         """
-        if self._kept is None:
-            self._kept = self._file.read() or set()
-            noted = self._stood()
-            self._set = {key for key in self._kept if key[:3] in noted and key.control in self._specs}
-        keys: set[_Key] = set()
-        unknown: set[tuple[str, str, str, str]] = set()
-        decided: dict[tuple[str, str], Decision] = {}
-        hindered: dict[tuple[str, str], list[Entity]] = {}
-        for identity, values in wanted.items():
-            guest = snapshot.guests.get(identity)
-            if guest is None:
-                continue
-            for control, one in values.items():
-                if one.value is None:
-                    unknown.add((guest.id, guest.incarnation, control, _SET))
+        if self._saved is None:
+            self._load()
+        cycle = _Cycle()
+        self._decide_settings(snapshot, wanted, cycle)
+        self._note_agreed(snapshot, agreed or {}, cycle)
+        self.problems = [self._problem(control, reason, guests) for (control, reason), guests in cycle.hindered.items()]
+        if self._context.observes:
+            self._last_entries.clear()  # mom restores everything; later changes by hand are the new original values
+        self._absent = {key: since for key, since in self._absent.items() if key.guest not in snapshot.guests}
+        self._undo(snapshot, cycle)
+        self._save()
+        return list(cycle.decisions.values())
+
+    def _load(self) -> None:
+        self._saved = self._file.read() or set()
+        changed = self._original_entries()
+        self._set = {key for key in self._saved if key[:3] in changed and key.control in self._specs}
+
+    def _save(self) -> None:
+        if self._context.serves and self._saved != self._set:
+            with suppress(StateError):  # mom reports an unwritable file, and its ledger cannot be written either
+                self._file.write(sorted(self._set))
+                self._saved = set(self._set)
+
+    def _decide_settings(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], cycle: _Cycle) -> None:
+        for guest in filter(None, map(snapshot.guests.get, wanted)):
+            for control, setting in wanted[guest.id].items():
+                keys = self._keys(guest, control, setting.value, _SET, cycle)
+                if not keys:
                     continue
-                if not (mine := self._keys(guest, control, one.value, _SET)):
-                    continue
-                keys |= mine
                 reason = self._hindrance(guest, control)
                 if reason:
-                    hindered.setdefault((control, reason), []).append(guest.entity)
-                elif "*" not in guest.blocked and (mine <= self._set or guest.fields.get(self._specs[control].field) is not None):
-                    self._set |= mine
-                    decided[guest.id, control] = Decision(guest.entity, control, one.value, one.reason, self._source)
-        for identity, lists in (agreed or {}).items():
-            guest = snapshot.guests[identity]
-            for control, value in lists.items():
-                if value is None:
-                    unknown.add((guest.id, guest.incarnation, control, _AGREED))
-                else:
-                    keys |= self._keys(guest, control, value, _AGREED)
-        self._set |= {key for key in keys if key.by == _AGREED}
-        self._absent = {key: since for key, since in self._absent.items() if key.guest not in snapshot.guests}
-        self.problems = [self._problem(control, reason, guests) for (control, reason), guests in hindered.items()]
-        if self._context.observes:
-            self._stood_then.clear()  # all is put back, and what is set by hand from now on will have stood before
-        self._set -= {key for key in self._set - keys if key._replace(by=_SET) in keys}  # agreed no more, and set all the same
-        removed = [key for key in self._set - keys if (*key[:3], key.by) not in unknown]
-        self._undo(snapshot, sorted(removed, reverse=True), decided)
-        if self._context.serves and self._kept != self._set:
-            # Where it cannot be written mom says so, and its ledger could not be either.
-            with suppress(StateError):
-                self._file.write(sorted(self._set))
-                self._kept = set(self._set)
-        return list(decided.values())
+                    cycle.hindered.setdefault((control, reason), []).append(guest.entity)
+                elif "*" not in guest.blocked and (keys <= self._set or guest.fields.get(self._specs[control].field) is not None):
+                    self._set |= keys
+                    cycle.decisions[guest.id, control] = Decision(guest.entity, control, setting.value, setting.reason, self._source)
+
+    def _note_agreed(self, snapshot: Snapshot, agreed: Mapping[str, Mapping[str, Value]], cycle: _Cycle) -> None:
+        for identity, values in agreed.items():
+            for control, value in values.items():
+                self._set |= self._keys(snapshot.guests[identity], control, value, _AGREED, cycle)
+
+    def _keys(self, guest: Guest, control: str, value: Value, by: str, cycle: _Cycle) -> set[_Key]:
+        """Return the keys of a value, and note them in `cycle`: one, or one for each item of a list; none for an unknown value."""
+        spec, whole = self._specs[control], _Key(guest.id, guest.incarnation, control, "", by)
+        if value is None:
+            cycle.unknown.add(whole)
+            return set()
+        names = [str(item[spec.key]) for item in as_items(value) or () if spec.key in item] if _by_item(spec) else [""]
+        keys = {whole._replace(item=name) for name in names}
+        cycle.keys |= keys
+        return keys
 
     def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
-        # Many names change as guests come and go: each change would be a new problem, and a new line in the log.
+        # A long list of names would change with every guest that comes or goes: each change would be a new problem, and a new log line.
         whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
         message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Take in the decisions of a cycle, for `mom_review`: what is to be undone is not decided while another evaluator wants something
-        else there, as that would be said in each cycle to be a contest."""
-        theirs = {(one.entity.id, one.control): one.value for one in decisions if one.source.name != self._source.name}
+        """Note the decisions of a cycle, for `mom_review`.
+
+        While another evaluator wants another value, the original one is not decided: mom would report a conflict in every cycle.
+        """
+        others = (decision for decision in decisions if decision.source.name != self._source.name)
+        theirs = {(decision.entity.id, decision.control): decision.value for decision in others}
         self._overruled = {
             key
             for key, value in self._undoing.items()
-            if (where := (key.guest, key.control)) in theirs and not _stands(self._specs[key.control], value, theirs[where])
+            if (target := (key.guest, key.control)) in theirs and not _is_in_place(self._specs[key.control], value, theirs[target])
         }
 
-    def _keys(self, guest: Guest, control: str, value: Value, by: str) -> set[_Key]:
-        """Return the ledger's keys: one, or one for each item of a list whose items stand for themselves."""
-        spec = self._specs[control]
-        names = [str(item[spec.key]) for item in as_items(value) or () if spec.key in item] if _by_item(spec) else [""]
-        return {_Key(guest.id, guest.incarnation, control, name, by) for name in names}
-
-    def _stood(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
-        """Return the value before mom's first change, by the ledger."""
+    def _original_entries(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
+        """Return the ledger's entries with a known original value, by guest, incarnation and control."""
         changes = self._context.engine_state().changes
-        return {(one.entity.id, one.incarnation, one.control): one for one in changes if one.before is not None}
+        return {(entry.entity.id, entry.incarnation, entry.control): entry for entry in changes if entry.before is not None}
 
-    def _undo(self, snapshot: Snapshot, removed: Sequence[_Key], decided: dict[tuple[str, str], Decision]) -> None:
-        """Decide that what stood before these stands again; of a list, their items, before those that are decided already."""
+    def _undo(self, snapshot: Snapshot, cycle: _Cycle) -> None:
+        """Decide the original values of what nobody asks for any more; a list's items go before those that are decided already."""
+        # A control that is set now, and was agreed before, is not undone.
+        self._set -= {key for key in self._set - cycle.keys if key._replace(by=_SET) in cycle.keys}
+        removed = sorted(filter(cycle.lacks, self._set), reverse=True)
         self._undoing = {}
-        stood = self._stood() if any(key.guest in snapshot.guests or key not in self._absent for key in removed) else {}
+        entries = self._original_entries() if any(key.guest in snapshot.guests or key not in self._absent for key in removed) else {}
         for key in removed:
-            value = self._undone(snapshot, key, _joined(self._stood_then.get(key), stood.get(key[:3])))
+            value = self._value_to_restore(snapshot, key, _merged(self._last_entries.get(key), entries.get(key[:3])))
             if value is None:
                 continue
             self._undoing[key] = value
             if key in self._overruled:
                 continue
-            where = key.guest, key.control
-            there = as_items(decided[where].value) or () if where in decided else ()
-            more = [one for one in as_items(value) or () if one not in there]
-            entity = snapshot.guests[key.guest].entity
-            undone = Decision(entity, key.control, [*more, *there] if key.item else value, _WHY_UNDONE[key.by], self._source)
-            decided[where] = replace(decided[where], value=undone.value) if where in decided else undone
+            target = key.guest, key.control
+            decision = cycle.decisions.get(target)
+            if key.item and decision is not None:
+                decided = as_items(decision.value) or ()
+                value = [*(item for item in as_items(value) or () if item not in decided), *decided]
+            if decision is None:
+                decision = Decision(snapshot.guests[key.guest].entity, key.control, value, _WHY_UNDONE[key.by], self._source)
+            cycle.decisions[target] = replace(decision, value=value)
 
-    def _undone(self, snapshot: Snapshot, key: _Key, noted: LedgerEntry | None) -> Value:
+    def _value_to_restore(self, snapshot: Snapshot, key: _Key, entry: LedgerEntry | None) -> Value:
         """Return the value to restore, until the control has it or another process has set one. None: there is nothing to restore.
 
-        :param noted: None: mom has changed nothing
+        :param entry: None: mom has changed nothing
         """
         guest, spec = snapshot.guests.get(key.guest), self._specs[key.control]
         if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
-            if noted is not None:
-                self._stood_then[key] = noted
+            if entry is not None:
+                self._last_entries[key] = entry
             return None
         self._absent.pop(key, None)
-        if guest is not None and guest.incarnation == key.incarnation and noted is not None:
+        if guest is not None and guest.incarnation == key.incarnation and entry is not None:
             now = guest.fields.get(spec.field)
-            value = _as_it_stood(spec, noted, now, key.item)
-            if value is not None and not _stands(spec, value, now):
+            value = _original_value(spec, entry, now, key.item)
+            if value is not None and not _is_in_place(spec, value, now):
                 return value
         self._set.remove(key)
-        self._stood_then.pop(key, None)
+        self._last_entries.pop(key, None)
         return None
 
 
 def _by_item(spec: ControlSpec) -> bool:
-    """Tell whether a list's items stand for themselves: an item that the list does not name keeps its value."""
+    """Tell whether each item of a list is set by itself: an item that the list does not name keeps its value."""
     return bool(spec.key) and spec.absent is None
 
 
-def _joined(then: LedgerEntry | None, noted: LedgerEntry | None) -> LedgerEntry | None:
-    """Return the ledger's entry now, with the original value of its entry then."""
-    if then is None or noted is None:
-        return noted or then
-    return noted._replace(before=then.before, attempted=(*noted.attempted, noted.before))
+def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry | None:
+    """Return the present ledger entry with the original value of the last one, which is older."""
+    if last is None or entry is None:
+        return entry or last
+    return entry._replace(before=last.before, attempted=(*entry.attempted, entry.before))
 
 
-def _as_it_stood(spec: ControlSpec, noted: LedgerEntry, now: Value, item: str) -> Value:
-    """Return the value to decide so that what stood before stands again; None: another process has set what stands, or it is gone.
+def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
+    """Return the original value, to be decided; None: another process has set the present value, or the item is gone.
 
-    Of a list, that is this item; or, where absence has a meaning, all of it, and items that were not listed then are named, too.
+    For a list it is the named item; where an item's absence has a meaning, it is the whole list with the items that were added since.
     """
     listed = as_items(now)
     if _by_item(spec):
-        stood, there = _named(spec, noted.before, item), _named(spec, now, item)
+        original, present = _items_named(spec, entry.before, item), _items_named(spec, now, item)
         ours = [
-            {key: one[key] for key in then if key in one} for then in stood for set_to in noted.ours for one in _named(spec, set_to, item)
+            {key: applied[key] for key in before if key in applied}
+            for before in original
+            for value in entry.ours
+            for applied in _items_named(spec, value, item)
         ]
-        is_ours = listed is None or (there and any(_stands(spec, [one], now) for one in ours))
-        return stood if stood and is_ours else None
+        is_ours = listed is None or (present and any(_is_in_place(spec, [applied], now) for applied in ours))
+        return original if original and is_ours else None
     if not spec.key or listed is None:
-        return noted.before if spec.key or now is None or noted.explains(now, spec.tolerance) else None
-    listed_then = as_items(noted.before) or ()
-    named = {one.get(spec.key) for one in listed_then}
-    new = [one[spec.key] for one in listed if spec.key in one and one[spec.key] not in named]
-    return [*({spec.key: name, **(spec.absent or {})} for name in new), *listed_then]
+        return entry.before if spec.key or now is None or entry.explains(now, spec.tolerance) else None
+    originals = as_items(entry.before) or ()
+    names = {original.get(spec.key) for original in originals}
+    added = [present[spec.key] for present in listed if spec.key in present and present[spec.key] not in names]
+    return [*({spec.key: name, **(spec.absent or {})} for name in added), *originals]
 
 
-def _named(spec: ControlSpec, value: Value, item: str) -> list[Mapping[str, Value]]:
-    """Return the items of a list with this name."""
-    return [one for one in as_items(value) or () if str(one.get(spec.key)) == item]
+def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str, Value]]:
+    return [item for item in as_items(value) or () if str(item.get(spec.key)) == name]
 
 
-def _stands(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """Tell whether this value stands; of a list, if each of its items says the same as the one that stands, as far as both say anything: a
-    field may tell more of an item than what can be set."""
+def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
+    """Tell whether a control has a value.
+
+    A list has it if each of its items agrees in all entries that both have: a field may show more of an item than can be set.
+    """
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value
-    there = {item.get(spec.key): item for item in listed}
-    pairs = [(item, there.get(item.get(spec.key), spec.absent or {})) for item in as_items(value) or ()]
-    return all(other[name] == one for item, other in pairs for name, one in item.items() if name in other)
+    present = {item.get(spec.key): item for item in listed}
+    pairs = [(item, present.get(item.get(spec.key), spec.absent or {})) for item in as_items(value) or ()]
+    return all(other[name] == wanted for item, other in pairs for name, wanted in item.items() if name in other)

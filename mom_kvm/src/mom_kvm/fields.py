@@ -1,4 +1,4 @@
-"""The fields of a hypervisor of QEMU guests: one list, so that a field means the same under each of them."""
+"""Fields of a hypervisor of QEMU guests: one list, so that a field means the same under all of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Figures of the guest's kernel. The first is all memory that it has: none of the others can be more."""
+"""Figures of the guest's kernel. The first is all of its memory: no other can be larger."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),

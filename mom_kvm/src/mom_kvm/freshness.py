@@ -8,15 +8,15 @@ from mom_core import MomError, PluginContext, Snapshot
 
 STALE_PERIODS: Final = 3
 STALE_SECONDS: Final = 10.0
-"""What is read at intervals is stale when it was missed twice, and after some seconds: a guest that is short of CPU misses one, and libvirt
-tells the age of statistics in whole seconds."""
+"""Periodic readings are stale after two missed ones, and after some seconds: a guest short of CPU misses one, and libvirt tells the age of
+statistics in whole seconds."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:
-    """Return the age in seconds from which repeated readings count as stale.
+    """Return the age in seconds at which periodic readings count as stale.
 
-    :param period: every how many seconds it is read, such as `context.interval`
-    :param setting: the operator's choice; None: none
+    :param period: seconds between readings, such as `context.interval`
+    :param setting: the operator's choice
     """
     return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
 
@@ -24,8 +24,8 @@ def stale_seconds(period: float, setting: float | None = None) -> float:
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
     """Return the last snapshot if it is recent. Raises `MomError` otherwise.
 
-    :param snapshot: None: mom has not looked at the host yet
-    :param lost: what cannot be done otherwise, such as `nothing can be said`
+    :param snapshot: None: there is none yet
+    :param lost: consequence for the message, such as `nothing can be said`
     """
     if snapshot is None:
         raise MomError("mom has not looked at the host yet", hint="ask again in a moment")

@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 _MOST_LEVELS: Final = 32
-"""Groups above each other that are looked at. The group of a container in a pod is the fifth."""
+"""Nested groups to look at. The group of a container in a pod is the fifth."""
 
 _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILINE)
 
 
 class GroupLimit(NamedTuple):
-    """A limit of one group: the group's folder, and in KiB the limit and what counts against it."""
+    """Limit of a group: the group's folder, and in KiB the limit and the usage that counts against it."""
 
     folder: str
     limit: int
@@ -23,7 +23,7 @@ class GroupLimit(NamedTuple):
 
     @property
     def room(self) -> int:
-        """KiB that are left."""
+        """KiB left."""
         return max(0, self.limit - self.used)
 
     @property
@@ -33,18 +33,17 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the tightest memory limit (`memory.max`) of a group and the groups above it; None: mom sees no limit.
+        """Return the tightest memory limit (`memory.max`) of a group and the groups above it; None: no visible limit.
 
-        Page cache that was not used lately does not count: the kernel drops it before a group is at its limit.
+        Inactive page cache does not count as usage: the kernel drops it before a group reaches its limit.
 
-        :param folder: of the group
         :param top: mount point of the hierarchy, which has no limit itself
         """
         return cls._tightest(folder, top, "memory.max", "memory.current", spared=_INACTIVE_FILE)
 
     @classmethod
     def of_swap(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the same of swap (`memory.swap.max`)."""
+        """Return the tightest swap limit (`memory.swap.max`), likewise."""
         return cls._tightest(folder, top, "memory.swap.max", "memory.swap.current")
 
     @classmethod
@@ -62,7 +61,7 @@ class GroupLimit(NamedTuple):
 
 
 def levels(folder: str, top: str) -> Iterator[str]:
-    """Return a group's folder and those above it, without `top`."""
+    """Yield a group's folder and those above it, without `top`."""
     for _ in range(_MOST_LEVELS):
         if not folder.startswith(f"{top}/") or len(folder) <= len(top) + 1:
             return
@@ -71,6 +70,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """Return the size in a file of a group, in KiB; None where it is `max`, or cannot be read."""
+    """Return the size in a group's file, in KiB; None: `max`, or unreadable."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

@@ -1,4 +1,4 @@
-"""A guest's own control group: where it is in each hierarchy, the pressure in it and the CPU time of it."""
+"""A guest's own control group: its path in each hierarchy, its pressure and CPU time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
 
 _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
-"""The path of a container's group, or of one below it: kubelet names a pod's by its uid, with the cgroup driver of systemd as without."""
+"""Path of a container's group, or of one below it. Both of kubelet's cgroup drivers name a pod's group by its uid."""
 
 _MOST_IN_CONTAINER = 64
-"""Processes in a container that is one guest's; KubeVirt has half a dozen. The list of them is read as far as that."""
+"""Most processes in a container of one guest; KubeVirt has half a dozen. Longer lists are not read further."""
 
 UNIFIED = ""
 """The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
@@ -33,9 +33,9 @@ class CpuCounters(NamedTuple):
 
 
 def cgroups_of(process: str) -> Mapping[str, str]:
-    """Return the path of the whole guest's group in each hierarchy, by controller; empty when the process has ended.
+    """Return the path of the whole guest's group in each hierarchy, by controller; empty: the process has ended.
 
-    Where libvirt has groups for the emulator and each vCPU, this is the one above them.
+    Where libvirt has groups for the emulator and each vCPU, it is the group above them.
 
     :param process: its folder in /proc
     """
@@ -56,9 +56,9 @@ def _paths(content: bytes) -> Mapping[str, str]:
 
 
 class Cgroups:
-    """Where the hierarchies are mounted, below a folder such as /sys/fs/cgroup.
+    """Groups below a folder such as /sys/fs/cgroup.
 
-    :param hierarchies: knows where groups are whose paths lead up out of a container first
+    :param hierarchies: finds groups whose paths lead out of a container first
     """
 
     def __init__(self, root: Path, hierarchies: Hierarchies) -> None:
@@ -67,18 +67,18 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def folder(self, controller: str, path: str) -> str:
-        """Return the folder of a group; empty where it cannot be reached."""
+        """Return the folder of a group; empty: not reachable."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return the groups that belong to this guest alone, so that values in them are its own.
+        """Return the groups that belong to this guest alone, so that their values are its own.
 
-        libvirt may be told to make none; QEMU is then in a group with others. A container in a Kubernetes pod is its guest's, with the
-        daemons in it that are there for that guest only, unless there is another guest in it.
+        libvirt may be told to make no groups; QEMU then shares one with other processes. A container of a Kubernetes pod counts as its
+        guest's own, with its daemons, unless it has another guest.
 
-        :param guests: the processes of all guests
+        :param guests: processes of all guests
         """
         return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
 
@@ -96,8 +96,8 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the tightest memory limit of these groups, also where they are not the guest's own: the kernel kills in the
-        group that is full, whoever filled it; None: there is none, or it cannot be seen."""
+        """Return the tightest memory limit of these groups; None: none is visible. Groups that are not the guest's own count: the kernel
+        kills in the full group, whoever filled it."""
         path = groups.get(UNIFIED, "/")
         folder = "" if path == "/" else self.folder(UNIFIED, path)
         if not folder:
@@ -120,8 +120,8 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return the KiB of this group in transparent huge pages, anonymous and shared, which the kernel counts; None where
-        it does not, or the group has no memory controller."""
+        """Return the KiB of this group in transparent huge pages, anonymous and shared; None: the kernel does not count them, or the group
+        has no memory controller."""
         counts = self._counts(UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:
@@ -129,7 +129,7 @@ class Cgroups:
         return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
     def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
-        """Return the lines of a file of this group, such as `usage_usec 5`; none for a missing group."""
+        """Return the lines of a file of this group, by name; none for a missing group."""
         if controller not in own:
             return {}
         lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()

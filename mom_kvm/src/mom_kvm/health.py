@@ -1,6 +1,5 @@
-"""When a guest fares badly, and what it needs: one definition for the trial of policies, replay, simulations, pictures, advice and the
-demonstration. docs/guests.md states it. What is unknown stays apart from what is nothing.
-"""
+"""When a guest fares badly, and what it needs: one definition for policies' trials, replay, simulations, charts, advice and the demo.
+docs/guests.md states it. Unknown is never zero."""
 
 from __future__ import annotations
 
@@ -20,33 +19,32 @@ class HealthLimits:
     """Beyond these, a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """With less usable, a guest is short of memory: the balloon plugin leaves so much at least to any guest that it shrinks."""
+    """A guest with less usable memory is short of it: the balloon plugin leaves every guest at least this."""
 
     SHORT_SHARE: Final = 0.025
-    """The same as a share of its size; the larger of the two counts."""
+    """The same as a share of its size; the larger one counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """KiB/s from its own swap from which on a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a
-    program that waits for an SSD. Such a guest gives nothing, whoever decides; it grows as far as the host has memory; and mom looks again
-    at once when that begins."""
+    """KiB/s read from its swap beyond which a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a
+    program that waits for an SSD. Such a guest is never shrunk, grows while the host has memory, and wakes mom when it begins."""
 
     MAJOR_FAULTS: Final = 200.0
-    """Faults a second that wait for its disks, from which on its page cache is too small: it grows, too."""
+    """Faults a second that wait for its disks, beyond which its page cache is too small: it grows, too."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Of time that some tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
+    """Percent of time that some tasks wait for memory. systemd-oomd acts at 60 % of all tasks; senpai keeps guests below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
     """KiB of tolerance below a promise: balloons move in pages, in some guests of 2 MiB."""
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """Tell whether a guest of this size has less than a promise says."""
+        """Tell whether a guest of this size has less than promised."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
 STALE_SECONDS: Final = 15.0
-"""Older statistics tell nothing."""
+"""Older statistics are unknown."""
 
 _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 
@@ -58,20 +56,20 @@ def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field of the host that counts pages, in KiB; `unknown` where it, or the size of the host's pages, is none."""
+    """Return a host field that counts pages, in KiB; `unknown` if it, or the page size, is unknown."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
 
 
 def taken_from(guest: Guest) -> float:
-    """Return how much smaller the guest is than it was sold, in KiB; 0 where that is unknown."""
+    """Return how much smaller the guest is than it was sold, in KiB; 0: unknown."""
     return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
     """Return the size in KiB below which a guest is harmed, and why: its guarantee, or its working set. None: unknown.
 
-    A guest that is smaller than its need already is not harmed by staying so.
+    A guest already below its need is not harmed by staying there.
     """
     guaranteed = guest.number(GUARANTEE)
     size = field_number(guest.fields, "balloon_cur", math.nan)
@@ -83,7 +81,7 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
 
 def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
-    """Return why each guest is unhealthy, in the order of `snapshot.guests`: empty if it is well, None if its state is unknown."""
+    """Return why each guest is unhealthy, in the order of `snapshot.guests`; empty: healthy; None: unknown."""
     return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 

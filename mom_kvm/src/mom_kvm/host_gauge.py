@@ -1,4 +1,4 @@
-"""Judge of available memory for real and simulated hosts: tells when the last cycle is out of date."""
+"""Judge of available memory, for real and simulated hosts: tells when the last cycle is out of date."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from typing import Final
 from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
-LOW_MOST_KIB: Final = 32 << 20
-"""Without a setting, and where no plugin says what should be available, the host is low when less than this share is, or these 32 GiB if
-that is less: where operators begin to worry."""
+_LOW_MOST_KIB: Final = 32 << 20
+"""Default level below which the host is low: this share, at most 32 GiB. Operators begin to worry there."""
 
-REARM_SHARE: Final = 0.01
-"""So much above the level a cycle must have seen the host again before falling below it is news once more: what is available goes up and
-down by tens of MiB all the time."""
+_REARM_SHARE: Final = 0.01
+"""How far above the level a cycle must see the host again before a new fall counts: available memory varies by tens of MiB all the time."""
 
 
 class AvailableGauge:
-    """Judge that compares available memory with the last cycle's. Numbers in KiB."""
+    """Compares available memory with the last cycle's. Numbers in KiB."""
 
     FALL_SHARE: Final = 0.05
-    """What the last cycle decided is out of date when available memory has fallen by this share since, and by `FALL_KIB` at least. On the
-    way from the level to a quarter of it, below which mom can do little, that is 28 cycles."""
+    """The last cycle is out of date after a fall by this share, and by `FALL_KIB`. From the level to a quarter of it, where mom can do
+    little, that is 28 cycles."""
     FALL_KIB: Final = 64 << 10
-    """The least fall that counts, in KiB."""
+    """Least fall that counts, in KiB."""
     FALL_BELOW: Final = 2.0
-    """Falls count below this multiple of the level only: a host with plenty of memory has no use for more cycles."""
+    """Falls count only below this multiple of the level: a host with plenty of memory needs no further cycles."""
 
     def __init__(self) -> None:
         self._seen: float | None = None
@@ -34,17 +32,17 @@ class AvailableGauge:
 
     @staticmethod
     def usual_low(total_kib: float) -> float:
-        """Return the KiB of available memory below which a host of this size is low by default."""
-        return min(LOW_SHARE * total_kib, LOW_MOST_KIB)
+        """Return the available KiB below which a host of this size is low by default."""
+        return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
-        """Remember the value that a cycle uses."""
+        """Note the value that a cycle uses."""
         self._seen = available
-        self._armed |= available >= low * (1 + REARM_SHARE)
+        self._armed |= available >= low * (1 + _REARM_SHARE)
         self._asked = False
 
     def why(self, available: float, low: float) -> str:
-        """Return why a cycle is needed now; empty when none is, or when it was asked for already."""
+        """Return why a cycle is needed now; empty: none is, or one was asked for already."""
         seen = self._seen
         if seen is None or self._asked:
             return ""

@@ -16,21 +16,21 @@ from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 _IN_TURN = 100
-"""How many guests are looked at closely in one sample. It takes 60 us for each, and 30 more where its group counts
-huge pages: of ten thousand, a second."""
+"""Guests looked at closely in one sample: 60 µs each, and 30 more where the group counts huge pages. All of ten thousand would take a
+second."""
 
 _OPENING_SECONDS = 0.5
-"""For so long, one sample opens files that only root may: each is an order to mom-helper, and where other programs want all CPUs, a
-thousand take seconds. What is left has its turn in the next samples."""
+"""Time for opening root's files in one sample: each is an order to mom-helper, and a thousand take seconds on a busy host. The next samples
+open the rest."""
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
-"""How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes its file late."""
+"""Pause after a failed search for a process, doubled from the first to the last. libvirt writes its pid file late."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """A guest's process, as it was seen last."""
+    """A guest's process as last seen."""
 
     start: Hashable
     name: str
@@ -44,25 +44,24 @@ class _Process:
     group_used: GrowthRate = UNKNOWN_RATE
     group_throttled: GrowthRate = UNKNOWN_RATE
     closely: dict[str, Value] = field(default_factory=dict)
-    """By the last close look."""
+    """Fields from the last close look."""
     fits: int | None = None
-    """KiB that its process may hold until a limit of its groups is reached, by the last close look; None: there is no limit."""
+    """KiB that its process may hold within its groups' limits, from the last close look; None: no limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
 
 class HostSide:
-    """The processes of the guests on this host. Not to be used by two threads at a time.
+    """Processes of the guests on this host. Not thread-safe.
 
-    Faults and CPU time are read in each sample. A close look (swap, merged pages, the control group) costs ten times as much: where
-    there are more than 100 guests they get one in turn, and until then what the last one found stands. What a limit leaves is by what the
-    process holds now: room that it has used up since is none.
+    Each sample reads faults and CPU time. A close look (swap, merged pages, the control group) costs ten times as much: with more than 100
+    guests, they take turns, and keep the fields of their last look. Headroom below a limit is corrected by what the process holds now.
 
-    Memory in huge pages is told by the guest's control group. Where it is not, the page tables of its process are walked in turn, for a
-    short time in each sample.
+    The guest's control group counts its huge pages. Where it does not, the process's page tables are walked, in turn and for a short time
+    in each sample.
 
-    :param find: the process id of the guest with this name and UUID, for certain; None: not found
-    :param root: where /proc and /sys are found
+    :param find: returns the process id for a guest's name and UUID; None: not found for certain
+    :param root: where /proc and /sys are
     """
 
     def __init__(self, find: Callable[[str, str], int | None], root: Path, monotonic: Callable[[], float]) -> None:
@@ -72,17 +71,17 @@ class HostSide:
         self._hierarchies = Hierarchies(root)
         self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
         self.huge_pages = ""
-        """Which memory the kernel had in transparent huge pages at the last sample, as `mode_of` says."""
+        """Mode of transparent huge pages at the last sample, as from `mode_of`."""
         self._walks = HugePageWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._pids: set[int] = set()
-        """Those of the guests, with 0 where it is not known."""
+        """Guests' process ids; 0: unknown."""
         self._turn = 0
         self._opens_until = 0.0
 
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
-        """Follow these guests: UUID, name, and a value that changes with each start."""
+        """Follow these guests: UUID, name, and a value that differs for each start."""
         now = self._monotonic()
         self._hierarchies.keep_fresh()
         before, self._processes = self._processes, {}
@@ -108,14 +107,14 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Absent where there is none."""
+        """Return `pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Unknown ones are absent."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
+        """Return the fields of these guests, by UUID. A guest without its process has none."""
         now = self._monotonic()
         rows = {}
         self._opens_until = now + _OPENING_SECONDS
@@ -135,7 +134,7 @@ class HostSide:
         return self.huge_pages not in {NEVER, ""}
 
     def _walk(self, rows: Mapping[str, dict[str, Value]]) -> None:
-        """Add memory in huge pages where no control group tells it."""
+        """Add memory in huge pages for guests whose control group does not count it."""
         untold = [(fields, self._processes[uuid]) for uuid, fields in rows.items() if fields and GuestField.HUGE_PAGES not in fields]
         self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
         for fields, process in untold:

@@ -1,4 +1,4 @@
-"""The host's transparent huge pages: whether there are any, and which part of its guests is in them."""
+"""Transparent huge pages: the host's mode, and the share of guests' memory in them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ NEVER: Final = "never"
 _MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _WALKS_SECONDS: Final = 0.02
-"""After this time no further process is walked in one sample. A GiB takes 3 ms where it is in huge pages and 15 ms where it is not
-(benchmarks/hugepages; on a busy host, up to 40)."""
+"""Time for walks in one sample. A GiB takes 3 ms in huge pages, and 15 ms in small ones (benchmarks/hugepages; up to 40 on a busy host)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Of one CPU's time, for all walks: each of a thousand guests of 1 GiB has its turn in 10 minutes, in an hour where all are in pages of
-4 KiB."""
+"""Share of one CPU for all walks: a thousand guests of 1 GiB take 10 minutes, or an hour with all memory in pages of 4 KiB."""
 
 _AGAIN_SECONDS: Final = 60.0
-"""How old a figure may be before the process is walked again, when its turn comes."""
+"""Least age of a figure before its process is walked again."""
 
 _LARGEST_KIB: Final = 16 << 20
-"""A larger process is not walked: the cycle waits for it, a quarter of a second for one of this size in pages of 4 KiB."""
+"""Larger processes are not walked: the cycle waits for a walk, a quarter of a second at this size in pages of 4 KiB."""
 
 
 def mode_of(root: Path) -> str:
     """Return the mode of transparent huge pages: `always`, `madvise` (on request, as QEMU does) or `never`; empty: unknown.
 
-    :param root: where /sys is found
+    :param root: where /sys is
     """
     chosen = _MODE.search(read_kernel_file(f"{root}/sys/kernel/mm/transparent_hugepage/enabled", 64))
     return chosen[1].decode() if chosen else ""
@@ -42,7 +40,7 @@ def mode_of(root: Path) -> str:
 
 @dataclass(slots=True)
 class TableWalk:
-    """Result of a walk through a process's page tables: KiB in huge pages, and the time; None: unknown.
+    """Walk through a process's page tables: KiB in huge pages (None: unknown), and the time.
 
     :param folder: the process's in /proc
     """
@@ -53,16 +51,16 @@ class TableWalk:
 
 
 class HugePageWalks:
-    """Has the kernel walk the page tables of processes, of the one that waits longest first, and bounded in time."""
+    """Walks the page tables of processes, longest waiting first, within bounds of time."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._next = 0.0
 
     def renew(self, walks: Iterable[tuple[TableWalk, int | None]]) -> None:
-        """Walk again where it is time.
+        """Walk again where due.
 
-        :param walks: each with KiB that the process holds; None: unknown
+        :param walks: each with the KiB that the process holds; None: unknown
         """
         now = self._monotonic()
         if now < self._next:

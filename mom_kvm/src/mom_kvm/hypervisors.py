@@ -1,4 +1,4 @@
-"""What plugins do alike with whatever hypervisor is in use."""
+"""Helpers of plugins for any hypervisor."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError
 Capability = TypeVar("Capability")
 
 UNDESCRIBED: Final = "the guest's description has not been read yet"
-"""Reason in `Guest.blocked`, under `*`, for a guest whose guarantee mom does not know yet."""
+"""Reason in `Guest.blocked`, under `*`, for a guest with a guarantee that mom does not know yet."""
 
 PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
-"""Property of a guest whose whole definition was read and promises nothing. A guest without this property may be promised anything."""
+"""Property of a guest whose whole definition was read, without a promise. A guest without this property may be promised anything."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
-    """Return the hypervisor as one with that capability.
+    """Return the hypervisor as one with this capability.
 
-    :param what: the missing ability, such as `resize guests`
-    :raises NotSupported: it has not
+    :param what: the ability for the message, such as `resize guests`
+    :raises NotSupported: it lacks the capability
     """
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
@@ -29,7 +29,7 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 
 
 def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
-    """Raise `NotSupported` for a size that this guest cannot have.
+    """Raise `NotSupported` for a size that the guest cannot have.
 
     :param maximum_kib: None: unknown
     """
@@ -44,7 +44,7 @@ def read_together(
 ) -> dict[Target, Value | HypervisorError]:
     """Read controls of many entities at once, as `mom_read` returns them.
 
-    :param readers: names of controls, and what gives the values of all of them: by the ids of entities, by the names of the controls
+    :param readers: names of controls, and a function that returns their values, by entity id and control
     """
     results: dict[Target, Value | HypervisorError] = {}
     for controls, read in readers:
@@ -58,7 +58,7 @@ def read_together(
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
-    """Set each change by itself, and give the errors of those that were not set, as `mom_write` does.
+    """Set the changes one by one, and return the errors, as `mom_write` does.
 
     :param set_one: sets one; raises `HypervisorError`
     """
@@ -72,7 +72,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """Return the guests for `mom doctor`; None after a finding with the reason."""
+    """Return the guests for `mom doctor`; yield the reason and return None without them."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not looked at: no hypervisor was reached")
         return None

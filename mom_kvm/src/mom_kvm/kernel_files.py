@@ -1,5 +1,4 @@
-"""What the kernel tells in the small files of /proc and /sys, and takes there. Where a file is only looked at, one that is missing, refused
-or malformed is an ordinary answer: nothing is known."""
+"""Small files of the kernel in /proc and /sys. For readers that only look, a missing, unreadable or malformed file means unknown."""
 
 from __future__ import annotations
 
@@ -15,16 +14,16 @@ from mom_helper.orders import NO_LIMIT
 from mom_kvm.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
 
 MOST_BYTES: Final = 64 << 10
-"""More than any file has that is read whole here."""
+"""More than any file that is read whole here."""
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
-_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 _KERNEL_THREAD: Final = 0x00200000
-"""PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
+"""PF_KTHREAD in the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors of the kernel where only root may write, or where /sys is read-only for mom."""
+"""Errors where only root may write, or where /sys is read-only for mom."""
 
 _PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
 
@@ -44,21 +43,20 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file, in one read; empty when it cannot be read, whatever the reason.
+    """Return a file's content in one read; empty: unreadable.
 
-    Only for files that the kernel makes as one record, as all are that are read here: of a list, such as /proc/zoneinfo or
-    /proc/PID/maps, one read gives a page.
+    Only for files that the kernel makes as one record. Of a list, such as /proc/zoneinfo or /proc/PID/maps, one read returns a page.
 
     :param most: bytes
     """
     try:
-        return read_at_once(path, most)
+        return _read_at_once(path, most)
     except (OSError, ValueError):  # ValueError: a name that no file system can hold
         return b""
 
 
-def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file, as `read_kernel_file` does. Raises `OSError` if it cannot be read."""
+def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """Return a file's content, as `read_kernel_file` does. Raises `OSError`."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, most)
@@ -67,22 +65,21 @@ def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return the whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
+    """Return the whole number in a kernel file; None: another content. Raises `HypervisorError`."""
     try:
-        match = _NUMBER.fullmatch(read_at_once(path))
+        match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
         raise _failure_of(error, path, "read") from error
     return int(match[1]) if match else None
 
 
 def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
-    """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
+    """Write a number or text to an existing kernel file, in one write. Where this process may not, mom-helper does, if root has declared
+    the file.
 
-    Where this process may not, mom-helper does, if root has declared the file.
-
-    :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
-    :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
-        the `OSError`
+    :param wait: wait for the kernel's work where there is a choice (memory.high of newer kernels)
+    :raises HypervisorError: `NotSupported` without such a file, `PermissionDenied`, or the kernel's reason; its `__cause__` is the
+        `OSError`
     """
     text = str(value)
     try:
@@ -98,8 +95,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
 
 
 class GroupWrite(NamedTuple):
-    """What is to be written to a file of a guest's control group: by `path`, in the group of the whole guest; bytes or `max`; and the pid
-    of the guest's QEMU."""
+    """Write to a file of the group of a whole guest: its path, the text (bytes or `max`), and the pid of the guest's QEMU."""
 
     path: str
     text: str
@@ -107,10 +103,9 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write files of guests' control groups at once; newer kernels reclaim later, in the group.
+    """Write files of guests' control groups at once, and return the errors in their order; None: written. Newer kernels reclaim later.
 
-    Where this process may not, mom-helper does, if root has declared files of that name: it finds the group by the guest's process. What
-    kept each from being written is given in their order, as `write_file` raises it; None: it was written.
+    Where this process may not write, mom-helper does, if root has declared files of that name: it finds the group by the guest's process.
     """
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
@@ -140,7 +135,7 @@ def _value_of(write: GroupWrite) -> GroupValue:
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    """Treat a refusal as the guest's end where the process with that number is in another group by now."""
+    """Turn a refusal into the guest's end if its process id now belongs to a process in another group."""
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
@@ -160,7 +155,7 @@ def _write(path: Path | str, text: str, *, wait: bool) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return the error that `write_file` would raise, without writing. None: mom or mom-helper may write."""
+    """Return the error that `write_file` would raise, without writing; None: mom or mom-helper may write."""
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
@@ -171,10 +166,10 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 
 
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
-    """Return the finding of `mom doctor` about a file that mom has to write, and cannot; None if it can.
+    """Return the finding of `mom doctor` about a file that mom must write and cannot; None: it can.
 
-    :param effect: what follows, such as `KSM stays as it is`
-    :param observes: mom only observes, so that nothing is wrong yet
+    :param effect: the consequence, such as `KSM stays as it is`
+    :param observes: mom only observes, so nothing is wrong yet
     """
     hindrance = why_not_writable(path)
     if hindrance is None:
@@ -185,9 +180,9 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Return a descriptor to read a file of a process that only its own user and root may read, such as `smaps_rollup`.
+    """Return a descriptor for a process's file that only its user and root may read, such as `smaps_rollup`.
 
-    Where this process may not, mom-helper opens it, if the process is a guest's. Raises `OSError`.
+    Where this process may not, mom-helper opens it for a guest's process. Raises `OSError`.
 
     :param process: its folder in /proc
     """
@@ -201,7 +196,7 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of such a file, in one read, as `read_kernel_file` gives it."""
+    """Return such a file's content in one read; empty: unreadable."""
     try:
         with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
             return file.read(most)
@@ -210,7 +205,7 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return a process's id and start for mom-helper, by its folder in this host's /proc; None: it has ended."""
+    """Return a process's id and start for mom-helper, from its folder in this host's /proc; None: it has ended."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)
@@ -219,8 +214,8 @@ def guest_of(process: Path | str) -> tuple[int, int] | None:
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
     """Return the cure for a refused access, for findings and errors.
 
-    :param path: of a file of the kernel that is not to be written
-    :param number: the kernel's, of the error
+    :param path: of the kernel file, for a refused write
+    :param number: the kernel's error number
     """
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
@@ -237,13 +232,13 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return the cure for a file that root has not declared: these lines, as `helper_declaration` gives them."""
+    """Return the cure for an undeclared file: these lines, as from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"if root is to let it: the lines {lines} in a file {DECLARATIONS_FOLDER}/NAME.conf, and systemctl restart mom-helper"
 
 
 def _declared(helper: Helper, path: Path | str) -> bool:
-    """Tell whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
+    """Tell whether root has declared a file, as a knob or as a file of guests' groups; False: mom-helper is unreachable."""
     try:
         return any(file.name in {str(path), Path(path).name} for file in helper.declared())
     except OSError:
@@ -251,7 +246,7 @@ def _declared(helper: Helper, path: Path | str) -> bool:
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """Return the error for a file of the kernel that mom could not read or write, with its `__cause__`."""
+    """Return the error for a failed read or write of a kernel file, with its `__cause__`."""
     failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
@@ -262,23 +257,23 @@ def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
 
 
 def boot_id(proc: Path) -> str:
-    """Return the id of this boot of the host; empty when it cannot be read.
+    """Return the id of this boot of the host; empty: unreadable.
 
-    :param proc: where /proc is found
+    :param proc: where /proc is
     """
     return read_kernel_file(proc / "sys/kernel/random/boot_id").decode("ascii", "replace").strip()
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
+    """Return the lines of /proc/meminfo by name: KiB, or counts for lines without a unit. Malformed lines are left out."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the same of a host, by where /proc is found; empty when it cannot be read.
+    """Return the lines of a host's /proc/meminfo, by name; empty: unreadable.
 
-    `SwapFree` is without what is in an area that is being switched off: the kernel counts that as free until it is over, which takes
-    minutes (mm/swapfile.c, `si_swapinfo`), and nothing can be swapped there any more.
+    `SwapFree` is corrected for an area that is being switched off. The kernel counts its content as free for minutes (mm/swapfile.c,
+    `si_swapinfo`), but nothing can be swapped there any more.
     """
     lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
     total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
@@ -290,7 +285,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """Return the numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` as libvirt writes it; None: it is malformed."""
+    """Return the numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` (libvirt's form); None: malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())
@@ -304,7 +299,7 @@ def parse_number_list(text: str) -> frozenset[int] | None:
 
 
 class Pressure(NamedTuple):
-    """How much time tasks lost waiting for a resource: percent of the last 10, 60 and 300 s, and microseconds in all."""
+    """Time that tasks waited for a resource: percent of the last 10, 60 and 300 s, and microseconds in total."""
 
     avg10: float
     avg60: float
@@ -313,8 +308,8 @@ class Pressure(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> dict[str, Pressure]:
-        """Read pressure stall information of the host (/proc/pressure) or a control group, by `some` (at least one task waited) and
-        `full` (all waited). Malformed lines, and lines of more than 100 %, are left out."""
+        """Read pressure stall information, by `some` (at least one task waited) and `full` (all waited), without malformed lines and lines
+        above 100 %."""
         found = {}
         for kind, *averages, total in _PRESSURE_LINE.findall(content):
             avg10, avg60, avg300 = map(float, averages)
@@ -324,18 +319,17 @@ class Pressure(NamedTuple):
 
 
 def pid_of(guest: Guest) -> int | None:
-    """Return the id of a guest's process, as its hypervisor says; None: it is not known."""
+    """Return a guest's process id, from its hypervisor; None: unknown."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
 
 class ProcessStat(NamedTuple):
-    """A process as /proc/PID/stat tells of it.
+    """A process from /proc/PID/stat.
 
-    `state` is a letter, such as `D` (waits for a device), `T` (is stopped) or `Z` (has ended); `minor_faults` needed no I/O, `major_faults`
-    did; `cpu_seconds` are those of all threads. `started` is in clock ticks since the boot: two processes that had one number, one after
-    the other, differ in it. `processor` is the CPU that it ran on last, `resident_kib` the host's memory that it holds;
-    None where the kernel does not say.
+    `state` is a letter, such as `D` (waits for a device), `T` (stopped) or `Z` (ended). `minor_faults` needed no I/O, `major_faults` did.
+    `cpu_seconds` include all threads. `started` is in clock ticks since boot: it differs between processes that had the same number.
+    `processor` is its last CPU, and `resident_kib` its RSS; None: unknown.
     """
 
     name: str
@@ -358,7 +352,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """Return the ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
+        """Return all process ids, rising; None: /proc is unreadable."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
         except OSError:
@@ -367,21 +361,21 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
-        """Return the lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
+        """Return the lowest id of a process with this name (at most 15 characters, as in the kernel); 0: none."""
         named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
         return next(named, 0)
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """Return a process by its folder in /proc; None when there is none."""
+        """Return a process by its folder in /proc; None: there is none."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:
-        """Return a process by its stat file; None when it is malformed or empty.
+        """Return a process from its stat file; None: malformed.
 
-        The fields are those of proc(5): 2 comm (in brackets, and may hold any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime,
-        15 stime, 22 starttime, 24 rss, 39 processor.
+        Fields of proc(5): 2 comm (in brackets, with any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22
+        starttime, 24 rss, 39 processor.
         """
         head, closing, tail = content.rpartition(b")")
         _, opening, name = head.partition(b"(")
@@ -393,7 +387,7 @@ class ProcessStat(NamedTuple):
             return None
         flags, minor, major, user, system, started = map(int, numbers)
         processor = int(words[36]) if len(words) > 36 and words[36].isdigit() else None
-        resident = int(words[21]) * _PAGE_KIB if len(words) > 21 and words[21].isdigit() else None
+        resident = int(words[21]) * PAGE_KIB if len(words) > 21 and words[21].isdigit() else None
         state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
         who = name.decode("ascii", "replace")
         return cls(who, state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor, resident)

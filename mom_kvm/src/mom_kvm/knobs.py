@@ -1,4 +1,4 @@
-"""Controls of the host that are one file or one call: declared in a few lines, and field, control, put-back and doctor come from that."""
+"""Controls of the host that are one file or one call. A few lines declare one; field, control, restore and doctor follow from that."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mom_kvm.kernel_files import read_number, write_file
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A control of the host, and how it is read and written. Its field has the same name.
+    """Control of the host, with functions to read and write it. Its field has the same name.
 
-    :param read: returns its value; None: unknown. Raises `HypervisorError`: `NotSupported` where there is no such thing
+    :param read: returns its value; None: unknown. Raises `HypervisorError`: `NotSupported` where it does not exist
     :param write: sets it; raises `HypervisorError`
-    :param source: where the value comes from, such as `/proc/sys/vm/swappiness`
+    :param source: of the value, such as `/proc/sys/vm/swappiness`
     """
 
     control: ControlSpec
@@ -36,9 +36,9 @@ class Knob:
         maximum: float | None = None,
         choices: Sequence[int] = (),
     ) -> Knob:
-        """Return a knob that is a file of the kernel with one whole number in it.
+        """Return a knob for a kernel file with one whole number.
 
-        :param path: below the context's `root`, so that a test can give a folder
+        :param path: below the context's `root`, so that a test can use a folder
         """
 
         def write(value: Value) -> None:
@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines with which root lets mom-helper write a control's file, within the control's bounds.
+    """Return the lines with which root lets mom-helper write a control's file within the control's bounds.
 
     :raises ValueError: it is no file, or has no bounds
     """
@@ -67,10 +67,7 @@ def helper_declaration(control: ControlSpec) -> str:
 
 
 class KnobPlugin:
-    """The base of a plugin whose controls are knobs: it declares, collects, reads, writes and examines them.
-
-    A plugin that has more to collect or to declare overrides the hook, and adds to what this one gives.
-    """
+    """Base of a plugin whose controls are knobs. A plugin with more to collect or declare overrides the hook, and adds to its result."""
 
     knobs: Sequence[Knob] = ()
     """All knobs; the constructor sets them."""
@@ -82,7 +79,7 @@ class KnobPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the present values, without those that cannot be read: `mom doctor` says why."""
+        """Return the present values, without unreadable ones: `mom doctor` has the reasons."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl

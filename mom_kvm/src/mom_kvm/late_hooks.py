@@ -1,4 +1,4 @@
-"""Hooks of a plugin's class that import their module when they are called, not with the plugin."""
+"""Hooks that import their module when they are called, not with the plugin."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook of the plugin's class, such as `mom_explainer`, that calls a function or class of another module.
-
-    That module may need `mom_daemon`. A plugin must load without it.
+    """Return a hook of the plugin's class, such as `mom_explainer`, that calls a function or class of another module. That module may need
+    `mom_daemon`, while the plugin must load without it.
 
     :param target: such as `mom_acme.explanation:AcmeExplainer`
     :param argument: argument of the hook: `report` for `mom_status`

@@ -1,4 +1,4 @@
-"""The hooks that all plugins with a hypervisor of QEMU guests have alike; each adds how its hypervisor is reached."""
+"""Hooks that all plugins with a hypervisor of QEMU guests share."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from mom_kvm.reporting_hypervisor import ReportingHypervisor
     from mom_kvm.watch import BalloonStatistics, GuestWatch
 
-LONGEST_PERIOD_SECONDS: Final = 3600
+_LONGEST_PERIOD_SECONDS: Final = 3600
 
 _SWITCHED_PER_CYCLE: Final = 50
-"""How many guests' statistics are switched on in one cycle: it takes two or three calls each, and the cycle has other things to do."""
+"""Most guests whose statistics are switched on in one cycle: each takes two or three calls."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
-"""Guests have something new to tell once a second; looking more often than this only costs."""
+"""Guests have news once a second; looking more often only costs."""
 
 _SILENT_CURE: Final = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
 
@@ -81,7 +81,7 @@ class PluginOfGuests(Generic[H]):
     class Settings(PluginSettings):
         """How guests are watched."""
 
-        stats_period: Annotated[Duration, Field(ge=0, le=LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
+        stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
         """How often guests are asked for statistics that none asks for yet; put back at the end. `0s` leaves such guests alone."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
         """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
@@ -99,7 +99,7 @@ class PluginOfGuests(Generic[H]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare the statistics period; balloons are another plugin's."""
-        description = f"how often the guest is asked to report its memory, up to {LONGEST_PERIOD_SECONDS} s; 0: never"
+        description = f"how often the guest is asked to report its memory, up to {_LONGEST_PERIOD_SECONDS} s; 0: never"
         # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
         return (ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),)
 
@@ -109,7 +109,7 @@ class PluginOfGuests(Generic[H]):
         return self._hypervisor
 
     def _watch_by(self, balloons: BalloonStatistics) -> None:
-        """Watch the guests by what these say of them."""
+        """Watch the guests through these statistics."""
         from mom_kvm.watch import GuestWatch
 
         self._watch = GuestWatch(balloons, self._reporting.watch, self._context.wake, self._context.log.getChild("watch"))
@@ -193,8 +193,8 @@ class PluginOfGuests(Generic[H]):
 
         def set_one(change: Change) -> None:
             period = as_whole(change.value)
-            if period is None or not 0 <= period <= LONGEST_PERIOD_SECONDS:
-                raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
+            if period is None or not 0 <= period <= _LONGEST_PERIOD_SECONDS:
+                raise Refused(f"not a number of whole seconds from 0 to {_LONGEST_PERIOD_SECONDS}")
             own.set_stats_period(change.entity, period)
 
         return set_each(changes, set_one)

@@ -6,29 +6,27 @@ import os
 import resource
 from typing import NamedTuple
 
-from mom_kvm.kernel_files import ProcessStat, open_process_file, read_kernel_file, read_process_file
+from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_kernel_file, read_process_file
 
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
 """Of the descriptors that this process may have."""
 
-_PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
-
 _SHARED_KIB = 64 << 10
-"""KiB of shared memory that QEMU holds at most for itself, as for a display; with more, the guest's own memory is shared (virtiofs,
-vhost-user: memfd)."""
+"""Most KiB of shared memory that QEMU holds for itself, as for a display. With more, the guest's memory is shared (virtiofs, vhost-user:
+memfd)."""
 
 
 class Merged(NamedTuple):
-    """KiB of a process that KSM has merged with other pages, and KiB that it saved after its own costs (may be negative; None: unknown)."""
+    """KiB of a process that KSM has merged, and KiB saved after KSM's own costs (may be negative; None: unknown)."""
 
     kib: int
     profit_kib: int | None
 
 
 def times_of(process: str) -> ProcessStat | None:
-    """Return the kernel's counters for this process; None when it has ended or cannot be read.
+    """Return the kernel's counters for this process; None: ended, or unreadable.
 
     :param process: its folder in /proc
     """
@@ -37,18 +35,16 @@ def times_of(process: str) -> ProcessStat | None:
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return the KiB of this process in the host's swap; None when it cannot be read, or the guest's memory is shared.
-
-    The kernel counts no shared memory in VmSwap (proc(5)).
-    """
+    """Return the KiB of this process in the host's swap; None: unreadable, or the guest's memory is shared, which VmSwap leaves out
+    (proc(5))."""
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
 
 
 def huge_kib(process: str) -> int | None:
-    """Return the KiB of this process in transparent huge pages, its own and shared ones; None when it cannot be read.
+    """Return the KiB of this process in transparent huge pages, its own and shared ones; None: unreadable.
 
-    The kernel walks the page tables of the whole process for it.
+    The kernel walks all page tables of the process for it.
     """
     content = read_process_file(process, "smaps_rollup", _STAT_BYTES)
     own = _kib(content, b"AnonHugePages")
@@ -56,13 +52,13 @@ def huge_kib(process: str) -> int | None:
 
 
 def largest_kib(process: str, host_kib: int | None) -> int:
-    """Return the KiB that this process's guest can have at most: what the process maps, and no more than the host has, as a process can map
-    anything. 0: the process has ended, or cannot be read.
+    """Return the most KiB that this process's guest can have: what the process maps, and at most what the host has, as a process can map
+    anything. 0: ended, or unreadable.
 
     :param host_kib: the host's memory; None: unknown
     """
     pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
-    mapped = int(pages) * _PAGE_KIB if pages.isdigit() else 0
+    mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
     return mapped if host_kib is None else min(mapped, host_kib)
 
 
@@ -73,10 +69,10 @@ def _kib(content: bytes, name: bytes) -> int | None:
 
 
 class MergedPages:
-    """What KSM has merged of a process.
+    """KSM's figures of a process.
 
-    The kernel's file of it stays open: where mom is not root, each opening is an order to mom-helper, for each guest. It is the process's
-    own for good, whoever has its number later.
+    The kernel's file stays open: without root, each opening is an order to mom-helper. The open file belongs to this process, whoever has
+    its number later.
 
     :param process: its folder in /proc
     """
@@ -87,11 +83,11 @@ class MergedPages:
 
     @property
     def is_open(self) -> bool:
-        """Whether the next look needs no opening."""
+        """The next `read` needs no opening."""
         return self._kept is not None
 
     def read(self) -> Merged | None:
-        """Return KSM's figures; None before Linux 5.19, for an unreadable file, or after the process has ended."""
+        """Return KSM's figures; None: before Linux 5.19, unreadable, or the process has ended."""
         counts = {}
         for line in self._content().splitlines():
             name, _, number = line.rpartition(b" ")
@@ -100,10 +96,10 @@ class MergedPages:
         profit = counts.get(b"ksm_process_profit", b"")
         if not pages.isdigit():
             return None
-        return Merged(int(pages) * _PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
+        return Merged(int(pages) * PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
 
     def close(self) -> None:
-        """Let go of the file. The next time, it is opened again."""
+        """Close the file. The next `read` opens it again."""
         kept, self._kept = self._kept, None
         if kept is not None:
             os.close(kept)

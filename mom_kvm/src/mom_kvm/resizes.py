@@ -1,4 +1,4 @@
-"""Which new sizes of guests are mom's own doing, and which are news: hypervisors tell of both."""
+"""Tells mom's own resizes of guests from those of other processes: hypervisors send events for both."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 _RESIZED_SECONDS: Final = 5.0
-"""At most one cycle in so many seconds for all guests that others resize: it begins at once, and the scheduled cycles see the rest."""
+"""At most one extra cycle in so many seconds for all guests that others resize: it begins at once, and scheduled cycles see the rest."""
 
 _SLACK_KIB: Final = 1024
-"""A size counts as reached within this: balloons move in pages, and some guests' in 2 MiB; less is not worth a cycle either."""
+"""Tolerance for a reached size: balloons move in pages, some guests' in 2 MiB; less is not worth a cycle either."""
 
 _OVERLAP_SECONDS: Final = 5.0
-"""How long a guest may go on towards a target after it was given the next: QEMU tells with up to a second's delay."""
+"""How long a guest may continue towards its last target after the next one: QEMU's events are up to a second late."""
 
 _SETTLED_SECONDS: Final = 2.0
-"""From so long after a guest got to its target on, it moves for another process."""
+"""A guest that moves so long after it reached its target is moved by another process."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Resize:
-    """Mom's own resizing of a guest: the sizes in KiB that it passes through, and in monotonic seconds when it began and got there."""
+    """Mom's resize of a guest: the sizes in KiB that it passes, and its begin and arrival (monotonic time)."""
 
     low: int
     high: int
@@ -32,7 +32,7 @@ class _Resize:
 
 
 class Resizes:
-    """Mom's own resizing of guests, by guest id. Safe to be used from several threads."""
+    """Mom's own resizes, by guest id. For several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -41,7 +41,7 @@ class Resizes:
         self._told_at = float("-inf")
 
     def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
-        """Expect the events of mom's own resizing of this guest, which has `size_kib` now."""
+        """Expect the events of mom's resize of this guest, which has `size_kib` now."""
         now = self._monotonic()
         size = target_kib if size_kib is None else size_kib
         low, high = min(size, target_kib), max(size, target_kib)
@@ -58,7 +58,7 @@ class Resizes:
                 del self._resizes[gone]
 
     def is_own(self, guest: str, size_kib: int) -> bool:
-        """Tell whether mom itself has caused the guest to have this size."""
+        """Tell whether mom itself caused this size."""
         with self._lock:
             own = self._resizes.get(guest)
             if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Tell whether a size that another process has set is worth a cycle now: such events come every second."""
+        """Tell whether a resize by another process is worth a cycle now: such events come every second."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

@@ -1,4 +1,4 @@
-"""How a mom without root has mom-helper do what only root may."""
+"""Client of mom-helper, for a mom without root."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
 
 ANSWER_SECONDS: Final = 2.0
-"""How long an order may take."""
+"""Timeout of an order."""
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
-"""An environment variable that names another socket than the usual one."""
+"""Environment variable for another socket than the usual one."""
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
-"""Where root declares more than mom's packages do."""
+"""Folder of root's declarations beyond those of mom's packages."""
 
 _MOST_DECLARED: Final = 1000
 
 
 class DeclaredFile(NamedTuple):
-    """A file that root allows mom to write to: a knob by its path, or a file of guests' control groups by its name; and its bounds, or the
-    only values. `unlimited`: a group's file may be `max`."""
+    """File that mom may write: a knob's path, or the name of a file of guests' control groups; with its bounds, or its only values.
+    `unlimited`: a group's file may be `max`."""
 
     name: str
     least: int
@@ -42,8 +42,8 @@ class DeclaredFile(NamedTuple):
 class GroupValue(NamedTuple):
     """Value for a file of a guest's control group.
 
-    `pid` is of the guest's QEMU, `group` the inode of the group's folder: by it, another process that has that number by now is known.
-    `value` is in bytes, or -1: `max`.
+    `pid` is the guest's QEMU. `group` is the inode of the group's folder, by which mom-helper notices a reused pid. `value` is in bytes;
+    -1: `max`.
     """
 
     pid: int
@@ -53,11 +53,10 @@ class GroupValue(NamedTuple):
 
 
 class Helper:
-    """A connection to mom-helper. Any thread may use it; orders follow one another.
+    """Connection to mom-helper, for several threads; orders follow one another.
 
-    Each order raises `OSError` with the kernel's number: `ETIMEDOUT` where there was no answer in time, `ENOTCONN` where there is no
-    helper any more (the next order connects anew), `EAGAIN` where there were too many triggers, `ESRCH` where the guest has ended or been
-    started anew, `EPERM` where root does not allow it.
+    Orders raise `OSError` with the kernel's number: `ETIMEDOUT` without an answer in time, `ENOTCONN` without a helper (the next order
+    connects again), `EAGAIN` for too many triggers, `ESRCH` for a guest that has ended or restarted, `EPERM` where root does not allow it.
 
     :param path: of its socket
     """
@@ -76,7 +75,7 @@ class Helper:
 
     @classmethod
     def reached(cls) -> Self | None:
-        """Return the one of this process; None where it needs none, as it is root, or where there is none."""
+        """Return this process's helper; None: it is root and needs none, or there is none."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
@@ -86,28 +85,28 @@ class Helper:
             return Helper._shared
 
     def close(self) -> None:
-        """Close the connection. The next order makes another one."""
+        """Close the connection; the next order opens another."""
         with self._lock:
             self._close()
 
     # --- declared files ----------------------------------------------------------------------------------------------------------
 
     def declared(self) -> Sequence[DeclaredFile]:
-        """Return the files that root lets mom write: knobs by path, files of guests' control groups by name."""
+        """Return the files that root lets mom write: knobs by path, files of guests' groups by name."""
         with self._turn():
             return [file for _, file in self._list().values()]
 
     # --- orders --------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
-        """Write a whole number to a knob. `PermissionError` where root has not declared it."""
+        """Write a whole number to a knob. `PermissionError`: root has not declared it."""
         with self._turn():
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write to files of guests' control groups; what kept each from being written, `PermissionError` likewise. None: it was written.
+        """Write files of guests' control groups, and return the errors in their order; None: written. `PermissionError`: not declared.
 
-        Many orders share one message: sending an order takes longer than following it.
+        Many orders share one message: sending takes longer than the order itself.
         """
         errors: list[OSError | None] = [None] * len(values)
         first = 0
@@ -120,7 +119,7 @@ class Helper:
         return errors
 
     def _set_several(self, first: int, values: Sequence[GroupValue], errors: list[OSError | None]) -> None:
-        """Return the values that fit into one message, from `first` on. Raises `OSError` without an answer."""
+        """Write the values of one message, and fill `errors` from `first` on. Raises `OSError` without an answer."""
         messages: dict[int, bytes] = {}
         self._list()  # errors below are about one value
         for index, value in enumerate(values, first):
@@ -140,12 +139,12 @@ class Helper:
             return self._with_descriptor(self._ask(order))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
-        """Return a descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
+        """Return a descriptor that becomes ready (POLLPRI) when tasks wait for memory for `stall_us` within `window_us`."""
         with self._turn():
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Return a connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
+        """Return a connection to a guest's socket, such as its monitor's. The caller must be able to reach the folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():
@@ -154,7 +153,7 @@ class Helper:
             os.close(file)
 
     def taker(self) -> socket.socket:
-        """Return a new connection to a process that reclaims guests' memory: `mom_helper.orders` has its orders."""
+        """Return a new connection to a process that reclaims guests' memory; `mom_helper.orders` has its orders."""
         helper = Helper(self._path)
         try:
             helper._ask(Order(OrderNumber.STEP_BACK))
@@ -168,7 +167,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Put back all that stood there before mom set something: how many values could not be."""
+        """Restore all original values, and return the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 
@@ -176,7 +175,7 @@ class Helper:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Take a turn: one order at a time. Connect again to a restarted helper: it may have read other declarations."""
+        """Hold the lock for one order. Connect again to a restarted helper: it may have read other declarations."""
         if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not follow earlier orders within {2 * ANSWER_SECONDS:.0f} s")
         try:
@@ -193,7 +192,7 @@ class Helper:
         return declared[name][0]
 
     def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
-        """Return the declared files; mom asks once for each connection, as the next helper may have read other declarations."""
+        """Return the declared files. mom asks once for each connection, as the next helper may have read other declarations."""
         if self._connection is None:
             self._connect()
         if self._declared is None:
@@ -208,7 +207,7 @@ class Helper:
         return self._declared
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
-        """Return the answer to an order that was carried out, its text, and the descriptors that came with it."""
+        """Return the answer to one order, its text and descriptors. Raises `OSError` for a refusal."""
         self._id = (self._id + 1) & 0xFFFFFFFF
         (answer,), text, received = self._exchange({self._id: _packed(*order._replace(id=self._id))}, *descriptors)
         if not answer.error:
@@ -218,7 +217,7 @@ class Helper:
         raise _refusal(answer)
 
     def _exchange(self, messages: Mapping[int, bytes], *descriptors: int) -> tuple[Sequence[Answer], bytes, list[int]]:
-        """Send orders, by their ids, in one message: the answers, and the text and descriptors that came with them. Raises `OSError`."""
+        """Send orders, by id, in one message, and return the answers, the text and the descriptors. Raises `OSError`."""
         if self._connection is None:
             self._connect()
         connection = self._connection
@@ -243,7 +242,7 @@ class Helper:
         raise OSError(errno.EPROTO, "mom-helper answered something else")
 
     def _failure(self, error: Exception) -> OSError:
-        """Return the error of the connection and close it: a late answer must not pass for another order's."""
+        """Return the connection's error, and close it: a late answer must not pass for another order's."""
         self._close()
         if isinstance(error, BlockingIOError):
             return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")
@@ -276,7 +275,7 @@ class Helper:
 
 
 def _packed(*order: int) -> bytes:
-    """Return an order as it is sent. Raises `OSError` where a number has more than 64 bits."""
+    """Return an order as bytes. Raises `OSError` for a number of more than 64 bits."""
     try:
         return orders.ORDER.pack(*order)
     except struct.error as error:

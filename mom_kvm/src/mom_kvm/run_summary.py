@@ -1,4 +1,4 @@
-"""What came of a simulation, from nothing but the reports: so that a recording can be summed up as well."""
+"""Sums over a run, from its reports alone, so that they work for recordings, too."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number,
 from mom_kvm.health import HealthLimits, field_number, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
-"""KiB below its sold size from which a guest counts as shrunk: mom's least step."""
+"""KiB below its sold size at which a guest counts as shrunk: mom's least step."""
 
-DECIDING: Final = ("mom_evaluate", "mom_act")
-"""The hooks that give decisions."""
+_DECIDING: Final = ("mom_evaluate", "mom_act")
+"""Hooks that return decisions."""
 
-SHOWN_FAILURES: Final = 10
+_SHOWN_FAILURES: Final = 10
 
 _AS_THEY_ARE: Final = (
     "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
     "problems",
 )  # fmt: skip
-"""Figures whose names and units are those of the JSON, too."""
+"""Figures with the same name and unit in the JSON."""
 
 
 @dataclass(slots=True)
 class ClassSummary:
-    """Sums over all guests of one service class. KiB times seconds, seconds, counts; shares are of what guests were sold.
+    """Sums over all guests of a service class: KiB times seconds, seconds, counts. Shares are of sold memory.
 
-    `known` is what was sold while it is known what they had; `least` is infinite where that never was.
+    `known` is memory sold while the size was known; `least` is infinite if it never was.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -43,7 +43,7 @@ class ClassSummary:
     killed: dict[str, float] = field(default_factory=dict)
 
     def add(self, guest: Guest, elapsed: float) -> None:
-        """Take in one guest in one cycle."""
+        """Add one guest in one cycle."""
         fields = guest.fields
         size = as_number(fields.get("balloon_cur"))
         most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
@@ -63,7 +63,7 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Ratio of the work that its guests wanted to do and did."""
+        """Ratio of done to wanted work."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
@@ -98,7 +98,7 @@ class Figure:
 
     @property
     def mean(self) -> float | None:
-        """Over that time."""
+        """Mean over that time."""
         return self._sum / self._seconds if self._seconds else self.most
 
 
@@ -114,7 +114,7 @@ class RunSummary:
     lost_seconds: float = 0.0
     killed: int = 0
     reclaimed: Figure = field(default_factory=Figure)
-    """What guests have less than they were sold: what balloons hold."""
+    """Memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
     """Memory of guests that the host need not back: in balloons, swept, or never touched. Without unknown guests."""
     merged: Figure = field(default_factory=Figure)
@@ -129,11 +129,11 @@ class RunSummary:
     failures: dict[str, int] = field(default_factory=dict)
     """First failures of policies, with the number of cycles. Other sums lack their decisions."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
-    """By service class, those that have one."""
+    """By service class."""
     _last: float | None = None
 
     def add(self, report: Report) -> None:
-        """Take in one cycle."""
+        """Add one cycle."""
         snapshot = report.snapshot
         elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
         self._last = snapshot.monotonic
@@ -161,7 +161,7 @@ class RunSummary:
         self.problems += len(report.problems)
         lost = [problem for problem in self.problems_of_decisions(report) if problem.severity is Severity.ERROR]
         for text in {f"{problem.source}: {problem.message}" for problem in lost}:
-            if len(self.failures) < SHOWN_FAILURES or text in self.failures:
+            if len(self.failures) < _SHOWN_FAILURES or text in self.failures:
                 self.failures[text] = self.failures.get(text, 0) + 1
         for guest in snapshot.guests.values():
             name = guest.fields.get("sla_class")
@@ -171,11 +171,11 @@ class RunSummary:
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
         """Return problems of policies, and of plugins that could not decide; other problems are the host's."""
-        return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(DECIDING)]
+        return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property
     def work_done(self) -> float:
-        """Ratio of the work that guests wanted to do and did."""
+        """Ratio of work that guests did to work that they wanted to do."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The guests of one hypervisor as its last look saw them, the same however they are reached: statistics, obstacles, the host's view."""
+"""Guests of one hypervisor as the last look saw them: statistics, obstacles, the host's view. Common to libvirt and QEMU monitors."""
 
 from __future__ import annotations
 
@@ -18,30 +18,29 @@ from mom_kvm.kernel_files import boot_id
 from mom_kvm.resizes import Resizes
 from mom_kvm.statistics import Reading, Record, convert, usable_memory
 
-UNINTELLIGIBLE: Final = "the guest's description cannot be understood"
+_UNINTELLIGIBLE: Final = "the guest's description cannot be understood"
 
 _DRIVER_GRACE_SECONDS: Final = 60.0
-"""How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
+"""How long a guest may take to its first statistics, after these were switched on. Booting takes tens of seconds."""
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""How long, and how many times the age from which on they are stale, statistics may not come before the driver counts as silent: a
-guest that is short of CPU misses several."""
-
+"""The driver counts as silent after so many seconds without statistics, and so many times the age at which they are stale: a guest that is
+short of CPU misses several."""
 
 _PLUGGING_SECONDS: Final = 60.0
-"""Without progress for so long, a guest does not finish plugging: it may lack the driver, or room."""
+"""A guest without progress for so long does not finish plugging memory: it may lack the driver, or room."""
 
 _LEFT_KIB: Final = 1024
-"""KiB that a balloon leaves: libvirt refuses to set a guest to nothing."""
+"""KiB that a balloon leaves at least: libvirt refuses to set a guest to 0."""
 
 
 class Devices(Protocol):
-    """Devices of a guest that decide how to resize it."""
+    """Devices of a guest that determine how to resize it."""
 
     @property
     def balloon(self) -> str:
-        """Its balloon device; empty: it has none."""
+        """Model of its balloon device; empty: it has none."""
 
     @property
     def pinned(self) -> str:
@@ -50,30 +49,30 @@ class Devices(Protocol):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class SeenGuest(ABC):
-    """One guest since it was started. Belongs to the lock of its hypervisor."""
+    """One guest since its start. Only used with the lock of its hypervisor held."""
 
     id: str = ""
     name: str = ""
     start: Hashable
-    """Another one each time the guest is started."""
+    """Value that differs for each start of the guest."""
     since: float
-    """Monotonic seconds since when its statistics could have come: since it runs, and they are on."""
+    """Monotonic time since which it runs with statistics switched on."""
     state: str = "unknown"
-    """How the guest is, in a word that people know."""
+    """State in a common word, such as `running`."""
     description: Devices | None = None
-    """None: not known yet, or `garbled`."""
+    """None: not read yet, or `garbled`."""
     garbled: str = ""
-    """Why its description, which was read, cannot be understood: what it is promised may never be known, so that nobody waits for that.
-    Empty: it can, or was not read yet."""
+    """Why its description cannot be understood: its promises may never be known, so nobody waits for them. Empty: it is understood, or was
+    not read yet."""
     period: int = 0
-    """Every how many seconds its balloon driver is asked; 0: never, or not known."""
+    """Seconds between statistics of its balloon driver; 0: never, or unknown."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
-    """Its statistics are no older than what counts."""
+    """Its statistics are not stale."""
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """What virtio-mem was still to plug in or out by the last look, and since when that has not changed (monotonic seconds)."""
+    """KiB that virtio-mem still had to plug or unplug at the last look, and monotonic time since which the number has not changed."""
 
     @property
     def balloon(self) -> bool:
@@ -82,7 +81,7 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why the host cannot use what its balloon takes; empty where it can, or something else sizes it."""
+        """Why inflating its balloon does not help the host; empty: it helps, or something else than a balloon sizes the guest."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
@@ -92,10 +91,10 @@ class SeenGuest(ABC):
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why mom may change nothing in the guest's state, and expects no report; empty: it may."""
+        """Return why mom may change nothing in the guest's present state, and expects no statistics; empty: it may."""
 
-    def take(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Take its newest record; after an empty record the last statistics grow older. See `convert`."""
+    def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
+        """Update fields from the newest record; an empty one lets the last statistics grow older. See `convert`."""
         limit = stale_seconds(self.period, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
@@ -103,11 +102,11 @@ class SeenGuest(ABC):
 
     @property
     def reports(self) -> bool:
-        """Its statistics ought to come."""
+        """Its balloon driver is expected to send statistics."""
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """Return how its statistics are overdue; empty where they come, or need not."""
+        """Return a message if its statistics are overdue, else an empty text."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
@@ -118,41 +117,42 @@ class SeenGuest(ABC):
 
     @property
     def size(self) -> int | None:
-        """KiB that it has now."""
+        """Size in KiB; None: unknown."""
         size = self.fields.get("balloon_cur")
         return size if isinstance(size, int) else None
 
     @property
     def is_smaller(self) -> bool:
-        """There is something to be given back to it."""
+        """It is smaller than its maximum."""
         maximum = self.fields.get("balloon_max")
         return self.size is not None and isinstance(maximum, int) and self.size < maximum
 
     @property
     def plugged_kib(self) -> int:
-        """KiB that virtio-mem has plugged in: part of its size, and out of its balloon's reach."""
+        """KiB of its size that virtio-mem has plugged, which its balloon cannot take."""
         return 0
 
-    def see_plugging(self, kib: int, monotonic: float) -> None:
-        """Note how much virtio-mem still has to plug in or out."""
+    def note_plugging(self, kib: int, monotonic: float) -> None:
+        """Note how much virtio-mem still has to plug or unplug."""
         if kib != self.plugging_kib:
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Return why mom must give memory back, which virtio-mem may wait for; empty: it need not."""
+        """Return why its memory must be given back: virtio-mem may wait for that. Empty: it need not."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "memory is being plugged into it, or out" if plugs else ""
 
     @property
-    def least(self) -> int | None:
-        """KiB that its balloon can bring it to at least; None: that reaches all of its memory."""
+    def least_kib(self) -> int | None:
+        """Smallest size that its balloon can reach, in KiB; None: there is no such limit."""
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """Return the KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have."""
+        """Return the balloon target in KiB for a size of the guest. Raises `NotSupported` for an impossible size."""
         check_size(target_kib, maximum_kib, printable(self.name))
-        if self.least is not None and target_kib < self.least:
-            raise NotSupported(f"{target_kib} KiB is less than the {self.least} KiB to which its balloon can bring {printable(self.name)}")
+        if self.least_kib is not None and target_kib < self.least_kib:
+            least = f"the {self.least_kib} KiB to which its balloon can bring {printable(self.name)}"
+            raise NotSupported(f"{target_kib} KiB is less than {least}")
         return target_kib - self.plugged_kib
 
 
@@ -160,12 +160,12 @@ G = TypeVar("G", bound=SeenGuest)
 
 
 class SeenGuests(ABC, Generic[G]):
-    """The guests of a hypervisor, for several threads: implements `ReportingHypervisor` but for its `uri` and statistics periods.
+    """Guests of a hypervisor, for several threads. Implements `ReportingHypervisor` except `uri` and the statistics periods.
 
-    :param stale_after: seconds from which on statistics are stale; None: by each guest's own period
-    :param host_side: sees the guests' processes; None where they run on another host
-    :param proc: this host's /proc, where they run on it: the boot is part of guests' incarnations, as process ids and counts of starts
-        come again after it
+    :param stale_after: age in seconds at which statistics are stale; None: it depends on each guest's period
+    :param host_side: reads the guests' processes; None: they run on another host
+    :param proc: this host's /proc, if the guests run here: incarnations include the boot, as process ids and counts of starts repeat
+        after a reboot
     """
 
     def __init__(self, stale_after: float | None, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
@@ -173,13 +173,13 @@ class SeenGuests(ABC, Generic[G]):
         self._monotonic = monotonic
         self._host_side = host_side
         self._resizes = Resizes(monotonic)
-        self.tell: Callable[[str], None] = lambda what: None
-        """Called with what happened that needs a cycle, from the thread that hears of it."""
+        self.wake: Callable[[str], None] = lambda reason: None
+        """Asks for a cycle at once; called with the reason, from the thread that hears of the event."""
         self._looking = threading.Lock()
         """Held during a look."""
         self._lock = threading.Lock()
         self._seen: dict[str, G] = {}
-        """By guest id; read and replaced with the lock held."""
+        """By guest id; only used with `_lock` held."""
         self._looked = False
         boot = boot_id(proc) if proc is not None else ""
         self._boot = f"@{boot}" if boot else ""
@@ -190,19 +190,18 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon part of these guests' records, by guest id, as it is now; without those that do not answer. Raises
-        `HypervisorError`."""
+        """Return the present balloon records of these guests, by id, without guests that do not answer. Raises `HypervisorError`."""
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
-        """Return why nothing can be changed of this guest now; empty where something can. The lock is held."""
+        """Return why the guest cannot be changed now; empty: it can. The lock is held."""
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
-        """Return the properties that it has beside its name, state and process. The lock is held."""
+        """Return properties besides name, state and process. The lock is held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the guest's last statistics (s since the epoch) and KiB usable by them; None: no answer."""
+        """Return the time of the guest's last statistics (seconds since the epoch) and the KiB usable then; None: no answer."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
@@ -211,17 +210,17 @@ class SeenGuests(ABC, Generic[G]):
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Return why its balloon is left to another program; empty where it is not. The lock is held."""
+        """Return why another program moves its balloon; empty: none does. The lock is held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
-        """Return all its fields, with those of its process. The lock is held."""
+        """Return all fields, including those of its process. The lock is held."""
         return {**seen.fields, **process}
 
     # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return the active guests. One bulk call lists them and reads the statistics that `fields` returns. Raises `HypervisorError`."""
+        """Return the active guests, after one bulk call that also reads the statistics for `fields`. Raises `HypervisorError`."""
         with self._looking:
             self._look()
             self._looked = True
@@ -236,29 +235,26 @@ class SeenGuests(ABC, Generic[G]):
         return Guest(seen.id, seen.name, properties=properties, blocked=self._blocked(seen), incarnation=f"{seen.start}{self._boot}")
 
     def _blocked(self, seen: G) -> dict[str, str]:
-        why = self._obstacle(seen)
-        if why:
-            return {"*": why}
+        obstacle = self._obstacle(seen)
+        if obstacle:
+            return {"*": obstacle}
         if seen.garbled:
-            return dict.fromkeys((GuestField.BALLOON, GuestField.PERIOD), UNINTELLIGIBLE)
-        if seen.description is None:  # its guarantee may stand there
+            return dict.fromkeys((GuestField.BALLOON, GuestField.PERIOD), _UNINTELLIGIBLE)
+        if seen.description is None:  # it may contain a guarantee
             return {"*": UNDESCRIBED}
         if not seen.balloon:
-            return dict.fromkeys(
-                (GuestField.PERIOD,) if seen.without_balloon else (GuestField.BALLOON, GuestField.PERIOD), "the guest has no balloon device"
-            )
-        why = self._moved_by(seen)
-        if not why and seen.pinned and not seen.is_smaller:
-            why = seen.pinned
-        why = why or seen.silence(self._monotonic(), self._stale_after)
-        return {GuestField.BALLOON: why} if why else {}
+            controls = [GuestField.PERIOD] if seen.without_balloon else [GuestField.BALLOON, GuestField.PERIOD]
+            return dict.fromkeys(controls, "the guest has no balloon device")
+        pinned = "" if seen.is_smaller else seen.pinned
+        obstacle = self._moved_by(seen) or pinned or seen.silence(self._monotonic(), self._stale_after)
+        return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        """Return the fields of these guests since the last call of `guests`, by guest id, without unknown guests."""
         with self._lock:
-            there = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
-            processes = {} if self._host_side is None else self._host_side.fields(there)
-            return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in there.items()}
+            present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
+            processes = {} if self._host_side is None else self._host_side.fields(present)
+            return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in present.items()}
 
     @property
     def huge_pages(self) -> str:
@@ -266,32 +262,32 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return the guests with overdue statistics, by id: how they are overdue."""
+        """Return messages about guests with overdue statistics, by id."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the guests whose last statistics cannot be true, by id: the names of the fields."""
+        """Return the names of impossible fields in the last statistics, by guest id."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """Return the guests with an unreadable description, by id: the reason."""
-        return {seen.id: f"{UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
+        """Return why guests' descriptions cannot be understood, by guest id."""
+        return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
-        """Return all guests as of the last look, or those of these that are there."""
+        """Return all guests of the last look, or those of `guests` that it saw."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())
             return [seen for guest in guests if (seen := self._seen.get(guest.id)) is not None]
 
     def _look_first(self) -> None:
-        """Look once: a caller may know guests from an earlier process."""
+        """Look if there was no look yet: a caller may know guests from an earlier process."""
         if not self._looked:
             self.guests()
 
-    def _there(self, guest: Entity) -> G:
-        """Return this guest as of the last look. Raises `GuestGone`."""
+    def _seen_guest(self, guest: Entity) -> G:
+        """Return this guest of the last look. Raises `GuestGone`."""
         with self._lock:
             seen = self._seen.get(guest.id)
         if seen is None:

@@ -1,6 +1,6 @@
-"""Runs a simulated host under a real engine: the same code that manages a real one, with a clock that is told what time it is.
+"""Runs a simulated host under a real engine, with a clock that the simulation sets.
 
-The host is whatever the plugin of that name (`SIMULATOR`) makes of its settings; it is found as operators' plugins are, by its name.
+The plugin `_SIMULATOR` makes the host from its settings; it is found by name, as operators' plugins are.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 from mom_core import Clock, Engine, MomError, PluginError, Report, Value, load_config
 
 LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether a guest needs a cycle before the next is due: as often as guests send statistics at best."""
+"""Interval of the checks whether a guest needs an early cycle: as often as guests send statistics at best."""
 
-SIMULATOR: Final = "sim"
-"""The plugin whose hypervisor is a simulated host."""
+_SIMULATOR: Final = "sim"
+"""Plugin with a simulated host as its hypervisor."""
 
-RECORDER: Final = "record"
-"""The plugin that records, and reads recordings."""
+_RECORDER: Final = "record"
+"""Plugin that records."""
 
-EVALUATOR: Final = "policy"
-"""The plugin that evaluates policies."""
+_EVALUATOR: Final = "policy"
+"""Plugin that evaluates policies."""
 
 
 @runtime_checkable
 class SimulatedHost(Protocol):
-    """The abilities of a simulated hypervisor besides."""
+    """Further ability of a simulated hypervisor."""
 
     def news(self) -> str:
-        """Return why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty when none is."""
+        """Return why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty: none is."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetup:
-    """A setup to try: a name for it, policy files and folders on top of the defaults, and whether mom acts at all.
+    """Setup to try: a name, policy files and folders on top of the defaults, and whether mom acts.
 
-    `plugins` are those that control, with their settings. `texts` are all policies by name, in place of defaults and files; `guests` is
-    the section of that name.
+    `plugins` are those that control, with their settings. `texts` are all policies by name, instead of defaults and files; `guests` is the
+    section of that name.
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
-    """Seconds since the epoch. Every simulation begins at the same midnight, in UTC."""
+    """Begin of every simulation, in seconds since the epoch: midnight in UTC."""
     CONTROLLERS: ClassVar[Sequence[str]] = ("balloon", "ksm")
-    """The plugins whose default policies are tried, where nothing else is said."""
+    """Plugins with default policies that are tried by default."""
 
     name: str
     policies: Sequence[Path] = ()
@@ -77,13 +77,13 @@ class SimulationSetup:
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Return the reports of all cycles, as fast as they are asked for; the same for the same settings and setup.
+    """Yield the reports of all cycles; the same for the same settings and setup. Raises `MomError` for missing plugins and invalid
+    policies.
 
     :param sim: settings of the plugin that simulates
-    :param interval: simulated seconds between two cycles
+    :param interval: simulated seconds between cycles
     :param lasts: simulated seconds in all
-    :param record: a folder for a recording, which must be empty or not there
-    Raises `MomError` when plugins are missing, or policies are wrong.
+    :param record: folder for a recording, empty or missing
     """
     now = 0.0
     with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
@@ -113,9 +113,9 @@ def _configuration(
         policy["directory"] = str(_written(setup.texts_in(setup.policies), folder / "policy.d"))
     if setup.texts is not None:
         policy = {"directory": str(_written(setup.texts, folder / "policy.d")), "defaults": False}
-    plugins: dict[str, object] = {SIMULATOR: sim, **controllers, EVALUATOR: policy}
+    plugins: dict[str, object] = {_SIMULATOR: sim, **controllers, _EVALUATOR: policy}
     if record is not None:
-        plugins[RECORDER] = {"path": str(_must_be_empty(record))}
+        plugins[_RECORDER] = {"path": str(_must_be_empty(record))}
     return {
         "interval": f"{interval:g}s",
         "mode": "enforce" if setup.acts else "observe",
@@ -128,7 +128,7 @@ def _configuration(
 
 @contextmanager
 def _named_as_given(folder: Path) -> Iterator[None]:
-    """Report problems of policies by their own names, not by their copies' names."""
+    """Report problems of policies under their own names, not their copies'."""
     try:
         yield
     except PluginError as error:
@@ -138,7 +138,7 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 
 
 def _must_be_empty(folder: Path) -> Path:
-    """Return the folder. Raises `MomError` when something is in it: two simulations would look like one host."""
+    """Return the folder. Raises `MomError` for a folder with content: two simulations would look like one host."""
     try:
         if folder.exists() and any(folder.iterdir()):
             raise MomError(f"there is a recording in {folder} already, or something else", hint="name another folder, or delete it")
@@ -155,14 +155,14 @@ def _written(texts: Mapping[str, str], folder: Path) -> Path:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, if there is one: the ledger is on disk after each change, and a simulation changes much."""
+    """Return a folder in memory, if there is one: a simulation writes the ledger often."""
     path = Path("/dev/shm")  # noqa: S108  # a folder of its own name is made in it
     return str(path) if path.is_dir() else None
 
 
 @contextmanager
 def quiet(level: int) -> Iterator[None]:
-    """mom logs nothing below that level meanwhile; serves as a decorator, too: what is worth knowing of a simulation, its verb says."""
+    """Log nothing of mom below that level; also a decorator. A simulation's verb tells what matters."""
     log = logging.getLogger("mom")
     before = log.level
     log.setLevel(level)

@@ -1,4 +1,4 @@
-"""Where a plugin listens: at a unix socket's path or a TCP port, taken only if no other program serves there."""
+"""Listening at a unix socket's path or a TCP port that no other program serves."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mom_kvm.root_helper import Helper
 if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
-KNOCK_SECONDS: Final = 1.0
-"""How long to wait for a sign that a program serves a socket. A served one answers at once, or its queue is full: then a program does."""
+_KNOCK_SECONDS: Final = 1.0
+"""How long to wait for a sign that a program serves a socket. A served one answers at once, or its queue is full."""
 
-BACKLOG: Final = 1024
+_BACKLOG: Final = 1024
 """Connections that the kernel holds until they are accepted."""
 
-LONGEST_PATH: Final = 107
+_LONGEST_PATH: Final = 107
 """Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
 
 _ACL: Final = "system.posix_acl_access"
@@ -44,7 +44,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The path of a unix socket, or a TCP host and port."""
+    """Path of a unix socket, or TCP host and port."""
 
     path: str = ""
     host: str = ""
@@ -54,14 +54,14 @@ class Address:
     def parse(cls, text: str, host: str = "") -> Address:
         """Read `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` with the wrong part.
 
-        :param host: where a port alone is; without it, the host must be written
+        :param host: host for a port alone; empty: a host is required
         """
         if text.startswith("/"):
             length = len(os.fsencode(text))
             if "\0" in text:
                 raise ValueError("a path has no zero bytes")
-            if length > LONGEST_PATH:
-                raise ValueError(f"the path of a socket has at most {LONGEST_PATH} bytes, and this has {length}")
+            if length > _LONGEST_PATH:
+                raise ValueError(f"the path of a socket has at most {_LONGEST_PATH} bytes, and this has {length}")
             return cls(path=text)
         match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+)):)?([0-9]{1,5})", text)
         written = "" if match is None else match[1] or match[2] or host
@@ -84,11 +84,11 @@ class Address:
 
 
 class OccupiedByOurselvesError(Exception):
-    """This very process serves there: a reload is about to replace the plugin that does."""
+    """This process serves there: a reload is about to replace that plugin."""
 
 
 class PeerCredentials(NamedTuple):
-    """Who is at the other end of a unix socket, as the kernel knows it: ids of process, user and group."""
+    """Process, user and group at the other end of a unix socket, from the kernel."""
 
     process: int
     user: int
@@ -101,10 +101,10 @@ class PeerCredentials(NamedTuple):
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """Return a connection to a guest's unix socket, such as its monitor's, that does not block.
+    """Return a non-blocking connection to a guest's unix socket, such as its monitor's.
 
-    Where this process may not connect, mom-helper does, if a guest's process listens there. Raises `OSError`, and `ValueError` for a path
-    that is none.
+    Where this process may not connect, mom-helper does, if a guest's process listens there. Raises `OSError`, and `ValueError` for an
+    invalid path.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -123,9 +123,9 @@ def connect_to_guest(path: str) -> socket.socket:
 
 
 class Listener:
-    """A socket that listens. `close` removes its file, unless another program has put its own there.
+    """Listening socket. `close` removes its file, unless another program has replaced it.
 
-    :param path: of a unix socket that is bound; None for any other
+    :param path: of a bound unix socket
     """
 
     def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
@@ -134,8 +134,7 @@ class Listener:
         self._identity = _identity(path)
 
     def close(self) -> None:
-        """Stop listening. The file goes first: once this does not listen any more, another server may put its own there, and the file
-        system may give that the same inode number."""
+        """Stop listening. The file goes first: afterwards, another server may create its own, perhaps with the same inode number."""
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
             with contextlib.suppress(OSError):  # where it has to stay, whoever listens there next finds that no program serves it
                 self._path.unlink(missing_ok=True)
@@ -145,14 +144,14 @@ class Listener:
 def listen(
     address: Address, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False
 ) -> Listener:
-    """Listen at a path or a port. The socket does not block.
+    """Listen at a path or a port, without blocking.
 
-    :param mode: permissions of a unix socket's file; connecting takes the permission to write
-    :param group: to which the file belongs; None: as new files do
-    :param second_group: which may do what the file's group may, by an access control list; where the file system has none, every user may
-    :param ours: whether a plugin of this process may be what serves the port already, until a reload has ended it
-    :raises MomError: another program serves there, something else is in the way, the folder is missing, this host has no such address, …
-    :raises OccupiedByOurselvesError: wait until it does not any more
+    :param mode: permissions of a unix socket's file; clients need to write
+    :param group: group of the file; None: as for new files
+    :param second_group: group with the same rights, through an access control list; where the file system has none, every user gets them
+    :param ours: a plugin of this process may serve the port until a reload has ended it
+    :raises MomError: another program serves there, something is in the way, the folder is missing, this host lacks the address, …
+    :raises OccupiedByOurselvesError: try again after the reload
     """
     try:
         return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
@@ -176,7 +175,7 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
         path.chmod(mode)
         if let_in:
             _let_in(path, mode, let_in)
-        sock.listen(BACKLOG)
+        sock.listen(_BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         if sock.getsockname() == str(path):
@@ -187,7 +186,7 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
 
 
 def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
-    """Give these groups what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
+    """Give these groups the rights of the file's group; every user where the file system has no access control lists. Raises `OSError`."""
     owner, shared, world = mode >> 6 & 7, mode >> 3 & 7, mode & 7
     named = [(_GROUP, shared, group) for group in sorted(set(groups))]
     entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), *named, (_MASK, shared, _NO_ID)]
@@ -210,7 +209,7 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(where)
-        sock.listen(BACKLOG)
+        sock.listen(_BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -233,7 +232,7 @@ def _advice(path: Path, error: OSError) -> str:
 
 
 def _free(path: Path) -> None:
-    """Remove a socket that no program serves any more, so that the path can be bound. Nothing to do where nothing stands."""
+    """Remove a socket that no program serves, so that the path can be bound."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -243,7 +242,7 @@ def _free(path: Path) -> None:
     if not stat.S_ISSOCK(status.st_mode):
         raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-        knock.settimeout(KNOCK_SECONDS)
+        knock.settimeout(_KNOCK_SECONDS)
         try:
             knock.connect(str(path))
         except ConnectionRefusedError:

@@ -1,6 +1,6 @@
-"""From one record of a guest to fields: what is plausible, how old it is, and how fast the counters grow.
+"""From a guest's records to fields: what is plausible, how old it is, and how fast counters grow.
 
-Pure: numbers in, numbers out. Nothing that a guest reports makes it raise, or gives a number that cannot be.
+Pure: numbers in, numbers out. Nothing that a guest reports raises an error, or results in an impossible number.
 """
 
 from __future__ import annotations
@@ -13,33 +13,31 @@ from mom_core import Value
 from mom_kvm.fields import COUNTERS, MEMORY, GuestField
 
 Record: TypeAlias = Mapping[str, object]
-"""The record of one guest at one moment, by libvirt's names:
-sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
+"""Record of a guest at one moment, by libvirt's names: sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
-"""Above this a number is no size and no count."""
+"""Larger numbers are no sizes or counts."""
 
 _ALL_ONES = (1 << 64) - 1
-"""Reported by the balloon driver for what it does not know. It is no lie."""
+"""The balloon driver's value for unknown, and no lie."""
 
 _FASTEST = 1 << 30
-"""Growth per second: 1 TiB of swap, or a billion faults. No machine does that."""
+"""Impossible growth per second: 1 TiB of swap, or a billion faults."""
 
 _CLOCK_SLACK_SECONDS = 2.0
 """`last-update` counts whole seconds, and may be rounded up."""
 
 _SHORTEST_SECONDS = 0.5
-"""CPU time may be counted in steps of 10 ms, and balloons move in bursts; over less than this, their growth says nothing."""
+"""Growth over less time means nothing: CPU time may be counted in steps of 10 ms, and balloons move in bursts."""
 
 _NEVER_FRESH = 1e9
-"""An age in seconds that never counts as fresh: thirty years."""
+"""Age in seconds that is always stale: thirty years."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 class GrowthRate(NamedTuple):
-    """How much something was at a monotonic time, and how fast it grew until then, between two looks that are long enough apart; None:
-    unknown."""
+    """Value at a monotonic time, and its growth per second since an earlier look; None: unknown."""
 
     looked: float | None = None
     counted: float | None = None
@@ -48,7 +46,7 @@ class GrowthRate(NamedTuple):
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
         """Return the growth until now.
 
-        :param falls: it may become less; otherwise that means that it is counted anew, and how fast it grows is unknown
+        :param falls: the value may fall; otherwise a fall means a restarted counter, and an unknown rate
         """
         seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
         if seconds < _SHORTEST_SECONDS:
@@ -59,22 +57,22 @@ class GrowthRate(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """Of the time, of a counter of seconds."""
+        """Percent of the time, for a counter of seconds."""
         return None if self.per_second is None else round(self.per_second * 100, 2)
 
 
 UNKNOWN_RATE = GrowthRate()
-"""Of what was not looked at yet."""
+"""Rate before the first look."""
 
 
 class Reading(NamedTuple):
-    """The memory of one look at a guest, for the next.
+    """Memory of one look at a guest, for the next.
 
-    `looked` is when a record told `last-update` last, be it 0 (there are no statistics yet), in monotonic seconds; None: none has.
-    `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first seen, in monotonic seconds, and `age_then` how old
-    it was at that moment. `counters` and `rates` are of that time, too, and so is `impossible`: the fields that could not be true.
-    `rejected` counts those since the guest was first seen. `cpu` is its CPU time in ns, `size` and `maximum` are in KiB. `rebooted` is when
-    it was first seen that the guest's kernel counts from the beginning again, in monotonic seconds.
+    `looked` is the monotonic time of the last record with a `last-update`, even 0 (no statistics yet); None: none. `updated` is
+    `last-update`, in seconds since the epoch; `seen` is when it was first seen (monotonic), and `age_then` its age at that moment.
+    `counters`, `rates` and `impossible` (names of impossible fields) are of that time. `rejected` counts those since the guest was first
+    seen. `cpu` is CPU time in ns, `size` and `maximum` are in KiB. `rebooted` is the monotonic time at which a reboot of the guest's kernel
+    was noticed.
     """
 
     looked: float | None = None
@@ -91,23 +89,23 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Return seconds since the guest made its statistics; None before the first."""
+        """Return the age of the statistics in seconds; None: there are none yet."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 
 def convert(
     record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """Return the fields in one record, and what to hand in as `previous` next time.
+    """Return the fields of one record, and the next `previous`.
 
-    One figure that cannot be true (more free memory than memory, a counter that leaps) makes all unknown that the guest said with it.
+    One impossible figure (more free memory than memory, a counter that leaps) makes all figures of the same report unknown.
 
     :param record: by the names of libvirt's `getAllDomainStats`, whole or partial
-    :param previous: of the same guest since it was started; None at the first look
-    :param wall: now, in seconds since the epoch; believed at the first look, and for as long as the guest was busy at the last ones, so
-        that a clock that jumps otherwise does no harm
+    :param previous: of the same guest since its start; None at the first look
+    :param wall: now, in seconds since the epoch; used only at the first look, and while the guest was busy since, so that jumps of the
+        clock do no harm
     :param monotonic: now, on a clock that never jumps
-    :param stale_after: the age in seconds from which on what the guest itself reported is left out
+    :param stale_after: age in seconds at which the guest's own figures are left out
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # no guest has no memory at all
@@ -142,13 +140,13 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of the last statistics (s since the epoch) and KiB usable by them, if the record has both."""
+    """Return the time of the last statistics (seconds since the epoch) and the KiB usable then, if the record has both."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
 
 def possible_maximum(maximum: int, size: Value) -> int:
-    """Return the guest's size in KiB with an empty balloon, never less than what it has."""
+    """Return the guest's size in KiB with an empty balloon, at least its present size."""
     return max(maximum, size if isinstance(size, int) else 1)
 
 
@@ -175,13 +173,13 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    """Return how old new statistics are when they are first seen.
+    """Return the age of new statistics when they are first seen.
 
-    New statistics are no older than the last record, whatever the wall clock says: it may have jumped, or be another machine's.
-    Only the first statistics depend on it; statistics from the future are infinitely old then.
+    They are no older than the last record, whatever the wall clock says: it may jump, or be another machine's. Only the first statistics
+    depend on it; statistics from the future count as infinitely old.
 
     :param age: by the wall clock
-    :param looked_before: monotonic seconds of the last record with a time; None: never
+    :param looked_before: monotonic time of the last record with a time; None: never
     """
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
@@ -189,7 +187,7 @@ def _age_at_first_sight(age: float, looked_before: float | None, monotonic: floa
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Tell whether the guest's kernel was started anew between these. One counter alone may have come to its end, and begin again."""
+    """Tell whether the guest's kernel restarted in between. A single falling counter may have overflowed."""
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
@@ -204,9 +202,9 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return the guest's figures of its memory, and which of them cannot be: no number, or more than the guest has.
+    """Return the guest's memory figures, and the names of impossible ones: no number, or more than the guest has.
 
-    While memory is unplugged, what the guest said a moment ago is related to the maximum of that time.
+    While memory is unplugged, figures from a moment ago are compared with the maximum of that time.
     """
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}

@@ -1,7 +1,6 @@
-"""Sees between two cycles that a guest runs low on memory, and wakes the engine.
+"""Notices between two cycles that a guest runs low on memory, and wakes the engine.
 
-Hypervisors have no event for that, so they are asked, a few times a second, and only about guests that mom could help: those from which
-memory was taken. While nothing is taken from guests, none is asked.
+Hypervisors send no event for that. The watch asks a few times a second, only about guests that mom has shrunk.
 """
 
 from __future__ import annotations
@@ -19,68 +18,66 @@ from mom_kvm.health import HealthLimits
 from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
-RUNS_OUT_KIB = 40 << 10
-"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable: that is before the default balloon policy has it
-grow, which goes by a fifth of the guest's margin, so that there is time for it."""
+_RUNS_OUT_KIB = 40 << 10
+"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable. That is before the default balloon policy grows it,
+at a fifth of its margin, so there is time for it."""
 
-USED_UP_SHARE = 0.25
-USED_UP_KIB = 16 << 10
-"""The last cycle's decisions are out of date when a guest has used up this share of what was usable in it then, and 16 MiB at least. From
-comfort to running out, that is five cycles."""
+_USED_UP_SHARE = 0.25
+_USED_UP_KIB = 16 << 10
+"""The last cycle is out of date when a guest has used up this share of its then usable memory, and at least 16 MiB. From comfort to running
+out, that is five cycles."""
 
-FREED_KIB = 128 << 10
-"""A guest that has freed so much since the last cycle holds memory that the host could have: worth a cycle while the host has less than it
-should. A sweep takes half a second for 0.5 GiB; a smaller one can wait for the next cycle."""
+_FREED_KIB = 128 << 10
+"""Memory freed since the last cycle that is worth a cycle while the host has too little. A sweep takes half a second for 0.5 GiB; a smaller
+one can wait."""
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
-"""The host has what it should have in this state, as far as a plugin tells; otherwise what guests free is of interest."""
+"""State of a host with enough memory, if a plugin tells; otherwise memory freed by guests matters."""
 
 TAKEN_KIB = 8 << 10
-"""With less taken from it, a guest is not watched: nothing worth a command could be given back."""
+"""A guest with less taken from it is not watched: too little could be given back."""
 
-ARRIVING_SECONDS = 0.1
-"""How often to look while a guest shrinks: one that is swept is to have its room back as soon as it has given what it does not use."""
+_ARRIVING_SECONDS = 0.1
+"""Interval while a guest shrinks: a swept guest gets its room back as soon as it has given its unused memory."""
 
-LARGEST_SHARE = 0.05
-"""The hypervisor is kept busy for no more than this share of the time: with so many guests that a call takes longer, there is more time
-between two calls."""
+_LARGEST_SHARE = 0.05
+"""Largest share of the time for which the hypervisor is kept busy; longer calls get longer pauses."""
 
-ACTING_SECONDS = 0.5
-"""From a guest's statistics to the command that follows from them: one look, and one cycle. A guest that fills its memory goes on in the
-meantime, and until the next statistics come."""
+_ACTING_SECONDS = 0.5
+"""From a guest's statistics to the resulting command: one look, and one cycle. The guest fills its memory meanwhile."""
 
 _SOON_SECONDS = 2.5
-"""How long a forecast is good for: two statistics at the shortest period, and a bit."""
+"""Validity of a forecast: two statistics at the shortest period, and a bit."""
 
 _FAILURE_SECONDS = 5.0
-"""How long to wait after a call that failed. The next cycle meets the same trouble, and tells of it."""
+"""Pause after a failed call. The next cycle meets the same trouble, and reports it."""
 
 _STALE_SECONDS = 10.0
 """Older statistics are no news."""
 
 _JOIN_SECONDS = 0.1
-"""A plugin has 0.4 s to end, and a thread that waits for the hypervisor does not end before it."""
+"""A plugin has 0.4 s to end; a thread that waits for the hypervisor does not end in that time."""
 
 
 class WatchedMemory(NamedTuple):
-    """The memory of one guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
+    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
 
     size: float
     usable: float
     swap_in: float | None = None
     major_fault: float | None = None
     soon: float | None = None
-    """Usable soon, if that is known."""
+    """Usable soon, if known."""
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
-    """Return why a cycle is needed now for a guest that the last cycle saw as `before`; empty when none is."""
+    """Return why a guest needs a cycle now, compared with `before` in the last cycle; empty: it does not."""
     if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
     if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}, and {format_kib(now.soon)} soon"
     used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # what a balloon took was not used up
-    if used_up >= max(USED_UP_KIB, USED_UP_SHARE * before.usable):
+    if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
         return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
     if (now.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
         return f"it reads {format_kib(now.swap_in or 0.0)} a second from its swap"
@@ -90,18 +87,18 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return the KiB that a guest has freed since the last cycle saw it as `before`; what its balloon gave it was not freed."""
+    """Return the KiB that a guest has freed since the last cycle, without memory from its balloon."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
 def _runs_out(usable: float, memory: WatchedMemory) -> bool:
-    return usable < RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
+    return usable < _RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
 
 
 class Statistics(NamedTuple):
-    """A guest's statistics of one time, and its size when that was first seen. KiB; `updated` in seconds, `total` is None where unknown.
+    """A guest's statistics of one time, and its size when they were first seen. KiB; `updated` in seconds; None: unknown.
 
-    `steady` says that the size had not changed for so long that these statistics were made at this size for certain.
+    `steady`: the size had not changed for so long that the statistics were certainly made at this size.
     """
 
     updated: int
@@ -112,10 +109,10 @@ class Statistics(NamedTuple):
 
 
 def usable_soon(before: Statistics, now: Statistics) -> float:
-    """Return the KiB that will be usable in the guest when mom can act on its next statistics, if it goes on as between these two.
+    """Return the KiB that will be usable when mom can act on the guest's next statistics, if it continues as between these two.
 
-    What a moving balloon takes and gives must not count. The kernel's total, of the same moment, follows the balloon; where it does not
-    (a balloon that deflates on its own when memory runs out is not taken off the total), only a balloon at rest tells anything.
+    Memory that a moving balloon takes or gives must not count. The kernel's total follows the balloon at the same moment. Where it does not
+    (a balloon with autodeflate is not taken off the total), only a balloon at rest allows a forecast.
     """
     seconds = now.updated - before.updated
     if seconds <= 0:
@@ -126,41 +123,41 @@ def usable_soon(before: Statistics, now: Statistics) -> float:
         used_up = before.usable - now.usable
     else:
         return now.usable
-    return max(0.0, now.usable - max(0.0, used_up) * (seconds + ACTING_SECONDS) / seconds)
+    return max(0.0, now.usable - max(0.0, used_up) * (seconds + _ACTING_SECONDS) / seconds)
 
 
 class BalloonStatistics(Protocol):
-    """Gives what guests' balloon drivers say."""
+    """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
+        """Return the present balloon records of these guests, by id, without guests that do not answer. Raises `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """One guest that is watched. Belongs to the lock of the watch, except `reading`, which belongs to its thread."""
+    """A watched guest. Only used with the watch's lock held, except `reading`, which belongs to its thread."""
 
     name: str
     incarnation: str
     seen: WatchedMemory
-    """By the last cycle."""
+    """In the last cycle."""
     expected: WatchedMemory
-    """Its memory when it has done what that cycle asked of it."""
+    """Its memory once it has followed that cycle's decisions."""
     asked: bool = False
     """A cycle was asked for since the last one."""
     owes: float | None = None
-    """The size that it was asked to shrink to, in KiB, until it gets there."""
+    """Size in KiB that it was asked to shrink to, until it gets there."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """Said by the guest, no cycle was asked for, and none is known to have seen it: it is judged when no cycle is due."""
+    """Reported since the last cycle, and not judged yet, as a cycle is due."""
     statistics: Statistics | None = None
     unsteady: int = 1
-    """New statistics that are still to be seen before the guest's size counts as steady."""
+    """New statistics still needed before the size counts as steady."""
     soon: tuple[float, int] | None = None
-    """When a forecast was made (monotonic seconds), and what it was (KiB): only where it is less than what is usable."""
+    """Time (monotonic) and KiB of a forecast, if less than the usable memory."""
 
     def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
-        """Take note of new statistics; what is known of the guest, with what will be usable soon."""
+        """Note new statistics; return the guest's memory with what will be usable soon."""
         memory, before = _memory(fields), self.statistics
         self.statistics = self.soon = None
         if memory is None:
@@ -174,19 +171,19 @@ class _Watched:
         return memory._replace(soon=soon)
 
     def moved(self, size: float | None) -> None:
-        """Take note of the guest's size."""
+        """Note the guest's size."""
         if self.statistics is not None and size != self.statistics.size:
             self.unsteady = 1  # what is seen at first may have been made before the balloon moved
 
 
 @dataclass(slots=True, eq=False)
 class GuestWatch:
-    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory."""
+    """Thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory."""
 
     balloons: BalloonStatistics
-    """Gives the guests' balloon statistics, bounded in time."""
+    """Balloon statistics, bounded in time."""
     every: float
-    """Seconds between two looks."""
+    """Seconds between looks."""
     wake: Callable[[str], None]
     log: logging.Logger
     wall: Callable[[], float] = time.time
@@ -196,16 +193,16 @@ class GuestWatch:
     _pressed: bool = False
     _stopping: threading.Event = field(default_factory=threading.Event)
     _some: threading.Event = field(default_factory=threading.Event)
-    """Set while there are guests to be watched."""
+    """Set while guests are watched."""
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread. It asks when there is a guest to be watched."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread. One that is stuck in a call is left behind."""
+        """End the thread; one that is stuck in a call is left behind."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -214,7 +211,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Watch the guests that have less than their maximum, or were just asked for less, after a cycle."""
+        """Watch the guests below their maximum, or just asked to shrink, after a cycle."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
@@ -239,8 +236,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return the KiB that will be usable soon in these guests, by id, where that is less than now. A guest that was started anew
-        since the last cycle has none: its last forecast is of the start before."""
+        """Return the KiB usable soon in these guests, by id, where less than now. A guest restarted since the last cycle has none."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
@@ -248,7 +244,7 @@ class GuestWatch:
         return {uuid: soon[1] for uuid, soon in pairs if soon is not None and now - soon[0] <= _SOON_SECONDS}
 
     def look(self) -> float:
-        """Look once, and wake the engine if need be; seconds until the next look."""
+        """Look once, wake the engine if needed, and return the seconds until the next look."""
         with self._lock:
             watched = dict(self._watched)
         if not watched:
@@ -282,11 +278,11 @@ class GuestWatch:
                 reasons.append(f"guest {printable(guest.name)} {why}")
         if reasons:
             self.wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
-        every = min(self.every, ARRIVING_SECONDS) if any(guest.owes is not None for guest in watched.values()) else self.every
-        return max(every, (now - began) / LARGEST_SHARE)
+        every = min(self.every, _ARRIVING_SECONDS) if any(guest.owes is not None for guest in watched.values()) else self.every
+        return max(every, (now - began) / _LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Note that the guest has reached its smaller size, once for each request."""
+        """Tell, once for each request, that the guest has reached its smaller size."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False
@@ -294,9 +290,9 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        """Return why a cycle is needed for this guest now, if none was asked for yet.
+        """Return why this guest needs a cycle now, if none was asked for yet.
 
-        One that was asked for and has not ended may have looked at the guest before this: then it is judged after that cycle.
+        A cycle under way may have looked at the guest before: then the guest is judged after it.
         """
         with self._lock:
             now = guest.news
@@ -310,7 +306,7 @@ class GuestWatch:
             why = why_wake(guest.expected, now)
             if why:
                 why = f"is short of memory: {why}"
-            elif self._pressed and (freed := freed_kib(guest.expected, now)) >= FREED_KIB:
+            elif self._pressed and (freed := freed_kib(guest.expected, now)) >= _FREED_KIB:
                 why = f"has freed {format_kib(freed)} since the last cycle"
             guest.asked = bool(why)
             return why
@@ -329,7 +325,7 @@ class GuestWatch:
 
 
 def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
-    """Return the guest's memory once it has followed: later it may run short again."""
+    """Return the guest's memory once it has followed; later it may run short again."""
     target = as_number(asked)
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 

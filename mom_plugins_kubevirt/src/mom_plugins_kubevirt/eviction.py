@@ -19,7 +19,7 @@ from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 EVICTION: Final = "eviction"
 """Name of the condition."""
 
-SOON_KIB: Final = 64 << 10
+_SOON_KIB: Final = 64 << 10
 """KiB above the threshold where the warning starts: a guest fills that with fresh memory in a fifth of a second."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
@@ -103,7 +103,7 @@ def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None
 
 def conditions(room: EvictionRoom | None) -> Iterator[Condition]:
     """Yield the condition that the kubelet evicts pods, or is about to."""
-    if room is None or room.room > SOON_KIB:
+    if room is None or room.room > _SOON_KIB:
         return
     whose = "all pods together have" if room.pods else "it counts"
     why = f"{whose} {format_kib(max(0.0, room.available))} available, and its threshold is {format_kib(room.threshold)}"

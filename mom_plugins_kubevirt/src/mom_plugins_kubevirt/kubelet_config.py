@@ -17,14 +17,14 @@ from mom_core import ConfigError, parse_document, read_file
 from mom_kvm import ProcessStat, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import member, quantity_kib
 
-AVAILABLE: Final = "memory.available"
+_AVAILABLE: Final = "memory.available"
 
-USUAL_HARD: Final = "100Mi"
+_USUAL_HARD: Final = "100Mi"
 """Default threshold of the kubelet."""
 
-USUAL_PORT: Final = 10250
+_USUAL_PORT: Final = 10250
 
-USUAL_FILE: Final = "var/lib/kubelet/config.yaml"
+_USUAL_FILE: Final = "var/lib/kubelet/config.yaml"
 """kubeadm's file."""
 
 _MOST_BYTES: Final = 1 << 20
@@ -74,10 +74,10 @@ class KubeletConfig:
     and often its own. `node` is the node's name on the command line. `by` names the source; empty: the kubelet's defaults.
     """
 
-    hard: Threshold | None = field(default_factory=lambda: Threshold.parse(USUAL_HARD))
+    hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
     soft: Threshold | None = None
     holds_pods: bool = True
-    port: int = USUAL_PORT
+    port: int = _USUAL_PORT
     read_only_port: int = 0
     certificate: str = ""
     authority: str = ""
@@ -145,7 +145,7 @@ def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | N
     :param answer: the kubelet's own answer (`/configz`); None: it did not answer
     """
     flags, (documents, by) = process.flags, _documents(root, process)
-    port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=USUAL_PORT)
+    port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=_USUAL_PORT)
     read_only = _port(flags.get("read-only-port"), *(document.get("readOnlyPort") for document in reversed(documents)), usual=0)
     certificate = flags.get("tls-cert-file") or _text(documents, "tlsCertFile")
     authority = flags.get("client-ca-file") or _text(documents, "authentication", "x509", "clientCAFile")
@@ -161,11 +161,11 @@ def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | N
         by_flags = "its command line" if {"eviction-hard", "eviction-soft"} & flags.keys() else ""
         by = " and ".join(filter(None, (by, by_flags)))
         if _last(documents, "mergeDefaultEvictionSettings") is True and "eviction-hard" not in flags:
-            hard = {AVAILABLE: USUAL_HARD, **(hard if isinstance(hard, Mapping) else {})}
-        hard = {AVAILABLE: USUAL_HARD} if hard is None else hard
+            hard = {_AVAILABLE: _USUAL_HARD, **(hard if isinstance(hard, Mapping) else {})}
+        hard = {_AVAILABLE: _USUAL_HARD} if hard is None else hard
     return KubeletConfig(
-        Threshold.parse(hard.get(AVAILABLE)) if isinstance(hard, Mapping) else None,
-        Threshold.parse(soft.get(AVAILABLE)) if isinstance(soft, Mapping) else None,
+        Threshold.parse(hard.get(_AVAILABLE)) if isinstance(hard, Mapping) else None,
+        Threshold.parse(soft.get(_AVAILABLE)) if isinstance(soft, Mapping) else None,
         "pods" in holds if isinstance(holds, list) else True,
         port,
         read_only,
@@ -186,9 +186,9 @@ def _flag(flags: Mapping[str, str], name: str) -> dict[str, str]:
 def _documents(root: Path, process: KubeletProcess) -> tuple[Sequence[Mapping[str, Any]], str]:
     """Return the configuration's documents in their order, and the first one's name."""
     within, flags = process
-    files = [within / (flags.get("config") or USUAL_FILE).lstrip("/")]
+    files = [within / (flags.get("config") or _USUAL_FILE).lstrip("/")]
     if not files[0].exists() and not flags.get("config"):
-        files = [root / USUAL_FILE]
+        files = [root / _USUAL_FILE]
     folders = [within / flags["config-dir"].lstrip("/")] if flags.get("config-dir") else [root / folder for folder in _DROP_INS]
     for folder in folders:
         files += sorted(_drop_ins(folder))[:_MOST_FILES]

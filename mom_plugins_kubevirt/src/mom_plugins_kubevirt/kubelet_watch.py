@@ -16,7 +16,7 @@ from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, c
 from mom_plugins_kubevirt.kubelet_settings import ACCOUNT, KubeletSettings
 from mom_plugins_kubevirt.requests import PodRequest, pods_in
 
-PODS: Final = "/pods"
+_PODS: Final = "/pods"
 CONFIG: Final = "/configz"
 
 _CONFIG_SECONDS: Final = 600.0
@@ -109,7 +109,7 @@ class KubeletWatch:
             return
         doors = list(doors_of(self._context.root, self._settings, config, process))
         try:
-            door, answer = first_answer(doors, PODS, self._settings.timeout)
+            door, answer = first_answer(doors, _PODS, self._settings.timeout)
             pods, error, hint = pods_in(answer), "", ""
             self._missing -= pods.keys()
             pods = {uid: pod for uid, pod in before.pods.items() if uid in self._expected} | pods

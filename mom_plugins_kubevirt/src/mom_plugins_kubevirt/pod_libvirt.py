@@ -87,7 +87,7 @@ class PodLibvirt:
             self.connection.join(means.loop)
         sampling = SamplingSettings(means.stale_after, most_guests=1, counts_vcpus=False)
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
-        self.hypervisor.tell = self._tell
+        self.hypervisor.wake = self._tell
         self.listed: Sequence[Guest] = ()
         """Guests in its last answer."""
         self.open_call: Future[Sequence[Guest]] | None = None

@@ -19,15 +19,15 @@ COMPUTE: Final = "compute"
 """Name of the container with QEMU."""
 
 MOST_PODS: Final = 2000
-MOST_CONTAINERS: Final = 64
+_MOST_CONTAINERS: Final = 64
 
 _MIB: Final = 1024.0
-FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
+_FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
 """virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU without its guest, and its I/O thread. It is the least of
 KubeVirt's versions (0.54 has 180 MiB, newer ones 220). A smaller overhead guarantees the guest a little more."""
 
-VCPU_MIB: Final = 8
-PAGE_TABLE_SHARE: Final = 1 / 512
+_VCPU_MIB: Final = 8
+_PAGE_TABLE_SHARE: Final = 1 / 512
 """Share of the request: one bit for every 512 of memory."""
 
 EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
@@ -55,7 +55,7 @@ def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
     requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")
-        containers = objects_of(member(pod, "spec", "containers"), MOST_CONTAINERS)
+        containers = objects_of(member(pod, "spec", "containers"), _MOST_CONTAINERS)
         compute = next((container for container in containers if container.get("name") == COMPUTE), None)
         if not isinstance(uid, str) or compute is None:
             continue
@@ -70,7 +70,7 @@ def overhead_kib(request_kib: float, vcpus: float | None) -> float:
 
     :param vcpus: of the guest; None: unknown, counts as one
     """
-    return _MIB * (FIXED_MIB + VCPU_MIB * max(1.0, vcpus or 1.0)) + PAGE_TABLE_SHARE * request_kib
+    return _MIB * (_FIXED_MIB + _VCPU_MIB * max(1.0, vcpus or 1.0)) + _PAGE_TABLE_SHARE * request_kib
 
 
 def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:

@@ -1,4 +1,4 @@
-"""The way to agents inside guests: which channels a guest has, and commands for its qemu-guest-agent, which libvirt passes on."""
+"""Agent channels of guests, and commands for qemu-guest-agent, which libvirt passes on."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mom_plugins_libvirt.api import Domain, qemu_binding
 from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.spare_connections import SpareConnections
 
-LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""libvirt itself is connected to the socket of this channel, and QEMU serves one client at a time."""
+_LIBVIRTS_OWN = "org.qemu.guest_agent.0"
+"""Channel to whose socket libvirt itself is connected: QEMU serves one client at a time."""
 
 _LONGEST_SECONDS = 60
 """More patience is not asked of libvirtd."""
 
 _SLACK_SECONDS = 1.0
-"""How much longer than libvirtd's own limit an answer may take to arrive, before its connection is given up."""
+"""How long after libvirtd's own timeout an answer may arrive before the connection is given up."""
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""A guest has a handful of channels. More channels, or longer paths, are not channels to agents."""
+"""A guest has a handful of channels. Further ones, and longer paths, lead to no agents."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return the agent channels in a running guest's `<devices>`: name to the path of the unix socket on which QEMU listens.
+    """Return the agent channels in a running guest's `<devices>`: name to the path of QEMU's listening unix socket.
 
-    The path is empty where there is none that another program could use: the channel is libvirt's own, or QEMU is the one that connects.
+    The path is empty where no other program can connect: the channel is libvirt's own, or QEMU is the client.
     """
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
@@ -36,14 +36,14 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
         name = "" if target is None or target.get("type") != "virtio" else target.get("name", "")
         if channel.get("type") != "unix" or not 0 < len(name) <= _LONGEST_TEXT or len(channels) >= _MOST_CHANNELS:
             continue
-        listens = source is not None and source.get("mode") == "bind" and name != LIBVIRTS_OWN
+        listens = source is not None and source.get("mode") == "bind" and name != _LIBVIRTS_OWN
         path = source.get("path", "") if source is not None and listens else ""
         channels[name] = path if len(path) <= _LONGEST_TEXT else ""
     return channels
 
 
 class AgentCommands(SpareConnections):
-    """Passes commands to agents. One that is busy or dead keeps its call waiting."""
+    """Passes commands to agents. A busy or dead agent delays its call."""
 
     most = 8
     """Each holds one of libvirtd's threads while it waits; by default libvirtd has 20."""
@@ -51,8 +51,8 @@ class AgentCommands(SpareConnections):
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Return the agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
 
-        libvirt counts whole seconds here, and first has the agent synchronise, and waits as long again for that: this takes twice the time,
-        and a second, at most.
+        libvirt counts whole seconds, and waits as long again while it synchronises with the agent: this takes at most twice the time, and a
+        second.
         """
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))

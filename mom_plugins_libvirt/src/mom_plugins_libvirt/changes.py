@@ -1,4 +1,4 @@
-"""How mom changes guests: through mom-libvirt-helper, or itself where it may. The choice is made here, each time that mom connects."""
+"""How mom changes guests: through mom-libvirt-helper, or itself where it may. Chosen at each connection."""
 
 # ruff: noqa: D102, N802  # the names are libvirt's, which describes them
 
@@ -35,7 +35,7 @@ from mom_plugins_libvirt.failures import (
 from mom_plugins_libvirt.uri import is_local
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""An environment variable that names another socket of mom-libvirt-helper than the usual one."""
+"""Environment variable for another socket of mom-libvirt-helper."""
 
 HELPER_CURE: Final = "look why it does not run: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
@@ -51,11 +51,11 @@ _CODES: Final = {
     errno.ETIMEDOUT: OPERATION_TIMEOUT,
     **dict.fromkeys((errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.ENOENT), ARGUMENT_UNSUPPORTED),
 }
-"""The errors of libvirt that stand for those of the helper."""
+"""libvirt's errors for those of the helper."""
 
 
 class OpenedLibvirt(NamedTuple):
-    """A connection to libvirt, the helper that changes guests (None: mom does), and why neither can (empty: one can), with a cure."""
+    """Connection to libvirt, the helper that changes guests (None: mom does), and why neither can (empty: one can), with a cure."""
 
     connection: LibvirtConnection
     helper: GuestOrders | None = None
@@ -67,7 +67,7 @@ def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvi
     """Connect to libvirt. Raises libvirt's error.
 
     :param readonly: the operator wants no changes
-    :param found: the URI is one that mom has found, not the operator's: the helper has nothing to do with it
+    :param found: mom has found the URI itself, so the helper does not serve it
     """
     if readonly:
         return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the plugin libvirt")
@@ -82,7 +82,7 @@ def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvi
 
 
 class OrderRefused(Exception):
-    """An order was not followed: libvirt's error, or the one that stands for it. Has the methods of libvirt's own exception."""
+    """Refused order, with libvirt's error or a similar one, and the methods of libvirt's exception."""
 
     def __init__(self, message: str, code: int, number: int = 0) -> None:
         super().__init__(message)
@@ -98,7 +98,7 @@ class OrderRefused(Exception):
 
 
 class GuestOrders:
-    """A connection to mom-libvirt-helper, for one order at a time; made when the first order is given. Each raises `OrderRefused`.
+    """Connection to mom-libvirt-helper, opened with the first order; one order at a time. Orders raise `OrderRefused`.
 
     :param path: of its socket
     """
@@ -110,7 +110,7 @@ class GuestOrders:
 
     @classmethod
     def reached(cls, uri: str) -> GuestOrders | None:
-        """Return one where this process may order changes: it is not root, the guests are the system's, and the socket is there."""
+        """Return one if this process may order changes: it is not root, the guests are the system's, and the socket exists."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         is_systems = is_local(uri) and urlsplit(uri).path == "/system"
         return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
@@ -122,7 +122,7 @@ class GuestOrders:
             connection.close()
 
     def give(self, order: GuestOrder) -> str:
-        """Have an order followed, and return the text of the answer."""
+        """Send an order, and return the text of the answer."""
         try:
             message = order.packed()
         except struct.error as error:
@@ -151,7 +151,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return where root lets guests be moved to."""
+        """Return the destinations that root declares for moves."""
         declared: list[str] = []
         while True:
             try:
@@ -163,9 +163,9 @@ class GuestOrders:
 
 
 class OrderedDomain:
-    """Guest that the helper changes. Attributes that are not below are libvirt's: mom reads them itself.
+    """Guest that the helper changes. libvirt answers all other attributes.
 
-    :param start: libvirt's number of the guest that is meant; None: however often it was started
+    :param start: libvirt's number of the guest's start; None: any start
     """
 
     def __init__(self, domain: Domain, helper: GuestOrders, start: int | None) -> None:
@@ -236,11 +236,11 @@ class OrderedDomain:
     # --- calls that are none of libvirt's domains ----------------------------------------------------------------------------------
 
     def give(self, kib: int) -> str:
-        """Set the balloon by QEMU's monitor, and return what QEMU answers."""
+        """Set the balloon through QEMU's monitor, and return QEMU's answer."""
         return self._order(Number.GIVE, kib)
 
     def migrate(self, destination: Destination) -> int:
-        """Move it. Raises `PermissionDenied` where root has not declared the destination."""
+        """Move the guest. Raises `PermissionDenied` for an undeclared destination."""
         for number, declared in enumerate(self._helper.destinations()):
             if _destination(declared) == destination:
                 return self._change(Number.MIGRATE, number)
@@ -249,7 +249,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Have the guest's agent asked, and return the answer. Raises `PermissionDenied` for a command that the helper does not pass on."""
+        """Return the agent's answer. Raises `PermissionDenied` for a command that the helper does not pass on."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:
@@ -258,7 +258,7 @@ class OrderedDomain:
 
 
 def _destination(declared: str) -> Destination | None:
-    """Return the destination that root means; None for one that mom moves no guests to."""
+    """Return the declared destination; None: mom moves no guests there."""
     with suppress(ValueError):
         return Destination.parse(declared)
     return None

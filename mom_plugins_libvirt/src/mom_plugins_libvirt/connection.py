@@ -1,11 +1,10 @@
-"""One connection to libvirtd that lasts: opened when it is needed, left behind when a call on it hangs, opened again with back-off.
+"""Lasting connection to one libvirtd: opened on demand, abandoned when a call on it hangs, opened again with back-off.
 
-Once it is started it comes back by itself after a loss, without waiting for the next call: events are only heard while it stands.
+Once started, it returns by itself after a loss: events arrive only over an open connection.
 
-A connection is only ever used for one call at a time, and never again after a call that did not come back in time: before 10.3,
-libvirt's client corrupts its memory when a second thread, or its own keepalive, interrupts a call that waits for an answer (CVE-2024-4418).
-So several threads take turns here, a call that hangs keeps its connection to itself until it comes back, and keepalive is not asked for:
-what does not come back in time is given up anyway.
+It serves one call at a time, and none after a call that did not return in time. libvirt's client before 10.3 corrupts its memory when a
+second thread, or its own keepalive, interrupts a waiting call (CVE-2024-4418). So threads take turns, a hanging call keeps its connection
+until it returns, and keepalive is off: mom gives hanging calls up anyway.
 """
 
 from __future__ import annotations
@@ -34,29 +33,29 @@ from mom_plugins_libvirt.uri import without_questions
 T = TypeVar("T")
 
 _FIRST_RETRY_SECONDS = 0.25
-"""Back-off between attempts to connect: doubled from this to the longest. A restart of libvirtd takes one to some tens of seconds."""
+"""Back-off between attempts to connect, doubled up to the longest. A restart of libvirtd takes one to some tens of seconds."""
 
 _OPEN_SECONDS = 30.0
-"""How long to believe that an attempt to connect which hangs may still succeed; a host that went away is not noticed otherwise."""
+"""How long a hanging attempt to connect may still succeed; a vanished host would not be noticed otherwise."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
 """By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
 
 _HOOK_POLL_SECONDS = 0.1
-"""How often it is looked whether a call about all guests waits for a hook by now."""
+"""Interval of the checks whether a call about all guests waits for a hook by now."""
 
 _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
 
 _CLOSE_SECONDS = 0.15
-"""How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
+"""Time for closing a connection, and then the event loop: a plugin has 0.4 s to end."""
 
 
 class Connection:
-    """A connection to one libvirtd, for several threads.
+    """Connection to one libvirtd, for several threads.
 
-    :param module: libvirt's Python binding, or what stands in for it
+    :param module: libvirt's Python binding, or a stand-in
     :param blocked_in_start_hook: returns guests whose start waits for a hook: libvirtd answers no call that reaches one
-    :param callers: threads for calls, if several connections share them; `close` does not end them
+    :param callers: shared threads for calls; `close` does not end them
     :param patience: shared patience with calls about single guests
     """
 
@@ -109,22 +108,22 @@ class Connection:
         self._closed = False
 
     def start(self) -> None:
-        """Start the event loop, for events. Connects nowhere yet, but comes back by itself from now on."""
+        """Start the event loop. The connection opens on demand, and returns by itself from now on."""
         self._loop = self._own_loop = EventLoop(self.module)
         self._loop.start()
 
     def join(self, loop: EventLoop) -> None:
-        """Hear of events by a loop that turns already, and that others use too; comes back when `reach` is called, or a call is made."""
+        """Receive events through a running loop that others use too. The connection returns on `reach`, or with a call."""
         self._loop = loop
 
     def reach(self) -> None:
-        """Begin to connect, if it is not connected and it is time to try; waits for nothing."""
+        """Begin to connect if it is time to try; do not wait."""
         with self._changed, suppress(HypervisorError):
             if self._live is None and not self._closed:
                 self._begin_to_open()
 
     def close(self) -> None:
-        """Let the connection go and end all threads, in well under half a second. Threads that are stuck in a call are left behind."""
+        """Close the connection and end all threads, in less than half a second. Threads in a hanging call are left behind."""
         with self._changed:
             self._closed = True
             live, self._live = self._live, None
@@ -140,17 +139,16 @@ class Connection:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        """Return the balloon records of these guests, by id, from one bulk call, without ended and silent guests."""
         records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
         return {record.uuid: record.record for record in records}
 
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
+        """Return the statistics of all active guests, or of these, from one call that does not wait for busy guests.
 
-        A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
-        the others' statistics, and the hanging guest's without asking it. Should it hang as well, because several guests do,
-        the last asks for `fallback`, the groups that libvirtd knows without asking any guest. Takes two call timeouts at most, and for
-        single guests less after others hung.
+        A hanging QEMU blocks the first call that reaches it. libvirt then counts that guest as busy, so the second attempt returns the
+        others' statistics. If it hangs too, because several guests do, the last asks for `fallback`: groups that libvirtd knows without
+        asking guests. Takes at most two call timeouts, and less for single guests after others hung.
         """
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
@@ -178,13 +176,13 @@ class Connection:
         late: Callable[[Future[Any]], None] | None = None,
         number: Hashable = None,
     ) -> T:
-        """Return the result of `function`, which makes one call on the guest's domain. Takes one call timeout at most.
+        """Return the result of `function`, which makes one call on the guest's domain. Takes at most one call timeout.
 
-        Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
-        Raises another `HypervisorError` for each error of libvirt.
+        Raises `GuestBusy` if it does not return in time. It may still take effect; `late` receives the open call. Raises another
+        `HypervisorError` for each error of libvirt.
 
-        :param number: libvirt's number of the guest since it was started. `GuestGone` is raised, and `function` not called, if it is
-            another one by now: handles find a guest by its UUID, so the call would change the next guest with it
+        :param number: libvirt's number of the guest's start. For another start, `GuestGone` is raised, and `function` not called: handles
+            find a guest by its UUID, so the call would change the next one
         """
 
         def ask(live: OpenConnection) -> T:
@@ -217,10 +215,10 @@ class Connection:
         single: bool = True,
         about_all: bool = False,
     ) -> T:
-        """Return the result of `ask`, in a thread of its own, on a connection that it has to itself.
+        """Return the result of `ask`, made in a thread and on a connection of its own.
 
-        :param single: it is about single guests
-        :param about_all: a hook that holds up a guest's start holds this up, too
+        :param single: about single guests
+        :param about_all: a hook of any guest's start blocks it
         """
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
@@ -254,7 +252,6 @@ class Connection:
             return len(self._open_calls) >= self.settings.most_open_calls
 
     def _wait(self) -> float:
-        """Return how many seconds to wait for the next call on a guest."""
         return self._patience.seconds(self.settings.call_timeout)
 
     def _used(self, live: OpenConnection, ask: Callable[[OpenConnection], T], doing: str) -> T:
@@ -281,7 +278,7 @@ class Connection:
     # --- the connection ----------------------------------------------------------------------------------------------------------
 
     def _borrowed(self, doing: str, end: float) -> OpenConnection:
-        """Return a connection that no other call uses, marked as busy; opened if there is none and it is time to try."""
+        """Return a connection marked as busy, opened if it is time to try."""
         with self._changed:
             while True:
                 if self._closed:
@@ -300,7 +297,7 @@ class Connection:
                     raise HypervisorError(f"{doing}: {why}")
 
     def _begin_to_open(self) -> None:
-        """Start an attempt to connect, with the lock held. Raises the last refusal until it is time to try again."""
+        """Start an attempt to connect. Raises the last refusal until it is time to try again. The lock is held."""
         now = self._monotonic()
         if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= self.settings.most_opening):
             if now - self._opening_since > self.settings.call_timeout:
@@ -323,7 +320,7 @@ class Connection:
         return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
 
     def _return(self) -> None:
-        """Connect again without being asked, as often as it takes. The lock is held."""
+        """Connect again in the background, as often as needed. The lock is held."""
         if self._own_loop is None or self._closed or self._coming_back:
             return
         self._coming_back = True
@@ -338,7 +335,7 @@ class Connection:
             self._coming_back = False
 
     def _open(self, since: float) -> None:
-        """Connect, in a thread of its own, as each call may hang. `since` identifies this attempt."""
+        """Connect; each call in it may hang. `since` identifies this attempt."""
         uri = self.settings.uri
         live: OpenConnection | None = None
         returned = False
@@ -394,7 +391,7 @@ class Connection:
             self._forget(live, why)
 
     def _forget(self, live: OpenConnection, why: str) -> None:
-        """Use this connection no more; it is closed now or with the end of its call. The lock is held."""
+        """Abandon this connection; close it now, or at the end of its call. The lock is held."""
         if live.given_up:
             return
         live.given_up = True
@@ -407,14 +404,13 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """Drop a connection that has ended: libvirt's callback, which must not call libvirt."""
+        """Abandon an ended connection: libvirt's callback, which must not call libvirt."""
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:
                 self._forget(live, "libvirtd has ended it")
 
     def _are_too_many(self) -> bool:
-        """Take note of one more event."""
         self._bulk.events += 1
         if self.settings.most_events is None or self._bulk.events <= self.settings.most_events:
             return False
@@ -424,7 +420,7 @@ class Connection:
         return True
 
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
-        """Pass an event on: libvirt's callback, with details by the event's kind, then the kind itself."""
+        """Pass an event on: libvirt's callback, with the details of the event's kind, then the kind."""
         *details, kind = details_and_kind
         if self.on_event is None or self._are_too_many():
             return

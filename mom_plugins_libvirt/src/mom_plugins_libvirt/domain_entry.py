@@ -1,4 +1,4 @@
-"""One guest of libvirt since its start, as the last look and its description show it."""
+"""A libvirt guest since its start, from the last look and its description."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DomainEntry(SeenGuest):
-    """A guest since it was started. Belongs to the hypervisor's lock."""
+    """Guest since its start. Only used with the hypervisor's lock held."""
 
     status: int = 0
     reason: int = 0
     job: str = ""
-    """Libvirt's job with the guest that allows no change; empty for nothing."""
+    """libvirt's job with the guest that allows no change; empty: none."""
     description: DomainDescription | None = None
     describe: bool = True
-    """The description must be read (again); whatever changes something sets it."""
+    """The description must be read (again)."""
     limits_needed: bool = False
     """Its limits were asked for before its description was read."""
     describe_at: float = float("inf")
     """Monotonic time of the next reading without an event."""
     prompt: bool = False
-    """Its statistics came when they were due."""
+    """Its statistics were in time."""
     doubted: bool | None = None
-    """It was moved here, and libvirt may be wrong about its size: it goes on telling the one that the guest had when its move began, until
-    its balloon moves once more. One whose balloon moved in between, as after mom has given it its memory back, has another. False: they
-    were seen to agree; None: there was no reason to ask."""
+    """It was moved here, and libvirt may report a wrong size: the one from the begin of the move, until its balloon moves again. False: the
+    size was seen to be right; None: no reason for doubt."""
     untunable: str = ""
-    """Why its CPU time cannot be limited; empty if it can, or it was not looked for."""
+    """Why its CPU time cannot be limited; empty: it can, or is unknown."""
     untunable_since: float = 0.0
-    """When that was found, in monotonic seconds."""
+    """Monotonic time of that."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
-    """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""
+    """For each vCPU, whether it may run on each host CPU. Like `cpu_tune`, None until read after each description."""
 
     @property
     def tuning(self) -> Tuning:
-        """Its limits by its description."""
+        """Limits from its description."""
         return UNTUNED if self.description is None else self.description.tuning
 
     @property
@@ -56,12 +55,12 @@ class DomainEntry(SeenGuest):
 
     @property
     def plugged_kib(self) -> int:
-        """By its description."""
+        """KiB plugged, from its description."""
         return 0 if self.description is None else self.description.plugged_kib
 
     def fit_sizes(self) -> None:
-        """Take off its sizes what libvirt counts and it does not have, by its description. Without a balloon, libvirt tells its maximum as
-        its size."""
+        """Correct libvirt's sizes by the description: libvirt counts memory that the guest lacks, and without a balloon tells the maximum
+        as the size."""
         description = self.description
         if description is None or self.reading is None or self.reading.maximum is None:
             return
@@ -76,7 +75,7 @@ class DomainEntry(SeenGuest):
         return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
 
     def see_size(self, size: int | None) -> None:
-        """Take the size in KiB that QEMU reports; None: unknown."""
+        """Note QEMU's size in KiB; None: unknown."""
         if size is not None and size == self.size:
             self.doubted = False
         elif size is None:
@@ -85,5 +84,5 @@ class DomainEntry(SeenGuest):
             self.fields["balloon_cur"] = size
 
     def left_alone(self) -> str:
-        """Return why nothing may be changed, by libvirt's state and reason."""
+        """Return why nothing may be changed in libvirt's state and reason."""
         return why_left_alone(self.status, self.reason)

@@ -1,4 +1,4 @@
-"""One guest from its domain XML alone: balloon device, statistics period, pinned memory, agents, limits and guarantees."""
+"""A guest from its domain XML alone: balloon device, statistics period, pinned memory, agents, limits and guarantees."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
     return DomainDescription(
         "" if model == "none" else model,
         _seconds(stats.get("period") if stats is not None else None),
-        why_pinned(domain),
+        _why_pinned(domain),
         sum(device.size for device in devices),
         sum(min(device.current, device.size) for device in devices),
         channels_of(domain.find("devices")),
@@ -116,7 +116,7 @@ def parsed(xml: str) -> ElementTree.Element | None:
     return root if root.tag == "domain" else None
 
 
-def why_pinned(domain: ElementTree.Element) -> str:
+def _why_pinned(domain: ElementTree.Element) -> str:
     """Return why the host gains nothing from this guest's balloon; empty: it does.
 
     A balloon gives memory back by discarding it. QEMU or the kernel refuses that while anything needs all of the guest's memory in place.
@@ -158,17 +158,16 @@ def memory_of(domain: ElementTree.Element) -> int:
     own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))
     now = _kib(domain.find("currentMemory"))
     balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
-    at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
+    at_once = _why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
     if at_once or not now or balloon is None or balloon.get("model") == "none":
         now = own
     return min(memory, min(own, now) + plugged)
 
 
 def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
-    """Return the guest's properties that its metadata gives, as they are written there; none without mom's element.
+    """Return properties from mom's element in the metadata, as written there.
 
-    Metadata is part of the guest's description. It is written through the host's libvirt connection, when the guest is defined or with
-    `virsh metadata`; a guest cannot write it, and nothing that runs in the guest is asked.
+    Only the host's libvirt connection writes metadata; a guest cannot.
     """
     element = domain.find(f"metadata/{{{_MOM_GUEST}}}guest")
     if element is None:

@@ -1,4 +1,4 @@
-"""The guests of one libvirtd, as bulk calls and their descriptions show them."""
+"""Guests of one libvirtd, from bulk calls and their descriptions."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ T = TypeVar("T")
 
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
-"""Statistics are late after so many of the guest's periods, and a second, as their time is known in whole seconds: then it is looked
-whether the operator has switched them off, long before they are stale."""
+"""Statistics are late after so many of the guest's periods, and a second, as libvirt tells whole seconds. Then mom looks whether the
+operator has switched them off, long before they are stale."""
 
 _DESCRIBE_SECONDS = 0.5
-"""How much of a cycle reading guests' descriptions may take; the rest is read in the next ones. One takes about a millisecond."""
+"""Time in a cycle for reading descriptions; the next cycles read the rest. One takes about a millisecond."""
 
 SIZES_SECONDS = 0.3
-"""How much of a cycle asking for the sizes of guests that were moved here may take; those of the rest are unknown in it."""
+"""Time in a cycle for asking the sizes of guests that were moved here; the others' are unknown in it."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
-"""A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
+"""A description is read again after this to twice this, spread over the guests: events may be lost, and some changes have none."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same for a guest with virtio-mem whose balloon holds memory: unplugging may wait for the balloon, and libvirt has no event
-for the question."""
+"""The same with virtio-mem while the balloon holds memory: unplugging may wait for the balloon, and libvirt has no event for that."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`stale_after` in seconds (None: by each guest's own period). `find` returns the process id for a guest's name and UUID (None: no
-    fields of processes).
+    """Settings of looks at guests.
 
-    `counts_vcpus` reads statistics of each vCPU, some 2 KiB; without it, the description has their number. Answers with more than
-    `most_guests`, and descriptions of more than `longest_xml` characters, are refused. `on_demand_seconds` are the seconds that all calls
-    together may spend on descriptions that no look has read yet; 0 in a mom that looks in each cycle.
+    :param stale_after: seconds; None: depends on each guest's period
+    :param find: returns the process id for a guest's name and UUID; None: no fields of processes
+    :param most_guests: longer answers are refused
+    :param longest_xml: longer descriptions are refused (characters)
+    :param on_demand_seconds: time of all calls together for descriptions that no look has read yet; 0 if mom looks in each cycle
+    :param counts_vcpus: read statistics of each vCPU, some 2 KiB; otherwise the description has their number
     """
 
     stale_after: float | None = None
@@ -68,14 +69,14 @@ class SamplingSettings:
 
 
 class ImpossibleAnswer(HypervisorError):
-    """An answer that libvirtd never gives: the server is another program, or broken."""
+    """Answer that libvirtd never gives: another program answers, or a broken one."""
 
 
 class Domains(SeenGuests[DomainEntry]):
-    """The guests of one libvirtd: who is there, how they are, and one call on one of them.
+    """Guests of one libvirtd, and single calls on them.
 
-    A call takes at most two of the connection's call timeouts, and however many guests hang, all calls of a cycle together not much more.
-    A guest that does not answer is not asked again while the question to it is still open.
+    A call takes at most two call timeouts; all calls of a cycle together take hardly more, however many guests hang. A guest with an
+    unanswered call is not asked again.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
@@ -92,13 +93,13 @@ class Domains(SeenGuests[DomainEntry]):
         self._late: dict[str, Future[Any]] = {}
         """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
         self._on_demand_seconds = settings.on_demand_seconds
-        self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
+        self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         # What happened meanwhile is read by the cycle that this asks for.
-        connection.on_return = lambda: self.tell(f"{printable(self.uri)} can be reached again")
+        connection.on_return = lambda: self.wake(f"{printable(self.uri)} can be reached again")
 
     def _look(self) -> None:
-        """Read all guests by one bulk call, and each new or changed guest by one more call."""
+        """Read all guests by one bulk call, and new or changed guests by one more call each."""
         module = self.connection.module
         end = self._monotonic() + self.connection.settings.call_timeout
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
@@ -119,7 +120,7 @@ class Domains(SeenGuests[DomainEntry]):
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for entry in self._seen.values():
-                entry.take({}, wall, monotonic, self._stale_after)
+                entry.add_record({}, wall, monotonic, self._stale_after)
 
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._settings.wall(), self._monotonic()
@@ -141,7 +142,7 @@ class Domains(SeenGuests[DomainEntry]):
                 self._host_side.follow((entry.id, entry.name, entry.start) for entry in self._seen.values())
 
     def _ask_sizes(self, end: float) -> None:
-        """Ask QEMU for sizes where libvirt's may be wrong; sizes that `end` leaves no time for are unknown."""
+        """Ask QEMU for doubtful sizes until `end`; further ones are unknown."""
         for entry in self.seen():
             if entry.is_doubtful:
                 size = self._true_size(entry, end)
@@ -149,7 +150,7 @@ class Domains(SeenGuests[DomainEntry]):
                     entry.see_size(size)
 
     def _true_size(self, entry: DomainEntry, end: float) -> int | None:
-        """Ask QEMU for the size, until `end` (monotonic seconds); None: unknown."""
+        """Return QEMU's size, asked until `end` (monotonic); None: unknown."""
         if self._monotonic() < end and not self.has_open_call(entry.id):
             with suppress(HypervisorError):
                 return self._size_by_qemu(entry)
@@ -166,7 +167,7 @@ class Domains(SeenGuests[DomainEntry]):
         entry.state = state_name(entry.status)
         if status == PAUSED != entry.status:
             entry.since = monotonic
-        entry.take(record, wall, monotonic, self._stale_after)
+        entry.add_record(record, wall, monotonic, self._stale_after)
         entry.fit_sizes()
         if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
             entry.doubted = True
@@ -184,7 +185,7 @@ class Domains(SeenGuests[DomainEntry]):
         entry.prompt = prompt
 
     def _describe(self, due: Sequence[DomainEntry], end: float) -> None:
-        """Read these guests' descriptions, one after the other, as many as there is time for until `end`."""
+        """Read these descriptions one after the other, until `end`."""
         for entry in due:
             if self._monotonic() >= end:
                 return
@@ -223,26 +224,26 @@ class Domains(SeenGuests[DomainEntry]):
         return {} if self._settings.platforms is None else self._settings.platforms.of(GuestDescription(domain=domain))
 
     def _job(self, domain: Domain) -> str:
-        """Name what libvirt is doing with the guest that allows no change now."""
+        """Return libvirt's job with the guest that allows no change now; empty: none."""
         try:
             return job_name(domain.jobStats())
         except self.connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
             return ""
 
     def _learn(self, entry: DomainEntry, description: DomainDescription | None, garbled: str) -> None:
-        """Take a new description. The lock is held."""
+        """Note a new description. The lock is held."""
         had, entry.description, entry.garbled = entry.period, description, garbled
         entry.period = 0 if description is None else description.stats_period
         if entry.period and not had:
             entry.since = self._monotonic()
         entry.cpu_tune = entry.pins = None
-        entry.see_plugging(0 if description is None else description.plugging_kib, self._monotonic())
+        entry.note_plugging(0 if description is None else description.plugging_kib, self._monotonic())
         entry.fit_sizes()
         again = _RESIZABLE_AGAIN_SECONDS if entry.resizable and entry.is_smaller else _DESCRIBE_AGAIN_SECONDS
         entry.describe_at = self._monotonic() + again * (1 + zlib.crc32(entry.id.encode()) % 100 / 100)
 
     def _describe_asked(self, guests: Sequence[DomainEntry]) -> None:
-        """Read the descriptions of those that have none yet, while there is time for that; the next looks begin with the others."""
+        """Read missing descriptions while there is time; the next looks begin with the others."""
         due = [entry for entry in guests if entry.description is None and entry.describe]
         for entry in due:
             entry.limits_needed = True
@@ -265,8 +266,8 @@ class Domains(SeenGuests[DomainEntry]):
                     GuestField.REPORTING: int(seen.description.reports_free_pages),
                     GuestField.AUTODEFLATE: int(seen.description.autodeflate),
                 }
-        if seen.least is not None:
-            described[GuestField.LEAST] = seen.least
+        if seen.least_kib is not None:
+            described[GuestField.LEAST] = seen.least_kib
         if why := seen.why_give_back(self._monotonic()):
             described[GuestField.GIVE_BACK] = why
         if seen.description is not None and not self._settings.counts_vcpus:
@@ -290,7 +291,7 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return those of these guests that have a description; read missing ones while there is time."""
+        """Return those of these guests with a description; read missing ones while there is time."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
@@ -304,7 +305,7 @@ class Domains(SeenGuests[DomainEntry]):
         """Return the guest for a change. Raises `GuestGone`, `GuestBusy` with an open call, or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
-        entry = self._there(guest)
+        entry = self._seen_guest(guest)
         if self.has_open_call(entry.id):
             raise GuestBusy(f"{guest}: {SILENT}")
         return entry
@@ -317,29 +318,29 @@ class Domains(SeenGuests[DomainEntry]):
         return entry
 
     def start_of(self, guest: Entity) -> Hashable:
-        """Return libvirt's number of the guest since its start, as of the last look. Raises `GuestGone` or `PermissionDenied`."""
+        """Return libvirt's number of the guest's start at the last look. Raises `GuestGone` or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
-        return self._there(guest).start
+        return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
         """Return the result of one call on the guest. See `Connection.call`."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """Remember a call on a guest that has not come back in time."""
+        """Note an unanswered call on a guest."""
         with self._lock:
             self._late[identity] = call
 
     def has_open_call(self, identity: str) -> bool:
-        """Tell whether a call on this guest is still open: another call would hold one more of libvirtd's threads."""
+        """Tell whether a call on this guest is unanswered: another would hold one more of libvirtd's threads."""
         call = self._late.get(identity)
         return call is not None and not call.done()
 
     def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
         """Change the guest by one call. Raises `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: takes libvirt's flag for changes of the running guest, too
+        :param function: also takes libvirt's flag for changes of the running guest
         """
 
         def unless_busy(domain: Domain) -> T:

@@ -1,4 +1,4 @@
-"""libvirt's event loop, in a thread of its own: guests' events need one that runs."""
+"""libvirt's event loop in a thread of its own; guests' events need one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import threading
 from typing import Any
 
 _turn = threading.Lock()
-"""libvirt has one event loop for the whole process; where several plugins run in one, one of them turns it for all."""
+"""libvirt has one event loop for the process; of several plugins, one runs it for all."""
 
 _POLL_SECONDS = 0.2
-"""How long a plugin that waits for its turn takes to notice that it shall end."""
+"""How long a plugin that waits for its turn takes to notice its end."""
 
 
 @functools.cache
@@ -19,7 +19,7 @@ def _register(libvirt: Any) -> None:
 
 
 class EventLoop:
-    """Turns libvirt's event loop from `start` to `stop`. To be started before a connection is opened."""
+    """Runs libvirt's event loop from `start` to `stop`. Start it before opening a connection."""
 
     def __init__(self, libvirt: Any) -> None:
         self._libvirt = libvirt

@@ -1,7 +1,6 @@
-"""Guests' events: which of them mom listens to, rereads guests for, and starts a cycle for.
+"""Guests' events: which kinds mom receives, rereads guests for, and starts a cycle for.
 
-An event carries nothing into the list of guests. It only marks a guest for the next bulk call: so
-events may be missed, come twice or in any order, and the list ends up the same.
+An event only marks a guest for the next bulk call. So missing, repeated or disordered events change nothing in the end.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
 
 STARTED = 2
-"""virDomainEventType of a guest that runs now."""
+"""virDomainEventType of a started guest."""
 
 EVENT_KINDS: Mapping[str, str] = {
     LIFECYCLE: "LIFECYCLE",
@@ -31,7 +30,7 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""The events that are listened to, and libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. Where one is missing, polling notices."""
+"""Kinds of events, with libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. Polling replaces missing kinds."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """virDomainEventType, without `defined` and `undefined`, which change no running guest."""
@@ -52,14 +51,14 @@ _DETAILS = {
 """virDomainEvent…DetailType of virDomainEventType, where it says more than the event itself."""
 
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
-"""The others are worth reading again, which the next cycle does."""
+"""Other kinds are reread by the next cycle."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""These come every second for each guest that is being resized, so they are rate limited below."""
+"""Every second for each guest that is resized, so these are rate limited."""
 
 
 class GuestEvent(NamedTuple):
-    """Something that happened to a guest: `kind` is one of `EVENT_KINDS`, the numbers are libvirt's for it (0 where it has none)."""
+    """Event of a guest: `kind` is one of `EVENT_KINDS`, the numbers are libvirt's (0: none)."""
 
     kind: str
     uuid: str
@@ -69,7 +68,7 @@ class GuestEvent(NamedTuple):
 
 
 class EventBook:
-    """Events since the last question. Wakes mom. Several threads may use it."""
+    """Events since the last question. Wakes mom. For several threads."""
 
     def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
@@ -78,7 +77,7 @@ class EventBook:
         self._tell = tell
 
     def heard(self, event: GuestEvent) -> None:
-        """Take note of an event, in libvirt's thread; tells of it if it is worth a cycle."""
+        """Note an event, in libvirt's thread, and wake mom if it is worth a cycle."""
         with self._lock:
             if event.kind != BALLOON:  # a new size comes with every bulk call
                 self._changed.add(event.uuid)
@@ -94,7 +93,7 @@ class EventBook:
         return changed
 
     def _worth_a_cycle(self, event: GuestEvent) -> str:
-        """Say what happened, in words; empty if it can wait for the next cycle. The lock is held."""
+        """Return what happened, in words; empty: it can wait for the next cycle. The lock is held."""
         if event.kind == LIFECYCLE:
             news, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
             return f"{news}, {detail}" if news and detail else news

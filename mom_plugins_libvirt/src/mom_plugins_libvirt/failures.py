@@ -27,12 +27,12 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
-    """Return the kind of error that a libvirt error stands for.
+    """Return the kind of mom's error for a libvirt error.
 
     :param code: libvirt's error number
-    :param system_error: the `errno` behind it, where there is one
-    :param running: the guest that the call was about runs (None: not asked, or no guest). libvirt says `operation invalid` both
-        when a guest has stopped and when it has no such device.
+    :param system_error: the `errno` behind it
+    :param running: the guest of the call runs; None: unknown, or no guest. libvirt says `operation invalid` both for a stopped guest and
+        for a missing device
     """
     if code == OPERATION_INVALID and running is not None:
         return NotSupported if running else GuestGone
@@ -55,7 +55,7 @@ def error_numbers(error: Exception) -> tuple[int, int]:
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
 
 
-START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.socket where libvirt is split up"
+_START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.socket where libvirt is split up"
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
@@ -67,7 +67,7 @@ def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
     if kind is PermissionDenied:
         return "run mom as root, or let its user look: unix_sock_ro_perms and auth_unix_ro in libvirtd.conf or virtqemud.conf"
     if system_error in {errno.ENOENT, errno.ECONNREFUSED}:
-        return START_LIBVIRT
+        return _START_LIBVIRT
     if kind is NotSupported or code == NO_CONNECT:
         return "look at the plugin's uri; qemu:///system is the usual one"
     return ""

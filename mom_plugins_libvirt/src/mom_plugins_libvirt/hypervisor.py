@@ -1,4 +1,4 @@
-"""The hypervisor that libvirt gives: guests with their statistics from one bulk call, balloons, and the statistics period."""
+"""libvirt's hypervisor: guests with their statistics from one bulk call, balloons, and the statistics period."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mom_plugins_libvirt.tunes import GuestTuning
 class LibvirtHypervisor(Domains):
     """Guests of one libvirtd: `Hypervisor`, `BalloonControl` and `AgentAccess`, with limits by `GuestTuning` and moves by `GuestLifecycle`.
 
-    Several threads may use it. Every setter raises `GuestGone`; `GuestBusy` when the call did not come back in time (it may still take
-    effect); `NotSupported` for a value that the guest cannot have; or another `HypervisorError`. libvirt's thread tells of events.
+    For several threads. Setters raise `GuestGone`; `GuestBusy` without an answer in time (the change may still take effect); `NotSupported`
+    for an impossible value; or another `HypervisorError`. Events come from libvirt's thread.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
@@ -41,12 +41,12 @@ class LibvirtHypervisor(Domains):
 
     @property
     def library_version(self) -> int:
-        """Of libvirt on this host: 1,000,000 times the major version, and 1,000 times the minor one."""
+        """Version of libvirt on this host: 1,000,000 times the major number, and 1,000 times the minor one."""
         version: int = self.connection.module.getVersion()
         return version
 
     def examined_changes(self) -> Finding:
-        """Return what `mom doctor` says of who changes guests, as of the last connection."""
+        """Return the finding of `mom doctor` about who changes guests."""
         connection, subject = self.connection, "libvirt"
         if connection.why_no_changes:
             message = f"{connection.why_no_changes}: mom can watch and change nothing"
@@ -63,7 +63,7 @@ class LibvirtHypervisor(Domains):
         return Finding(Severity.OK, subject, f"mom-libvirt-helper changes guests; destinations of moves that root declares: {destinations}")
 
     def close(self) -> None:
-        """Let all connections go, in well under half a second."""
+        """Close all connections, in less than half a second."""
         closing = [*self._agents.close(), *self._lifecycle.close()]
         self.connection.close()
         for thread in closing:
@@ -72,9 +72,9 @@ class LibvirtHypervisor(Domains):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
+        """Ask the guest to go to that size; returns when QEMU has taken the request.
 
-        A guest that is moved away gets memory back all the same, such as its headroom after a sweep: a move may last for hours.
+        A guest that is moved away still gets memory back, such as its headroom after a sweep: a move may last for hours.
         """
         entry = self.ready(guest)
         if entry.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
@@ -104,23 +104,23 @@ class LibvirtHypervisor(Domains):
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
+        """Return the present sizes of these guests in KiB, by id, from one bulk call, without ended, unknown and silent guests."""
         self._look_first()
         records = self.of({entry.id for entry in self.seen(guests)})
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
 
     def size_now(self, guest: Entity) -> float | None:
-        """See `SeenGuests`: by QEMU's word, as libvirt itself hears of a balloon that moves once a second."""
+        """See `SeenGuests`. QEMU is asked, as libvirt learns of a moving balloon only once a second."""
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        """Return the present balloon records of these guests, by id, from one bulk call, without ended and silent guests."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return libvirt's statistics period for the guest now, in seconds, or 0."""
+        """Return libvirt's present statistics period for the guest, in seconds; 0: off."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -128,7 +128,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Have the guest's statistics read every `seconds` from now on, 0 for no longer."""
+        """Set the guest's statistics period in seconds; 0: off."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"
@@ -137,13 +137,13 @@ class LibvirtHypervisor(Domains):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels of these guests as of the last call of `guests`; sockets on another host have no path here."""
+        """Return the agent channels of these guests at the last look; sockets on another host have no path here."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Have libvirtd pass this JSON text to the guest's agent; takes twice `timeout_seconds`, rounded up, and a second at most.
+        """Have libvirtd pass this JSON text to the guest's agent. Takes at most twice `timeout_seconds`, rounded up, and a second.
 
-        Raises `GuestBusy` when no answer came in time, `NotSupported` where there is no agent, `GuestGone`, and other `HypervisorError`s.
+        Raises `GuestBusy` without an answer in time, `NotSupported` without an agent, `GuestGone`, and other `HypervisorError`s.
         """
         return self._agents.command(guest, command, timeout_seconds)

@@ -1,7 +1,6 @@
-"""Guests that are about to be started: what libvirt's description says of their memory, and whose start a hook holds up now.
+"""Guests that are about to start: their memory from libvirt's description, and whose start a hook blocks now.
 
-As long as a hook of a guest runs, libvirtd holds the guest's lock, and a call about all guests waits for it. mom's calls meanwhile are
-about the guests that it knows.
+During a guest's hook, libvirtd holds the guest's lock, and a call about all guests waits for it. mom then asks about known guests only.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _LONGEST_NAME: Final = 1000
-"""Characters of a guest's name that are read: libvirt makes a file name of it, which is shorter."""
+"""Characters of a guest's name; libvirt makes a shorter file name of it."""
 
 
 class LibvirtLaunches:
-    """The libvirt plugin's `LaunchReader`."""
+    """`LaunchReader` of the libvirt plugin."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._blocked_in_start_hook: Counter[str] = Counter()
 
     def blocked_in_start_hook(self) -> Set[str]:
-        """Return the ids of guests whose start waits now: libvirt answers no question that reaches one of them."""
+        """Return the ids of guests whose start waits now: libvirt answers no question that reaches one."""
         with self._lock:
             return self._blocked_in_start_hook.keys() | set()
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of a domain XML, as a hook of libvirt is given it."""
+        """Return the guest of a domain XML from a libvirt hook."""
         domain = parsed(description)
         if domain is None:
             return None
@@ -64,7 +63,7 @@ def _uuid(domain: Element) -> str:
 
 
 def _why_none(domain: Element) -> str:
-    """Return why the host's memory need not have room for it. Huge pages for some of its NUMA nodes alone are not enough."""
+    """Return why the guest needs no available memory of the host. Huge pages for only some of its NUMA nodes do not count."""
     pages = domain.findall("memoryBacking/hugepages/page")
     if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
         return ""

@@ -1,6 +1,6 @@
-"""Stopping guests and letting them go on, and moving them to another libvirt: calls that may take minutes.
+"""Stopping, continuing and moving guests: calls that may take minutes.
 
-A connection carries one call at a time, so the long ones have connections of their own, as few as there are of them at once.
+A connection serves one call at a time, so long calls have connections of their own.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from mom_plugins_libvirt.states import PAUSED
 from mom_plugins_libvirt.uri import without_questions
 
 _GIVE_UP_SECONDS = 5.0
-"""How long libvirt may take to give a job up that has taken too long: it then lets the guest run on."""
+"""Time for libvirt to give up a job that took too long; the guest then runs on."""
 
 _AGAIN_SECONDS = 0.5
-"""Between two attempts to tell libvirt that a job is given up."""
+"""Pause between attempts to have a job given up."""
 
 _REACH_SECONDS = 10.0
-"""How long another host's libvirt may take to let mom in."""
+"""Timeout for another host's libvirt."""
 
 
 class _Unanswered(GuestBusy):
-    """The call has not come back, though its time is over: it may still take effect."""
+    """The call has not returned in time: it may still take effect."""
 
     def __init__(self, message: str, call: Future[Any]) -> None:
         super().__init__(message)
@@ -41,15 +41,15 @@ class _Unanswered(GuestBusy):
 
 
 class LongJobs(SpareConnections):
-    """Calls on guests that take long. A migration that is under way at the end is given up by libvirt: the guest stays."""
+    """Long calls on guests. At mom's end, libvirt gives up a running migration: the guest stays."""
 
     most = 4
-    """Saving and moving are bound by the disk and the network: more at once make each slower."""
+    """Disk and network limit saving and moving: more at once make each slower."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make the call. Raises `GuestBusy` when it took too long, and the call's own errors.
+        """Make the call. Raises `GuestBusy` after the timeout, and the call's own errors.
 
-        :param number: as for `Connection.call`; None: it is for a guest that does not run, and cannot be given up
+        :param number: as for `Connection.call`; None: the guest does not run, and the job cannot be given up
         """
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
@@ -73,7 +73,7 @@ class LongJobs(SpareConnections):
             timer.cancel()
 
     def _give_up(self, doing: str, guest: Entity, number: Hashable, given_up: threading.Event, over: threading.Event) -> None:
-        """Give the job up, in the timer's thread: repeat while the connection is busy."""
+        """Give the job up, in the timer's thread; repeat while the connection is busy."""
         given_up.set()  # before it is: the job may be over before libvirt has answered here
         late: list[Future[Any]] = []
         while not over.is_set():
@@ -101,7 +101,7 @@ class LongJobs(SpareConnections):
     def part_from(self, reached: Any, after: Future[Any] | None) -> None:
         """Close a connection to another libvirt, in a thread, as that may hang.
 
-        :param after: a call that uses it still: libvirt's client would crash without it, and the guest be lost there. None: there is none
+        :param after: call that still uses it: without it, libvirt's client would crash, and the guest be lost there
         """
         if after is None:
             self._main.callers.start(lambda: _closed(reached))
@@ -110,9 +110,9 @@ class LongJobs(SpareConnections):
 
 
 class GuestLifecycle:
-    """Pausing, saving, starting and moving guests: `LifecycleControl` and `MigrationControl`.
+    """`LifecycleControl` and `MigrationControl`: pausing, saving, starting and moving guests.
 
-    Raises the errors of the hypervisor's other calls; `GuestGone` for a guest that was restarted since the last look.
+    Raises the hypervisor's errors; `GuestGone` for a guest restarted since the last look.
     """
 
     def __init__(self, domains: Domains) -> None:
@@ -120,11 +120,11 @@ class GuestLifecycle:
         self._jobs = LongJobs(domains.connection)
 
     def close(self) -> Sequence[threading.Thread]:
-        """Begin to close the connections of long jobs, in these threads."""
+        """Begin to close the connections of long jobs, and return the threads that do."""
         return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return how these guests are, by one call for each. A guest with an open call raises `GuestBusy`."""
+        """Return the states of these guests, by one call each. A guest with an open call raises `GuestBusy`."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
@@ -136,38 +136,38 @@ class GuestLifecycle:
         return standings
 
     def pause(self, guest: Entity) -> None:
-        """Let its CPUs stand still."""
+        """Stop the guest's CPUs."""
         self._order(guest, f"pausing {guest}", lambda domain: domain.suspend())
 
     def resume(self, guest: Entity) -> None:
-        """Let them go on. One that libvirt has paused for another reason, such as a disk that is full, goes on too, if it can."""
+        """Continue the guest, even if libvirt paused it for another reason, such as a full disk."""
         self._order(guest, f"resuming {guest}", lambda domain: domain.resume())
 
     def shut_down(self, guest: Entity) -> None:
-        """Ask its system, by its agent or its power button. Raises `NotSupported` for one that libvirt would forget then."""
+        """Ask its system, by agent or power button. Raises `NotSupported` for a guest that libvirt would forget."""
         doing = f"shutting {guest} down"
         self._order(guest, doing, lambda domain: _only_persistent(domain, doing).shutdown())
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Have libvirt keep its memory in a file, from which it goes on when it is started. Raises as `shut_down` does."""
+        """Have libvirt save its memory to a file, from which a start continues. Raises like `shut_down`."""
         doing, number = f"saving {guest}", self._domains.start_of(guest)
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start it, or let it go on where it was saved."""
+        """Start it, or continue a saved guest."""
         self._domains.check_writable()
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
 
     def _order(self, guest: Entity, doing: str, function: Callable[[Domain], object]) -> None:
-        """Make a short call, unless the guest has not answered the last one yet."""
+        """Make a short call, unless the guest owes an answer."""
         entry = self._domains.ready(guest)
         self._domains.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys. Where
-        mom-libvirt-helper changes guests, it goes there as root, if root has declared the destination.
+        """Move the guest. mom itself connects to the other libvirt, as its user and with its keys (no peer-to-peer). mom-libvirt-helper
+        connects as root, to destinations that root declares.
 
-        Raises `TimeoutError` when libvirt has not said how it ended, though it was given up: the guest may be moving still.
+        Raises `TimeoutError` if libvirt has not said how it ended after giving up: the guest may still be moving.
         """
         doing, number = f"moving {guest} to {destination.uri}", self._domains.start_of(guest)
         self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # for one that is gone, no other is asked

@@ -87,7 +87,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), on_demand_seconds=seconds)
         connection = self._connection(self._settings.readonly, self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)
-        hypervisor.tell = self._context.wake
+        hypervisor.wake = self._context.wake
         connection.start()
         self._hypervisor = hypervisor
         if self._settings.watch:

@@ -11,15 +11,14 @@ _PID_FILE_BYTES = 32
 _COMMAND_BYTES = 256 << 10
 
 _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
-"""The standard library's escape would do, but its module loads all that asks web servers, and mom is to start fast."""
+"""The standard library's escape would do, but its module is slow to load."""
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """Return the process id of the QEMU process that runs this guest; None where it cannot be found for certain.
+    """Return the id of the QEMU process that certainly runs this guest; else None.
 
-    The name is the guest owner's choice, so it is only ever used as a plain file name: nothing outside the folder is opened. Some versions
-    of libvirt write it into the file's name as they do into XML, so that one guest's file may have the name of another guest; only a
-    process that QEMU was started in with this UUID counts.
+    The guest's owner chooses the name, so it only serves as a plain file name. Some versions of libvirt escape it as in XML, so one guest's
+    file may have another guest's name; only a QEMU process started with this UUID counts.
     """
     for file_name in dict.fromkeys((name, name.translate(_AS_IN_XML))):
         pid = _pid_in(folder, file_name)

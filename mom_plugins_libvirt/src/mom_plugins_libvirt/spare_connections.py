@@ -1,4 +1,4 @@
-"""Connections for calls that may take long: a connection carries one call at a time, and the main one is for everything else."""
+"""Connections for long calls: a connection serves one call at a time, and the main one serves everything else."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from mom_plugins_libvirt.connection import Connection
 
 
 class SpareConnections:
-    """Connections like the main one, opened when they are needed, and kept.
-
-    :param main: the connection that everything else goes through
-    """
+    """Connections like the main one, opened on demand, and kept."""
 
     most: int
-    """So many calls are under way at once."""
+    """Most calls at once."""
 
     def __init__(self, main: Connection) -> None:
         self._main = main
@@ -42,7 +39,7 @@ class SpareConnections:
                 self._changed.notify()
 
     def close(self) -> Sequence[threading.Thread]:
-        """Begin to let the connections go, in threads that end in a fifth of a second at most."""
+        """Begin to close the connections, in threads that end within a fifth of a second."""
         with self._changed:
             self._closed = True
             connections = tuple(self._all)

@@ -20,19 +20,19 @@ _PAUSED = {
 }  # fmt: skip
 
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
-"""Reasons of running guests with memory on another host: ballooned pages there would be lost."""
+"""Reasons of running guests with memory on another host, where ballooned pages would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
 """Reasons: of a guest that runs here since it was moved, and of one that is paused for that, on either side; of one whose QEMU begins."""
 
 MOVES_AWAY = "being migrated out"
-"""Libvirt's job with a guest that runs here still."""
+"""libvirt's job with a guest that is moved and still runs here."""
 
 _JOBS = {
     1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: MOVES_AWAY, 6: "being snapshotted",
     7: "being reverted to a snapshot", 8: "being dumped",
 }  # fmt: skip
-"""virDomainJobOperation, without those (backups) during which libvirt lets a guest be changed."""
+"""virDomainJobOperation, without backups, during which libvirt allows changes."""
 
 
 def state_name(state: int) -> str:
@@ -41,7 +41,7 @@ def state_name(state: int) -> str:
 
 
 def why_left_alone(state: int, reason: int) -> str:
-    """Return why nothing may be changed on a guest in this state; empty when it may."""
+    """Return why nothing may be changed in this state; empty: it may."""
     if state in {NO_STATE, RUNNING, IDLE}:
         why = _RUNNING.get(reason, "") if state == RUNNING else ""
         return f"the guest is {why}" if why else ""
@@ -50,7 +50,7 @@ def why_left_alone(state: int, reason: int) -> str:
 
 
 def may_come(state: int, reason: int) -> bool:
-    """Tell whether a guest may still be arriving: libvirt lets questions wait that reach it."""
+    """Tell whether a guest may still be arriving: libvirt delays questions about it."""
     return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
 
 
@@ -60,6 +60,6 @@ def has_come(state: int, reason: int) -> bool:
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return libvirt's job with a guest, by its `jobStats`; empty for nothing, and for what does not keep a guest from being changed."""
+    """Return libvirt's job with a guest from its `jobStats`; empty: none, or one that allows changes."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

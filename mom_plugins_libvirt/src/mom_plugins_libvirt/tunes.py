@@ -1,7 +1,6 @@
-"""The part of the hypervisor that limits guests: CPU time, disks, network, and on which CPUs and NUMA nodes they are.
+"""Limits of guests: CPU time, disks, network, and their CPUs and NUMA nodes.
 
-What stands comes from descriptions that are read anyway; only CPU limits and pinning cost a call of their own, once for each description
-that was read.
+Descriptions have the present limits; only CPU limits and pinning cost a call of their own, once for each description.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, DomainEntry
 from mom_plugins_libvirt.domains import Domains, whole
 
 NO_QUOTA = -1
-MOST_QUOTA_US = (1 << 44) - 1
-"""libvirt's own bound (src/util/vircgroup.h): so much, and more, is no limit."""
+_MOST_QUOTA_US = (1 << 44) - 1
+"""libvirt's own bound (src/util/vircgroup.h): this and more is no limit."""
 
 _READ_SECONDS = 0.5
-"""How much of a cycle reading CPU limits may take; the rest is read in the next ones. One takes less than a millisecond."""
+"""Time in a cycle for reading CPU limits; the next cycles read the rest. One takes less than a millisecond."""
 
 _ASK_AGAIN_SECONDS = 300.0
-"""How long a guest without a control group for its CPU time, and a host without a CPU controller, are taken to have none: the operator may
-mount one and restart libvirtd."""
+"""How long a guest without a CPU control group, and a host without a CPU controller, are not asked again: the operator may mount one and
+restart libvirtd."""
 
 
 class GuestTuning:
-    """Limits of guests: `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
+    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
 
-    After every setter the next look reads the new value. Setters raise `NotSupported` for a value that the guest cannot take, and
-    the errors of the hypervisor's other calls.
+    After a setter, the next look reads the new value. Setters raise `NotSupported` for a value that the guest cannot take, and the
+    hypervisor's errors.
     """
 
     def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
@@ -45,7 +44,7 @@ class GuestTuning:
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the limits of these guests' CPU time, by guest id. Reads each once for a description, for half a second at most."""
+        """Return the limits of these guests' CPU time, by id, each read once for a description, for half a second at most."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
@@ -62,7 +61,7 @@ class GuestTuning:
         return tunes
 
     def _read_cpu_tune(self, entry: DomainEntry) -> CpuTune | None:
-        """Return the limits; None: not now, but perhaps the next time."""
+        """Return the limits; None: not now."""
         live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
         doing = f"reading the CPU limits of {printable(entry.name)}"
         try:
@@ -75,7 +74,7 @@ class GuestTuning:
         entry.untunable = self._domains.cpu_untunable = ""
         self._tunable = True
         quota = whole(answer.get("vcpu_quota"))
-        if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
+        if quota is not None and not 0 < quota < _MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
             quota = NO_QUOTA
         return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), entry.tuning.user_limit_percent)
 
@@ -98,7 +97,7 @@ class GuestTuning:
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of that disk; those that are not given stay."""
+        """Set these limits of that disk; others stay."""
         entry = self._domains.ready_described(guest)
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
         all_limits = wanted_limits(guest, disk, entry.tuning.disks, limits)
@@ -112,7 +111,7 @@ class GuestTuning:
         return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of that interface; an empty one is no limit."""
+        """Set both directions of that interface; an empty one means no limit."""
         entry = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
@@ -130,7 +129,7 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return for each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
+        """Return the host CPUs that each vCPU of these guests may run on, by guest id, read once for each description."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
@@ -149,7 +148,7 @@ class GuestTuning:
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Let that vCPU (from 0) run on these CPUs only."""
+        """Let this vCPU (from 0) run on these CPUs only."""
         entry = self._domains.ready(guest)
         rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
@@ -166,7 +165,7 @@ class GuestTuning:
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""
+        """Allocate new memory on these nodes. libvirt can do so for guests in the modes strict and restrictive only."""
         if not nodes:
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
         entry = self._domains.ready(guest)
@@ -176,7 +175,7 @@ class GuestTuning:
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
-    """Return the limits by libvirt's names; a direction without any is set to none."""
+    """Return the limits by libvirt's names; an empty direction means no limit."""
     directions = (("inbound", inbound), ("outbound", outbound))
     return {
         name: limit

@@ -1,6 +1,6 @@
-"""A guest's limits by its description: disks, network interfaces, NUMA nodes, and agreements in its metadata.
+"""A guest's limits from its description: disks, network interfaces, NUMA nodes, and agreements in its metadata.
 
-Pure: XML in, frozen values out. What cannot be understood is left out.
+Pure: XML in, frozen values out, without unintelligible parts.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from xml.etree.ElementTree import Element
 from mom_core import DiskTune, NetTune
 from mom_kvm import NodeTune, parse_number_list
 
-OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
+_OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 """Namespace of oVirt's agreements for a guest."""
 
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
-NO_LIMIT_PERCENT = 100.0
-"""MOM's policies take it for: nothing was agreed."""
+_NO_LIMIT_PERCENT = 100.0
+"""MOM's policies read it as no agreement."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
 """Digits; a field can hold any number of this length."""
 
-ANY_NODE = NodeTune("strict", frozenset())
-"""Libvirt's choice of nodes where nothing was chosen."""
+_ANY_NODE = NodeTune("strict", frozenset())
+"""libvirt's choice of nodes by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """`user_limit_percent` is of all the host's CPUs, None when the metadata has no number there; `nodes` is where memory comes from."""
+    """`user_limit_percent` is of all host CPUs; None: the metadata has no number there. `nodes` are those of its memory."""
 
-    user_limit_percent: float | None = NO_LIMIT_PERCENT
+    user_limit_percent: float | None = _NO_LIMIT_PERCENT
     disks: tuple[DiskTune, ...] = ()
     interfaces: tuple[NetTune, ...] = ()
-    nodes: NodeTune = ANY_NODE
+    nodes: NodeTune = _ANY_NODE
 
 
 UNTUNED = Tuning()
-"""The tuning of a description that says nothing of it."""
+"""Tuning of a silent description."""
 
 
 def tuning_of(domain: Element) -> Tuning:
     """Return the tuning in this domain's element."""
-    agreed = domain.find(f"metadata/{{{OVIRT_TUNE}}}qos")
-    agreements = () if agreed is None else tuple(agreed.findall(f"{{{OVIRT_TUNE}}}ioTune/{{{OVIRT_TUNE}}}device"))
+    agreed = domain.find(f"metadata/{{{_OVIRT_TUNE}}}qos")
+    agreements = () if agreed is None else tuple(agreed.findall(f"{{{_OVIRT_TUNE}}}ioTune/{{{_OVIRT_TUNE}}}device"))
     return Tuning(
         _user_limit(agreed),
         tuple(_disks(domain.iterfind("devices/disk"), agreements)),
@@ -57,9 +57,9 @@ def tuning_of(domain: Element) -> Tuning:
 
 
 def _user_limit(agreed: Element | None) -> float | None:
-    text = None if agreed is None else agreed.findtext(f"{{{OVIRT_TUNE}}}vcpuLimit")
+    text = None if agreed is None else agreed.findtext(f"{{{_OVIRT_TUNE}}}vcpuLimit")
     if text is None:
-        return NO_LIMIT_PERCENT
+        return _NO_LIMIT_PERCENT
     try:
         percent = float(text)
     except ValueError:
@@ -92,10 +92,10 @@ def _is_about(device: Element, name: str, path: str) -> bool:
 
 
 def _agreed(device: Element, what: str) -> Mapping[str, int] | None:
-    limits = device.find(f"{{{OVIRT_TUNE}}}{what}")
+    limits = device.find(f"{{{_OVIRT_TUNE}}}{what}")
     if limits is None:
         return None
-    return {key: number for key in DiskTune.LIMITS if (number := natural_number(limits.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
+    return {key: number for key in DiskTune.LIMITS if (number := natural_number(limits.findtext(f"{{{_OVIRT_TUNE}}}{key}"))) is not None}
 
 
 def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:
@@ -114,7 +114,7 @@ def _bandwidth(direction: Element | None) -> Mapping[str, int]:
 
 def _nodes(memory: Element | None) -> NodeTune:
     if memory is None:
-        return ANY_NODE
+        return _ANY_NODE
     return NodeTune(memory.get("mode", "strict"), parse_number_list(memory.get("nodeset", "")) or frozenset())
 
 

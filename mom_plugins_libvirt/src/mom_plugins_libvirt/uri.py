@@ -1,8 +1,7 @@
-"""libvirt's URIs: which make sense, whose guests run on this host, and how they are opened by a daemon, which answers no questions.
+"""libvirt's URIs: which are valid, whose guests run on this host, and how a daemon opens them.
 
-These are the plugin's own setting, written by the operator who could as well run the program that such a URI names, so that all of
-libvirt's transports and parameters are open to it. Where guests are moved to may be said by others: that is `mom_kvm.Destination`,
-which holds much less.
+The operator writes them in the plugin's settings, so all transports and parameters of libvirt are allowed. Destinations of moves come from
+others: `mom_kvm.Destination` allows much less.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ def checked_uri(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Tell whether the guests behind this libvirt URI run on this host, so that their processes are in its /proc."""
+    """Tell whether the guests behind this URI run on this host, with their processes in its /proc."""
     parts = urlsplit(uri)
     return not parts.netloc and _transport(parts) != "ext"
 
 
 def without_questions(uri: str) -> str:
-    """Return the URI to open: ssh must not ask for passwords or about unknown hosts, as no person would answer."""
+    """Return the URI to open: ssh must not ask for passwords or about unknown hosts."""
     parts = urlsplit(uri)
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri

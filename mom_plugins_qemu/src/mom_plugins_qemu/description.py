@@ -31,7 +31,7 @@ DESCRIBING: Final = (
 )
 """Questions about a guest's identity and devices."""
 
-GUESTSTATISTICS: Final = "guest-stats"
+_GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
@@ -112,7 +112,7 @@ class Description:
             return ()
         return (
             Question("query-balloon"),
-            Question("qom-get", {"path": self.balloon, "property": GUESTSTATISTICS}),
+            Question("qom-get", {"path": self.balloon, "property": _GUESTSTATISTICS}),
             Question("qom-get", {"path": self.balloon, "property": POLLING_INTERVAL}),
         )
 
@@ -205,7 +205,7 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
     now, virtio_mem = _with_devices(description, devices)
     again = now != description or [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
     count = len(description.balloon_questions())
-    record, period, gone = balloon_record(now, balloon[:count], virtio_mem)
+    record, period, gone = _balloon_record(now, balloon[:count], virtio_mem)
     features = zip(_SWITCHES, balloon[count:], strict=True) if balloon[count:] else None
     switches = None if features is None else {name: int(on) for name, on in features if isinstance(on, bool)}
     return Look(status_word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or gone, switches)
@@ -214,7 +214,7 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
     """Return a guest's record from the answers to its `size_questions`. Raises `WireError`."""
     now, virtio_mem = _with_devices(description, answers[0])
-    return balloon_record(now, answers[1:], virtio_mem)[0]
+    return _balloon_record(now, answers[1:], virtio_mem)[0]
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
@@ -228,7 +228,9 @@ def _with_devices(description: Description, listed: Answer) -> tuple[Description
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
 
 
-def balloon_record(description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]) -> tuple[Record, int | None, bool]:
+def _balloon_record(
+    description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]
+) -> tuple[Record, int | None, bool]:
     """Return a guest's record from the answers to its `balloon_questions`, its statistics period, and whether the device is gone."""
     plugged = sum(device.size_kib for device in virtio_mem)
     record: dict[str, object] = {"balloon.maximum": description.fixed_kib + plugged, "vcpu.current": description.vcpus}

@@ -240,7 +240,7 @@ class QemuHypervisor(Sampler):
     def heard(self, process: int, event: str) -> None:
         """Wake mom for an event of this process's guest."""
         name = next((guest.name for guest in self.seen() if guest.process == process), "")
-        self.tell(f"guest {printable(name) or f'of process {process}'} {event}")
+        self.wake(f"guest {printable(name) or f'of process {process}'} {event}")
 
     def resized(self, process: int, actual: int) -> None:
         """Wake mom for a new balloon size in bytes, unless mom itself caused it."""
@@ -256,9 +256,9 @@ class QemuHypervisor(Sampler):
         if self._settings.readonly:
             raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
         self._look_first()
-        if self._there(guest).failure:
+        if self._seen_guest(guest).failure:
             self._ask_again()
-        monitored = self._there(guest)
+        monitored = self._seen_guest(guest)
         with self._lock:
             description = monitored.description
             if description is None or monitored.failure:

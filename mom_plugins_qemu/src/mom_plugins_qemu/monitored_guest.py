@@ -172,8 +172,8 @@ class MonitoredGuest(SeenGuest):
         fields: dict[str, Value] = {}
         if self.polling is not None:
             fields[GuestField.PERIOD] = self.polling
-        if self.least is not None:
-            fields[GuestField.LEAST] = self.least
+        if self.least_kib is not None:
+            fields[GuestField.LEAST] = self.least_kib
         if len(self.virtio_mem) == 1:
             (device,) = self.virtio_mem
             fields |= {PLUGGED: device.size_kib, PLUGGED_MAXIMUM: device.maximum_kib}

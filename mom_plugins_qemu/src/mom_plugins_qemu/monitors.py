@@ -14,7 +14,7 @@ from typing import Final
 from mom_core import HypervisorError, MomError, PermissionDenied, printable, untrusted
 from mom_kvm import ProcessStat
 
-MOST_MONITORS: Final = 10_000
+_MOST_MONITORS: Final = 10_000
 """Upper bound for monitors: a pattern may match a folder with millions of files."""
 
 
@@ -39,7 +39,7 @@ def trusted_users(names: Sequence[str]) -> Set[int]:
     return users
 
 
-def why_untrusted_folder(folder: str, users: Set[int]) -> str:
+def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
     """Return why an untrusted user could put monitors into a folder; empty: none could."""
 
     def look(path: str) -> os.stat_result:
@@ -62,12 +62,12 @@ def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozens
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112  # as below
             raise PermissionDenied(f"{folder} cannot be read", hint=_LET_IN.format(folder))
         _list(folder)
-        paths |= dict.fromkeys(sorted(islice(glob.iglob(below), MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
+        paths |= dict.fromkeys(sorted(islice(glob.iglob(below), _MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
     for folder in dict.fromkeys(map(os.path.dirname, paths)):
-        reason = why_untrusted_folder(folder, users)
+        reason = _why_untrusted_folder(folder, users)
         if reason:
             raise PermissionDenied(f"the monitors in {folder} are not used: {reason}", hint=_OWN_IT)
-    return list(islice(paths, MOST_MONITORS))
+    return list(islice(paths, _MOST_MONITORS))
 
 
 def _list(folder: str) -> None:

@@ -95,7 +95,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         )
         self._hypervisor = hypervisor = QemuHypervisor(sampling, context)
         if settings.event_sockets:
-            hypervisor.tell = context.wake
+            hypervisor.wake = context.wake
             log = context.log.getChild("events")
             self._events = EventMonitors(context.root, settings.event_sockets, hypervisor.heard, hypervisor.resized, log, users)
             self._events.start()

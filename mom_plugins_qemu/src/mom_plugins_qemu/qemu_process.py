@@ -42,29 +42,29 @@ def identity_in(command: bytes) -> Identity:
     ports: list[tuple[str, str]] = []
     for option, value in pairwise(words):
         if option in {"-name", "--name"}:
-            options = options_of(value, "guest")
+            options = _options_of(value, "guest")
             name = options.get("guest", name)
         elif option in _MONITORS:
             monitored = True
         elif option in {"-uuid", "--uuid"}:
             uuid = canonical(value) or uuid
         elif option in {"-smbios", "--smbios"}:
-            options = options_of(value, "type")
+            options = _options_of(value, "type")
             if options.get("type") == "1":
                 uuid = uuid or canonical(options.get("uuid", ""))
         elif option in {"-chardev", "--chardev"}:
-            options = options_of(value, "backend")
+            options = _options_of(value, "backend")
             # Where QEMU is the client, the socket is another program's.
             if options.get("backend") == "socket" and options.get("path", "").startswith("/") and not _SERVES.isdisjoint(_parts(value)):
                 sockets[options.get("id", "")] = options["path"]
         elif option in {"-device", "--device"}:
-            options = options_of(value, "driver")
+            options = _options_of(value, "driver")
             if options.get("driver") == "virtserialport" and options.get("name"):
                 ports.append((options["name"], options.get("chardev", "")))
     return Identity(name, uuid, tuple((port, sockets[chardev]) for port, chardev in ports if chardev in sockets), monitored)
 
 
-def options_of(text: str, first: str) -> dict[str, str]:
+def _options_of(text: str, first: str) -> dict[str, str]:
     """Split QEMU's option list, such as `web,debug-threads=on`; `,,` is a comma in a value.
 
     :param first: key of a first value without one

@@ -307,7 +307,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if guest.status not in {"", look.status} or not guest.period:
             guest.since = now
         guest.status, guest.migration, guest.polling, guest.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
-        guest.see_plugging(sum(abs(device.requested_kib - device.size_kib) for device in look.virtio_mem), now)
+        guest.note_plugging(sum(abs(device.requested_kib - device.size_kib) for device in look.virtio_mem), now)
         guest.state, guest.period = state_name(look.status), look.period or 0
         before = guest.reading
         self._update(guest, guest.with_maximum(look.record))
@@ -396,7 +396,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return not guest.started or self._started(guest.process) == guest.started
 
     def _update(self, guest: MonitoredGuest, record: Record) -> None:
-        guest.take(record, self._wall(), self._monotonic(), self._stale_after)
+        guest.add_record(record, self._wall(), self._monotonic(), self._stale_after)
 
     def _process_of(self, name: str, uuid: str) -> int | None:
         guest = self._seen.get(uuid)

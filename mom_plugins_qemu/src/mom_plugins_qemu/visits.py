@@ -25,16 +25,16 @@ from mom_kvm import PeerCredentials, ProcessStat, connect_to_guest
 from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
-GREETING_SECONDS: Final = 0.25
+_GREETING_SECONDS: Final = 0.25
 """Longest wait in the backlog of a monitor that another client holds, or whose QEMU hangs."""
 
-STAY_SECONDS: Final = 0.05
+_STAY_SECONDS: Final = 0.05
 """Longest stay at a monitor. Other clients should wait 100 ms at most, and the end may be noticed late on a busy host."""
 
 HOLD_SECONDS: Final = 0.4
 """Longest time for all answers of one monitor, from the first connection."""
 
-ROUND_SECONDS: Final = 0.9
+_ROUND_SECONDS: Final = 0.9
 """Longest time of a round. Monitors whose turn did not come are first in the next cycle."""
 
 _MOST_OPEN: Final = 64
@@ -155,7 +155,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
             while waiting or open_ or away:
                 while waiting and len(open_) < _MOST_OPEN:
                     now = monotonic()
-                    if now - began > ROUND_SECONDS - HOLD_SECONDS:
+                    if now - began > _ROUND_SECONDS - HOLD_SECONDS:
                         waiting.popleft().fail(Failure.LEFT)
                     else:
                         connect(waiting.popleft(), now, now)
@@ -172,7 +172,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                             if connected.visit.failure is Failure.LATE:
                                 again.append((connected.visit, connected.began))
                     for visit, first in again:
-                        patience = GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - STAY_SECONDS
+                        patience = _GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - _STAY_SECONDS
                         now = monotonic()  # connecting through mom-helper may take long
                         if now - first <= patience:
                             connect(visit, now, first)
@@ -293,11 +293,11 @@ def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
 def _late(connected: _Open, now: float) -> bool:
     """Tell whether the visit is over time; keep the answers so far."""
     if connected.greeted:
-        if now - connected.greeted > STAY_SECONDS:
+        if now - connected.greeted > _STAY_SECONDS:
             connected.visit.keep(connected.conversation.result())
             connected.visit.fail(Failure.LATE)
             return True
-    elif now - connected.since > GREETING_SECONDS or now - connected.began > HOLD_SECONDS:
+    elif now - connected.since > _GREETING_SECONDS or now - connected.began > HOLD_SECONDS:
         connected.visit.fail(Failure.OCCUPIED)
         return True
     return False

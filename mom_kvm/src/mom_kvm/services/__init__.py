@@ -1,1 +1,1 @@
-"""What one plugin offers to others through `mom_services`, or to verbs: the protocols, and what passes through them."""
+"""Services between plugins (`mom_services`), and for verbs: protocols and their records."""

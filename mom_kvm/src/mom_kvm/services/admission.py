@@ -1,7 +1,6 @@
 """Admission: a plugin that knows promises tells programs that start guests whether another guest fits.
 
-Who answers knows classes, promises and guests; who asks (a control socket, a scheduler) knows neither. Both know only this. And what
-the plugin that knows classes says of a file of them, which many hosts share, to the plugin that brings it.
+It knows classes, promises and guests; the asking side, such as a scheduler, knows none of them.
 """
 
 from __future__ import annotations
@@ -25,12 +24,11 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The answer whether guests fit, and why. Sizes in KiB.
+    """Answer whether guests fit, and why. Sizes in KiB.
 
-    `fits` is how many of those guests there could be now, counted up to 10,000; `guarantee_kib` is what each is promised.
-    `reasons` are sentences for an operator, those against it first. `donors` are the guests that would have to give for it: when the
-    answer is yes, memory that they have and neither need nor are promised; when it is no for want of promises, what less important
-    guests are promised, which the operator would have to take back.
+    `fits` is the number of such guests that would fit now, up to 10,000; `guarantee_kib` is the promise to each. `reasons` are sentences
+    for an operator, objections first. `donors` would have to give: for a yes, memory beyond their needs and promises; for a no for want of
+    promises, guarantees of less important guests, which the operator would have to withdraw.
     """
 
     admitted: bool
@@ -44,20 +42,20 @@ class Admission:
 
 
 class Admissions(Protocol):
-    """Who knows whether guests fit. Any thread may call this."""
+    """Judge of whether guests fit. For any thread."""
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Say whether `count` more guests of so much memory and of this class fit without breaking a promise, by the last cycle.
+        """Say whether `count` more guests of this memory and class fit without breaking a promise, as of the last cycle.
 
-        Nothing is kept for them by asking: that is what `Reservations` is for, and what is reserved counts here.
-        Raises `MomError` for a class that does not exist, for what makes no sense, and while nothing is known of the host.
+        Asking keeps no memory for them, unlike `Reservations`; reserved memory counts as used. Raises `MomError` for an unknown class,
+        invalid numbers, and while the host is unknown.
 
         :param sla_class: empty: the default class of guests
         """
 
 
 class ClassFiles(Protocol):
-    """A reader of service classes from a file that may change at any time. Any thread may call this; wait for nothing."""
+    """Reader of service classes from a file that may change at any time. For any thread; does not wait."""
 
     def why_unused(self, path: Path) -> str:
-        """Return why the classes of that file are not in force, by the last look at it; empty: they are."""
+        """Return why that file's classes are not in force, at the last look; empty: they are."""

@@ -1,11 +1,8 @@
-"""Guests that leave their host: what the plugin that moves them offers to one that has a reason to, and what that one offers to it.
+"""Guests that leave their host: services between the plugin that moves guests, and plugins that empty the host.
 
-Who empties a host knows where guests go; who moves them knows which may be moved, and how that goes. Both know only this.
-
-What moves guests: each way of doing it is a mover, offered by a plugin. A host's own hypervisor is one; a cluster's management and a
-command of the operator's are others. The contract is small so that a mover that hangs, dies or forgets does no harm: it is told to begin,
-asked how it is, and told to give up, each by a call that may be abandoned. What was begun is noted on disk before, and asked for again
-after a restart.
+Each way to move guests is a mover, offered by a plugin: a host's hypervisor, a cluster's management, or an operator's command. Movers may
+hang, die or forget without harm. mom tells them to begin, asks for the state, and tells them to give up, each by a call that it may
+abandon. It notes every move on disk first, and asks for its state after a restart.
 """
 
 from __future__ import annotations
@@ -20,11 +17,11 @@ from mom_kvm.destination import Destination
 
 @dataclass(frozen=True, slots=True)
 class MoverAbilities:
-    """The abilities of a mover.
+    """Abilities of a mover.
 
-    :param live: whether the guest works on while it is moved; None: that is not known, and not counted on
-    :param chooses: whether it takes `Destination.ANYWHERE`, and chooses the host itself
-    :param within: between which hosts it moves guests: those whose movers say the same, such as a cluster's name. Empty: all
+    :param live: the guest works on while it is moved; None: unknown, and not counted on
+    :param chooses: it takes `Destination.ANYWHERE`, and chooses the host itself
+    :param within: it moves guests between hosts whose movers say the same, such as a cluster's name; empty: all hosts
     """
 
     live: bool | None = None
@@ -33,7 +30,7 @@ class MoverAbilities:
 
 
 class MoveStanding(StrEnum):
-    """How a move is."""
+    """State of a move."""
 
     RUNNING = "running"
     DONE = "done"  #: the guest is not here any more
@@ -43,7 +40,7 @@ class MoveStanding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MoveReport:
-    """How a move is, as its mover says, and why it failed."""
+    """State of a move, from its mover, and why it failed."""
 
     standing: MoveStanding
     error: str = ""
@@ -51,11 +48,11 @@ class MoveReport:
 
 @dataclass(frozen=True, slots=True)
 class MoveJob:
-    """One move of one guest.
+    """Move of a guest.
 
-    :param id: of this move, made by mom, and never used again: a mover that was told to begin it before does not begin it a second time
-    :param seconds: how long it may take before it is given up
-    :param time: when it was begun, in seconds since the epoch
+    :param id: made by mom, and never reused: a mover begins each id once
+    :param seconds: timeout
+    :param time: of its begin, in seconds since the epoch
     :param reference: result of the mover's `begin`; empty: none yet, or lost
     """
 
@@ -68,48 +65,48 @@ class MoveJob:
 
 
 class Mover(Protocol):
-    """Moves guests. `name`, `abilities` and `why_not` wait for nothing; the others may take some seconds, and are abandoned after 30.
+    """Moves guests. `name`, `abilities` and `why_not` return at once; other calls may take seconds, and are abandoned after 30.
 
     Calls come from any thread, for several guests at once.
     """
 
     @property
     def name(self) -> str:
-        """How people and files of state call it, such as the plugin's name."""
+        """Name for people and state files, such as the plugin's name."""
 
     @property
     def abilities(self) -> MoverAbilities:
-        """Its abilities."""
+        """Abilities now."""
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it moves no guest there; empty: it may."""
+        """Return why it moves no guest there; empty: it does."""
 
     def begin(self, job: MoveJob) -> str:
-        """Begin to move a guest, and return a reference for `look`, also after a restart of mom: at most 400 characters.
+        """Begin to move a guest, and return a reference for `look`, valid after a restart of mom: at most 400 characters.
 
-        Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text), or raise another
-        error, which is logged: `look` finds out.
+        Raises `HypervisorError` only if nothing was begun. If that is uncertain, returns an empty text or raises another error, which is
+        logged; `look` finds out.
         """
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return how the move is. `UNKNOWN` or an error is better than a guess: mom tries a failed move again."""
+        """Return the state of the move. `UNKNOWN` or an error is better than a guess: mom tries a failed move again."""
 
     def cancel(self, job: MoveJob) -> None:
-        """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
+        """Give the move up if possible; `look` tells the outcome. Raises `HypervisorError` if it cannot be asked for."""
 
 
 class MovePreparation(Protocol):
-    """Preparation of a guest for a move, such as having it hand back unused memory, which is not sent then.
+    """Prepares a guest for a move, for example by returning unused memory, which is then not sent.
 
-    Calls come in threads of their own, and are abandoned after `seconds` and half a minute. Then the guest is moved, whatever was said.
+    Calls come in threads of their own, and are abandoned after `seconds` and half a minute. The guest is moved in any case.
     """
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Prepare a guest within so many seconds, and return what came of it in words. Raises `MomError` where nothing can be done."""
+        """Prepare a guest within so many seconds, and return the result in words. Raises `MomError` if nothing can be done."""
 
 
 class EvictionField(StrEnum):
-    """Fields that tell how a guest may leave; the plugin that knows guests' classes declares them."""
+    """Fields for how a guest may leave; the plugin of guests' classes declares them."""
 
     MAY_MIGRATE = "may_migrate"  #: 1: it may be moved to another host
     MAY_SAVE = "may_save"  #: 1: it may be saved to disk
@@ -125,36 +122,33 @@ class EvictionField(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MoveProgress:
-    """How the move of a guest that is still here goes: whether it is under way, and why the last one did not work (empty: it did, or there
-    was none)."""
+    """Progress of the move of a guest that is still here: under way or not, and why the last one failed (empty: it did not, or there was
+    none)."""
 
     moving: bool
     error: str = ""
 
 
 class GuestMoves(Protocol):
-    """The mover of guests to other hosts. Any thread may call this; wait for nothing."""
+    """Mover of guests to other hosts. For any thread; does not wait."""
 
     @property
     def control(self) -> str:
-        """The control that moves a guest; its value is a `Destination` as text."""
+        """Control that moves a guest; its value is a `Destination` as text."""
 
     def mover(self) -> Mover | None:
-        """Return the mover here: the first of several; None: there is none, or that is not known yet."""
+        """Return the first mover here; None: there is none, or it is not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain of the host would not move that guest; empty: it would."""
+        """Return why a drain of the host would not move this guest; empty: it would."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return how a guest's move goes, by its fields in a snapshot; None: unknown."""
+        """Return the progress of a guest's move, from its fields in a snapshot; None: unknown."""
 
 
 class HostDrain(Protocol):
-    """The emptying of this host, or evening out of a fleet, because the operator says so: such moves need no class that allows them
-    everywhere, and are not counted.
-
-    Any thread may call this; wait for nothing.
-    """
+    """Emptying of this host, or evening out of a fleet, ordered by the operator: such moves need no class that allows them everywhere, and
+    are not counted. For any thread; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Tell whether that was decided so, with just this value."""
+        """Tell whether exactly this decision was ordered."""

@@ -1,7 +1,4 @@
-"""Forecasts: how much each guest uses by time of day and week, as a plugin has learned it.
-
-Who learns knows what guests used; who makes room, keeps memory or advises knows what may be taken from whom. Both know only this.
-"""
+"""Forecasts: each guest's use by time of day and week, as a plugin has learned it, for plugins that make room, keep memory or advise."""
 
 from __future__ import annotations
 
@@ -12,20 +9,20 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The days of one guest, as they were learned. Sizes in KiB; None: not known.
+    """Learned days of a guest. Sizes in KiB; None: unknown.
 
-    A day has `slots` slots of `slot_seconds` each, by local wall-clock time; a week has `week_days` days, and begins with a Monday where a
-    day has 24 hours. `expected` is the middle of what the guest uses in each slot of the week, `most` the most that it uses within it.
+    A day has `slots` slots of `slot_seconds` each, in local time; a week has `week_days` days, and begins on Monday where a day has 24
+    hours. `expected` is the median use in each slot of the week, `most` the most.
 
-    :param error_kib: what its forecast of the next hour (four slots) was wrong by lately, in the middle
-    :param surprise_kib: KiB used beyond the forecast, at most in 19 of 20 slots
-    :param errors_by_hour: the same as `error_kib`, for each of 24 parts of the day
-    :param now_error_kib: what "it stays as it is now" was wrong by meanwhile
-    :param growth: how fast it was seen to grow in each slot of a day, in KiB/s
+    :param error_kib: recent median error of its forecast for the next hour (four slots)
+    :param surprise_kib: most KiB used beyond the forecast in 19 of 20 slots
+    :param errors_by_hour: `error_kib` for each of 24 parts of the day
+    :param now_error_kib: error of "it stays as it is now" meanwhile
+    :param growth: seen growth in each slot of a day, in KiB/s
     :param came: last use in each slot of a day
     :param learned_slots: number of slots with known use
     :param has_pattern: its forecast is better than "it stays as it is now"
-    :param weight: how much its forecast counts now, 0 to 1
+    :param weight: weight of its forecast now, 0 to 1
     """
 
     id: str
@@ -47,27 +44,27 @@ class Days:
 
 
 class Forecasts(Protocol):
-    """What guests are expected to use, by their days. Any thread may call this; none of it waits.
+    """Expected use of guests. For any thread; does not wait.
 
-    A guest without a pattern has no forecast, and nothing is counted for it.
+    A guest without a pattern has no forecast, and adds nothing to sums.
     """
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """Return the most KiB that the guest with this id is expected to use within so many seconds, with what its forecasts were
-        wrong by added. None: it has no pattern, or its day differs from those before."""
+        """Return the most KiB that this guest is expected to use within so many seconds, including its forecasts' error. None: it has no
+        pattern, or its day differs from earlier ones."""
 
     def rise_expected(self, seconds: float) -> int:
-        """Return how many KiB more all guests with a pattern will use within so many seconds, with the usual error added.
-        0: no rise is expected, or none is known."""
+        """Return how many KiB more all guests with a pattern will use within so many seconds, including the usual error. 0: no rise is
+        expected, or known."""
 
     def days(self, uuid: str) -> Days | None:
-        """Return the days of the guest with this id; None: nothing was learned of it."""
+        """Return this guest's learned days; None: none."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastGuest:
-    """A guest and its days as they were. `sold_kib` is what it can have at most, lately; `days` has by a day's ordinal (as `datetime.date`)
-    what it used at most in each part of that day, in KiB, by local wall-clock time; None: unknown. All days have as many parts."""
+    """A guest's past days. `sold_kib` is its recent maximum; `days` has by a day's ordinal (as in `datetime.date`) the most use in each
+    part of that day in KiB, in local time; None: unknown. All days have equally many parts."""
 
     id: str
     name: str
@@ -76,11 +73,11 @@ class PastGuest:
 
 
 class PastDays(Protocol):
-    """Days of a host's guests as they were, at rest, for verbs. Raises `MomError` where they cannot be read."""
+    """Past days of a host's guests, for verbs. Raises `MomError` if unreadable."""
 
     @property
     def where(self) -> str:
-        """How people name it, such as its file."""
+        """Name for people, such as the file."""
 
     @property
     def host(self) -> str:
@@ -92,7 +89,7 @@ class PastDays(Protocol):
 
     @property
     def promisable_kib(self) -> float | None:
-        """What of it the host can promise to guests; None: unknown."""
+        """Part of it that the host can promise to guests; None: unknown."""
 
     def guests(self) -> Sequence[PastGuest]:
-        """Return the host's guests of which at least one day is known."""
+        """Return the guests with at least one known day."""

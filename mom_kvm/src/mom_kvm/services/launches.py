@@ -1,6 +1,6 @@
 """Launches of guests: services of a plugin that makes room, and of a plugin that reads guests' descriptions.
 
-Who asks (a control socket, which a hook of the hypervisor calls) knows neither guests' memory nor how a platform describes a guest.
+The asking side, such as a control socket that a hypervisor's hook calls, knows neither guests' memory nor a platform's descriptions.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class LaunchedGuest:
-    """A guest that is about to be started, with `memory_kib`.
+    """Guest that is about to start, with `memory_kib`.
 
-    `name` is what its hypervisor will call it, and `id` the id that it will have, where its description tells. `why_none` says why the host
-    need not have memory available for it, such as that it has huge pages; empty: it must.
+    `name` is its hypervisor's name for it; `id` is its future id, if its description tells. `why_none` says why it needs no available
+    memory of the host, such as huge pages; empty: it does.
     """
 
     name: str
@@ -25,7 +25,7 @@ class LaunchedGuest:
 
 
 class LaunchState(StrEnum):
-    """How a launch is."""
+    """State of a launch."""
 
     WAITING = "waiting"  #: memory is being made for it
     STARTS = "starts"  #: the guest may be started
@@ -34,11 +34,10 @@ class LaunchState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A guest that is about to be started, and whether it may be.
+    """Guest that is about to start, and whether it may.
 
-    `reservation` is the id of what is kept for it; empty: nothing is. `until` is when it is decided at the latest, by the clock that mom
-    measures time with. `note` says why it is refused, or starts though not all of its memory is there; empty: all of it is. `hint` has
-    figures, and what could be done about that.
+    `reservation` is the id of its reservation; empty: none. `until` is the latest time of the decision, by mom's monotonic clock. `note`
+    says why it is refused, or starts without all of its memory; empty: all is there. `hint` has figures, and a cure.
     """
 
     guest: LaunchedGuest
@@ -50,32 +49,32 @@ class Launch:
 
 
 class Launches(Protocol):
-    """Who makes memory before guests start. Any thread may call this; neither call waits."""
+    """Makes memory before guests start. For any thread; does not wait."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Have memory kept for this guest, and made where it is not there.
+        """Reserve memory for this guest, and make missing memory.
 
-        What may be refused is the operator's to say; whatever keeps mom from knowing starts the guest.
+        The operator decides what is refused; anything that mom does not know starts the guest.
 
-        :param patience: seconds that who asks waits for the decision at most
+        :param patience: seconds that the asking side waits for the decision
         :param who: for the log, such as `user root, process 812`
         """
 
     def look(self, launch: Launch) -> Launch:
-        """Return the same launch as it is by now: ask again while it waits."""
+        """Return the launch as it is now; repeat while it waits."""
 
 
 class LaunchReader(Protocol):
-    """A hypervisor's plugin that can read how its platform describes a guest before it runs. Any thread may call this; no call waits.
+    """Hypervisor's plugin that reads how its platform describes a guest before it runs. For any thread; does not wait.
 
-    Libvirt answers no question about all guests while a hook of one of them runs. So who lets a launch wait says so before, and after.
+    libvirt answers no question about all guests during a guest's hook. So callers announce a waiting launch before and after.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of this description; None for an invalid description, or another platform's.
+        """Return the guest of this description; None: invalid, or another platform's.
 
-        :param description: such as libvirt's domain XML, or a file of /etc/pve/qemu-server; what a tenant can write there may be anything
-        :param identity: the platform's own word for the guest, where the description does not have it, such as Proxmox VE's number
+        :param description: such as libvirt's domain XML, or a file of /etc/pve/qemu-server; a tenant's parts may hold anything
+        :param identity: the platform's id of the guest if the description lacks it, such as Proxmox VE's number
         """
 
     def launches(self, guest: LaunchedGuest) -> None:

@@ -1,4 +1,4 @@
-"""Recordings of a host: cycles for verbs that look at them, and points of past days for charts."""
+"""Recordings of a host: cycles for verbs, and points of past days for charts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Report of a recorded cycle, and the texts of the policies in force by name."""
+    """Report of a recorded cycle, and the texts of its policies by name."""
 
     report: Report
     policies: Mapping[str, str]
 
 
 class PastCycles(Protocol):
-    """A recording. Raises `MomError` where it cannot be read."""
+    """Recording. Raises `MomError` if unreadable."""
 
     @property
     def where(self) -> str:
-        """How people name it, such as its folder."""
+        """Name for people, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        """Return all cycles of that time (seconds since the epoch), in the order of recording."""
+        """Yield the cycles of that time (seconds since the epoch), in the order of recording."""
 
 
 # --- points of past days, for those that draw them ------------------------------------------------------------------------------------
@@ -33,10 +33,10 @@ class PastCycles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedPoint:
-    """Some time of a host, or a recorded cycle of one guest; what was unknown is left out.
+    """A stretch of a host's time, or a recorded cycle of one guest; unknown values are left out.
 
-    `time` is its middle, and `seconds` how long it was. The least, average and most are of the host's fields, and of sums over all guests,
-    which are called `guests.` and the field. `guest` are a guest's fields; None: it was not there, or not asked for.
+    `time` is its middle, and `seconds` its length. `least`, `mean` and `most` are of the host's fields, and of sums over all guests, named
+    `guests.` and the field. `guest` are a guest's fields; None: it was absent, or not asked for.
     """
 
     time: float
@@ -49,9 +49,9 @@ class RecordedPoint:
 
 @dataclass(frozen=True, slots=True)
 class PointsAsked:
-    """Which points: of which time (seconds since the epoch), and how many at most.
+    """Which points: their time (seconds since the epoch), and the most of them.
 
-    `guest` is the id of the guest whose fields are wanted; empty: the host is.
+    `guest` is the id of the guest whose fields are wanted; empty: the host's.
     """
 
     since: float
@@ -62,8 +62,10 @@ class PointsAsked:
 
 
 class RecordedPoints(Protocol):
-    """Reads what was recorded of this host."""
+    """Reads this host's recording."""
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return points in order of time, evenly spaced: some cycles of a guest, or the host's whole time. Takes seconds:
-        call it from a thread that nobody waits for. Raises `MomError`."""
+        """Return evenly spaced points in order of time: cycles of a guest, or the host's whole time. Raises `MomError`.
+
+        Takes seconds: call it from a thread that nobody waits for.
+        """

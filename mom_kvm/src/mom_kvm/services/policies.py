@@ -1,6 +1,6 @@
-"""Policies that change while mom runs: what an evaluator offers to plugins that take changes in, such as a control socket.
+"""Policies that change while mom runs: service of an evaluator for plugins that take changes, such as a control socket.
 
-The evaluator knows the language and keeps the texts; who passes changes on knows neither. Both know only this.
+Only the evaluator knows the language, and keeps the texts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from mom_core import ConfigError, MomError, Problem, Source, Value, printable
 
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyProblem:
-    """One thing that is wrong with policy texts: the policy's name, where in it (1-based, 0 if unknown), of which kind, and what.
+    """Mistake in policy texts: the policy's name, the place (1-based, 0: unknown), the kind and a message.
 
-    `kind` is a word of the policy language's reference, such as `syntax` or `arity`. `severity` is `error`, or `warning` for what is legal
-    and hardly meant; `hint` says what to do.
+    `kind` is a word of the policy language's reference, such as `syntax` or `arity`. `severity` is `error`, or `warning` for a likely
+    mistake. `hint` is a cure.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PolicyProblem:
 
 
 class PolicyRefused(MomError):
-    """Policies that cannot be used; what was in force before still is. `problems` holds all that is wrong, at least one."""
+    """Unusable policies; the earlier ones stay in force. `problems` has all mistakes, at least one."""
 
     def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
         self.problems = tuple(problems)
@@ -46,7 +46,7 @@ class PolicyRefused(MomError):
 
 
 class PolicyConflict(MomError):
-    """The policies were changed by another client in the meantime: `version` is what is in force. Nothing was changed."""
+    """Another client has changed the policies meanwhile; `version` is in force, and nothing was changed."""
 
     def __init__(self, message: str, *, version: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -55,7 +55,7 @@ class PolicyConflict(MomError):
 
 @dataclass(frozen=True, slots=True)
 class PolicyText:
-    """One policy that is in force: its text, and where it comes from (a file's path, `default`, or who has set it at run time)."""
+    """Text of a policy in force, and its origin (a file's path, `default`, or who set it at run time)."""
 
     text: str
     origin: str = ""
@@ -63,10 +63,8 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """All policies in force at one moment, by name and in name order, and the version that they are.
-
-    `version` is any text that is another one after each change, also after a restart: an entity tag.
-    """
+    """All policies in force at one moment, in the order of names, and their version: an entity tag, different after each change, also
+    across restarts."""
 
     version: str
     texts: Mapping[str, PolicyText] = field(default_factory=dict)
@@ -74,9 +72,9 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """One change of the policies: the version that it made, when (seconds since the epoch), who made it, and what it was.
+    """Change of the policies: its version, time (seconds since the epoch), author and kind.
 
-    `diff` is a unified diff of the texts, for a person; empty where the version before is not known any more.
+    `diff` is a unified diff for a person; empty: the version before is unknown.
     """
 
     version: str
@@ -87,54 +85,51 @@ class PolicyChange:
 
 
 class PolicyTexts(Protocol):
-    """The policies of an evaluator, to be read and changed while it works. Any thread may call this.
+    """An evaluator's policies, to be read and changed while it works. For any thread.
 
-    A change is checked as a whole before anything is replaced, and is in force from the next evaluation on, all of it; a refused one
-    changes nothing. What is set here comes before files and defaults of the same name, also after files were read again.
+    A change is checked as a whole first, and counts from the next evaluation on; a refused one changes nothing. Texts set here override
+    files and defaults of the same name, also after files were read again.
 
-    What changes raises `PolicyConflict` if the version is no longer `expected_version` (None: whatever it is), and `PolicyRefused`
-    with all that is wrong in the texts. `who` is for the log and the history, such as `xmlrpc, process 812 of user 36`.
+    Changing calls raise `PolicyConflict` if the version is not `expected_version` (None: any), and `PolicyRefused` with all mistakes. `who`
+    is for the log and the history, such as `xmlrpc, process 812 of user 36`.
     """
 
     def state(self) -> PolicyState:
         """Return the policies in force now."""
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return all problems for which `change` would refuse the same texts."""
+        """Return the problems for which `change` would refuse these texts."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return everything that speaks against changes: the problems of `check`, certain failures at evaluation as errors, and
-        likely mistakes as warnings. Unchanged policies count only with problems that the changes cause. Nothing changes.
-        """
+        """Return all objections to changes: the problems of `check`, certain failures at evaluation as errors, and likely mistakes as
+        warnings. Unchanged policies count only with problems that the changes cause."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
     ) -> PolicyState:
-        """Set the policies of these names, and remove those whose text is None; removing one that does not exist is fine.
+        """Set the policies of these names, and remove those whose text is None; a missing one is no error.
 
-        :param replace_all: remove all others, those from files and the defaults too, until `reset`
-        :return: what is in force then
+        :param replace_all: remove all others, including files and defaults, until `reset`
+        :return: the policies then in force
         """
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Forget all that was changed at run time, and read the files again."""
+        """Drop all changes made at run time, and read the files again."""
 
     def history(self) -> Sequence[PolicyChange]:
-        """Return the last changes, oldest first; the last one made what is in force."""
+        """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Make the texts what they were in a version that the history has. Raises `MomError` if it does not have it."""
+        """Restore the texts of a version in the history. Raises `MomError` for an unknown one."""
 
     def memory(self) -> Value:
-        """Return the notes of policies as JSON that only `set_memory` understands, for a recording."""
+        """Return the policies' notes as JSON for `set_memory`, for a recording."""
 
     def set_memory(self, memory: Value) -> None:
-        """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
+        """Replace the policies' notes, for a replay. Raises `MomError` for a value that `memory` did not return."""
 
     def failure(self) -> str:
-        """Return why the newest evaluation stopped early, with the place in the texts. Empty if it did not,
-        and before the first one.
-        """
+        """Return why the newest evaluation stopped early, with the place in the texts; empty: it did not, or there was none."""
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from mom_kvm import ProcessStat
+from mom_kvm import PAGE_KIB, ProcessStat
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOver
-
-_PAGE_KIB: Final = mmap.PAGESIZE / 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ class QemuProcess:
         if self._clock is not None:
             with suppress(OSError):
                 cpu_seconds = time.clock_gettime(self._clock)
-        return ProcessReading(cpu_seconds, stat.resident_kib, (stat.minor_faults + stat.major_faults) * _PAGE_KIB)
+        return ProcessReading(cpu_seconds, stat.resident_kib, (stat.minor_faults + stat.major_faults) * PAGE_KIB)
 
 
 class ProcessWatch:
