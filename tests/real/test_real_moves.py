@@ -97,7 +97,7 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
     lab.start("stays")  # of a guest that is alone, the host is never emptied
     with another_host(lab.libvirtd) as other:
         for sweep in ("0s", "30s"):  # an emulated guest moves some 100 MiB/s
-            guest = lab.start(f"freed{sweep}", mib=1024, workload=(250, 5, 0, 900)).wait_until_it_works()
+            guest = lab.start(f"freed{sweep}", mib=1024, workload=(250, 5, 0, 800)).wait_until_it_works()
             age = guest.beats[-1].seconds
             found = _moved(lab, tmp_path / sweep, guest, other, sweep=sweep)
             assert found.applied("guest_migrate") == [str(other.destination)]
@@ -107,7 +107,7 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
             _works_on_after(guest, age)
             _there(guest, other).destroy()
     LOG.info("sent without a sweep: %d MiB; with one: %d MiB", sent["0s"] >> 20, sent["30s"] >> 20)
-    assert sent["0s"] > 800 << 20, "it had touched most of its memory"
+    assert sent["0s"] > 700 << 20, "it had touched most of its memory"
     assert sent["30s"] <= 0.5 * sent["0s"]
 
 
